@@ -1,0 +1,253 @@
+// Bytes, JSON, field binding, files and processes.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/fields.h"
+#include "base/log.h"
+#include "base/os.h"
+#include "base/seams.h"
+#include "base/secret.h"
+
+namespace gbx {
+namespace {
+
+TEST(Result, DefaultIsAFailure) {
+  Result<int> r;
+  EXPECT_FALSE(r.ok());
+  EXPECT_EQ(r.reason(), Reason::kUninitialised);
+}
+
+TEST(Error, EveryReasonHasAUniqueCodeThatParsesBack) {
+  std::set<std::string_view> seen;
+#define X(name, code, cls)                          \
+  EXPECT_TRUE(seen.insert(code).second) << code;    \
+  {                                                 \
+    Reason r{};                                     \
+    ASSERT_TRUE(reason_from_code(code, &r));        \
+    EXPECT_EQ(r, Reason::name);                     \
+    EXPECT_EQ(exit_class(r), ExitClass::cls);       \
+  }
+  GBX_REASONS(X)
+#undef X
+  Reason r{};
+  EXPECT_FALSE(reason_from_code("no-such-reason", &r));
+}
+
+TEST(Hex, RoundTripAndRefusals) {
+  EXPECT_EQ(to_hex(as_bytes("\x01\xff")), "01ff");
+  EXPECT_EQ(as_text(*from_hex("6768")), "gh");
+  EXPECT_EQ(from_hex("6").reason(), Reason::kBadEncoding);
+  EXPECT_EQ(from_hex("FF").reason(), Reason::kBadEncoding);
+  EXPECT_EQ(fixed_from_hex<4>("00").reason(), Reason::kBadValue);
+}
+
+TEST(Base64Url, Rfc4648VectorsWithoutPadding) {
+  const std::pair<const char*, const char*> vectors[] = {
+      {"", ""}, {"f", "Zg"}, {"fo", "Zm8"}, {"foo", "Zm9v"}, {"foob", "Zm9vYg"}, {"fooba", "Zm9vYmE"}, {"foobar", "Zm9vYmFy"}};
+  for (const auto& [plain, coded] : vectors) {
+    EXPECT_EQ(to_base64url(as_bytes(plain)), coded);
+    EXPECT_EQ(as_text(*from_base64url(coded)), plain);
+  }
+  EXPECT_EQ(to_base64url(Bytes{0xfb, 0xff}), "-_8");
+  EXPECT_FALSE(from_base64url("Zh").ok());  // unused bits set
+  EXPECT_FALSE(from_base64url("Z").ok());
+  EXPECT_FALSE(from_base64url("Zg==").ok());
+  EXPECT_FALSE(from_base64url("+/8").ok());
+}
+
+TEST(ByteReader, ReadsLittleEndianAndRejectsTheRest) {
+  const Bytes b{1, 2, 0, 3, 0, 0, 0, 9};
+  ByteReader r(b);
+  EXPECT_EQ(*r.u8(), 1);
+  EXPECT_EQ(*r.u16(), 2);
+  EXPECT_EQ(*r.u32(), 3u);
+  EXPECT_EQ(r.finish().reason(), Reason::kTrailingBytes);
+  EXPECT_EQ(r.u64().reason(), Reason::kTruncated);
+  EXPECT_EQ(*r.u8(), 9);
+  EXPECT_TRUE(r.finish().ok());
+  ByteWriter w;
+  w.bytes32(b);
+  ByteReader q(w.bytes());
+  EXPECT_EQ(q.bytes32(7).reason(), Reason::kTooLarge);
+}
+
+TEST(Json, CanonicalFormOfRfc8785) {
+  // Key order by UTF-16 code units: U+1F600 (surrogates D83D…) sorts before U+FB33.
+  auto j = parse_json("{\"\xef\xac\xb3\":1,\"\xf0\x9f\x98\x80\":2,\"a\":[true,null,-5],\"\\r\":\"\\u0007\\/\\u00e9\"}");
+  ASSERT_TRUE(j.ok()) << j.error().line();
+  EXPECT_EQ(canonical(*j), "{\"\\r\":\"\\u0007/\xc3\xa9\",\"a\":[true,null,-5],\"\xf0\x9f\x98\x80\":2,\"\xef\xac\xb3\":1}");
+  EXPECT_EQ(canonical(*parse_json(canonical(*j))), canonical(*j));
+  EXPECT_EQ(canonical(*parse_json(pretty(*j))), canonical(*j));
+}
+
+TEST(Json, RefusesWhatCannotBeSigned) {
+  EXPECT_EQ(parse_json("{\"a\":1,\"a\":2}").reason(), Reason::kDuplicateKey);
+  EXPECT_EQ(parse_json("{\"a\":1,\"\\u0061\":2}").reason(), Reason::kDuplicateKey);
+  EXPECT_EQ(parse_json("1.5").reason(), Reason::kBadValue);
+  EXPECT_EQ(parse_json("1e3").reason(), Reason::kBadValue);
+  EXPECT_EQ(parse_json("9007199254740992").reason(), Reason::kBadValue);
+  EXPECT_EQ(*parse_json("-9007199254740991")->integer(), -kMaxJsonInteger);
+  EXPECT_EQ(parse_json("99999999999999999999999").reason(), Reason::kBadValue);
+  EXPECT_EQ(parse_json("").reason(), Reason::kBadJson);
+  EXPECT_EQ(parse_json("{} x").reason(), Reason::kBadJson);
+  EXPECT_EQ(parse_json("[1,]").reason(), Reason::kBadJson);
+  EXPECT_EQ(parse_json("\"\xff\"").reason(), Reason::kBadJson);
+  EXPECT_EQ(parse_json("\"\\ud800\"").reason(), Reason::kBadJson);
+  EXPECT_EQ(parse_json("\xef\xbb\xbf{}").reason(), Reason::kBadJson);
+  EXPECT_EQ(parse_json(std::string(40, '[') + std::string(40, ']')).reason(), Reason::kTooLarge);
+}
+
+enum class Colour { kRed, kBlue };
+std::span<const EnumName<Colour>> enum_names(Colour) {
+  static constexpr EnumName<Colour> k[] = {{Colour::kRed, "red"}, {Colour::kBlue, "blue"}};
+  return k;
+}
+struct Inner {
+  std::int64_t n = 0;
+  template <class F>
+  void fields(F& f) {
+    f("n", n, Bound{1, 9});
+  }
+  bool operator==(const Inner&) const = default;
+};
+struct Outer {
+  std::string name;
+  std::vector<Inner> list;
+  std::optional<std::string> note;
+  FixedBytes<2> id{};
+  Bytes blob;
+  Colour colour = Colour::kRed;
+  std::map<std::string, std::string> env;
+  bool on = false;
+  template <class F>
+  void fields(F& f) {
+    f("name", name, Bound{1, 8});
+    f("list", list, Bound{0, 3});
+    f("note", note);
+    f("id", id);
+    f("blob", blob);
+    f("colour", colour);
+    f("env", env);
+    f("on", on);
+  }
+  bool operator==(const Outer&) const = default;
+};
+
+TEST(Fields, RoundTripAndEveryRefusalNamesItsPath) {
+  Outer o{"x", {{1}, {9}}, "hi", {1, 2}, {7}, Colour::kBlue, {{"A", "b"}}, true};
+  const Json j = to_json(o);
+  EXPECT_EQ(canonical(j), R"({"blob":"Bw","colour":"blue","env":{"A":"b"},"id":"0102","list":[{"n":1},{"n":9}],"name":"x","note":"hi","on":true})");
+  EXPECT_EQ(*from_json<Outer>(j), o);
+  const auto refuse = [&](std::string_view key, Json value, Reason why, std::string_view path) {
+    Json k = j;
+    k[key] = std::move(value);
+    auto r = from_json<Outer>(k);
+    ASSERT_FALSE(r.ok()) << key;
+    EXPECT_EQ(r.reason(), why) << r.error().line();
+    EXPECT_EQ(r.error().what.substr(0, path.size()), path) << r.error().line();
+  };
+  refuse("extra", 1, Reason::kUnknownField, "extra");
+  refuse("name", "", Reason::kBadValue, "name");
+  refuse("name", nullptr, Reason::kBadValue, "name");
+  refuse("note", nullptr, Reason::kBadValue, "note");
+  refuse("id", "01", Reason::kBadValue, "id");
+  refuse("colour", "green", Reason::kBadValue, "colour");
+  refuse("list", JsonArray{*parse_json(R"({"n":1})"), *parse_json(R"({"n":10})")}, Reason::kBadValue, "list[1].n");
+  refuse("list", JsonArray{*parse_json(R"({"n":1,"m":2})")}, Reason::kUnknownField, "list[0].m");
+  refuse("env", *parse_json(R"({"A":1})"), Reason::kBadValue, "env.A");
+  Json missing = j;
+  missing.object()->erase("on");
+  EXPECT_EQ(from_json<Outer>(missing).reason(), Reason::kMissingField);
+}
+
+TEST(Secret, ComparesAndMoves) {
+  SeededRandom r(1);
+  DatasetKey a = r.secret<DatasetKey>(32);
+  DatasetKey b = a.clone();
+  EXPECT_TRUE(a == b);
+  DatasetKey c = std::move(a);
+  EXPECT_TRUE(c == b);
+  EXPECT_TRUE(a.empty());
+  EXPECT_FALSE(c == r.secret<DatasetKey>(32));
+}
+
+TEST(Time, FormatsAndParses) {
+  EXPECT_EQ(format_time(0), "1970-01-01T00:00:00Z");
+  EXPECT_EQ(*parse_time("2026-01-31T12:00:00Z"), 1769860800);
+  EXPECT_FALSE(parse_time("2026-02-31T12:00:00Z").ok());
+  EXPECT_FALSE(parse_time("2026-01-31").ok());
+}
+
+class TempDir {
+ public:
+  TempDir() {
+    char t[] = "/tmp/gbx-base-XXXXXX";
+    path = mkdtemp(t);
+  }
+  ~TempDir() { (void)remove_tree(path); }
+  std::string path;
+};
+
+TEST(Files, AtomicWriteAndBeneath) {
+  TempDir t;
+  ASSERT_TRUE(write_file_atomic(t.path + "/a", as_bytes("hello"), 0600).ok());
+  EXPECT_EQ(as_text(*read_file(t.path + "/a", 10)), "hello");
+  EXPECT_EQ(read_file(t.path + "/a", 4).reason(), Reason::kTooLarge);
+  EXPECT_EQ(read_file(t.path + "/none", 4).reason(), Reason::kNotFound);
+  ASSERT_EQ(symlink("/etc/passwd", (t.path + "/link").c_str()), 0);
+  auto d = open_dir(t.path);
+  ASSERT_TRUE(d.ok());
+  EXPECT_TRUE(open_beneath(d->get(), "a", 0).ok());
+  EXPECT_EQ(open_beneath(d->get(), "link", 0).reason(), Reason::kIo);
+  EXPECT_EQ(open_beneath(d->get(), "../etc/passwd", 0).reason(), Reason::kIo);
+  EXPECT_EQ(open_beneath(d->get(), "/etc/passwd", 0).reason(), Reason::kIo);
+}
+
+TEST(Processes, RunsWithExactlyTheGivenEnvironmentAndDescriptors) {
+  ProcessOptions o;
+  o.argv = {"/bin/sh", "-c", "echo out; echo err >&2; env | grep -v ^PWD= | grep -v ^_= | grep -v ^SHLVL=; ls /proc/$$/fd | wc -l; exit 3"};
+  o.env = {{"ONLY", "this"}};
+  auto r = run_command(o);
+  ASSERT_TRUE(r.ok()) << r.error().line();
+  EXPECT_TRUE(r->status.exited);
+  EXPECT_EQ(r->status.code, 3);
+  EXPECT_EQ(r->out, "out\nONLY=this\n3\n");
+  EXPECT_EQ(r->err, "err\n");
+}
+
+TEST(Processes, StartFailureAndTimeoutAreErrors) {
+  ProcessOptions o;
+  o.argv = {"/no/such/program"};
+  EXPECT_EQ(spawn(o).reason(), Reason::kIo);
+  o.argv = {"/bin/sleep", "60"};
+  EXPECT_EQ(run_command(o, 100, 50).reason(), Reason::kTimedOut);
+  auto p = spawn(o);
+  ASSERT_TRUE(p.ok());
+  EXPECT_FALSE((*p->wait(1)).has_value());
+  ASSERT_TRUE(p->signal(SIGTERM).ok());
+  auto st = p->wait(-1);
+  ASSERT_TRUE(st.ok() && st->has_value());
+  EXPECT_FALSE((**st).exited);
+  EXPECT_EQ((**st).code, SIGTERM);
+}
+
+TEST(Log, LinesAreJsonAndTextIsHarmless) {
+  EXPECT_EQ(printable("a\x1b[31m\r\n"), "a\\x1b[31m\\x0d\\x0a");
+  EXPECT_EQ(printable("\xe2\x80\xae" "x"), "\\xe2\\x80\\xaex");
+  EXPECT_EQ(printable("\xff"), "\\xff");
+  auto pipe = make_pipe();
+  ASSERT_TRUE(pipe.ok());
+  ManualClock clock;
+  Logger log(pipe->second.get(), "test", clock);
+  log.info("started", {{"port", 1}});
+  char buf[512];
+  const ssize_t n = read(pipe->first.get(), buf, sizeof buf);
+  auto j = parse_json(std::string_view(buf, static_cast<std::size_t>(n) - 1));
+  ASSERT_TRUE(j.ok());
+  EXPECT_EQ(*j->find("event")->string(), "started");
+}
+
+}  // namespace
+}  // namespace gbx

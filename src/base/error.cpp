@@ -1,0 +1,48 @@
+#include "base/error.h"
+
+namespace gbx {
+
+std::string_view reason_code(Reason reason) {
+  switch (reason) {
+#define X(name, code, cls) \
+  case Reason::name:       \
+    return code;
+    GBX_REASONS(X)
+#undef X
+  }
+  return "internal";
+}
+
+ExitClass exit_class(Reason reason) {
+  switch (reason) {
+#define X(name, code, cls) \
+  case Reason::name:       \
+    return ExitClass::cls;
+    GBX_REASONS(X)
+#undef X
+  }
+  return ExitClass::kInternal;
+}
+
+bool reason_from_code(std::string_view code, Reason* out) {
+#define X(name, text, cls)  \
+  if (code == text) {       \
+    *out = Reason::name;    \
+    return true;            \
+  }
+  GBX_REASONS(X)
+#undef X
+  return false;
+}
+
+std::string Error::line() const {
+  std::string s(reason_code(reason));
+  if (!what.empty()) s += ": " + what;
+  if (!expected.empty() || !actual.empty()) {
+    s += " (expected " + (expected.empty() ? std::string("nothing") : expected) + ", actual " +
+         (actual.empty() ? std::string("nothing") : actual) + ")";
+  }
+  return s;
+}
+
+}  // namespace gbx
