@@ -26,7 +26,7 @@ lock_cache() {
   mkdir -p "$cache"
   exec 9>"$cache/images.lock"
   flock 9
-  rm -rf "$cache"/tree.* # left by a run that was killed
+  rm -rf "$cache"/{tree.*,study-*.part*,noop-*.part*} # left by a run that was killed
 }
 
 # Keeps the newest few entries of one kind, so that edits do not fill the disk.
