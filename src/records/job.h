@@ -1,0 +1,311 @@
+// A job: what is asked for (spec), what the consumer signs (submission), what the broker allows (run plan, credential).
+#pragma once
+
+#include "records/asset.h"
+
+namespace gbx::records {
+
+// ---- the job spec: apiVersion glovebox/v1 (docs/jobspec.md) ----
+struct SpecImage {
+  std::optional<std::string> asset;  // an encrypted image asset, by name or version id
+  std::optional<std::string> ref;    // "name@sha256:…", in clear
+  template <class F>
+  void fields(F& f) {
+    f("asset", asset, Bound{1, 128});
+    f("ref", ref, Bound{1, 256});
+  }
+};
+struct SpecInput {
+  std::string name;
+  std::string asset;
+  std::string mount;  // "/data/<something>"
+  template <class F>
+  void fields(F& f) {
+    f("name", name, Bound{1, 63});
+    f("asset", asset, Bound{1, 128});
+    f("mount", mount, Bound{7, 200});
+  }
+};
+struct SpecOutput {
+  std::string name;
+  std::string path;  // relative to /out
+  OutputType type = OutputType::kOpaque;
+  std::optional<Json> schema;
+  std::int64_t max_bytes = 0;
+  template <class F>
+  void fields(F& f) {
+    f("name", name, Bound{1, 63});
+    f("path", path, Bound{1, 200});
+    f("type", type);
+    f("schema", schema);
+    f("maxBytes", max_bytes, Bound{1, std::int64_t{1} << 30});
+  }
+};
+struct SpecResources {
+  std::int64_t cpu = 1;   // cores
+  std::string memory;     // "512MiB"
+  std::string scratch;
+  std::int64_t gpu = 0;
+  template <class F>
+  void fields(F& f) {
+    f("cpu", cpu, Bound{1, 1024});
+    f("memory", memory, Bound{1, 16});
+    f("scratch", scratch, Bound{1, 16});
+    f("gpu", gpu, Bound{0, 64});
+  }
+};
+struct SpecTee {
+  std::vector<Technology> any_of;
+  std::vector<std::string> releases;
+  template <class F>
+  void fields(F& f) {
+    f("anyOf", any_of, Bound{1, 8});
+    f("releases", releases, Bound{0, 32});
+  }
+};
+struct SpecSandbox {
+  std::optional<std::string> runtime;  // "crun" or "runc"; absent: the node's choice
+  std::optional<std::int64_t> pids;
+  template <class F>
+  void fields(F& f) {
+    f("runtime", runtime, Bound{1, 16});
+    f("pids", pids, Bound{1, 32768});
+  }
+};
+struct SpecLogs {
+  LogVisibility visibility = LogVisibility::kNone;
+  std::int64_t max_bytes = 0;
+  template <class F>
+  void fields(F& f) {
+    f("visibility", visibility);
+    f("maxBytes", max_bytes, Bound{0, 1 << 20});
+  }
+};
+struct SpecTimeouts {  // seconds
+  std::int64_t queue = 3600;
+  std::int64_t start = 300;
+  std::int64_t run = 3600;
+  template <class F>
+  void fields(F& f) {
+    f("queue", queue, Bound{1, 604800});
+    f("start", start, Bound{1, 86400});
+    f("run", run, Bound{1, 604800});
+  }
+};
+struct SpecBody {
+  std::string purpose;
+  SpecImage image;
+  std::vector<std::string> command;
+  std::vector<std::string> args;
+  std::map<std::string, std::string> env;
+  std::vector<SpecInput> inputs;
+  std::vector<SpecOutput> outputs;
+  SpecResources resources;
+  SpecTee tee;
+  SpecSandbox sandbox;
+  SpecLogs logs;
+  std::int64_t attempts = 1;
+  SpecTimeouts timeouts;
+  template <class F>
+  void fields(F& f) {
+    f("purpose", purpose, Bound{1, 200});
+    f("image", image);
+    f("command", command, Bound{1, 64});
+    f("args", args, Bound{0, 256});
+    f("env", env, Bound{0, 64});
+    f("inputs", inputs, Bound{1, 32});
+    f("outputs", outputs, Bound{1, 32});
+    f("resources", resources);
+    f("tee", tee);
+    f("sandbox", sandbox);
+    f("logs", logs);
+    f("attempts", attempts, Bound{1, 100});
+    f("timeouts", timeouts);
+  }
+};
+struct SpecMetadata {
+  std::string name;
+  std::map<std::string, std::string> labels;
+  template <class F>
+  void fields(F& f) {
+    f("name", name, Bound{1, 63});
+    f("labels", labels, Bound{0, 16});
+  }
+};
+struct JobSpec {
+  std::string api_version;  // "glovebox/v1"
+  std::string kind;         // "PrivateJob"
+  SpecMetadata metadata;
+  SpecBody spec;
+  template <class F>
+  void fields(F& f) {
+    f("apiVersion", api_version, Bound{1, 32});
+    f("kind", kind, Bound{1, 32});
+    f("metadata", metadata);
+    f("spec", spec);
+  }
+  // The checks that a schema cannot say: names, mounts, sizes, duplicates. `what` is the path of the member.
+  Status validate() const;
+};
+// "512MiB" -> bytes; suffixes KiB MiB GiB. kBadValue.
+Result<std::int64_t> parse_size(std::string_view text);
+
+struct AssetBinding {  // one input (or the image) after the CLI resolved its name
+  std::string name;    // the input's name; "image" for the image
+  Id16 asset_id{};
+  Hash32 version_id{};
+  template <class F>
+  void fields(F& f) {
+    f("name", name, Bound{1, 63});
+    f("assetId", asset_id);
+    f("versionId", version_id);
+  }
+};
+struct ResultKey {
+  std::string use;   // "primary" or "recovery"
+  std::string hpke;
+  template <class F>
+  void fields(F& f) {
+    f("use", use, Bound{1, 16});
+    f("hpke", hpke, Bound{1, 256});
+  }
+};
+struct Submission {
+  static constexpr std::string_view kType = "submission";
+  static constexpr bool kBindsSet = true;
+  JobSpec spec;
+  std::vector<AssetBinding> assets;
+  std::string image_digest;
+  std::vector<ResultKey> result_keys;
+  Hash32 consumer_id{};
+  std::vector<Id16> leases;
+  Nonce32 nonce{};
+  std::int64_t not_after = 0;
+  template <class F>
+  void fields(F& f) {
+    f("spec", spec);
+    f("assets", assets, Bound{1, 33});
+    f("imageDigest", image_digest, Bound{71, 71});
+    f("resultKeys", result_keys, Bound{1, 8});
+    f("consumerId", consumer_id);
+    f("leases", leases, Bound{0, 32});
+    f("nonce", nonce);
+    f("notAfter", not_after);
+  }
+  // SHA-256("gbx/1/job" ‖ 0x00 ‖ JCS(body)).
+  Hash32 job_id() const { return crypto::labelled_hash("gbx/1/job", as_bytes(canonical(to_json(*this)))); }
+};
+
+// Message 2 as it travels: everything that the broker needs to judge it. The plane adds nothing that is trusted.
+struct SignedSubmission {
+  IdentityChain consumer;
+  Signed<Submission> submission;
+  std::vector<Signed<Lease>> leases;
+  template <class F>
+  void fields(F& f) {
+    f("consumer", consumer);
+    f("submission", submission);
+    f("leases", leases, Bound{0, 32});
+  }
+};
+
+struct PlanPolicy {
+  Hash32 asset_version_id{};
+  Hash32 owner_id{};
+  Hash32 policy_hash{};
+  std::int64_t serial = 0;
+  template <class F>
+  void fields(F& f) {
+    f("assetVersionId", asset_version_id);
+    f("ownerId", owner_id);
+    f("policyHash", policy_hash);
+    f("serial", serial);
+  }
+};
+struct PlanControls {  // what the environment must enforce; the agent refuses to run with less
+  std::int64_t cpu = 1;
+  std::int64_t memory_bytes = 0;
+  std::int64_t scratch_bytes = 0;
+  std::int64_t pids = 256;
+  std::int64_t run_seconds = 0;
+  Access access = Access::kPrefetch;
+  std::vector<std::string> mandatory;  // names of the controls, docs/sandbox.md
+  template <class F>
+  void fields(F& f) {
+    f("cpu", cpu);
+    f("memoryBytes", memory_bytes);
+    f("scratchBytes", scratch_bytes);
+    f("pids", pids);
+    f("runSeconds", run_seconds);
+    f("access", access);
+    f("mandatory", mandatory, Bound{0, 64});
+  }
+};
+struct PlanCharge {  // reserved per owner and asset before any key leaves
+  Hash32 owner_id{};
+  Id16 asset_id{};
+  std::int64_t free_bits = 0;
+  std::int64_t verified_bits = 0;
+  template <class F>
+  void fields(F& f) {
+    f("ownerId", owner_id);
+    f("assetId", asset_id);
+    f("freeBits", free_bits);
+    f("verifiedBits", verified_bits);
+  }
+};
+struct RunPlan {
+  static constexpr std::string_view kType = "run-plan";
+  static constexpr bool kBindsSet = true;
+  Hash32 job_id{};
+  std::vector<PlanPolicy> policies;
+  PlanControls controls;
+  GateClause gate;                           // the strictest of all owners
+  std::vector<PlatformRule> tee;
+  std::vector<Reviewer> reviewers;
+  std::int64_t reviewers_needed = 1;
+  std::vector<Hash32> may_preview;
+  std::vector<PlanCharge> charges;           // the most that a release can cost, known before the run
+  std::int64_t attempts = 1;
+  Custody custody = Custody::kOperator;
+  std::string rollback;
+  std::vector<std::string> residual_channels;
+  std::int64_t time = 0;
+  template <class F>
+  void fields(F& f) {
+    f("jobId", job_id);
+    f("policies", policies, Bound{1, 33});
+    f("controls", controls);
+    f("gate", gate);
+    f("tee", tee, Bound{1, 16});
+    f("reviewers", reviewers, Bound{0, 32});
+    f("reviewersNeeded", reviewers_needed);
+    f("mayPreview", may_preview, Bound{0, 32});
+    f("charges", charges, Bound{0, 33});
+    f("attempts", attempts);
+    f("custody", custody);
+    f("rollback", rollback, Bound{1, 16});
+    f("residualChannels", residual_channels, Bound{0, 32});
+    f("time", time);
+  }
+};
+// One attempt of one job, minutes of life, no bearer power.
+struct Credential {
+  static constexpr std::string_view kType = "credential";
+  static constexpr bool kBindsSet = true;
+  Hash32 job_id{};
+  std::int64_t attempt = 1;
+  Hash32 plan_hash{};
+  Nonce32 nonce{};
+  std::int64_t expires = 0;
+  template <class F>
+  void fields(F& f) {
+    f("jobId", job_id);
+    f("attempt", attempt, Bound{1, 1000});
+    f("planHash", plan_hash);
+    f("nonce", nonce);
+    f("expires", expires);
+  }
+};
+
+}  // namespace gbx::records

@@ -1,0 +1,198 @@
+#include <algorithm>
+#include <set>
+
+#include "records/output.h"
+
+namespace gbx::records {
+
+#define GBX_ENUM(Type, ...)                                   \
+  std::span<const EnumName<Type>> enum_names(Type) {          \
+    using E = Type;                                           \
+    static constexpr EnumName<Type> k[] = {__VA_ARGS__};      \
+    return k;                                                 \
+  }
+GBX_ENUM(Custody, {E::kOperator, "operator"}, {E::kTee, "tee"})
+GBX_ENUM(Technology, {E::kNone, "none"}, {E::kSim, "sim"}, {E::kTdx, "tdx"}, {E::kSnp, "sev-snp"}, {E::kSgx, "sgx"},
+         {E::kCca, "cca"}, {E::kNitro, "nitro"}, {E::kTrustZone, "trustzone"})
+GBX_ENUM(AssetKind, {E::kDataset, "dataset"}, {E::kModel, "model"}, {E::kImage, "image"})
+GBX_ENUM(OutputType, {E::kTable, "table"}, {E::kJson, "json"}, {E::kMetrics, "metrics"}, {E::kText, "text"},
+         {E::kOpaque, "opaque"})
+GBX_ENUM(LogVisibility, {E::kNone, "none"}, {E::kConsumer, "consumer"})
+GBX_ENUM(Access, {E::kPrefetch, "prefetch"}, {E::kDirect, "direct"})
+GBX_ENUM(Check, {E::kNotChecked, "not-checked"}, {E::kPass, "pass"}, {E::kFail, "fail"})
+GBX_ENUM(JobExit, {E::kOk, "ok"}, {E::kFailed, "failed"}, {E::kKilled, "killed"}, {E::kTimeout, "timeout"})
+GBX_ENUM(AnalyserStatus, {E::kPass, "pass"}, {E::kFail, "fail"}, {E::kNotApplicable, "not-applicable"},
+         {E::kError, "error"})
+GBX_ENUM(Recommendation, {E::kHold, "hold"}, {E::kRelease, "release"}, {E::kReject, "reject"})
+GBX_ENUM(RulingDecision, {E::kReject, "reject"}, {E::kApprove, "approve"}, {E::kRequestChanges, "request-changes"})
+GBX_ENUM(ReleaseDecision, {E::kReject, "reject"}, {E::kRelease, "release"})
+#undef GBX_ENUM
+
+Result<crypto::PublicKey> IdentityChain::current_key(const SetId& set_id) const {
+  GBX_ASSIGN(crypto::PublicKey current, crypto::PublicKey::from_text(identity.genesis_key));
+  GBX_ASSIGN(crypto::PublicKey recovery, crypto::PublicKey::from_text(identity.recovery_key));
+  const Hash32 own = id();
+  std::int64_t serial = 0;
+  for (const auto& r : rotations) {
+    if (r.body.identity_id != own || r.body.serial != serial + 1) {
+      return fail(Reason::kChainBroken, "key rotation out of order")
+          .with("serial " + std::to_string(serial + 1), std::to_string(r.body.serial));
+    }
+    if (!r.verify(set_id, current).ok()) GBX_TRY(r.verify(set_id, recovery));
+    GBX_ASSIGN(current, crypto::PublicKey::from_text(r.body.new_key));
+    serial = r.body.serial;
+  }
+  return current;
+}
+
+Result<SetChain::Keys> SetChain::verify(const SetId& pinned) const {
+  const SetId set_id = charter.set_id();
+  if (set_id != pinned) {
+    return fail(Reason::kWrongSet, "this key set is not the pinned one").with(to_hex(pinned), to_hex(set_id));
+  }
+  GBX_ASSIGN(crypto::PublicKey set_key, crypto::PublicKey::from_text(charter.genesis_set_key));
+  std::int64_t serial = 0;
+  for (const auto& s : successors) {
+    if (s.body.serial != serial + 1) return fail(Reason::kChainBroken, "set key successor out of order");
+    GBX_TRY(s.verify(set_id, set_key));
+    GBX_ASSIGN(set_key, crypto::PublicKey::from_text(s.body.new_set_key));
+    serial = s.body.serial;
+  }
+  GBX_TRY(epoch.verify(set_id, set_key));
+  GBX_ASSIGN(crypto::HpkePublicKey kek, crypto::HpkePublicKey::from_text(epoch.body.kek));
+  GBX_ASSIGN(crypto::PublicKey signing, crypto::PublicKey::from_text(epoch.body.signing));
+  GBX_ASSIGN(crypto::PublicKey tls, crypto::PublicKey::from_text(epoch.body.tls));
+  return Keys{set_id, epoch.body.epoch, std::move(set_key), kek, std::move(signing), std::move(tls)};
+}
+
+Result<Verdict> verify_none(const SetId& set_id, const Evidence& e, const FixedBytes<64>& expected_report_data,
+                            const LaunchConfig& expected_launch) {
+  if (e.technology != Technology::kNone) {
+    return fail(Reason::kEvidenceRejected, "no verifier for this technology").with("none", std::string(enum_name(e.technology)));
+  }
+  if (!e.node || e.quote) return fail(Reason::kEvidenceMissing, "technology none needs the node's introduction and no quote");
+  const auto& intro = e.node->body;
+  if (intro.report_data != expected_report_data) {
+    return fail(Reason::kEvidenceRejected, "report data")
+        .with(to_hex(expected_report_data).substr(0, 32) + "…", to_hex(intro.report_data).substr(0, 32) + "…");
+  }
+  const Hash32 launch = hash_of(expected_launch);
+  if (intro.launch_config != launch || hash_of(e.launch_config) != launch) {
+    return fail(Reason::kEvidenceRejected, "launch configuration").with(to_hex(launch), to_hex(intro.launch_config));
+  }
+  GBX_ASSIGN(crypto::PublicKey node, crypto::PublicKey::from_text(e.node->key));
+  Status s = e.node->verify(set_id, node);
+  if (!s.ok()) return fail(Reason::kEvidenceRejected, "the node's signature does not verify");
+  Verdict v;
+  v.technology = Technology::kNone;
+  v.root = "none:" + to_hex(node.fingerprint());
+  v.binding = Check::kPass;
+  v.signature = Check::kPass;
+  return v;
+}
+
+Result<std::int64_t> parse_size(std::string_view text) {
+  std::size_t i = 0;
+  std::int64_t n = 0;
+  while (i < text.size() && text[i] >= '0' && text[i] <= '9' && i < 10) n = n * 10 + (text[i++] - '0');
+  const std::string_view unit = text.substr(i);
+  const std::int64_t factor = unit == "KiB" ? 1LL << 10 : unit == "MiB" ? 1LL << 20 : unit == "GiB" ? 1LL << 30 : 0;
+  if (i == 0 || factor == 0 || text[0] == '0' || n > (std::int64_t{1} << 44) / factor) {
+    return fail(Reason::kBadValue, "size").with("like 512MiB (KiB, MiB or GiB)", std::string(text.substr(0, 32)));
+  }
+  return n * factor;
+}
+
+namespace {
+
+bool name_ok(std::string_view s) {
+  if (s.empty() || s.size() > 63 || s.front() == '-' || s.back() == '-') return false;
+  return std::all_of(s.begin(), s.end(), [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'; });
+}
+// Segments of [A-Za-z0-9._-], none of them "." or "..".
+bool path_ok(std::string_view s) {
+  std::size_t start = 0;
+  while (start <= s.size()) {
+    std::size_t end = s.find('/', start);
+    if (end == std::string_view::npos) end = s.size();
+    const std::string_view part = s.substr(start, end - start);
+    if (part.empty() || part == "." || part == "..") return false;
+    for (char c : part) {
+      const bool good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+      if (!good) return false;
+    }
+    if (end == s.size()) return true;
+    start = end + 1;
+  }
+  return false;
+}
+Error bad(const std::string& path, const std::string& expected, const std::string& actual) {
+  return fail(Reason::kBadValue, path).with(expected, actual.substr(0, 64));
+}
+
+Status validate_inputs(const SpecBody& s) {
+  std::set<std::string> names{"image"};
+  std::set<std::string> mounts;
+  for (std::size_t i = 0; i < s.inputs.size(); ++i) {
+    const auto& in = s.inputs[i];
+    const std::string at = "spec.inputs[" + std::to_string(i) + "].";
+    if (!name_ok(in.name)) return bad(at + "name", "lower-case letters, digits, -", in.name);
+    if (!names.insert(in.name).second) return bad(at + "name", "a name not used before", in.name);
+    if (in.mount.rfind("/data/", 0) != 0 || !path_ok(in.mount.substr(1))) return bad(at + "mount", "a path below /data/", in.mount);
+    for (const auto& m : mounts) {
+      if (m == in.mount || in.mount.rfind(m + "/", 0) == 0 || m.rfind(in.mount + "/", 0) == 0) {
+        return bad(at + "mount", "a path outside every other mount", in.mount);
+      }
+    }
+    mounts.insert(in.mount);
+  }
+  return ok_status();
+}
+Status validate_outputs(const SpecBody& s) {
+  std::set<std::string> names;
+  std::set<std::string> paths;
+  for (std::size_t i = 0; i < s.outputs.size(); ++i) {
+    const auto& o = s.outputs[i];
+    const std::string at = "spec.outputs[" + std::to_string(i) + "].";
+    if (!name_ok(o.name)) return bad(at + "name", "lower-case letters, digits, -", o.name);
+    if (!names.insert(o.name).second) return bad(at + "name", "a name not used before", o.name);
+    if (!path_ok(o.path)) return bad(at + "path", "a relative path below /out", o.path);
+    if (!paths.insert(o.path).second) return bad(at + "path", "a path not used before", o.path);
+    const bool typed = o.type != OutputType::kOpaque;
+    if (typed && !o.schema) return bad(at + "schema", "a schema for type " + std::string(enum_name(o.type)), "nothing");
+  }
+  return ok_status();
+}
+
+}  // namespace
+
+Status JobSpec::validate() const {
+  if (api_version != "glovebox/v1") return bad("apiVersion", "glovebox/v1", api_version);
+  if (kind != "PrivateJob") return bad("kind", "PrivateJob", kind);
+  if (!name_ok(metadata.name)) return bad("metadata.name", "lower-case letters, digits, -", metadata.name);
+  if (spec.image.asset.has_value() == spec.image.ref.has_value()) return bad("spec.image", "exactly one of asset and ref", spec.image.asset ? "both" : "neither");
+  for (const auto& [k, v] : spec.env) {
+    if (k.empty() || k.find('=') != std::string::npos || k.find('\0') != std::string::npos || v.find('\0') != std::string::npos) {
+      return bad("spec.env", "names without '=' and no NUL", k);
+    }
+  }
+  for (const auto& list : {spec.command, spec.args}) {
+    for (const auto& a : list) {
+      if (a.find('\0') != std::string::npos) return bad("spec.command", "no NUL", "NUL");
+    }
+  }
+  if (spec.command[0].empty() || spec.command[0][0] != '/') return bad("spec.command[0]", "an absolute path", spec.command[0]);
+  GBX_TRY(validate_inputs(spec));
+  GBX_TRY(validate_outputs(spec));
+  for (const auto* size : {&spec.resources.memory, &spec.resources.scratch}) {
+    auto r = parse_size(*size);
+    if (!r.ok()) return r.error().at("spec.resources");
+  }
+  if (spec.resources.gpu != 0) return bad("spec.resources.gpu", "0: no node lends GPUs yet", std::to_string(spec.resources.gpu));
+  if (spec.sandbox.runtime && *spec.sandbox.runtime != "crun" && *spec.sandbox.runtime != "runc") {
+    return bad("spec.sandbox.runtime", "crun or runc", *spec.sandbox.runtime);
+  }
+  return ok_status();
+}
+
+}  // namespace gbx::records

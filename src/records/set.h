@@ -1,0 +1,138 @@
+// A key set: the broker as owners know it. setId = hash of the charter, pinned by people out of band.
+#pragma once
+
+#include "records/identity.h"
+
+namespace gbx::records {
+
+enum class Custody { kOperator, kTee };
+std::span<const EnumName<Custody>> enum_names(Custody);
+
+// How an environment is protected. `none` and `sim` protect nothing from the host; policies must name them.
+enum class Technology { kNone, kSim, kTdx, kSnp, kSgx, kCca, kNitro, kTrustZone };
+std::span<const EnumName<Technology>> enum_names(Technology);
+
+struct Charter {
+  static constexpr std::string_view kType = "charter";
+  static constexpr bool kBindsSet = false;
+  std::string genesis_set_key;
+  Hash32 salt{};
+  std::vector<std::string> release_signers;  // who signs guest and broker releases
+  std::int64_t minimum_svn = 0;
+  std::vector<Technology> technologies;      // that the broker itself may run in
+  Custody custody = Custody::kOperator;
+  std::vector<std::string> witnesses;
+  std::int64_t witness_threshold = 0;
+  std::vector<std::string> custodians;
+  template <class F>
+  void fields(F& f) {
+    f("genesisSetKey", genesis_set_key, Bound{1, 256});
+    f("salt", salt);
+    f("releaseSigners", release_signers, Bound{0, 16});
+    f("minimumSvn", minimum_svn);
+    f("technologies", technologies, Bound{1, 8});
+    f("custody", custody);
+    f("witnesses", witnesses, Bound{0, 32});
+    f("witnessThreshold", witness_threshold, Bound{0, 32});
+    f("custodians", custodians, Bound{0, 32});
+  }
+  SetId set_id() const { return hash_of(*this); }
+};
+
+// Signed by its predecessor.
+struct SetKeySuccessor {
+  static constexpr std::string_view kType = "set-key-successor";
+  static constexpr bool kBindsSet = true;
+  std::int64_t serial = 0;
+  std::string new_set_key;
+  template <class F>
+  void fields(F& f) {
+    f("serial", serial, Bound{1, 1'000'000});
+    f("newSetKey", new_set_key, Bound{1, 256});
+  }
+};
+
+// The keys of daily work, signed by the set key: S_set of the protocol is a signature by `signing`.
+struct EpochKeys {
+  static constexpr std::string_view kType = "epoch-keys";
+  static constexpr bool kBindsSet = true;
+  std::int64_t epoch = 0;
+  std::string kek;      // HPKE public key that dataset keys and release keys are wrapped to
+  std::string signing;  // public key
+  std::string tls;      // public key of the broker's TLS certificate
+  template <class F>
+  void fields(F& f) {
+    f("epoch", epoch, Bound{1, 1'000'000});
+    f("kek", kek, Bound{1, 256});
+    f("signing", signing, Bound{1, 256});
+    f("tls", tls, Bound{1, 256});
+  }
+};
+
+// Everything that leads from a pinned setId to the keys in use.
+struct SetChain {
+  Charter charter;
+  std::vector<Signed<SetKeySuccessor>> successors;
+  Signed<EpochKeys> epoch;
+  template <class F>
+  void fields(F& f) {
+    f("charter", charter);
+    f("successors", successors, Bound{0, 64});
+    f("epoch", epoch);
+  }
+  struct Keys {
+    SetId set_id{};
+    std::int64_t epoch = 0;
+    crypto::PublicKey set_key;
+    crypto::HpkePublicKey kek;
+    crypto::PublicKey signing;
+    crypto::PublicKey tls;
+  };
+  // Errors: kWrongSet, kChainBroken, kBadSignature.
+  Result<Keys> verify(const SetId& pinned) const;
+};
+
+// Answer to a nonce of the owner's CLI before it wraps a key (message 0). With custody `operator` there is no TEE
+// evidence: the signature proves possession of the set's keys and nothing about where they are.
+struct BrokerEvidence {
+  static constexpr std::string_view kType = "broker-evidence";
+  static constexpr bool kBindsSet = true;
+  std::string set_key;
+  std::string kek;
+  std::int64_t epoch = 0;
+  Nonce32 nonce{};
+  Custody custody = Custody::kOperator;
+  std::int64_t time = 0;
+  std::int64_t tree_size = 0;
+  Hash32 tree_root{};
+  template <class F>
+  void fields(F& f) {
+    f("setKey", set_key, Bound{1, 256});
+    f("kek", kek, Bound{1, 256});
+    f("epoch", epoch);
+    f("nonce", nonce);
+    f("custody", custody);
+    f("time", time);
+    f("treeSize", tree_size);
+    f("treeRoot", tree_root);
+  }
+};
+
+// RFC 6962 inclusion of one log entry; the leaf is SHA-256(0x00 ‖ salt ‖ entry).
+struct Inclusion {
+  std::int64_t leaf_index = 0;
+  std::int64_t tree_size = 0;
+  Hash32 leaf_salt{};
+  std::vector<Hash32> path;
+  Hash32 root{};
+  template <class F>
+  void fields(F& f) {
+    f("leafIndex", leaf_index);
+    f("treeSize", tree_size, Bound{1, kMaxJsonInteger});
+    f("leafSalt", leaf_salt);
+    f("path", path, Bound{0, 64});
+    f("root", root);
+  }
+};
+
+}  // namespace gbx::records
