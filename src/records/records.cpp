@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <set>
 
-#include "records/output.h"
+#include "records/messages.h"
 
 namespace gbx::records {
 
@@ -26,6 +26,11 @@ GBX_ENUM(AnalyserStatus, {E::kPass, "pass"}, {E::kFail, "fail"}, {E::kNotApplica
 GBX_ENUM(Recommendation, {E::kHold, "hold"}, {E::kRelease, "release"}, {E::kReject, "reject"})
 GBX_ENUM(RulingDecision, {E::kReject, "reject"}, {E::kApprove, "approve"}, {E::kRequestChanges, "request-changes"})
 GBX_ENUM(ReleaseDecision, {E::kReject, "reject"}, {E::kRelease, "release"})
+GBX_ENUM(JudgementState, {E::kNone, "none"}, {E::kPending, "pending"}, {E::kHeld, "held"}, {E::kReleased, "released"},
+         {E::kRejected, "rejected"})
+GBX_ENUM(EnvironmentPhase, {E::kRequested, "requested"}, {E::kBooting, "booting"}, {E::kAttested, "attested"},
+         {E::kLoaded, "loaded"}, {E::kWorking, "working"}, {E::kSealed, "sealed"}, {E::kDestroyed, "destroyed"},
+         {E::kLost, "lost"})
 #undef GBX_ENUM
 
 Result<crypto::PublicKey> IdentityChain::current_key(const SetId& set_id) const {

@@ -1,0 +1,358 @@
+// Requests between programs, by method name. Bodies that matter are signed records; the rest is routing, and a lie in
+// it can only refuse service. Method names are what travels in a channel frame.
+#pragma once
+
+#include "records/output.h"
+
+namespace gbx::records {
+
+struct Empty {
+  template <class F>
+  void fields(F&) {}
+};
+
+// ---- anyone -> broker ----
+namespace method {
+inline constexpr std::string_view kInfo = "broker.info";              // InfoRequest -> InfoReply
+inline constexpr std::string_view kPublish = "broker.publish";        // Publish -> Signed<PublishAck>; idempotent
+inline constexpr std::string_view kRotate = "broker.rotate";          // RotateRequest -> Empty
+inline constexpr std::string_view kExplain = "broker.explain";        // SignedSubmission -> Explanation; logs nothing
+inline constexpr std::string_view kAuthorise = "broker.authorise";    // SignedSubmission -> Signed<RunPlan>; idempotent
+inline constexpr std::string_view kCancel = "broker.cancel";          // CancelRequest -> Empty
+inline constexpr std::string_view kCredential = "broker.credential";  // CredentialRequest -> Signed<Credential>; idempotent
+inline constexpr std::string_view kJudge = "broker.judge";            // JobRequest -> Judgement
+inline constexpr std::string_view kRuling = "broker.ruling";          // RulingRequest -> Judgement
+inline constexpr std::string_view kReceipt = "broker.receipt";        // JobRequest -> Receipt
+// ---- agent -> broker, on one TLS connection per environment ----
+inline constexpr std::string_view kHello = "agent.hello";    // CredentialRequest -> HelloReply
+inline constexpr std::string_view kAttest = "agent.attest";  // AttestRequest -> AttestReply
+inline constexpr std::string_view kKey = "agent.key";        // Signed<KeyRequest> -> KeyReply; identical replay = same reply
+inline constexpr std::string_view kSeal = "agent.seal";      // Seal -> Signed<SealAck>
+// ---- node -> plane; the node is known by its TLS client key ----
+inline constexpr std::string_view kNodeRegister = "node.register";    // NodeInfo -> NodeLease
+inline constexpr std::string_view kNodeHeartbeat = "node.heartbeat";  // Heartbeat -> NodeLease
+inline constexpr std::string_view kNodePoll = "node.poll";            // PollRequest -> PollReply (waits up to wait_ms)
+inline constexpr std::string_view kNodePhase = "node.phase";          // PhaseReport -> PhaseReply
+inline constexpr std::string_view kNodeOutput = "node.output";        // OutputUpload -> Empty; idempotent
+inline constexpr std::string_view kNodeDestroyed = "node.destroyed";  // Signed<DestroyedClaim> -> Empty
+// ---- agent <-> node, on the control stream of the mux ----
+inline constexpr std::string_view kLaunch = "launch";          // node -> agent: LaunchBundle
+inline constexpr std::string_view kIntroduce = "introduce";    // agent -> node: IntroduceRequest -> Signed<NodeIntroduction>
+inline constexpr std::string_view kAgentPhase = "phase";       // agent -> node: PhaseReport
+inline constexpr std::string_view kAgentOutput = "output";     // agent -> node: SealedOutput, after the SealAck
+inline constexpr std::string_view kAgentEnd = "end";           // agent -> node: AgentEnd
+}  // namespace method
+
+struct InfoRequest {
+  Nonce32 nonce{};
+  template <class F>
+  void fields(F& f) {
+    f("nonce", nonce);
+  }
+};
+struct InfoReply {
+  SetChain set;
+  Signed<BrokerEvidence> evidence;
+  template <class F>
+  void fields(F& f) {
+    f("set", set);
+    f("evidence", evidence);
+  }
+};
+struct RotateRequest {
+  Identity identity;
+  Signed<Rotation> rotation;
+  template <class F>
+  void fields(F& f) {
+    f("identity", identity);
+    f("rotation", rotation);
+  }
+};
+struct CredentialRequest {
+  Hash32 job_id{};
+  std::int64_t attempt = 1;
+  template <class F>
+  void fields(F& f) {
+    f("jobId", job_id);
+    f("attempt", attempt, Bound{1, 1000});
+  }
+};
+struct JobRequest {
+  Hash32 job_id{};
+  template <class F>
+  void fields(F& f) {
+    f("jobId", job_id);
+  }
+};
+// A consumer's signed wish to end a job; the broker then releases no key and accepts no seal for it.
+struct Cancel {
+  static constexpr std::string_view kType = "cancel";
+  static constexpr bool kBindsSet = true;
+  Hash32 job_id{};
+  Hash32 consumer_id{};
+  std::int64_t time = 0;
+  template <class F>
+  void fields(F& f) {
+    f("jobId", job_id);
+    f("consumerId", consumer_id);
+    f("time", time);
+  }
+};
+struct CancelRequest {
+  IdentityChain consumer;
+  Signed<Cancel> cancel;
+  template <class F>
+  void fields(F& f) {
+    f("consumer", consumer);
+    f("cancel", cancel);
+  }
+};
+
+// One line of `job plan`: a check by one owner's policy (or by the set), with its result.
+struct PlanCheck {
+  std::string check;       // "consumer", "purpose", "image", …
+  std::string asset;       // name of the input, or "job"
+  Hash32 owner_id{};
+  bool allowed = false;
+  std::string reason;      // reason code when denied
+  std::string what;
+  std::string expected;
+  std::string actual;
+  std::string next;
+  template <class F>
+  void fields(F& f) {
+    f("check", check, Bound{1, 64});
+    f("asset", asset, Bound{1, 63});
+    f("ownerId", owner_id);
+    f("allowed", allowed);
+    f("reason", reason, Bound{0, 64});
+    f("what", what);
+    f("expected", expected);
+    f("actual", actual);
+    f("next", next);
+  }
+};
+struct Explanation {
+  bool allowed = false;
+  std::vector<PlanCheck> checks;
+  std::optional<RunPlan> plan;     // when allowed: what would be signed
+  template <class F>
+  void fields(F& f) {
+    f("allowed", allowed);
+    f("checks", checks, Bound{0, 1024});
+    f("plan", plan);
+  }
+};
+
+struct HelloReply {
+  Nonce32 nonce{};
+  template <class F>
+  void fields(F& f) {
+    f("nonce", nonce);
+  }
+};
+struct AttestRequest {
+  Signed<Credential> credential;
+  AgentKeys agent_keys;
+  Evidence evidence;
+  template <class F>
+  void fields(F& f) {
+    f("credential", credential);
+    f("agentKeys", agent_keys);
+    f("evidence", evidence);
+  }
+};
+struct AttestReply {
+  Hash32 evidence{};  // hash of the attempt's first evidence, which later requests name
+  template <class F>
+  void fields(F& f) {
+    f("evidence", evidence);
+  }
+};
+struct KeyReply {
+  KeyContext context;
+  Bytes sealed;
+  template <class F>
+  void fields(F& f) {
+    f("context", context);
+    f("sealed", sealed, Bound{48, 8192});
+  }
+};
+
+enum class JudgementState { kNone, kPending, kHeld, kReleased, kRejected };
+std::span<const EnumName<JudgementState>> enum_names(JudgementState);
+struct Judgement {
+  JudgementState state = JudgementState::kNone;
+  std::int64_t decide_at = 0;  // pending: the release slot, unix seconds
+  std::optional<Signed<HoldNotice>> hold_notice;
+  std::vector<Bytes> preview_keys;  // E(reviewer, aad = H(HoldNotice), Kp)
+  std::optional<Release> release;
+  template <class F>
+  void fields(F& f) {
+    f("state", state);
+    f("decideAt", decide_at);
+    f("holdNotice", hold_notice);
+    f("previewKeys", preview_keys, Bound{0, 32});
+    f("release", release);
+  }
+};
+struct RulingRequest {
+  IdentityChain reviewer;
+  Signed<Ruling> ruling;
+  template <class F>
+  void fields(F& f) {
+    f("reviewer", reviewer);
+    f("ruling", ruling);
+  }
+};
+
+// ---- node <-> plane ----
+struct NodeInfo {
+  std::string name;
+  std::string key;  // public key text: signs introductions and destruction claims
+  std::vector<Technology> technologies;
+  std::int64_t cpu = 1;
+  std::int64_t memory_bytes = 0;
+  std::int64_t slots = 1;
+  std::string version;
+  template <class F>
+  void fields(F& f) {
+    f("name", name, Bound{1, 63});
+    f("key", key, Bound{1, 256});
+    f("technologies", technologies, Bound{1, 8});
+    f("cpu", cpu, Bound{1, 4096});
+    f("memoryBytes", memory_bytes);
+    f("slots", slots, Bound{1, 1024});
+    f("version", version, Bound{1, 64});
+  }
+};
+struct NodeLease {
+  std::int64_t lease_seconds = 30;      // without a heartbeat in this time its environments count as lost
+  std::vector<Hash32> cancelled;        // jobs that this node must stop
+  template <class F>
+  void fields(F& f) {
+    f("leaseSeconds", lease_seconds);
+    f("cancelled", cancelled, Bound{0, 1024});
+  }
+};
+struct RunningAttempt {
+  Hash32 job_id{};
+  std::int64_t attempt = 1;
+  template <class F>
+  void fields(F& f) {
+    f("jobId", job_id);
+    f("attempt", attempt);
+  }
+};
+struct Heartbeat {
+  std::string name;
+  std::vector<RunningAttempt> running;
+  template <class F>
+  void fields(F& f) {
+    f("name", name, Bound{1, 63});
+    f("running", running, Bound{0, 1024});
+  }
+};
+struct PollRequest {
+  std::string name;
+  std::int64_t wait_ms = 0;
+  template <class F>
+  void fields(F& f) {
+    f("name", name, Bound{1, 63});
+    f("waitMs", wait_ms, Bound{0, 30000});
+  }
+};
+// Everything that one attempt needs, all of it checked again by the agent.
+struct LaunchBundle {
+  LaunchConfig launch_config;
+  SetChain set;
+  SignedSubmission submission;
+  Signed<RunPlan> plan;
+  Signed<Credential> credential;
+  std::vector<IdentityChain> owners;
+  std::vector<Signed<VersionRecord>> versions;  // of the image (if an asset) and of every input
+  std::vector<Signed<Policy>> policies;
+  template <class F>
+  void fields(F& f) {
+    f("launchConfig", launch_config);
+    f("set", set);
+    f("submission", submission);
+    f("plan", plan);
+    f("credential", credential);
+    f("owners", owners, Bound{1, 33});
+    f("versions", versions, Bound{1, 33});
+    f("policies", policies, Bound{1, 33});
+  }
+};
+struct PollReply {
+  std::optional<LaunchBundle> assignment;
+  template <class F>
+  void fields(F& f) {
+    f("assignment", assignment);
+  }
+};
+
+enum class EnvironmentPhase { kRequested, kBooting, kAttested, kLoaded, kWorking, kSealed, kDestroyed, kLost };
+std::span<const EnumName<EnvironmentPhase>> enum_names(EnvironmentPhase);
+// Coarse on purpose: what the host may see and the consumer is shown.
+struct PhaseReport {
+  Hash32 job_id{};
+  std::int64_t attempt = 1;
+  EnvironmentPhase phase = EnvironmentPhase::kBooting;
+  std::string reason;  // reason code when the attempt ended without a sealed output
+  std::string detail;  // for people; never from inside the container
+  template <class F>
+  void fields(F& f) {
+    f("jobId", job_id);
+    f("attempt", attempt);
+    f("phase", phase);
+    f("reason", reason, Bound{0, 64});
+    f("detail", detail, Bound{0, 500});
+  }
+};
+struct PhaseReply {
+  bool stop = false;  // the job was cancelled or given to another attempt
+  template <class F>
+  void fields(F& f) {
+    f("stop", stop);
+  }
+};
+struct OutputUpload {
+  Hash32 job_id{};
+  std::int64_t attempt = 1;
+  Hash32 manifest{};  // H(M), so that plane and broker can be reconciled
+  SealedOutput output;
+  template <class F>
+  void fields(F& f) {
+    f("jobId", job_id);
+    f("attempt", attempt);
+    f("manifest", manifest);
+    f("output", output);
+  }
+};
+struct IntroduceRequest {
+  FixedBytes<64> report_data{};
+  Hash32 launch_config{};
+  template <class F>
+  void fields(F& f) {
+    f("reportData", report_data);
+    f("launchConfig", launch_config);
+  }
+};
+struct AgentEnd {
+  bool sealed = false;
+  Hash32 manifest{};
+  std::string reason;   // reason code when not sealed
+  std::string detail;
+  std::vector<std::string> residue;
+  template <class F>
+  void fields(F& f) {
+    f("sealed", sealed);
+    f("manifest", manifest);
+    f("reason", reason, Bound{0, 64});
+    f("detail", detail, Bound{0, 500});
+    f("residue", residue, Bound{0, 64});
+  }
+};
+
+}  // namespace gbx::records
