@@ -29,6 +29,7 @@ class [[nodiscard]] Result {
   T&& value() && { return std::move(require()); }
   T& operator*() & { return require(); }
   const T& operator*() const& { return const_cast<Result*>(this)->require(); }
+  T&& operator*() && { return std::move(require()); }
   T* operator->() { return &require(); }
   const T* operator->() const { return &const_cast<Result*>(this)->require(); }
   // Only meaningful when !ok().

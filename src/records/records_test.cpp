@@ -1,0 +1,243 @@
+// Signing, chains, evidence of technology none, spec validation, and every sealed message with its refusals.
+#include <gtest/gtest.h>
+
+#include "records/messages.h"
+#include "records/sealing.h"
+
+namespace gbx::records {
+namespace {
+
+using crypto::HpkeKeyPair;
+using crypto::SignatureAlgorithm;
+using crypto::SigningKey;
+
+SigningKey new_key(Random& r, SignatureAlgorithm a = SignatureAlgorithm::kEd25519) { return *SigningKey::generate(a, r); }
+
+Lease sample_lease(Random& r) {
+  Lease l;
+  l.lease_id = r.fixed<16>();
+  l.asset_id = r.fixed<16>();
+  l.consumer_id = r.fixed<32>();
+  l.jobs = 3;
+  l.not_after = 1'800'000'000;
+  return l;
+}
+
+TEST(Signed, BindsTypeSetBodyAndKey) {
+  SeededRandom r(1);
+  for (auto a : {SignatureAlgorithm::kEd25519, SignatureAlgorithm::kEcdsaP256}) {
+    const SigningKey key = new_key(r, a);
+    const SigningKey other = new_key(r, a);
+    const SetId set = r.fixed<32>();
+    auto s = sign(set, sample_lease(r), key);
+    ASSERT_TRUE(s.ok());
+    EXPECT_TRUE(s->verify(set, key.public_key()).ok());
+    EXPECT_EQ(s->verify(set, other.public_key()).reason(), Reason::kBadSignature);
+    EXPECT_EQ(s->verify(r.fixed<32>(), key.public_key()).reason(), Reason::kBadSignature);
+    auto changed = *s;
+    changed.body.jobs = 4;
+    EXPECT_EQ(changed.verify(set, key.public_key()).reason(), Reason::kBadSignature);
+    // What was parsed is what was signed.
+    auto back = from_json<Signed<Lease>>(to_json(*s));
+    ASSERT_TRUE(back.ok()) << back.error().line();
+    EXPECT_TRUE(back->verify(set, key.public_key()).ok());
+    // Another type with the same body does not pass.
+    Json j = to_json(*s);
+    j["type"] = "policy";
+    auto confused = from_json<Signed<Lease>>(j);
+    ASSERT_TRUE(confused.ok());
+    EXPECT_EQ(confused->verify(set, key.public_key()).reason(), Reason::kBadSignature);
+  }
+}
+
+TEST(Identity, RotationsBySelfOrRecoveryKeyOnly) {
+  SeededRandom r(2);
+  const SigningKey k1 = new_key(r), recovery = new_key(r), k2 = new_key(r), k3 = new_key(r), thief = new_key(r);
+  const SetId set = r.fixed<32>();
+  IdentityChain c{{k1.public_key().text(), recovery.public_key().text()}, {}};
+  EXPECT_EQ(*c.current_key(set), k1.public_key());
+  c.rotations.push_back(*sign(set, Rotation{c.id(), 1, k2.public_key().text()}, k1));
+  c.rotations.push_back(*sign(set, Rotation{c.id(), 2, k3.public_key().text()}, recovery));
+  EXPECT_EQ(*c.current_key(set), k3.public_key());
+  auto bad = c;
+  bad.rotations.push_back(*sign(set, Rotation{c.id(), 3, thief.public_key().text()}, k1));
+  EXPECT_EQ(bad.current_key(set).reason(), Reason::kBadSignature);
+  bad = c;
+  bad.rotations.push_back(*sign(set, Rotation{c.id(), 4, k1.public_key().text()}, k3));
+  EXPECT_EQ(bad.current_key(set).reason(), Reason::kChainBroken);
+}
+
+TEST(SetChain, PinnedIdAndSuccessors) {
+  SeededRandom r(3);
+  const SigningKey genesis = new_key(r), next = new_key(r), signing = new_key(r), tls = new_key(r);
+  SetChain chain;
+  chain.charter.genesis_set_key = genesis.public_key().text();
+  chain.charter.salt = r.fixed<32>();
+  chain.charter.technologies = {Technology::kNone};
+  const SetId set = chain.charter.set_id();
+  const EpochKeys epoch{1, HpkeKeyPair::generate(r)->public_key().text(), signing.public_key().text(), tls.public_key().text()};
+  chain.epoch = *sign(set, epoch, genesis);
+  auto keys = chain.verify(set);
+  ASSERT_TRUE(keys.ok()) << keys.error().line();
+  EXPECT_EQ(keys->signing, signing.public_key());
+  EXPECT_EQ(chain.verify(r.fixed<32>()).reason(), Reason::kWrongSet);
+  chain.successors.push_back(*sign(set, SetKeySuccessor{1, next.public_key().text()}, genesis));
+  EXPECT_EQ(chain.verify(set).reason(), Reason::kBadSignature);  // the epoch is still signed by the old key
+  chain.epoch = *sign(set, epoch, next);
+  EXPECT_TRUE(chain.verify(set).ok());
+}
+
+TEST(EvidenceNone, EveryFieldCounts) {
+  SeededRandom r(4);
+  const SigningKey node = new_key(r);
+  const SetId set = r.fixed<32>();
+  const LaunchConfig launch{set, "ed25519:x"};
+  const auto report = r.fixed<64>();
+  Evidence e;
+  e.launch_config = launch;
+  e.node = *sign(set, NodeIntroduction{report, hash_of(launch), r.fixed<32>(), 1, 0}, node);
+  auto v = verify_none(set, e, report, launch);
+  ASSERT_TRUE(v.ok()) << v.error().line();
+  EXPECT_EQ(v->root, "none:" + to_hex(node.public_key().fingerprint()));
+  EXPECT_EQ(v->measurement, Check::kNotChecked);
+  EXPECT_EQ(verify_none(set, e, r.fixed<64>(), launch).reason(), Reason::kEvidenceRejected);
+  EXPECT_EQ(verify_none(set, e, report, LaunchConfig{set, "ed25519:y"}).reason(), Reason::kEvidenceRejected);
+  EXPECT_EQ(verify_none(r.fixed<32>(), e, report, launch).reason(), Reason::kEvidenceRejected);
+  Evidence tdx = e;
+  tdx.technology = Technology::kTdx;
+  EXPECT_EQ(verify_none(set, tdx, report, launch).reason(), Reason::kEvidenceRejected);
+  Evidence missing = e;
+  missing.node.reset();
+  EXPECT_EQ(verify_none(set, missing, report, launch).reason(), Reason::kEvidenceMissing);
+}
+
+TEST(Sealing, DatasetKeyIsBoundToPolicyAndCommitment) {
+  SeededRandom r(5);
+  const auto kek = *HpkeKeyPair::generate(r);
+  const auto dk = r.secret<DatasetKey>(32);
+  Policy p;
+  p.asset_id = r.fixed<16>();
+  p.commit_dk = dataset_key_commitment(p.asset_id, dk);
+  const Bytes w = *wrap_dataset_key(kek.public_key(), p, dk, r);
+  auto opened = unwrap_dataset_key(kek, p, w);
+  ASSERT_TRUE(opened.ok());
+  EXPECT_TRUE(*opened == dk);
+  Policy weaker = p;
+  weaker.clauses.any_command = true;
+  EXPECT_EQ(unwrap_dataset_key(kek, weaker, w).reason(), Reason::kBadTag);
+  Policy lying = p;
+  lying.commit_dk = r.fixed<32>();
+  const Bytes w2 = *wrap_dataset_key(kek.public_key(), lying, dk, r);
+  EXPECT_EQ(unwrap_dataset_key(kek, lying, w2).reason(), Reason::kBadCommitment);
+}
+
+TEST(Sealing, KeyBundleIsBoundToItsContext) {
+  SeededRandom r(6);
+  const auto agent = *HpkeKeyPair::generate(r);
+  KeyContext c;
+  c.credential = r.fixed<32>();
+  c.policy_serials = {1, 2};
+  std::vector<BundledKey> keys;
+  keys.push_back({r.fixed<32>(), r.secret<DatasetKey>(32)});
+  keys.push_back({r.fixed<32>(), r.secret<DatasetKey>(32)});
+  const Bytes sealed = *seal_key_bundle(agent.public_key(), c, keys, r);
+  auto back = open_key_bundle(agent, c, sealed);
+  ASSERT_TRUE(back.ok());
+  ASSERT_EQ(back->size(), 2u);
+  EXPECT_TRUE((*back)[1].key == keys[1].key);
+  KeyContext other = c;
+  other.policy_serials = {1, 3};
+  EXPECT_EQ(open_key_bundle(agent, other, sealed).reason(), Reason::kBadTag);
+  EXPECT_FALSE(open_key_bundle(*HpkeKeyPair::generate(r), c, sealed).ok());
+}
+
+TEST(Sealing, ResultOpensOnlyForItsRecipientsAndOnlyWhole) {
+  SeededRandom r(7);
+  const auto kek = *HpkeKeyPair::generate(r);
+  const auto consumer = *HpkeKeyPair::generate(r), recovery = *HpkeKeyPair::generate(r), reviewer = *HpkeKeyPair::generate(r);
+  ResultInput in;
+  in.job_id = r.fixed<32>();
+  in.plan_hash = r.fixed<32>();
+  in.bundle = as_bytes("the checked output");
+  in.result_keys = {consumer.public_key(), recovery.public_key()};
+  in.reviewers = {reviewer.public_key()};
+  const auto sealed = seal_result(in, kek.public_key(), r);
+  ASSERT_TRUE(sealed.ok()) << sealed.error().line();
+  const Hash32 m = hash_of(sealed->manifest);
+  auto keys = open_release_keys(kek, sealed->manifest, sealed->release_keys);
+  ASSERT_TRUE(keys.ok());
+  const Bytes outer0 = *seal_outer_key(consumer.public_key(), m, keys->result, r);
+  const Bytes outer1 = *seal_outer_key(recovery.public_key(), m, keys->result, r);
+  auto plain = open_result(consumer, 0, sealed->manifest, sealed->output, outer0);
+  ASSERT_TRUE(plain.ok()) << plain.error().line();
+  EXPECT_EQ(as_text(plain->view(SecretAccess{})), "the checked output");
+  EXPECT_TRUE(open_result(recovery, 1, sealed->manifest, sealed->output, outer1).ok());
+  EXPECT_FALSE(open_result(recovery, 0, sealed->manifest, sealed->output, outer1).ok());
+  EXPECT_EQ(open_result(consumer, 2, sealed->manifest, sealed->output, outer0).reason(), Reason::kWrongRecipient);
+  EXPECT_FALSE(open_result(recovery, 1, sealed->manifest, sealed->output, outer0).ok());
+  const Hash32 notice = r.fixed<32>();
+  const Bytes preview = *seal_outer_key(reviewer.public_key(), notice, keys->preview, r);
+  EXPECT_TRUE(open_preview(reviewer, 0, sealed->manifest, sealed->output, notice, preview).ok());
+  EXPECT_FALSE(open_preview(reviewer, 0, sealed->manifest, sealed->output, m, preview).ok());
+  // Kr does not open the preview, Kp does not open the result.
+  const Bytes crossed = *seal_outer_key(consumer.public_key(), m, keys->preview, r);
+  EXPECT_FALSE(open_result(consumer, 0, sealed->manifest, sealed->output, crossed).ok());
+  auto tampered = *sealed;
+  tampered.output.ciphertext[3] ^= 1;
+  EXPECT_EQ(open_result(consumer, 0, tampered.manifest, tampered.output, outer0).reason(), Reason::kBadHash);
+  tampered = *sealed;
+  tampered.manifest.context.commit_cek[0] ^= 1;
+  EXPECT_FALSE(open_result(consumer, 0, tampered.manifest, tampered.output, outer0).ok());
+}
+
+JobSpec good_spec() {
+  auto j = parse_json(R"({"apiVersion":"glovebox/v1","kind":"PrivateJob","metadata":{"name":"study","labels":{}},
+    "spec":{"purpose":"research","image":{"asset":"img"},"command":["/bin/study"],"args":[],"env":{},
+    "inputs":[{"name":"wdbc","asset":"wdbc","mount":"/data/wdbc"}],
+    "outputs":[{"name":"m","path":"metrics.json","type":"metrics","schema":{},"maxBytes":100}],
+    "resources":{"cpu":1,"memory":"512MiB","scratch":"64MiB","gpu":0},"tee":{"anyOf":["none"],"releases":[]},
+    "sandbox":{},"logs":{"visibility":"none","maxBytes":0},"attempts":1,"timeouts":{"queue":60,"start":60,"run":60}}})");
+  return *from_json<JobSpec>(*j);
+}
+
+TEST(JobSpec, ValidateNamesTheMember) {
+  ASSERT_TRUE(good_spec().validate().ok()) << good_spec().validate().error().line();
+  const auto refuse = [](auto change, std::string_view path) {
+    JobSpec s = good_spec();
+    change(s);
+    Status st = s.validate();
+    ASSERT_FALSE(st.ok()) << path;
+    EXPECT_EQ(st.error().what.substr(0, path.size()), path) << st.error().line();
+  };
+  refuse([](JobSpec& s) { s.api_version = "glovebox/v2"; }, "apiVersion");
+  refuse([](JobSpec& s) { s.kind = "Pod"; }, "kind");
+  refuse([](JobSpec& s) { s.metadata.name = "Bad_Name"; }, "metadata.name");
+  refuse([](JobSpec& s) { s.spec.image.ref = "x"; }, "spec.image");
+  refuse([](JobSpec& s) { s.spec.command[0] = "sh"; }, "spec.command[0]");
+  refuse([](JobSpec& s) { s.spec.inputs[0].mount = "/data/../etc"; }, "spec.inputs[0].mount");
+  refuse([](JobSpec& s) { s.spec.inputs[0].mount = "/etc"; }, "spec.inputs[0].mount");
+  refuse([](JobSpec& s) { s.spec.inputs[0].name = "image"; }, "spec.inputs[0].name");
+  refuse([](JobSpec& s) { s.spec.inputs.push_back({"b", "b", "/data/wdbc/inner"}); }, "spec.inputs[1].mount");
+  refuse([](JobSpec& s) { s.spec.outputs[0].path = "../x"; }, "spec.outputs[0].path");
+  refuse([](JobSpec& s) { s.spec.outputs[0].path = "/x"; }, "spec.outputs[0].path");
+  refuse([](JobSpec& s) { s.spec.outputs[0].schema.reset(); }, "spec.outputs[0].schema");
+  refuse([](JobSpec& s) { s.spec.resources.memory = "512"; }, "spec.resources");
+  refuse([](JobSpec& s) { s.spec.env["A=B"] = "c"; }, "spec.env");
+  refuse([](JobSpec& s) { s.spec.sandbox.runtime = "docker"; }, "spec.sandbox.runtime");
+}
+
+TEST(JobSpec, SizesAndStableHash) {
+  EXPECT_EQ(*parse_size("512MiB"), 512 << 20);
+  EXPECT_EQ(parse_size("0MiB").reason(), Reason::kBadValue);
+  EXPECT_EQ(parse_size("1MB").reason(), Reason::kBadValue);
+  EXPECT_EQ(parse_size("99999999GiB").reason(), Reason::kBadValue);
+  Submission s;
+  s.spec = good_spec();
+  s.image_digest = "sha256:" + std::string(64, '0');
+  const Hash32 id = s.job_id();
+  s.nonce[0] = 1;
+  EXPECT_NE(s.job_id(), id);
+}
+
+}  // namespace
+}  // namespace gbx::records
