@@ -52,8 +52,10 @@ Result<OwnedCipher> keyed(AeadSuite suite, ByteView key, bool encrypt) {
   }
   OwnedCipher ctx(EVP_CIPHER_CTX_new());
   if (ctx == nullptr) return openssl_error("AEAD context");
-  const int rc = EVP_CipherInit_ex2(ctx.get(), cipher, key.data(), nullptr, encrypt ? 1 : 0, nullptr);
-  if (rc != 1) return openssl_error("AEAD key setup");
+  const int direction = encrypt ? 1 : 0;
+  if (EVP_CipherInit_ex2(ctx.get(), cipher, key.data(), nullptr, direction, nullptr) != 1) {
+    return openssl_error("AEAD key setup");
+  }
   return ctx;
 }
 

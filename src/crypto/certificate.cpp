@@ -35,8 +35,8 @@ Result<OwnedPkey> pkey_of(const SigningKey& key) {
   return private_pkey(pub.algorithm(), raw.view(SecretAccess{}), ByteView(spki).last(size));
 }
 
-// A subject of one common name, and a serial number from the key: the same key always gives the same
-// certificate fields, and two keys never share a serial.
+// A subject of one common name, and a serial number from the key: the same key always gives the
+// same fields, and two keys never share a serial.
 Status set_identity(X509* x, const SigningKey& key, const char* subject, const char* issuer) {
   if (X509_set_version(x, X509_VERSION_3) != 1) return openssl_error("certificate version");
   Hash32 id = key.public_key().fingerprint();
@@ -100,7 +100,8 @@ Status add_server_usage(X509* x) {
   return add_extension(x, NID_ext_key_usage, usage.get(), false);
 }
 
-// Subject and authority key identifiers (RFC 5280 section 4.2.1.1, 4.2.1.2): verifiers build chains by them.
+// Subject and authority key identifiers (RFC 5280 sections 4.2.1.1 and 4.2.1.2): verifiers build
+// chains by them.
 Status add_key_ids(X509* x, const PublicKey& own, const PublicKey& issuer) {
   const Hash32 own_id = own.fingerprint(), issuer_id = issuer.fingerprint();
   const OwnedOctets subject(ASN1_OCTET_STRING_new());
@@ -152,7 +153,8 @@ Result<OwnedName> ip_general_name(const std::string& address) {
   return out;
 }
 
-Status add_names(X509* x, const std::vector<std::string>& dns, const std::vector<std::string>& ips) {
+Status add_names(X509* x, const std::vector<std::string>& dns,
+                 const std::vector<std::string>& ips) {
   if (dns.size() + ips.size() > kMaxNames) return fail(Reason::kTooLarge, "certificate names");
   if (dns.empty() && ips.empty()) {
     return fail(Reason::kMissingField, "a server certificate needs a DNS name or an IP address");
@@ -218,7 +220,9 @@ Result<ServerCertificate> issue_server_certificate(const SigningKey& ca, const S
   constexpr std::int64_t kLast = 253402300799;  // 9999-12-31T23:59:59Z
   if (not_before_seconds < 0 || not_before_seconds >= not_after_seconds ||
       not_after_seconds > kLast) {
-    return fail(Reason::kBadValue, "certificate times").with("from before to, within 1970 to 9999", "");
+    return fail(Reason::kBadValue, "certificate times")
+        .with("not-before below not-after, within 1970 to 9999",
+              std::to_string(not_before_seconds) + " to " + std::to_string(not_after_seconds));
   }
   const OwnedTime from(ASN1_TIME_set(nullptr, not_before_seconds));
   const OwnedTime to(ASN1_TIME_set(nullptr, not_after_seconds));

@@ -10,7 +10,8 @@ using namespace detail;  // NOLINT: private helpers of this folder
 
 namespace {
 constexpr std::size_t kHashSize = 32;
-// The parameters come from key files: bounded so that a file cannot take the machine's memory or time.
+// The parameters come from key files: bounded, so that a file cannot take the machine's memory
+// or time.
 constexpr std::uint64_t kScryptMaxMemoryBytes = std::uint64_t{256} << 20;
 constexpr std::uint64_t kScryptMaxR = 64;
 constexpr std::uint64_t kScryptMaxP = 16;

@@ -62,7 +62,8 @@ Hmac::Hmac(ByteView key) : ctx_(EVP_MAC_CTX_new(hmac_mac())) {
   require(EVP_MAC_init(ctx_.get(), pointer(key), key.size(), parameters) == 1, "HMAC init");
 }
 Hmac& Hmac::update(ByteView data) {
-  if (!data.empty()) require(EVP_MAC_update(ctx_.get(), data.data(), data.size()) == 1, "HMAC update");
+  if (data.empty()) return *this;
+  require(EVP_MAC_update(ctx_.get(), data.data(), data.size()) == 1, "HMAC update");
   return *this;
 }
 void Hmac::finish(MutableByteView out32) {

@@ -1,6 +1,6 @@
-// Private to src/crypto: ownership of OpenSSL objects, and how its verdicts are read. Success is the
-// documented value exactly; every function that may fail holds a DrainErrors, so that no error is left
-// behind for an unrelated caller (libssl reads the same queue).
+// Private to src/crypto: ownership of OpenSSL objects, and how its verdicts are read. Success is
+// the documented value exactly; every function that may fail holds a DrainErrors, so that no error
+// is left behind for an unrelated caller (libssl reads the same queue).
 #pragma once
 
 #include <openssl/asn1.h>

@@ -22,8 +22,8 @@ constexpr std::size_t kP256PublicSize = 65;
 constexpr std::size_t kMaxMessageBytes = std::size_t{64} << 20;
 constexpr int kScalarTries = 64;
 
-// SubjectPublicKeyInfo up to the key (RFC 8410 section 4; RFC 5480 section 2). DER has one encoding, so
-// that a comparison replaces an ASN.1 parser.
+// SubjectPublicKeyInfo up to the key (RFC 8410 section 4; RFC 5480 section 2). DER has one encoding,
+// so that a comparison replaces an ASN.1 parser.
 constexpr std::uint8_t kEd25519Spki[] = {0x30, 0x2a, 0x30, 0x05, 0x06, 0x03,
                                          0x2b, 0x65, 0x70, 0x03, 0x21, 0x00};
 constexpr std::uint8_t kP256Spki[] = {0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48,
@@ -59,20 +59,19 @@ bool scalar_in_range(ByteView v) {
   return borrow == 1 && any != 0;
 }
 
-Error internal(const char* what) { return openssl_error(what); }
-
-// RFC 8032 section 5.1.3, for public points: y is canonical and (y²-1)/(dy²+1) is a square. Points of
-// small order are refused too: a signature under one says nothing about who made it.
+// RFC 8032 section 5.1.3, for public points: y is canonical and (y²-1)/(dy²+1) is a square. Points
+// of small order are refused too: a signature under one says nothing about who made it.
 Status check_ed25519_point(ByteView raw) {
-  static constexpr const char* kP = "7fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffed";
-  static constexpr const char* kD = "52036cee2b6ffe738cc740797779e89800700a4d4141d8ab75eb4dca135978a3";
+  static constexpr const char* kP =
+      "7fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffed";
+  static constexpr const char* kD =
+      "52036cee2b6ffe738cc740797779e89800700a4d4141d8ab75eb4dca135978a3";
   // y of the points of order 8 that is below p/2; the other is its negation.
   static constexpr const char* kY8 =
       "05fc536d880238b13933c6d305acdfd5f098eff289f4c345b027b2c28f95e826";
   FixedBytes<32> le;
   std::copy(raw.begin(), raw.end(), le.begin());
-  const bool sign = (le[31] & 0x80) != 0;
-  le[31] &= 0x7f;
+  le[31] &= 0x7f;  // the sign of x: both signs are points, as x is not 0 below
   const OwnedBnCtx ctx(BN_CTX_new());
   BIGNUM* p_raw = nullptr;
   BIGNUM* d_raw = nullptr;
@@ -81,24 +80,25 @@ Status check_ed25519_point(ByteView raw) {
                          BN_hex2bn(&y8_raw, kY8) != 0;
   const OwnedBn p(p_raw), d(d_raw), y8(y8_raw);
   const OwnedBn y(BN_lebin2bn(le.data(), 32, nullptr)), u(BN_new()), v(BN_new()), y8_neg(BN_new());
-  if (!constants || !ctx || !y || !u || !v || !y8_neg) return internal("big numbers");
+  if (!constants || !ctx || !y || !u || !v || !y8_neg) return openssl_error("big numbers");
   const Error bad = fail(Reason::kBadValue, "not a point of Ed25519 that can sign");
   if (BN_cmp(y.get(), p.get()) >= 0) return bad;
   const bool computed = BN_sub(y8_neg.get(), p.get(), y8.get()) == 1 &&
                         BN_mod_sqr(u.get(), y.get(), p.get(), ctx.get()) == 1 &&
                         BN_mod_mul(v.get(), u.get(), d.get(), p.get(), ctx.get()) == 1 &&
                         BN_add_word(v.get(), 1) == 1 && BN_sub_word(u.get(), 1) == 1;
-  if (!computed) return internal("big numbers");
+  if (!computed) return openssl_error("big numbers");
   // Small order: y is 0 (order 4), ±1 (orders 1 and 2, where y² - 1 is 0) or ±y8.
   if (BN_is_zero(y.get()) || BN_is_zero(u.get()) || BN_cmp(y.get(), y8.get()) == 0 ||
       BN_cmp(y.get(), y8_neg.get()) == 0) {
     return bad;
   }
-  (void)sign;  // x is not 0 here, so both signs are points
   // u/v is a square exactly when u*v is.
-  if (BN_mod_mul(u.get(), u.get(), v.get(), p.get(), ctx.get()) != 1) return internal("big numbers");
+  if (BN_mod_mul(u.get(), u.get(), v.get(), p.get(), ctx.get()) != 1) {
+    return openssl_error("big numbers");
+  }
   const int symbol = BN_kronecker(u.get(), p.get(), ctx.get());
-  if (symbol == -2) return internal("big numbers");
+  if (symbol == -2) return openssl_error("big numbers");
   return symbol == 1 ? ok_status() : Status(bad);
 }
 
@@ -106,12 +106,13 @@ Status check_p256_point(ByteView raw) {
   const Error bad = fail(Reason::kBadValue, "not a point on P-256");
   if (raw[0] != 0x04) return bad;
   const OwnedEcGroup group(EC_GROUP_new_by_curve_name(NID_X9_62_prime256v1));
-  if (!group) return internal("P-256");
+  if (!group) return openssl_error("P-256");
   const OwnedEcPoint point(EC_POINT_new(group.get()));
-  if (!point) return internal("P-256");
+  if (!point) return openssl_error("P-256");
   // Checks the coordinates' range and the curve equation; the cofactor is 1.
-  if (EC_POINT_oct2point(group.get(), point.get(), raw.data(), raw.size(), nullptr) != 1) return bad;
-  return ok_status();
+  const bool on_curve =
+      EC_POINT_oct2point(group.get(), point.get(), raw.data(), raw.size(), nullptr) == 1;
+  return on_curve ? ok_status() : Status(bad);
 }
 
 Status check_point(SignatureAlgorithm algorithm, ByteView raw) {
@@ -146,11 +147,11 @@ Bytes ecdsa_der(ByteView signature) {
 Result<Bytes> ecdsa_fixed(ByteView der) {
   const std::uint8_t* p = der.data();
   const OwnedEcdsaSig sig(d2i_ECDSA_SIG(nullptr, &p, static_cast<long>(der.size())));
-  if (!sig) return internal("ECDSA signature");
+  if (!sig) return openssl_error("ECDSA signature");
   Bytes out(kSignatureSize);
   if (BN_bn2binpad(ECDSA_SIG_get0_r(sig.get()), out.data(), 32) != 32 ||
       BN_bn2binpad(ECDSA_SIG_get0_s(sig.get()), out.data() + 32, 32) != 32) {
-    return internal("ECDSA signature");
+    return openssl_error("ECDSA signature");
   }
   return out;
 }
@@ -159,19 +160,19 @@ Result<Bytes> p256_public_of(ByteView scalar) {
   const OwnedEcGroup group(EC_GROUP_new_by_curve_name(NID_X9_62_prime256v1));
   const OwnedBnCtx ctx(BN_CTX_secure_new());
   const OwnedBn d(BN_secure_new());
-  if (!group || !ctx || !d) return internal("P-256");
+  if (!group || !ctx || !d) return openssl_error("P-256");
   if (BN_bin2bn(scalar.data(), static_cast<int>(scalar.size()), d.get()) == nullptr) {
-    return internal("P-256");
+    return openssl_error("P-256");
   }
   BN_set_flags(d.get(), BN_FLG_CONSTTIME);
   const OwnedEcPoint q(EC_POINT_new(group.get()));
   if (!q || EC_POINT_mul(group.get(), q.get(), d.get(), nullptr, nullptr, ctx.get()) != 1) {
-    return internal("P-256");
+    return openssl_error("P-256");
   }
   Bytes out(kP256PublicSize);
   if (EC_POINT_point2oct(group.get(), q.get(), POINT_CONVERSION_UNCOMPRESSED, out.data(),
                          out.size(), ctx.get()) != out.size()) {
-    return internal("P-256");
+    return openssl_error("P-256");
   }
   return out;
 }
@@ -182,7 +183,7 @@ Result<Bytes> ed25519_public_of(ByteView seed) {
   Bytes out(kEd25519PublicSize);
   std::size_t n = out.size();
   if (!key || EVP_PKEY_get_raw_public_key(key.get(), out.data(), &n) != 1 || n != out.size()) {
-    return internal("Ed25519 key");
+    return openssl_error("Ed25519 key");
   }
   return out;
 }
@@ -206,10 +207,11 @@ Result<OwnedPkey> public_pkey(SignatureAlgorithm algorithm, ByteView raw) {
 }
 
 // An empty `secret` makes a public key.
-Result<OwnedPkey> private_pkey(SignatureAlgorithm algorithm, ByteView secret, ByteView public_raw) {
+Result<OwnedPkey> private_pkey(SignatureAlgorithm algorithm, ByteView secret,
+                               ByteView public_raw) {
   if (algorithm == SignatureAlgorithm::kEd25519) {
-    OwnedPkey key(
-        EVP_PKEY_new_raw_private_key_ex(nullptr, "ED25519", nullptr, secret.data(), secret.size()));
+    OwnedPkey key(EVP_PKEY_new_raw_private_key_ex(nullptr, "ED25519", nullptr, secret.data(),
+                                                  secret.size()));
     if (!key) return openssl_error("Ed25519 private key");
     return key;
   }
@@ -302,7 +304,8 @@ bool PublicKey::verify(ByteView message, ByteView signature) const {
   if (EVP_DigestVerifyInit(ctx.get(), nullptr, digest_of(algorithm_), nullptr, (*key).get()) != 1) {
     return false;
   }
-  return EVP_DigestVerify(ctx.get(), wire.data(), wire.size(), pointer(message), message.size()) == 1;
+  return EVP_DigestVerify(ctx.get(), wire.data(), wire.size(), pointer(message),
+                          message.size()) == 1;
 }
 
 Result<SigningKey> SigningKey::generate(SignatureAlgorithm algorithm, Random& random) {
