@@ -123,7 +123,8 @@ bool path_ok(std::string_view s) {
     const std::string_view part = s.substr(start, end - start);
     if (part.empty() || part == "." || part == "..") return false;
     for (char c : part) {
-      const bool good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+      const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+      const bool good = letter || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
       if (!good) return false;
     }
     if (end == s.size()) return true;
@@ -143,13 +144,9 @@ Status validate_inputs(const SpecBody& s) {
     const std::string at = "spec.inputs[" + std::to_string(i) + "].";
     if (!name_ok(in.name)) return bad(at + "name", "lower-case letters, digits, -", in.name);
     if (!names.insert(in.name).second) return bad(at + "name", "a name not used before", in.name);
-    if (in.mount.rfind("/data/", 0) != 0 || !path_ok(in.mount.substr(1))) return bad(at + "mount", "a path below /data/", in.mount);
-    for (const auto& m : mounts) {
-      if (m == in.mount || in.mount.rfind(m + "/", 0) == 0 || m.rfind(in.mount + "/", 0) == 0) {
-        return bad(at + "mount", "a path outside every other mount", in.mount);
-      }
-    }
-    mounts.insert(in.mount);
+    const bool below_data = in.mount.rfind("/data/", 0) == 0 && path_ok(in.mount.substr(1));
+    if (!below_data || in.mount.find('/', 6) != std::string::npos) return bad(at + "mount", "/data/ and one name", in.mount);
+    if (!mounts.insert(in.mount).second) return bad(at + "mount", "a path not used before", in.mount);
   }
   return ok_status();
 }

@@ -215,9 +215,10 @@ TEST(JobSpec, ValidateNamesTheMember) {
   refuse([](JobSpec& s) { s.spec.image.ref = "x"; }, "spec.image");
   refuse([](JobSpec& s) { s.spec.command[0] = "sh"; }, "spec.command[0]");
   refuse([](JobSpec& s) { s.spec.inputs[0].mount = "/data/../etc"; }, "spec.inputs[0].mount");
+  refuse([](JobSpec& s) { s.spec.inputs[0].mount = "/data/a/b"; }, "spec.inputs[0].mount");
   refuse([](JobSpec& s) { s.spec.inputs[0].mount = "/etc"; }, "spec.inputs[0].mount");
   refuse([](JobSpec& s) { s.spec.inputs[0].name = "image"; }, "spec.inputs[0].name");
-  refuse([](JobSpec& s) { s.spec.inputs.push_back({"b", "b", "/data/wdbc/inner"}); }, "spec.inputs[1].mount");
+  refuse([](JobSpec& s) { s.spec.inputs.push_back({"b", "b", "/data/wdbc"}); }, "spec.inputs[1].mount");
   refuse([](JobSpec& s) { s.spec.outputs[0].path = "../x"; }, "spec.outputs[0].path");
   refuse([](JobSpec& s) { s.spec.outputs[0].path = "/x"; }, "spec.outputs[0].path");
   refuse([](JobSpec& s) { s.spec.outputs[0].schema.reset(); }, "spec.outputs[0].schema");

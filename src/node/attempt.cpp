@@ -1,0 +1,145 @@
+#include "node/attempt.h"
+
+#include <thread>
+
+#include "channel/mux.h"
+
+namespace gbx::node {
+
+using namespace records;
+
+namespace {
+
+constexpr std::int64_t kPlaneTimeoutMs = 30'000;
+
+class Running {
+ public:
+  Running(const AttemptOptions& o, const LaunchBundle& bundle, const std::function<bool()>& stop)
+      : o_(o), bundle_(bundle), stop_(stop), job_id_(bundle.submission.submission.body.job_id()) {}
+
+  Status run() {
+    auto end = live();
+    if (!end.ok()) {
+      end_.reason = reason_code(end.error().reason);
+      end_.detail = end.error().line().substr(0, 500);
+    }
+    return tell_destroyed();
+  }
+
+ private:
+  std::string name() const {
+    return to_hex(job_id_).substr(0, 16) + "-" + std::to_string(bundle_.credential.body.attempt);
+  }
+  std::int64_t life_ms() const { return bundle_.plan.body.controls.run_seconds * 1000 + o_.grace_ms; }
+
+  // Until the agent said `end`, broke its stream, or ran out of time.
+  Status live() {
+    GBX_ASSIGN(environment_, o_.provisioner->start(name()));
+    channel::Mux mux(environment_->stream(), *o_.clock);
+    std::thread to_broker([&] { relay_to_broker(mux); });
+    channel::ServeLimits limits;
+    limits.idle_ms = life_ms();
+    Status served = channel::serve(mux.stream(channel::kMuxControl),
+                                   [&](std::string_view m, const Json& b) { return dispatch(m, b); }, limits, *o_.clock);
+    mux.close();
+    to_broker.join();
+    if (ended_) return ok_status();
+    if (!served.ok()) return served;
+    return fail(Reason::kLost, "the agent ended without a word");
+  }
+
+  void relay_to_broker(channel::Mux& mux) {
+    auto tcp = channel::connect_tcp(o_.broker, channel::Deadline::after_ms(*o_.clock, 10'000));
+    channel::MuxStream& stream = mux.stream(channel::kMuxBroker);
+    if (!tcp.ok()) {
+      o_.log->error("broker-unreachable", tcp.error());
+      stream.close();
+      mux.close();
+      return;
+    }
+    channel::RelayLimits limits;
+    limits.idle_ms = life_ms();
+    (void)channel::relay(stream, **tcp, limits, *o_.clock);
+  }
+
+  Result<Json> dispatch(std::string_view m, const Json& body) {
+    if (m == method::kLaunch) return to_json(bundle_);
+    if (m == method::kIntroduce) return introduce(body);
+    if (m == method::kAgentPhase) return phase(body);
+    if (m == method::kAgentOutput) return output(body);
+    if (m == method::kAgentEnd) {
+      GBX_ASSIGN(end_, from_json<AgentEnd>(body));
+      ended_ = true;
+      return to_json(Empty{});
+    }
+    return fail(Reason::kNotFound, "no such method");
+  }
+
+  // Technology none: the node vouches for the report data of the one agent that it started for this attempt.
+  Result<Json> introduce(const Json& body) {
+    GBX_ASSIGN(auto request, from_json<IntroduceRequest>(body));
+    const Hash32 launch = hash_of(bundle_.launch_config);
+    if (request.launch_config != launch) return fail(Reason::kEvidenceRejected, "this is not what was launched");
+    NodeIntroduction intro{request.report_data, launch, job_id_, bundle_.credential.body.attempt, o_.clock->now().seconds()};
+    GBX_ASSIGN(auto signed_intro, sign(bundle_.launch_config.set_id, intro, *o_.key));
+    return to_json(signed_intro);
+  }
+
+  Result<Json> phase(const Json& body) {
+    GBX_ASSIGN(auto report, from_json<PhaseReport>(body));
+    report.job_id = job_id_;
+    report.attempt = bundle_.credential.body.attempt;
+    if (stop_()) return to_json(PhaseReply{true});
+    return o_.plane->call(method::kNodePhase, to_json(report), kPlaneTimeoutMs);
+  }
+
+  Result<Json> output(const Json& body) {
+    GBX_ASSIGN(auto upload, from_json<OutputUpload>(body));
+    upload.job_id = job_id_;
+    upload.attempt = bundle_.credential.body.attempt;
+    return o_.plane->call(method::kNodeOutput, to_json(upload), 4 * kPlaneTimeoutMs);
+  }
+
+  Status tell_destroyed() {
+    std::vector<std::string> residue = end_.residue;
+    if (environment_) {
+      for (auto& line : environment_->destroy()) residue.push_back(std::move(line));
+    }
+    const std::int64_t attempt = bundle_.credential.body.attempt;
+    if (!end_.sealed) {
+      const PhaseReport lost{job_id_, attempt, EnvironmentPhase::kLost, end_.reason.empty() ? "lost" : end_.reason, printable(end_.detail, 500)};
+      GBX_TRY(insist(method::kNodePhase, to_json(lost)));
+      o_.log->warn("attempt-ended", {{"job", to_hex(job_id_)}, {"reason", lost.reason}, {"detail", lost.detail}});
+    }
+    const DestroyedClaim claim{job_id_, attempt, o_.clock->now().seconds(), residue};
+    GBX_ASSIGN(auto signed_claim, sign(bundle_.launch_config.set_id, claim, *o_.key));
+    return insist(method::kNodeDestroyed, to_json(signed_claim));
+  }
+
+  // Until the plane has it, for five minutes; an answer that refuses is an answer.
+  Status insist(std::string_view m, const Json& body) {
+    const auto deadline = channel::Deadline::after_ms(*o_.clock, 300'000);
+    for (;;) {
+      auto r = o_.plane->call(m, body, kPlaneTimeoutMs);
+      if (r.ok()) return ok_status();
+      if (exit_class(r.error().reason) != ExitClass::kInfrastructure || deadline.passed()) return r.error();
+      std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    }
+  }
+
+  const AttemptOptions& o_;
+  const LaunchBundle& bundle_;
+  const std::function<bool()>& stop_;
+  const Hash32 job_id_;
+  std::unique_ptr<Environment> environment_;
+  AgentEnd end_;
+  bool ended_ = false;
+};
+
+}  // namespace
+
+Status run_attempt(const AttemptOptions& options, const LaunchBundle& bundle, const std::function<bool()>& stop) {
+  return Running(options, bundle, stop).run();
+}
+
+}  // namespace gbx::node

@@ -1,0 +1,35 @@
+#include "node/plane_link.h"
+
+namespace gbx::node {
+
+Status PlaneLink::connect() {
+  client_.reset();
+  tls_.reset();
+  stream_.reset();
+  GBX_ASSIGN(stream_, channel::connect_tcp(options_.address, channel::Deadline::after_ms(*options_.clock, 5'000)));
+  channel::TlsOptions tls;
+  tls.clock = options_.clock;
+  tls.key = options_.key;
+  if (options_.plane_key) tls.peer = channel::PeerPolicy::pin({*options_.plane_key});
+  GBX_ASSIGN(auto secure, channel::TlsChannel::client(*stream_, tls));
+  tls_ = std::make_unique<channel::TlsChannel>(std::move(secure));
+  client_ = std::make_unique<channel::RpcClient>(*tls_, *options_.clock);
+  return ok_status();
+}
+
+Result<Json> PlaneLink::call(std::string_view method, const Json& body, std::int64_t timeout_ms) {
+  const std::scoped_lock lock(mutex_);
+  for (int attempt = 0;; ++attempt) {
+    if (!client_ || client_->broken()) {
+      Status s = connect();
+      if (!s.ok()) {
+        client_.reset();
+        return s.error().at("plane");
+      }
+    }
+    auto reply = client_->call(method, body, timeout_ms);
+    if (reply.ok() || !client_->broken() || attempt > 0) return reply;
+  }
+}
+
+}  // namespace gbx::node

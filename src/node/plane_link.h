@@ -1,0 +1,39 @@
+// The node's connection to its plane: calls over TLS that reconnect by themselves. The plane is not trusted with
+// anything but work to do; its key is pinned so that nobody else hands out work in its name.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "channel/net.h"
+#include "channel/rpc.h"
+#include "channel/tls.h"
+
+namespace gbx::node {
+
+struct LinkOptions {
+  const Clock* clock = nullptr;
+  channel::TcpAddress address;
+  const crypto::SigningKey* key = nullptr;       // the node's
+  std::optional<crypto::PublicKey> plane_key;    // pinned
+};
+
+// Thread-safe; one call at a time.
+class PlaneLink {
+ public:
+  explicit PlaneLink(LinkOptions options) : options_(std::move(options)) {}
+  // Connects where needed and tries once more on a connection that turned out dead: every node method is idempotent.
+  Result<Json> call(std::string_view method, const Json& body, std::int64_t timeout_ms);
+
+ private:
+  Status connect();
+  LinkOptions options_;
+  std::mutex mutex_;
+  // Guarded by mutex_; destroyed in reverse order.
+  std::unique_ptr<channel::FdStream> stream_;
+  std::unique_ptr<channel::TlsChannel> tls_;
+  std::unique_ptr<channel::RpcClient> client_;
+};
+
+}  // namespace gbx::node
