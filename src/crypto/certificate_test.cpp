@@ -147,8 +147,8 @@ TEST_F(CertificateTest, ParsingRefusesWhatIsNotOneCertificate) {
   for (std::size_t n = 0; n < der.size(); ++n) {
     ASSERT_TRUE(fails_with(certificate_public_key(ByteView(der).first(n)), Reason::kBadEncoding));
   }
-  // Whatever one bit does, there is a Result and a clean queue, and never another key than was there
-  // unless the bit is in the key itself.
+  // Whatever one bit does, there is a Result and a clean queue; a P-256 point with one bit changed
+  // is off the curve, so that a key that is read is the one that was there.
   const Bytes spki = server_.public_key().spki_der();
   for (std::size_t i = 0; i < der.size() * 8; ++i) {
     const auto read = certificate_public_key(flipped(der, i));

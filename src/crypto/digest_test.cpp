@@ -34,14 +34,16 @@ TEST_F(Digest, HmacOfRfc4231) {
 
 TEST_F(Digest, LabelledHashIsTheHashOfLabelZeroData) {
   // echo -ne 'gbx/1/test\x00data' | sha256sum
-  EXPECT_EQ(to_hex(labelled_hash("gbx/1/test", as_bytes("data"))), "c3410eecf64869a1ec5d15c4ea7b72c0a92f22c11e6b836339b8d22febb5ea7f");
+  EXPECT_EQ(to_hex(labelled_hash("gbx/1/test", as_bytes("data"))),
+            "c3410eecf64869a1ec5d15c4ea7b72c0a92f22c11e6b836339b8d22febb5ea7f");
   EXPECT_NE(labelled_hash("a", as_bytes("bc")), labelled_hash("ab", as_bytes("c")));
 }
 
 TEST_F(Digest, KeyCommitmentBindsKeyAndContext) {
   const Bytes key(32, 7);
   // HMAC-SHA256(07 * 32, "gbx/1/commit" 00 "context")
-  EXPECT_EQ(to_hex(key_commitment(key, SecretAccess{}, as_bytes("context"))), "62fbaada29488e441ce01c849f2c15dd8654e2da2eb55f9c99c9b2671d31ba2c");
+  EXPECT_EQ(to_hex(key_commitment(key, SecretAccess{}, as_bytes("context"))),
+            "62fbaada29488e441ce01c849f2c15dd8654e2da2eb55f9c99c9b2671d31ba2c");
   EXPECT_NE(key_commitment(key, SecretAccess{}, as_bytes("context")),
             key_commitment(Bytes(32, 8), SecretAccess{}, as_bytes("context")));
   EXPECT_NE(key_commitment(key, SecretAccess{}, as_bytes("context")),

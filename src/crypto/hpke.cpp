@@ -1,4 +1,5 @@
-// RFC 9180, base mode: DHKEM(X25519, HKDF-SHA256) (0x0020), HKDF-SHA256 (0x0001), AES-256-GCM (0x0002).
+// RFC 9180, base mode: DHKEM(X25519, HKDF-SHA256) (0x0020), HKDF-SHA256 (0x0001), AES-256-GCM
+// (0x0002).
 #include <algorithm>
 
 #include "crypto/crypto.h"

@@ -1,4 +1,5 @@
-// HPKE against the CFRG vector of this suite and an independent peer (testdata/make_hpke_vectors.py).
+// HPKE against the CFRG vector of this suite and an independent peer, which is
+// testdata/make_hpke_vectors.py.
 #include <cstdlib>
 #include <set>
 
@@ -17,7 +18,7 @@ class Hpke : public CleanQueue {
   HpkeKeyPair own_ = HpkeKeyPair::generate(random_).value();
 };
 
-// The u-coordinates of small order (RFC 7748 section 6.1 asks for the zero check that catches them).
+// The u-coordinates of small order; the zero check of RFC 7748 section 6.1 catches them.
 constexpr const char* kSmallOrder[] = {
     "0000000000000000000000000000000000000000000000000000000000000000",
     "0100000000000000000000000000000000000000000000000000000000000000",
@@ -87,7 +88,7 @@ TEST_F(Hpke, EveryChangedBitIsABadTag) {
   const Bytes aad = to_bytes(as_bytes("aad"));
   const Bytes sealed = hpke_seal(own_.public_key(), aad, as_bytes("some text"), random_).value();
   for (std::size_t i = 0; i < sealed.size() * 8; ++i) {
-    // X25519 ignores the top bit of enc (RFC 7748 section 5), but the key schedule binds all of enc.
+    // X25519 ignores the top bit of enc (RFC 7748 section 5); the key schedule binds all of enc.
     ASSERT_TRUE(fails_with(hpke_open(own_, aad, flipped(sealed, i)), Reason::kBadTag)) << i;
   }
   for (std::size_t i = 0; i < aad.size() * 8; ++i) {

@@ -4,6 +4,7 @@
 #include <openssl/params.h>
 
 #include <algorithm>
+#include <bit>
 
 #include "crypto/crypto.h"
 #include "crypto/keys.h"
@@ -22,7 +23,7 @@ constexpr std::size_t kP256PublicSize = 65;
 constexpr std::size_t kMaxMessageBytes = std::size_t{64} << 20;
 constexpr int kScalarTries = 64;
 
-// SubjectPublicKeyInfo up to the key (RFC 8410 section 4; RFC 5480 section 2). DER has one encoding,
+// SubjectPublicKeyInfo up to the key (RFC 8410 section 4; RFC 5480 section 2). DER has one form,
 // so that a comparison replaces an ASN.1 parser.
 constexpr std::uint8_t kEd25519Spki[] = {0x30, 0x2a, 0x30, 0x05, 0x06, 0x03,
                                          0x2b, 0x65, 0x70, 0x03, 0x21, 0x00};
@@ -217,7 +218,8 @@ Result<OwnedPkey> private_pkey(SignatureAlgorithm algorithm, ByteView secret,
   }
   char group[] = "prime256v1";
   Bytes point = to_bytes(public_raw);
-  // OSSL_PARAM integers have the machine's byte order: little-endian on every platform we build for.
+  // OSSL_PARAM integers have the machine's byte order.
+  static_assert(std::endian::native == std::endian::little);
   SecretBuffer scalar(secret.size());
   const MutableByteView le = scalar.writable(SecretAccess{});
   std::reverse_copy(secret.begin(), secret.end(), le.begin());

@@ -289,8 +289,9 @@ TEST_F(Sign, PublicKeyTextIsStrict) {
   const std::string upper_hex = ec.substr(0, ec.size() - 1) + "A";
   for (const std::string& bad :
        {std::string(), std::string("ed25519"), std::string("ed25519:"), std::string("p256:"),
-        ed.substr(8), ed + "00", ed.substr(0, ed.size() - 2), ec + "00", 
-        ec.substr(0, ec.size() - 2), "p256:" + ed.substr(8), "ed25519:" + ec.substr(5), "Ed25519:" + ed.substr(8), upper_hex,
+        ed.substr(8), ed + "00", ed.substr(0, ed.size() - 2), ec + "00",
+        ec.substr(0, ec.size() - 2), "p256:" + ed.substr(8),
+        "ed25519:" + ec.substr(5), "Ed25519:" + ed.substr(8), upper_hex,
         ed.substr(0, ed.size() - 1) + "g", " " + ed, ed + "\n", "x25519:" + ed.substr(8),
         // the compressed form of P-256 has another length
         "p256:03" + ec.substr(7, 64)}) {
