@@ -45,8 +45,13 @@ Result<crypto::SigningKey> load_key(const std::string& path, Random& random) {
 
 class Node {
  public:
-  Node(const Settings& s, crypto::SigningKey key, channel::TcpAddress plane, channel::TcpAddress broker, std::optional<crypto::PublicKey> plane_key)
-      : s_(s), key_(std::move(key)), log_(2, "node", clock_), broker_(std::move(broker)), link_options_{&clock_, std::move(plane), &key_, std::move(plane_key)} {
+  Node(const Settings& s, crypto::SigningKey key, channel::TcpAddress plane, channel::TcpAddress broker,
+       std::optional<crypto::PublicKey> plane_key)
+      : s_(s),
+        key_(std::move(key)),
+        log_(2, "node", clock_),
+        broker_(std::move(broker)),
+        link_options_{&clock_, std::move(plane), &key_, std::move(plane_key)} {
     LocalOptions local;
     local.agent_program = s.agent;
     local.objects_dir = s.objects;

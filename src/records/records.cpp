@@ -172,7 +172,9 @@ Status JobSpec::validate() const {
   if (api_version != "glovebox/v1") return bad("apiVersion", "glovebox/v1", api_version);
   if (kind != "PrivateJob") return bad("kind", "PrivateJob", kind);
   if (!name_ok(metadata.name)) return bad("metadata.name", "lower-case letters, digits, -", metadata.name);
-  if (spec.image.asset.has_value() == spec.image.ref.has_value()) return bad("spec.image", "exactly one of asset and ref", spec.image.asset ? "both" : "neither");
+  if (spec.image.asset.has_value() == spec.image.ref.has_value()) {
+    return bad("spec.image", "exactly one of asset and ref", spec.image.asset ? "both" : "neither");
+  }
   for (const auto& [k, v] : spec.env) {
     if (k.empty() || k.find('=') != std::string::npos || k.find('\0') != std::string::npos || v.find('\0') != std::string::npos) {
       return bad("spec.env", "names without '=' and no NUL", k);

@@ -1,0 +1,96 @@
+// What the worker asks of the privileged half, and the answers. Every operation acts on the one attempt that this agent
+// lives for, in the order: unpack, mount (each input), run, gate, destroy.
+#pragma once
+
+#include "gate/records.h"
+#include "records/messages.h"
+
+namespace gbx::agent {
+
+namespace operation {
+inline constexpr std::string_view kUnpack = "unpack";    // UnpackRequest + key pipe -> UnpackReply
+inline constexpr std::string_view kMount = "mount";      // MountRequest + key pipe -> Empty
+inline constexpr std::string_view kRun = "run";          // RunRequest -> RunReply
+inline constexpr std::string_view kGate = "gate";        // gate::GateRequest (descriptors unset) -> GateReply + memory file
+inline constexpr std::string_view kDestroy = "destroy";  // Empty -> DestroyReply
+}  // namespace operation
+
+struct UnpackRequest {
+  records::VersionRecord record;
+  std::string image_digest;
+  template <class F>
+  void fields(F& f) {
+    f("record", record);
+    f("imageDigest", image_digest, Bound{71, 71});
+  }
+};
+struct UnpackReply {
+  std::string image_digest;
+  Hash32 root_hash{};
+  template <class F>
+  void fields(F& f) {
+    f("imageDigest", image_digest, Bound{71, 71});
+    f("rootHash", root_hash);
+  }
+};
+struct MountRequest {
+  std::string name;
+  std::string mount;
+  records::VersionRecord record;
+  template <class F>
+  void fields(F& f) {
+    f("name", name, Bound{1, 63});
+    f("mount", mount, Bound{7, 200});
+    f("record", record);
+  }
+};
+struct RunRequest {
+  std::string job_id;
+  std::vector<std::string> argv;
+  std::map<std::string, std::string> env;
+  records::PlanControls controls;
+  std::optional<std::string> runtime;
+  std::int64_t log_bytes = 0;
+  template <class F>
+  void fields(F& f) {
+    f("jobId", job_id, Bound{64, 64});
+    f("argv", argv, Bound{1, 320});
+    f("env", env, Bound{0, 64});
+    f("controls", controls);
+    f("runtime", runtime, Bound{1, 16});
+    f("logBytes", log_bytes);
+  }
+};
+struct RunReply {
+  gate::RunExit exit = gate::RunExit::kFailed;
+  std::string reason;              // reason code for people: "ok", "sandbox-setup", "out-of-memory", "timed-out", …
+  std::int64_t duration_ms = 0;
+  std::string runtime;             // "crun 1.8.1"
+  std::vector<std::string> controls;  // the mandatory controls that were really applied
+  template <class F>
+  void fields(F& f) {
+    f("exit", exit);
+    f("reason", reason, Bound{0, 64});
+    f("durationMs", duration_ms);
+    f("runtime", runtime, Bound{0, 64});
+    f("controls", controls, Bound{0, 64});
+  }
+};
+struct GateReply {
+  gate::GateResult result;
+  std::int64_t bundle_bytes = 0;
+  template <class F>
+  void fields(F& f) {
+    f("result", result);
+    f("bundleBytes", bundle_bytes);
+  }
+};
+struct DestroyReply {
+  std::vector<std::string> residue;
+  template <class F>
+  void fields(F& f) {
+    f("residue", residue, Bound{0, 64});
+  }
+};
+
+}  // namespace gbx::agent

@@ -1,0 +1,378 @@
+#include "agent/worker.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "agent/ipc.h"
+#include "agent/operations.h"
+#include "channel/rpc.h"
+#include "channel/tls.h"
+#include "records/sealing.h"
+
+namespace gbx::agent {
+
+using namespace records;
+
+namespace {
+
+constexpr std::size_t kControlFrame = 32U << 20;
+constexpr std::int64_t kBrokerTimeoutMs = 30'000;
+constexpr std::int64_t kNodeTimeoutMs = 30'000;
+constexpr SecretAccess kAccess{};
+
+// Keys that this environment makes for one attempt.
+struct OwnKeys {
+  crypto::SigningKey tls;
+  crypto::HpkeKeyPair hpke;
+  crypto::SigningKey sig;
+  AgentKeys records() const {
+    return {tls.public_key().text(), hpke.public_key().text(), sig.public_key().text()};
+  }
+};
+Result<OwnKeys> make_keys(Random& random) {
+  GBX_ASSIGN(auto tls, crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random));
+  GBX_ASSIGN(auto hpke, crypto::HpkeKeyPair::generate(random));
+  GBX_ASSIGN(auto sig, crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random));
+  return OwnKeys{std::move(tls), std::move(hpke), std::move(sig)};
+}
+
+template <class Reply>
+Result<Reply> rpc(channel::RpcClient& client, std::string_view method, Json body, std::int64_t timeout_ms) {
+  GBX_ASSIGN(Json reply, client.call(method, std::move(body), timeout_ms));
+  return from_json<Reply>(reply);
+}
+template <class Reply, class Request>
+Result<Reply> ask(int supervisor, std::string_view operation, const Request& request, int fd = -1) {
+  GBX_ASSIGN(Packet p, call(supervisor, operation, to_json(request), fd));
+  return from_json<Reply>(p.body);
+}
+
+gate::GatePolicy gate_policy(const GateClause& c) {
+  gate::GatePolicy p;
+  p.autoClearFreeBits = c.auto_clear_free_bits;
+  p.autoClearVerifiedBits = c.auto_clear_verified_bits;
+  p.maxOutputBytes = std::min(c.max_output_bytes, gate::kHardMaxOutputBytes);
+  p.maxRows = std::min(c.max_rows, gate::kHardMaxRows);
+  p.maxConsumerLogBytes = c.logs == LogVisibility::kConsumer ? std::min<std::int64_t>(c.log_bytes, 65536) : 0;
+  p.scoreThreshold = c.hold_score;
+  p.copyCheck = c.copy_check;
+  p.allowedTypes.clear();
+  for (OutputType t : c.output_types) {
+    auto word = enum_from<gate::OutputType>(enum_name(t));
+    if (word.ok()) p.allowedTypes.push_back(*word);
+  }
+  return p;
+}
+
+// The gate's answer in the words of the records; an unknown word holds.
+GateVerdict verdict_of(const gate::GateResult& r) {
+  GateVerdict v;
+  v.recommendation = r.recommendation == gate::Recommendation::kRelease  ? Recommendation::kRelease
+                     : r.recommendation == gate::Recommendation::kReject ? Recommendation::kReject
+                                                                         : Recommendation::kHold;
+  for (const auto& a : r.analysers) {
+    if (v.findings.size() == 256) break;
+    GateFinding f;
+    f.rule = enum_name(a.rule);
+    f.status = a.status == gate::RuleStatus::kPass            ? AnalyserStatus::kPass
+               : a.status == gate::RuleStatus::kFail          ? AnalyserStatus::kFail
+               : a.status == gate::RuleStatus::kNotApplicable ? AnalyserStatus::kNotApplicable
+                                                              : AnalyserStatus::kError;
+    f.reason = enum_name(a.reason);
+    for (const auto& e : a.evidence) {
+      f.refs.push_back(e.output + (e.row >= 0 ? ":" + std::to_string(e.row) : "") + (e.column >= 0 ? ":" + std::to_string(e.column) : ""));
+    }
+    v.findings.push_back(std::move(f));
+  }
+  v.charge = {r.charge.freeBits, r.charge.verifiedBits, r.charge.zcdpMicro, std::string(enum_name(r.charge.code))};
+  v.score = r.score;
+  v.exit_class = r.exitClass == gate::RunExit::kOk       ? JobExit::kOk
+                 : r.exitClass == gate::RunExit::kKilled ? JobExit::kKilled
+                 : r.exitClass == gate::RunExit::kTimeout ? JobExit::kTimeout
+                                                          : JobExit::kFailed;
+  v.duration_bucket = r.durationBucket;
+  return v;
+}
+
+std::int64_t padded(std::int64_t bytes) {
+  std::int64_t p = 1;
+  while (p < bytes) p *= 2;
+  return p;
+}
+
+class Attempt {
+ public:
+  Attempt(const WorkerOptions& o, channel::RpcClient& node) : o_(o), node_(node) {}
+
+  // Ends with a SealAck, or with the reason why there is none.
+  Result<Hash32> run() {
+    GBX_ASSIGN(LaunchBundle bundle, rpc<LaunchBundle>(node_, method::kLaunch, to_json(Empty{}), kNodeTimeoutMs));
+    GBX_ASSIGN(job_, checked(std::move(bundle)));
+    GBX_ASSIGN(keys_, made());
+    GBX_TRY(report(EnvironmentPhase::kBooting));
+    channel::TlsOptions tls;
+    tls.clock = o_.clock;
+    tls.key = &keys_->tls;
+    tls.peer = channel::PeerPolicy::pin({job_->set.tls}, Reason::kBrokerUntrusted);
+    GBX_ASSIGN(auto secure, channel::TlsChannel::client(o_.mux->stream(channel::kMuxBroker), tls));
+    channel::RpcClient broker(secure, *o_.clock);
+    GBX_TRY(attest(broker, secure));
+    GBX_TRY(report(EnvironmentPhase::kAttested));
+    GBX_TRY(load_image(broker));
+    GBX_TRY(load_data(broker));
+    GBX_TRY(report(EnvironmentPhase::kLoaded));
+    GBX_TRY(work());
+    GBX_TRY(report(EnvironmentPhase::kWorking));
+    GBX_ASSIGN(ResultSealed sealed, pass_gate());
+    return hand_over(broker, sealed);
+  }
+
+ private:
+  Result<std::optional<CheckedJob>> checked(LaunchBundle bundle) {
+    GBX_ASSIGN(CheckedJob job, check_bundle(std::move(bundle), o_.clock->now().seconds()));
+    return std::optional<CheckedJob>(std::move(job));
+  }
+  Result<std::optional<OwnKeys>> made() {
+    GBX_ASSIGN(OwnKeys keys, make_keys(*o_.random));
+    return std::optional<OwnKeys>(std::move(keys));
+  }
+  const LaunchBundle& bundle() const { return job_->bundle; }
+  const SpecBody& spec() const { return bundle().submission.submission.body.spec.spec; }
+  std::int64_t attempt() const { return bundle().credential.body.attempt; }
+
+  Status report(EnvironmentPhase phase) {
+    const PhaseReport r{job_->job_id, attempt(), phase, "", ""};
+    GBX_ASSIGN(PhaseReply reply, rpc<PhaseReply>(node_, method::kAgentPhase, to_json(r), kNodeTimeoutMs));
+    if (reply.stop) return fail(Reason::kJobCancelled, "the node asks to stop");
+    return ok_status();
+  }
+
+  Status attest(channel::RpcClient& broker, const channel::TlsChannel& secure) {
+    const CredentialRequest who{job_->job_id, attempt()};
+    GBX_ASSIGN(HelloReply hello, rpc<HelloReply>(broker, method::kHello, to_json(who), kBrokerTimeoutMs));
+    GBX_ASSIGN(Hash32 exporter, secure.exporter(kExporterLabel, {}));
+    ReportData data;
+    data.set_id = job_->set.set_id;
+    data.nonce = hello.nonce;
+    data.job_id = job_->job_id;
+    data.attempt = attempt();
+    data.credential = bundle().credential.hash();
+    data.plan_hash = job_->plan_hash;
+    data.agent_keys = hash_of(keys_->records());
+    data.exporter = exporter;
+    Evidence evidence;
+    evidence.technology = Technology::kNone;
+    evidence.launch_config = bundle().launch_config;
+    const IntroduceRequest introduce{data.digest(), hash_of(bundle().launch_config)};
+    GBX_ASSIGN(auto signed_introduction,
+               rpc<Signed<NodeIntroduction>>(node_, method::kIntroduce, to_json(introduce), kNodeTimeoutMs));
+    evidence.node = std::move(signed_introduction);
+    const AttestRequest request{bundle().credential, keys_->records(), evidence};
+    GBX_ASSIGN(AttestReply reply, rpc<AttestReply>(broker, method::kAttest, to_json(request), kBrokerTimeoutMs));
+    evidence_ = reply.evidence;
+    if (evidence_ != hash_of(evidence)) return fail(Reason::kBrokerUntrusted, "the broker names other evidence");
+    return ok_status();
+  }
+
+  Result<std::vector<BundledKey>> request_keys(channel::RpcClient& broker, KeyRequest request) {
+    request.job_id = job_->job_id;
+    request.attempt = attempt();
+    request.seq = ++seq_;
+    request.prev = last_request_;
+    request.evidence = evidence_;
+    GBX_ASSIGN(auto signed_request, sign(job_->set.set_id, request, keys_->sig));
+    last_request_ = signed_request.hash();
+    GBX_ASSIGN(KeyReply reply, rpc<KeyReply>(broker, method::kKey, to_json(signed_request), kBrokerTimeoutMs));
+    const KeyContext& c = reply.context;
+    if (c.credential != bundle().credential.hash() || c.evidence != evidence_ || c.stage != request.stage || c.seq != request.seq) {
+      return fail(Reason::kBrokerUntrusted, "key release for another request");
+    }
+    return open_key_bundle(keys_->hpke, c, reply.sealed);
+  }
+
+  // A pipe for DecryptFS; the key is wiped here as soon as it is in there.
+  Result<Fd> key_pipe(std::vector<BundledKey>& keys, const VersionRecord& record) {
+    const Hash32 id = record.id();
+    for (auto& k : keys) {
+      if (k.version_id != id) continue;
+      if (dataset_key_commitment(record.asset_id, k.key) != record.commit_dk) {
+        return fail(Reason::kBadCommitment, "key for " + record.name);
+      }
+      return pipe_with(k.key.view(kAccess));
+    }
+    return fail(Reason::kEvidenceMissing, "the broker released no key for " + record.name);
+  }
+
+  Status load_image(channel::RpcClient& broker) {
+    KeyRequest request;
+    request.stage = 1;
+    GBX_ASSIGN(auto keys, request_keys(broker, request));
+    const VersionRecord& image = bundle().versions[job_->image].body;
+    GBX_ASSIGN(Fd pipe, key_pipe(keys, image));
+    const UnpackRequest unpack{image, bundle().submission.submission.body.image_digest};
+    GBX_ASSIGN(image_, ask<UnpackReply>(o_.supervisor, operation::kUnpack, unpack, pipe.get()));
+    return ok_status();
+  }
+
+  Status load_data(channel::RpcClient& broker) {
+    KeyRequest request;
+    request.stage = 2;
+    request.image_digest = image_.image_digest;
+    request.unpacked_root_hash = image_.root_hash;
+    GBX_ASSIGN(auto keys, request_keys(broker, request));
+    for (std::size_t i = 0; i < job_->inputs.size(); ++i) {
+      const VersionRecord& record = bundle().versions[job_->inputs[i]].body;
+      GBX_ASSIGN(Fd pipe, key_pipe(keys, record));
+      const MountRequest mount{spec().inputs[i].name, spec().inputs[i].mount, record};
+      GBX_TRY(ask<Empty>(o_.supervisor, operation::kMount, mount, pipe.get()));
+    }
+    return ok_status();
+  }
+
+  Status work() {
+    RunRequest request;
+    request.job_id = to_hex(job_->job_id);
+    request.argv = spec().command;
+    request.argv.insert(request.argv.end(), spec().args.begin(), spec().args.end());
+    request.env = spec().env;
+    request.controls = bundle().plan.body.controls;
+    request.runtime = spec().sandbox.runtime;
+    request.log_bytes = spec().logs.max_bytes;
+    GBX_ASSIGN(run_, ask<RunReply>(o_.supervisor, operation::kRun, request));
+    // A container that ran without one of the plan's controls has no output.
+    for (const auto& control : request.controls.mandatory) {
+      if (std::find(run_.controls.begin(), run_.controls.end(), control) == run_.controls.end()) {
+        return fail(Reason::kSandboxSetup, "a mandatory control was not applied").with(control, "absent");
+      }
+    }
+    return ok_status();
+  }
+
+  gate::GateRequest gate_request() const {
+    gate::GateRequest g;
+    g.jobId = to_hex(job_->job_id);
+    g.attempt = attempt();
+    g.planHash = job_->plan_hash;
+    g.purpose = spec().purpose;
+    g.imageDigest = image_.image_digest;
+    g.salt = o_.random->fixed<32>();
+    g.policy = gate_policy(bundle().plan.body.gate);
+    g.exitClass = run_.exit;
+    g.durationSeconds = run_.duration_ms / 1000;
+    g.logs.visibility = spec().logs.visibility == LogVisibility::kConsumer ? gate::LogVisibility::kConsumer : gate::LogVisibility::kNone;
+    g.logs.maxBytes = spec().logs.max_bytes;
+    for (const auto& out : spec().outputs) {
+      gate::OutputDeclaration d;
+      d.name = out.name;
+      d.path = out.path;
+      auto type = enum_from<gate::OutputType>(enum_name(out.type));
+      d.type = type.ok() ? *type : gate::OutputType::kOpaque;
+      if (out.schema) d.schema = *out.schema;
+      d.maxBytes = std::min(out.max_bytes, gate::kHardMaxOutputBytes);
+      g.outputs.push_back(std::move(d));
+    }
+    for (std::size_t i = 0; i < spec().inputs.size(); ++i) {
+      gate::GateInput in;
+      in.name = spec().inputs[i].name;
+      in.mount = spec().inputs[i].mount;
+      in.versionId = to_hex(bundle().versions[job_->inputs[i]].body.id());
+      in.fd = static_cast<std::int64_t>(4 + i);
+      g.inputs.push_back(std::move(in));
+    }
+    return g;
+  }
+
+  Result<ResultSealed> pass_gate() {
+    const gate::GateRequest request = gate_request();
+    GBX_ASSIGN(Packet p, call(o_.supervisor, operation::kGate, to_json(request)));
+    GBX_ASSIGN(GateReply reply, from_json<GateReply>(p.body));
+    if (reply.result.requestDigest != gate::request_digest(request)) {
+      return fail(Reason::kOutputInvalid, "the gate judged another request");
+    }
+    GBX_ASSIGN(Bytes bundle_bytes, read_all(p.fd.get(), static_cast<std::size_t>(gate::kHardMaxOutputBytes) * 2));
+    ResultInput in;
+    in.job_id = job_->job_id;
+    in.attempt = attempt();
+    in.plan_hash = job_->plan_hash;
+    for (const auto& m : reply.result.manifest) in.outputs.push_back({m.name, m.digest, padded(m.bytes)});
+    in.verdict = verdict_of(reply.result);
+    // The salt travels inside, so that the digests in the clear say nothing before the release.
+    const Bytes plain = concat({request.salt, bundle_bytes});
+    in.bundle = plain;
+    in.result_keys = job_->result_keys;
+    in.reviewers = job_->reviewers;
+    GBX_ASSIGN(DestroyReply gone, ask<DestroyReply>(o_.supervisor, operation::kDestroy, Empty{}));
+    residue_ = gone.residue;
+    return seal_result(in, job_->set.kek, *o_.random);
+  }
+
+  Result<Hash32> hand_over(channel::RpcClient& broker, const ResultSealed& sealed) {
+    RunStatement statement;
+    statement.manifest = sealed.manifest;
+    statement.evidence = evidence_;
+    statement.controls = bundle().plan.body.controls;
+    statement.runtime = run_.runtime;
+    statement.image_digest = image_.image_digest;
+    statement.unpacked_root_hash = image_.root_hash;
+    statement.residual_channels = bundle().plan.body.residual_channels;
+    Seal seal;
+    GBX_ASSIGN(seal.statement, sign(job_->set.set_id, statement, keys_->sig));
+    seal.release_keys = sealed.release_keys;
+    GBX_ASSIGN(auto ack, rpc<Signed<SealAck>>(broker, method::kSeal, to_json(seal), kBrokerTimeoutMs));
+    GBX_TRY(ack.verify(job_->set.set_id, job_->set.signing));
+    const Hash32 manifest = hash_of(sealed.manifest);
+    if (ack.body.manifest != manifest) return fail(Reason::kBrokerUntrusted, "acknowledgement of another output");
+    const OutputUpload upload{job_->job_id, attempt(), manifest, sealed.output};
+    GBX_TRY(rpc<Empty>(node_, method::kAgentOutput, to_json(upload), 10 * kNodeTimeoutMs));
+    GBX_TRY(report(EnvironmentPhase::kSealed));
+    return manifest;
+  }
+
+ public:
+  const std::vector<std::string>& residue() const { return residue_; }
+
+ private:
+  const WorkerOptions& o_;
+  channel::RpcClient& node_;
+  std::optional<CheckedJob> job_;
+  std::optional<OwnKeys> keys_;
+  Hash32 evidence_{};
+  Hash32 last_request_{};
+  std::int64_t seq_ = 0;
+  UnpackReply image_;
+  RunReply run_;
+  std::vector<std::string> residue_;
+};
+
+}  // namespace
+
+Status run_worker(const WorkerOptions& o) {
+  channel::RpcClient node(o.mux->stream(channel::kMuxControl), *o.clock, kControlFrame);
+  AgentEnd end;
+  Status status = ok_status();
+  {
+    Attempt attempt(o, node);
+    auto manifest = attempt.run();
+    end.residue = attempt.residue();
+    if (manifest.ok()) {
+      end.sealed = true;
+      end.manifest = *manifest;
+    } else {
+      status = manifest.error();
+      end.reason = reason_code(manifest.error().reason);
+      end.detail = manifest.error().line().substr(0, 500);
+    }
+  }  // every key of the attempt is gone here
+  if (!end.sealed) {
+    auto gone = ask<DestroyReply>(o.supervisor, operation::kDestroy, Empty{});
+    if (gone.ok()) end.residue = gone->residue;
+  }
+  if (!node.broken()) {
+    auto told = rpc<Empty>(node, method::kAgentEnd, to_json(end), kNodeTimeoutMs);
+    if (!told.ok() && status.ok()) status = told.error();
+  }
+  return status;
+}
+
+}  // namespace gbx::agent

@@ -1,0 +1,21 @@
+// The unprivileged half of the tee-agent: attests, gets keys, has the work done, seals the output. It holds every key
+// of the attempt and ends with it. One thread.
+#pragma once
+
+#include "agent/bundle_check.h"
+#include "base/seams.h"
+#include "channel/mux.h"
+
+namespace gbx::agent {
+
+struct WorkerOptions {
+  const Clock* clock = nullptr;
+  Random* random = nullptr;
+  int supervisor = -1;            // packet socket to the privileged half
+  channel::Mux* mux = nullptr;    // to the node
+};
+
+// Runs one attempt to its end and reports it to the node. The result is for the exit code only.
+Status run_worker(const WorkerOptions& options);
+
+}  // namespace gbx::agent

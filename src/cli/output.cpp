@@ -1,0 +1,154 @@
+#include "cli/output.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "cli/yaml.h"
+
+namespace gbx::cli {
+
+namespace {
+
+std::string cell(const Json& v) {
+  if (v.is_null()) return "-";
+  if (const std::string* s = v.string()) return s->empty() ? "-" : printable(*s, 4000);
+  if (v.array() != nullptr) {
+    std::string out;
+    for (const Json& e : *v.array()) out += (out.empty() ? "" : ",") + cell(e);
+    return out.empty() ? "-" : out;
+  }
+  return canonical(v);
+}
+
+const Json* reach(const Json& row, std::string_view path) {
+  const Json* v = &row;
+  while (v != nullptr && !path.empty()) {
+    const auto dot = path.find('.');
+    v = v->find(path.substr(0, dot));
+    path = dot == std::string_view::npos ? std::string_view() : path.substr(dot + 1);
+  }
+  return v;
+}
+
+// Columns of a terminal; continuation bytes take none.
+std::size_t width(std::string_view s) {
+  return static_cast<std::size_t>(std::count_if(s.begin(), s.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
+}
+
+void describe_into(std::string& out, const Json& v, std::size_t indent) {
+  const std::string pad(indent, ' ');
+  if (const JsonObject* o = v.object()) {
+    std::size_t longest = 0;
+    for (const auto& [k, e] : *o) longest = std::max(longest, k.size());
+    for (const auto& [k, e] : *o) {
+      const bool nested = (e.object() != nullptr && !e.object()->empty()) || (e.array() != nullptr && !e.array()->empty() && (*e.array())[0].object() != nullptr);
+      if (nested) {
+        out += pad + k + ":\n";
+        describe_into(out, e, indent + 2);
+      } else {
+        out += pad + k + ":" + std::string(longest - k.size() + 2, ' ') + cell(e) + "\n";
+      }
+    }
+  } else if (const JsonArray* a = v.array()) {
+    for (const Json& e : *a) {
+      std::string one;
+      describe_into(one, e, indent + 2);
+      if (one.size() > indent) one[indent] = '-';
+      out += one;
+    }
+  } else {
+    out += pad + cell(v) + "\n";
+  }
+}
+
+}  // namespace
+
+std::string table(const std::vector<Column>& columns, const JsonArray& rows, const std::string& none) {
+  if (rows.empty()) return none + "\n";
+  std::vector<std::vector<std::string>> cells;
+  std::vector<std::size_t> widths;
+  for (const auto& c : columns) widths.push_back(width(c.title));
+  for (const Json& r : rows) {
+    std::vector<std::string> line;
+    for (std::size_t i = 0; i < columns.size(); ++i) {
+      const Json* v = reach(r, columns[i].member);
+      line.push_back(v == nullptr ? "-" : cell(*v));
+      widths[i] = std::max(widths[i], width(line.back()));
+    }
+    cells.push_back(std::move(line));
+  }
+  std::string out;
+  const auto print = [&](const std::vector<std::string>& line) {
+    std::string text;
+    for (std::size_t i = 0; i < line.size(); ++i) {
+      text += line[i];
+      if (i + 1 < line.size()) text += std::string(widths[i] - width(line[i]) + 2, ' ');
+    }
+    out += text + "\n";
+  };
+  std::vector<std::string> titles;
+  for (const auto& c : columns) titles.push_back(c.title);
+  print(titles);
+  for (const auto& l : cells) print(l);
+  return out;
+}
+
+std::string describe(const Json& value) {
+  std::string out;
+  describe_into(out, value, 0);
+  return out;
+}
+
+std::string render(Format format, const Json& value, const std::string& text) {
+  switch (format) {
+    case Format::kTable:
+      return text;
+    case Format::kJson:
+      return pretty(value);
+    case Format::kYaml:
+      return to_yaml(value);
+  }
+  return text;
+}
+
+std::string render_error(Format format, const Error& e) {
+  if (format != Format::kTable) {
+    Json j;
+    j["error"]["reason"] = reason_code(e.reason);
+    j["error"]["what"] = printable(e.what, 2000);
+    j["error"]["expected"] = printable(e.expected, 2000);
+    j["error"]["actual"] = printable(e.actual, 2000);
+    j["error"]["next"] = printable(e.next, 2000);
+    return format == Format::kJson ? pretty(j) : to_yaml(j);
+  }
+  std::string out = fmt::format("error: {}\n", reason_code(e.reason));
+  if (!e.what.empty()) out += "  what failed: " + printable(e.what, 2000) + "\n";
+  if (!e.expected.empty()) out += "  expected:    " + printable(e.expected, 2000) + "\n";
+  if (!e.actual.empty()) out += "  actual:      " + printable(e.actual, 2000) + "\n";
+  if (!e.next.empty()) out += "  next:        " + printable(e.next, 2000) + "\n";
+  return out;
+}
+
+std::string human_bytes(std::uint64_t n) {
+  static constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  double v = static_cast<double>(n);
+  std::size_t u = 0;
+  while (v >= 1024 && u + 1 < std::size(kUnits)) {
+    v /= 1024;
+    ++u;
+  }
+  return u == 0 ? fmt::format("{} B", n) : fmt::format("{:.1f} {}", v, kUnits[u]);
+}
+
+std::string progress_bar(std::uint64_t done, std::uint64_t total) {
+  if (total == 0) return human_bytes(done);
+  constexpr std::uint64_t kWidth = 30;
+  const std::uint64_t filled = std::min(kWidth, done * kWidth / total);
+  std::string bar(filled, '=');
+  if (filled < kWidth) bar += ">" + std::string(kWidth - filled - 1, ' ');
+  return fmt::format("[{}] {:3d} % {} of {}", bar, done * 100 / total, human_bytes(done), human_bytes(total));
+}
+
+}  // namespace gbx::cli

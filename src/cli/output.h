@@ -1,0 +1,31 @@
+// What commands print: one value as table, JSON or YAML, and errors with reason, check and next step. Text that came from
+// elsewhere is made printable before it reaches a terminal.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+
+namespace gbx::cli {
+
+enum class Format { kTable, kJson, kYaml };
+
+struct Column {
+  std::string title;
+  std::string member;  // of each row; "a.b" goes into objects
+};
+// Rows as an aligned table; "-" stands for what is absent. An empty list prints `none`.
+std::string table(const std::vector<Column>& columns, const JsonArray& rows, const std::string& none);
+// One object as "name: value" lines, nested values indented.
+std::string describe(const Json& value);
+// `text` in the table format, else the value.
+std::string render(Format format, const Json& value, const std::string& text);
+// Several lines: what failed, expected, actual, next command. In JSON format: {"error": {...}}.
+std::string render_error(Format format, const Error& error);
+
+// "[=====>    ] 45 % 12.3 of 27.0 MiB" for a terminal of any width above 40.
+std::string progress_bar(std::uint64_t done, std::uint64_t total);
+std::string human_bytes(std::uint64_t n);
+
+}  // namespace gbx::cli
