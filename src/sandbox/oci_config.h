@@ -1,0 +1,21 @@
+// The OCI runtime configuration that carries the mandatory controls. Internal to src/sandbox.
+#pragma once
+
+#include "base/json.h"
+#include "sandbox/sandbox.h"
+
+namespace gbx::sandbox {
+
+// Directories that the supervisor prepared; every path in the config lies in them.
+struct Stage {
+  std::string rootfs;
+  std::string dev;
+  std::string out;
+  std::string data;  // with one mount point per DataMount, named by its index
+};
+
+// The name of the container's directory in every cgroup hierarchy.
+std::string cgroup_name(const std::string& id);
+Json oci_config(const ContainerSpec& spec, const Stage& stage);
+
+}  // namespace gbx::sandbox
