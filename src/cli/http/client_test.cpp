@@ -31,6 +31,18 @@ struct Certificates {
 // Bytes that can be made again from their position.
 std::uint8_t pattern(std::uint64_t i) { return static_cast<std::uint8_t>((i * 2654435761U) >> 13U); }
 
+// Ends with an error after two pieces.
+server::Response broken(bool announce) {
+  server::Response r;
+  auto left = std::make_shared<int>(2);
+  r.source = [left](MutableByteView out) -> Result<std::size_t> {
+    if ((*left)-- == 0) return fail(Reason::kIo, "disk");
+    return out.size();
+  };
+  if (announce) r.source_length = 1U << 20;
+  return r;
+}
+
 server::Response streamed(std::uint64_t size, bool announce) {
   server::Response r;
   r.content_type = "application/octet-stream";
@@ -77,6 +89,7 @@ class HttpTest : public ::testing::Test {
     if (what == "object" && r.method == "PUT") return take(r);
     if (what == "object") return streamed(20U << 20, true);
     if (what == "chunked") return streamed(3U << 20, false);
+    if (what == "breaks") return broken(r.path.size() > 1);
     if (what == "flaky") return ++flaky_ % 3 != 0 ? server::error_response(fail(Reason::kUnavailable, "not now")) : server::json_response(200, Json("ok"));
     if (what == "denied") return server::error_response(fail(Reason::kWrongRole, "no owner").with("owner", "consumer").hint("ask"));
     if (what == "throws") throw std::runtime_error("secret text");
@@ -310,6 +323,22 @@ TEST_F(HttpTest, AnEndlessAnswerIsCut) {
   call.target = "/chunked";
   EXPECT_EQ(c->send(call).reason(), Reason::kTooLarge);
   EXPECT_EQ(c->download("/chunked", [](ByteView) { return ok_status(); }, 1000).reason(), Reason::kTooLarge);
+}
+
+TEST_F(HttpTest, ABrokenDownloadIsAnErrorAndIsNotRepeatedBehindTheSink) {
+  auto c = client();
+  for (const char* path : {"/breaks", "/breaks/announced"}) {
+    std::uint64_t got = 0;
+    const auto r = c->download(path, [&got](ByteView b) {
+      got += b.size();
+      return ok_status();
+    }, 64U << 20);
+    EXPECT_EQ(r.reason(), Reason::kConnectionClosed) << path << r.error().line();
+    EXPECT_LE(got, 128U << 10);
+  }
+  EXPECT_TRUE(slept_.empty());
+  const auto refused = c->download("/object/a", [](ByteView) -> Status { return fail(Reason::kBadHash, "mine"); }, 64U << 20);
+  EXPECT_EQ(refused.reason(), Reason::kBadHash);
 }
 
 TEST_F(HttpTest, ManyClientsAtOnce) {

@@ -1,0 +1,369 @@
+// Requests and responses of the plane's HTTPS API that are not signed records themselves (those are in records/).
+// What a client sends is untrusted; what it reads here from the plane is, too: everything that matters is signed inside.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "records/messages.h"
+
+namespace gbx::plane::api {
+
+enum class Role { kOwner, kConsumer, kReviewer, kNode, kOperator, kAuditor };
+std::span<const EnumName<Role>> enum_names(Role);
+
+struct InfoView {
+  std::string version;
+  std::string api;                 // "v1"
+  records::SetId set_id{};
+  records::SetChain set;
+  std::string ca;                  // certificate of the plane's own authority, DER in base64url; empty: none
+  std::int64_t time = 0;
+  bool broker_connected = false;
+  template <class F>
+  void fields(F& f) {
+    f("version", version, Bound{1, 64});
+    f("api", api, Bound{1, 16});
+    f("setId", set_id);
+    f("set", set);
+    f("ca", ca, Bound{0, 8192});
+    f("time", time);
+    f("brokerConnected", broker_connected);
+  }
+};
+
+// An identity enrols itself (with an invite) or an operator enrols it. Enrolling again with the same roles is idempotent.
+struct EnrolRequest {
+  records::IdentityChain chain;
+  std::string name;
+  std::vector<Role> roles;
+  std::optional<std::string> invite;
+  template <class F>
+  void fields(F& f) {
+    f("chain", chain);
+    f("name", name, Bound{1, 63});
+    f("roles", roles, Bound{1, 6});
+    f("invite", invite, Bound{1, 128});
+  }
+};
+struct IdentityView {
+  Hash32 identity_id{};
+  std::string name;
+  std::vector<Role> roles;
+  records::IdentityChain chain;
+  std::int64_t created_ms = 0;
+  template <class F>
+  void fields(F& f) {
+    f("identityId", identity_id);
+    f("name", name, Bound{1, 63});
+    f("roles", roles, Bound{1, 6});
+    f("chain", chain);
+    f("createdMs", created_ms);
+  }
+};
+struct IdentityList {
+  std::vector<IdentityView> items;
+  std::string next;
+  template <class F>
+  void fields(F& f) {
+    f("items", items, Bound{0, 1000});
+    f("next", next, Bound{0, 256});
+  }
+};
+struct InviteRequest {
+  std::vector<Role> roles;
+  std::int64_t uses = 1;
+  std::int64_t not_after = 0;  // unix seconds
+  template <class F>
+  void fields(F& f) {
+    f("roles", roles, Bound{1, 6});
+    f("uses", uses, Bound{1, 1000});
+    f("notAfter", not_after);
+  }
+};
+struct InviteView {
+  std::string token;
+  template <class F>
+  void fields(F& f) {
+    f("token", token, Bound{1, 128});
+  }
+};
+
+struct AssetView {
+  Hash32 version_id{};
+  records::Signed<records::VersionRecord> record;
+  records::IdentityChain owner;
+  records::Signed<records::Policy> policy;  // the latest
+  Hash32 policy_hash{};
+  records::Signed<records::PublishAck> ack;
+  bool delisted = false;
+  std::int64_t created_ms = 0;
+  template <class F>
+  void fields(F& f) {
+    f("versionId", version_id);
+    f("record", record);
+    f("owner", owner);
+    f("policy", policy);
+    f("policyHash", policy_hash);
+    f("ack", ack);
+    f("delisted", delisted);
+    f("createdMs", created_ms);
+  }
+};
+struct AssetList {
+  std::vector<AssetView> items;
+  std::string next;  // cursor of the next page; empty at the end
+  template <class F>
+  void fields(F& f) {
+    f("items", items, Bound{0, 1000});
+    f("next", next, Bound{0, 256});
+  }
+};
+struct PolicyView {
+  Hash32 policy_hash{};
+  records::Signed<records::Policy> policy;
+  records::Signed<records::PublishAck> ack;
+  template <class F>
+  void fields(F& f) {
+    f("policyHash", policy_hash);
+    f("policy", policy);
+    f("ack", ack);
+  }
+};
+struct PolicyList {
+  std::vector<PolicyView> items;
+  std::string next;
+  template <class F>
+  void fields(F& f) {
+    f("items", items, Bound{0, 1000});
+    f("next", next, Bound{0, 256});
+  }
+};
+struct LeaseView {
+  records::Signed<records::Lease> lease;
+  Hash32 posted_by{};
+  template <class F>
+  void fields(F& f) {
+    f("lease", lease);
+    f("postedBy", posted_by);
+  }
+};
+struct LeaseList {
+  std::vector<LeaseView> items;
+  std::string next;
+  template <class F>
+  void fields(F& f) {
+    f("items", items, Bound{0, 1000});
+    f("next", next, Bound{0, 256});
+  }
+};
+struct ObjectView {
+  std::string name;
+  std::int64_t size_bytes = 0;
+  template <class F>
+  void fields(F& f) {
+    f("name", name, Bound{1, 64});
+    f("sizeBytes", size_bytes);
+  }
+};
+
+// Why a job is where it is; all empty while nothing went wrong.
+struct Outcome {
+  std::string reason;  // reason code
+  std::string what;
+  std::string expected;
+  std::string actual;
+  std::string next;
+  template <class F>
+  void fields(F& f) {
+    f("reason", reason, Bound{0, 64});
+    f("what", what, Bound{0, 4096});
+    f("expected", expected, Bound{0, 4096});
+    f("actual", actual, Bound{0, 4096});
+    f("next", next, Bound{0, 4096});
+  }
+};
+struct EnvironmentView {
+  std::int64_t attempt = 0;
+  std::string state;
+  std::string node;
+  std::string reason;
+  std::string detail;
+  bool destroyed_claim = false;
+  template <class F>
+  void fields(F& f) {
+    f("attempt", attempt);
+    f("state", state, Bound{1, 32});
+    f("node", node, Bound{0, 63});
+    f("reason", reason, Bound{0, 64});
+    f("detail", detail, Bound{0, 500});
+    f("destroyedClaim", destroyed_claim);
+  }
+};
+struct OutputView {
+  std::string state;
+  std::int64_t attempt = 0;
+  std::int64_t decide_at = 0;  // unix seconds; 0: not known
+  std::int64_t size_bytes = 0;
+  template <class F>
+  void fields(F& f) {
+    f("state", state, Bound{1, 32});
+    f("attempt", attempt);
+    f("decideAt", decide_at);
+    f("sizeBytes", size_bytes);
+  }
+};
+struct JobView {
+  Hash32 job_id{};
+  std::string name;
+  Hash32 consumer_id{};
+  std::string state;      // of the job machine: "Submitted", …
+  bool ended = false;
+  Outcome outcome;
+  std::vector<EnvironmentView> environments;
+  std::optional<OutputView> output;
+  std::int64_t created_ms = 0;
+  std::int64_t updated_ms = 0;
+  std::int64_t version = 0;  // rises with every transition: pass it as `after` to wait for the next
+  template <class F>
+  void fields(F& f) {
+    f("jobId", job_id);
+    f("name", name, Bound{1, 63});
+    f("consumerId", consumer_id);
+    f("state", state, Bound{1, 32});
+    f("ended", ended);
+    f("outcome", outcome);
+    f("environments", environments, Bound{0, 1000});
+    f("output", output);
+    f("createdMs", created_ms);
+    f("updatedMs", updated_ms);
+    f("version", version);
+  }
+};
+struct JobList {
+  std::vector<JobView> items;
+  std::string next;
+  template <class F>
+  void fields(F& f) {
+    f("items", items, Bound{0, 1000});
+    f("next", next, Bound{0, 256});
+  }
+};
+// One transition of one of the job's machines; `hash` covers everything before it in that machine.
+struct EventView {
+  std::string machine;
+  std::int64_t seq = 0;
+  std::int64_t time_ms = 0;
+  std::string from;
+  std::string event;
+  std::string to;
+  std::string reason;
+  std::string detail;
+  Hash32 prev{};
+  Hash32 hash{};
+  template <class F>
+  void fields(F& f) {
+    f("machine", machine, Bound{1, 128});
+    f("seq", seq);
+    f("timeMs", time_ms);
+    f("from", from, Bound{0, 32});
+    f("event", event, Bound{1, 32});
+    f("to", to, Bound{1, 32});
+    f("reason", reason, Bound{0, 64});
+    f("detail", detail, Bound{0, 1024});
+    f("prev", prev);
+    f("hash", hash);
+  }
+};
+struct JobEvents {
+  JobView job;
+  std::vector<EventView> events;  // all of them, oldest first
+  template <class F>
+  void fields(F& f) {
+    f("job", job);
+    f("events", events, Bound{0, 10000});
+  }
+};
+struct JobDetail {
+  JobView job;
+  records::SignedSubmission submission;
+  std::optional<records::Signed<records::RunPlan>> plan;
+  template <class F>
+  void fields(F& f) {
+    f("job", job);
+    f("submission", submission);
+    f("plan", plan);
+  }
+};
+struct JobResult {
+  records::SealedOutput output;
+  records::Release release;
+  records::Signed<records::RunStatement> run_statement;
+  template <class F>
+  void fields(F& f) {
+    f("output", output);
+    f("release", release);
+    f("runStatement", run_statement);
+  }
+};
+
+struct NodeEnrolRequest {
+  std::string name;
+  std::string key;
+  template <class F>
+  void fields(F& f) {
+    f("name", name, Bound{1, 63});
+    f("key", key, Bound{1, 256});
+  }
+};
+struct NodeView {
+  std::string name;
+  std::string key;
+  std::optional<records::NodeInfo> info;  // once it registered
+  bool alive = false;
+  std::int64_t last_seen_ms = 0;
+  std::int64_t running = 0;
+  template <class F>
+  void fields(F& f) {
+    f("name", name, Bound{1, 63});
+    f("key", key, Bound{1, 256});
+    f("info", info);
+    f("alive", alive);
+    f("lastSeenMs", last_seen_ms);
+    f("running", running);
+  }
+};
+struct NodeList {
+  std::vector<NodeView> items;
+  std::string next;
+  template <class F>
+  void fields(F& f) {
+    f("items", items, Bound{0, 1000});
+    f("next", next, Bound{0, 256});
+  }
+};
+struct ReviewView {
+  Hash32 job_id{};
+  records::Signed<records::HoldNotice> hold_notice;
+  std::vector<Bytes> preview_keys;
+  std::int64_t held_since_ms = 0;
+  template <class F>
+  void fields(F& f) {
+    f("jobId", job_id);
+    f("holdNotice", hold_notice);
+    f("previewKeys", preview_keys, Bound{0, 32});
+    f("heldSinceMs", held_since_ms);
+  }
+};
+struct ReviewList {
+  std::vector<ReviewView> items;
+  std::string next;
+  template <class F>
+  void fields(F& f) {
+    f("items", items, Bound{0, 1000});
+    f("next", next, Bound{0, 256});
+  }
+};
+
+}  // namespace gbx::plane::api
