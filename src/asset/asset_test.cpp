@@ -1,0 +1,554 @@
+// Publishing and reading: round trips, versions, and every way in which a store may lie.
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "asset/asset_test_util.h"
+#include "asset/verify.h"
+
+namespace gbx::asset {
+namespace {
+
+using namespace testing;
+
+constexpr std::size_t kSmallObject = 256 << 10;
+
+struct Published {
+  TempDir dir;
+  storage::MemoryStore store;
+  PublishResult result;
+  Hash32 id{};
+
+  Result<AssetReader> open() { return AssetReader::open(store, result.record, id, result.key); }
+};
+
+void publish_tree(Published& p, const Tree& tree, std::uint64_t seed = 1, std::size_t object_size = kSmallObject,
+                  crypto::AeadSuite suite = crypto::AeadSuite::kAes256Gcm) {
+  write_tree(p.dir.path + "/src", tree);
+  SeededRandom random(seed);
+  PublishOptions o = options_for(p.dir.path + "/src", p.dir.path + "/state");
+  o.object_size = object_size;
+  o.suite = suite;
+  auto r = publish(std::move(o), p.store, random);
+  ASSERT_TRUE(r.ok()) << r.error().line();
+  p.result = std::move(*r);
+  p.id = p.result.record.id();
+  ASSERT_TRUE(discard_publish_state(p.dir.path + "/state").ok());
+}
+
+Tree all_sizes() {
+  Tree t;
+  for (const std::size_t n : {0, 1, 2, 4095, 65535, 65536, 65537, 131072, 200000, 3 << 20}) t["size-" + std::to_string(n)] = pattern(n, n + 1);
+  for (int i = 0; i < 300; ++i) t["many/d" + std::to_string(i % 7) + "/file-" + std::to_string(i)] = pattern(static_cast<std::size_t>(i), 77);
+  t["empty/"] = "";
+  t["deep/a/b/c/d/e/f/g"] = "x";
+  t["names/" + std::string(255, 'n')] = "long";
+  t["names/\xff\xfe not utf8\n"] = "bytes";
+  t["names/ "] = "space";
+  return t;
+}
+
+TEST(Asset, RoundTripOfAllSizes) {
+  for (const auto suite : {crypto::AeadSuite::kAes256Gcm, crypto::AeadSuite::kChaCha20Poly1305}) {
+    Published p;
+    const Tree tree = all_sizes();
+    publish_tree(p, tree, 1, kSmallObject, suite);
+    auto reader = p.open();
+    ASSERT_TRUE(reader.ok()) << reader.error().line();
+    auto got = read_tree(*reader);
+    ASSERT_TRUE(got.ok()) << got.error().line();
+    EXPECT_TRUE(*got == with_directories(tree));
+    auto report = verify(p.store, p.result.record);
+    ASSERT_TRUE(report.ok()) << report.error().line();
+    EXPECT_EQ(report->objects + 1, p.store.objects().size());
+    auto full = verify_with_key(p.store, p.result.record, p.id, p.result.key);
+    ASSERT_TRUE(full.ok()) << full.error().line();
+    EXPECT_EQ(full->files, p.result.files);
+    EXPECT_EQ(full->bytes, p.result.bytes);
+  }
+}
+
+TEST(Asset, ReadsAnyRange) {
+  Published p;
+  const std::string content = pattern(700'000, 9);
+  publish_tree(p, {{"f", content}});
+  auto reader = p.open();
+  ASSERT_TRUE(reader.ok());
+  const std::uint64_t ino = reader->lookup(kRootIno, "f")->ino;
+  SeededRandom random(5);
+  for (int i = 0; i < 500; ++i) {
+    const std::uint64_t offset = random.below(content.size() + 10);
+    Bytes out(static_cast<std::size_t>(random.below(i % 2 == 0 ? 300'000 : 100)));
+    auto n = reader->read(ino, offset, out);
+    ASSERT_TRUE(n.ok()) << n.error().line();
+    const std::string expected = offset >= content.size() ? "" : content.substr(static_cast<std::size_t>(offset), out.size());
+    ASSERT_EQ(*n, expected.size());
+    ASSERT_TRUE(equal(ByteView(out).first(*n), as_bytes(expected))) << offset << " " << out.size();
+  }
+  Bytes one(1);
+  EXPECT_EQ(reader->read(kRootIno, 0, one).reason(), Reason::kBadValue);
+  EXPECT_EQ(reader->read(999, 0, one).reason(), Reason::kNotFound);
+  EXPECT_EQ(reader->lookup(kRootIno, "g").reason(), Reason::kNotFound);
+  EXPECT_EQ(reader->lookup(kRootIno, "..").reason(), Reason::kNotFound);
+}
+
+TEST(Asset, SingleFileAndMetadata) {
+  TempDir dir;
+  write_tree(dir.path + "/src", {{"run.sh", "echo"}});
+  ASSERT_EQ(chmod((dir.path + "/src/run.sh").c_str(), 0755), 0);
+  storage::MemoryStore store;
+  SeededRandom random(1);
+  std::vector<PublishProgress> seen;
+  auto r = publish(options_for(dir.path + "/src/run.sh", dir.path + "/state"), store, random,
+                   [&](const PublishProgress& p) { seen.push_back(p); });
+  ASSERT_TRUE(r.ok()) << r.error().line();
+  ASSERT_FALSE(seen.empty());
+  EXPECT_EQ(seen.back().files_total, 1u);
+  EXPECT_EQ(seen.back().bytes, 4u);
+  EXPECT_EQ(seen.back().bytes_total, 4u);
+  auto reader = AssetReader::open(store, r->record, r->record.id(), r->key);
+  ASSERT_TRUE(reader.ok());
+  auto a = reader->lookup(kRootIno, "run.sh");
+  ASSERT_TRUE(a.ok());
+  EXPECT_TRUE(a->executable);
+  EXPECT_EQ(a->mtime_s, 1'600'000'000);
+  EXPECT_EQ(a->mtime_ns, 5u);
+  EXPECT_EQ(reader->attributes(kRootIno)->mtime_s, 0);
+}
+
+TEST(Asset, EmptyDirectory) {
+  Published p;
+  publish_tree(p, {});
+  auto reader = p.open();
+  ASSERT_TRUE(reader.ok());
+  EXPECT_TRUE(reader->list(kRootIno, "", 10)->empty());
+  EXPECT_TRUE(verify_with_key(p.store, p.result.record, p.id, p.result.key).ok());
+}
+
+TEST(Asset, ObjectsHideSizes) {
+  Published p;
+  publish_tree(p, {{"a", pattern(600'000, 1)}});
+  std::map<std::size_t, int> sizes;
+  for (const auto& [name, object] : p.store.objects()) {
+    ++sizes[object.size()];
+    if (name != list_name(p.result.record.objects_hash)) {
+      EXPECT_TRUE(object.size() == kSmallObject || padme(object.size()) == object.size()) << object.size();
+      EXPECT_GE(object.size(), kLeastObjectSize);
+    }
+  }
+  EXPECT_EQ(sizes[kSmallObject], 2);
+  EXPECT_EQ(padme(1'000'000), 1'015'808u);
+  EXPECT_EQ(padme(9), 10u);
+  for (std::uint64_t n = 1; n < 5000; ++n) {
+    EXPECT_GE(padme(n), n);
+    EXPECT_LE(padme(n), n + n / 8 + 1) << n;
+    EXPECT_EQ(padme(padme(n)), padme(n));
+  }
+}
+
+TEST(Asset, RefusesWhatIsNoFile) {
+  TempDir dir;
+  write_tree(dir.path + "/src", {{"a", "1"}});
+  ASSERT_EQ(symlink("/etc/passwd", (dir.path + "/src/link").c_str()), 0);
+  storage::MemoryStore store;
+  SeededRandom random(1);
+  auto r = publish(options_for(dir.path + "/src", dir.path + "/state"), store, random);
+  EXPECT_EQ(r.reason(), Reason::kBadValue);
+  EXPECT_NE(r.error().what.find("link is a symbolic link"), std::string::npos) << r.error().line();
+  ASSERT_EQ(unlink((dir.path + "/src/link").c_str()), 0);
+  ASSERT_EQ(mkfifo((dir.path + "/src/pipe").c_str(), 0600), 0);
+  EXPECT_EQ(publish(options_for(dir.path + "/src", dir.path + "/state2"), store, random).reason(), Reason::kBadValue);
+  EXPECT_EQ(publish(options_for(dir.path + "/absent", dir.path + "/state3"), store, random).reason(), Reason::kNotFound);
+}
+
+// The promise of the format: whatever one byte of whatever object becomes, the keyless check finds it, and no read returns
+// anything but the plaintext.
+TEST(Hostile, EverySingleByteFlipIsFound) {
+  Published p;
+  const Tree tree{{"a", "first file"}, {"d/b", pattern(70'000, 3)}, {"d/c", ""}};
+  publish_tree(p, tree);
+  const Tree expected = with_directories(tree);
+  std::size_t flips = 0;
+  std::size_t refused = 0;
+  for (auto& [name, object] : p.store.objects()) {
+    // Every byte of headers, pages, lists and their padding; of the long chunk's inside every 97th.
+    const bool data = object.size() > 60'000;
+    for (std::size_t i = 0; i < object.size(); i += data && i > 300 && i < 65'000 ? 97 : 1) {
+      object[i] ^= static_cast<std::uint8_t>(1U << (i % 8));
+      ++flips;
+      ASSERT_FALSE(verify(p.store, p.result.record).ok()) << name << " byte " << i;
+      auto reader = p.open();
+      if (reader.ok()) {
+        auto got = read_tree(*reader);
+        if (got.ok()) {
+          ASSERT_TRUE(*got == expected) << name << " byte " << i;
+        } else {
+          ++refused;
+        }
+      } else {
+        ++refused;
+      }
+      object[i] ^= static_cast<std::uint8_t>(1U << (i % 8));
+    }
+  }
+  EXPECT_GT(flips, 10'000u);
+  EXPECT_GT(refused, 4'000u);
+  EXPECT_TRUE(verify_with_key(p.store, p.result.record, p.id, p.result.key).ok());
+}
+
+TEST(Hostile, TruncationExtensionLoss) {
+  Published p;
+  publish_tree(p, {{"a", "first file"}, {"b", pattern(300'000, 3)}});
+  for (auto& [name, object] : p.store.objects()) {
+    const Bytes genuine = object;
+    object.push_back(0);
+    EXPECT_EQ(verify(p.store, p.result.record).reason(), Reason::kBadStructure) << name;
+    for (const std::size_t keep : {std::size_t{0}, std::size_t{63}, std::size_t{64}, genuine.size() / 2, genuine.size() - 1}) {
+      object.assign(genuine.begin(), genuine.begin() + static_cast<std::ptrdiff_t>(keep));
+      EXPECT_FALSE(verify(p.store, p.result.record).ok());
+      auto reader = p.open();
+      if (reader.ok()) {
+        auto got = read_tree(*reader);
+        if (got.ok()) {
+          EXPECT_EQ((*got)["b"], pattern(300'000, 3));
+        }
+      }
+    }
+    object = genuine;
+  }
+  const auto all = p.store.objects();
+  for (const auto& [name, object] : all) {
+    p.store.objects().erase(name);
+    EXPECT_EQ(verify(p.store, p.result.record).reason(), Reason::kNotFound) << name;
+    p.store.objects()[name] = object;
+  }
+}
+
+TEST(Hostile, SwappedObjectsAndChunks) {
+  Published p;
+  publish_tree(p, {{"a", pattern(200'000, 3)}, {"b", pattern(65'536 * 2, 3)}, {"c", pattern(65'536 * 2, 4)}});
+  std::vector<std::string> names;
+  for (const auto& [name, unused] : p.store.objects()) names.push_back(name);
+  auto& objects = p.store.objects();
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    for (std::size_t j = i + 1; j < names.size(); ++j) {
+      std::swap(objects[names[i]], objects[names[j]]);
+      EXPECT_FALSE(verify(p.store, p.result.record).ok());
+      auto reader = p.open();
+      EXPECT_TRUE(!reader.ok() || !read_tree(*reader).ok());
+      std::swap(objects[names[i]], objects[names[j]]);
+    }
+  }
+  // Two chunks of one pack change places: same object, same file, another index.
+  for (auto& [name, object] : objects) {
+    if (object.size() != kSmallObject) continue;
+    const auto at = object.begin() + kHeaderSize;
+    std::swap_ranges(at, at + kSealedChunk, at + kSealedChunk);
+    auto reader = p.open();
+    ASSERT_TRUE(reader.ok());
+    EXPECT_EQ(read_tree(*reader).reason(), Reason::kBadTag);
+    std::swap_ranges(at, at + kSealedChunk, at + kSealedChunk);
+  }
+}
+
+TEST(Hostile, RecordKeyAndVersionMustMatch) {
+  Published p;
+  publish_tree(p, {{"a", "first"}});
+  const auto& good = p.result.record;
+  const auto refuse = [&](const std::function<void(records::VersionRecord&)>& change) {
+    records::VersionRecord r = good;
+    change(r);
+    // The id of the changed record itself, as if the caller had been lied to about it.
+    return AssetReader::open(p.store, r, r.id(), p.result.key).reason();
+  };
+  EXPECT_EQ(AssetReader::open(p.store, good, Hash32{}, p.result.key).reason(), Reason::kWrongVersion);
+  SeededRandom random(9);
+  EXPECT_EQ(AssetReader::open(p.store, good, p.id, random.secret<DatasetKey>(32)).reason(), Reason::kBadCommitment);
+  EXPECT_EQ(refuse([](auto& r) { r.format = "gbx9"; }), Reason::kBadVersion);
+  EXPECT_EQ(refuse([](auto& r) { r.suite = 3; }), Reason::kBadSuite);
+  EXPECT_EQ(refuse([](auto& r) { r.suite = 2; }), Reason::kBadSuite);
+  EXPECT_EQ(refuse([](auto& r) { r.asset_id[0] ^= 1; }), Reason::kBadCommitment);
+  EXPECT_EQ(refuse([](auto& r) { r.root_hash[0] ^= 1; }), Reason::kBadHash);
+  EXPECT_EQ(refuse([](auto& r) { r.root_level = 1; }), Reason::kBadTag);
+  EXPECT_EQ(refuse([](auto& r) { r.key_epoch = 2; }), Reason::kWrongVersion);
+  EXPECT_EQ(refuse([](auto& r) { r.objects_hash[0] ^= 1; }), Reason::kNotFound);
+  EXPECT_EQ(refuse([](auto& r) { r.object_count += 1; }), Reason::kBadStructure);
+  EXPECT_EQ(refuse([](auto& r) { r.version = 2; }), Reason::kBadStructure);
+  // A field that does not steer the reader still changes the identity.
+  records::VersionRecord renamed = good;
+  renamed.name = "other";
+  EXPECT_EQ(AssetReader::open(p.store, renamed, p.id, p.result.key).reason(), Reason::kWrongVersion);
+}
+
+PublishResult next_version(Published& p, const PublishResult& before, const Tree& tree, std::uint64_t seed, bool same_key = true) {
+  write_tree(p.dir.path + "/src", tree);
+  SeededRandom random(seed);
+  PublishOptions o = options_for(p.dir.path + "/src", p.dir.path + "/state");
+  o.object_size = kSmallObject;
+  o.previous = PreviousVersion{before.record, before.key.clone()};
+  if (same_key) o.key = before.key.clone();
+  auto r = publish(std::move(o), p.store, random);
+  EXPECT_TRUE(r.ok()) << r.error().line();
+  EXPECT_TRUE(discard_publish_state(p.dir.path + "/state").ok());
+  return r.ok() ? std::move(*r) : PublishResult{};
+}
+
+TEST(Versions, UnchangedFilesAreSharedAndOldVersionsStay) {
+  for (const bool same_key : {true, false}) {
+    Published p;
+    Tree v1;
+    for (int i = 0; i < 400; ++i) v1["d" + std::to_string(i % 5) + "/f" + std::to_string(i)] = pattern(1000, static_cast<std::uint64_t>(i));
+    v1["big"] = pattern(600'000, 1);
+    v1["gone/x/y"] = pattern(300'000, 8);
+    v1["turns"] = "file";
+    publish_tree(p, v1);
+    Tree v2 = v1;
+    v2["d0/f0"] = "changed";
+    v2["d0/new"] = "new";
+    v2.erase("d1/f1");
+    v2.erase("gone/x/y");
+    v2.erase("turns");
+    v2["turns/into/directory"] = "deep";
+    const PublishResult second = next_version(p, p.result, v2, 2, same_key);
+    EXPECT_EQ(second.record.version, 2);
+    EXPECT_EQ(second.record.prev, p.id);
+    EXPECT_EQ(second.files_sealed, 3u);
+    EXPECT_LE(second.objects_written, 3u);
+    auto two = AssetReader::open(p.store, second.record, second.record.id(), second.key);
+    ASSERT_TRUE(two.ok()) << two.error().line();
+    auto got = read_tree(*two);
+    ASSERT_TRUE(got.ok()) << got.error().line();
+    EXPECT_TRUE(*got == with_directories(v2));
+    auto full = verify_with_key(p.store, second.record, second.record.id(), second.key);
+    EXPECT_TRUE(full.ok()) << full.error().line();
+    auto one = p.open();
+    ASSERT_TRUE(one.ok());
+    EXPECT_TRUE(*read_tree(*one) == with_directories(v1));
+    // Rollback and mixtures: the old record is genuine, but not the one that came with the key.
+    EXPECT_EQ(AssetReader::open(p.store, p.result.record, second.record.id(), second.key).reason(), Reason::kWrongVersion);
+    records::VersionRecord mixed = second.record;
+    mixed.root_hash = p.result.record.root_hash;
+    EXPECT_FALSE(AssetReader::open(p.store, mixed, mixed.id(), second.key).ok());
+  }
+}
+
+TEST(Versions, FewPagesAreRewritten) {
+  Published p;
+  Tree v1;
+  for (int i = 0; i < 3000; ++i) v1["d" + std::to_string(i % 50) + "/f" + std::to_string(i)] = std::to_string(i);
+  publish_tree(p, v1, 1, std::size_t{4} << 20);
+  Tree v2 = v1;
+  v2["d7/f7"] = "!";
+  const PublishResult second = next_version(p, p.result, v2, 2);
+  std::uint64_t fresh = 0;
+  auto before = load_object_list(p.store, p.result.record, 1000);
+  auto after = load_object_list(p.store, second.record, 1000);
+  ASSERT_TRUE(before.ok() && after.ok());
+  std::set<Id16> old;
+  for (const auto& e : *before) old.insert(e.id);
+  for (const auto& e : *after) fresh += old.contains(e.id) ? 0 : e.size;
+  EXPECT_LE(fresh, 32u << 10);
+  EXPECT_TRUE(verify_with_key(p.store, second.record, second.record.id(), second.key).ok());
+  EXPECT_TRUE(verify(p.store, p.result.record).ok());
+}
+
+TEST(Versions, MoreChangesThanMemoryHoldsRewriteTheManifest) {
+  Published p;
+  publish_tree(p, {{"a", "1"}});
+  Tree v2;
+  for (int i = 0; i < 34'000; ++i) v2["d" + std::to_string(i % 9) + "/" + std::to_string(i)] = "";
+  v2["a"] = "1";
+  const PublishResult second = next_version(p, p.result, v2, 2);
+  EXPECT_EQ(second.files_sealed, 34'000u);
+  auto full = verify_with_key(p.store, second.record, second.record.id(), second.key);
+  EXPECT_TRUE(full.ok()) << full.error().line();
+}
+
+// Fails the n-th operation and every one after it: the process died there.
+class DyingStore final : public storage::ObjectStore {
+ public:
+  DyingStore(storage::ObjectStore& inner, std::uint64_t lives, bool late) : inner_(inner), lives_(lives), late_(late) {}
+  bool died() const { return died_; }
+  Result<std::unique_ptr<storage::ObjectWriter>> create(const std::string& name) override {
+    GBX_TRY(step());
+    GBX_ASSIGN(auto writer, inner_.create(name));
+    return std::unique_ptr<storage::ObjectWriter>(std::make_unique<Writer>(*this, std::move(writer)));
+  }
+  Status get(const std::string& name, std::uint64_t offset, MutableByteView out) override {
+    GBX_TRY(step());
+    return inner_.get(name, offset, out);
+  }
+  Result<std::uint64_t> size(const std::string& name) override {
+    GBX_TRY(step());
+    return inner_.size(name);
+  }
+  Status list(const std::function<Status(const std::string&)>& each) override { return inner_.list(each); }
+  Status remove(const std::string& name) override {
+    GBX_TRY(step());
+    return inner_.remove(name);
+  }
+  Bytes written;  // everything but headers that ever left, also what was never committed
+
+ private:
+  struct Writer final : storage::ObjectWriter {
+    Writer(DyingStore& s, std::unique_ptr<storage::ObjectWriter> w) : store(s), inner(std::move(w)) {}
+    Status write(ByteView bytes) override {
+      GBX_TRY(store.step());
+      if (bytes.size() != kHeaderSize) append(store.written, bytes);
+      return inner->write(bytes);
+    }
+    Status commit() override {
+      const bool alive = store.step().ok();
+      if (alive || store.late_) GBX_TRY(inner->commit());
+      return alive ? ok_status() : Status(fail(Reason::kIo, "died"));
+    }
+    DyingStore& store;
+    std::unique_ptr<storage::ObjectWriter> inner;
+  };
+  Status step() {
+    if (lives_ == 0) died_ = true;
+    if (died_) return fail(Reason::kIo, "died");
+    --lives_;
+    return ok_status();
+  }
+  storage::ObjectStore& inner_;
+  std::uint64_t lives_;
+  const bool late_;  // a commit that dies takes effect all the same
+  bool died_ = false;
+};
+
+void die_at_every_step(bool late, bool second_version) {
+  const Tree first{{"a/one", pattern(100'000, 1)}, {"b", "small"}};
+  Tree tree{{"a/one", pattern(100'000, 1)}, {"a/two", pattern(300'000, 2)}, {"b", "small"}, {"c", pattern(150'000, 4)}, {"e/f/g", "x"}};
+  Published base;
+  publish_tree(base, first);
+  const auto base_objects = base.store.objects();
+  for (std::uint64_t n = 0;; ++n) {
+    TempDir dir;
+    write_tree(dir.path + "/src", tree);
+    storage::MemoryStore store;
+    if (second_version) store.objects() = base_objects;
+    std::optional<PublishResult> done;
+    std::uint64_t attempts = 0;
+    bool died = false;
+    while (!done) {
+      ASSERT_LT(++attempts, 3u);
+      SeededRandom random(1000 * n + attempts);
+      DyingStore dying(store, attempts == 1 ? n : 1'000'000, late);
+      PublishOptions o = options_for(dir.path + "/src", dir.path + "/state");
+      o.object_size = kSmallObject;
+      if (second_version) {
+        o.previous = PreviousVersion{base.result.record, base.result.key.clone()};
+        o.key = base.result.key.clone();
+      }
+      auto r = publish(std::move(o), dying, random);
+      died = died || dying.died();
+      ASSERT_TRUE(r.ok() || dying.died()) << r.error().line();
+      if (r.ok()) done = std::move(*r);
+    }
+    auto full = verify_with_key(store, done->record, done->record.id(), done->key);
+    ASSERT_TRUE(full.ok()) << "dies at " << n << ": " << full.error().line();
+    auto reader = AssetReader::open(store, done->record, done->record.id(), done->key);
+    ASSERT_TRUE(*read_tree(*reader) == with_directories(tree)) << n;
+    // Nothing is left behind, and nothing of the version before is lost.
+    std::set<std::string> expected{list_name(done->record.objects_hash)};
+    const auto listed = load_object_list(store, done->record, 1000);
+    ASSERT_TRUE(listed.ok());
+    for (const auto& e : *listed) expected.insert(object_name(e.id));
+    if (second_version) {
+      for (const auto& [name, unused] : base_objects) expected.insert(name);
+    }
+    for (const auto& [name, unused] : store.objects()) ASSERT_TRUE(expected.contains(name)) << "orphan, died at " << n;
+    if (!died) {
+      EXPECT_GT(n, 20u);
+      return;
+    }
+  }
+}
+
+TEST(Crash, AtEveryStoreOperation) { die_at_every_step(false, false); }
+TEST(Crash, AtEveryStoreOperationAfterItsEffect) { die_at_every_step(true, false); }
+TEST(Crash, AtEveryStoreOperationOfASecondVersion) { die_at_every_step(false, true); }
+
+TEST(Crash, FinishedPacksAreKeptAndAnInterruptedFileTakesANewSecret) {
+  TempDir dir;
+  write_tree(dir.path + "/src", {{"a", pattern(260'000, 1)}, {"b", pattern(400'000, 2)}});
+  storage::MemoryStore store;
+  Bytes first_words;
+  {
+    SeededRandom random(1);
+    DyingStore dying(store, 11, false);  // in the middle of b
+    PublishOptions o = options_for(dir.path + "/src", dir.path + "/state");
+    o.object_size = kSmallObject;
+    ASSERT_EQ(publish(std::move(o), dying, random).reason(), Reason::kIo);
+    first_words = dying.written;
+    ASSERT_EQ(store.objects().size(), 1u);
+  }
+  SeededRandom random(2);
+  DyingStore alive(store, 1'000'000, false);
+  PublishOptions o = options_for(dir.path + "/src", dir.path + "/state");
+  o.object_size = kSmallObject;
+  auto r = publish(std::move(o), alive, random);
+  ASSERT_TRUE(r.ok()) << r.error().line();
+  // Not one run of 32 bytes of ciphertext was made twice.
+  std::set<std::string> seen;
+  for (std::size_t i = 0; i + 32 <= first_words.size(); ++i) seen.insert(std::string(as_text(ByteView(first_words).subspan(i, 32))));
+  for (std::size_t i = 0; i + 32 <= alive.written.size(); i += 32) {
+    ASSERT_FALSE(seen.contains(std::string(as_text(ByteView(alive.written).subspan(i, 32))))) << i;
+  }
+  EXPECT_TRUE(verify_with_key(store, r->record, r->record.id(), r->key).ok());
+}
+
+TEST(Crash, FinishedFilesAreNotSealedAgain) {
+  TempDir dir;
+  Tree tree;
+  for (int i = 0; i < 40; ++i) tree["d" + std::to_string(i % 3) + "/" + std::to_string(i)] = pattern(50'000, static_cast<std::uint64_t>(i));
+  write_tree(dir.path + "/src", tree);
+  storage::MemoryStore store;
+  for (const std::uint64_t lives : {15, 16, 17}) {
+    SeededRandom random(lives);
+    DyingStore dying(store, lives, false);
+    PublishOptions o = options_for(dir.path + "/src", dir.path + "/state");
+    o.object_size = kSmallObject;
+    ASSERT_EQ(publish(std::move(o), dying, random).reason(), Reason::kIo);
+  }
+  SeededRandom random(4);
+  PublishOptions o = options_for(dir.path + "/src", dir.path + "/state");
+  o.object_size = kSmallObject;
+  auto r = publish(std::move(o), store, random);
+  ASSERT_TRUE(r.ok()) << r.error().line();
+  EXPECT_LE(r->files_sealed, 28u);
+  EXPECT_GE(r->files_sealed, 20u);
+  EXPECT_TRUE(verify_with_key(store, r->record, r->record.id(), r->key).ok());
+}
+
+TEST(Crash, AFinishedStateDirectoryIsNotUsedAgain) {
+  TempDir dir;
+  write_tree(dir.path + "/src", {{"a", "1"}});
+  storage::MemoryStore store;
+  SeededRandom random(4);
+  auto r = publish(options_for(dir.path + "/src", dir.path + "/state"), store, random);
+  ASSERT_TRUE(r.ok());
+  auto finished = finished_publication(dir.path + "/state");
+  ASSERT_TRUE(finished.ok() && *finished);
+  EXPECT_EQ((*finished)->id(), r->record.id());
+  EXPECT_EQ(publish(options_for(dir.path + "/src", dir.path + "/state"), store, random).reason(), Reason::kAlreadyExists);
+  ASSERT_TRUE(discard_publish_state(dir.path + "/state").ok());
+  EXPECT_TRUE(publish(options_for(dir.path + "/src", dir.path + "/state"), store, random).ok());
+  EXPECT_TRUE(verify(store, r->record).ok());
+}
+
+TEST(Crash, AForeignStateDirectoryIsRefused) {
+  TempDir dir;
+  write_tree(dir.path + "/src", {{"a", "1"}});
+  storage::MemoryStore store;
+  SeededRandom random(4);
+  DyingStore dying(store, 1, false);
+  ASSERT_EQ(publish(options_for(dir.path + "/src", dir.path + "/state"), dying, random).reason(), Reason::kIo);
+  PublishOptions o = options_for(dir.path + "/src", dir.path + "/state");
+  o.key = random.secret<DatasetKey>(32);
+  EXPECT_EQ(publish(std::move(o), store, random).reason(), Reason::kBadCommitment);
+}
+
+}  // namespace
+}  // namespace gbx::asset

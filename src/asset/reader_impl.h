@@ -1,0 +1,59 @@
+// Inside of AssetReader, for publishing and verifying in this folder.
+#pragma once
+
+#include <mutex>
+
+#include "asset/lru.h"
+#include "asset/reader.h"
+#include "asset/tree.h"
+
+namespace gbx::asset {
+
+// A file under its keys; the keys of segments in use are kept ready.
+struct OpenFile {
+  std::uint64_t ino = 0;
+  Inode inode;
+  AeadKey key;
+
+  std::mutex mutex;
+  std::vector<std::pair<std::uint32_t, crypto::AeadStream>> idle;  // guarded by mutex
+};
+struct ChunkKey {
+  std::uint64_t ino = 0;
+  std::uint64_t index = 0;
+  bool operator==(const ChunkKey&) const = default;
+};
+struct ChunkKeyHash {
+  std::size_t operator()(const ChunkKey& k) const { return static_cast<std::size_t>(k.ino * 0x9e3779b97f4a7c15U + k.index); }
+};
+struct ChunkPlain {
+  Bytes bytes;
+  ~ChunkPlain() { cleanse(bytes); }
+};
+struct InoHash {
+  std::size_t operator()(std::uint64_t ino) const { return static_cast<std::size_t>(ino); }
+};
+
+class AssetReader::Impl {
+ public:
+  Impl(storage::ObjectStore& s, const records::VersionRecord& r, const DatasetKey& key, TreeRoot root, ReaderOptions o);
+
+  Result<std::shared_ptr<OpenFile>> file(std::uint64_t ino);
+  Result<Extent> extent_of(const OpenFile& file, std::uint64_t chunk);
+  // Reads and opens `count` consecutive chunks that lie in `extent` from `first` on.
+  Status open_chunks(OpenFile& file, const Extent& extent, std::uint64_t first, std::size_t count, MutableByteView out);
+  Result<std::shared_ptr<ChunkPlain>> chunk(OpenFile& file, std::uint64_t index);
+  Status check_data_header(const Id16& object);
+
+  storage::ObjectStore& store;
+  const records::VersionRecord record;
+  const crypto::AeadSuite suite;
+  PageStore pages;
+  TreeReader tree;
+  Meta meta;
+  Lru<std::uint64_t, OpenFile, InoHash> files;
+  Lru<ChunkKey, ChunkPlain, ChunkKeyHash> chunks;
+  Lru<Id16, bool, FirstBytes> checked;  // objects whose header was looked at
+};
+
+}  // namespace gbx::asset
