@@ -277,7 +277,7 @@ class Attempt {
       in.name = spec().inputs[i].name;
       in.mount = spec().inputs[i].mount;
       in.versionId = to_hex(bundle().versions[job_->inputs[i]].body.id());
-      in.fd = static_cast<std::int64_t>(4 + i);
+      in.fd = static_cast<std::int64_t>(4 + i);  // run_gate() fills in the real ones
       g.inputs.push_back(std::move(in));
     }
     return g;
@@ -287,8 +287,8 @@ class Attempt {
     const gate::GateRequest request = gate_request();
     GBX_ASSIGN(Packet p, call(o_.supervisor, operation::kGate, to_json(request)));
     GBX_ASSIGN(GateReply reply, from_json<GateReply>(p.body));
-    if (reply.result.requestDigest != gate::request_digest(request)) {
-      return fail(Reason::kOutputInvalid, "the gate judged another request");
+    if (reply.result.jobId != request.jobId || reply.result.attempt != request.attempt) {
+      return fail(Reason::kOutputInvalid, "the gate judged another job");
     }
     GBX_ASSIGN(Bytes bundle_bytes, read_all(p.fd.get(), static_cast<std::size_t>(gate::kHardMaxOutputBytes) * 2));
     ResultInput in;

@@ -125,7 +125,7 @@ struct SpecBody {
 };
 struct SpecMetadata {
   std::string name;
-  std::map<std::string, std::string> labels;
+  std::optional<std::map<std::string, std::string>> labels;
   template <class F>
   void fields(F& f) {
     f("name", name, Bound{1, 63});

@@ -1,0 +1,87 @@
+// glovebox-agent: the tee-agent. `run` is its privileged half and starts `worker`, which holds the keys.
+#include <signal.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <iostream>
+
+#include "agent/ipc.h"
+#include "agent/supervisor.h"
+#include "agent/worker.h"
+
+namespace gbx::agent {
+namespace {
+
+constexpr int kStreamFd = 3;
+constexpr int kSupervisorFd = 4;
+
+struct Settings {
+  std::string dir;
+  std::string objects;
+  std::int64_t uid_base = 0;
+  int stream_fd = kStreamFd;
+};
+
+Status run_supervisor(const Settings& s) {
+  SystemClock clock;
+  const Logger log(2, "agent", clock);
+  GBX_ASSIGN(auto pair, make_packet_pair());
+  ProcessOptions p;
+  p.argv = {program_dir() + "/glovebox-agent", "worker"};
+  p.descriptors = {{2, 2}, {kStreamFd, s.stream_fd}, {kSupervisorFd, pair.second.get()}};
+  p.uid = static_cast<uid_t>(s.uid_base);
+  GBX_ASSIGN(Process worker, spawn(p));
+  pair.second.reset();
+  close(s.stream_fd);  // the worker's alone: when it ends, the node sees the end
+  SupervisorOptions o;
+  o.log = &log;
+  o.dir = s.dir;
+  o.objects_dir = s.objects;
+  o.uid_base = s.uid_base;
+  o.worker = pair.first.get();
+  return supervise(o);
+}
+
+Status run_worker_half() {
+  GBX_TRY(harden_process());
+  SystemClock clock;
+  SystemRandom random;
+  GBX_ASSIGN(auto stream, channel::FdStream::create(Fd(kStreamFd)));
+  channel::Mux mux(*stream, clock);
+  WorkerOptions o;
+  o.clock = &clock;
+  o.random = &random;
+  o.supervisor = kSupervisorFd;
+  o.mux = &mux;
+  Status s = run_worker(o);
+  if (!s.ok()) Logger(2, "agent", clock).error("attempt", s.error());
+  return s;
+}
+
+int run_main(int argc, char** argv) {
+  signal(SIGPIPE, SIG_IGN);
+  CLI::App app{"The tee-agent: runs one attempt of one job. Started by a node, not by people."};
+  app.require_subcommand(1);
+  Settings s;
+  auto* run = app.add_subcommand("run", "Privileged half");
+  run->add_option("--dir", s.dir, "Private folder of this attempt")->required();
+  run->add_option("--objects", s.objects, "Folder of ciphertext objects")->required();
+  run->add_option("--uid-base", s.uid_base, "First of this agent's user ids")->required()->check(CLI::Range(std::int64_t{1000}, std::int64_t{4'000'000'000}));
+  run->add_option("--stream-fd", s.stream_fd, "Byte stream to the node");
+  auto* worker = app.add_subcommand("worker", "Unprivileged half; descriptor 3 is the node, 4 the privileged half");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    const int code = app.exit(e);
+    return code == 0 ? 0 : static_cast<int>(ExitClass::kUsage);
+  }
+  Status status = *worker ? run_worker_half() : run_supervisor(s);
+  if (status.ok()) return 0;
+  std::cerr << "glovebox-agent: " << printable(status.error().line(), 500) << "\n";
+  return static_cast<int>(exit_class(status.error().reason));
+}
+
+}  // namespace
+}  // namespace gbx::agent
+
+int main(int argc, char** argv) { return gbx::agent::run_main(argc, argv); }

@@ -1,0 +1,289 @@
+#include "agent/supervisor.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <map>
+
+#include "agent/ipc.h"
+#include "agent/operations.h"
+#include "decryptfs/mount.h"
+#include "gate/spawn.h"
+#include "oci/oci.h"
+#include "sandbox/sandbox.h"
+
+namespace gbx::agent {
+
+using records::Empty;
+using records::VersionRecord;
+
+namespace {
+
+constexpr std::int64_t kGateUid = 1;
+constexpr std::int64_t kFirstDecryptUid = 2;
+constexpr std::int64_t kContainerIds = 65'536;  // from uid_base: the range that container ids map to
+constexpr std::uint64_t kWorkBytes = std::uint64_t{8} << 30;  // unpacked image; memory is used as it fills
+
+// What the container runtime was asked for and enforces on every run (docs/sandbox.md maps each to its test).
+const std::vector<std::string> kControls = {
+    "user-namespace", "no-capabilities", "no-new-privs", "read-only-root", "private-namespaces", "seccomp",
+    "proc-subset", "no-sysfs", "pids-limit", "memory-limit", "cpu-limit", "no-network", "no-runtime-socket",
+    "out-bounded", "logs-bounded"};
+
+class Supervisor {
+ public:
+  explicit Supervisor(const SupervisorOptions& o) : o_(o) {}
+  ~Supervisor() { (void)destroy(); }
+
+  Status run() {
+    GBX_TRY(private_mounts());
+    for (;;) {
+      GBX_ASSIGN(auto packet, receive_packet(o_.worker));
+      if (!packet) return ok_status();
+      GBX_TRY(answer(*packet));
+    }
+  }
+
+ private:
+  // Mounts made here are seen by nobody else and end with the last process of the namespace.
+  Status private_mounts() {
+    if (unshare(CLONE_NEWNS) != 0) return io_error("unshare mounts", errno);
+    if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return io_error("private mounts", errno);
+    const std::string size = "mode=0711,size=" + std::to_string(kWorkBytes);
+    if (mount("tmpfs", o_.dir.c_str(), "tmpfs", MS_NOSUID | MS_NODEV, size.c_str()) != 0) return io_error("tmpfs", errno);
+    mounted_.push_back(o_.dir);
+    GBX_TRY(make_dirs(o_.dir + "/rootfs", 0755));
+    return make_dirs(o_.dir + "/data", 0711);
+  }
+
+  Status answer(Packet& packet) {
+    Fd fd;
+    auto body = perform(packet, fd);
+    Json reply;
+    if (body.ok()) {
+      reply["body"] = std::move(*body);
+    } else {
+      o_.log->error("operation", body.error());
+      reply["error"]["reason"] = reason_code(body.error().reason);
+      reply["error"]["what"] = printable(body.error().line(), 400);
+    }
+    return send_packet(o_.worker, reply, fd.get());
+  }
+
+  Result<Json> perform(Packet& packet, Fd& fd) {
+    const Json* op = packet.body.find("op");
+    const Json* body = packet.body.find("body");
+    if (op == nullptr || op->string() == nullptr || body == nullptr) return fail(Reason::kBadStructure, "operation");
+    const std::string& name = *op->string();
+    if (name == operation::kUnpack) return with<UnpackRequest>(*body, [&](const auto& r) { return unpack(r, std::move(packet.fd)); });
+    if (name == operation::kMount) return with<MountRequest>(*body, [&](const auto& r) { return mount_input(r, std::move(packet.fd)); });
+    if (name == operation::kRun) return with<RunRequest>(*body, [&](const auto& r) { return run_container(r); });
+    if (name == operation::kGate) return with<gate::GateRequest>(*body, [&](const auto& r) { return run_gate(r, fd); });
+    if (name == operation::kDestroy) return Result<Json>(to_json(DestroyReply{destroy()}));
+    return fail(Reason::kNotFound, "no such operation");
+  }
+  template <class Request, class Handler>
+  Result<Json> with(const Json& body, Handler handler) {
+    GBX_ASSIGN(Request request, from_json<Request>(body));
+    auto reply = handler(request);
+    if (!reply.ok()) return reply.error();
+    return to_json(*reply);
+  }
+
+  uid_t uid(std::int64_t offset) const { return static_cast<uid_t>(o_.uid_base + offset); }
+
+  Result<decryptfs::Mount> mount_asset(const VersionRecord& record, const std::string& at, Fd key) {
+    GBX_TRY(make_dirs(at, 0755));
+    decryptfs::MountOptions m;
+    m.target = at;
+    m.objects_dir = o_.objects_dir;
+    m.record = record;
+    m.expected_version_id = record.id();
+    m.key_pipe = std::move(key);
+    m.uid = uid(next_uid_++);
+    m.log = o_.log;
+    return decryptfs::mount_asset(std::move(m));
+  }
+
+  Result<UnpackReply> unpack(const UnpackRequest& request, Fd key) {
+    const std::string at = o_.dir + "/image";
+    GBX_ASSIGN(decryptfs::Mount image, mount_asset(request.record, at, std::move(key)));
+    GBX_ASSIGN(Fd layout, open_dir(at));
+    GBX_ASSIGN(Fd target, open_dir(o_.dir + "/rootfs"));
+    oci::UnpackOptions options;
+    options.expected_digest = request.image_digest;
+    options.uid_base = uid(kContainerIds);
+    auto unpacked = oci::unpack_confined(layout.get(), target.get(), options);
+    layout.reset();
+    GBX_TRY(image.unmount());
+    if (!unpacked.ok()) return unpacked.error();
+    return UnpackReply{unpacked->image.manifest_digest, unpacked->root_hash};
+  }
+
+  Result<Empty> mount_input(const MountRequest& request, Fd key) {
+    const std::string name = request.mount.substr(std::string_view("/data/").size());
+    if (name.empty() || name.find('/') != std::string::npos || name[0] == '.') return fail(Reason::kBadValue, "mount");
+    const std::string at = o_.dir + "/data/" + name;
+    GBX_ASSIGN(decryptfs::Mount m, mount_asset(request.record, at, std::move(key)));
+    inputs_.push_back({request.name, name, at, std::move(m)});
+    return Empty{};
+  }
+
+  sandbox::ContainerSpec container(const RunRequest& request) const {
+    const auto& c = request.controls;
+    sandbox::ContainerSpec s;
+    s.id = "gbx-" + request.job_id.substr(0, 24);
+    if (request.runtime) s.runtime = *request.runtime;
+    s.rootfs = o_.dir + "/rootfs";
+    s.argv = request.argv;
+    for (const auto& [k, v] : request.env) s.env.push_back(k + "=" + v);
+    if (request.env.count("PATH") == 0) s.env.push_back("PATH=/usr/local/bin:/usr/bin:/bin");
+    for (const auto& in : inputs_) s.mounts.push_back({in.mount_name, in.path});
+    s.uid_base = uid(kContainerIds);
+    // Half of scratch for /out, half for /tmp: both are memory.
+    s.out_bytes = std::max<std::int64_t>(c.scratch_bytes / 2, 1 << 20);
+    s.out_inodes = 4096;
+    s.tmp_bytes = std::max<std::int64_t>(c.scratch_bytes / 2, 1 << 20);
+    s.memory_bytes = c.memory_bytes;
+    s.cpu_millis = c.cpu * 1000;
+    s.pids_max = c.pids;
+    s.wall_timeout_ms = c.run_seconds * 1000;
+    s.log_bytes = std::max<std::int64_t>(request.log_bytes, 64 << 10);
+    return s;
+  }
+
+  Result<RunReply> run_container(const RunRequest& request) {
+    if (out_.valid()) return fail(Reason::kWrongState, "this attempt has run already");
+    const sandbox::ContainerSpec spec = container(request);
+    container_id_ = spec.id;
+    sandbox::RunOptions options;
+    options.cancel_fd = o_.worker;  // the worker's end means the attempt's end
+    GBX_ASSIGN(sandbox::RunResult r, sandbox::run_container(spec, options));
+    if (r.outcome == sandbox::Outcome::kSetupError) return fail(Reason::kSandboxSetup, printable(r.error, 300));
+    if (r.outcome == sandbox::Outcome::kCancelled) return fail(Reason::kJobCancelled, "the container was stopped");
+    out_ = std::move(r.output);
+    GBX_ASSIGN(logs_, memory_file(as_bytes(r.out.text + r.err.text)));
+    RunReply reply;
+    reply.duration_ms = r.run_ms;
+    reply.runtime = spec.runtime;
+    reply.controls = kControls;
+    reply.exit = exit_of(r);
+    reply.reason = reason_of(r);
+    // Numbers only: what the container said stays inside.
+    o_.log->info("container-ended", {{"outcome", enum_name(r.outcome)}, {"code", r.code}, {"setup-ms", r.setup_ms},
+                                     {"run-ms", r.run_ms}, {"peak-memory", r.peak_memory_bytes}, {"cpu-ms", r.cpu_ms}});
+    return reply;
+  }
+  static gate::RunExit exit_of(const sandbox::RunResult& r) {
+    switch (r.outcome) {
+      case sandbox::Outcome::kExited:
+        return r.code == 0 ? gate::RunExit::kOk : gate::RunExit::kFailed;
+      case sandbox::Outcome::kTimeout:
+        return gate::RunExit::kTimeout;
+      case sandbox::Outcome::kSetupError:
+      case sandbox::Outcome::kViolation:
+      case sandbox::Outcome::kSignaled:
+      case sandbox::Outcome::kCancelled:
+      case sandbox::Outcome::kOutOfMemory:
+        return gate::RunExit::kKilled;
+    }
+    return gate::RunExit::kKilled;
+  }
+  static std::string reason_of(const sandbox::RunResult& r) {
+    switch (r.outcome) {
+      case sandbox::Outcome::kExited:
+        return r.code == 0 ? "ok" : std::string(reason_code(Reason::kJobFailed));
+      case sandbox::Outcome::kTimeout:
+        return std::string(reason_code(Reason::kTimedOut));
+      case sandbox::Outcome::kViolation:
+        return std::string(reason_code(Reason::kSandboxViolation));
+      case sandbox::Outcome::kOutOfMemory:
+        return std::string(reason_code(Reason::kOutOfMemory));
+      case sandbox::Outcome::kSetupError:
+        return std::string(reason_code(Reason::kSandboxSetup));
+      case sandbox::Outcome::kSignaled:
+      case sandbox::Outcome::kCancelled:
+        return std::string(reason_code(Reason::kJobFailed));
+    }
+    return std::string(reason_code(Reason::kJobFailed));
+  }
+
+  Result<GateReply> run_gate(const gate::GateRequest& request, Fd& answer_fd) {
+    if (!out_.valid()) return fail(Reason::kWrongState, "nothing has run yet");
+    gate::GateSpawn s;
+    s.program = program_dir() + "/glovebox-gate";
+    s.uid = uid(kGateUid);
+    s.out_fd = out_.get();
+    std::vector<Fd> folders;
+    for (const auto& in : request.inputs) {
+      for (const auto& mounted : inputs_) {
+        if (mounted.name != in.name) continue;
+        GBX_ASSIGN(Fd d, open_dir(mounted.path));
+        s.input_fds.push_back(d.get());
+        folders.push_back(std::move(d));
+      }
+    }
+    if (s.input_fds.size() != request.inputs.size()) return fail(Reason::kNotFound, "an input is not mounted");
+    if (request.logs.visibility != gate::LogVisibility::kNone) s.log_fd = logs_.get();
+    s.request = request;
+    GBX_ASSIGN(gate::GateOutcome outcome, gate::run_gate(std::move(s)));
+    GateReply reply;
+    reply.result = std::move(outcome.result);
+    // One record per released cell would outgrow a packet; they are the broker's from the issue that keeps history.
+    reply.result.releaseRecords.clear();
+    const Bytes nothing;
+    const Bytes& bundle = outcome.channel ? outcome.channel->bytes() : nothing;
+    reply.bundle_bytes = static_cast<std::int64_t>(bundle.size());
+    GBX_ASSIGN(answer_fd, memory_file(bundle));
+    return reply;
+  }
+
+  // Idempotent. What could not be removed, a line each.
+  std::vector<std::string> destroy() {
+    std::vector<std::string> residue;
+    out_.reset();
+    logs_.reset();
+    for (auto& in : inputs_) {
+      Status s = in.mount.unmount();
+      if (!s.ok()) residue.push_back("input " + in.name + ": " + s.error().what);
+    }
+    inputs_.clear();
+    if (!container_id_.empty()) {
+      auto left = sandbox::residue(container_id_);
+      if (!left.ok()) residue.push_back("residue could not be looked for: " + left.error().what);
+      if (left.ok()) residue.insert(residue.end(), left->begin(), left->end());
+      container_id_.clear();
+    }
+    while (!mounted_.empty()) {
+      if (umount2(mounted_.back().c_str(), UMOUNT_NOFOLLOW) != 0 && umount2(mounted_.back().c_str(), MNT_DETACH) != 0) {
+        residue.push_back("mount " + mounted_.back());
+      }
+      mounted_.pop_back();
+    }
+    if (residue.size() > 64) residue.resize(64);
+    return residue;
+  }
+
+  struct Input {
+    std::string name;
+    std::string mount_name;
+    std::string path;
+    decryptfs::Mount mount;
+  };
+  const SupervisorOptions& o_;
+  std::vector<std::string> mounted_;
+  std::vector<Input> inputs_;
+  std::int64_t next_uid_ = kFirstDecryptUid;
+  std::string container_id_;
+  Fd out_;
+  Fd logs_;
+};
+
+}  // namespace
+
+Status supervise(const SupervisorOptions& options) { return Supervisor(options).run(); }
+
+}  // namespace gbx::agent

@@ -1,0 +1,23 @@
+// The privileged half of the tee-agent: in a mount namespace of its own it mounts, unpacks, runs and destroys, at the
+// word of the worker. It parses nothing that comes from outside but through confined children: glovebox-decryptfs,
+// glovebox-unpack, glovebox-sandbox, glovebox-gate. Single-threaded, so that children die with it.
+#pragma once
+
+#include <string>
+
+#include "base/log.h"
+
+namespace gbx::agent {
+
+struct SupervisorOptions {
+  const Logger* log = nullptr;
+  std::string dir;           // private to this attempt; a tmpfs is mounted over it
+  std::string objects_dir;   // ciphertext
+  std::int64_t uid_base = 0; // worker +0, gate +1, decryptfs of the image +2, of inputs +3…; containers from +1000
+  int worker = -1;           // packet socket
+};
+
+// Serves operations until the worker ends; then everything is destroyed. The returned status is for the exit code.
+Status supervise(const SupervisorOptions& options);
+
+}  // namespace gbx::agent

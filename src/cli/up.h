@@ -1,0 +1,35 @@
+// `glovebox up`: a whole installation on this machine, in the foreground, without configuration. Runs as root because it
+// gives each program its own uid and environments need mounts and namespaces; the programs drop to their uids.
+#pragma once
+
+#include <string>
+
+#include "base/result.h"
+
+namespace gbx::cli {
+
+struct UpOptions {
+  std::string state_dir = "/var/lib/glovebox";
+  std::string listen = "127.0.0.1:7443";   // HTTPS API; port 0: any
+  std::int64_t uid_base = 190'000;         // first of 200,000 uids that belong to nobody else
+  std::int64_t slots = 1;                  // environments at a time
+  std::string programs;                    // folder of the other programs; empty: this program's
+  int ready_fd = -1;                       // gets the installation as one line of JSON when everything answers
+};
+
+// What is left in `state_dir`/installation.json for clients of this machine: no secret in it.
+struct Installation {
+  std::string plane;      // "https://127.0.0.1:7443"
+  std::string ca;         // DER, base64url
+  std::string set_id;     // hex: pin it
+  std::string broker;     // host:port
+  std::string node_key;   // "none:<hash>": what a policy names to allow this machine
+  std::string invite;     // file with the operator's invite token, readable by root only
+  template <class F>
+  void fields(F& f);
+};
+
+// Returns when SIGINT or SIGTERM came and everything was stopped, or with the reason why it could not start or go on.
+Status run_up(const UpOptions& options);
+
+}  // namespace gbx::cli
