@@ -78,7 +78,7 @@ void note_cgroups(const std::vector<Mount>& mounts, HostProbe& host) {
   std::vector<std::string> unified_mounts;
   for (const Mount& m : mounts) {
     if (m.type != "cgroup" && m.type != "cgroup2") continue;
-    host.cgroup_mounts.push_back(m.point);
+    if (m.type == "cgroup") host.cgroup_mounts.push_back(m.point);
     if (m.type == "cgroup2") {
       unified = m.point;
       unified_mounts.push_back(m.point);
@@ -95,6 +95,7 @@ void note_cgroups(const std::vector<Mount>& mounts, HostProbe& host) {
                          std::string(unified_mounts.empty() ? "" : "; the unified hierarchy is hidden from the runtime, which refuses hybrid hosts"));
   } else if (!unified.empty()) {
     host.cgroups = CgroupLayout::kV2;
+    host.cgroup_mounts = {unified};
     for (const std::string& c : split(file_text(unified + "/cgroup.controllers"), ' ')) {
       std::string name = c;
       while (!name.empty() && name.back() == '\n') name.pop_back();
@@ -200,7 +201,7 @@ bool kill_cgroup(const HostProbe& host, const std::string& cgroup) {
       }
     }
     if (!any) return true;
-    poll(nullptr, 0, 10);
+    poll(nullptr, 0, round < 20 ? 1 : 10);
   }
   return false;
 }
@@ -213,7 +214,7 @@ Status remove_cgroup(const HostProbe& host, const std::string& cgroup) {
     }
     if (busy.empty()) return ok_status();
     if (round >= 200) return io_error("removal of " + busy, EBUSY);
-    poll(nullptr, 0, 10);  // the kernel lets go of a dead process's cgroup a moment after its parent has reaped it
+    poll(nullptr, 0, round < 20 ? 1 : 10);  // the kernel lets go of a dead process's cgroup a moment after its parent has reaped it
   }
 }
 

@@ -134,6 +134,9 @@ void Container::run(Report& report) {
 }
 
 void Container::finish(Report& report) {
+  // We are process 1 here: helpers that the runtime left behind are ours to reap, and a cgroup lists the unreaped.
+  while (waitpid(-1, nullptr, WNOHANG) > 0) {
+  }
   if (!kill_cgroup(host_, cgroup_name(spec_.id))) report.error = "processes of the container could not be killed";
   if (runtime_ == nullptr || staged_.runtime.state.empty()) return;
   ProcessOptions remove;

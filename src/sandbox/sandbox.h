@@ -123,7 +123,7 @@ enum class CgroupLayout { kNone, kV1, kV2 };
 struct HostProbe {
   CgroupLayout cgroups = CgroupLayout::kNone;
   std::map<std::string, std::string> controllers;  // "memory", "pids", "cpu", … -> where it is mounted
-  std::vector<std::string> cgroup_mounts;          // every hierarchy
+  std::vector<std::string> cgroup_mounts;          // every hierarchy that containers are put in
   std::vector<std::string> to_hide;                // cgroup2 mounts that crun stumbles over on hybrid hosts
   std::vector<std::string> runtimes;               // found, in order of preference
   bool user_namespaces = false;

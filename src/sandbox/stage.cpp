@@ -11,14 +11,11 @@
 
 #include "base/log.h"
 
-// <sys/mount.h> and <linux/mount.h> cannot be included together everywhere; these two are all that is needed of it.
+// <sys/mount.h> and <linux/mount.h> cannot be included together everywhere; this is all that is needed of it.
 extern "C" int mount(const char* source, const char* target, const char* type, unsigned long flags, const void* data) noexcept;
-extern "C" int umount2(const char* target, int flags) noexcept;
 
 namespace gbx::sandbox {
 namespace {
-
-constexpr int kDetach = 2;  // MNT_DETACH
 
 Error broken(const std::string& what, int error) {
   return fail(Reason::kSandboxSetup, what + ": " + strerror(error));
@@ -90,8 +87,9 @@ Status private_view(const HostProbe& host) {
   if (mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return broken("private mounts", errno);
   // Of our own PID namespace: the runtime looks its container up there.
   if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr) != 0) return broken("/proc", errno);
+  // Covered, not unmounted: the runtime makes a directory there all the same, which must not end up on the host.
   for (const std::string& point : host.to_hide) {
-    if (umount2(point.c_str(), kDetach) != 0) return broken("hiding " + point, errno);
+    if (mount("none", point.c_str(), "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=64k") != 0) return broken("hiding " + point, errno);
   }
   return ok_status();
 }
