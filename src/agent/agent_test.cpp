@@ -1,0 +1,162 @@
+// The launch bundle: a node that changes anything in it gets a refusal with its reason. And the packets between the halves.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include "agent/bundle_check.h"
+#include "agent/ipc.h"
+#include "policy/testing.h"
+
+namespace gbx::agent {
+namespace {
+
+using namespace records;
+using testing::kImageDigest;
+using testing::kNow;
+using testing::must;
+
+struct World {
+  SeededRandom random{7};
+  testing::KeySet set = testing::make_key_set(random);
+  testing::Person owner = testing::make_person(random);
+  testing::Person consumer = testing::make_person(random);
+  testing::Person stranger = testing::make_person(random);
+  crypto::SigningKey node = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random));
+  testing::Asset data = testing::make_asset(testing::make_person(random), AssetKind::kDataset, testing::make_clauses(node.public_key(), {}), random);
+  testing::Asset image = testing::make_asset(testing::make_person(random), AssetKind::kImage, testing::make_clauses(node.public_key(), {}), random);
+  Submission submission;
+  RunPlan plan;
+  Credential credential;
+
+  World() {
+    submission.spec = testing::make_spec(true);
+    submission.assets = {{submission.spec.spec.inputs[0].name, data.record.asset_id, data.version_id()},
+                         {"image", image.record.asset_id, image.version_id()}};
+    submission.image_digest = kImageDigest;
+    submission.result_keys = {{"primary", consumer.hpke.public_key().text()}};
+    submission.consumer_id = consumer.id();
+    submission.not_after = kNow + 1000;
+    plan.policies = {{data.version_id(), data.owner.id(), hash_of(data.policy), 1},
+                     {image.version_id(), image.owner.id(), hash_of(image.policy), 1}};
+    plan.rollback = "unprotected";
+    plan.tee = data.policy.clauses.tee;
+    credential.expires = kNow + 300;
+  }
+
+  LaunchBundle bundle() {
+    LaunchBundle b;
+    b.set = set.chain;
+    b.launch_config = {set.id(), set.set_key.public_key().text()};
+    b.submission.consumer = consumer.chain;
+    b.submission.submission = must(sign(set.id(), submission, consumer.key));
+    plan.job_id = submission.job_id();
+    b.plan = must(sign(set.id(), plan, set.signing));
+    credential.job_id = plan.job_id;
+    credential.plan_hash = b.plan.hash();
+    b.credential = must(sign(set.id(), credential, set.signing));
+    b.owners = {data.owner.chain, image.owner.chain};
+    b.versions = {must(sign(set.id(), data.record, data.owner.key)), must(sign(set.id(), image.record, image.owner.key))};
+    b.policies = {must(sign(set.id(), data.policy, data.owner.key)), must(sign(set.id(), image.policy, image.owner.key))};
+    return b;
+  }
+};
+
+TEST(BundleCheck, AcceptsWhatIsWhole) {
+  World w;
+  auto job = check_bundle(w.bundle(), kNow);
+  ASSERT_TRUE(job.ok()) << job.error().line();
+  EXPECT_EQ(job->job_id, w.submission.job_id());
+  EXPECT_EQ(job->image, 1u);
+  EXPECT_EQ(job->inputs, std::vector<std::size_t>{0});
+  EXPECT_EQ(job->result_keys.size(), 1u);
+}
+
+template <class Change>
+Reason refused(Change change) {
+  World w;
+  LaunchBundle b = w.bundle();
+  change(w, b);
+  auto r = check_bundle(std::move(b), kNow);
+  return r.ok() ? Reason::kUninitialised : r.error().reason;
+}
+
+TEST(BundleCheck, RefusesEveryLieOfTheNodeWithItsReason) {
+  EXPECT_EQ(refused([](World&, LaunchBundle& b) { b.launch_config.set_id[0] ^= 1; }), Reason::kWrongSet);
+  EXPECT_EQ(refused([](World& w, LaunchBundle& b) { b.launch_config.set_key = w.stranger.key.public_key().text(); }), Reason::kWrongSet);
+  EXPECT_EQ(refused([](World&, LaunchBundle& b) { b.submission.submission.body.spec.spec.command = {"/bin/sh"}; }), Reason::kBadSignature);
+  EXPECT_EQ(refused([](World& w, LaunchBundle& b) { b.submission.consumer = w.stranger.chain; }), Reason::kSpecMismatch);
+  EXPECT_EQ(refused([](World&, LaunchBundle& b) { b.plan.body.controls.mandatory.push_back("x"); }), Reason::kBadSignature);
+  EXPECT_EQ(refused([](World& w, LaunchBundle& b) {
+              w.plan.job_id[0] ^= 1;
+              b.plan = must(sign(w.set.id(), w.plan, w.set.signing));
+            }),
+            Reason::kPlanMismatch);
+  EXPECT_EQ(refused([](World& w, LaunchBundle& b) { b.plan = must(sign(w.set.id(), w.plan, w.stranger.key)); }), Reason::kBadSignature);
+  EXPECT_EQ(refused([](World& w, LaunchBundle& b) {
+              w.credential.job_id[0] ^= 1;
+              b.credential = must(sign(w.set.id(), w.credential, w.set.signing));
+            }),
+            Reason::kCredentialForeign);
+  EXPECT_EQ(refused([](World& w, LaunchBundle& b) {
+              w.credential.expires = kNow;
+              b.credential = must(sign(w.set.id(), w.credential, w.set.signing));
+            }),
+            Reason::kCredentialExpired);
+}
+
+TEST(BundleCheck, RefusesOtherPoliciesVersionsAndImages) {
+  EXPECT_EQ(refused([](World&, LaunchBundle& b) { b.policies.pop_back(); }), Reason::kPolicyMismatch);
+  EXPECT_EQ(refused([](World& w, LaunchBundle& b) {
+              Policy weaker = w.data.policy;
+              weaker.clauses.any_command = true;
+              b.policies[0] = must(sign(w.set.id(), weaker, w.data.owner.key));
+            }),
+            Reason::kPolicyMismatch);
+  EXPECT_EQ(refused([](World& w, LaunchBundle& b) { b.policies[0] = must(sign(w.set.id(), w.data.policy, w.stranger.key)); }),
+            Reason::kBadSignature);
+  EXPECT_EQ(refused([](World&, LaunchBundle& b) { b.versions[0].body.root_hash[0] ^= 1; }), Reason::kWrongVersion);
+  EXPECT_EQ(refused([](World& w, LaunchBundle& b) { b.versions[0] = must(sign(w.set.id(), w.data.record, w.stranger.key)); }),
+            Reason::kBadSignature);
+  EXPECT_EQ(refused([](World& w, LaunchBundle& b) {
+              w.submission.image_digest = "sha256:" + std::string(64, 'b');
+              b = w.bundle();
+            }),
+            Reason::kImageDigestMismatch);
+  EXPECT_EQ(refused([](World& w, LaunchBundle& b) {
+              w.submission.assets[0].version_id[0] ^= 1;
+              b = w.bundle();
+            }),
+            Reason::kWrongVersion);
+}
+
+TEST(Ipc, CarriesADescriptorAndAnError) {
+  auto pair = must(make_packet_pair());
+  Fd pipe = must(pipe_with(as_bytes("secret")));
+  Json j;
+  j["op"] = "x";
+  ASSERT_TRUE(send_packet(pair.first.get(), j, pipe.get()).ok());
+  auto got = must(receive_packet(pair.second.get()));
+  ASSERT_TRUE(got.has_value());
+  ASSERT_TRUE(got->fd.valid());
+  EXPECT_EQ(as_text(must(read_all(got->fd.get(), 100))), "secret");
+  Json e;
+  e["error"]["reason"] = "bad-tag";
+  e["error"]["what"] = "chunk 3";
+  ASSERT_TRUE(send_packet(pair.second.get(), e).ok());
+  auto r = call(pair.first.get(), "y", Json(JsonObject{}));
+  EXPECT_EQ(r.reason(), Reason::kBadTag);
+  EXPECT_EQ(r.error().what, "chunk 3");
+  pair.second.reset();
+  EXPECT_FALSE(call(pair.first.get(), "y", Json(JsonObject{})).ok());
+}
+
+TEST(Ipc, MemoryFilesCannotBeChanged) {
+  Fd fd = must(memory_file(as_bytes("output")));
+  EXPECT_EQ(as_text(must(read_all(fd.get(), 100))), "output");
+  EXPECT_FALSE(write_all(fd.get(), as_bytes("x")).ok());
+  EXPECT_NE(ftruncate(fd.get(), 1), 0);
+  EXPECT_EQ(pipe_with(Bytes(5000)).reason(), Reason::kTooLarge);
+}
+
+}  // namespace
+}  // namespace gbx::agent
