@@ -1,0 +1,343 @@
+// One attempt of a job: credential, nonce, evidence, the two stages of keys, the seal.
+#include <algorithm>
+
+#include "broker/core.h"
+#include "records/sealing.h"
+
+namespace gbx::broker {
+
+using namespace records;  // NOLINT: the contract's names are this file's vocabulary
+
+namespace {
+
+Error superseded(std::int64_t attempt, const std::string& why) {
+  return fail(Reason::kCredentialSuperseded, "attempt " + std::to_string(attempt) + " is over").with("the live attempt", why);
+}
+bool data_keys_released(const AttemptState& a) { return a.keys.size() >= 2; }
+
+}  // namespace
+
+Status Core::recheck(const JobState& job, std::int64_t now) const {
+  for (const auto& p : job.plan.body.policies) {
+    const PolicyState* current = state().current_policy(p.asset_version_id);
+    if (current == nullptr) return fail(Reason::kPolicyMissing, "policy of the plan");
+    GBX_TRY(policy::in_force(facts(*current), now));
+    if (current->publish.policy.hash() != p.policy_hash) {
+      return fail(Reason::kPolicyStale, "the owner has published another policy since the plan was made")
+          .with("serial " + std::to_string(p.serial), "serial " + std::to_string(current->publish.policy.body.serial))
+          .hint("submit the job again");
+    }
+  }
+  return ok_status();
+}
+
+// The attempt, when it may still get something or give its seal.
+Result<Core::Found> Core::live(const Hash32& job_id, std::int64_t attempt) const {
+  const JobState* job = state().job(job_id);
+  if (job == nullptr) return fail(Reason::kNotFound, "job");
+  if (job->cancelled) return fail(Reason::kJobCancelled, "the consumer has cancelled this job");
+  if (attempt < 1 || static_cast<std::size_t>(attempt) > job->attempts.size()) {
+    return fail(Reason::kCredentialForeign, "no credential was given for this attempt")
+        .with("at most " + std::to_string(job->attempts.size()), std::to_string(attempt));
+  }
+  const AttemptState& a = job->attempts[static_cast<std::size_t>(attempt) - 1];
+  if (!a.dead.empty()) return superseded(attempt, a.dead);
+  return Found{*job, a};
+}
+
+Result<Signed<Credential>> Core::credential(const CredentialRequest& r, const Call& c) {
+  const JobState* job = state().job(r.job_id);
+  if (job == nullptr) return fail(Reason::kNotFound, "job").hint("authorise it first");
+  if (job->cancelled) return fail(Reason::kJobCancelled, "the consumer has cancelled this job");
+  const auto given = static_cast<std::int64_t>(job->attempts.size());
+  if (r.attempt <= given) {
+    const AttemptState& a = job->attempts[static_cast<std::size_t>(r.attempt) - 1];
+    if (!a.dead.empty()) return superseded(r.attempt, a.dead);
+    return a.credential;
+  }
+  if (job->seal) return fail(Reason::kWrongState, "the job has its output");
+  if (r.attempt != given + 1) {
+    return fail(Reason::kSequenceMismatch, "attempt").with(std::to_string(given + 1), std::to_string(r.attempt));
+  }
+  const auto used = std::count_if(job->attempts.begin(), job->attempts.end(), [](const auto& a) { return !a.keys.empty(); });
+  if (used >= job->plan.body.attempts) {
+    return fail(Reason::kAttemptsExceeded, "attempts that got keys").with(std::to_string(job->plan.body.attempts), std::to_string(used));
+  }
+  const auto& submission = job->submission.submission.body;
+  if (c.now > submission.not_after) {
+    return fail(Reason::kExpired, "submission").with("before " + format_time(submission.not_after), format_time(c.now));
+  }
+  GBX_TRY(recheck(*job, c.now));
+  Credential body;
+  body.job_id = r.job_id;
+  body.attempt = r.attempt;
+  body.plan_hash = job->plan.hash();
+  body.nonce = random_.fixed<32>();
+  body.expires = c.now + std::min(submission.spec.spec.timeouts.start, kLongestCredentialSeconds);
+  GBX_ASSIGN(Signed<Credential> credential, sign(std::move(body)));
+  std::vector<LogEntry> entries;
+  if (given > 0 && job->attempts.back().dead.empty()) {
+    entries.push_back(make_entry(c.now, TombstoneEntry{r.job_id, given, std::string(reason_code(Reason::kCredentialSuperseded))}));
+  }
+  entries.push_back(make_entry(c.now, CredentialEntry{credential}));
+  GBX_TRY(log_->append(entries));
+  return credential;
+}
+
+Result<HelloReply> Core::hello(const CredentialRequest& r, const Call& c) {
+  GBX_TRY(live(r.job_id, r.attempt));
+  Connection& own = connections_[c.connection.id];
+  if (own.nonces.size() >= kHellosPerConnection) return fail(Reason::kRateLimited, "greetings on one connection");
+  if (!own.nonces.empty() && (own.job_id != r.job_id || own.attempt != r.attempt)) {
+    return fail(Reason::kWrongState, "one connection serves one attempt").hint("connect again");
+  }
+  own.job_id = r.job_id;
+  own.attempt = r.attempt;
+  own.nonces.push_back(random_.fixed<32>());
+  own.nonce_used = false;
+  return HelloReply{own.nonces.back()};
+}
+
+// The credential is this set's, of this live attempt, and nobody else's agent has used it.
+Status Core::check_credential(const AttestRequest& r, const Found& f, std::int64_t now) const {
+  const auto& body = r.credential.body;
+  if (r.credential.hash() != f.attempt.credential.hash()) {
+    return fail(Reason::kCredentialForeign, "this credential was not given for this attempt");
+  }
+  if (f.attempt.attest) {
+    if (hash_of(f.attempt.attest->agent_keys) == hash_of(r.agent_keys)) return ok_status();
+    return fail(Reason::kCredentialUsed, "another agent has used this credential").hint("ask for the next attempt");
+  }
+  if (now > body.expires) {
+    return fail(Reason::kCredentialExpired, "credential").with("before " + format_time(body.expires), format_time(now));
+  }
+  return ok_status();
+}
+
+Result<Verdict> Core::verify_evidence(const AttestRequest& r, const Found& f, const Connection& own, const Call& c) const {
+  ReportData report;
+  report.set_id = set_id_;
+  report.nonce = own.nonces.back();
+  report.job_id = own.job_id;
+  report.attempt = own.attempt;
+  report.credential = r.credential.hash();
+  report.plan_hash = f.job.plan.hash();
+  report.agent_keys = hash_of(r.agent_keys);
+  report.exporter = c.connection.exporter;
+  const LaunchConfig launch{set_id_, set_key_};
+  auto verdict = verify_none(set_id_, r.evidence, report.digest(), launch);
+  if (!verdict.ok()) {
+    // Says so when the evidence answers a nonce that this connection got earlier.
+    for (std::size_t i = 0; i + 1 < own.nonces.size(); ++i) {
+      report.nonce = own.nonces[i];
+      if (verify_none(set_id_, r.evidence, report.digest(), launch).ok()) {
+        return fail(Reason::kNonceMismatch, "the evidence answers an older nonce").with(to_hex(own.nonces.back()), to_hex(own.nonces[i]));
+      }
+    }
+    return verdict;
+  }
+  if (r.evidence.node && (r.evidence.node->body.job_id != own.job_id || r.evidence.node->body.attempt != own.attempt)) {
+    return fail(Reason::kEvidenceRejected, "the node introduced an agent of another attempt");
+  }
+  GBX_TRY(policy::verdict_allowed(f.job.plan.body.tee, *verdict));
+  return verdict;
+}
+
+Result<AttestReply> Core::attest(const AttestRequest& r, const Call& c) {
+  const auto& body = r.credential.body;
+  if (!r.credential.verify(set_id_, keys_.signing.public_key()).ok()) {
+    return fail(Reason::kCredentialForeign, "the credential is not signed by this set");
+  }
+  GBX_ASSIGN(Found f, live(body.job_id, body.attempt));
+  GBX_TRY(check_credential(r, f, c.now));
+  const auto it = connections_.find(c.connection.id);
+  if (it == connections_.end() || it->second.nonces.empty()) return fail(Reason::kNonceMismatch, "no nonce was asked for on this connection");
+  Connection& own = it->second;
+  if (own.job_id != body.job_id || own.attempt != body.attempt) {
+    return fail(Reason::kNonceMismatch, "the nonce of this connection is for another attempt");
+  }
+  const Hash32 request = crypto::sha256(as_bytes(canonical(to_json(r))));
+  if (own.attested && own.attest_request == request) return AttestReply{f.attempt.evidence_hash()};
+  if (own.nonce_used) return fail(Reason::kNonceMismatch, "the nonce of this connection is used").hint("connect again");
+  if (!c.connection.peer_key || c.connection.peer_key->text() != r.agent_keys.tls) {
+    return fail(Reason::kAgentKeyMismatch, "the connection's key is not the agent's")
+        .with(r.agent_keys.tls, c.connection.peer_key ? c.connection.peer_key->text() : "none");
+  }
+  GBX_TRY(crypto::HpkePublicKey::from_text(r.agent_keys.hpke));
+  GBX_TRY(crypto::PublicKey::from_text(r.agent_keys.sig));
+  GBX_ASSIGN(Verdict verdict, verify_evidence(r, f, own, c));
+  // Later evidence of the same agent opens its new connection and is no part of the requests.
+  if (!f.attempt.attest) {
+    GBX_TRY(recheck(f.job, c.now));
+    GBX_TRY(log_->append({make_entry(c.now, AttestEntry{body.job_id, body.attempt, own.nonces.back(), c.connection.exporter,
+                                                        r.agent_keys, r.evidence, verdict})}));
+  }
+  own.nonce_used = true;
+  own.attested = true;
+  own.attest_request = request;
+  GBX_ASSIGN(Found after, live(body.job_id, body.attempt));
+  return AttestReply{after.attempt.evidence_hash()};
+}
+
+Status Core::check_bound(const Hash32& job_id, std::int64_t attempt, const Call& c) const {
+  const auto it = connections_.find(c.connection.id);
+  if (it == connections_.end() || !it->second.attested || it->second.job_id != job_id || it->second.attempt != attempt) {
+    return fail(Reason::kUnauthenticated, "no evidence was accepted on this connection").hint("attest first");
+  }
+  return ok_status();
+}
+
+Status Core::kill(const Hash32& job_id, std::int64_t attempt, Reason reason, std::int64_t now) {
+  return log_->append({make_entry(now, TombstoneEntry{job_id, attempt, std::string(reason_code(reason))})});
+}
+
+// A new request: the next one in the chain.
+Status Core::check_request(const Signed<KeyRequest>& r, const AttemptState& a) const {
+  const auto& body = r.body;
+  const auto next = static_cast<std::int64_t>(a.keys.size()) + 1;
+  const Hash32 prev = a.keys.empty() ? Hash32{} : a.keys.back().request.hash();
+  if (body.seq != next) {
+    return fail(Reason::kSequenceMismatch, "sequence number").with(std::to_string(next), std::to_string(body.seq));
+  }
+  if (body.prev != prev) return fail(Reason::kSequenceMismatch, "hash of the request before").with(to_hex(prev), to_hex(body.prev));
+  if (body.stage != next) {
+    return fail(Reason::kSequenceMismatch, "stage").with(std::to_string(next), std::to_string(body.stage));
+  }
+  return ok_status();
+}
+
+Result<std::vector<PlanCharge>> Core::reserve(const JobState& job, std::int64_t now) const {
+  const auto& submission = job.submission.submission.body;
+  const auto& plan = job.plan.body;
+  for (const auto& p : plan.policies) {
+    const Policy& policy = state().policy(p.policy_hash)->publish.policy.body;
+    const auto charge = std::find_if(plan.charges.begin(), plan.charges.end(), [&](const PlanCharge& x) {
+      return x.owner_id == policy.owner_id && x.asset_id == policy.asset_id;
+    });
+    if (charge == plan.charges.end()) return fail(Reason::kInternal, "a policy without a charge");
+    const auto& gate = policy.clauses.gate;
+    const policy::Spent spent = state().spent(*charge, submission.consumer_id, now - gate.period_days * 86400, submission.job_id());
+    if (spent.period_free_bits + charge->free_bits > gate.period_free_bits ||
+        spent.total_free_bits + charge->free_bits > gate.total_free_bits) {
+      return fail(Reason::kBudgetExceeded, "free bits that are left")
+          .with(std::to_string(std::min(gate.period_free_bits - spent.period_free_bits, gate.total_free_bits - spent.total_free_bits)),
+                std::to_string(charge->free_bits));
+    }
+  }
+  return plan.charges;
+}
+
+Result<std::vector<BundledKey>> Core::keys_for(const JobState& job, std::int64_t stage) const {
+  std::vector<BundledKey> out;
+  for (const auto& b : job.submission.submission.body.assets) {
+    if ((b.name == "image") != (stage == 1)) continue;
+    const bool seen = std::any_of(out.begin(), out.end(), [&](const auto& k) { return k.version_id == b.version_id; });
+    if (seen) continue;
+    const PolicyState* p = state().current_policy(b.version_id);
+    if (p == nullptr) return fail(Reason::kPolicyMissing, "asset " + b.name);
+    GBX_ASSIGN(DatasetKey key, unwrap_dataset_key(keys_.kek, p->publish.policy.body, p->publish.wrapped_key));
+    out.push_back({b.version_id, std::move(key)});
+  }
+  return out;
+}
+
+Result<KeyEntry> Core::make_key_entry(const Signed<KeyRequest>& r, const Found& f, std::int64_t now) {
+  const auto& body = r.body;
+  const auto& submission = f.job.submission.submission.body;
+  KeyEntry entry;
+  entry.request = r;
+  if (body.stage == 2) {
+    if (!body.image_digest || *body.image_digest != submission.image_digest) {
+      return fail(Reason::kImageDigestMismatch, "the image that was unpacked")
+          .with(submission.image_digest, body.image_digest.value_or("nothing"));
+    }
+    if (!body.unpacked_root_hash) return fail(Reason::kMissingField, "unpackedRootHash");
+    GBX_ASSIGN(entry.reserved, reserve(f.job, now));
+  }
+  KeyContext& context = entry.reply.context;
+  context.credential = f.attempt.credential.hash();
+  context.evidence = f.attempt.evidence_hash();
+  context.stage = body.stage;
+  context.seq = body.seq;
+  for (const auto& p : f.job.plan.body.policies) context.policy_serials.push_back(p.serial);
+  GBX_ASSIGN(crypto::HpkePublicKey agent, crypto::HpkePublicKey::from_text(f.attempt.attest->agent_keys.hpke));
+  GBX_ASSIGN(std::vector<BundledKey> keys, keys_for(f.job, body.stage));
+  GBX_ASSIGN(entry.reply.sealed, seal_key_bundle(agent, context, keys, random_));
+  return entry;
+}
+
+Result<KeyReply> Core::key(const Signed<KeyRequest>& r, const Call& c) {
+  const auto& body = r.body;
+  GBX_ASSIGN(Found f, live(body.job_id, body.attempt));
+  GBX_TRY(check_bound(body.job_id, body.attempt, c));
+  GBX_ASSIGN(crypto::PublicKey agent, crypto::PublicKey::from_text(f.attempt.attest->agent_keys.sig));
+  GBX_TRY(r.verify(set_id_, agent));
+  if (body.evidence != f.attempt.evidence_hash()) {
+    return fail(Reason::kEvidenceRejected, "hash of the attempt's first evidence").with(to_hex(f.attempt.evidence_hash()), to_hex(body.evidence));
+  }
+  if (body.seq <= static_cast<std::int64_t>(f.attempt.keys.size())) {
+    const KeyEntry& stored = f.attempt.keys[static_cast<std::size_t>(body.seq) - 1];
+    if (stored.request.hash() == r.hash()) return stored.reply;
+    GBX_TRY(kill(body.job_id, body.attempt, Reason::kSequenceMismatch, c.now));
+    return fail(Reason::kSequenceMismatch, "two different requests with one number: the attempt is over");
+  }
+  GBX_TRY(check_request(r, f.attempt));
+  if (f.job.seal) return fail(Reason::kWrongState, "the job has its output");
+  GBX_TRY(recheck(f.job, c.now));
+  GBX_ASSIGN(KeyEntry entry, make_key_entry(r, f, c.now));
+  const KeyReply reply = entry.reply;
+  if (body.stage == 1) {
+    GBX_TRY(log_->append({make_entry(c.now, Key1Entry{std::move(entry)})}));
+  } else {
+    GBX_TRY(log_->append({make_entry(c.now, Key2Entry{std::move(entry)})}));
+  }
+  return reply;
+}
+
+Status Core::check_statement(const RunStatement& s, const Found& f) const {
+  const auto& plan = f.job.plan.body;
+  const auto& submission = f.job.submission.submission.body;
+  const SealContext& context = s.manifest.context;
+  if (context.plan_hash != f.job.plan.hash()) return fail(Reason::kPlanMismatch, "plan of the run");
+  if (s.evidence != f.attempt.evidence_hash()) return fail(Reason::kEvidenceRejected, "evidence of the run");
+  if (canonical(to_json(s.controls)) != canonical(to_json(plan.controls))) {
+    return fail(Reason::kPlanMismatch, "controls that were enforced").with("those of the plan", "others");
+  }
+  const auto& loaded = f.attempt.keys[1].request.body;
+  if (s.image_digest != submission.image_digest || s.unpacked_root_hash != *loaded.unpacked_root_hash) {
+    return fail(Reason::kImageDigestMismatch, "image of the run").with(submission.image_digest, s.image_digest);
+  }
+  if (s.manifest.wrapped_content.size() != submission.result_keys.size()) {
+    return fail(Reason::kWrongRecipient, "sealed results").with(std::to_string(submission.result_keys.size()), std::to_string(s.manifest.wrapped_content.size()));
+  }
+  if (s.manifest.wrapped_preview.size() != plan.reviewers.size()) {
+    return fail(Reason::kWrongRecipient, "sealed previews").with(std::to_string(plan.reviewers.size()), std::to_string(s.manifest.wrapped_preview.size()));
+  }
+  for (const auto& channel : plan.residual_channels) {
+    if (std::find(s.residual_channels.begin(), s.residual_channels.end(), channel) == s.residual_channels.end()) {
+      return fail(Reason::kPlanMismatch, "residual channels of the run").with(channel, "not named");
+    }
+  }
+  return ok_status();
+}
+
+Result<Signed<SealAck>> Core::seal(const Seal& s, const Call& c) {
+  const OutputManifest& manifest = s.statement.body.manifest;
+  const SealContext& context = manifest.context;
+  GBX_ASSIGN(Found f, live(context.job_id, context.attempt));
+  GBX_TRY(check_bound(context.job_id, context.attempt, c));
+  GBX_ASSIGN(crypto::PublicKey agent, crypto::PublicKey::from_text(f.attempt.attest->agent_keys.sig));
+  GBX_TRY(s.statement.verify(set_id_, agent));
+  if (f.job.seal) {
+    if (f.job.seal->seal.statement.hash() == s.statement.hash()) return f.job.seal->ack;
+    return fail(Reason::kWrongState, "only the first seal of a job counts");
+  }
+  if (!data_keys_released(f.attempt)) return fail(Reason::kWrongState, "a seal before the keys of stage 2");
+  GBX_TRY(check_statement(s.statement.body, f));
+  GBX_TRY(open_release_keys(keys_.kek, manifest, s.release_keys));
+  GBX_ASSIGN(Signed<SealAck> ack, sign(SealAck{hash_of(manifest), c.now}));
+  GBX_TRY(log_->append({make_entry(c.now, SealEntry{s, ack})}));
+  return ack;
+}
+
+}  // namespace gbx::broker

@@ -1,0 +1,219 @@
+// Opening, dispatch, and what needs no environment: publishing, identities, authorising, cancelling.
+#include "broker/core.h"
+
+#include <algorithm>
+
+#include "lease/lease.h"
+#include "records/sealing.h"
+
+namespace gbx::broker {
+
+using namespace records;  // NOLINT: the contract's names are this file's vocabulary
+
+Result<std::unique_ptr<Core>> Core::open(BrokerKeys keys, LogStore& store, Random& random, policy::Capacity capacity,
+                                         TimeMs now) {
+  if (keys.signing.public_key().algorithm() != crypto::SignatureAlgorithm::kEd25519) {
+    return fail(Reason::kBadSuite, "the set's signing key").with("ed25519", keys.signing.public_key().text());
+  }
+  std::unique_ptr<Core> core(new Core(std::move(keys), random, std::move(capacity)));
+  core->set_id_ = core->keys_.set.charter.set_id();
+  GBX_ASSIGN(SetChain::Keys names, core->keys_.set.verify(core->set_id_));
+  if (!(names.kek == core->keys_.kek.public_key()) || !(names.signing == core->keys_.signing.public_key())) {
+    return fail(Reason::kWrongSet, "the private keys are not those that the set key signed");
+  }
+  core->epoch_ = names.epoch;
+  core->set_key_ = names.set_key.text();
+  GBX_ASSIGN(core->log_, Log::open(store, random));
+  if (core->log_->size() > 0) {
+    GBX_ASSIGN(Json first, core->log_->entry(0));
+    GBX_ASSIGN(LogEntry entry, from_json<LogEntry>(first));
+    GBX_ASSIGN(BootEntry boot, from_json<BootEntry>(entry.body));
+    if (boot.set_id != core->set_id_) {
+      return fail(Reason::kWrongSet, "the log is another set's").with(to_hex(core->set_id_), to_hex(boot.set_id));
+    }
+  }
+  const std::int64_t time = std::max(now.seconds(), core->log_->state().last_time());
+  GBX_TRY(core->log_->append({make_entry(time, BootEntry{core->set_id_, core->epoch_, random.fixed<32>()})}));
+  return core;
+}
+
+Result<Json> Core::handle(std::string_view m, const Json& body, const ConnectionContext& connection, TimeMs now) {
+  // Time never runs backwards for the log, whatever the machine's clock does.
+  const Call c{connection, std::max(now.seconds(), log_->state().last_time())};
+  if (m == method::kInfo) return call(&Core::info, body, c);
+  if (m == method::kPublish) return call(&Core::publish, body, c);
+  if (m == method::kRotate) return call(&Core::rotate, body, c);
+  if (m == method::kExplain) return call(&Core::explain, body, c);
+  if (m == method::kAuthorise) return call(&Core::authorise, body, c);
+  if (m == method::kCancel) return call(&Core::cancel, body, c);
+  if (m == method::kCredential) return call(&Core::credential, body, c);
+  if (m == method::kJudge) return call(&Core::judge, body, c);
+  if (m == method::kRuling) return call(&Core::ruling, body, c);
+  if (m == method::kReceipt) return call(&Core::receipt, body, c);
+  if (m == method::kHello) return call(&Core::hello, body, c);
+  if (m == method::kAttest) return call(&Core::attest, body, c);
+  if (m == method::kKey) return call(&Core::key, body, c);
+  if (m == method::kSeal) return call(&Core::seal, body, c);
+  return fail(Reason::kNotFound, "method").with("a method of the broker", std::string(m.substr(0, 64)));
+}
+
+Result<InfoReply> Core::info(const InfoRequest& r, const Call& c) {
+  BrokerEvidence e;
+  e.set_key = set_key_;
+  e.kek = keys_.kek.public_key().text();
+  e.epoch = epoch_;
+  e.nonce = r.nonce;
+  e.custody = keys_.set.charter.custody;
+  e.time = c.now;
+  e.tree_size = static_cast<std::int64_t>(log_->size());
+  e.tree_root = log_->root();
+  InfoReply reply;
+  reply.set = keys_.set;
+  GBX_ASSIGN(reply.evidence, sign(std::move(e)));
+  return reply;
+}
+
+Result<crypto::PublicKey> Core::standing(const IdentityChain& chain) const {
+  const IdentityChain known = state().chain(chain.identity);
+  const auto same = [](const auto& a, const auto& b) { return a.hash() == b.hash(); };
+  if (!std::equal(known.rotations.begin(), known.rotations.end(), chain.rotations.begin(), chain.rotations.end(), same)) {
+    return fail(Reason::kChainBroken, "key rotations of the identity")
+        .with(std::to_string(known.rotations.size()) + " in the log", std::to_string(chain.rotations.size()))
+        .hint("send the rotation to the broker first, or sign with the newest key");
+  }
+  return known.current_key(set_id_);
+}
+
+policy::AssetFacts Core::facts(const PolicyState& p) const {
+  return {state().chain(p.publish.owner.identity), p.publish.record, p.publish.policy, p.accepted_at};
+}
+
+policy::PolicyInputs Core::policy_inputs(const SignedSubmission& s, std::int64_t now) const {
+  policy::PolicyInputs in;
+  in.set_id = set_id_;
+  in.custody = keys_.set.charter.custody;
+  in.now = now;
+  in.submission = s;
+  in.capacity = capacity_;
+  in.asset = [this](const Hash32& version) -> std::optional<policy::AssetFacts> {
+    const PolicyState* p = state().current_policy(version);
+    if (p == nullptr) return std::nullopt;
+    return facts(*p);
+  };
+  in.lease = [this, &s, now](const policy::AssetFacts& f) {
+    const lease::SignedLeases book(s, [this](const Lease& l) { return state().lease_uses(l.lease_id, l.asset_id); });
+    const auto& p = f.policy.body;
+    return book.find({set_id_, p.asset_id, s.submission.body.consumer_id, &f.owner, &p.clauses.lease_issuers, now});
+  };
+  in.spent = [this, &s, now](const policy::AssetFacts& f) {
+    const auto& p = f.policy.body;
+    return state().spent({p.owner_id, p.asset_id, 0, 0}, s.submission.body.consumer_id,
+                         now - p.clauses.gate.period_days * 86400, s.submission.body.job_id());
+  };
+  in.current_key = [this](const IdentityChain& chain) { return standing(chain); };
+  return in;
+}
+
+Status Core::check_publish(const Publish& p) const {
+  const Policy& body = p.policy.body;
+  GBX_ASSIGN(crypto::PublicKey key, standing(p.owner));
+  GBX_TRY(policy::verify_asset(set_id_, {p.owner, p.record, p.policy, 0}));
+  GBX_TRY(p.policy.verify(set_id_, key));
+  const auto owner = state().owner_of(body.asset_id);
+  if (owner && *owner != body.owner_id) {
+    return fail(Reason::kWrongOwner, "another identity published this asset first").with(to_hex(*owner), to_hex(body.owner_id));
+  }
+  const PolicyState* last = state().current_policy(body.asset_version_id);
+  const std::int64_t serial = last == nullptr ? 1 : last->publish.policy.body.serial + 1;
+  if (body.serial != serial) {
+    return fail(Reason::kPolicyStale, "policy serial").with(std::to_string(serial), std::to_string(body.serial));
+  }
+  const Hash32 prev = last == nullptr ? Hash32{} : last->publish.policy.hash();
+  if (body.prev != prev) return fail(Reason::kChainBroken, "hash of the policy before").with(to_hex(prev), to_hex(body.prev));
+  if (body.kek_epoch != epoch_) {
+    return fail(Reason::kPolicyMismatch, "epoch of the set's key").with(std::to_string(epoch_), std::to_string(body.kek_epoch));
+  }
+  for (const auto& r : body.clauses.reviewers) {
+    GBX_TRY(crypto::PublicKey::from_text(r.key));
+    GBX_TRY(crypto::HpkePublicKey::from_text(r.hpke));
+  }
+  auto dk = unwrap_dataset_key(keys_.kek, body, p.wrapped_key);
+  if (dk.ok()) return ok_status();
+  if (dk.reason() != Reason::kBadTag && dk.reason() != Reason::kTruncated) return dk.error();
+  return fail(Reason::kWrongRecipient, "the wrapped key does not open with this set's key under this policy")
+      .with(keys_.kek.public_key().text(), "sealed to another key or policy");
+}
+
+Result<Signed<PublishAck>> Core::publish_ack(const PolicyState& p) const {
+  const auto& policy = p.publish.policy;
+  GBX_ASSIGN(Inclusion inclusion, log_->inclusion(p.leaf));
+  return sign(PublishAck{policy.body.asset_version_id, policy.hash(), policy.body.serial, p.accepted_at, std::move(inclusion)});
+}
+
+Result<Signed<PublishAck>> Core::publish(const Publish& p, const Call& c) {
+  const Hash32 hash = p.policy.hash();
+  const PolicyState* known = state().policy(hash);
+  if (known != nullptr) {
+    if (known == state().current_policy(p.policy.body.asset_version_id)) return publish_ack(*known);
+    return fail(Reason::kPolicyStale, "a later policy is in force");
+  }
+  GBX_TRY(check_publish(p));
+  GBX_TRY(log_->append({make_entry(c.now, PublishEntry{p})}));
+  return publish_ack(*state().policy(hash));
+}
+
+Result<Empty> Core::rotate(const RotateRequest& r, const Call& c) {
+  IdentityChain chain = state().chain(r.identity);
+  if (!chain.rotations.empty() && chain.rotations.back().hash() == r.rotation.hash()) return Empty{};
+  if (chain.rotations.size() >= 64) return fail(Reason::kTooLarge, "rotations of one identity");
+  chain.rotations.push_back(r.rotation);
+  GBX_TRY(chain.current_key(set_id_));
+  GBX_TRY(log_->append({make_entry(c.now, RotateEntry{r.identity, r.rotation})}));
+  return Empty{};
+}
+
+Result<Explanation> Core::explain(const SignedSubmission& s, const Call& c) {
+  return policy::explain(policy_inputs(s, c.now));
+}
+
+Result<Signed<RunPlan>> Core::authorise(const SignedSubmission& s, const Call& c) {
+  const Hash32 job_id = s.submission.body.job_id();
+  if (const JobState* job = state().job(job_id)) {
+    if (job->cancelled) return fail(Reason::kJobCancelled, "this job was cancelled");
+    return job->plan;
+  }
+  const policy::Judged judged = policy::judge(policy_inputs(s, c.now));
+  GBX_TRY(policy::denial(judged.explanation));
+  GBX_ASSIGN(Signed<RunPlan> plan, sign(*judged.explanation.plan));
+  std::vector<LogEntry> entries{make_entry(c.now, AuthoriseEntry{s, plan})};
+  for (const auto& use : judged.leases) {
+    entries.push_back(make_entry(c.now, LeaseUseEntry{job_id, use.lease_id, use.asset_id}));
+  }
+  GBX_TRY(log_->append(entries));
+  return plan;
+}
+
+Result<Empty> Core::cancel(const CancelRequest& r, const Call& c) {
+  const auto& body = r.cancel.body;
+  const JobState* job = state().job(body.job_id);
+  if (job == nullptr) return fail(Reason::kNotFound, "job");
+  const Hash32& consumer = job->submission.submission.body.consumer_id;
+  if (body.consumer_id != consumer || r.consumer.id() != consumer) {
+    return fail(Reason::kWrongOwner, "only the consumer may cancel").with(to_hex(consumer), to_hex(body.consumer_id));
+  }
+  GBX_ASSIGN(crypto::PublicKey key, standing(r.consumer));
+  GBX_TRY(r.cancel.verify(set_id_, key));
+  if (job->cancelled) return Empty{};
+  if (job->decision) return fail(Reason::kWrongState, "the output was decided already");
+  std::vector<LogEntry> entries;
+  if (!job->attempts.empty() && job->attempts.back().dead.empty()) {
+    entries.push_back(make_entry(c.now, TombstoneEntry{body.job_id, static_cast<std::int64_t>(job->attempts.size()),
+                                                       std::string(reason_code(Reason::kJobCancelled))}));
+  }
+  entries.push_back(make_entry(c.now, CancelEntry{r}));
+  GBX_TRY(log_->append(entries));
+  GBX_TRY(advance(body.job_id, c.now));
+  return Empty{};
+}
+
+}  // namespace gbx::broker

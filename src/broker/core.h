@@ -1,0 +1,155 @@
+// The broker's decisions: every check of docs/protocol.md that the set makes, over a log. No sockets, no threads, no
+// clock: a request, what is known of its connection, and the time come in; a reply goes out, and whatever it promises is
+// durable in the log before it does. A request that is repeated gets the stored reply. Bodies are untrusted.
+// Not thread-safe: one request at a time.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string_view>
+
+#include "base/seams.h"
+#include "broker/log.h"
+#include "records/sealing.h"
+
+namespace gbx::broker {
+
+struct BrokerKeys {
+  records::SetChain set;
+  crypto::SigningKey signing;  // Ed25519: replies that are signed again must have the same bytes
+  crypto::HpkeKeyPair kek;
+};
+
+// What TLS says about the peer. `id` is never used twice in one life of the program.
+struct ConnectionContext {
+  std::uint64_t id = 0;
+  std::optional<crypto::PublicKey> peer_key;
+  Hash32 exporter{};
+};
+
+// Held outputs are rejected after this time without enough rulings.
+inline constexpr std::int64_t kHoldSeconds = 14 * 86400;
+inline constexpr std::int64_t kLongestCredentialSeconds = 3600;
+inline constexpr std::size_t kHellosPerConnection = 8;
+
+class Core {
+ public:
+  // Verifies keys and log and appends a boot entry. `store` and `random` must outlive the Core.
+  // Errors: kWrongSet when log and keys do not belong together, kBadSuite, and those of Log::open.
+  static Result<std::unique_ptr<Core>> open(BrokerKeys keys, LogStore& store, Random& random,
+                                            policy::Capacity capacity, TimeMs now);
+
+  // Methods of records::method, "broker.*" and "agent.*". kNotFound for any other.
+  Result<Json> handle(std::string_view method, const Json& body, const ConnectionContext& connection, TimeMs now);
+  // The connection is gone, and with it what was bound to it.
+  void closed(std::uint64_t connection_id) { connections_.erase(connection_id); }
+
+  const records::SetId& set_id() const { return set_id_; }
+  const State& state() const { return log_->state(); }
+  std::uint64_t log_size() const { return log_->size(); }
+
+ private:
+  // What lasts as long as a connection: nonces that were given, and the attempt that attested.
+  struct Connection {
+    std::vector<Nonce32> nonces;  // the last one is valid
+    bool nonce_used = true;
+    Hash32 job_id{};
+    std::int64_t attempt = 0;
+    bool attested = false;
+    Hash32 attest_request{};
+  };
+  struct Call {
+    const ConnectionContext& connection;
+    std::int64_t now = 0;
+  };
+  struct Found {
+    const JobState& job;
+    const AttemptState& attempt;
+  };
+
+  Core(BrokerKeys keys, Random& random, policy::Capacity capacity)
+      : keys_(std::move(keys)), random_(random), capacity_(std::move(capacity)) {}
+
+  template <class Request, class Reply>
+  Result<Json> call(Result<Reply> (Core::*handler)(const Request&, const Call&), const Json& body, const Call& c) {
+    GBX_ASSIGN(Request request, from_json<Request>(body));
+    GBX_ASSIGN(Reply reply, (this->*handler)(request, c));
+    return to_json(reply);
+  }
+
+  // core.cpp
+  Result<records::InfoReply> info(const records::InfoRequest& r, const Call& c);
+  Result<records::Signed<records::PublishAck>> publish(const records::Publish& p, const Call& c);
+  Result<records::Empty> rotate(const records::RotateRequest& r, const Call& c);
+  Result<records::Explanation> explain(const records::SignedSubmission& s, const Call& c);
+  Result<records::Signed<records::RunPlan>> authorise(const records::SignedSubmission& s, const Call& c);
+  Result<records::Empty> cancel(const records::CancelRequest& r, const Call& c);
+  // attempt.cpp
+  Result<records::Signed<records::Credential>> credential(const records::CredentialRequest& r, const Call& c);
+  Result<records::HelloReply> hello(const records::CredentialRequest& r, const Call& c);
+  Result<records::AttestReply> attest(const records::AttestRequest& r, const Call& c);
+  Result<records::KeyReply> key(const records::Signed<records::KeyRequest>& r, const Call& c);
+  Result<records::Signed<records::SealAck>> seal(const records::Seal& s, const Call& c);
+  // decide.cpp
+  Result<records::Judgement> judge(const records::JobRequest& r, const Call& c);
+  Result<records::Judgement> ruling(const records::RulingRequest& r, const Call& c);
+  Result<records::Receipt> receipt(const records::JobRequest& r, const Call& c);
+
+  // The key that an identity signs with now, if the chain shows exactly the rotations of the log. kChainBroken.
+  Result<crypto::PublicKey> standing(const records::IdentityChain& chain) const;
+  policy::PolicyInputs policy_inputs(const records::SignedSubmission& s, std::int64_t now) const;
+  policy::AssetFacts facts(const PolicyState& p) const;
+  Status check_publish(const records::Publish& p) const;
+  Result<records::Signed<records::PublishAck>> publish_ack(const PolicyState& p) const;
+  template <class Body>
+  Result<records::Signed<Body>> sign(Body body) const {
+    return records::sign(set_id_, std::move(body), keys_.signing);
+  }
+
+  Result<Found> live(const Hash32& job_id, std::int64_t attempt) const;
+  // Every policy of the plan is still the one in force. kPolicyStale, kPolicyRevoked, kPolicyExpired.
+  Status recheck(const JobState& job, std::int64_t now) const;
+  Status check_credential(const records::AttestRequest& r, const Found& f, std::int64_t now) const;
+  Result<records::Verdict> verify_evidence(const records::AttestRequest& r, const Found& f, const Connection& own,
+                                           const Call& c) const;
+  Status check_bound(const Hash32& job_id, std::int64_t attempt, const Call& c) const;
+  Status check_request(const records::Signed<records::KeyRequest>& r, const AttemptState& a) const;
+  Result<std::vector<records::PlanCharge>> reserve(const JobState& job, std::int64_t now) const;
+  Result<std::vector<records::BundledKey>> keys_for(const JobState& job, std::int64_t stage) const;
+  Result<KeyEntry> make_key_entry(const records::Signed<records::KeyRequest>& r, const Found& f, std::int64_t now);
+  Status check_statement(const records::RunStatement& s, const Found& f) const;
+  Status kill(const Hash32& job_id, std::int64_t attempt, Reason reason, std::int64_t now);
+
+  struct Outcome {
+    records::Recommendation what = records::Recommendation::kReject;
+    std::vector<std::string> reasons;
+  };
+  enum class Tally { kOpen, kApproved, kDeclined };
+  Status advance(const Hash32& job_id, std::int64_t now);
+  Outcome weigh(const JobState& job, std::int64_t now) const;
+  void weigh_policy(const JobState& job, const PolicyState& p, std::int64_t now, std::set<std::string>& holds) const;
+  bool reviewable(const JobState& job) const;
+  Status release_allowed(const JobState& job, std::int64_t now) const;
+  Tally tally(const JobState& job) const;
+  std::vector<records::PlanCharge> final_charges(const JobState& job, records::ReleaseDecision decision) const;
+  Status hold(const Hash32& job_id, const JobState& job, const Outcome& outcome, std::int64_t now);
+  Status decide(const Hash32& job_id, const JobState& job, const Outcome& outcome, std::int64_t now);
+  Result<records::Judgement> judgement(const JobState& job, std::int64_t now) const;
+  Result<records::Release> release_of(const JobState& job) const;
+  Result<records::RulingRequest> check_ruling(const records::RulingRequest& r, const JobState& job, std::int64_t now) const;
+
+  // Constant after construction.
+  BrokerKeys keys_;
+  records::SetId set_id_{};
+  std::int64_t epoch_ = 0;
+  std::string set_key_;
+  Random& random_;
+  policy::Capacity capacity_;
+
+  std::unique_ptr<Log> log_;
+  std::map<std::uint64_t, Connection> connections_;
+};
+
+}  // namespace gbx::broker

@@ -1,0 +1,41 @@
+// The log and its fold, kept together: what is not durable is not known. Not thread-safe.
+#pragma once
+
+#include <memory>
+
+#include "broker/state.h"
+#include "broker/store.h"
+
+namespace gbx::broker {
+
+class Log {
+ public:
+  // Reads all entries, hashes every leaf again and folds them. `store` and `random` must outlive the Log.
+  // Errors: kBadHash, kBadStructure, kBadJson, and those of the store.
+  static Result<std::unique_ptr<Log>> open(LogStore& store, Random& random);
+
+  // Folds and stores all of `entries` or none. After a failure nothing is known of the stored state: every later call
+  // fails with kUnavailable until the program starts again.
+  Status append(const std::vector<LogEntry>& entries);
+  const State& state() const { return state_; }
+  std::uint64_t size() const { return frontier_.size(); }
+  Hash32 root() const { return frontier_.root(); }
+  // Of the leaf in the tree that ends with it, so that it is the same whenever it is asked for.
+  Result<records::Inclusion> inclusion(std::int64_t leaf) const;
+  Result<Hash32> root_at(std::int64_t size) const { return translog::root_at(store_, static_cast<std::uint64_t>(size)); }
+  Result<Hash32> leaf_hash(std::int64_t leaf) const { return store_.node({0, static_cast<std::uint64_t>(leaf)}); }
+  Result<Json> entry(std::int64_t leaf) const;
+
+ private:
+  Log(LogStore& store, Random& random) : store_(store), random_(random) {}
+  Status replay();
+  Status add(const StoredEntry& entry, const LogEntry& parsed, std::vector<translog::Node>& nodes);
+
+  LogStore& store_;
+  Random& random_;
+  translog::Frontier frontier_;
+  State state_;
+  bool broken_ = false;
+};
+
+}  // namespace gbx::broker

@@ -1,0 +1,187 @@
+#include "broker/state.h"
+
+#include <algorithm>
+
+namespace gbx::broker {
+
+namespace {
+
+Error broken(const std::string& what) { return fail(Reason::kBadStructure, "log entry: " + what); }
+std::string ledger_key(const Hash32& owner, const Id16& asset) { return to_hex(owner) + "/" + to_hex(asset); }
+std::string lease_key(const Id16& lease, const Id16& asset) { return to_hex(lease) + "/" + to_hex(asset); }
+
+}  // namespace
+
+const PolicyState* State::policy(const Hash32& policy_hash) const {
+  const auto it = policies_.find(to_hex(policy_hash));
+  return it == policies_.end() ? nullptr : &it->second;
+}
+const PolicyState* State::current_policy(const Hash32& version_id) const {
+  const auto it = current_.find(to_hex(version_id));
+  return it == current_.end() ? nullptr : &policies_.at(it->second);
+}
+const JobState* State::job(const Hash32& job_id) const {
+  const auto it = jobs_.find(to_hex(job_id));
+  return it == jobs_.end() ? nullptr : &it->second;
+}
+std::optional<Hash32> State::owner_of(const Id16& asset_id) const {
+  const auto it = owners_.find(to_hex(asset_id));
+  if (it == owners_.end()) return std::nullopt;
+  return it->second;
+}
+records::IdentityChain State::chain(const records::Identity& identity) const {
+  const auto it = rotations_.find(to_hex(identity.id()));
+  records::IdentityChain c{identity, {}};
+  if (it != rotations_.end()) c.rotations = it->second;
+  return c;
+}
+std::int64_t State::lease_uses(const Id16& lease_id, const Id16& asset_id) const {
+  const auto it = lease_uses_.find(lease_key(lease_id, asset_id));
+  return it == lease_uses_.end() ? 0 : it->second;
+}
+policy::Spent State::spent(const records::PlanCharge& asset, const Hash32& consumer_id, std::int64_t since,
+                           const Hash32& except) const {
+  policy::Spent s;
+  const auto it = ledger_.find(ledger_key(asset.owner_id, asset.asset_id));
+  if (it == ledger_.end()) return s;
+  const std::string own = to_hex(except);
+  for (const auto& [job, line] : it->second) {
+    if (job == own) continue;
+    s.total_free_bits += line.free_bits;
+    if (line.consumer_id == consumer_id && line.time >= since) s.period_free_bits += line.free_bits;
+  }
+  return s;
+}
+
+Result<JobState*> State::find(const Hash32& job_id) {
+  const auto it = jobs_.find(to_hex(job_id));
+  if (it == jobs_.end()) return broken("unknown job");
+  return &it->second;
+}
+Result<AttemptState*> State::find(const Hash32& job_id, std::int64_t attempt) {
+  GBX_ASSIGN(JobState * job, find(job_id));
+  if (attempt < 1 || static_cast<std::size_t>(attempt) > job->attempts.size()) return broken("unknown attempt");
+  return &job->attempts[static_cast<std::size_t>(attempt) - 1];
+}
+
+void State::charge(const Hash32& job_id, const JobState& job, const std::vector<records::PlanCharge>& charges,
+                   std::int64_t time, bool committed) {
+  for (const auto& c : charges) {
+    ledger_[ledger_key(c.owner_id, c.asset_id)][to_hex(job_id)] = {job.submission.submission.body.consumer_id, time,
+                                                                    c.free_bits, c.verified_bits, committed};
+  }
+}
+
+Status State::publish(const PublishEntry& e, std::int64_t time, std::int64_t leaf) {
+  const auto& p = e.publish.policy.body;
+  const std::string hash = to_hex(e.publish.policy.hash());
+  policies_[hash] = {e.publish, time, leaf};
+  current_[to_hex(p.asset_version_id)] = hash;
+  owners_[to_hex(p.asset_id)] = p.owner_id;
+  return ok_status();
+}
+
+Status State::key(const KeyEntry& e, std::int64_t time, std::int64_t leaf) {
+  const auto& r = e.request.body;
+  GBX_ASSIGN(AttemptState * attempt, find(r.job_id, r.attempt));
+  if (r.seq != static_cast<std::int64_t>(attempt->keys.size()) + 1) return broken("key release out of order");
+  attempt->keys.push_back(e);
+  if (r.stage != 2) return ok_status();
+  GBX_ASSIGN(JobState * job, find(r.job_id));
+  job->reserved = e.reserved;
+  job->reserved_leaf = leaf;
+  charge(r.job_id, *job, e.reserved, time, false);
+  return ok_status();
+}
+
+Status State::decide(const ReleaseEntry& e, std::int64_t time, std::int64_t leaf) {
+  GBX_ASSIGN(JobState * job, find(e.job_id));
+  if (!job->seal || job->decision) return broken("decision out of order");
+  job->decision = DecisionState{e, time, leaf, {}};
+  charge(e.job_id, *job, e.charges, time, true);
+  return ok_status();
+}
+
+Status State::apply_job(const LogEntry& entry, std::int64_t leaf) {
+  if (entry.kind == CredentialEntry::kKind) {
+    GBX_ASSIGN(CredentialEntry e, from_json<CredentialEntry>(entry.body));
+    GBX_ASSIGN(JobState * job, find(e.credential.body.job_id));
+    if (e.credential.body.attempt != static_cast<std::int64_t>(job->attempts.size()) + 1) return broken("attempt out of order");
+    job->attempts.push_back({e.credential, {}, std::nullopt, {}});
+  } else if (entry.kind == TombstoneEntry::kKind) {
+    GBX_ASSIGN(TombstoneEntry e, from_json<TombstoneEntry>(entry.body));
+    GBX_ASSIGN(AttemptState * attempt, find(e.job_id, e.attempt));
+    attempt->dead = e.reason;
+  } else if (entry.kind == AttestEntry::kKind) {
+    GBX_ASSIGN(AttestEntry e, from_json<AttestEntry>(entry.body));
+    GBX_ASSIGN(AttemptState * attempt, find(e.job_id, e.attempt));
+    if (attempt->attest) return broken("second first evidence");
+    attempt->attest = std::move(e);
+  } else if (entry.kind == Key1Entry::kKind || entry.kind == Key2Entry::kKind) {
+    GBX_ASSIGN(KeyEntry e, from_json<KeyEntry>(entry.body));
+    return key(e, entry.time, leaf);
+  } else if (entry.kind == SealEntry::kKind) {
+    GBX_ASSIGN(SealEntry e, from_json<SealEntry>(entry.body));
+    const auto& context = e.seal.statement.body.manifest.context;
+    GBX_ASSIGN(JobState * job, find(context.job_id));
+    if (job->seal) return broken("second seal");
+    job->seal = SealState{e.seal, e.ack, context.attempt, entry.time};
+  } else if (entry.kind == HoldEntry::kKind) {
+    GBX_ASSIGN(HoldEntry e, from_json<HoldEntry>(entry.body));
+    GBX_ASSIGN(JobState * job, find(e.job_id));
+    job->hold = HoldState{e.notice, e.preview_keys, {}, 0};
+  } else if (entry.kind == RulingEntry::kKind) {
+    GBX_ASSIGN(RulingEntry e, from_json<RulingEntry>(entry.body));
+    GBX_ASSIGN(JobState * job, find(e.job_id));
+    if (!job->hold) return broken("ruling without a hold");
+    job->hold->rulings.push_back(e.request);
+    job->hold->last_ruling_at = entry.time;
+  } else if (entry.kind == ReleaseEntry::kKind) {
+    GBX_ASSIGN(ReleaseEntry e, from_json<ReleaseEntry>(entry.body));
+    return decide(e, entry.time, leaf);
+  } else if (entry.kind == DeliverEntry::kKind) {
+    GBX_ASSIGN(DeliverEntry e, from_json<DeliverEntry>(entry.body));
+    GBX_ASSIGN(JobState * job, find(e.job_id));
+    if (!job->decision) return broken("delivery without a decision");
+    job->decision->outer_keys = std::move(e.outer_keys);
+  } else if (entry.kind == CancelEntry::kKind) {
+    GBX_ASSIGN(CancelEntry e, from_json<CancelEntry>(entry.body));
+    GBX_ASSIGN(JobState * job, find(e.request.cancel.body.job_id));
+    job->cancelled = true;
+    // Nothing of it will ever be released: what was reserved is free again.
+    for (const auto& c : job->reserved) ledger_[ledger_key(c.owner_id, c.asset_id)].erase(to_hex(e.request.cancel.body.job_id));
+  } else {
+    return broken("unknown kind").with("", entry.kind);
+  }
+  return ok_status();
+}
+
+Status State::apply(const LogEntry& entry, std::int64_t leaf) {
+  if (entry.time < last_time_) return broken("time fell");
+  last_time_ = entry.time;
+  if (entry.kind == BootEntry::kKind) {
+    GBX_TRY(from_json<BootEntry>(entry.body));
+    ++boots_;
+  } else if (entry.kind == PublishEntry::kKind) {
+    GBX_ASSIGN(PublishEntry e, from_json<PublishEntry>(entry.body));
+    return publish(e, entry.time, leaf);
+  } else if (entry.kind == RotateEntry::kKind) {
+    GBX_ASSIGN(RotateEntry e, from_json<RotateEntry>(entry.body));
+    rotations_[to_hex(e.identity.id())].push_back(e.rotation);
+  } else if (entry.kind == AuthoriseEntry::kKind) {
+    GBX_ASSIGN(AuthoriseEntry e, from_json<AuthoriseEntry>(entry.body));
+    const std::string id = to_hex(e.plan.body.job_id);
+    if (jobs_.count(id) != 0) return broken("second plan for one job");
+    jobs_[id] = {e.submission, e.plan, false, {}, {}, 0, std::nullopt, std::nullopt, std::nullopt};
+  } else if (entry.kind == LeaseUseEntry::kKind) {
+    GBX_ASSIGN(LeaseUseEntry e, from_json<LeaseUseEntry>(entry.body));
+    ++lease_uses_[lease_key(e.lease_id, e.asset_id)];
+  } else if (entry.kind == JudgeEntry::kKind) {
+    GBX_TRY(from_json<JudgeEntry>(entry.body));
+  } else {
+    return apply_job(entry, leaf);
+  }
+  return ok_status();
+}
+
+}  // namespace gbx::broker

@@ -1,0 +1,177 @@
+// The broker's state: the fold of its log, with nothing that cannot be replayed. Members are described by fields(), so
+// that two states can be compared as JSON. Not thread-safe.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "broker/entries.h"
+#include "policy/policy.h"
+
+namespace gbx::broker {
+
+struct PolicyState {
+  records::Publish publish;
+  std::int64_t accepted_at = 0;
+  std::int64_t leaf = 0;
+  template <class F>
+  void fields(F& f) {
+    f("publish", publish);
+    f("acceptedAt", accepted_at);
+    f("leaf", leaf);
+  }
+};
+
+struct AttemptState {
+  records::Signed<records::Credential> credential;
+  std::string dead;  // reason code of the tombstone; empty while it lives
+  std::optional<AttestEntry> attest;
+  std::vector<KeyEntry> keys;  // by seq, from 1
+  template <class F>
+  void fields(F& f) {
+    f("credential", credential);
+    f("dead", dead);
+    f("attest", attest);
+    f("keys", keys);
+  }
+  Hash32 evidence_hash() const { return attest ? records::hash_of(attest->evidence) : Hash32{}; }
+};
+
+struct SealState {
+  records::Seal seal;
+  records::Signed<records::SealAck> ack;
+  std::int64_t attempt = 1;
+  std::int64_t time = 0;
+  template <class F>
+  void fields(F& f) {
+    f("seal", seal);
+    f("ack", ack);
+    f("attempt", attempt);
+    f("time", time);
+  }
+  const records::OutputManifest& manifest() const { return seal.statement.body.manifest; }
+};
+struct HoldState {
+  records::Signed<records::HoldNotice> notice;
+  std::vector<Bytes> preview_keys;
+  std::vector<records::RulingRequest> rulings;
+  std::int64_t last_ruling_at = 0;
+  template <class F>
+  void fields(F& f) {
+    f("notice", notice);
+    f("previewKeys", preview_keys);
+    f("rulings", rulings);
+    f("lastRulingAt", last_ruling_at);
+  }
+};
+struct DecisionState {
+  ReleaseEntry entry;
+  std::int64_t time = 0;
+  std::int64_t leaf = 0;
+  std::vector<Bytes> outer_keys;
+  template <class F>
+  void fields(F& f) {
+    f("entry", entry);
+    f("time", time);
+    f("leaf", leaf);
+    f("outerKeys", outer_keys);
+  }
+};
+struct JobState {
+  records::SignedSubmission submission;
+  records::Signed<records::RunPlan> plan;
+  bool cancelled = false;
+  std::vector<AttemptState> attempts;  // by number, from 1; only the last can be live
+  std::vector<records::PlanCharge> reserved;
+  std::int64_t reserved_leaf = 0;
+  std::optional<SealState> seal;
+  std::optional<HoldState> hold;
+  std::optional<DecisionState> decision;
+  template <class F>
+  void fields(F& f) {
+    f("submission", submission);
+    f("plan", plan);
+    f("cancelled", cancelled);
+    f("attempts", attempts);
+    f("reserved", reserved);
+    f("reservedLeaf", reserved_leaf);
+    f("seal", seal);
+    f("hold", hold);
+    f("decision", decision);
+  }
+};
+// What one job has reserved or spent on one asset of one owner.
+struct LedgerLine {
+  Hash32 consumer_id{};
+  std::int64_t time = 0;
+  std::int64_t free_bits = 0;
+  std::int64_t verified_bits = 0;
+  bool committed = false;
+  template <class F>
+  void fields(F& f) {
+    f("consumerId", consumer_id);
+    f("time", time);
+    f("freeBits", free_bits);
+    f("verifiedBits", verified_bits);
+    f("committed", committed);
+  }
+};
+
+class State {
+ public:
+  // Folds one entry, the `leaf`-th. kBadStructure when it cannot follow what came before: the log is not this broker's.
+  Status apply(const LogEntry& entry, std::int64_t leaf);
+
+  const PolicyState* current_policy(const Hash32& version_id) const;
+  const PolicyState* policy(const Hash32& policy_hash) const;
+  const JobState* job(const Hash32& job_id) const;
+  // Of an asset that somebody has published.
+  std::optional<Hash32> owner_of(const Id16& asset_id) const;
+  // The chain with the rotations that the log holds for this identity.
+  records::IdentityChain chain(const records::Identity& identity) const;
+  std::int64_t lease_uses(const Id16& lease_id, const Id16& asset_id) const;
+  // On an asset by all jobs but `except`; the period counts this consumer's only.
+  policy::Spent spent(const records::PlanCharge& asset, const Hash32& consumer_id, std::int64_t since,
+                      const Hash32& except) const;
+  std::int64_t last_time() const { return last_time_; }
+  std::int64_t boots() const { return boots_; }
+  const std::map<std::string, JobState>& jobs() const { return jobs_; }
+  Json snapshot() const { return to_json(*this); }
+
+  template <class F>
+  void fields(F& f) {
+    f("lastTime", last_time_);
+    f("boots", boots_);
+    f("policies", policies_);
+    f("current", current_);
+    f("owners", owners_);
+    f("rotations", rotations_);
+    f("leaseUses", lease_uses_);
+    f("jobs", jobs_);
+    f("ledger", ledger_);
+  }
+
+ private:
+  Status apply_job(const LogEntry& entry, std::int64_t leaf);
+  Status publish(const PublishEntry& e, std::int64_t time, std::int64_t leaf);
+  Status key(const KeyEntry& e, std::int64_t time, std::int64_t leaf);
+  Status decide(const ReleaseEntry& e, std::int64_t time, std::int64_t leaf);
+  void charge(const Hash32& job_id, const JobState& job, const std::vector<records::PlanCharge>& charges,
+              std::int64_t time, bool committed);
+  Result<JobState*> find(const Hash32& job_id);
+  Result<AttemptState*> find(const Hash32& job_id, std::int64_t attempt);
+
+  std::int64_t last_time_ = 0;
+  std::int64_t boots_ = 0;
+  std::map<std::string, PolicyState> policies_;                                   // by policy hash
+  std::map<std::string, std::string> current_;                                    // version id -> policy hash
+  std::map<std::string, Hash32> owners_;                                          // asset id -> owner
+  std::map<std::string, std::vector<records::Signed<records::Rotation>>> rotations_;  // by identity
+  std::map<std::string, std::int64_t> lease_uses_;                                // "lease/asset"
+  std::map<std::string, JobState> jobs_;
+  std::map<std::string, std::map<std::string, LedgerLine>> ledger_;               // "owner/asset" -> job -> line
+};
+
+}  // namespace gbx::broker

@@ -1,0 +1,245 @@
+// A broker in memory with everybody around it, for tests of programs that talk to one: an owner, a consumer, a reviewer,
+// a node, an agent that does what a genuine one does. Everything comes from one seed. Not part of any program.
+#pragma once
+
+#include <memory>
+
+#include "broker/core.h"
+#include "policy/testing.h"
+
+namespace gbx::testing {
+
+struct FakeAgent {
+  crypto::SigningKey tls;
+  crypto::SigningKey sig;
+  crypto::HpkeKeyPair hpke;
+  std::vector<records::Signed<records::KeyRequest>> sent;
+  records::AgentKeys keys() const {
+    return {tls.public_key().text(), hpke.public_key().text(), sig.public_key().text()};
+  }
+};
+inline FakeAgent make_agent(Random& random) {
+  const auto key = [&] { return must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random)); };
+  return {key(), key(), must(crypto::HpkeKeyPair::generate(random)), {}};
+}
+inline broker::BrokerKeys broker_keys(const KeySet& set) {
+  return {set.chain,
+          must(crypto::SigningKey::from_private(crypto::SignatureAlgorithm::kEd25519, set.signing.private_bytes(SecretAccess{}))),
+          must(crypto::HpkeKeyPair::from_private(set.kek.private_key()))};
+}
+inline records::GateVerdict clean_verdict() {
+  records::GateVerdict v;
+  v.recommendation = records::Recommendation::kRelease;
+  v.findings = {{"structure", records::AnalyserStatus::kPass, "none", {}}};
+  v.charge = {200, 0, 0, "metrics-v1"};
+  v.score = 10;
+  v.exit_class = records::JobExit::kOk;
+  return v;
+}
+
+class BrokerWorld {
+ public:
+  explicit BrokerWorld(std::uint64_t seed, broker::LogStore* other_store = nullptr)
+      : random(seed),
+        set(make_key_set(random)),
+        owner(make_person(random)),
+        consumer(make_person(random)),
+        reviewer(make_person(random)),
+        node(must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random))),
+        data(make_asset(copy(owner), records::AssetKind::kDataset, clauses(), random)),
+        image(make_asset(copy(owner), records::AssetKind::kImage, image_clauses(), random)),
+        store_(other_store != nullptr ? other_store : &memory_) {}
+
+  records::Clauses clauses() { return make_clauses(node.public_key(), {&reviewer}); }
+  records::Clauses image_clauses() {
+    records::Clauses c = clauses();
+    c.images.clear();
+    c.commands.clear();
+    c.lease_required = false;
+    c.join_owners = {owner.id()};
+    return c;
+  }
+
+  // Starts the broker, or starts it again over the same store.
+  Status start() {
+    core.reset();
+    connections_ = 0;
+    GBX_ASSIGN(core, broker::Core::open(broker_keys(set), *store_, random, capacity, clock.now()));
+    return ok_status();
+  }
+  template <class Reply, class Request>
+  Result<Reply> call(std::string_view method, const Request& request, const broker::ConnectionContext& connection = {}) {
+    GBX_ASSIGN(Json reply, core->handle(method, to_json(request), connection, clock.now()));
+    return from_json<Reply>(reply);
+  }
+  broker::ConnectionContext connect(const FakeAgent& agent) {
+    return {++connections_, agent.tls.public_key(), random.fixed<32>()};
+  }
+
+  Result<records::Signed<records::PublishAck>> publish(const Asset& a) {
+    return call<records::Signed<records::PublishAck>>(records::method::kPublish, make_publish(set, a, random));
+  }
+  // A job of one input, with one lease for it.
+  records::SignedSubmission submission(bool image_asset = true) {
+    SubmissionParts parts{make_spec(image_asset), {&data}, image_asset ? &image : nullptr,
+                          {make_lease(set.id(), data, consumer, 1, random)}};
+    return make_submission(set.id(), consumer, parts, random);
+  }
+  Result<records::Signed<records::RunPlan>> authorise(const records::SignedSubmission& s) {
+    return call<records::Signed<records::RunPlan>>(records::method::kAuthorise, s);
+  }
+  Result<records::Signed<records::Credential>> credential(const Hash32& job, std::int64_t attempt) {
+    return call<records::Signed<records::Credential>>(records::method::kCredential, records::CredentialRequest{job, attempt});
+  }
+  Result<Nonce32> hello(const Hash32& job, std::int64_t attempt, const broker::ConnectionContext& c) {
+    GBX_ASSIGN(records::HelloReply r, call<records::HelloReply>(records::method::kHello, records::CredentialRequest{job, attempt}, c));
+    return r.nonce;
+  }
+  records::LaunchConfig launch() const { return {set.id(), set.set_key.public_key().text()}; }
+  records::AttestRequest attest_request(const FakeAgent& agent, const records::Signed<records::Credential>& credential,
+                                        const Nonce32& nonce, const broker::ConnectionContext& c) {
+    records::ReportData report;
+    report.set_id = set.id();
+    report.nonce = nonce;
+    report.job_id = credential.body.job_id;
+    report.attempt = credential.body.attempt;
+    report.credential = credential.hash();
+    report.plan_hash = credential.body.plan_hash;
+    report.agent_keys = records::hash_of(agent.keys());
+    report.exporter = c.exporter;
+    records::AttestRequest r;
+    r.credential = credential;
+    r.agent_keys = agent.keys();
+    r.evidence.launch_config = launch();
+    r.evidence.node = must(records::sign(
+        set.id(),
+        records::NodeIntroduction{report.digest(), records::hash_of(launch()), report.job_id, report.attempt, clock.now().seconds()},
+        node));
+    return r;
+  }
+  Result<Hash32> attest(const FakeAgent& agent, const records::Signed<records::Credential>& credential,
+                        const broker::ConnectionContext& c) {
+    GBX_ASSIGN(Nonce32 nonce, hello(credential.body.job_id, credential.body.attempt, c));
+    GBX_ASSIGN(records::AttestReply r, call<records::AttestReply>(records::method::kAttest, attest_request(agent, credential, nonce, c), c));
+    return r.evidence;
+  }
+  records::Signed<records::KeyRequest> key_request(const FakeAgent& agent, const records::Credential& credential,
+                                                   const Hash32& evidence, std::int64_t stage) {
+    records::KeyRequest r;
+    r.job_id = credential.job_id;
+    r.attempt = credential.attempt;
+    r.stage = stage;
+    r.seq = static_cast<std::int64_t>(agent.sent.size()) + 1;
+    if (!agent.sent.empty()) r.prev = agent.sent.back().hash();
+    r.evidence = evidence;
+    if (stage == 2) {
+      r.image_digest = kImageDigest;
+      r.unpacked_root_hash = Hash32{7};
+    }
+    return must(records::sign(set.id(), r, agent.sig));
+  }
+  Result<records::KeyReply> key(FakeAgent& agent, const records::Credential& credential, const Hash32& evidence,
+                                std::int64_t stage, const broker::ConnectionContext& c) {
+    const auto request = key_request(agent, credential, evidence, stage);
+    GBX_ASSIGN(records::KeyReply reply, call<records::KeyReply>(records::method::kKey, request, c));
+    agent.sent.push_back(request);
+    return reply;
+  }
+
+  // What the environment hands out at its end. `bundle` is what the consumer will read.
+  struct Sealed {
+    records::Seal seal;
+    records::SealedOutput output;
+  };
+  Sealed make_seal(const FakeAgent& agent, const records::SignedSubmission& s, const records::Signed<records::RunPlan>& plan,
+                   std::int64_t attempt, const Hash32& evidence, const records::GateVerdict& verdict) {
+    records::ResultInput in;
+    in.job_id = plan.body.job_id;
+    in.attempt = attempt;
+    in.plan_hash = plan.hash();
+    in.outputs = {{"metrics", random.fixed<32>(), 4096}};
+    in.verdict = verdict;
+    in.bundle = as_bytes("the checked output");
+    for (const auto& k : s.submission.body.result_keys) in.result_keys.push_back(must(crypto::HpkePublicKey::from_text(k.hpke)));
+    for (const auto& r : plan.body.reviewers) in.reviewers.push_back(must(crypto::HpkePublicKey::from_text(r.hpke)));
+    auto sealed = must(records::seal_result(in, set.kek.public_key(), random));
+    records::RunStatement st;
+    st.manifest = sealed.manifest;
+    st.evidence = evidence;
+    st.controls = plan.body.controls;
+    st.runtime = "crun 1.8";
+    st.image_digest = kImageDigest;
+    st.unpacked_root_hash = Hash32{7};
+    st.residual_channels = plan.body.residual_channels;
+    return {{must(records::sign(set.id(), st, agent.sig)), sealed.release_keys}, sealed.output};
+  }
+  Result<records::Signed<records::SealAck>> seal(const records::Seal& s, const broker::ConnectionContext& c) {
+    return call<records::Signed<records::SealAck>>(records::method::kSeal, s, c);
+  }
+  Result<records::Judgement> judge(const Hash32& job) {
+    return call<records::Judgement>(records::method::kJudge, records::JobRequest{job});
+  }
+  Result<records::Judgement> rule(const Person& by, const records::HoldNotice& notice, const Hash32& policy,
+                                  records::RulingDecision decision) {
+    records::Ruling r;
+    r.hold_notice = records::hash_of(notice);
+    r.manifest = notice.manifest;
+    r.ciphertext = notice.ciphertext;
+    r.owner_policy_hash = policy;
+    r.decision = decision;
+    r.time = clock.now().seconds();
+    return call<records::Judgement>(records::method::kRuling,
+                                    records::RulingRequest{by.chain, must(records::sign(set.id(), r, by.key))});
+  }
+
+  // One job from submission to seal, by one agent on one connection.
+  struct Run {
+    records::SignedSubmission submission;
+    records::Signed<records::RunPlan> plan;
+    records::Signed<records::Credential> credential;
+    FakeAgent agent;
+    broker::ConnectionContext connection;
+    Hash32 evidence{};
+    std::vector<records::KeyReply> keys;
+    Sealed sealed;
+    Hash32 job_id() const { return plan.body.job_id; }
+  };
+  Run run_until_attested(const records::SignedSubmission& s) {
+    Run r{s, must(authorise(s)), {}, make_agent(random), {}, {}, {}, {}};
+    r.credential = must(credential(r.job_id(), 1));
+    r.connection = connect(r.agent);
+    r.evidence = must(attest(r.agent, r.credential, r.connection));
+    return r;
+  }
+  Run run_until_sealed(const records::SignedSubmission& s, const records::GateVerdict& verdict = clean_verdict()) {
+    Run r = run_until_attested(s);
+    for (std::int64_t stage = 1; stage <= 2; ++stage) r.keys.push_back(must(key(r.agent, r.credential.body, r.evidence, stage, r.connection)));
+    r.sealed = make_seal(r.agent, s, r.plan, 1, r.evidence, verdict);
+    must(seal(r.sealed.seal, r.connection));
+    return r;
+  }
+  void start_and_publish() {
+    must(start());
+    must(publish(data));
+    must(publish(image));
+  }
+
+  SeededRandom random;
+  ManualClock clock{kNow * 1000};
+  KeySet set;
+  Person owner;
+  Person consumer;
+  Person reviewer;
+  crypto::SigningKey node;
+  Asset data;
+  Asset image;
+  policy::Capacity capacity = [](const records::SpecOutput&) { return Result<std::int64_t>(600); };
+  std::unique_ptr<broker::Core> core;
+
+ private:
+  broker::MemoryStore memory_;
+  broker::LogStore* store_;
+  std::uint64_t connections_ = 0;
+};
+
+}  // namespace gbx::testing

@@ -1,0 +1,56 @@
+#include "lease/lease.h"
+
+#include <algorithm>
+
+namespace gbx::lease {
+
+namespace {
+
+Status verify_signer(const records::Signed<records::Lease>& lease, const LeaseQuery& q) {
+  GBX_TRY(q.owner->current_key(q.set_id));
+  std::vector<std::string> keys{q.owner->identity.genesis_key};
+  for (const auto& r : q.owner->rotations) keys.push_back(r.body.new_key);
+  keys.insert(keys.end(), q.issuers->begin(), q.issuers->end());
+  if (std::find(keys.begin(), keys.end(), lease.key) == keys.end()) {
+    return fail(Reason::kLeaseMissing, "the lease is signed by nobody whom the owner's policy names").with(keys.front(), lease.key);
+  }
+  GBX_ASSIGN(crypto::PublicKey signer, crypto::PublicKey::from_text(lease.key));
+  return lease.verify(q.set_id, signer);
+}
+
+}  // namespace
+
+Status verify_lease(const records::Signed<records::Lease>& lease, const LeaseQuery& q) {
+  const auto& l = lease.body;
+  if (l.set_id != q.set_id) return fail(Reason::kLeaseMissing, "the lease is for another key set").with(to_hex(q.set_id), to_hex(l.set_id));
+  if (l.asset_id != q.asset_id) return fail(Reason::kLeaseMissing, "the lease is for another asset").with(to_hex(q.asset_id), to_hex(l.asset_id));
+  if (l.consumer_id != q.consumer_id) {
+    return fail(Reason::kLeaseMissing, "the lease is for another consumer").with(to_hex(q.consumer_id), to_hex(l.consumer_id));
+  }
+  GBX_TRY(verify_signer(lease, q));
+  if (q.now > l.not_after) {
+    return fail(Reason::kLeaseExpired, "lease").with("before " + format_time(l.not_after), format_time(q.now)).hint("rent the asset again");
+  }
+  return ok_status();
+}
+
+Result<Id16> SignedLeases::find(const LeaseQuery& q) const {
+  Error nearest = fail(Reason::kLeaseMissing, "no lease for this asset").hint("rent the asset: glovebox lease --help");
+  const auto& named = submission_.submission.body.leases;
+  for (const auto& lease : submission_.leases) {
+    // The consumer signed which leases this job may use up.
+    if (std::find(named.begin(), named.end(), lease.body.lease_id) == named.end()) continue;
+    if (lease.body.asset_id != q.asset_id) continue;
+    const Status s = verify_lease(lease, q);
+    if (!s.ok()) {
+      nearest = s.error();
+      continue;
+    }
+    const std::int64_t used = uses_(lease.body);
+    if (used < lease.body.jobs) return lease.body.lease_id;
+    nearest = fail(Reason::kLeaseExhausted, "jobs of this lease").with(std::to_string(lease.body.jobs), std::to_string(used) + " used");
+  }
+  return nearest;
+}
+
+}  // namespace gbx::lease

@@ -1,0 +1,116 @@
+// Who may run what, on which asset, in which environment: pure functions over signed records, used by the broker before
+// it signs a plan, by `job plan`, and by whoever verifies a receipt. Facts come from the caller's log; the submission is
+// untrusted. Several owners are a conjunction: every policy must allow, the strictest value counts, and what cannot be
+// merged is denied. Default: deny.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "records/messages.h"
+
+namespace gbx::policy {
+
+// The most free bits that one declared output can carry, known before the run.
+using Capacity = std::function<Result<std::int64_t>(const records::SpecOutput&)>;
+
+// One published asset version. `policy` is the one in force: the last serial that the broker accepted.
+struct AssetFacts {
+  records::IdentityChain owner;
+  records::Signed<records::VersionRecord> record;
+  records::Signed<records::Policy> policy;
+  std::int64_t accepted_at = 0;  // when the policy was published; counts as the owner's last beacon
+};
+// Free bits that other jobs have spent or reserved on an asset.
+struct Spent {
+  std::int64_t period_free_bits = 0;  // by this consumer within the policy's period
+  std::int64_t total_free_bits = 0;   // by everybody, for ever
+};
+
+struct PolicyInputs {
+  records::SetId set_id{};
+  records::Custody custody = records::Custody::kOperator;
+  bool witnessed = false;  // are log heads cosigned by witnesses
+  std::int64_t now = 0;    // unix seconds
+  records::SignedSubmission submission;
+  // Empty when this version was never published.
+  std::function<std::optional<AssetFacts>(const Hash32& version_id)> asset;
+  // The lease among the submission's that covers this asset. Errors: kLeaseMissing, kLeaseExpired, kLeaseExhausted.
+  std::function<Result<Id16>(const AssetFacts&)> lease;
+  std::function<Spent(const AssetFacts&)> spent;
+  // The key that an identity signs with now. Errors: kChainBroken, kBadSignature.
+  std::function<Result<crypto::PublicKey>(const records::IdentityChain&)> current_key;
+  Capacity capacity;
+};
+
+struct LeaseUse {
+  Id16 lease_id{};
+  Id16 asset_id{};
+  bool operator==(const LeaseUse&) const = default;
+};
+// Every check of every owner, whatever the others said, and the plan when all allow.
+struct Judged {
+  records::Explanation explanation;
+  std::vector<LeaseUse> leases;  // that this job uses up, each once
+};
+Judged judge(const PolicyInputs& inputs);
+inline records::Explanation explain(const PolicyInputs& inputs) { return judge(inputs).explanation; }
+// The first denied check as an error; ok when the explanation allows.
+Status denial(const records::Explanation& explanation);
+
+// May a job run now what `facts.policy` says: revoked, expired, older than freshFor. kPolicyRevoked, kPolicyExpired,
+// kPolicyStale.
+Status in_force(const AssetFacts& facts, std::int64_t now);
+
+// The record is the owner's, the policy is the owner's and is about that record. Signatures may be by any key that the
+// identity ever had: the broker's log holds the order. Errors: kWrongOwner, kWrongAsset, kBadCommitment, kBadSignature.
+Status verify_asset(const records::SetId& set_id, const AssetFacts& facts);
+
+// Signed by the genesis key or by a key of a rotation of `chain`.
+template <class Body>
+Status verify_by_identity(const records::SetId& set_id, const records::IdentityChain& chain,
+                          const records::Signed<Body>& record) {
+  GBX_TRY(chain.current_key(set_id));
+  std::vector<std::string> keys{chain.identity.genesis_key};
+  for (const auto& r : chain.rotations) keys.push_back(r.body.new_key);
+  for (const auto& text : keys) {
+    if (text != record.key) continue;
+    GBX_ASSIGN(crypto::PublicKey key, crypto::PublicKey::from_text(text));
+    return record.verify(set_id, key);
+  }
+  return fail(Reason::kBadSignature, std::string(Body::kType) + " is signed by a key that the identity never had")
+      .with(keys.back(), record.key);
+}
+
+// Does one of the rules allow an environment with this verdict? Only checks that passed count; "not checked" is no pass.
+// `none` and `sim` count only under a rule that names their root. kTeeNotAllowed.
+Status verdict_allowed(const std::vector<records::PlatformRule>& rules, const records::Verdict& verdict);
+
+// The strictest of all: kPolicyUnmergeable where there is no value that suits every owner.
+Result<records::GateClause> merge_gates(const std::vector<records::GateClause>& gates);
+// Platforms that every owner allows.
+std::vector<records::PlatformRule> merge_platforms(const std::vector<records::PlatformRule>& a,
+                                                   const std::vector<records::PlatformRule>& b);
+
+// Who may rule on a held output under one policy: its reviewers whom every owner lets preview, never the consumer.
+std::vector<records::Reviewer> eligible_reviewers(const records::Policy& policy, const std::vector<Hash32>& may_preview,
+                                                  const records::SignedSubmission& submission);
+// An owner who is the consumer has agreed by signing the submission, so this policy asks nobody else.
+bool needs_rulings(const records::Policy& policy, const records::Submission& submission);
+
+// Extra bits of the n-th attempt: a node can pick the attempt that it likes. ceil(log2 n).
+std::int64_t attempt_bits(std::int64_t attempt);
+// Exit class (2), duration bucket (4) and the decision itself (2): what any release tells besides its outputs.
+inline constexpr std::int64_t kEnvelopeBits = 8;
+// A rejection tells that it was one.
+inline constexpr std::int64_t kRejectionBits = 2;
+
+// Every control that an environment must enforce (docs/sandbox.md), in the order of the plan.
+const std::vector<std::string>& mandatory_controls();
+
+// The policy in plain sentences: who could read what, when, and how much.
+std::vector<std::string> explain_policy(const records::Policy& policy);
+
+}  // namespace gbx::policy
