@@ -1,0 +1,44 @@
+// The analysers: each looks at everything that the gate read and answers with closed codes and positions, never with
+// plaintext. An analyser that cannot do its work says error, which holds the output.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "gate/canonical.h"
+#include "gate/folder.h"
+
+namespace gbx::gate {
+
+struct OutputView {
+  LoadedFile file;
+  Canonical canonical;
+  bool bounded = false;  // the declaration bounds what it can carry
+};
+struct GateView {
+  const GateRequest& request;
+  Status scan = Status(fail(Reason::kUninitialised));  // reading the output folder
+  std::vector<StructureFinding> findings;
+  std::vector<OutputView> outputs;  // one per declaration; empty when the run was not ok
+  Bytes log;                        // what would reach the consumer
+  Bytes owner_log;
+  int near_copy_percent = 0;        // set by the copies analyser, for the score
+};
+// Reads outputs and logs and canonicalises them.
+GateView load_view(const GateRequest& request);
+
+using Analyser = std::vector<AnalyserResult> (*)(GateView& view);
+std::vector<AnalyserResult> analyse_structure(GateView& view);
+std::vector<AnalyserResult> analyse_format(GateView& view);
+std::vector<AnalyserResult> analyse_copies(GateView& view);
+std::vector<AnalyserResult> analyse_opaque(GateView& view);
+std::vector<AnalyserResult> analyse_capacity(GateView& view);
+std::vector<AnalyserResult> analyse_logs(GateView& view);
+
+struct NamedAnalyser {
+  RuleId rule;
+  Analyser run;
+};
+std::span<const NamedAnalyser> all_analysers();
+
+}  // namespace gbx::gate

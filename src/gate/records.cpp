@@ -1,0 +1,80 @@
+#include "gate/records.h"
+
+#include <set>
+
+#include "crypto/crypto.h"
+
+namespace gbx::gate {
+
+bool plain_name(std::string_view name) {
+  if (name.empty() || name.size() > 64 || name[0] == '.') return false;
+  for (const char c : name) {
+    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+                       c == '_' || c == '-';
+    if (!plain) return false;
+  }
+  return true;
+}
+
+bool plain_path(std::string_view path) {
+  int parts = 0;
+  while (true) {
+    const auto slash = path.find('/');
+    if (!plain_name(path.substr(0, slash)) || ++parts > 8) return false;
+    if (slash == std::string_view::npos) return true;
+    path.remove_prefix(slash + 1);
+  }
+}
+
+Status check_request(const GateRequest& r) {
+  std::set<std::string> names;
+  std::set<std::string> paths;
+  std::int64_t total = 0;
+  for (const auto& o : r.outputs) {
+    total += o.maxBytes;
+    if (total > kHardMaxTotalBytes) return fail(Reason::kTooLarge, "outputs: maxBytes of all together");
+    if (!plain_name(o.name)) return fail(Reason::kBadValue, "outputs: a name has characters that are not allowed");
+    if (!plain_path(o.path)) return fail(Reason::kBadValue, "outputs: a path has characters that are not allowed");
+    if (!names.insert(o.name).second) return fail(Reason::kConflict, "outputs: two have the name " + o.name);
+    if (!paths.insert(o.path).second) return fail(Reason::kConflict, "outputs: two have the path " + o.path);
+  }
+  for (const auto& p : paths) {
+    for (auto at = p.find('/'); at != std::string::npos; at = p.find('/', at + 1)) {
+      if (paths.count(p.substr(0, at)) != 0) return fail(Reason::kConflict, "outputs: a file lies inside a file: " + p);
+    }
+  }
+  std::set<std::int64_t> fds{r.outFd};
+  for (const auto& i : r.inputs) {
+    if (!fds.insert(i.fd).second) return fail(Reason::kConflict, "inputs: a descriptor is named twice");
+  }
+  if (r.logs.fd && !fds.insert(*r.logs.fd).second) return fail(Reason::kConflict, "logs: a descriptor is named twice");
+  return ok_status();
+}
+
+Hash32 request_digest(const GateRequest& request) {
+  return crypto::labelled_hash("gbx/1/gate-request", as_bytes(canonical(to_json(request))));
+}
+Hash32 policy_hash(const GatePolicy& policy) {
+  return crypto::labelled_hash("gbx/1/gate-policy", as_bytes(canonical(to_json(policy))));
+}
+Hash32 output_digest(const Hash32& salt, std::string_view name, ByteView content) {
+  const Bytes zero{0};
+  return crypto::sha256({as_bytes("gbx/1/output"), zero, salt, as_bytes(name), zero, content});
+}
+
+std::int64_t duration_bucket(std::int64_t seconds) {
+  std::int64_t bucket = 0;
+  while (seconds > 0 && bucket < 15) {
+    seconds >>= 1;
+    ++bucket;
+  }
+  return bucket;
+}
+
+std::int64_t release_time(std::int64_t now_seconds, std::int64_t slot_seconds) {
+  if (slot_seconds <= 0) return now_seconds;
+  const std::int64_t over = now_seconds % slot_seconds;
+  return over == 0 ? now_seconds : now_seconds + (slot_seconds - over);
+}
+
+}  // namespace gbx::gate

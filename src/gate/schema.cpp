@@ -1,0 +1,311 @@
+#include "gate/schema.h"
+
+#include <algorithm>
+#include <set>
+
+namespace gbx::gate {
+namespace {
+
+constexpr int kMaxDepth = 8;
+constexpr std::size_t kMaxMembers = 256;
+constexpr std::size_t kMaxWords = 4096;
+constexpr std::size_t kMaxLeaves = 4096;
+constexpr std::size_t kMaxAllWords = 20'000;
+constexpr std::int64_t kMaxBits = std::int64_t{1} << 40;
+
+Status only(const JsonObject& o, std::initializer_list<std::string_view> known) {
+  for (const auto& [k, unused] : o) {
+    if (std::find(known.begin(), known.end(), k) == known.end()) return fail(Reason::kUnknownField, k.substr(0, 64));
+  }
+  return ok_status();
+}
+
+Result<std::int64_t> integer(const JsonObject& o, const char* name, std::int64_t least, std::int64_t most,
+                             std::optional<std::int64_t> otherwise = {}) {
+  const auto it = o.find(std::string_view(name));
+  if (it == o.end()) {
+    if (otherwise) return *otherwise;
+    return fail(Reason::kMissingField, name);
+  }
+  const std::int64_t* v = it->second.integer();
+  if (v == nullptr || *v < least || *v > most) {
+    return fail(Reason::kBadValue, name).with(std::to_string(least) + " to " + std::to_string(most), "another value");
+  }
+  return *v;
+}
+
+// Text that a header, a key or a word may hold: valid UTF-8, no control characters, no space at its ends.
+bool plain_text(const std::string& s, std::size_t limit) {
+  if (s.empty() || s.size() > limit || !valid_utf8(s)) return false;
+  if (s.front() == ' ' || s.back() == ' ') return false;
+  return std::all_of(s.begin(), s.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x20 && c != 0x7f; });
+}
+
+class SchemaParser {
+ public:
+  Result<Node> node(const Json& j, int depth, bool named) {
+    const JsonObject* o = j.object();
+    if (o == nullptr) return fail(Reason::kBadValue, "a schema must be an object");
+    if (depth > kMaxDepth) return fail(Reason::kTooLarge, "a schema nests too deeply");
+    const Json* type = j.find("type");
+    const std::string* t = type == nullptr ? nullptr : type->string();
+    if (t == nullptr) return fail(Reason::kMissingField, "type");
+    if (*t == "integer" || *t == "decimal") return number(*o, *t == "integer", named);
+    if (*t == "text") return text(*o, named);
+    if (*t == "boolean") return boolean(*o, named);
+    if (*t == "object") return object(*o, depth, named);
+    if (*t == "array") return array(*o, depth, named);
+    return fail(Reason::kBadValue, "type").with("integer, decimal, text, boolean, object or array", t->substr(0, 32));
+  }
+
+  Result<std::vector<std::string>> words(const JsonObject& o) {
+    const auto it = o.find(std::string_view("enum"));
+    if (it == o.end()) return fail(Reason::kMissingField, "enum");
+    const JsonArray* a = it->second.array();
+    if (a == nullptr || a->empty() || a->size() > kMaxWords) return fail(Reason::kBadValue, "enum");
+    std::vector<std::string> out;
+    std::set<std::string> seen;
+    for (const Json& w : *a) {
+      const std::string* s = w.string();
+      if (s == nullptr || !plain_text(*s, 256)) return fail(Reason::kBadValue, "enum: a word is not plain text");
+      if (!seen.insert(*s).second) return fail(Reason::kBadValue, "enum: a word appears twice");
+      out.push_back(*s);
+    }
+    all_words_ += out.size();
+    if (all_words_ > kMaxAllWords) return fail(Reason::kTooLarge, "too many words in one schema");
+    return out;
+  }
+
+  // The members of `list`, each an object with a name and a node.
+  Result<Node> members(const Json* list, int depth, bool scalars_only, bool numbers_only) {
+    const JsonArray* a = list == nullptr ? nullptr : list->array();
+    if (a == nullptr || a->empty() || a->size() > kMaxMembers) return fail(Reason::kBadValue, "list of members");
+    Node out;
+    out.kind = NodeKind::kObject;
+    std::set<std::string> seen;
+    for (const Json& m : *a) {
+      const Json* name = m.find("name");
+      const std::string* s = name == nullptr ? nullptr : name->string();
+      if (s == nullptr || !plain_text(*s, 128)) return fail(Reason::kBadValue, "name");
+      if (!seen.insert(*s).second) return fail(Reason::kBadValue, "two members have the name " + *s);
+      Result<Node> child = node(m, depth + 1, true);
+      if (!child.ok()) return child.error().at(*s);
+      const NodeKind k = child->kind;
+      const bool is_number = k == NodeKind::kInteger || k == NodeKind::kDecimal;
+      if (scalars_only && !is_number && (numbers_only || k != NodeKind::kText)) {
+        return fail(Reason::kBadValue, *s + ": type not possible here");
+      }
+      out.names.push_back(*s);
+      out.children.push_back(std::move(*child));
+    }
+    return out;
+  }
+
+ private:
+  Status leaf(Node& n) {
+    n.leaf = leaves_++;
+    return n.leaf < static_cast<std::int64_t>(kMaxLeaves) ? ok_status() : Status(fail(Reason::kTooLarge, "too many members"));
+  }
+  Result<Node> number(const JsonObject& o, bool is_integer, bool named) {
+    if (is_integer) {
+      GBX_TRY(only(o, {"type", named ? "name" : "type", "minimum", "maximum", "digits"}));
+    } else {
+      GBX_TRY(only(o, {"type", named ? "name" : "type", "minimum", "maximum", "digits", "scale"}));
+    }
+    Node n;
+    n.kind = is_integer ? NodeKind::kInteger : NodeKind::kDecimal;
+    n.number.integer = is_integer;
+    GBX_ASSIGN(n.number.minimum, integer(o, "minimum", -kMaxJsonInteger, kMaxJsonInteger));
+    GBX_ASSIGN(n.number.maximum, integer(o, "maximum", n.number.minimum, kMaxJsonInteger));
+    // An integer's range is its declaration of digits; a decimal keeps three unless more are declared.
+    GBX_ASSIGN(const std::int64_t digits, integer(o, "digits", 1, 15, is_integer ? 0 : 3));
+    GBX_ASSIGN(const std::int64_t scale, integer(o, "scale", 0, 9, is_integer ? 0 : 3));
+    n.number.digits = static_cast<int>(digits);
+    n.number.scale = static_cast<int>(scale);
+    GBX_TRY(leaf(n));
+    return n;
+  }
+  Result<Node> text(const JsonObject& o, bool named) {
+    GBX_TRY(only(o, {"type", named ? "name" : "type", "enum"}));
+    Node n;
+    n.kind = NodeKind::kText;
+    GBX_ASSIGN(n.words, words(o));
+    GBX_TRY(leaf(n));
+    return n;
+  }
+  Result<Node> boolean(const JsonObject& o, bool named) {
+    GBX_TRY(only(o, {"type", named ? "name" : "type"}));
+    Node n;
+    GBX_TRY(leaf(n));
+    return n;
+  }
+  Result<Node> object(const JsonObject& o, int depth, bool named) {
+    GBX_TRY(only(o, {"type", named ? "name" : "type", "members"}));
+    const auto it = o.find(std::string_view("members"));
+    return members(it == o.end() ? nullptr : &it->second, depth, false, false);
+  }
+  Result<Node> array(const JsonObject& o, int depth, bool named) {
+    GBX_TRY(only(o, {"type", named ? "name" : "type", "items", "maxItems"}));
+    Node n;
+    n.kind = NodeKind::kArray;
+    GBX_ASSIGN(n.max_items, integer(o, "maxItems", 0, kHardMaxRows));
+    const auto it = o.find(std::string_view("items"));
+    if (it == o.end()) return fail(Reason::kMissingField, "items");
+    GBX_ASSIGN(Node item, node(it->second, depth + 1, false));
+    n.children.push_back(std::move(item));
+    return n;
+  }
+
+  std::int64_t leaves_ = 0;
+  std::size_t all_words_ = 0;
+};
+
+// Bits in units of 2^-32, at most kMaxBits.
+Result<UWide> checked(UWide q32) {
+  if ((q32 >> 32) > static_cast<UWide>(kMaxBits)) return fail(Reason::kTooLarge, "the schema admits too many values");
+  return q32;
+}
+
+Result<UWide> node_bits(const Node& n) {
+  switch (n.kind) {
+    case NodeKind::kInteger:
+    case NodeKind::kDecimal: {
+      const UWide size = alphabet_size(n.number);
+      if (size == 0) return fail(Reason::kBadValue, "no value lies between minimum and maximum");
+      return UWide{log2_upper_q32(size)};
+    }
+    case NodeKind::kText:
+      return UWide{log2_upper_q32(n.words.size())};
+    case NodeKind::kBoolean:
+      return UWide{1} << 32;
+    case NodeKind::kObject: {
+      UWide sum = 0;
+      for (const Node& c : n.children) {
+        GBX_ASSIGN(const UWide b, node_bits(c));
+        GBX_ASSIGN(sum, checked(sum + b));
+      }
+      return sum;
+    }
+    case NodeKind::kArray: {
+      GBX_ASSIGN(const UWide item, node_bits(n.children[0]));
+      const auto items = static_cast<UWide>(n.max_items);
+      return checked(log2_upper_q32(items + 1) + items * item);
+    }
+  }
+  return fail(Reason::kInternal, "schema node");
+}
+
+std::int64_t ceil_bits(UWide q32) { return static_cast<std::int64_t>((q32 + 0xffffffffU) >> 32); }
+
+}  // namespace
+
+std::uint64_t log2_upper_q32(UWide n) {
+  int length = 0;
+  for (UWide v = n; v > 1; v >>= 1) ++length;
+  // The mantissa in [1, 2) as Q63, every step rounded up.
+  UWide y = 0;
+  if (length <= 63) {
+    y = n << (63 - length);
+  } else {
+    const int drop = length - 63;
+    y = (n + ((UWide{1} << drop) - 1)) >> drop;
+  }
+  const UWide one = UWide{1} << 63;
+  if (y >= 2 * one) {  // rounded up to the next power of two
+    y = one;
+    ++length;
+  }
+  std::uint64_t fraction = 0;
+  for (int i = 0; i < 32; ++i) {
+    // y < 2 holds throughout: (2 - 2^-63)^2 / 2, rounded up, is 2 - 2^-63 again.
+    fraction <<= 1;
+    y = (y * y + (one - 1)) >> 63;
+    if (y >= 2 * one) {
+      fraction |= 1;
+      y = (y + 1) >> 1;
+    }
+  }
+  return (static_cast<std::uint64_t>(length) << 32) + fraction + (y == one ? 0 : 1);
+}
+
+Result<Schema> parse_schema(const OutputDeclaration& d) {
+  Schema s;
+  s.type = d.type;
+  const JsonObject* o = d.schema.object();
+  if (o == nullptr) return fail(Reason::kBadValue, "schema must be an object");
+  SchemaParser parser;
+  switch (d.type) {
+    case OutputType::kTable: {
+      GBX_TRY(only(*o, {"columns", "maxRows"}));
+      GBX_ASSIGN(s.max_rows, integer(*o, "maxRows", 0, kHardMaxRows));
+      GBX_ASSIGN(s.root, parser.members(d.schema.find("columns"), 1, true, false));
+      s.bounded = true;
+      return s;
+    }
+    case OutputType::kMetrics: {
+      GBX_TRY(only(*o, {"fields"}));
+      GBX_ASSIGN(s.root, parser.members(d.schema.find("fields"), 1, true, true));
+      s.bounded = true;
+      return s;
+    }
+    case OutputType::kJson: {
+      GBX_ASSIGN(s.root, parser.node(d.schema, 1, false));
+      s.bounded = true;
+      return s;
+    }
+    case OutputType::kText: {
+      if (o->empty()) return s;
+      GBX_TRY(only(*o, {"enum", "maxLines"}));
+      GBX_ASSIGN(s.max_rows, integer(*o, "maxLines", 0, kHardMaxRows));
+      s.root.kind = NodeKind::kText;
+      s.root.leaf = 0;
+      GBX_ASSIGN(s.root.words, parser.words(*o));
+      s.bounded = true;
+      return s;
+    }
+    case OutputType::kOpaque:
+      GBX_TRY(only(*o, {}));
+      return s;
+  }
+  return fail(Reason::kInternal, "output type");
+}
+
+Result<Capacity> capacity(const OutputDeclaration& d) {
+  GBX_ASSIGN(const Schema s, parse_schema(d));
+  Capacity c;
+  if (!s.bounded) {
+    c.bits = 8 * d.maxBytes + ceil_bits(log2_upper_q32(static_cast<UWide>(d.maxBytes) + 1));
+    return c;
+  }
+  GBX_ASSIGN(const UWide one, node_bits(s.root));
+  UWide all = one;
+  if (s.type == OutputType::kTable || s.type == OutputType::kText) {
+    const auto rows = static_cast<UWide>(s.max_rows);
+    // Fixed length, so self-delimiting: the number of rows, then every row. Sorting is not subtracted.
+    GBX_ASSIGN(all, checked(log2_upper_q32(rows + 1) + rows * one));
+  }
+  c.bits = ceil_bits(all);
+  return c;
+}
+
+std::int64_t consumer_log_bytes(const GateRequest& r) {
+  if (r.logs.visibility != LogVisibility::kConsumer) return 0;
+  return std::min(r.logs.maxBytes, r.policy.maxConsumerLogBytes);
+}
+
+Result<Charge> release_charge(const GateRequest& r) {
+  Charge c;
+  c.freeBits = kControlBits;
+  const std::int64_t log = consumer_log_bytes(r);
+  if (log > 0) c.freeBits += 8 * log + ceil_bits(log2_upper_q32(static_cast<UWide>(log) + 1));
+  if (r.exitClass != RunExit::kOk) return c;
+  for (const auto& o : r.outputs) {
+    Result<Capacity> cap = capacity(o);
+    if (!cap.ok()) return cap.error().at("output " + o.name);
+    c.freeBits += cap->bits;
+    c.code = cap->code;
+  }
+  return c;
+}
+
+}  // namespace gbx::gate
