@@ -1,0 +1,191 @@
+// Core: assets, policies, leases.
+#include <algorithm>
+
+#include "plane/core/core.h"
+
+namespace gbx::plane {
+
+using machines::Record;
+using machines::RecordQuery;
+using machines::RecordWrite;
+
+Status Core::check_publish(const Caller& who, const records::Publish& p) {
+  const Hash32 owner = p.owner.id();
+  if (owner != who.identity || p.record.body.owner_id != owner || p.policy.body.owner_id != owner) {
+    return fail(Reason::kWrongOwner, "an asset is published by its owner").with(to_hex(owner), to_hex(who.identity));
+  }
+  GBX_ASSIGN(crypto::PublicKey key, p.owner.current_key(config_.set_id));
+  GBX_TRY(p.record.verify(config_.set_id, key));
+  GBX_TRY(p.policy.verify(config_.set_id, key));
+  const records::Policy& policy = p.policy.body;
+  if (policy.asset_version_id != p.record.body.id() || policy.asset_id != p.record.body.asset_id) {
+    return fail(Reason::kPolicyMismatch, "the policy names another version")
+        .with(to_hex(p.record.body.id()), to_hex(policy.asset_version_id));
+  }
+  if (policy.commit_dk != p.record.body.commit_dk) return fail(Reason::kBadCommitment, "policy and version name different keys");
+  return ok_status();
+}
+
+Status Core::accept_publish(const records::Publish& p, const Signed<records::PublishAck>& ack) {
+  const Lock lock(mutex_);
+  GBX_TRY(ack.verify(config_.set_id, keys_.signing));
+  const Hash32 policy_hash = p.policy.hash();
+  if (ack.body.policy_hash != policy_hash || ack.body.asset_version_id != p.record.body.id()) {
+    return fail(Reason::kBadHash, "the broker acknowledged something else");
+  }
+  const std::string version = to_hex(p.record.body.id());
+  GBX_ASSIGN(std::optional<Record> policy, store_.record("policy", to_hex(policy_hash)));
+  GBX_ASSIGN(std::optional<Record> asset, store_.record("asset", version));
+  Transaction t;
+  if (!policy) {
+    RecordWrite w;
+    w.record = {"policy", to_hex(policy_hash), version, "", p.policy.body.serial, 0, to_json(PolicyBody{p.policy, ack})};
+    t.records.push_back(std::move(w));
+  }
+  AssetBody body{p.record, p.owner, policy_hash, false};
+  RecordWrite w;
+  if (asset) {
+    GBX_ASSIGN(AssetBody old, from_json<AssetBody>(asset->body));
+    GBX_ASSIGN(std::optional<Record> present, store_.record("policy", to_hex(old.policy_hash)));
+    if (present && present->order >= p.policy.body.serial) return commit(t);  // an older serial, or this one again
+    body.delisted = old.delisted;
+    w.expected_revision = asset->revision;
+    w.record = *asset;
+  } else {
+    w.record = {"asset", version, to_hex(p.owner.id()), p.record.body.name, now_ms(), 0, {}};
+  }
+  w.record.body = to_json(body);
+  t.records.push_back(std::move(w));
+  return commit(t);
+}
+
+Result<api::AssetView> Core::asset_view(const Record& record) {
+  GBX_ASSIGN(AssetBody body, from_json<AssetBody>(record.body));
+  GBX_ASSIGN(api::PolicyView p, policy(body.policy_hash));
+  return api::AssetView{body.record.body.id(), body.record, body.owner, p.policy, body.policy_hash, p.ack, body.delisted,
+                        record.order};
+}
+
+Result<api::AssetView> Core::asset(const Hash32& version_id) {
+  GBX_ASSIGN(std::optional<Record> record, store_.record("asset", to_hex(version_id)));
+  if (!record) return fail(Reason::kNotFound, "asset version").with("", to_hex(version_id)).hint("glovebox asset list");
+  return asset_view(*record);
+}
+
+Result<api::AssetList> Core::assets(const AssetFilter& filter, const Page& page) {
+  RecordQuery q;
+  q.kind = "asset";
+  q.name = filter.name;
+  q.owner = filter.owner;
+  q.newest_first = true;
+  q.limit = 200;
+  GBX_ASSIGN(q.after, parse_cursor(page.cursor));
+  api::AssetList out;
+  for (;;) {
+    GBX_ASSIGN(std::vector<Record> rows, store_.records(q));
+    for (const Record& row : rows) {
+      q.after = std::pair(row.order, row.id);
+      GBX_ASSIGN(api::AssetView v, asset_view(row));
+      if (v.delisted && !filter.delisted) continue;
+      if (filter.kind && v.record.body.kind != *filter.kind) continue;
+      if (out.items.size() == page.limit) {
+        const api::AssetView& last = out.items.back();
+        out.next = make_cursor(last.created_ms, to_hex(last.version_id));
+        return out;
+      }
+      out.items.push_back(std::move(v));
+    }
+    if (rows.size() < q.limit) return out;
+  }
+}
+
+Status Core::delist(const Caller& who, const Hash32& version_id) {
+  const Lock lock(mutex_);
+  GBX_ASSIGN(std::optional<Record> record, store_.record("asset", to_hex(version_id)));
+  if (!record) return fail(Reason::kNotFound, "asset version");
+  if (record->owner != to_hex(who.identity) && !who.has(api::Role::kOperator)) {
+    return fail(Reason::kWrongOwner, "an asset is delisted by its owner or an operator");
+  }
+  GBX_ASSIGN(AssetBody body, from_json<AssetBody>(record->body));
+  if (body.delisted) return ok_status();
+  body.delisted = true;
+  record->body = to_json(body);
+  Transaction t;
+  t.records.push_back({record->revision, *record});
+  return commit(t);
+}
+
+Result<api::PolicyView> Core::policy(const Hash32& hash) {
+  GBX_ASSIGN(std::optional<Record> record, store_.record("policy", to_hex(hash)));
+  if (!record) return fail(Reason::kNotFound, "policy").with("", to_hex(hash));
+  GBX_ASSIGN(PolicyBody body, from_json<PolicyBody>(record->body));
+  return api::PolicyView{hash, body.policy, body.ack};
+}
+
+Result<api::PolicyList> Core::policies(const Hash32& version_id, const Page& page) {
+  RecordQuery q;
+  q.kind = "policy";
+  q.owner = to_hex(version_id);
+  q.limit = page.limit + 1;
+  GBX_ASSIGN(q.after, parse_cursor(page.cursor));
+  GBX_ASSIGN(std::vector<Record> rows, store_.records(q));
+  api::PolicyList out;
+  for (std::size_t i = 0; i < rows.size() && i < page.limit; ++i) {
+    GBX_ASSIGN(PolicyBody body, from_json<PolicyBody>(rows[i].body));
+    out.items.push_back({body.policy.hash(), body.policy, body.ack});
+  }
+  if (rows.size() > page.limit) out.next = make_cursor(rows[page.limit - 1].order, rows[page.limit - 1].id);
+  return out;
+}
+
+Status Core::add_lease(const Caller& who, const Signed<records::Lease>& lease) {
+  const Lock lock(mutex_);
+  GBX_ASSIGN(crypto::PublicKey signer, crypto::PublicKey::from_text(lease.key));
+  GBX_TRY(lease.verify(config_.set_id, signer));
+  if (lease.body.set_id != config_.set_id) {
+    return fail(Reason::kWrongSet, "lease").with(to_hex(config_.set_id), to_hex(lease.body.set_id));
+  }
+  const std::string id = to_hex(lease.body.lease_id);
+  const api::LeaseView view{lease, who.identity};
+  GBX_ASSIGN(std::optional<Record> old, store_.record("lease", id));
+  if (old) {
+    GBX_ASSIGN(api::LeaseView stored, from_json<api::LeaseView>(old->body));
+    if (stored.lease.hash() == lease.hash()) return ok_status();
+    return fail(Reason::kAlreadyExists, "another lease has this id");
+  }
+  RecordWrite w;
+  w.record = {"lease", id, to_hex(lease.body.consumer_id), to_hex(lease.body.asset_id), now_ms(), 0, to_json(view)};
+  Transaction t;
+  t.records.push_back(std::move(w));
+  return commit(t);
+}
+
+Result<api::LeaseList> Core::leases(const Caller& who, const Page& page) {
+  RecordQuery q;
+  q.kind = "lease";
+  q.limit = 200;
+  q.newest_first = true;
+  GBX_ASSIGN(q.after, parse_cursor(page.cursor));
+  const bool all = who.has(api::Role::kOperator) || who.has(api::Role::kAuditor);
+  // An owner also sees what it posted for others, so only pure consumers are narrowed by the index.
+  if (!all && !who.has(api::Role::kOwner)) q.owner = to_hex(who.identity);
+  api::LeaseList out;
+  std::pair<std::int64_t, std::string> last;
+  for (;;) {
+    GBX_ASSIGN(std::vector<Record> rows, store_.records(q));
+    for (const Record& row : rows) {
+      q.after = std::pair(row.order, row.id);
+      GBX_ASSIGN(api::LeaseView v, from_json<api::LeaseView>(row.body));
+      if (!all && v.posted_by != who.identity && v.lease.body.consumer_id != who.identity) continue;
+      if (out.items.size() == page.limit) {
+        out.next = make_cursor(last.first, last.second);
+        return out;
+      }
+      last = *q.after;
+      out.items.push_back(std::move(v));
+    }
+    if (rows.size() < q.limit) return out;
+  }
+}
+
+}  // namespace gbx::plane

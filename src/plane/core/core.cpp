@@ -1,0 +1,336 @@
+#include "plane/core/core.h"
+
+#include <algorithm>
+
+namespace gbx::plane {
+
+namespace api {
+std::span<const EnumName<Role>> enum_names(Role) {
+  static constexpr EnumName<Role> k[] = {{Role::kOwner, "owner"},       {Role::kConsumer, "consumer"},
+                                         {Role::kReviewer, "reviewer"}, {Role::kNode, "node"},
+                                         {Role::kOperator, "operator"}, {Role::kAuditor, "auditor"}};
+  return k;
+}
+}  // namespace api
+
+using machines::Record;
+using machines::RecordQuery;
+using machines::RecordWrite;
+
+std::string job_machine(const Hash32& job_id) { return "job/" + to_hex(job_id); }
+std::string environment_machine(const Hash32& job_id, std::int64_t attempt) {
+  return "env/" + to_hex(job_id) + "/" + std::to_string(attempt);
+}
+std::string output_machine(const Hash32& job_id) { return "out/" + to_hex(job_id); }
+
+bool passing(Reason reason) {
+  switch (exit_class(reason)) {
+    case ExitClass::kInfrastructure:
+      return reason != Reason::kUnsupported;
+    case ExitClass::kInternal:
+      return true;
+    case ExitClass::kOk:
+    case ExitClass::kUsage:
+    case ExitClass::kDenied:
+    case ExitClass::kAttestation:
+    case ExitClass::kHeld:
+    case ExitClass::kIntegrity:
+    case ExitClass::kFailed:
+      break;
+  }
+  return reason == Reason::kLost || reason == Reason::kTimedOut || reason == Reason::kCredentialExpired ||
+         reason == Reason::kCredentialSuperseded || reason == Reason::kRateLimited || reason == Reason::kTruncated;
+}
+
+Error from_outcome(const api::Outcome& o) {
+  Error e;
+  if (!reason_from_code(o.reason, &e.reason)) e.reason = Reason::kInternal;
+  e.what = o.what;
+  e.expected = o.expected;
+  e.actual = o.actual;
+  e.next = o.next;
+  return e;
+}
+api::Outcome to_outcome(const Error& e) {
+  return {std::string(reason_code(e.reason)), e.what.substr(0, 1000), e.expected.substr(0, 1000),
+          e.actual.substr(0, 1000), e.next.substr(0, 1000)};
+}
+
+Result<std::optional<std::pair<std::int64_t, std::string>>> parse_cursor(const std::string& text) {
+  using Position = std::pair<std::int64_t, std::string>;
+  if (text.empty()) return std::optional<Position>();
+  const std::size_t dot = text.find('.');
+  if (dot == std::string::npos || dot == 0 || dot > 15 || text.size() > 256) {
+    return fail(Reason::kBadValue, "cursor").hint("pass the value of `next` as it was");
+  }
+  std::int64_t n = 0;
+  for (std::size_t i = 0; i < dot; ++i) {
+    if (text[i] < '0' || text[i] > '9') return fail(Reason::kBadValue, "cursor").hint("pass the value of `next` as it was");
+    n = n * 10 + (text[i] - '0');
+  }
+  return std::optional<Position>(Position(n, text.substr(dot + 1)));
+}
+std::string make_cursor(std::int64_t order, const std::string& id) { return std::to_string(order) + "." + id; }
+
+Status MemoryShelf::put(const std::string& name, ByteView content) {
+  const std::lock_guard lock(mutex_);
+  content_[name] = to_bytes(content);
+  return ok_status();
+}
+Result<Bytes> MemoryShelf::get(const std::string& name) {
+  const std::lock_guard lock(mutex_);
+  const auto it = content_.find(name);
+  if (it == content_.end()) return fail(Reason::kNotFound, "sealed output");
+  return it->second;
+}
+
+Core::Core(machines::Store& store, OutputShelf& shelf, const Clock& clock, CoreConfig config, records::SetChain::Keys keys)
+    : store_(store),
+      shelf_(shelf),
+      clock_(clock),
+      config_(std::move(config)),
+      keys_(std::move(keys)),
+      started_ms_(clock.now().ms) {}
+
+Result<std::unique_ptr<Core>> Core::create(machines::Store& store, OutputShelf& shelf, const Clock& clock, CoreConfig config) {
+  GBX_ASSIGN(records::SetChain::Keys keys, config.set.verify(config.set_id));
+  return std::unique_ptr<Core>(new Core(store, shelf, clock, std::move(config), std::move(keys)));
+}
+
+Status Core::commit(const Transaction& t) {
+  if (t.empty()) return ok_status();
+  GBX_TRY(store_.commit(t));
+  {
+    const std::lock_guard lock(change_mutex_);
+    ++version_;
+  }
+  changed_.notify_all();
+  return ok_status();
+}
+
+std::uint64_t Core::version() const {
+  const std::lock_guard lock(change_mutex_);
+  return version_;
+}
+std::uint64_t Core::wait(std::uint64_t seen, std::int64_t timeout_ms) const {
+  std::unique_lock lock(change_mutex_);
+  changed_.wait_for(lock, std::chrono::milliseconds(timeout_ms), [&] { return version_ != seen; });
+  return version_;
+}
+
+Result<Machine> Core::need_machine(const std::string& id, const char* what) {
+  GBX_ASSIGN(std::optional<Machine> m, store_.machine(id));
+  if (!m) return fail(Reason::kNotFound, what);
+  return std::move(*m);
+}
+
+// ---- identities ----
+
+Result<std::optional<std::pair<Record, IdentityBody>>> Core::find_identity(const Hash32& id) {
+  using Found = std::pair<Record, IdentityBody>;
+  GBX_ASSIGN(std::optional<Record> record, store_.record("identity", to_hex(id)));
+  if (!record) return std::optional<Found>();
+  GBX_ASSIGN(IdentityBody body, from_json<IdentityBody>(record->body));
+  return std::optional<Found>(Found(std::move(*record), std::move(body)));
+}
+
+Status Core::check_key(const Hash32& identity, const crypto::PublicKey& key) {
+  GBX_ASSIGN(auto found, find_identity(identity));
+  if (!found) {
+    return fail(Reason::kUnauthenticated, "this identity is not enrolled here")
+        .hint("enrol it with an invite: glovebox identity enrol --invite TOKEN");
+  }
+  GBX_ASSIGN(crypto::PublicKey current, found->second.chain.current_key(config_.set_id));
+  if (!(current == key)) {
+    return fail(Reason::kUnauthenticated, "the request is signed by a key that is not this identity's current one");
+  }
+  return ok_status();
+}
+
+Result<Caller> Core::caller(const Hash32& identity) {
+  GBX_ASSIGN(auto found, find_identity(identity));
+  if (!found) return fail(Reason::kUnauthenticated, "this identity is not enrolled here");
+  return Caller{identity, {found->second.roles.begin(), found->second.roles.end()}};
+}
+
+namespace {
+api::IdentityView identity_view(const Record& record, const IdentityBody& body) {
+  return {body.chain.id(), record.name, body.roles, body.chain, record.order};
+}
+std::string today(std::int64_t now_ms) { return std::to_string(now_ms / 86'400'000); }
+}  // namespace
+
+Status Core::put_identity(const records::IdentityChain& chain, const std::string& name, std::vector<api::Role> roles,
+                          bool raise, Transaction t) {
+  GBX_TRY(chain.current_key(config_.set_id));
+  GBX_ASSIGN(auto found, find_identity(chain.id()));
+  std::set<api::Role> all(roles.begin(), roles.end());
+  RecordWrite w;
+  if (found) {
+    const std::set<api::Role> old(found->second.roles.begin(), found->second.roles.end());
+    if (raise) all.insert(old.begin(), old.end());
+    if (!raise && all != old) {
+      return fail(Reason::kAlreadyExists, "this identity is enrolled with other roles").hint("ask an operator");
+    }
+    if (all == old) return ok_status();
+    w.expected_revision = found->first.revision;
+    w.record = found->first;
+  } else {
+    w.record.kind = "identity";
+    w.record.id = to_hex(chain.id());
+    w.record.name = name;
+    w.record.order = now_ms();
+  }
+  // Rotations that were accepted stay: an enrolment cannot take a chain back.
+  const bool newer = !found || chain.rotations.size() > found->second.chain.rotations.size();
+  const IdentityBody body{newer ? chain : found->second.chain, {all.begin(), all.end()}};
+  w.record.body = to_json(body);
+  t.records.push_back(std::move(w));
+  return commit(t);
+}
+
+Status Core::enrol_trusted(const records::IdentityChain& chain, const std::string& name, const std::vector<api::Role>& roles) {
+  const Lock lock(mutex_);
+  return put_identity(chain, name, roles, true, {});
+}
+
+Result<api::IdentityView> Core::enrol(const Hash32& by, const crypto::PublicKey& by_key, const api::EnrolRequest& request) {
+  const Lock lock(mutex_);
+  const Hash32 id = request.chain.id();
+  GBX_ASSIGN(crypto::PublicKey current, request.chain.current_key(config_.set_id));
+  GBX_ASSIGN(auto signer, find_identity(by));
+  bool by_operator = false;
+  if (signer) {
+    GBX_ASSIGN(crypto::PublicKey signer_key, signer->second.chain.current_key(config_.set_id));
+    if (!(signer_key == by_key)) return fail(Reason::kUnauthenticated, "signed by a key that is not this identity's");
+    const auto& roles = signer->second.roles;
+    by_operator = std::find(roles.begin(), roles.end(), api::Role::kOperator) != roles.end();
+  } else if (by != id || !(current == by_key)) {
+    return fail(Reason::kUnauthenticated, "an enrolment is signed by the identity itself or by an operator");
+  }
+  Transaction t;
+  if (!by_operator) {
+    if (by != id) return fail(Reason::kWrongRole, "only an operator enrols somebody else");
+    GBX_ASSIGN(auto existing, find_identity(id));
+    const std::set<api::Role> wanted(request.roles.begin(), request.roles.end());
+    if (existing && std::set<api::Role>(existing->second.roles.begin(), existing->second.roles.end()) == wanted) {
+      return identity_view(existing->first, existing->second);
+    }
+    if (!request.invite) return fail(Reason::kUnauthenticated, "enrolment needs an invite").hint("ask an operator for one");
+    GBX_ASSIGN(std::optional<Record> invite, store_.record("invite", to_hex(crypto::sha256(as_bytes(*request.invite)))));
+    if (!invite) return fail(Reason::kUnauthenticated, "this invite is not known here");
+    GBX_ASSIGN(InviteBody body, from_json<InviteBody>(invite->body));
+    if (body.uses < 1) return fail(Reason::kQuotaExceeded, "this invite was used up");
+    if (body.not_after <= now_ms() / 1000) return fail(Reason::kExpired, "this invite has expired");
+    for (const api::Role r : wanted) {
+      if (std::find(body.roles.begin(), body.roles.end(), r) == body.roles.end()) {
+        return fail(Reason::kWrongRole, "this invite does not give the role").with("another", std::string(enum_name(r)));
+      }
+    }
+    body.uses -= 1;
+    invite->body = to_json(body);
+    t.records.push_back({invite->revision, *invite});
+  }
+  GBX_TRY(put_identity(request.chain, request.name, request.roles, by_operator, std::move(t)));
+  GBX_ASSIGN(auto found, find_identity(id));
+  if (!found) return fail(Reason::kInternal, "enrolment");
+  return identity_view(found->first, found->second);
+}
+
+Status Core::invite(const Caller& who, const api::InviteRequest& request, std::string_view token) {
+  const Lock lock(mutex_);
+  if (!who.has(api::Role::kOperator)) return fail(Reason::kWrongRole, "invites come from operators");
+  RecordWrite w;
+  w.record.kind = "invite";
+  w.record.id = to_hex(crypto::sha256(as_bytes(token)));
+  w.record.order = now_ms();
+  w.record.body = to_json(InviteBody{request.roles, request.uses, request.not_after});
+  Transaction t;
+  t.records.push_back(std::move(w));
+  return commit(t);
+}
+
+Result<api::IdentityView> Core::identity(const Hash32& id) {
+  GBX_ASSIGN(auto found, find_identity(id));
+  if (!found) return fail(Reason::kNotFound, "identity");
+  return identity_view(found->first, found->second);
+}
+
+Result<api::IdentityList> Core::identities(const Page& page) {
+  RecordQuery q;
+  q.kind = "identity";
+  q.limit = page.limit + 1;
+  GBX_ASSIGN(q.after, parse_cursor(page.cursor));
+  GBX_ASSIGN(std::vector<Record> rows, store_.records(q));
+  api::IdentityList out;
+  for (std::size_t i = 0; i < rows.size() && i < page.limit; ++i) {
+    GBX_ASSIGN(IdentityBody body, from_json<IdentityBody>(rows[i].body));
+    out.items.push_back(identity_view(rows[i], body));
+  }
+  if (rows.size() > page.limit) out.next = make_cursor(rows[page.limit - 1].order, rows[page.limit - 1].id);
+  return out;
+}
+
+Status Core::check_rotation(const Caller& who, const records::RotateRequest& request) {
+  if (request.identity.id() != who.identity) return fail(Reason::kWrongOwner, "a rotation is sent by its own identity");
+  GBX_ASSIGN(auto found, find_identity(who.identity));
+  if (!found) return fail(Reason::kNotFound, "identity");
+  records::IdentityChain chain = found->second.chain;
+  chain.rotations.push_back(request.rotation);
+  return chain.current_key(config_.set_id).ok() ? ok_status() : Status(fail(Reason::kChainBroken, "rotation"));
+}
+
+Result<api::IdentityView> Core::accept_rotation(const Caller& who, const records::RotateRequest& request) {
+  const Lock lock(mutex_);
+  GBX_ASSIGN(auto found, find_identity(who.identity));
+  if (!found) return fail(Reason::kNotFound, "identity");
+  auto& [record, body] = *found;
+  body.chain.rotations.push_back(request.rotation);
+  GBX_TRY(body.chain.current_key(config_.set_id));
+  record.body = to_json(body);
+  Transaction t;
+  t.records.push_back({record.revision, record});
+  GBX_TRY(commit(t));
+  return identity_view(record, body);
+}
+
+Status Core::count_job_today(const Caller& who, Transaction& t) {
+  const std::string id = to_hex(who.identity) + "/" + today(now_ms());
+  GBX_ASSIGN(std::optional<Record> record, store_.record("jobs-per-day", id));
+  CountBody body;
+  if (record) {
+    GBX_ASSIGN(body, from_json<CountBody>(record->body));
+  } else {
+    record = Record{"jobs-per-day", id, to_hex(who.identity), "", now_ms(), 0, {}};
+  }
+  if (body.count >= config_.quotas.jobs_per_day) {
+    return fail(Reason::kQuotaExceeded, "jobs per day").with(std::to_string(config_.quotas.jobs_per_day), "one more");
+  }
+  body.count += 1;
+  record->body = to_json(body);
+  t.records.push_back({record->revision, *record});
+  return ok_status();
+}
+
+Status Core::charge_upload(const Caller& who, std::int64_t bytes) {
+  const Lock lock(mutex_);
+  const std::string id = to_hex(who.identity);
+  GBX_ASSIGN(std::optional<Record> record, store_.record("object-bytes", id));
+  CountBody body;
+  if (record) {
+    GBX_ASSIGN(body, from_json<CountBody>(record->body));
+  } else {
+    record = Record{"object-bytes", id, id, "", now_ms(), 0, {}};
+  }
+  if (bytes < 0 || bytes > config_.quotas.object_bytes - body.count) {
+    return fail(Reason::kQuotaExceeded, "bytes of stored objects")
+        .with("at most " + std::to_string(config_.quotas.object_bytes), std::to_string(body.count) + " and now " + std::to_string(bytes));
+  }
+  body.count += bytes;
+  record->body = to_json(body);
+  Transaction t;
+  t.records.push_back({record->revision, *record});
+  return commit(t);
+}
+
+}  // namespace gbx::plane

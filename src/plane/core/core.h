@@ -1,0 +1,225 @@
+// The plane without sockets: identities, catalogue, jobs, nodes, outputs, and the effects that drive jobs on. Everything
+// durable is in the Store; only the nodes' last signs of life are in memory. The plane is trusted with nothing but
+// availability: it stores signed records as they came and checks what it can, so that mistakes show early.
+// Thread-safe. Arguments are untrusted unless said otherwise. Nothing here blocks on anything but the store, except wait().
+#pragma once
+
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <set>
+
+#include "base/seams.h"
+#include "machines/store.h"
+#include "plane/core/bodies.h"
+
+namespace gbx::plane {
+
+using machines::Machine;
+using machines::Transaction;
+using records::Signed;
+
+struct Quotas {
+  std::int64_t live_jobs = 32;            // per consumer
+  std::int64_t jobs_per_day = 2'000;      // per consumer
+  std::int64_t object_bytes = std::int64_t{1} << 40;  // uploaded per owner
+  std::int64_t identities = 10'000;
+};
+struct CoreConfig {
+  records::SetChain set;
+  records::SetId set_id{};
+  std::int64_t lease_seconds = 30;          // of a node
+  std::int64_t run_grace_seconds = 300;     // on top of the spec's run time: gate, seal, upload
+  std::int64_t destroy_seconds = 600;       // for the claim of destruction, after the seal
+  std::int64_t review_grace_seconds = 5;    // after a hold ran out
+  Quotas quotas;
+};
+
+// A verified caller. Made by the server from a checked signature, never from what a request says of itself.
+struct Caller {
+  Hash32 identity{};
+  std::set<api::Role> roles;
+  bool has(api::Role r) const { return roles.count(r) != 0; }
+};
+
+struct BrokerCall {
+  std::string method;
+  Json body;
+};
+
+struct Page {
+  std::string cursor;
+  std::size_t limit = 50;
+};
+
+// Where sealed outputs lie. Ciphertext only.
+class OutputShelf {
+ public:
+  virtual ~OutputShelf() = default;
+  virtual Status put(const std::string& name, ByteView content) = 0;  // the same again is no error
+  virtual Result<Bytes> get(const std::string& name) = 0;
+};
+class MemoryShelf final : public OutputShelf {
+ public:
+  Status put(const std::string& name, ByteView content) override;
+  Result<Bytes> get(const std::string& name) override;
+
+ private:
+  std::mutex mutex_;
+  std::map<std::string, Bytes> content_;
+};
+
+class Core {
+ public:
+  // Checks the set chain against the pinned id. The references outlive the core.
+  static Result<std::unique_ptr<Core>> create(machines::Store& store, OutputShelf& shelf, const Clock& clock,
+                                              CoreConfig config);
+  const CoreConfig& config() const { return config_; }
+  const records::SetChain::Keys& set_keys() const { return keys_; }
+
+  // ---- identities ----
+  // For the signature check of a request: kUnauthenticated unless `key` is the identity's current key.
+  Status check_key(const Hash32& identity, const crypto::PublicKey& key);
+  Result<Caller> caller(const Hash32& identity);
+  // `by`: who signed the request; its key was checked against `self_key` when it is not enrolled yet.
+  Result<api::IdentityView> enrol(const Hash32& by, const crypto::PublicKey& by_key, const api::EnrolRequest& request);
+  // For the operator of the machine, at start; raises roles, never lowers. Trusted.
+  Status enrol_trusted(const records::IdentityChain& chain, const std::string& name, const std::vector<api::Role>& roles);
+  Status invite(const Caller& who, const api::InviteRequest& request, std::string_view token);
+  Result<api::IdentityView> identity(const Hash32& id);
+  Result<api::IdentityList> identities(const Page& page);
+  // After broker.rotate succeeded.
+  Result<api::IdentityView> accept_rotation(const Caller& who, const records::RotateRequest& request);
+  Status check_rotation(const Caller& who, const records::RotateRequest& request);
+
+  // ---- catalogue ----
+  Status check_publish(const Caller& who, const records::Publish& publish);
+  Status accept_publish(const records::Publish& publish, const Signed<records::PublishAck>& ack);
+  Result<api::AssetView> asset(const Hash32& version_id);
+  struct AssetFilter {
+    std::optional<std::string> name;
+    std::optional<std::string> owner;  // hex
+    std::optional<records::AssetKind> kind;
+    bool delisted = false;
+  };
+  Result<api::AssetList> assets(const AssetFilter& filter, const Page& page);
+  Status delist(const Caller& who, const Hash32& version_id);
+  Result<api::PolicyList> policies(const Hash32& version_id, const Page& page);
+  Result<api::PolicyView> policy(const Hash32& hash);
+  Status add_lease(const Caller& who, const Signed<records::Lease>& lease);
+  Result<api::LeaseList> leases(const Caller& who, const Page& page);
+  // Reserves upload bytes against the caller's quota.
+  Status charge_upload(const Caller& who, std::int64_t bytes);
+
+  // ---- jobs ----
+  Status check_submission(const Caller& who, const records::SignedSubmission& s);
+  Result<api::JobView> submit(const Caller& who, const records::SignedSubmission& s,
+                              const std::optional<std::string>& idempotency_key);
+  struct JobFilter {
+    std::optional<std::string> state;
+    std::optional<std::string> consumer;  // hex; for those who may see others'
+    std::optional<bool> live;
+  };
+  Result<api::JobList> jobs(const Caller& who, const JobFilter& filter, const Page& page);
+  Result<api::JobView> job(const Caller& who, const Hash32& id);
+  Result<api::JobDetail> detail(const Caller& who, const Hash32& id);
+  Result<api::JobEvents> events(const Caller& who, const Hash32& id);
+  Result<api::JobView> cancel(const Caller& who, const records::CancelRequest& request);
+  Result<api::JobResult> result(const Caller& who, const Hash32& id);
+  Result<records::Receipt> receipt(const Caller& who, const Hash32& id);
+  Result<api::ReviewList> reviews(const Caller& who, const Page& page);
+  Status check_ruling(const Caller& who, const Hash32& job_id, const records::RulingRequest& ruling);
+  // What the broker answered to judge or ruling.
+  Status apply_judgement(const Hash32& job_id, const records::Judgement& judgement);
+
+  // ---- nodes: known by their TLS key ----
+  Status enrol_node(const std::string& name, const std::string& key);
+  Result<api::NodeList> nodes(const Page& page);
+  Status check_node(const crypto::PublicKey& key);
+  Result<records::NodeLease> register_node(const crypto::PublicKey& key, const records::NodeInfo& info);
+  Result<records::NodeLease> heartbeat(const crypto::PublicKey& key, const records::Heartbeat& beat);
+  // What this node shall start now; empty: nothing yet, ask again after wait().
+  Result<std::optional<records::LaunchBundle>> poll(const crypto::PublicKey& key);
+  Result<records::PhaseReply> phase(const crypto::PublicKey& key, const records::PhaseReport& report);
+  Status output(const crypto::PublicKey& key, const records::OutputUpload& upload);
+  Status destroyed(const crypto::PublicKey& key, const Signed<records::DestroyedClaim>& claim);
+
+  // ---- what drives it ----
+  Result<std::vector<machines::Effect>> due(std::size_t limit);
+  // What to ask the broker; empty: the effect needs no question (it was performed or is out of date).
+  Result<std::optional<BrokerCall>> prepare(const machines::Effect& effect);
+  // The broker's answer, or why there was none. Performing an effect again changes nothing.
+  Status finish(const machines::Effect& effect, const Result<Json>& reply);
+  // Tries later, with growing pauses: for effects that prepare() or finish() could not handle.
+  Status postpone(const machines::Effect& effect);
+  // Time-outs and lost nodes.
+  Status tick();
+  // When due() or tick() have something to do next; empty: only after a change.
+  Result<std::optional<std::int64_t>> next_due_ms();
+  // Rises with every change; wait() returns when it is no longer `seen`, or after timeout_ms of real time.
+  std::uint64_t version() const;
+  std::uint64_t wait(std::uint64_t seen, std::int64_t timeout_ms) const;
+
+ private:
+  Core(machines::Store& store, OutputShelf& shelf, const Clock& clock, CoreConfig config, records::SetChain::Keys keys);
+  using Lock = std::lock_guard<std::mutex>;
+
+  std::int64_t now_ms() const { return clock_.now().ms; }
+  Status commit(const Transaction& t);
+  Result<Machine> need_machine(const std::string& id, const char* what);
+  Result<Machine> visible_job(const Caller& who, const Hash32& id);
+  Result<api::JobView> view(const Machine& job);
+  Result<std::optional<std::pair<machines::Record, IdentityBody>>> find_identity(const Hash32& id);
+  Result<std::pair<machines::Record, NodeBody>> find_node(const crypto::PublicKey& key);
+  Result<api::AssetView> asset_view(const machines::Record& record);
+  Status put_identity(const records::IdentityChain& chain, const std::string& name, std::vector<api::Role> roles,
+                      bool raise, Transaction t);
+  Status count_job_today(const Caller& who, Transaction& t);
+  // Steps; each adds to `t` and leaves the commit to the caller.
+  Status step_job(Transaction& t, Machine& m, JobBody& body, machines::JobEvent event, const Error* why);
+  Status end_environment(Transaction& t, Machine& env, machines::EnvironmentEvent event, Reason reason, const std::string& detail);
+  Status end_attempt(Transaction& t, Machine& env, machines::EnvironmentEvent event, Reason reason, std::string detail);
+  Status lose(const Machine& env, Reason reason, std::string detail);
+  Result<std::optional<records::LaunchBundle>> ready_assignment(const std::string& node);
+  Status place(const std::string& node, const NodeBody& body);
+  bool fits(const records::NodeInfo& info, const std::string& key, const JobBody& job) const;
+  Result<records::LaunchBundle> bundle(const JobBody& job, const Signed<records::Credential>& credential);
+  Result<records::NodeLease> lease_for(const std::string& node, const std::vector<records::RunningAttempt>& running);
+  Result<Machine> own_environment(const std::string& node, const Hash32& job_id, std::int64_t attempt);
+  Status accept_output(const records::OutputUpload& upload, const Machine& env, Machine job, std::int64_t size,
+                       const Hash32& content);
+  Status judge(const std::string& output_id, const records::Judgement& judgement, Transaction t);
+  Status take_credential(const machines::Effect& effect, const Result<Json>& reply);
+  Status take_plan(const machines::Effect& effect, const Result<Json>& reply);
+  Status take_judgement(const machines::Effect& effect, const Result<Json>& reply);
+  Status take_receipt(const machines::Effect& effect, const Result<Json>& reply);
+  Status done(const machines::Effect& effect);
+  Status later(const machines::Effect& effect);
+  Status fail_reviewing(const machines::Effect& effect, const Hash32& job_id, const Error& why);
+
+  // Constant after construction.
+  machines::Store& store_;
+  OutputShelf& shelf_;
+  const Clock& clock_;
+  const CoreConfig config_;
+  const records::SetChain::Keys keys_;
+  const std::int64_t started_ms_;
+  std::mutex mutex_;                                  // every public call that reads to write
+  std::map<std::string, std::int64_t> last_seen_ms_;  // guarded by mutex_
+  mutable std::mutex change_mutex_;
+  mutable std::condition_variable changed_;
+  std::uint64_t version_ = 1;                         // guarded by change_mutex_
+};
+
+std::string job_machine(const Hash32& job_id);
+std::string environment_machine(const Hash32& job_id, std::int64_t attempt);
+std::string output_machine(const Hash32& job_id);
+// Whether an error of the broker, or of a node, may be gone when the same is tried again.
+bool passing(Reason reason);
+Error from_outcome(const api::Outcome& outcome);
+api::Outcome to_outcome(const Error& error);
+// Cursors are "<number>.<id>"; untrusted. Empty text is the beginning.
+Result<std::optional<std::pair<std::int64_t, std::string>>> parse_cursor(const std::string& text);
+std::string make_cursor(std::int64_t order, const std::string& id);
+
+}  // namespace gbx::plane

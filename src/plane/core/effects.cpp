@@ -1,0 +1,318 @@
+// Core: the outbox. Each effect is a question to the broker; each answer is a step, checked against the state as it is
+// when the answer comes, so that doubled, late and repeated answers change nothing.
+#include <algorithm>
+
+#include "base/log.h"
+#include "plane/core/core.h"
+
+namespace gbx::plane {
+
+using machines::Effect;
+using machines::EffectKind;
+using machines::EnvironmentEvent;
+using machines::EnvironmentState;
+using machines::JobEvent;
+using machines::JobState;
+using machines::OutputEvent;
+using machines::OutputState;
+using machines::Record;
+using machines::RecordWrite;
+
+namespace {
+constexpr std::int64_t kFirstRetryMs = 100;
+constexpr std::int64_t kLastRetryMs = 30'000;
+constexpr std::int64_t kHoldOverdueMs = 60'000;  // after a hold ran out and the broker still says held
+
+bool has_reason(const records::Release& release, Reason reason) {
+  const auto& reasons = release.statement.body.reasons;
+  return std::count(reasons.begin(), reasons.end(), std::string(reason_code(reason))) != 0;
+}
+}  // namespace
+
+Result<std::vector<Effect>> Core::due(std::size_t limit) { return store_.due(now_ms(), limit); }
+Result<std::optional<std::int64_t>> Core::next_due_ms() { return store_.next_due_ms(); }
+
+Status Core::done(const Effect& effect) {
+  Transaction t;
+  t.done.push_back(effect.key);
+  return commit(t);
+}
+
+Status Core::postpone(const Effect& effect) {
+  const Lock lock(mutex_);
+  return later(effect);
+}
+
+Status Core::later(const Effect& effect) {
+  Transaction t;
+  Effect again = effect;
+  const std::int64_t shift = std::min<std::int64_t>(effect.tries, 10);
+  again.due_ms = now_ms() + std::min(kLastRetryMs, kFirstRetryMs << shift);
+  again.tries += 1;
+  t.postponed.push_back(std::move(again));
+  return commit(t);
+}
+
+Result<std::optional<BrokerCall>> Core::prepare(const Effect& effect) {
+  const Lock lock(mutex_);
+  using Call = std::optional<BrokerCall>;
+  GBX_ASSIGN(Machine m, need_machine(effect.key.machine, "machine"));
+  switch (effect.key.kind) {
+    case EffectKind::kAskAuthorise: {
+      if (m.state != enum_name(JobState::kSubmitted)) break;
+      GBX_ASSIGN(JobBody body, from_json<JobBody>(m.body));
+      return Call(BrokerCall{std::string(records::method::kAuthorise), to_json(body.submission)});
+    }
+    case EffectKind::kAskCredential: {
+      GBX_ASSIGN(EnvironmentBody e, from_json<EnvironmentBody>(m.body));
+      if (m.state != enum_name(EnvironmentState::kRequested) || e.credential) break;
+      const records::CredentialRequest request{e.job_id, e.attempt};
+      return Call(BrokerCall{std::string(records::method::kCredential), to_json(request)});
+    }
+    case EffectKind::kAskJudge: {
+      if (!m.live) break;
+      GBX_ASSIGN(OutputBody o, from_json<OutputBody>(m.body));
+      return Call(BrokerCall{std::string(records::method::kJudge), to_json(records::JobRequest{o.job_id})});
+    }
+    case EffectKind::kAskReceipt: {
+      GBX_ASSIGN(OutputBody o, from_json<OutputBody>(m.body));
+      GBX_ASSIGN(Machine job, need_machine(job_machine(o.job_id), "job"));
+      if (!job.live) break;
+      return Call(BrokerCall{std::string(records::method::kReceipt), to_json(records::JobRequest{o.job_id})});
+    }
+    case EffectKind::kAskCancel: {
+      GBX_ASSIGN(JobBody body, from_json<JobBody>(m.body));
+      if (!body.cancel) break;
+      return Call(BrokerCall{std::string(records::method::kCancel), to_json(*body.cancel)});
+    }
+    case EffectKind::kOffer:
+      break;  // the commit below wakes whoever waits in wait()
+  }
+  GBX_TRY(done(effect));
+  return Call();
+}
+
+Status Core::finish(const Effect& effect, const Result<Json>& reply) {
+  const Lock lock(mutex_);
+  // An answer to a question that was meanwhile settled still has to leave the outbox.
+  switch (effect.key.kind) {
+    case EffectKind::kAskAuthorise:
+      return take_plan(effect, reply);
+    case EffectKind::kAskCredential:
+      return take_credential(effect, reply);
+    case EffectKind::kAskJudge:
+      return take_judgement(effect, reply);
+    case EffectKind::kAskReceipt:
+      return take_receipt(effect, reply);
+    case EffectKind::kAskCancel:
+      if (!reply.ok() && passing(reply.reason())) return later(effect);
+      return done(effect);
+    case EffectKind::kOffer:
+      return done(effect);
+  }
+  return ok_status();
+}
+
+Status Core::take_plan(const Effect& effect, const Result<Json>& reply) {
+  GBX_ASSIGN(Machine m, need_machine(effect.key.machine, "job"));
+  if (m.state != enum_name(JobState::kSubmitted)) return done(effect);
+  if (!reply.ok() && passing(reply.reason())) return later(effect);
+  GBX_ASSIGN(JobBody body, from_json<JobBody>(m.body));
+  Transaction t;
+  t.done.push_back(effect.key);
+  Error why = reply.error();
+  if (reply.ok()) {
+    auto plan = from_json<Signed<records::RunPlan>>(*reply);
+    Status good = plan.ok() ? plan->verify(config_.set_id, keys_.signing) : Status(plan.error());
+    if (good.ok() && plan->body.job_id != body.submission.submission.body.job_id()) {
+      good = fail(Reason::kPlanMismatch, "the broker's plan is for another job");
+    }
+    if (good.ok()) {
+      body.plan = std::move(*plan);
+      GBX_TRY(step_job(t, m, body, JobEvent::kAuthorise, nullptr));
+      return commit(t);
+    }
+    why = good.error().at("the broker's plan");
+  }
+  GBX_TRY(step_job(t, m, body, why.reason == Reason::kPolicyRevoked ? JobEvent::kRevoke : JobEvent::kDeny, &why));
+  return commit(t);
+}
+
+Status Core::take_credential(const Effect& effect, const Result<Json>& reply) {
+  GBX_ASSIGN(Machine env, need_machine(effect.key.machine, "environment"));
+  GBX_ASSIGN(EnvironmentBody e, from_json<EnvironmentBody>(env.body));
+  if (env.state != enum_name(EnvironmentState::kRequested) || e.credential) return done(effect);
+  if (!reply.ok() && passing(reply.reason())) return later(effect);
+  Transaction t;
+  t.done.push_back(effect.key);
+  GBX_ASSIGN(Machine job, need_machine(job_machine(e.job_id), "job"));
+  GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
+  Error why = reply.error();
+  if (reply.ok()) {
+    auto credential = from_json<Signed<records::Credential>>(*reply);
+    Status good = credential.ok() ? credential->verify(config_.set_id, keys_.signing) : Status(credential.error());
+    if (good.ok() && (credential->body.job_id != e.job_id || credential->body.attempt != e.attempt || !body.plan ||
+                      credential->body.plan_hash != body.plan->hash())) {
+      good = fail(Reason::kCredentialForeign, "the broker's credential is for something else");
+    }
+    if (good.ok()) {
+      e.credential = std::move(*credential);
+      env.body = to_json(e);
+      t.touches.push_back({env.seq, env});
+      return commit(t);
+    }
+    why = good.error();
+  }
+  // A refusal of the broker ends the job, not just the attempt: asking again would be refused again.
+  GBX_TRY(end_environment(t, env, EnvironmentEvent::kLose, why.reason, printable(why.what, 400)));
+  if (job.state == enum_name(JobState::kRunning) && body.attempts == e.attempt) {
+    const bool denied = exit_class(why.reason) == ExitClass::kDenied && why.reason != Reason::kWrongState;
+    const JobEvent event = why.reason == Reason::kPolicyRevoked ? JobEvent::kRevoke : denied ? JobEvent::kDeny : JobEvent::kFail;
+    GBX_TRY(step_job(t, job, body, event, &why));
+  }
+  return commit(t);
+}
+
+Status Core::fail_reviewing(const Effect& effect, const Hash32& job_id, const Error& why) {
+  GBX_ASSIGN(Machine job, need_machine(job_machine(job_id), "job"));
+  GBX_ASSIGN(Machine out, need_machine(output_machine(job_id), "output"));
+  Transaction t;
+  t.done.push_back(effect.key);
+  if (out.live) {
+    machines::add_step(t, out, enum_name(OutputEvent::kExpire), enum_name(OutputState::kExpired), false, {}, now_ms(),
+                       std::string(reason_code(why.reason)), why.what);
+  }
+  if (job.live) {
+    GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
+    GBX_TRY(step_job(t, job, body, JobEvent::kFail, &why));
+  }
+  return commit(t);
+}
+
+// One judgement upon one output. `t` holds what goes with it (the effect that asked).
+Status Core::judge(const std::string& output_id, const records::Judgement& j, Transaction t) {
+  GBX_ASSIGN(Machine out, need_machine(output_id, "output"));
+  if (!out.live) return commit(t);
+  GBX_ASSIGN(OutputBody o, from_json<OutputBody>(out.body));
+  const auto reason = [](const char* what) { return fail(Reason::kOutputRefused, what); };
+  if (j.state == records::JudgementState::kHeld) {
+    if (out.state == enum_name(OutputState::kHeld)) return commit(t);
+    if (!j.hold_notice) return fail(Reason::kBadStructure, "held without a notice");
+    GBX_TRY(j.hold_notice->verify(config_.set_id, keys_.signing));
+    if (j.hold_notice->body.manifest != o.manifest) return reason("the broker holds another output than the node handed in");
+    o.hold_notice = j.hold_notice;
+    o.preview_keys = j.preview_keys;
+    o.decide_at = j.hold_notice->body.expires;
+    out.body = to_json(o);
+    GBX_ASSIGN(auto next, machines::step(OutputState::kSealed, OutputEvent::kHold));
+    machines::add_step(t, out, enum_name(OutputEvent::kHold), enum_name(next.state), true, next.effects, now_ms(), {}, {});
+    for (Effect& e : t.effects) e.due_ms = (o.decide_at + config_.review_grace_seconds) * 1000;
+    return commit(t);
+  }
+  if (!j.release) return fail(Reason::kBadStructure, "decided without a statement");
+  const auto& statement = j.release->statement;
+  GBX_TRY(statement.verify(config_.set_id, keys_.signing));
+  const bool release = j.state == records::JudgementState::kReleased;
+  const auto decision = release ? records::ReleaseDecision::kRelease : records::ReleaseDecision::kReject;
+  if (statement.body.job_id != o.job_id || statement.body.manifest != o.manifest || statement.body.decision != decision) {
+    return reason("the broker decided on another output than the node handed in");
+  }
+  o.release = j.release;
+  out.body = to_json(o);
+  GBX_ASSIGN(const OutputState state, enum_from<OutputState>(out.state));
+  const OutputEvent event = release ? OutputEvent::kRelease : OutputEvent::kReject;
+  GBX_ASSIGN(auto next, machines::step(state, event));
+  const std::string why = statement.body.reasons.empty() ? std::string() : statement.body.reasons.front().substr(0, 64);
+  machines::add_step(t, out, enum_name(event), enum_name(next.state), false, next.effects, now_ms(), why, {});
+  return commit(t);
+}
+
+Status Core::apply_judgement(const Hash32& job_id, const records::Judgement& j) {
+  const Lock lock(mutex_);
+  if (j.state == records::JudgementState::kNone || j.state == records::JudgementState::kPending) return ok_status();
+  return judge(output_machine(job_id), j, {});
+}
+
+Status Core::take_judgement(const Effect& effect, const Result<Json>& reply) {
+  GBX_ASSIGN(Machine out, need_machine(effect.key.machine, "output"));
+  if (!out.live) return done(effect);
+  GBX_ASSIGN(OutputBody o, from_json<OutputBody>(out.body));
+  if (!reply.ok()) return passing(reply.reason()) ? later(effect) : fail_reviewing(effect, o.job_id, reply.error());
+  auto parsed = from_json<records::Judgement>(*reply);
+  if (!parsed.ok()) return fail_reviewing(effect, o.job_id, parsed.error().at("the broker's judgement"));
+  const records::Judgement& j = *parsed;
+  if (j.state == records::JudgementState::kNone) {
+    return fail_reviewing(effect, o.job_id, fail(Reason::kOutputRefused, "the broker took no seal for this output"));
+  }
+  Transaction t;
+  if (j.state == records::JudgementState::kPending) {
+    o.decide_at = j.decide_at;
+    out.body = to_json(o);
+    t.touches.push_back({out.seq, out});
+    Effect again = effect;
+    again.due_ms = std::max(j.decide_at * 1000, now_ms() + kFirstRetryMs);
+    t.postponed.push_back(std::move(again));
+    return commit(t);
+  }
+  if (j.state == records::JudgementState::kHeld && out.state == enum_name(OutputState::kHeld)) {
+    if (now_ms() < o.decide_at * 1000 + kHoldOverdueMs) {
+      Effect again = effect;
+      again.due_ms = std::max((o.decide_at + config_.review_grace_seconds) * 1000, now_ms() + kFirstRetryMs * 50);
+      t.postponed.push_back(std::move(again));
+      return commit(t);
+    }
+    t.done.push_back(effect.key);
+    const Error why = fail(Reason::kExpired, "no reviewer ruled before the hold ran out");
+    machines::add_step(t, out, enum_name(OutputEvent::kExpire), enum_name(OutputState::kExpired), false, {}, now_ms(),
+                       std::string(reason_code(why.reason)), why.what);
+    GBX_ASSIGN(Machine job, need_machine(job_machine(o.job_id), "job"));
+    GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
+    GBX_TRY(step_job(t, job, body, JobEvent::kExpire, &why));
+    return commit(t);
+  }
+  t.done.push_back(effect.key);
+  const Status s = judge(effect.key.machine, j, std::move(t));
+  if (s.ok() || passing(s.reason()) || s.reason() == Reason::kConflict) return s;
+  return fail_reviewing(effect, o.job_id, s.error());
+}
+
+Status Core::take_receipt(const Effect& effect, const Result<Json>& reply) {
+  GBX_ASSIGN(Machine out, need_machine(effect.key.machine, "output"));
+  GBX_ASSIGN(OutputBody o, from_json<OutputBody>(out.body));
+  GBX_ASSIGN(Machine job, need_machine(job_machine(o.job_id), "job"));
+  if (!job.live) return done(effect);
+  if (!reply.ok() && passing(reply.reason())) return later(effect);
+  auto receipt = reply.ok() ? from_json<records::Receipt>(*reply) : Result<records::Receipt>(reply.error());
+  if (receipt.ok() && (receipt->submission.body.job_id() != o.job_id ||
+                       receipt->run_statement.body.manifest.context.ciphertext == Hash32{} ||
+                       hash_of(receipt->run_statement.body.manifest) != o.manifest)) {
+    receipt = fail(Reason::kBadHash, "the receipt is of another output");
+  }
+  const bool released = out.state == enum_name(OutputState::kReleased);
+  if (!receipt.ok() && released) return fail_reviewing(effect, o.job_id, receipt.error().at("the broker's receipt"));
+  Transaction t;
+  t.done.push_back(effect.key);
+  if (receipt.ok()) {
+    receipt->destroyed.reset();  // added when it is asked for: the claim may come later
+    RecordWrite w;
+    w.record = {"receipt", to_hex(o.job_id), job.owner, "", now_ms(), 0, to_json(*receipt)};
+    t.records.push_back(std::move(w));
+  }
+  GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
+  if (released) {
+    GBX_TRY(step_job(t, job, body, JobEvent::kRelease, nullptr));
+    return commit(t);
+  }
+  const bool revoked = o.release && has_reason(*o.release, Reason::kPolicyRevoked);
+  const bool expired = o.release && has_reason(*o.release, Reason::kExpired);
+  Reason reason = Reason::kRejected;
+  if (o.release && !o.release->statement.body.reasons.empty()) {
+    Reason named = Reason::kRejected;
+    if (reason_from_code(o.release->statement.body.reasons.front(), &named)) reason = named;
+  }
+  const Error why = fail(reason, "the output was not released");
+  GBX_TRY(step_job(t, job, body, revoked ? JobEvent::kRevoke : expired ? JobEvent::kExpire : JobEvent::kReject, &why));
+  return commit(t);
+}
+
+}  // namespace gbx::plane

@@ -1,0 +1,323 @@
+// Core: what consumers and reviewers do with jobs.
+#include <algorithm>
+
+#include "plane/core/core.h"
+
+namespace gbx::plane {
+
+using machines::JobEvent;
+using machines::JobState;
+using machines::MachineQuery;
+using machines::Record;
+using machines::RecordWrite;
+using machines::TransitionRow;
+
+namespace {
+
+// What two submissions under one idempotency key must agree in: everything but nonce, time and result keys.
+Hash32 fingerprint(const records::Submission& s) {
+  JsonObject o;
+  o["spec"] = to_json(s.spec);
+  o["assets"] = to_json(s.assets);
+  o["imageDigest"] = s.image_digest;
+  o["consumerId"] = to_json(s.consumer_id);
+  return crypto::labelled_hash("gbx/1/idempotency", as_bytes(canonical(Json(std::move(o)))));
+}
+constexpr std::int64_t kMaxEvents = 1000;
+
+}  // namespace
+
+Status Core::check_submission(const Caller& who, const records::SignedSubmission& s) {
+  const records::Submission& body = s.submission.body;
+  if (s.consumer.id() != who.identity || body.consumer_id != who.identity) {
+    return fail(Reason::kWrongOwner, "a submission is sent by its own consumer").with(to_hex(who.identity), to_hex(body.consumer_id));
+  }
+  GBX_ASSIGN(crypto::PublicKey key, s.consumer.current_key(config_.set_id));
+  GBX_TRY(s.submission.verify(config_.set_id, key));
+  GBX_TRY(body.spec.validate());
+  if (body.not_after <= now_ms() / 1000) return fail(Reason::kExpired, "the submission's notAfter has passed");
+  for (const auto& binding : body.assets) {
+    GBX_ASSIGN(std::optional<Record> record, store_.record("asset", to_hex(binding.version_id)));
+    if (!record) return fail(Reason::kNotFound, "asset of '" + binding.name + "'").with("", to_hex(binding.version_id)).hint("glovebox asset list");
+    GBX_ASSIGN(AssetBody asset, from_json<AssetBody>(record->body));
+    if (asset.delisted) return fail(Reason::kNotFound, "asset of '" + binding.name + "' is no longer offered").hint("glovebox asset list");
+    if (asset.record.body.asset_id != binding.asset_id) {
+      return fail(Reason::kWrongAsset, binding.name).with(to_hex(asset.record.body.asset_id), to_hex(binding.asset_id));
+    }
+  }
+  return ok_status();
+}
+
+Result<api::JobView> Core::submit(const Caller& who, const records::SignedSubmission& s,
+                                  const std::optional<std::string>& idempotency_key) {
+  const Lock lock(mutex_);
+  const records::Submission& submission = s.submission.body;
+  const Hash32 id = submission.job_id();
+  const std::string owner = to_hex(who.identity);
+  Transaction t;
+  if (idempotency_key) {
+    const std::string key = owner + "/" + to_hex(crypto::sha256(as_bytes(*idempotency_key)));
+    GBX_ASSIGN(std::optional<Record> old, store_.record("idempotency", key));
+    if (old) {
+      GBX_ASSIGN(IdempotencyBody body, from_json<IdempotencyBody>(old->body));
+      if (body.fingerprint != fingerprint(submission)) {
+        return fail(Reason::kIdempotencyMismatch, "this idempotency key was used for another job")
+            .with(to_hex(body.job_id), "another spec")
+            .hint("use a new key, or the spec as it was");
+      }
+      GBX_ASSIGN(Machine first, need_machine(job_machine(body.job_id), "job"));
+      return view(first);
+    }
+    RecordWrite w;
+    w.record = {"idempotency", key, owner, "", now_ms(), 0, to_json(IdempotencyBody{fingerprint(submission), id})};
+    t.records.push_back(std::move(w));
+  }
+  GBX_ASSIGN(std::optional<Machine> existing, store_.machine(job_machine(id)));
+  if (existing) return view(*existing);  // the very same signed submission
+  GBX_TRY(check_submission(who, s));
+  MachineQuery live;
+  live.kind = "job";
+  live.owner = owner;
+  live.live = true;
+  GBX_ASSIGN(const std::int64_t running, store_.count(live));
+  if (running >= config_.quotas.live_jobs) {
+    return fail(Reason::kQuotaExceeded, "jobs at one time")
+        .with(std::to_string(config_.quotas.live_jobs), std::to_string(running) + " live")
+        .hint("wait for one to end, or cancel one");
+  }
+  GBX_TRY(count_job_today(who, t));
+  Machine m;
+  m.id = job_machine(id);
+  m.kind = "job";
+  m.owner = owner;
+  const std::int64_t queue = now_ms() + submission.spec.spec.timeouts.queue * 1000;
+  m.deadline_ms = std::min(queue, submission.not_after * 1000);
+  JobBody body;
+  body.submission = s;
+  m.body = to_json(body);
+  const auto first = machines::begin_job();
+  machines::add_begin(t, m, enum_name(first.state), first.effects, now_ms());
+  GBX_TRY(commit(t));
+  return view(m);
+}
+
+Result<Machine> Core::visible_job(const Caller& who, const Hash32& id) {
+  GBX_ASSIGN(Machine m, need_machine(job_machine(id), "job"));
+  const bool all = who.has(api::Role::kOperator) || who.has(api::Role::kAuditor);
+  // The same answer as for a job that does not exist: ids of others' jobs are nobody's business.
+  if (m.owner != to_hex(who.identity) && !all) return fail(Reason::kNotFound, "job");
+  return m;
+}
+
+Result<api::JobView> Core::view(const Machine& m) {
+  GBX_ASSIGN(JobBody body, from_json<JobBody>(m.body));
+  const records::Submission& s = body.submission.submission.body;
+  api::JobView v;
+  v.job_id = s.job_id();
+  v.name = s.spec.metadata.name;
+  v.consumer_id = s.consumer_id;
+  v.state = m.state;
+  v.ended = !m.live;
+  v.outcome = body.outcome;
+  v.created_ms = m.created_ms;
+  v.updated_ms = m.updated_ms;
+  v.version = m.seq;
+  for (std::int64_t n = 1; n <= body.attempts; ++n) {
+    GBX_ASSIGN(std::optional<Machine> env, store_.machine(environment_machine(v.job_id, n)));
+    if (!env) continue;
+    GBX_ASSIGN(EnvironmentBody e, from_json<EnvironmentBody>(env->body));
+    v.environments.push_back({n, env->state, e.node_name, e.reason, e.detail, e.destroyed.has_value()});
+    v.updated_ms = std::max(v.updated_ms, env->updated_ms);
+    v.version += env->seq + (e.destroyed ? 1 : 0);
+  }
+  GBX_ASSIGN(std::optional<Machine> out, store_.machine(output_machine(v.job_id)));
+  if (out) {
+    GBX_ASSIGN(OutputBody o, from_json<OutputBody>(out->body));
+    v.output = api::OutputView{out->state, o.attempt, o.decide_at, o.size_bytes};
+    v.updated_ms = std::max(v.updated_ms, out->updated_ms);
+    v.version += out->seq + (o.decide_at != 0 ? 1 : 0);
+  }
+  return v;
+}
+
+Result<api::JobList> Core::jobs(const Caller& who, const JobFilter& filter, const Page& page) {
+  MachineQuery q;
+  q.kind = "job";
+  q.state = filter.state;
+  q.live = filter.live;
+  q.newest_first = true;
+  q.limit = page.limit + 1;
+  const bool all = who.has(api::Role::kOperator) || who.has(api::Role::kAuditor);
+  q.owner = all ? filter.consumer : std::optional<std::string>(to_hex(who.identity));
+  GBX_ASSIGN(q.after, parse_cursor(page.cursor));
+  GBX_ASSIGN(std::vector<Machine> rows, store_.machines(q));
+  api::JobList out;
+  for (std::size_t i = 0; i < rows.size() && i < page.limit; ++i) {
+    GBX_ASSIGN(api::JobView v, view(rows[i]));
+    out.items.push_back(std::move(v));
+  }
+  if (rows.size() > page.limit) out.next = make_cursor(rows[page.limit - 1].created_ms, rows[page.limit - 1].id);
+  return out;
+}
+
+Result<api::JobView> Core::job(const Caller& who, const Hash32& id) {
+  GBX_ASSIGN(Machine m, visible_job(who, id));
+  return view(m);
+}
+
+Result<api::JobDetail> Core::detail(const Caller& who, const Hash32& id) {
+  GBX_ASSIGN(Machine m, visible_job(who, id));
+  GBX_ASSIGN(JobBody body, from_json<JobBody>(m.body));
+  api::JobDetail d;
+  GBX_ASSIGN(d.job, view(m));
+  d.submission = std::move(body.submission);
+  d.plan = std::move(body.plan);
+  return d;
+}
+
+Result<api::JobEvents> Core::events(const Caller& who, const Hash32& id) {
+  GBX_ASSIGN(Machine m, visible_job(who, id));
+  api::JobEvents out;
+  GBX_ASSIGN(out.job, view(m));
+  std::vector<std::string> ids{m.id};
+  for (const auto& e : out.job.environments) ids.push_back(environment_machine(id, e.attempt));
+  if (out.job.output) ids.push_back(output_machine(id));
+  for (const std::string& machine : ids) {
+    GBX_ASSIGN(std::vector<TransitionRow> rows, store_.history(machine, 0, kMaxEvents));
+    for (TransitionRow& r : rows) {
+      out.events.push_back({r.machine, r.seq, r.time_ms, r.from, r.event, r.to, r.reason, r.detail, r.prev, r.hash});
+    }
+  }
+  std::stable_sort(out.events.begin(), out.events.end(),
+                   [](const api::EventView& a, const api::EventView& b) { return a.time_ms < b.time_ms; });
+  return out;
+}
+
+Status Core::step_job(Transaction& t, Machine& m, JobBody& body, JobEvent event, const Error* why) {
+  GBX_ASSIGN(const JobState state, enum_from<JobState>(m.state));
+  GBX_ASSIGN(auto next, machines::step(state, event));
+  if (why != nullptr) body.outcome = to_outcome(*why);
+  const std::int64_t now = now_ms();
+  m.deadline_ms = 0;
+  if (next.state == JobState::kAuthorized) {
+    const records::Submission& s = body.submission.submission.body;
+    m.deadline_ms = std::min(now + s.spec.spec.timeouts.queue * 1000, s.not_after * 1000);
+  }
+  m.body = to_json(body);
+  machines::add_step(t, m, enum_name(event), enum_name(next.state), !machines::terminal(next.state), next.effects, now,
+                     why == nullptr ? std::string() : std::string(reason_code(why->reason)),
+                     why == nullptr ? std::string() : why->what.substr(0, 500));
+  return ok_status();
+}
+
+Result<api::JobView> Core::cancel(const Caller& who, const records::CancelRequest& request) {
+  const Lock lock(mutex_);
+  const records::Cancel& wish = request.cancel.body;
+  GBX_ASSIGN(Machine m, need_machine(job_machine(wish.job_id), "job"));
+  if (m.owner != to_hex(who.identity)) return fail(Reason::kNotFound, "job");
+  if (request.consumer.id() != who.identity || wish.consumer_id != who.identity) {
+    return fail(Reason::kWrongOwner, "a job is cancelled by its own consumer");
+  }
+  GBX_ASSIGN(crypto::PublicKey key, request.consumer.current_key(config_.set_id));
+  GBX_TRY(request.cancel.verify(config_.set_id, key));
+  if (m.state == enum_name(JobState::kCancelled)) return view(m);
+  GBX_ASSIGN(JobBody body, from_json<JobBody>(m.body));
+  body.cancel = request;
+  Transaction t;
+  const Error why = fail(Reason::kJobCancelled, "cancelled by the consumer");
+  Status s = step_job(t, m, body, JobEvent::kCancel, &why);
+  if (!s.ok()) {
+    return fail(Reason::kWrongState, "this job can no longer be cancelled").with("a job that waits or runs", m.state);
+  }
+  // A node that runs it learns it from its next report or heartbeat; one that has not begun shall not begin.
+  GBX_ASSIGN(std::optional<Machine> env, store_.machine(environment_machine(wish.job_id, body.attempts)));
+  if (env && env->state == enum_name(machines::EnvironmentState::kRequested)) {
+    GBX_TRY(end_environment(t, *env, machines::EnvironmentEvent::kLose, Reason::kJobCancelled, why.what));
+  }
+  GBX_TRY(commit(t));
+  return view(m);
+}
+
+Result<api::JobResult> Core::result(const Caller& who, const Hash32& id) {
+  GBX_ASSIGN(Machine m, visible_job(who, id));
+  if (m.owner != to_hex(who.identity)) return fail(Reason::kWrongOwner, "a result is fetched by its consumer");
+  if (m.state != enum_name(JobState::kCompleted)) {
+    GBX_ASSIGN(JobBody body, from_json<JobBody>(m.body));
+    if (!m.live) return from_outcome(body.outcome);
+    GBX_ASSIGN(std::optional<Machine> out, store_.machine(output_machine(id)));
+    const bool held = out && out->state == enum_name(machines::OutputState::kHeld);
+    return fail(held ? Reason::kHeld : Reason::kWrongState, held ? "the output waits for a reviewer" : "the job has not ended")
+        .with("Completed", m.state)
+        .hint("glovebox job wait " + to_hex(id));
+  }
+  GBX_ASSIGN(Machine out, need_machine(output_machine(id), "output"));
+  GBX_ASSIGN(OutputBody body, from_json<OutputBody>(out.body));
+  GBX_ASSIGN(Bytes stored, shelf_.get(to_hex(body.content)));
+  if (crypto::sha256(stored) != body.content) return fail(Reason::kBadHash, "the stored output was changed");
+  JsonLimits limits;
+  limits.max_bytes = stored.size();
+  api::JobResult r;
+  GBX_ASSIGN(r.output, from_json_text<records::SealedOutput>(as_text(stored), limits));
+  if (!body.release) return fail(Reason::kInternal, "released output without a release");
+  r.release = *body.release;
+  GBX_ASSIGN(records::Receipt whole, receipt(who, id));
+  r.run_statement = whole.run_statement;
+  return r;
+}
+
+Result<records::Receipt> Core::receipt(const Caller& who, const Hash32& id) {
+  GBX_ASSIGN(Machine m, visible_job(who, id));
+  GBX_ASSIGN(std::optional<Record> record, store_.record("receipt", to_hex(id)));
+  if (!record) {
+    return fail(Reason::kWrongState, "a receipt exists once the output was decided").with("", m.state);
+  }
+  GBX_ASSIGN(records::Receipt r, from_json<records::Receipt>(record->body));
+  GBX_ASSIGN(Machine env, need_machine(environment_machine(id, r.credential.body.attempt), "environment"));
+  GBX_ASSIGN(EnvironmentBody e, from_json<EnvironmentBody>(env.body));
+  r.destroyed = e.destroyed;
+  return r;
+}
+
+Result<api::ReviewList> Core::reviews(const Caller& who, const Page& page) {
+  MachineQuery q;
+  q.kind = "out";
+  q.state = std::string(enum_name(machines::OutputState::kHeld));
+  q.limit = 200;
+  GBX_ASSIGN(q.after, parse_cursor(page.cursor));
+  api::ReviewList list;
+  std::pair<std::int64_t, std::string> last;
+  for (;;) {
+    GBX_ASSIGN(std::vector<Machine> rows, store_.machines(q));
+    for (const Machine& row : rows) {
+      q.after = std::pair(row.created_ms, row.id);
+      GBX_ASSIGN(OutputBody out, from_json<OutputBody>(row.body));
+      GBX_ASSIGN(Machine job, need_machine(job_machine(out.job_id), "job"));
+      GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
+      if (!body.plan || !out.hold_notice) continue;
+      const auto& reviewers = body.plan->body.reviewers;
+      const bool mine = std::any_of(reviewers.begin(), reviewers.end(), [&](const auto& r) { return r.identity_id == who.identity; });
+      if (!mine && !who.has(api::Role::kOperator)) continue;
+      if (list.items.size() == page.limit) {
+        list.next = make_cursor(last.first, last.second);
+        return list;
+      }
+      last = *q.after;
+      list.items.push_back({out.job_id, *out.hold_notice, out.preview_keys, row.updated_ms});
+    }
+    if (rows.size() < q.limit) return list;
+  }
+}
+
+Status Core::check_ruling(const Caller& who, const Hash32& job_id, const records::RulingRequest& ruling) {
+  if (ruling.reviewer.id() != who.identity) return fail(Reason::kWrongOwner, "a ruling is sent by its own reviewer");
+  GBX_ASSIGN(crypto::PublicKey key, ruling.reviewer.current_key(config_.set_id));
+  GBX_TRY(ruling.ruling.verify(config_.set_id, key));
+  GBX_ASSIGN(Machine out, need_machine(output_machine(job_id), "held output"));
+  GBX_ASSIGN(OutputBody body, from_json<OutputBody>(out.body));
+  if (!body.hold_notice || body.hold_notice->hash() != ruling.ruling.body.hold_notice) {
+    return fail(Reason::kNotFound, "this hold notice is not of this job");
+  }
+  return ok_status();
+}
+
+}  // namespace gbx::plane

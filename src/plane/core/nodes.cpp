@@ -1,0 +1,455 @@
+// Core: what nodes do: register, stay alive, take work, report, hand outputs in.
+#include <algorithm>
+
+#include "base/log.h"
+#include "plane/core/core.h"
+
+namespace gbx::plane {
+
+using machines::EnvironmentEvent;
+using machines::EnvironmentState;
+using machines::JobEvent;
+using machines::JobState;
+using machines::MachineQuery;
+using machines::Record;
+using machines::RecordWrite;
+
+namespace {
+constexpr std::size_t kPlacementWindow = 64;  // oldest queued jobs that one poll looks at
+
+std::optional<EnvironmentEvent> event_of(records::EnvironmentPhase phase) {
+  switch (phase) {
+    case records::EnvironmentPhase::kRequested:
+      return std::nullopt;
+    case records::EnvironmentPhase::kBooting:
+      return EnvironmentEvent::kBoot;
+    case records::EnvironmentPhase::kAttested:
+      return EnvironmentEvent::kAttest;
+    case records::EnvironmentPhase::kLoaded:
+      return EnvironmentEvent::kLoad;
+    case records::EnvironmentPhase::kWorking:
+      return EnvironmentEvent::kWork;
+    case records::EnvironmentPhase::kSealed:
+      return EnvironmentEvent::kSeal;
+    case records::EnvironmentPhase::kDestroyed:
+      return EnvironmentEvent::kDestroy;
+    case records::EnvironmentPhase::kLost:
+      return EnvironmentEvent::kLose;
+  }
+  return std::nullopt;
+}
+}  // namespace
+
+Result<std::pair<Record, NodeBody>> Core::find_node(const crypto::PublicKey& key) {
+  GBX_ASSIGN(std::optional<Record> record, store_.record("node", key.text()));
+  if (!record) {
+    return fail(Reason::kUnauthenticated, "this node is not enrolled").with("an enrolled key", key.text()).hint("glovebox node enrol");
+  }
+  GBX_ASSIGN(NodeBody body, from_json<NodeBody>(record->body));
+  return std::pair(std::move(*record), std::move(body));
+}
+
+Status Core::check_node(const crypto::PublicKey& key) {
+  GBX_TRY(find_node(key));
+  return ok_status();
+}
+
+Status Core::enrol_node(const std::string& name, const std::string& key) {
+  const Lock lock(mutex_);
+  GBX_ASSIGN(crypto::PublicKey parsed, crypto::PublicKey::from_text(key));
+  GBX_ASSIGN(std::optional<Record> old, store_.record("node", parsed.text()));
+  if (old) {
+    if (old->name == name) return ok_status();
+    return fail(Reason::kAlreadyExists, "this key is enrolled under another name").with(old->name, name);
+  }
+  RecordWrite w;
+  w.record = {"node", parsed.text(), "", name, now_ms(), 0, to_json(NodeBody{name, std::nullopt})};
+  Transaction t;
+  t.records.push_back(std::move(w));
+  return commit(t);
+}
+
+Result<api::NodeList> Core::nodes(const Page& page) {
+  const Lock lock(mutex_);
+  machines::RecordQuery q;
+  q.kind = "node";
+  q.limit = page.limit + 1;
+  GBX_ASSIGN(q.after, parse_cursor(page.cursor));
+  GBX_ASSIGN(std::vector<Record> rows, store_.records(q));
+  api::NodeList out;
+  for (std::size_t i = 0; i < rows.size() && i < page.limit; ++i) {
+    GBX_ASSIGN(NodeBody body, from_json<NodeBody>(rows[i].body));
+    api::NodeView v{body.name, rows[i].id, body.info, false, 0, 0};
+    const auto seen = last_seen_ms_.find(rows[i].id);
+    if (seen != last_seen_ms_.end()) {
+      v.last_seen_ms = seen->second;
+      v.alive = now_ms() - seen->second <= config_.lease_seconds * 1000;
+    }
+    MachineQuery live;
+    live.kind = "env";
+    live.node = rows[i].id;
+    live.live = true;
+    GBX_ASSIGN(v.running, store_.count(live));
+    out.items.push_back(std::move(v));
+  }
+  if (rows.size() > page.limit) out.next = make_cursor(rows[page.limit - 1].order, rows[page.limit - 1].id);
+  return out;
+}
+
+Result<records::NodeLease> Core::lease_for(const std::string& node, const std::vector<records::RunningAttempt>& running) {
+  last_seen_ms_[node] = now_ms();
+  records::NodeLease lease;
+  lease.lease_seconds = config_.lease_seconds;
+  for (const auto& r : running) {
+    GBX_ASSIGN(std::optional<Machine> env, store_.machine(environment_machine(r.job_id, r.attempt)));
+    bool stop = !env || env->node != node || !env->live;
+    if (!stop && env->state != enum_name(EnvironmentState::kSealed)) {
+      GBX_ASSIGN(Machine job, need_machine(job_machine(r.job_id), "job"));
+      stop = !job.live;
+    }
+    if (stop) lease.cancelled.push_back(r.job_id);
+  }
+  return lease;
+}
+
+Result<records::NodeLease> Core::register_node(const crypto::PublicKey& key, const records::NodeInfo& info) {
+  const Lock lock(mutex_);
+  GBX_ASSIGN(auto found, find_node(key));
+  auto& [record, body] = found;
+  if (info.key != key.text()) {
+    return fail(Reason::kUnauthenticated, "a node registers the key that it connects with").with(key.text(), info.key);
+  }
+  if (!body.info || canonical(to_json(*body.info)) != canonical(to_json(info))) {
+    body.info = info;
+    record.body = to_json(body);
+    Transaction t;
+    t.records.push_back({record.revision, record});
+    GBX_TRY(commit(t));
+  }
+  return lease_for(key.text(), {});
+}
+
+Result<records::NodeLease> Core::heartbeat(const crypto::PublicKey& key, const records::Heartbeat& beat) {
+  const Lock lock(mutex_);
+  GBX_TRY(find_node(key));
+  return lease_for(key.text(), beat.running);
+}
+
+bool Core::fits(const records::NodeInfo& info, const std::string& key, const JobBody& job) const {
+  if (!job.plan) return false;
+  const records::RunPlan& plan = job.plan->body;
+  if (plan.controls.cpu > info.cpu || plan.controls.memory_bytes > info.memory_bytes) return false;
+  const auto parsed = crypto::PublicKey::from_text(key);
+  if (!parsed.ok()) return false;
+  const std::string none_root = "none:" + to_hex(parsed->fingerprint());
+  const auto& wanted = job.submission.submission.body.spec.spec.tee.any_of;
+  return std::any_of(plan.tee.begin(), plan.tee.end(), [&](const records::PlatformRule& rule) {
+    const bool offered = std::count(info.technologies.begin(), info.technologies.end(), rule.technology) != 0;
+    const bool asked = std::count(wanted.begin(), wanted.end(), rule.technology) != 0;
+    const bool root = rule.technology != records::Technology::kNone || rule.root == none_root;
+    return offered && asked && root;
+  });
+}
+
+Result<records::LaunchBundle> Core::bundle(const JobBody& job, const Signed<records::Credential>& credential) {
+  records::LaunchBundle b;
+  b.launch_config = {config_.set_id, keys_.set_key.text()};
+  b.set = config_.set;
+  b.submission = job.submission;
+  b.plan = *job.plan;
+  b.credential = credential;
+  std::set<Hash32> owners;
+  for (const auto& p : job.plan->body.policies) {
+    GBX_ASSIGN(std::optional<Record> record, store_.record("asset", to_hex(p.asset_version_id)));
+    if (!record) return fail(Reason::kNotFound, "asset version of the plan");
+    GBX_ASSIGN(AssetBody asset, from_json<AssetBody>(record->body));
+    b.versions.push_back(asset.record);
+    if (owners.insert(asset.owner.id()).second) b.owners.push_back(asset.owner);
+    GBX_ASSIGN(api::PolicyView policy_view, policy(p.policy_hash));
+    b.policies.push_back(policy_view.policy);
+  }
+  return b;
+}
+
+Result<std::optional<records::LaunchBundle>> Core::ready_assignment(const std::string& node) {
+  MachineQuery q;
+  q.kind = "env";
+  q.node = node;
+  q.live = true;
+  q.state = std::string(enum_name(EnvironmentState::kRequested));
+  q.limit = 1024;
+  GBX_ASSIGN(std::vector<Machine> rows, store_.machines(q));
+  for (const Machine& env : rows) {
+    GBX_ASSIGN(EnvironmentBody e, from_json<EnvironmentBody>(env.body));
+    if (!e.credential) continue;
+    GBX_ASSIGN(Machine job, need_machine(job_machine(e.job_id), "job"));
+    if (!job.live) continue;  // its start deadline ends it
+    if (e.credential->body.expires * 1000 <= now_ms()) {
+      GBX_TRY(lose(env, Reason::kCredentialExpired, "nobody took the assignment"));
+      continue;
+    }
+    GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
+    GBX_ASSIGN(records::LaunchBundle b, bundle(body, *e.credential));
+    return std::optional<records::LaunchBundle>(std::move(b));
+  }
+  return std::optional<records::LaunchBundle>();
+}
+
+Status Core::place(const std::string& node, const NodeBody& node_body) {
+  MachineQuery live;
+  live.kind = "env";
+  live.node = node;
+  live.live = true;
+  GBX_ASSIGN(const std::int64_t taken, store_.count(live));
+  if (taken >= node_body.info->slots) return ok_status();
+  MachineQuery queue;
+  queue.kind = "job";
+  queue.state = std::string(enum_name(JobState::kAuthorized));
+  queue.limit = kPlacementWindow;
+  GBX_ASSIGN(std::vector<Machine> waiting, store_.machines(queue));
+  for (Machine& job : waiting) {
+    GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
+    if (!fits(*node_body.info, node, body)) continue;
+    body.attempts += 1;
+    const Hash32 job_id = body.submission.submission.body.job_id();
+    Transaction t;
+    GBX_TRY(step_job(t, job, body, JobEvent::kPlace, nullptr));
+    EnvironmentBody e;
+    e.job_id = job_id;
+    e.attempt = body.attempts;
+    e.node_name = node_body.name;
+    Machine env;
+    env.id = environment_machine(job_id, e.attempt);
+    env.kind = "env";
+    env.owner = job.owner;
+    env.node = node;
+    env.deadline_ms = now_ms() + body.submission.submission.body.spec.spec.timeouts.start * 1000;
+    env.body = to_json(e);
+    const auto first = machines::begin_environment();
+    machines::add_begin(t, env, enum_name(first.state), first.effects, now_ms());
+    return commit(t);
+  }
+  return ok_status();
+}
+
+Result<std::optional<records::LaunchBundle>> Core::poll(const crypto::PublicKey& key) {
+  const Lock lock(mutex_);
+  GBX_ASSIGN(auto found, find_node(key));
+  if (!found.second.info) return fail(Reason::kWrongState, "a node registers before it asks for work");
+  const std::string node = key.text();
+  last_seen_ms_[node] = now_ms();
+  GBX_ASSIGN(std::optional<records::LaunchBundle> ready, ready_assignment(node));
+  if (ready) return ready;
+  GBX_TRY(place(node, found.second));
+  return std::optional<records::LaunchBundle>();
+}
+
+Result<Machine> Core::own_environment(const std::string& node, const Hash32& job_id, std::int64_t attempt) {
+  GBX_ASSIGN(std::optional<Machine> env, store_.machine(environment_machine(job_id, attempt)));
+  // Another node's attempt and none at all are the same to this one.
+  if (!env || env->node != node) return fail(Reason::kNotFound, "this node has no such attempt");
+  return std::move(*env);
+}
+
+Status Core::end_environment(Transaction& t, Machine& env, EnvironmentEvent event, Reason reason, const std::string& detail) {
+  GBX_ASSIGN(const EnvironmentState state, enum_from<EnvironmentState>(env.state));
+  GBX_ASSIGN(auto next, machines::step(state, event));
+  GBX_ASSIGN(EnvironmentBody e, from_json<EnvironmentBody>(env.body));
+  e.reason = std::string(reason_code(reason));
+  e.detail = detail;
+  env.body = to_json(e);
+  env.deadline_ms = 0;
+  machines::add_step(t, env, enum_name(event), enum_name(next.state), !machines::terminal(next.state), next.effects,
+                     now_ms(), e.reason, detail);
+  return ok_status();
+}
+
+// The attempt is over without an output. Only the job's present attempt moves the job.
+Status Core::end_attempt(Transaction& t, Machine& env, EnvironmentEvent event, Reason reason, std::string detail) {
+  GBX_TRY(end_environment(t, env, event, reason, detail));
+  GBX_ASSIGN(const EnvironmentBody e, from_json<EnvironmentBody>(env.body));
+  GBX_ASSIGN(Machine job, need_machine(job_machine(e.job_id), "job"));
+  GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
+  if (job.state != enum_name(JobState::kRunning) || body.attempts != e.attempt) return ok_status();
+  const std::int64_t allowed = std::min(body.submission.submission.body.spec.spec.attempts, body.plan ? body.plan->body.attempts : 1);
+  if (passing(reason) && e.attempt < allowed) return step_job(t, job, body, JobEvent::kRetry, nullptr);
+  const Error why = fail(reason, detail.empty() ? "the attempt ended without an output" : detail);
+  return step_job(t, job, body, reason == Reason::kPolicyRevoked ? JobEvent::kRevoke : JobEvent::kFail, &why);
+}
+
+Status Core::lose(const Machine& env, Reason reason, std::string detail) {
+  Machine copy = env;
+  Transaction t;
+  GBX_TRY(end_attempt(t, copy, EnvironmentEvent::kLose, reason, std::move(detail)));
+  return commit(t);
+}
+
+Result<records::PhaseReply> Core::phase(const crypto::PublicKey& key, const records::PhaseReport& report) {
+  const Lock lock(mutex_);
+  const std::string node = key.text();
+  GBX_TRY(find_node(key));
+  last_seen_ms_[node] = now_ms();
+  GBX_ASSIGN(Machine env, own_environment(node, report.job_id, report.attempt));
+  GBX_ASSIGN(Machine job, need_machine(job_machine(report.job_id), "job"));
+  if (!env.live) return records::PhaseReply{true};
+  const std::optional<EnvironmentEvent> event = event_of(report.phase);
+  GBX_ASSIGN(const EnvironmentState state, enum_from<EnvironmentState>(env.state));
+  const auto next = event ? machines::step(state, *event) : fail(Reason::kWrongState);
+  const bool sealed = state == EnvironmentState::kSealed;
+  if (!event || !next.ok()) return records::PhaseReply{!job.live && !sealed};  // late or doubled: said before
+  Transaction t;
+  // Destroyed before its output got here: the node goes on trying to hand it in.
+  const bool awaited = job.state == enum_name(JobState::kRunning) || job.state == enum_name(JobState::kAuthorized);
+  if (*event == EnvironmentEvent::kDestroy && sealed && awaited && report.reason.empty()) return records::PhaseReply{false};
+  const bool over = *event == EnvironmentEvent::kDestroy || *event == EnvironmentEvent::kLose;
+  if (over) {
+    Reason reason = Reason::kJobFailed;
+    if (!reason_from_code(report.reason, &reason)) reason = sealed ? Reason::kLost : Reason::kJobFailed;
+    GBX_TRY(end_attempt(t, env, *event, reason, printable(report.detail, 400)));
+  } else {
+    GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
+    if (*event == EnvironmentEvent::kWork) {
+      const std::int64_t run = body.submission.submission.body.spec.spec.timeouts.run + config_.run_grace_seconds;
+      env.deadline_ms = now_ms() + run * 1000;
+    }
+    if (*event == EnvironmentEvent::kSeal) env.deadline_ms = now_ms() + config_.run_grace_seconds * 1000;
+    machines::add_step(t, env, enum_name(*event), enum_name(next->state), true, next->effects, now_ms(), {}, {});
+  }
+  GBX_TRY(commit(t));
+  return records::PhaseReply{!job.live && *event != EnvironmentEvent::kSeal};
+}
+
+Status Core::accept_output(const records::OutputUpload& upload, const Machine& env_row, Machine job, std::int64_t size,
+                           const Hash32& content) {
+  GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
+  Transaction t;
+  GBX_TRY(step_job(t, job, body, JobEvent::kSeal, nullptr));
+  Machine env = env_row;
+  if (env.live) {
+    env.deadline_ms = now_ms() + config_.destroy_seconds * 1000;
+    GBX_ASSIGN(const EnvironmentState state, enum_from<EnvironmentState>(env.state));
+    GBX_ASSIGN(EnvironmentBody e, from_json<EnvironmentBody>(env.body));
+    const EnvironmentEvent event = e.destroyed ? EnvironmentEvent::kDestroy : EnvironmentEvent::kSeal;
+    const auto next = machines::step(state, event);
+    if (next.ok()) {
+      if (machines::terminal(next->state)) env.deadline_ms = 0;
+      machines::add_step(t, env, enum_name(event), enum_name(next->state), !machines::terminal(next->state), next->effects,
+                         now_ms(), {}, {});
+    } else {
+      t.touches.push_back({env.seq, env});
+    }
+  }
+  // An attempt begun meanwhile is superfluous: the broker takes one seal only.
+  for (std::int64_t n = upload.attempt + 1; n <= body.attempts; ++n) {
+    GBX_ASSIGN(std::optional<Machine> other, store_.machine(environment_machine(upload.job_id, n)));
+    if (!other || !other->live) continue;
+    GBX_TRY(end_environment(t, *other, EnvironmentEvent::kLose, Reason::kCredentialSuperseded,
+                            "another attempt had sealed its output"));
+  }
+  OutputBody o;
+  o.job_id = upload.job_id;
+  o.attempt = upload.attempt;
+  o.manifest = upload.manifest;
+  o.content = content;
+  o.size_bytes = size;
+  Machine out;
+  out.id = output_machine(upload.job_id);
+  out.kind = "out";
+  out.owner = job.owner;
+  out.body = to_json(o);
+  const auto first = machines::begin_output();
+  machines::add_begin(t, out, enum_name(first.state), first.effects, now_ms());
+  return commit(t);
+}
+
+Status Core::output(const crypto::PublicKey& key, const records::OutputUpload& upload) {
+  const std::string stored = canonical(to_json(upload.output));
+  const Hash32 content = crypto::sha256(as_bytes(stored));
+  const Lock lock(mutex_);
+  const std::string node = key.text();
+  GBX_TRY(find_node(key));
+  last_seen_ms_[node] = now_ms();
+  GBX_ASSIGN(Machine env, own_environment(node, upload.job_id, upload.attempt));
+  GBX_ASSIGN(Machine job, need_machine(job_machine(upload.job_id), "job"));
+  GBX_ASSIGN(std::optional<Machine> existing, store_.machine(output_machine(upload.job_id)));
+  if (existing) {
+    GBX_ASSIGN(OutputBody o, from_json<OutputBody>(existing->body));
+    if (o.attempt == upload.attempt && o.content == content && o.manifest == upload.manifest) return ok_status();
+    return fail(Reason::kConflict, "this job has an output already");
+  }
+  if (job.state != enum_name(JobState::kRunning) && job.state != enum_name(JobState::kAuthorized)) {
+    return fail(Reason::kWrongState, "this job takes no output any more").with("Running", job.state);
+  }
+  GBX_TRY(shelf_.put(to_hex(content), as_bytes(stored)));
+  return accept_output(upload, env, std::move(job), static_cast<std::int64_t>(stored.size()), content);
+}
+
+Status Core::destroyed(const crypto::PublicKey& key, const Signed<records::DestroyedClaim>& claim) {
+  const Lock lock(mutex_);
+  const std::string node = key.text();
+  GBX_TRY(find_node(key));
+  last_seen_ms_[node] = now_ms();
+  GBX_TRY(claim.verify(config_.set_id, key));
+  GBX_ASSIGN(Machine env, own_environment(node, claim.body.job_id, claim.body.attempt));
+  GBX_ASSIGN(EnvironmentBody e, from_json<EnvironmentBody>(env.body));
+  if (e.destroyed) return ok_status();
+  e.destroyed = claim;
+  env.body = to_json(e);
+  Transaction t;
+  if (!env.live) {
+    t.touches.push_back({env.seq, env});
+  } else {
+    GBX_ASSIGN(Machine job, need_machine(job_machine(claim.body.job_id), "job"));
+    GBX_ASSIGN(const EnvironmentState state, enum_from<EnvironmentState>(env.state));
+    const bool delivered = state == EnvironmentState::kSealed && job.state != enum_name(JobState::kRunning);
+    if (delivered) {
+      env.deadline_ms = 0;
+      machines::add_step(t, env, enum_name(EnvironmentEvent::kDestroy), enum_name(EnvironmentState::kDestroyed), false, {},
+                         now_ms(), {}, {});
+    } else if (state == EnvironmentState::kSealed) {
+      t.touches.push_back({env.seq, env});  // the output is still on its way
+    } else {
+      GBX_TRY(end_attempt(t, env, EnvironmentEvent::kDestroy, Reason::kJobFailed, "destroyed without a sealed output"));
+    }
+  }
+  return commit(t);
+}
+
+Status Core::tick() {
+  const Lock lock(mutex_);
+  const std::int64_t now = now_ms();
+  MachineQuery overdue;
+  overdue.kind = "job";
+  overdue.live = true;
+  overdue.deadline_until_ms = now;
+  GBX_ASSIGN(std::vector<Machine> jobs, store_.machines(overdue));
+  for (Machine& job : jobs) {
+    GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
+    const Error why = fail(Reason::kTimedOut, "no node took the job in time").hint("raise spec.timeouts.queue, or look at: glovebox node list");
+    Transaction t;
+    GBX_TRY(step_job(t, job, body, JobEvent::kExpire, &why));
+    GBX_TRY(commit(t));
+  }
+  overdue.kind = "env";
+  GBX_ASSIGN(std::vector<Machine> late, store_.machines(overdue));
+  for (const Machine& env : late) {
+    GBX_TRY(lose(env, Reason::kTimedOut, env.state == enum_name(EnvironmentState::kSealed) ? "no claim of destruction"
+                                         : env.state == enum_name(EnvironmentState::kWorking) ? "ran longer than spec.timeouts.run"
+                                                                                                : "did not start within spec.timeouts.start"));
+  }
+  MachineQuery live;
+  live.kind = "env";
+  live.live = true;
+  live.limit = 4096;
+  GBX_ASSIGN(std::vector<Machine> running, store_.machines(live));
+  for (const Machine& env : running) {
+    const auto seen = last_seen_ms_.find(env.node);
+    const std::int64_t last = std::max(seen == last_seen_ms_.end() ? started_ms_ : seen->second, started_ms_);
+    if (now - last > config_.lease_seconds * 1000) {
+      GBX_TRY(lose(env, Reason::kLost, "the node is silent"));
+    }
+  }
+  return ok_status();
+}
+
+}  // namespace gbx::plane
