@@ -60,6 +60,7 @@ Response error_response(const Error& error, int status) {
     shown.hint("repeat later; tell the operator the glovebox-request-id of this answer");
   }
   Response r = json_response(status, httpsig::error_to_json(shown));
+  if (is_private(error.reason)) r.hidden = error;
   if (status == 503 || status == 429) r.headers["retry-after"] = "1";
   return r;
 }

@@ -47,13 +47,14 @@ struct Response {
   Source source;                                 // when set, `body` is not used
   std::optional<std::uint64_t> source_length;    // unknown: chunked
   std::map<std::string, std::string> headers;    // more headers, names in lower case
+  std::optional<Error> hidden;                   // for the log only, never sent
 };
 
 // The closed map from reasons to status codes (docs/api.md).
 int http_status(Reason reason);
 Response json_response(int status, const Json& value);
-// The constant error body. What went wrong inside (500, files, database) stays in our log: the caller gets the
-// reason and the request id. status 0: http_status(error.reason).
+// The constant error body. What went wrong inside (500, files, database) goes to our log as `hidden`: the
+// caller gets the reason and the request id. status 0: http_status(error.reason).
 Response error_response(const Error& error, int status = 0);
 
 // Checks a streamed body against the hash and length that the signed headers announced while it is read: the end

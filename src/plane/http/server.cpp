@@ -96,6 +96,7 @@ struct Server::Core {
 
   ServerOptions options;
   Handler handler;
+  std::atomic<std::uint64_t> buffered{0};  // outlives `io`, whose pending work may hold jobs
   asio::io_context io;
   asio::ssl::context ssl;
   tcp::acceptor acceptor;
@@ -104,7 +105,6 @@ struct Server::Core {
   WorkPool transfers;
   std::vector<std::thread> io_threads;
   Counters counters;
-  std::atomic<std::uint64_t> buffered{0};
   std::atomic<bool> stopping{false};
   std::atomic<std::uint64_t> next_session{1};
 
@@ -145,6 +145,7 @@ struct Session : std::enable_shared_from_this<Session> {
   std::uint64_t requests = 0;
   bool idle = true;           // nothing of a request has come
   bool close = false;
+  bool cut = false;           // the server is stopping and waits no longer
   std::uint64_t unread = 0;   // bytes of the current body still on the wire
 
   beast::tcp_stream& tcp_layer() { return stream.next_layer(); }
@@ -216,13 +217,27 @@ std::string head_of(const Response& r, const Request& request, bool close) {
 // A request on its way through a pool thread and back. The pool's side holds it by shared_ptr, so that nothing
 // dangles when the connection gives up first.
 struct Job {
+  explicit Job(Core& c) : core(c) {}
+  ~Job() { release_body(); }
+  // Only while no handler is at work on the request.
+  void release_body() {
+    request.body = Bytes();
+    core.buffered.fetch_sub(reserved);
+    reserved = 0;
+  }
+  Job(const Job&) = delete;
+  Job& operator=(const Job&) = delete;
+
+  Core& core;
   Request request;
-  Response response;
+  Response made;                   // the handler's, until `done`
+  Response response;               // the one that is sent
   std::shared_ptr<BodyPipe> pipe;  // when the body streams
   Bytes piece;                     // of a streamed answer
   std::size_t piece_size = 0;
   Status piece_status = ok_status();
   bool done = false;               // on the strand
+  bool abandoned = false;          // on the strand
   std::uint64_t reserved = 0;      // of the body budget
 };
 using JobPtr = std::shared_ptr<Job>;
@@ -238,7 +253,7 @@ void finish_on_strand(const SessionPtr& session, const JobPtr& job) {
 Co<bool> wait_done(Session& s, Job& job) {
   const auto deadline = SteadyClock::now() + milliseconds(s.core.options.limits.handler_timeout_ms);
   while (!job.done) {
-    if (SteadyClock::now() >= deadline) co_return false;
+    if (s.cut || SteadyClock::now() >= deadline) co_return false;
     s.event.expires_at(deadline);
     auto [ec] = co_await s.event.async_wait(kTuple);
     (void)ec;  // cancelled or due: the loop looks again
@@ -374,7 +389,7 @@ Co<void> pump(Session& s, const JobPtr& job) {
   while (s.unread > 0 && !job->done) {
     const auto before = SteadyClock::now();
     const auto deadline = before + milliseconds(s.core.options.limits.handler_timeout_ms);
-    while (job->pipe->full() && !job->done && SteadyClock::now() < deadline) {
+    while (job->pipe->full() && !job->done && !s.cut && SteadyClock::now() < deadline) {
       s.event.expires_at(deadline);
       auto [ec] = co_await s.event.async_wait(kTuple);
       (void)ec;
@@ -461,7 +476,9 @@ BodyPlan plan_for(Core& core, const Request& request) {
 Response call_handler(const Core& core, const Request& request) {
   try {
     return core.handler(request);
-  } catch (const std::exception&) {
+  } catch (const std::exception& e) {
+    return error_response(fail(Reason::kInternal, std::string("the handler threw: ") + e.what()));
+  } catch (...) {
     return error_response(fail(Reason::kInternal, "the handler threw"));
   }
 }
@@ -474,7 +491,7 @@ bool post_handler(Session& s, const JobPtr& job) {
   SessionPtr self = s.shared_from_this();
   WorkPool& pool = job->pipe ? s.core.transfers : s.core.calls;
   const bool posted = pool.try_post([self, job] {
-    job->response = call_handler(self->core, job->request);
+    job->made = call_handler(self->core, job->request);
     finish_on_strand(self, job);
   });
   if (posted) return true;
@@ -489,7 +506,12 @@ Co<void> run_handler(Session& s, const JobPtr& job) {
   if (job->pipe) co_await pump(s, job);
   Job& waited = *job;
   bool in_time = co_await wait_done(s, waited);
-  if (in_time) co_return;
+  if (in_time) {
+    job->response = std::move(job->made);
+    co_return;
+  }
+  job->abandoned = true;  // the handler may still be at work on `request` and `made`
+  job->response = busy();
   if (job->pipe) job->pipe->fail_with(fail(Reason::kTimedOut, "request"));
   s.close = true;
 }
@@ -531,7 +553,7 @@ Co<bool> answer(Session& s, const JobPtr& job) {
     }
   }
   co_await run_handler(s, job);
-  co_return job->done || !job->response.body.empty();
+  co_return true;
 }
 
 void log_request(const Session& s, const Job& job, SteadyClock::time_point start) {
@@ -543,6 +565,10 @@ void log_request(const Session& s, const Job& job, SteadyClock::time_point start
                                        {"target", Json(printable(job.request.target, 256))},
                                        {"status", Json(job.response.status)},
                                        {"ms", Json(static_cast<std::int64_t>(took))}});
+  if (job.response.hidden) s.core.options.log->error("request-failed", *job.response.hidden, {{"id", Json(job.request.id)}});
+  if (!job.piece_status.ok()) {
+    s.core.options.log->error("download-failed", job.piece_status.error(), {{"id", Json(job.request.id)}});
+  }
 }
 
 // ---------------------------------------------------------------- one connection
@@ -591,7 +617,7 @@ Co<bool> serve_request(Session& s) {
   bool here = co_await read_header(s, parser, ec);
   if (!here) co_return false;
   const auto start = SteadyClock::now();
-  JobPtr job = std::make_shared<Job>();
+  JobPtr job = std::make_shared<Job>(s.core);
   job->request.peer = s.peer;
   job->request.id = std::to_string(s.number) + "-" + std::to_string(++s.requests);
   ++s.core.counters.requests;
@@ -610,16 +636,13 @@ Co<bool> serve_request(Session& s) {
       s.close = true;
     } else {
       bool answered = co_await answer(s, job);
-      if (!answered) {
-        if (!job->done && job->response.body.empty()) job->response = busy();
-        s.close = true;
-      }
+      if (!answered) co_return false;
     }
   }
   const bool early = s.unread > 0 || ec;
   if (early || s.core.stopping) s.close = true;
+  if (!job->abandoned) job->release_body();
   bool again = co_await write_response(s, job);
-  s.core.buffered.fetch_sub(job->reserved);
   log_request(s, *job, start);
   if (early) co_await linger(s);
   co_return again;
@@ -774,6 +797,7 @@ void close_sessions(Core& core, bool all) {
     if (!s) continue;
     asio::post(s->stream.get_executor(), [s, all] {
       if (!all && !s->idle) return;
+      s->cut = all;
       s->tcp_layer().close();
       s->wake();
     });

@@ -7,6 +7,7 @@
 #include <future>
 #include <thread>
 
+#include "base/os.h"
 #include "base/seams.h"
 #include "crypto/keys.h"
 #include "httpsig/error_body.h"
@@ -118,6 +119,7 @@ class ServerTest : public ::testing::Test {
         crypto::issue_server_certificate(ca, key, {"localhost"}, {"127.0.0.1"}, now - 60, now + 3600).value().server_der;
     o.key_pkcs8_der = key.pkcs8_der(SecretAccess{});
     o.limits = limits;
+    o.log = log_;
     o.planner = [](const Request& r) {
       BodyPlan plan;
       plan.max_bytes = 1U << 20;
@@ -134,6 +136,7 @@ class ServerTest : public ::testing::Test {
       ++waiting_;
       open_.wait();
     }
+    if (!r.path.empty() && r.path[0] == "fails") return error_response(fail(Reason::kIo, "open plane.db"));
     if (!r.path.empty() && r.path[0] == "endless") {
       Response out;
       out.source = [](MutableByteView b) -> Result<std::size_t> { return b.size(); };
@@ -183,6 +186,7 @@ class ServerTest : public ::testing::Test {
     EXPECT_TRUE(condition());
   }
 
+  const Logger* log_ = nullptr;
   std::promise<void> gate_;
   std::shared_future<void> open_{gate_.get_future()};
   std::atomic<int> handled_{0};
@@ -420,6 +424,63 @@ TEST_F(ServerTest, StoppingCutsWhatDoesNotEnd) {
   server_->stop();
   EXPECT_LT(clock.steady_ms() - begin, 3000);
   EXPECT_EQ(upload_error_, Reason::kConnectionClosed);
+}
+
+TEST_F(ServerTest, AHandlerThatTakesTooLongIsAnsweredForAndItsWorkIsDropped) {
+  Limits l;
+  l.handler_timeout_ms = 100;
+  start(l);
+  auto c = client();
+  c->send("POST /wait HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nok");
+  const auto a = c->read();
+  ASSERT_TRUE(a);
+  EXPECT_EQ(a->status, 503);
+  EXPECT_TRUE(c->closes_within(5000));
+  gate_.set_value();
+}
+
+TEST_F(ServerTest, StoppingDropsWhatWaitsInTheQueueAtOnce) {
+  Limits l;
+  l.call_threads = 1;
+  l.stop_grace_ms = 100;
+  start(l);
+  auto running = client();
+  running->send("GET /wait HTTP/1.1\r\nhost: a\r\n\r\n");
+  eventually([this] { return waiting_ == 1; });
+  auto queued = client();
+  queued->send("GET /wait HTTP/1.1\r\nhost: a\r\n\r\n");
+  eventually([this] { return server_->stats().requests == 2; });
+  const SystemClock clock;
+  const std::int64_t begin = clock.steady_ms();
+  std::thread release([this, &clock, begin] {
+    while (clock.steady_ms() - begin < 300) std::this_thread::yield();
+    gate_.set_value();
+  });
+  server_->stop();
+  release.join();
+  EXPECT_LT(clock.steady_ms() - begin, 3000);
+  EXPECT_EQ(server_->stats().connections_open, 0U);
+  EXPECT_EQ(waiting_, 1);
+}
+
+TEST_F(ServerTest, WhatWentWrongInsideIsInTheLogAndNotInTheAnswer) {
+  auto ends = make_pipe().value();
+  const SystemClock clock;
+  const Logger log(ends.second.get(), "test", clock);
+  log_ = &log;
+  start({});
+  auto c = client();
+  c->send("GET /fails HTTP/1.1\r\nhost: a\r\n\r\n");
+  const auto a = c->read();
+  ASSERT_TRUE(a);
+  EXPECT_EQ(a->status, 503);
+  EXPECT_EQ(a->body.find("plane.db"), std::string::npos);
+  server_->stop();
+  ends.second.reset();
+  const Bytes raw = read_all(ends.first.get(), 1U << 20).value();
+  const std::string text(as_text(raw));
+  EXPECT_NE(text.find("plane.db"), std::string::npos) << text;
+  EXPECT_NE(text.find("\"status\":503"), std::string::npos) << text;
 }
 
 TEST(Server, ABadCertificateOrAddressIsAnError) {
