@@ -218,6 +218,12 @@ Status remove_cgroup(const HostProbe& host, const std::string& cgroup) {
   }
 }
 
+Status clear_residue(const std::string& id) {
+  GBX_ASSIGN(const HostProbe host, probe_host());
+  if (!kill_cgroup(host, cgroup_name(id))) return fail(Reason::kSandboxSetup, "processes of container " + id + " could not be killed");
+  return remove_cgroup(host, cgroup_name(id));
+}
+
 Result<std::vector<std::string>> residue(const std::string& id) {
   std::vector<std::string> found;
   const std::string cgroup = cgroup_name(id);

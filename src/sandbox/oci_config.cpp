@@ -33,12 +33,13 @@ Json mounts_json(const ContainerSpec& spec, const Stage& stage) {
   Json mounts(JsonArray{});
   mounts.push_back(mount_json({"/proc", "proc", "proc"}, strings({"nosuid", "nodev", "noexec", "hidepid=2", "subset=pid"})));
   mounts.push_back(mount_json({"/dev", "bind", stage.dev}, strings({"bind", "ro", "nosuid", "noexec"})));
-  Json tmp = strings({"nosuid", "nodev", "noexec", "mode=1777", "nr_inodes=65536"});
-  tmp.push_back("size=" + std::to_string(spec.tmp_bytes));
-  mounts.push_back(mount_json({"/tmp", "tmpfs", "tmpfs"}, tmp));
+  mounts.push_back(mount_json({"/tmp", "bind", stage.tmp}, strings({"bind", "rw", "nosuid", "nodev", "noexec"})));
   mounts.push_back(mount_json({"/out", "bind", stage.out}, strings({"bind", "rw", "nosuid", "nodev", "noexec"})));
-  // Recursive: the data mounts lie below it, each already read-only, and may not be taken apart in a user namespace.
-  mounts.push_back(mount_json({"/data", "bind", stage.data}, strings({"rbind", "ro", "nosuid", "nodev", "noexec"})));
+  mounts.push_back(mount_json({"/data", "bind", stage.data}, strings({"bind", "ro", "nosuid", "nodev", "noexec"})));
+  for (const DataMount& m : spec.mounts) {
+    mounts.push_back(mount_json({"/data/" + m.name, "bind", stage.inputs + "/" + m.name},
+                                strings({"bind", "ro", "nosuid", "nodev", "noexec"})));
+  }
   return mounts;
 }
 
@@ -68,7 +69,8 @@ Json process_json(const ContainerSpec& spec) {
   process["capabilities"] = capabilities;
   process["noNewPrivileges"] = true;
   process["oomScoreAdj"] = 500;
-  const std::int64_t largest = std::max(spec.out_bytes, spec.tmp_bytes);
+  // Just above the largest file system: no file of holes is larger than what could be stored.
+  const std::int64_t largest = std::max(spec.out_bytes, spec.tmp_bytes) + (1 << 20);
   process["rlimits"] = JsonArray{rlimit_json("RLIMIT_CORE", 0), rlimit_json("RLIMIT_NOFILE", 1024),
                                  rlimit_json("RLIMIT_FSIZE", largest), rlimit_json("RLIMIT_MEMLOCK", 65536),
                                  rlimit_json("RLIMIT_MSGQUEUE", 0), rlimit_json("RLIMIT_NICE", 0),

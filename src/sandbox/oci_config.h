@@ -11,7 +11,9 @@ struct Stage {
   std::string rootfs;
   std::string dev;
   std::string out;
-  std::string data;  // with one mount point per DataMount, named by its index
+  std::string tmp;
+  std::string data;    // an empty directory for each DataMount: where it will be mounted
+  std::string inputs;  // the data mounts themselves, by name
 };
 
 // The name of the container's directory in every cgroup hierarchy.

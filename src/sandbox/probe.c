@@ -122,6 +122,14 @@ static long do_oom_score(void) {
   return fd < 0 ? -1 : write(fd, "-1000", 5);
 }
 
+static long do_mknod(unsigned mode, dev_t device) {
+  const char* path = "/tmp/gbx-probe-node";
+  unlink(path);
+  long r = mknod(path, mode | 0600, device);
+  if (r == 0) unlink(path);
+  return r;
+}
+
 static long act(const char* n) {
 #define IS(s) (strcmp(n, s) == 0)
   if (IS("socket-inet")) return socket(AF_INET, SOCK_STREAM, 0);
@@ -155,8 +163,8 @@ static long act(const char* n) {
   if (IS("fsopen")) return call(SYS_fsopen, P("tmpfs"), 0, 0, 0, 0);
   if (IS("open-tree")) return call(SYS_open_tree, AT_FDCWD, P("/"), 1, 0, 0);
   if (IS("chroot")) return chroot("/");
-  if (IS("mknod")) { unlink("/tmp/gbx-probe-node"); long r = mknod("/tmp/gbx-probe-node", S_IFCHR | 0600, makedev(1, 3)); unlink("/tmp/gbx-probe-node"); return r; }
-  if (IS("mkfifo")) { unlink("/tmp/gbx-probe-fifo"); long r = mknod("/tmp/gbx-probe-fifo", S_IFIFO | 0600, 0); unlink("/tmp/gbx-probe-fifo"); return r; }
+  if (IS("mknod")) return do_mknod(S_IFCHR, makedev(1, 3));
+  if (IS("mkfifo")) return do_mknod(S_IFIFO, 0);
   if (IS("keyctl")) return call(SYS_keyctl, 0, -3, 1, 0, 0);
   if (IS("add-key")) return call(SYS_add_key, P("user"), P("gbx-probe"), P("x"), 1, -1);
   if (IS("request-key")) { if (call(SYS_add_key, P("user"), P("gbx-probe"), P("x"), 1, -1) < 0) return -1; return call(SYS_request_key, P("user"), P("gbx-probe"), 0, -1, 0); }
@@ -183,7 +191,7 @@ static long act(const char* n) {
   if (IS("seccomp")) { unsigned a = 0x7fff0000; return call(SYS_seccomp, 2, 0, P(&a), 0, 0); }
   if (IS("landlock")) return call(444, 0, 0, 1, 0, 0);
   if (IS("dumpable")) return prctl(PR_SET_DUMPABLE, 1);
-  if (IS("setxattr")) { int f = open("/tmp/gbx-probe-x", O_CREAT | O_RDWR, 0600); close(f); long r = syscall(SYS_setxattr, "/tmp/gbx-probe-x", "trusted.x", "y", 1L, 0L); unlink("/tmp/gbx-probe-x"); return r; }
+  if (IS("setxattr")) { int f = open("/tmp/gbx-probe-x", O_CREAT | O_RDWR, 0600); close(f); long r = syscall(SYS_setxattr, "/tmp/gbx-probe-x", "trusted.x", "y", 1L, 0L); if (r == 0) unlink("/tmp/gbx-probe-x"); return r; }
   if (IS("tiocsti")) { char c = 'x'; return ioctl(0, 0x5412, &c); }
   if (IS("oom-score")) return do_oom_score();
   if (IS("true")) return 0;

@@ -118,6 +118,10 @@ Result<RunResult> run_container(const ContainerSpec& spec, const RunOptions& opt
 // Empty is required after every run.
 Result<std::vector<std::string>> residue(const std::string& id);
 
+// Removes what a supervisor that was itself killed could not: processes and cgroup directories of container `id`.
+// For the next start of a node.
+Status clear_residue(const std::string& id);
+
 // What this host offers, found by looking, and why it is chosen.
 enum class CgroupLayout { kNone, kV1, kV2 };
 struct HostProbe {

@@ -94,6 +94,20 @@ Status private_view(const HostProbe& host) {
   return ok_status();
 }
 
+Status attach_inputs(const ContainerSpec& spec, const std::vector<Fd>& trees, const Stage& stage) {
+  for (std::size_t i = 0; i < trees.size(); ++i) {
+    const std::string& name = spec.mounts[i].name;
+    struct stat st {};
+    if (fstat(trees[i].get(), &st) != 0 || !S_ISDIR(st.st_mode)) {
+      return fail(Reason::kSandboxSetup, spec.mounts[i].host_path + " is not a directory");
+    }
+    GBX_TRY(make_dir(stage.data + "/" + name, 0755));
+    GBX_TRY(make_dir(stage.inputs + "/" + name, 0755));
+    GBX_TRY(attach(trees[i].get(), stage.inputs + "/" + name));
+  }
+  return ok_status();
+}
+
 }  // namespace
 
 Result<Staged> prepare_stage(const ContainerSpec& spec, const HostProbe& host, int out_mount) {
@@ -112,20 +126,17 @@ Result<Staged> prepare_stage(const ContainerSpec& spec, const HostProbe& host, i
   const std::string source = cgroup_name(spec.id);  // residue() looks for it
   if (mount(source.c_str(), base.c_str(), "tmpfs", MS_NOSUID | MS_NOEXEC, "size=8m,mode=0755") != 0) return broken("tmpfs at " + base, errno);
   Staged s;
-  s.stage = {base + "/rootfs", base + "/dev", base + "/out", base + "/data"};
+  s.stage = {base + "/rootfs", base + "/dev", base + "/out", base + "/tmp", base + "/data", base + "/inputs"};
   s.runtime = {base + "/state", base + "/runtime.log", base + "/bundle", base + "/pid"};
-  for (const std::string& dir : {s.stage.rootfs, s.stage.dev, s.stage.out, s.stage.data}) GBX_TRY(make_dir(dir, 0755));
+  for (const std::string& dir : {s.stage.rootfs, s.stage.dev, s.stage.out, s.stage.tmp, s.stage.data, s.stage.inputs}) GBX_TRY(make_dir(dir, 0755));
   for (const std::string& dir : {s.runtime.state, s.runtime.bundle}) GBX_TRY(make_dir(dir, 0700));
   GBX_TRY(make_devices(s.stage.dev));
   GBX_TRY(attach(rootfs.get(), s.stage.rootfs));
   GBX_TRY(attach(out_mount, s.stage.out));
-  for (std::size_t i = 0; i < data.size(); ++i) {
-    const std::string where = s.stage.data + "/" + spec.mounts[i].name;
-    struct stat st {};
-    if (fstat(data[i].get(), &st) != 0 || !S_ISDIR(st.st_mode)) return fail(Reason::kSandboxSetup, spec.mounts[i].host_path + " is not a directory");
-    GBX_TRY(make_dir(where, 0755));
-    GBX_TRY(attach(data[i].get(), where));
-  }
+  // Ours and not the runtime's: runc gives a tmpfs of its own the mode of the image's directory.
+  const std::string tmp_options = "size=" + std::to_string(spec.tmp_bytes) + ",nr_inodes=65536,mode=1777";
+  if (mount(source.c_str(), s.stage.tmp.c_str(), "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, tmp_options.c_str()) != 0) return broken("/tmp", errno);
+  GBX_TRY(attach_inputs(spec, data, s.stage));
   const std::string config = canonical(oci_config(spec, s.stage));
   const Fd file(open((s.runtime.bundle + "/config.json").c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
   if (!file.valid()) return broken("config.json", errno);
