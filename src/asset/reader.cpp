@@ -16,7 +16,7 @@ std::string chunk_name(const OpenFile& file, std::uint64_t index) {
 }  // namespace
 
 AssetReader::Impl::Impl(storage::ObjectStore& s, const records::VersionRecord& r, const DatasetKey& key, TreeRoot root, ReaderOptions o)
-    : store(s), record(r), suite(static_cast<crypto::AeadSuite>(r.suite)),
+    : store(s), record(r), suite(static_cast<crypto::AeadSuite>(r.suite)), on_bad_chunk(o.on_bad_chunk),
       pages(s, {r.asset_id, suite, static_cast<std::uint32_t>(r.key_epoch)}, key.clone(), o.cached_pages),
       tree(pages, std::move(root)), files(o.cached_files), chunks(o.cached_chunks), checked(4096) {}
 
@@ -152,6 +152,11 @@ Status AssetReader::Impl::check_data_header(const Id16& object) {
   return ok_status();
 }
 
+Error AssetReader::Impl::bad_chunk(const OpenFile& f, std::uint64_t index, Error error) const {
+  if (on_bad_chunk) on_bad_chunk({record.asset_id, f.inode.content->file_id, index, error.reason});
+  return error.at(chunk_name(f, index));
+}
+
 namespace {
 Result<crypto::AeadStream> take_stream(OpenFile& f, crypto::AeadSuite suite, std::uint32_t segment) {
   {
@@ -173,7 +178,8 @@ void give_stream(OpenFile& f, std::uint32_t segment, crypto::AeadStream s) {
 }  // namespace
 
 Status AssetReader::Impl::open_chunks(OpenFile& f, const Extent& e, std::uint64_t first, std::size_t count, MutableByteView out) {
-  GBX_TRY(check_data_header(e.object));
+  Status header = check_data_header(e.object);
+  if (!header.ok()) return bad_chunk(f, first, header.error());
   const std::uint64_t size = f.inode.size;
   const std::uint64_t chunk_total = chunk_count(size);
   const std::uint64_t start = e.offset + (first - e.first_chunk) * kSealedChunk;
@@ -181,7 +187,7 @@ Status AssetReader::Impl::open_chunks(OpenFile& f, const Extent& e, std::uint64_
   thread_local Bytes sealed;
   sealed.resize(out.size() + count * crypto::kAeadTagSize);
   Status got = store.get(object_name(e.object), start, sealed);
-  if (!got.ok()) return got.error().at(chunk_name(f, first));
+  if (!got.ok()) return bad_chunk(f, first, got.error());
   std::size_t from = 0;
   std::size_t to = 0;
   std::optional<crypto::AeadStream> stream;
@@ -202,7 +208,7 @@ Status AssetReader::Impl::open_chunks(OpenFile& f, const Extent& e, std::uint64_
                             ByteView(sealed).subspan(from, plain + crypto::kAeadTagSize), out.subspan(to, plain));
     if (!s.ok()) {
       cleanse(out);
-      return s.error().at(chunk_name(f, index));
+      return bad_chunk(f, index, s.error());
     }
     from += plain + crypto::kAeadTagSize;
     to += plain;

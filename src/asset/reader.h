@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -27,10 +28,18 @@ struct DirectoryEntry {
   NodeType type = NodeType::kFile;
   std::string name;
 };
+// A chunk that did not open: reported once per attempt, before read() returns the error. Never carries content.
+struct BadChunk {
+  Id16 asset_id{};
+  Id16 file_id{};
+  std::uint64_t index = 0;
+  Reason reason = Reason::kBadTag;
+};
 struct ReaderOptions {
   std::size_t cached_pages = 4096;   // of 4 KiB
   std::size_t cached_chunks = 256;   // of 64 KiB
   std::size_t cached_files = 1024;
+  std::function<void(const BadChunk&)> on_bad_chunk;  // called from any reading thread
 };
 
 class AssetReader {
@@ -49,7 +58,6 @@ class AssetReader {
   // At most `limit` entries in byte order of their names, beginning after `after` (empty: at the first).
   Result<std::vector<DirectoryEntry>> list(std::uint64_t directory, std::string_view after, std::size_t limit);
   // Fills `out` from `offset`; fewer bytes only at the end of the file. On an error `out` holds no plaintext of a bad chunk.
-  // The index of the bad chunk is in Error::what.
   Result<std::size_t> read(std::uint64_t ino, std::uint64_t offset, MutableByteView out);
 
   // For publishing and checking: a file's content record and where its chunks lie.

@@ -44,10 +44,12 @@ class AssetReader::Impl {
   Status open_chunks(OpenFile& file, const Extent& extent, std::uint64_t first, std::size_t count, MutableByteView out);
   Result<std::shared_ptr<ChunkPlain>> chunk(OpenFile& file, std::uint64_t index);
   Status check_data_header(const Id16& object);
+  Error bad_chunk(const OpenFile& file, std::uint64_t index, Error error) const;
 
   storage::ObjectStore& store;
   const records::VersionRecord record;
   const crypto::AeadSuite suite;
+  const std::function<void(const BadChunk&)> on_bad_chunk;
   PageStore pages;
   TreeReader tree;
   Meta meta;

@@ -30,6 +30,7 @@ Status sync_directory(int root, const std::string& path) {
 
 Status ensure_directory(int root, const std::string& path, bool sync) {
   if (mkdirat(root, path.c_str(), 0755) == 0) {
+    if (fchmodat(root, path.c_str(), 0755, 0) != 0) return io_error("mode of " + path, errno);
     if (sync && fsync(root) != 0) return io_error("sync of the store", errno);
     return ok_status();
   }
@@ -57,13 +58,13 @@ class DirectoryStore::Writer final : public ObjectWriter {
     auto unnamed = open_beneath(root_, directory_, O_TMPFILE | O_WRONLY, 0644);
     if (unnamed.ok()) {
       file_ = std::move(*unnamed);
-      return ok_status();
+      return set_mode();
     }
     // The file system cannot make unnamed files: a named one, removed by the destructor.
     GBX_TRY(ensure_directory(root_, kIncoming, sync_));
     temporary_ = temporary_name(name_);
     GBX_ASSIGN(file_, open_beneath(root_, temporary_, O_CREAT | O_EXCL | O_WRONLY, 0644));
-    return ok_status();
+    return set_mode();
   }
 
   Status write(ByteView bytes) override { return write_all(file_.get(), bytes); }
@@ -84,6 +85,12 @@ class DirectoryStore::Writer final : public ObjectWriter {
   }
 
  private:
+  // Ciphertext is for the uid of every server, whatever the umask of who wrote it.
+  Status set_mode() {
+    if (fchmod(file_.get(), 0644) != 0) return io_error("mode of object " + name_, errno);
+    return ok_status();
+  }
+
   const int root_;  // the store outlives its writers
   const bool sync_;
   const std::string name_;
@@ -93,8 +100,10 @@ class DirectoryStore::Writer final : public ObjectWriter {
 };
 
 Result<std::unique_ptr<DirectoryStore>> DirectoryStore::open(const std::string& path, SyncPolicy sync) {
+  const bool fresh = !path_exists(path);
   GBX_TRY(make_dirs(path, 0755));
   GBX_ASSIGN(Fd root, open_dir(path));
+  if (fresh && fchmod(root.get(), 0755) != 0) return io_error("mode of " + path, errno);
   return from_fd(std::move(root), sync);
 }
 

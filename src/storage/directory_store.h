@@ -19,7 +19,8 @@ enum class SyncPolicy { kAlways, kNever };
 
 class DirectoryStore final : public ObjectStore {
  public:
-  // Creates the directory (mode 0755) when it is absent.
+  // Creates the directory when it is absent, readable for all like everything in it: it holds ciphertext, and its servers
+  // have uids of their own. Restrict an existing directory to restrict them.
   static Result<std::unique_ptr<DirectoryStore>> open(const std::string& path, SyncPolicy sync = SyncPolicy::kAlways);
   // Takes a directory descriptor; reading needs no more than it.
   static std::unique_ptr<DirectoryStore> from_fd(Fd root, SyncPolicy sync = SyncPolicy::kAlways);

@@ -73,6 +73,20 @@ TEST(DirectoryStore, KeepsTheContract) {
   }
 }
 
+TEST(DirectoryStore, OtherUidsCanReadWhateverTheUmask) {
+  TempDir dir;
+  const mode_t before = umask(0077);
+  auto store = DirectoryStore::open(dir.path + "/s", SyncPolicy::kNever);
+  ASSERT_TRUE(store.ok());
+  ASSERT_TRUE((*store)->put("x", as_bytes("x")).ok());
+  umask(before);
+  struct stat st {};
+  ASSERT_EQ(stat((dir.path + "/s").c_str(), &st), 0);
+  EXPECT_EQ(st.st_mode & 0777, 0755u);
+  RunOutput found = run_command({{"/usr/bin/find", dir.path + "/s", "-mindepth", "1", "-printf", "%y%m "}, {}, {}, {}, {}, {}}).value();
+  EXPECT_EQ(found.out, "d755 f644 ");
+}
+
 TEST(DirectoryStore, ManyObjectsBeyondItsOpenFiles) {
   TempDir dir;
   auto store = DirectoryStore::open(dir.path, SyncPolicy::kNever);

@@ -1,0 +1,13 @@
+// The last thing before a decryptfs serves: it gives up everything that serving does not need, for all its threads.
+#pragma once
+
+#include "base/result.h"
+
+namespace gbx::decryptfs {
+
+// Landlock: nothing of the file system but reading beneath `store_fd`. False where the kernel has no Landlock.
+Result<bool> confine_files(int store_fd);
+// no_new_privs and the allow-list of system calls, for all threads; anything else kills the process.
+Status confine_syscalls(int store_fd);
+
+}  // namespace gbx::decryptfs

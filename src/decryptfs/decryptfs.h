@@ -1,0 +1,88 @@
+// DecryptFS for the program that starts it: the privileged parent mounts, the confined child serves. The child gets the
+// FUSE descriptor, the dataset key on a pipe, the store's directory and the version that came with the key; it holds one
+// asset's key and nothing else. Audit events come back as lines of JSON and are untrusted like anything a child says.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "base/os.h"
+#include "base/secret.h"
+#include "records/asset.h"
+
+namespace gbx::decryptfs {
+
+// The descriptors of the child.
+inline constexpr int kFuseFd = 3;
+inline constexpr int kKeyFd = 4;
+inline constexpr int kStoreFd = 5;
+inline constexpr int kRecordFd = 6;
+inline constexpr int kAuditFd = 7;
+
+// What the child reads from kRecordFd.
+struct ServeRequest {
+  records::VersionRecord record;
+  Hash32 version_id{};
+  std::int64_t workers = 4;
+  template <class F>
+  void fields(F& f) {
+    f("record", record);
+    f("versionId", version_id);
+    f("workers", workers, Bound{1, 64});
+  }
+};
+// A line from kAuditFd. "ready" and "failed" come once, first.
+struct AuditEvent {
+  std::string event;                  // ready, failed, bad-chunk, bad-manifest, more-suppressed
+  std::optional<std::string> reason;  // reason code
+  std::optional<std::string> what;
+  std::optional<Id16> asset;
+  std::optional<Id16> file;
+  std::optional<std::int64_t> chunk;
+  std::optional<bool> landlock;       // of "ready": whether the kernel could confine it to the store
+  template <class F>
+  void fields(F& f) {
+    f("event", event, Bound{1, 32});
+    f("reason", reason, Bound{1, 64});
+    f("what", what, Bound{0, 1024});
+    f("asset", asset);
+    f("file", file);
+    f("chunk", chunk);
+    f("landlock", landlock);
+  }
+};
+
+// Mounts a FUSE file system on `target` (ro, nosuid, nodev, noexec, allow_other, default_permissions) and returns the
+// descriptor that serves it. Needs CAP_SYS_ADMIN. Accesses wait until somebody serves.
+Result<Fd> mount_fuse(const std::string& target);
+// Detaches the mount; open files stay until they are closed. The child ends when the last is.
+Status unmount_fuse(const std::string& target);
+
+struct SpawnOptions {
+  std::string program;       // empty: glovebox-decryptfs beside the running program
+  std::optional<uid_t> uid;  // of its own; needs root
+  std::optional<gid_t> gid;
+  int store_fd = -1;         // directory of the ciphertext, readable for that uid
+  Fd fuse;                   // from mount_fuse()
+  records::VersionRecord record;
+  Hash32 version_id{};
+  std::int64_t workers = 4;
+};
+
+class DecryptFs {
+ public:
+  static Result<DecryptFs> spawn(SpawnOptions options, const DatasetKey& key);
+  // Waits for the child's first word. The error that it reports, kTimedOut, or kConnectionClosed when it died.
+  Status wait_ready(std::int64_t timeout_ms);
+  // The next event, or nothing after timeout_ms. kConnectionClosed when the child has ended.
+  Result<std::optional<AuditEvent>> next_event(std::int64_t timeout_ms);
+  int audit_fd() const { return audit_.get(); }
+  Process& process() { return process_; }
+
+ private:
+  Process process_;
+  Fd audit_;
+  std::string pending_;
+};
+
+}  // namespace gbx::decryptfs

@@ -1,0 +1,69 @@
+// glovebox-decryptfs: started by a privileged parent (decryptfs.h says with which descriptors), serves one asset version.
+#include <errno.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "asset/reader.h"
+#include "decryptfs/confine.h"
+#include "decryptfs/serve.h"
+#include "storage/directory_store.h"
+
+namespace gbx::decryptfs {
+namespace {
+
+Result<DatasetKey> take_key() {
+  Fd pipe(kKeyFd);
+  GBX_ASSIGN(Bytes raw, read_all(pipe.get(), 32));
+  DatasetKey key = DatasetKey::copy_of(raw);
+  cleanse(raw);
+  if (key.size() != 32) return fail(Reason::kBadValue, "dataset key").with("32 bytes", std::to_string(key.size()) + " bytes");
+  return key;
+}
+
+Result<ServeRequest> take_request() {
+  Fd pipe(kRecordFd);
+  GBX_ASSIGN(const Bytes text, read_all(pipe.get(), 65536));
+  return from_json_text<ServeRequest>(as_text(text));
+}
+
+Status run(Audit& audit) {
+  GBX_TRY(harden_process());
+  signal(SIGPIPE, SIG_IGN);
+  // SAFETY: no descriptor above ours is wanted, whatever the parent left open.
+  if (syscall(SYS_close_range, kAuditFd + 1, ~0U, 0) != 0) return io_error("close_range", errno);
+  GBX_ASSIGN(const DatasetKey key, take_key());
+  GBX_ASSIGN(const ServeRequest request, take_request());
+  const auto store = storage::DirectoryStore::from_fd(Fd(kStoreFd));
+  asset::ReaderOptions options;
+  options.on_bad_chunk = [&audit](const asset::BadChunk& chunk) { audit.bad_chunk(chunk); };
+  GBX_ASSIGN(asset::AssetReader reader, asset::AssetReader::open(*store, request.record, request.version_id, key, options));
+  GBX_ASSIGN(const bool landlock, confine_files(kStoreFd));
+  ServeOptions serving;
+  serving.workers = static_cast<unsigned>(request.workers);
+  serving.before_serving = [&]() -> Status {
+    GBX_TRY(confine_syscalls(kStoreFd));
+    AuditEvent ready;
+    ready.event = "ready";
+    ready.asset = request.record.asset_id;
+    ready.landlock = landlock;
+    audit.write(ready);
+    return ok_status();
+  };
+  return serve(reader, request.record.asset_id, audit, serving);
+}
+
+}  // namespace
+}  // namespace gbx::decryptfs
+
+int main() {
+  gbx::decryptfs::Audit audit(gbx::decryptfs::kAuditFd);
+  const gbx::Status status = gbx::decryptfs::run(audit);
+  if (status.ok()) _exit(0);
+  gbx::decryptfs::AuditEvent failed;
+  failed.event = "failed";
+  failed.reason = std::string(gbx::reason_code(status.reason()));
+  failed.what = status.error().line().substr(0, 1000);
+  audit.write(failed);
+  _exit(static_cast<int>(gbx::exit_class(status.reason())));
+}
