@@ -34,6 +34,7 @@ Status run_supervisor(const Settings& s) {
   pair.second.reset();
   close(s.stream_fd);  // the worker's alone: when it ends, the node sees the end
   SupervisorOptions o;
+  o.clock = &clock;
   o.log = &log;
   o.dir = s.dir;
   o.objects_dir = s.objects;

@@ -8,9 +8,9 @@
 
 #include <map>
 
+#include "agent/asset_mount.h"
 #include "agent/ipc.h"
 #include "agent/operations.h"
-#include "decryptfs/mount.h"
 #include "gate/spawn.h"
 #include "oci/oci.h"
 #include "sandbox/sandbox.h"
@@ -95,22 +95,14 @@ class Supervisor {
 
   uid_t uid(std::int64_t offset) const { return static_cast<uid_t>(o_.uid_base + offset); }
 
-  Result<decryptfs::Mount> mount_asset(const VersionRecord& record, const std::string& at, Fd key) {
+  Result<AssetMount> mount_asset(const VersionRecord& record, const std::string& at, Fd key) {
     GBX_TRY(make_dirs(at, 0755));
-    decryptfs::MountOptions m;
-    m.target = at;
-    m.objects_dir = o_.objects_dir;
-    m.record = record;
-    m.expected_version_id = record.id();
-    m.key_pipe = std::move(key);
-    m.uid = uid(next_uid_++);
-    m.log = o_.log;
-    return decryptfs::mount_asset(std::move(m));
+    return AssetMount::mount({at, o_.objects_dir, record, std::move(key), uid(next_uid_++), o_.log});
   }
 
   Result<UnpackReply> unpack(const UnpackRequest& request, Fd key) {
     const std::string at = o_.dir + "/image";
-    GBX_ASSIGN(decryptfs::Mount image, mount_asset(request.record, at, std::move(key)));
+    GBX_ASSIGN(AssetMount image, mount_asset(request.record, at, std::move(key)));
     GBX_ASSIGN(Fd layout, open_dir(at));
     GBX_ASSIGN(Fd target, open_dir(o_.dir + "/rootfs"));
     oci::UnpackOptions options;
@@ -127,7 +119,7 @@ class Supervisor {
     const std::string name = request.mount.substr(std::string_view("/data/").size());
     if (name.empty() || name.find('/') != std::string::npos || name[0] == '.') return fail(Reason::kBadValue, "mount");
     const std::string at = o_.dir + "/data/" + name;
-    GBX_ASSIGN(decryptfs::Mount m, mount_asset(request.record, at, std::move(key)));
+    GBX_ASSIGN(AssetMount m, mount_asset(request.record, at, std::move(key)));
     inputs_.push_back({request.name, name, at, std::move(m)});
     return Empty{};
   }
@@ -229,7 +221,7 @@ class Supervisor {
     if (s.input_fds.size() != request.inputs.size()) return fail(Reason::kNotFound, "an input is not mounted");
     if (request.logs.visibility != gate::LogVisibility::kNone) s.log_fd = logs_.get();
     s.request = request;
-    GBX_ASSIGN(gate::GateOutcome outcome, gate::run_gate(std::move(s)));
+    GBX_ASSIGN(gate::GateOutcome outcome, gate::run_gate(std::move(s), *o_.clock));
     GateReply reply;
     reply.result = std::move(outcome.result);
     // One record per released cell would outgrow a packet; they are the broker's from the issue that keeps history.
@@ -271,7 +263,7 @@ class Supervisor {
     std::string name;
     std::string mount_name;
     std::string path;
-    decryptfs::Mount mount;
+    AssetMount mount;
   };
   const SupervisorOptions& o_;
   std::vector<std::string> mounted_;

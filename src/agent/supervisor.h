@@ -10,6 +10,7 @@
 namespace gbx::agent {
 
 struct SupervisorOptions {
+  const Clock* clock = nullptr;
   const Logger* log = nullptr;
   std::string dir;           // private to this attempt; a tmpfs is mounted over it
   std::string objects_dir;   // ciphertext

@@ -1,0 +1,61 @@
+#include "agent/asset_mount.h"
+
+namespace gbx::agent {
+
+namespace {
+constexpr std::int64_t kReadyMs = 30'000;
+
+Result<DatasetKey> read_key(const Fd& pipe) {
+  SecretBuffer buffer(32);
+  const SecretAccess access{};
+  GBX_ASSIGN(Bytes raw, read_all(pipe.get(), 32));
+  if (raw.size() != 32) {
+    cleanse(raw);
+    return fail(Reason::kBadStructure, "dataset key of wrong length");
+  }
+  std::memcpy(buffer.writable(access).data(), raw.data(), raw.size());
+  cleanse(raw);
+  return DatasetKey::adopt(std::move(buffer));
+}
+}  // namespace
+
+Result<AssetMount> AssetMount::mount(AssetMountOptions o) {
+  GBX_ASSIGN(DatasetKey key, read_key(o.key_pipe));
+  GBX_ASSIGN(Fd store, open_dir(o.objects_dir));
+  decryptfs::SpawnOptions s;
+  GBX_ASSIGN(s.fuse, decryptfs::mount_fuse(o.target));
+  s.uid = o.uid;
+  s.gid = o.uid;
+  s.store_fd = store.get();
+  s.version_id = o.record.id();
+  s.record = std::move(o.record);
+  auto child = decryptfs::DecryptFs::spawn(std::move(s), key);
+  if (!child.ok()) {
+    (void)decryptfs::unmount_fuse(o.target);
+    return child.error();
+  }
+  AssetMount m(o.target, std::move(*child), o.log);
+  GBX_TRY(m.child_->wait_ready(kReadyMs));
+  return m;
+}
+
+AssetMount::~AssetMount() { (void)unmount(); }
+
+void AssetMount::log_events() {
+  for (int i = 0; i < 100; ++i) {
+    auto event = child_->next_event(0);
+    if (!event.ok() || !event->has_value()) return;
+    log_->warn("decryptfs", {{"event", (*event)->event}, {"what", printable((*event)->what.value_or(""), 200)}});
+  }
+}
+
+Status AssetMount::unmount() {
+  if (!child_) return ok_status();
+  log_events();
+  Status s = decryptfs::unmount_fuse(target_);
+  child_->process().kill_and_reap();
+  child_.reset();
+  return s;
+}
+
+}  // namespace gbx::agent

@@ -1,0 +1,41 @@
+// One asset version mounted through its own glovebox-decryptfs, for as long as this object lives.
+#pragma once
+
+#include <string>
+#include <utility>
+
+#include "base/log.h"
+#include "decryptfs/decryptfs.h"
+
+namespace gbx::agent {
+
+struct AssetMountOptions {
+  std::string target;        // existing directory
+  std::string objects_dir;
+  records::VersionRecord record;
+  Fd key_pipe;               // 32 bytes, then its end; passed on to the child and wiped
+  uid_t uid = 0;
+  const Logger* log = nullptr;
+};
+
+class AssetMount {
+ public:
+  static Result<AssetMount> mount(AssetMountOptions options);
+  AssetMount(AssetMount&& o) noexcept
+      : target_(std::move(o.target_)), child_(std::exchange(o.child_, std::nullopt)), log_(o.log_) {}
+  AssetMount& operator=(AssetMount&&) = delete;
+  ~AssetMount();
+  // Detaches, ends the child (and with it its key), and logs what it complained of. Idempotent.
+  Status unmount();
+
+ private:
+  AssetMount(std::string target, decryptfs::DecryptFs child, const Logger* log)
+      : target_(std::move(target)), child_(std::move(child)), log_(log) {}
+  void log_events();
+
+  std::string target_;
+  std::optional<decryptfs::DecryptFs> child_;
+  const Logger* log_;
+};
+
+}  // namespace gbx::agent
