@@ -438,10 +438,10 @@ Result<Json> Client::json(const std::string& method, const std::string& target, 
   if (body) call.body = to_bytes(as_bytes(canonical(*body)));
   if (!idempotency_key.empty()) call.headers["idempotency-key"] = idempotency_key;
   GBX_ASSIGN(const Reply reply, send(call));
-  if (reply.body.empty()) return Json();
   JsonLimits limits;
   limits.max_bytes = static_cast<std::size_t>(impl_->options.max_body_bytes);
-  return parse_json(as_text(reply.body), limits);
+  const std::string_view text = reply.body.empty() ? std::string_view("null") : as_text(reply.body);
+  return parse_json(text, limits);
 }
 
 Result<Reply> Client::upload(const std::string& target, int fd, std::uint64_t size, std::optional<Hash32> sha256,

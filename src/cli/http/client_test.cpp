@@ -242,7 +242,11 @@ TEST_F(HttpTest, TwentyMegabytesUpAndDownInBoundedMemory) {
     EXPECT_EQ(*down, path == std::string("/chunked") ? 3U << 20 : 20U << 20);
     EXPECT_TRUE(same);
   }
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // they keep freed memory for a while
   EXPECT_LT(resident_kib() - before, 6 * 1024);
+#else
+  EXPECT_GT(before, 0);
+#endif
   EXPECT_EQ(c->connections_made(), 1U);
 }
 
