@@ -166,14 +166,15 @@ Status Unpacker::remove_lower_children(int dir_fd, const std::string& path, int 
 
 Status Unpacker::whiteout(const std::string& parent, const std::string& name, const TarEntry& e) {
   if (e.type != TarType::kFile || e.size != 0) return refuse("a whiteout that is not an empty file: " + printable(e.path));
+  const bool opaque = name == kOpaque;
+  const std::string victim = name.substr(kWhiteout.size());
+  if (!opaque && (victim.empty() || victim == "." || victim == ".." || victim.substr(0, 4) == kWhiteout)) {
+    return refuse("a whiteout of a reserved name: " + printable(e.path));
+  }
   int error = 0;
   auto dir = open_dir_at(parent, &error);
   if (!dir.ok()) return error == ENOENT ? ok_status() : Status(dir.error());
-  if (name == kOpaque) return remove_lower_children(dir->get(), parent, 0);
-  const std::string victim = name.substr(kWhiteout.size());
-  if (victim.empty() || victim == "." || victim == ".." || victim.substr(0, 4) == kWhiteout) {
-    return refuse("a whiteout of a reserved name: " + printable(e.path));
-  }
+  if (opaque) return remove_lower_children(dir->get(), parent, 0);
   return remove_lower(dir->get(), join(parent, victim), victim, 0);
 }
 
