@@ -49,6 +49,8 @@ class Core {
   const records::SetId& set_id() const { return set_id_; }
   const State& state() const { return log_->state(); }
   std::uint64_t log_size() const { return log_->size(); }
+  // False once the store has failed: nothing is answered until the program starts again.
+  bool healthy() const { return !log_->broken(); }
 
  private:
   // What lasts as long as a connection: nonces that were given, and the attempt that attested.

@@ -17,6 +17,7 @@ class Log {
   // Folds and stores all of `entries` or none. After a failure nothing is known of the stored state: every later call
   // fails with kUnavailable until the program starts again.
   Status append(const std::vector<LogEntry>& entries);
+  bool broken() const { return broken_; }
   const State& state() const { return state_; }
   std::uint64_t size() const { return frontier_.size(); }
   Hash32 root() const { return frontier_.root(); }

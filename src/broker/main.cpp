@@ -1,0 +1,161 @@
+// glovebox-broker init|serve|fingerprint (docs/broker.md).
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <map>
+
+#include "base/os.h"
+#include "broker/server.h"
+#include "gate/schema.h"
+
+namespace {
+
+using namespace gbx;          // NOLINT: a main
+using namespace gbx::broker;  // NOLINT
+
+constexpr char kUsage[] =
+    "glovebox-broker init --state DIR --passphrase-fd N\n"
+    "    makes a key set and prints its set id\n"
+    "glovebox-broker serve --state DIR --listen HOST:PORT --passphrase-fd N [--ready-fd M]\n"
+    "    serves; writes {\"address\",\"setId\"} to M when it does\n"
+    "glovebox-broker fingerprint --state DIR\n"
+    "    prints the set id that owners pin\n";
+
+struct Arguments {
+  std::string command;
+  std::map<std::string, std::string> values;
+  Result<std::string> text(const std::string& name) const {
+    const auto it = values.find(name);
+    if (it == values.end()) return fail(Reason::kUsage, "--" + name + " is missing").hint("glovebox-broker --help");
+    return it->second;
+  }
+  Result<Fd> descriptor(const std::string& name) const {
+    GBX_ASSIGN(std::string t, text(name));
+    if (t.empty() || t.size() > 6 || t.find_first_not_of("0123456789") != std::string::npos) {
+      return fail(Reason::kUsage, "--" + name).with("a number", t.substr(0, 32));
+    }
+    return Fd(std::stoi(t));
+  }
+};
+Result<Arguments> parse(int argc, char** argv) {
+  Arguments a;
+  if (argc < 2) return fail(Reason::kUsage, "a command is missing").hint("glovebox-broker --help");
+  a.command = argv[1];
+  for (int i = 2; i < argc; i += 2) {
+    const std::string name = argv[i];
+    if (name.rfind("--", 0) != 0 || i + 1 >= argc) return fail(Reason::kUsage, "argument").with("--name value", name.substr(0, 64));
+    if (!a.values.emplace(name.substr(2), argv[i + 1]).second) return fail(Reason::kUsage, name.substr(0, 64) + " is given twice");
+  }
+  for (const auto& [name, unused] : a.values) {
+    if (name != "state" && name != "listen" && name != "passphrase-fd" && name != "ready-fd") {
+      return fail(Reason::kUsage, "unknown argument --" + name.substr(0, 64)).hint("glovebox-broker --help");
+    }
+  }
+  return a;
+}
+
+Result<Passphrase> passphrase(const Arguments& a) {
+  GBX_ASSIGN(Fd fd, a.descriptor("passphrase-fd"));
+  return read_passphrase(fd.get());
+}
+
+// The most that one declared output can tell, by the gate's own reckoning.
+Result<std::int64_t> capacity(const records::SpecOutput& o) {
+  gate::OutputDeclaration d;
+  d.name = o.name;
+  d.path = o.path;
+  GBX_ASSIGN(d.type, enum_from<gate::OutputType>(enum_name(o.type)));
+  if (o.schema) d.schema = *o.schema;
+  d.maxBytes = o.max_bytes;
+  GBX_ASSIGN(gate::Capacity c, gate::capacity(d));
+  return c.bits;
+}
+
+Status init(const Arguments& a) {
+  GBX_ASSIGN(std::string dir, a.text("state"));
+  GBX_ASSIGN(Passphrase pass, passphrase(a));
+  SystemRandom random;
+  GBX_ASSIGN(records::SetChain chain, init_state(dir, pass, random));
+  std::printf("%s\n", to_hex(chain.charter.set_id()).c_str());
+  return ok_status();
+}
+
+Status fingerprint(const Arguments& a) {
+  GBX_ASSIGN(std::string dir, a.text("state"));
+  GBX_ASSIGN(std::string text, read_text_file(dir + "/set.json", 1U << 20));
+  GBX_ASSIGN(records::SetChain chain, from_json_text<records::SetChain>(text));
+  GBX_TRY(chain.verify(chain.charter.set_id()));
+  std::printf("%s\n", to_hex(chain.charter.set_id()).c_str());
+  return ok_status();
+}
+
+Status announce(const Arguments& a, const std::string& address, const records::SetId& set_id) {
+  if (a.values.count("ready-fd") == 0) return ok_status();
+  GBX_ASSIGN(Fd fd, a.descriptor("ready-fd"));
+  Json ready;
+  ready["address"] = address;
+  ready["setId"] = to_hex(set_id);
+  return write_all(fd.get(), as_bytes(canonical(ready)));
+}
+
+Status serve(const Arguments& a) {
+  GBX_ASSIGN(std::string dir, a.text("state"));
+  GBX_ASSIGN(std::string listen, a.text("listen"));
+  ServerOptions options;
+  GBX_ASSIGN(options.listen, channel::TcpAddress::from_text(listen));
+  GBX_ASSIGN(Passphrase pass, passphrase(a));
+  GBX_ASSIGN(SetKeys keys, load_state(dir, pass));
+  pass.wipe();
+  // Threads inherit the mask: only sigwait below takes these signals.
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int s : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals, s);
+  if (sigprocmask(SIG_BLOCK, &signals, nullptr) != 0) return fail(Reason::kInternal, "block signals");
+  SystemClock clock;
+  SystemRandom random;
+  const Logger logger(STDERR_FILENO, "broker", clock);
+  GBX_ASSIGN(std::unique_ptr<LogStore> store, open_sqlite_store(dir + "/log.db"));
+  GBX_ASSIGN(std::unique_ptr<Core> core, Core::open({keys.chain, std::move(keys.signing), std::move(keys.kek)}, *store, random,
+                                                    capacity, clock.now()));
+  std::atomic<bool> failed{false};
+  GBX_ASSIGN(std::unique_ptr<Server> server, Server::start(options, *core, keys.tls, clock, logger, [&failed] {
+    failed = true;
+    kill(getpid(), SIGTERM);
+  }));
+  options.listen.port = server->port();
+  GBX_TRY(announce(a, options.listen.text(), core->set_id()));
+  logger.info("serving", {{"address", Json(options.listen.text())},
+                          {"setId", Json(to_hex(core->set_id()))},
+                          {"logSize", Json(static_cast<std::int64_t>(core->log_size()))}});
+  int caught = 0;
+  sigwait(&signals, &caught);
+  server->stop();
+  logger.info("stopped");
+  return failed ? Status(fail(Reason::kDatabase, "the log could not be written").hint("start the broker again")) : ok_status();
+}
+
+Status run(int argc, char** argv) {
+  GBX_TRY(harden_process());
+  umask(0077);
+  GBX_ASSIGN(Arguments a, parse(argc, argv));
+  if (a.command == "init") return init(a);
+  if (a.command == "serve") return serve(a);
+  if (a.command == "fingerprint") return fingerprint(a);
+  if (a.command == "--help" || a.command == "help") {
+    std::fputs(kUsage, stdout);
+    return ok_status();
+  }
+  return fail(Reason::kUsage, "unknown command").with("init, serve or fingerprint", a.command.substr(0, 64));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const Status s = run(argc, argv);
+  if (s.ok()) return 0;
+  std::fprintf(stderr, "glovebox-broker: %s\n", s.error().line().c_str());
+  if (!s.error().next.empty()) std::fprintf(stderr, "  next: %s\n", s.error().next.c_str());
+  return static_cast<int>(gbx::exit_class(s.reason()));
+}

@@ -1,0 +1,52 @@
+// The broker on a socket: TLS 1.3 connections, a thread each, one core behind one mutex.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+
+#include "base/log.h"
+#include "broker/core.h"
+#include "broker/custody.h"
+#include "channel/net.h"
+#include "channel/rpc.h"
+
+namespace gbx::broker {
+
+struct ServerOptions {
+  channel::TcpAddress listen;
+  std::size_t max_connections = 512;
+  // An agent is silent while its container runs.
+  std::int64_t idle_ms = 2 * 3600 * 1000;
+};
+
+class Server {
+ public:
+  // Everything given must outlive the server. `on_failure` runs once, from some thread, when the core can no longer
+  // answer because its store failed; the program then ends and starts again.
+  static Result<std::unique_ptr<Server>> start(const ServerOptions& options, Core& core, const crypto::SigningKey& tls_key,
+                                               const Clock& clock, const Logger& logger, std::function<void()> on_failure);
+  ~Server() { stop(); }
+  std::uint16_t port() const { return server_->port(); }
+  void stop();
+
+ private:
+  Server(const ServerOptions& options, Core& core, const crypto::SigningKey& tls_key, const Clock& clock, const Logger& logger,
+         std::function<void()> on_failure)
+      : options_(options), core_(core), tls_key_(tls_key), clock_(clock), logger_(logger), on_failure_(std::move(on_failure)) {}
+  void connection(channel::FdStream& stream);
+  Result<Json> dispatch(std::string_view method, const Json& body, const ConnectionContext& context);
+
+  const ServerOptions options_;
+  Core& core_;
+  const crypto::SigningKey& tls_key_;
+  const Clock& clock_;
+  const Logger& logger_;
+  const std::function<void()> on_failure_;
+  std::atomic<std::uint64_t> last_id_{0};
+  std::mutex mutex_;     // guards core_ and failed_
+  bool failed_ = false;
+  std::unique_ptr<channel::ConnectionServer> server_;
+};
+
+}  // namespace gbx::broker
