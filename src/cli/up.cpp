@@ -17,19 +17,10 @@
 #include "base/log.h"
 #include "base/os.h"
 #include "base/seams.h"
+#include "cli/commands.h"
 #include "crypto/keys.h"
 
 namespace gbx::cli {
-
-template <class F>
-void Installation::fields(F& f) {
-  f("plane", plane, Bound{1, 300});
-  f("ca", ca, Bound{1, 8192});
-  f("setId", set_id, Bound{64, 64});
-  f("broker", broker, Bound{1, 300});
-  f("nodeKey", node_key, Bound{1, 80});
-  f("invite", invite, Bound{0, 4096});
-}
 
 namespace {
 
@@ -63,6 +54,11 @@ struct PlaneReady {
     f("nodeKey", node_key, Bound{1, 256});
   }
 };
+
+std::string current_dir() {
+  char buffer[4096];
+  return getcwd(buffer, sizeof buffer) != nullptr ? buffer : "";
+}
 
 class Installer {
  public:
@@ -233,24 +229,23 @@ class Installer {
 
   Status publish_installation() {
     GBX_ASSIGN(crypto::PublicKey node, crypto::PublicKey::from_text(node_key_));
+    GBX_ASSIGN(Bytes ca, from_base64url(plane_.ca));
+    GBX_TRY(write_file_atomic(dir("ca.der"), ca, 0644));
     Installation i;
-    i.plane = "https://" + plane_.https;
-    i.ca = plane_.ca;
+    i.plane = plane_.https;
+    i.ca = dir("ca.der");
     i.set_id = broker_.set_id;
     i.broker = broker_.address;
-    i.node_key = "none:" + to_hex(node.fingerprint());
+    i.node_key = to_hex(node.fingerprint());
     i.invite = dir("plane") + "/operator-invite";
     const std::string text = canonical(to_json(i)) + "\n";
     GBX_TRY(write_file_atomic(dir("installation.json"), as_bytes(text), 0644));
-    if (o_.ready_fd >= 0) {
-      GBX_TRY(write_all(o_.ready_fd, as_bytes(text)));
-      close(o_.ready_fd);
-    }
-    std::cout << "Glovebox is up: " << i.plane << "\n"
+    std::cout << "Glovebox is up: https://" << i.plane << "\n"
               << "  set id (pin it)  " << i.set_id << "\n"
-              << "  this machine     " << i.node_key << "  NO TEE: it can read everything that runs on it\n"
+              << "  this machine     " << i.node_key << "\n"
+              << "                   NO TEE: this machine can read everything that runs on it\n"
               << "  keys             held by the operator of this machine (custody: operator)\n"
-              << "Next: glovebox init --local " << o_.state_dir << "\n"
+              << "Next: glovebox init --plane " << i.plane << " --ca " << i.ca << " --set " << i.set_id << "\n"
               << "Stop with Ctrl-C." << std::endl;
     return ok_status();
   }
@@ -312,5 +307,30 @@ class Installer {
 }  // namespace
 
 Status run_up(const UpOptions& options) { return Installer(options).run(); }
+
+void add_up(CommandTree& tree) {
+  Command c;
+  c.name = "up";
+  c.summary = "run a whole Glovebox on this machine";
+  c.details =
+      "Starts broker, plane and one node, each under its own user id, with SQLite and a folder for state. Runs in the "
+      "foreground until Ctrl-C; started again on the same folder it goes on where it stopped. Environments have no TEE: this "
+      "machine can read what runs on it, and owners' policies must allow it by its key.";
+  c.options = {option("state", "DIR", "where everything is kept (default /var/lib/glovebox)", ArgKind::kDirectory),
+               option("listen", "HOST:PORT", "address of the HTTPS API (default 127.0.0.1:7443; port 0: any)"),
+               option("uid-base", "N", "first of 200,000 user ids that belong to nobody else (default 190000)", ArgKind::kInteger),
+               option("slots", "N", "environments at a time (default 1)", ArgKind::kInteger)};
+  c.examples = {{"sudo glovebox up", "everything on this machine"}};
+  c.run = [](Session&, const Invocation& in) -> Status {
+    UpOptions o;
+    if (in.has("state")) o.state_dir = in.text("state");
+    if (in.has("listen")) o.listen = in.text("listen");
+    if (!o.state_dir.empty() && o.state_dir[0] != '/') o.state_dir = current_dir() + "/" + o.state_dir;
+    GBX_ASSIGN(o.uid_base, in.integer("uid-base", o.uid_base, Bound{65'536, 4'000'000'000}));
+    GBX_ASSIGN(o.slots, in.integer("slots", o.slots, Bound{1, 64}));
+    return run_up(o);
+  };
+  tree.add(std::move(c));
+}
 
 }  // namespace gbx::cli

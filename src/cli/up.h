@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "base/result.h"
+#include "cli/tree.h"
 
 namespace gbx::cli {
 
@@ -14,22 +14,29 @@ struct UpOptions {
   std::int64_t uid_base = 190'000;         // first of 200,000 uids that belong to nobody else
   std::int64_t slots = 1;                  // environments at a time
   std::string programs;                    // folder of the other programs; empty: this program's
-  int ready_fd = -1;                       // gets the installation as one line of JSON when everything answers
 };
 
 // What is left in `state_dir`/installation.json for clients of this machine: no secret in it.
 struct Installation {
-  std::string plane;      // "https://127.0.0.1:7443"
-  std::string ca;         // DER, base64url
-  std::string set_id;     // hex: pin it
-  std::string broker;     // host:port
-  std::string node_key;   // "none:<hash>": what a policy names to allow this machine
-  std::string invite;     // file with the operator's invite token, readable by root only
+  std::string plane;       // host:port
+  std::string ca;          // file with the certificate, DER
+  std::string set_id;      // hex: pin it
+  std::string broker;      // host:port
+  std::string node_key;    // hash of the node's key: what a policy names to allow this machine
+  std::string invite;      // file with a token that makes operators, readable by root and the plane only
   template <class F>
-  void fields(F& f);
+  void fields(F& f) {
+    f("plane", plane, Bound{1, 300});
+    f("ca", ca, Bound{1, 8192});
+    f("setId", set_id, Bound{64, 64});
+    f("broker", broker, Bound{1, 300});
+    f("nodeKey", node_key, Bound{64, 64});
+    f("invite", invite, Bound{0, 4096});
+  }
 };
 
 // Returns when SIGINT or SIGTERM came and everything was stopped, or with the reason why it could not start or go on.
 Status run_up(const UpOptions& options);
+void add_up(CommandTree& tree);
 
 }  // namespace gbx::cli
