@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <string>
 #include <unordered_map>
@@ -27,7 +28,6 @@ constexpr std::uint32_t kCommon = 10;  // shared by ten rows or more: no finding
 constexpr double kByteMargin = 10.0;
 constexpr double kRowMargin = 22.0;
 constexpr double kColumnBits = 64.0;
-constexpr std::size_t kBitmapBits = std::size_t{1} << 23;
 constexpr std::uint64_t kMultiplier = 0x9e3779b97f4a7c55ULL;
 
 // 0: not part of a window. Digits 1-10, letters 11-36, bytes above 127 by their upper bits 37-52.
@@ -47,14 +47,20 @@ constexpr std::array<std::uint8_t, 256> kSymbols = make_symbols();
 constexpr double kSymbolCount = 53.0;
 using Window = std::array<std::uint8_t, kWindow>;
 
+// Says quickly that a hash is absent: sized to what it holds, so that it stays in the cache.
 class Bitmap {
  public:
-  Bitmap() : words_(kBitmapBits / 64, 0) {}
-  void set(std::uint64_t h) { words_[(h % kBitmapBits) / 64] |= std::uint64_t{1} << (h % 64); }
-  bool test(std::uint64_t h) const { return ((words_[(h % kBitmapBits) / 64] >> (h % 64)) & 1) != 0; }
+  void reset(std::size_t entries) {
+    const std::size_t bits = std::bit_ceil(std::clamp<std::size_t>(entries * 16, 4096, std::size_t{1} << 24));
+    words_.assign(bits / 64, 0);
+    mask_ = bits - 1;
+  }
+  void set(std::uint64_t h) { words_[(h & mask_) >> 6] |= std::uint64_t{1} << (h & 63); }
+  bool test(std::uint64_t h) const { return ((words_[(h & mask_) >> 6] >> (h & 63)) & 1) != 0; }
 
  private:
-  std::vector<std::uint64_t> words_;
+  std::vector<std::uint64_t> words_{0};
+  std::uint64_t mask_ = 63;
 };
 
 // Order-2 model of the input's symbols: how surprising a window would be to somebody who knows the data's style.
@@ -64,7 +70,6 @@ class Surprisal {
   void add(std::uint8_t a, std::uint8_t b, std::uint8_t c) {
     ++triples_[index(a, b, c)];
     ++pairs_[static_cast<std::size_t>(a) * 64 + b];
-    ++total_;
   }
   double bits(const Window& w) const {
     double sum = 0;
@@ -75,15 +80,12 @@ class Surprisal {
     }
     return sum;
   }
-  double total() const { return static_cast<double>(total_); }
-
  private:
   static std::size_t index(std::uint8_t a, std::uint8_t b, std::uint8_t c) {
     return (static_cast<std::size_t>(a) * 64 + b) * 64 + c;
   }
   std::vector<std::uint32_t> triples_;
   std::vector<std::uint32_t> pairs_;
-  std::uint64_t total_ = 0;
 };
 
 // Rolling hash of the last kWindow symbols.
@@ -92,21 +94,20 @@ class Roller {
   Roller() {
     for (std::size_t i = 0; i < kWindow; ++i) top_ *= kMultiplier;
   }
-  void reset() { count_ = 0, hash_ = 0; }
+  void reset() { count_ = 0, slot_ = 0, hash_ = 0; }
   // True when a whole window lies behind.
   bool push(std::uint8_t symbol) {
-    const std::size_t slot = count_ % kWindow;
-    const std::uint8_t old = count_ >= kWindow ? ring_[slot] : std::uint8_t{0};
+    const std::uint8_t old = count_ >= kWindow ? ring_[slot_] : std::uint8_t{0};
     hash_ = hash_ * kMultiplier + symbol - old * top_;
-    ring_[slot] = symbol;
+    ring_[slot_] = symbol;
+    if (++slot_ == kWindow) slot_ = 0;
     return ++count_ >= kWindow;
   }
   std::uint64_t hash() const { return mix64(hash_); }
-  std::size_t count() const { return count_; }
-  std::uint8_t back(std::size_t n) const { return ring_[(count_ - 1 - n) % kWindow]; }
   Window window() const {
     Window w;
-    for (std::size_t i = 0; i < kWindow; ++i) w[i] = ring_[(count_ + i) % kWindow];
+    std::copy(ring_.begin() + static_cast<std::ptrdiff_t>(slot_), ring_.end(), w.begin());
+    std::copy(ring_.begin(), ring_.begin() + static_cast<std::ptrdiff_t>(slot_), w.end() - static_cast<std::ptrdiff_t>(slot_));
     return w;
   }
 
@@ -115,6 +116,7 @@ class Roller {
   std::uint64_t hash_ = 0;
   std::uint64_t top_ = 1;
   std::size_t count_ = 0;
+  std::size_t slot_ = 0;  // the oldest symbol's place
 };
 
 // "0000…" and "121212…" say nothing.
@@ -298,6 +300,10 @@ class CopyDetector::Impl {
     }
     touched_count_.assign(rows_.size(), 0);
     touched_tokens_.resize(rows_.size());
+    window_bits_.reset(fingerprints_.size());
+    for (const auto& [hash, unused] : fingerprints_) window_bits_.set(hash);
+    token_bits_.reset(token_ids_.size());
+    for (const auto& [hash, unused] : token_ids_) token_bits_.set(hash);
   }
 
   // ---- input side
@@ -387,7 +393,6 @@ class CopyDetector::Impl {
     it->second.output = static_cast<std::uint32_t>(output);
     it->second.form = form;
     it->second.text = g.second;
-    window_bits_.set(g.first);
   }
 
   std::uint64_t spec_salt(const NumberType& t) {
@@ -405,10 +410,7 @@ class CopyDetector::Impl {
   }
   std::uint32_t token_id(std::uint64_t hash) {
     const auto [it, fresh] = token_ids_.try_emplace(hash, static_cast<std::uint32_t>(tokens_.size()));
-    if (fresh) {
-      tokens_.emplace_back();
-      token_bits_.set(hash);
-    }
+    if (fresh) tokens_.emplace_back();
     return it->second;
   }
   std::uint32_t new_row(std::size_t output, std::int64_t row) {
@@ -458,12 +460,18 @@ class CopyDetector::Impl {
     });
   }
   void scan_windows() {
+    // The model of a long input is made from one row in eight: its shape, not its size, decides.
+    const bool learn = input_rows_ < 20'000 || input_rows_ % 8 == 0;
+    std::uint8_t before = 0;
+    std::uint8_t last = 0;
     for (const char c : line_) {
       const std::uint8_t s = kSymbols[static_cast<unsigned char>(c)];
       if (s == 0) continue;
-      const bool whole = roller_.push(s);
-      if (roller_.count() > 2) model_.add(roller_.back(2), roller_.back(1), s);
-      if (!whole) continue;
+      ++input_symbols_;
+      if (learn && before != 0) model_.add(before, last, s);
+      before = last;
+      last = s;
+      if (!roller_.push(s)) continue;
       const std::uint64_t h = roller_.hash();
       if (!window_bits_.test(h)) continue;
       const auto it = fingerprints_.find(h);
@@ -525,7 +533,7 @@ class CopyDetector::Impl {
     if (!known) out.push_back(f);
   }
   void judge_windows(std::vector<CopyFinding>& out) {
-    const double threshold = std::log2(model_.total() + 2) + std::log2(static_cast<double>(output_symbols_) + 2) + kByteMargin;
+    const double threshold = std::log2(static_cast<double>(input_symbols_) + 2) + std::log2(static_cast<double>(output_symbols_) + 2) + kByteMargin;
     for (const auto& [hash, f] : fingerprints_) {
       if (f.rows_with == 0 || f.rows_with >= kCommon) continue;
       report(out, {f.output, f.form, -1, -1}, model_.bits(f.text), threshold);
@@ -590,6 +598,7 @@ class CopyDetector::Impl {
   std::string line_;
   bool first_line_ = true;
   std::uint64_t input_rows_ = 0;
+  std::uint64_t input_symbols_ = 0;
   std::vector<std::string_view> scratch_;
   std::vector<std::uint32_t> hits_;
   std::vector<std::uint32_t> touched_;
