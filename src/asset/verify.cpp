@@ -183,11 +183,13 @@ Result<VerifyReport> verify(storage::ObjectStore& store, const records::VersionR
   return report;
 }
 
+Status read_everything(AssetReader& reader, VerifyReport& report) { return FullCheck(reader, report).run(); }
+
 Result<VerifyReport> verify_with_key(storage::ObjectStore& store, const records::VersionRecord& record, const Hash32& expected,
                                      const DatasetKey& key, const VerifyProgressFn& progress) {
   GBX_ASSIGN(AssetReader reader, AssetReader::open(store, record, expected, key));
   GBX_ASSIGN(VerifyReport report, verify(store, record, progress));
-  GBX_TRY(FullCheck(reader, report).run());
+  GBX_TRY(read_everything(reader, report));
   return report;
 }
 

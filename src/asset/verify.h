@@ -23,6 +23,8 @@ using VerifyProgressFn = std::function<void(std::uint64_t done_bytes, std::uint6
 
 // The record's own identity and signature are the caller's to check.
 Result<VerifyReport> verify(storage::ObjectStore& store, const records::VersionRecord& record, const VerifyProgressFn& progress = {});
+// Reads whatever an opened asset holds and checks what reading on demand does not: content checks, totals, orphans.
+Status read_everything(AssetReader& reader, VerifyReport& report);
 // All of verify(), then everything that can be read is read.
 Result<VerifyReport> verify_with_key(storage::ObjectStore& store, const records::VersionRecord& record,
                                      const Hash32& expected_version_id, const DatasetKey& key,
