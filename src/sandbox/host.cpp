@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -56,13 +55,14 @@ std::int64_t number_in(const std::string& path, const std::string& key) {
   return 0;
 }
 
-std::vector<std::string> names_in(const std::string& path) {
+// /proc and cgroup file systems tell the type of an entry as they list it.
+std::vector<std::string> dirs_in(const std::string& path) {
   std::vector<std::string> out;
   DIR* d = opendir(path.c_str());
   if (d == nullptr) return out;
   while (const dirent* e = readdir(d)) {
     const std::string name(e->d_name);
-    if (name != "." && name != "..") out.push_back(name);
+    if (e->d_type == DT_DIR && name != "." && name != "..") out.push_back(name);
   }
   closedir(d);
   return out;
@@ -109,7 +109,7 @@ void note_cgroups(const std::vector<Mount>& mounts, HostProbe& host) {
 
 std::vector<std::string> processes_of(const std::string& cgroup) {
   std::vector<std::string> found;
-  for (const std::string& pid : names_in("/proc")) {
+  for (const std::string& pid : dirs_in("/proc")) {
     if (!is_number(pid)) continue;
     std::istringstream in(file_text("/proc/" + pid + "/cgroup"));
     for (std::string line; std::getline(in, line);) {
@@ -150,6 +150,12 @@ Result<HostProbe> probe_host() {
     if (find_runtime(name).ok()) host.runtimes.push_back(name);
   }
   if (host.runtimes.empty()) host.notes.push_back("neither crun nor runc is installed");
+  const std::string swaps = file_text("/proc/swaps");
+  host.swap = std::count(swaps.begin(), swaps.end(), '\n') > 1;
+  const auto memory = host.controllers.find("memory");
+  host.limit_swap = host.cgroups == CgroupLayout::kV2 ? host.swap
+                                                      : memory != host.controllers.end() && path_exists(memory->second + "/memory.memsw.limit_in_bytes");
+  if (host.swap && !host.limit_swap) host.notes.push_back("swap is on and containers cannot be kept out of it: what they hold may reach the disk");
   host.user_namespaces = path_exists("/proc/self/ns/user") && number_in("/proc/sys/user/max_user_namespaces", "") > 0;
   if (!host.user_namespaces) host.notes.push_back("user namespaces are not allowed here");
   return host;
@@ -179,11 +185,7 @@ std::vector<std::string> cgroup_dirs(const HostProbe& host, const std::string& c
     std::vector<std::string> here{mount + "/" + cgroup};
     if (!path_exists(here[0])) continue;
     for (std::size_t i = 0; i < here.size() && here.size() < 1000; ++i) {
-      for (const std::string& name : names_in(here[i])) {
-        struct stat st {};
-        const std::string path = here[i] + "/" + name;
-        if (lstat(path.c_str(), &st) == 0 && S_ISDIR(st.st_mode)) here.push_back(path);
-      }
+      for (const std::string& name : dirs_in(here[i])) here.push_back(here[i] + "/" + name);
     }
     out.insert(out.end(), here.rbegin(), here.rend());
   }
@@ -231,7 +233,7 @@ Result<std::vector<std::string>> residue(const std::string& id) {
   for (const std::string& pid : processes_of(cgroup)) found.push_back("process " + pid);
   for (const std::string& dir : cgroup_dirs(host, cgroup)) found.push_back("cgroup " + dir);
   std::set<std::string> mounts;
-  for (const std::string& pid : names_in("/proc")) {
+  for (const std::string& pid : dirs_in("/proc")) {
     if (!is_number(pid)) continue;
     auto list = read_mounts("/proc/" + pid + "/mountinfo");
     if (!list.ok()) continue;  // it ended meanwhile

@@ -78,20 +78,22 @@ Json process_json(const ContainerSpec& spec) {
   return process;
 }
 
-Json resources_json(const ContainerSpec& spec) {
+Json resources_json(const ContainerSpec& spec, const Stage& stage) {
   Json deny;
   deny["allow"] = false;
   deny["access"] = "rwm";
   Json r;
   r["devices"] = JsonArray{deny};  // runtimes add null, zero, full, random, urandom and tty themselves
-  r["memory"]["limit"] = spec.memory_bytes + spec.out_bytes + spec.tmp_bytes;
+  const std::int64_t memory = spec.memory_bytes + spec.out_bytes + spec.tmp_bytes;
+  r["memory"]["limit"] = memory;
+  if (stage.limit_swap) r["memory"]["swap"] = memory;  // memory and swap together: none is swapped out
   r["pids"]["limit"] = spec.pids_max;
   r["cpu"]["period"] = kCpuPeriodUs;
   r["cpu"]["quota"] = spec.cpu_millis * kCpuPeriodUs / 1000;
   return r;
 }
 
-Json linux_json(const ContainerSpec& spec) {
+Json linux_json(const ContainerSpec& spec, const Stage& stage) {
   JsonArray namespaces;
   for (const char* type : {"user", "pid", "network", "ipc", "uts", "mount", "cgroup"}) {
     Json ns;
@@ -106,7 +108,7 @@ Json linux_json(const ContainerSpec& spec) {
   l["namespaces"] = namespaces;
   l["uidMappings"] = JsonArray{mapping};
   l["gidMappings"] = JsonArray{mapping};
-  l["resources"] = resources_json(spec);
+  l["resources"] = resources_json(spec, stage);
   l["cgroupsPath"] = "/" + cgroup_name(spec.id);
   l["rootfsPropagation"] = "private";
   l["seccomp"] = seccomp_json();
@@ -127,7 +129,7 @@ Json oci_config(const ContainerSpec& spec, const Stage& stage) {
   config["hostname"] = "glovebox";
   config["process"] = process_json(spec);
   config["mounts"] = mounts_json(spec, stage);
-  config["linux"] = linux_json(spec);
+  config["linux"] = linux_json(spec, stage);
   return config;
 }
 

@@ -14,6 +14,7 @@ struct Stage {
   std::string tmp;
   std::string data;    // an empty directory for each DataMount: where it will be mounted
   std::string inputs;  // the data mounts themselves, by name
+  bool limit_swap = false;
 };
 
 // The name of the container's directory in every cgroup hierarchy.

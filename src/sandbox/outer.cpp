@@ -54,6 +54,8 @@ Result<Pipes> make_pipes() {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   pipes.control.second.reset();
   pipes.report.first.reset();
+  pipes.out.first.reset();
+  pipes.err.first.reset();
   // Should the outer half have died before the line above, this end says so.
   char go = 0;
   if (read(pipes.control.first.get(), &go, 1) != 1) _exit(1);

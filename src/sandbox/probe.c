@@ -137,7 +137,6 @@ static long act(const char* n) {
   if (IS("socket-netlink")) return socket(AF_NETLINK, SOCK_RAW, 0);
   if (IS("socket-packet")) return socket(AF_PACKET, SOCK_RAW, 0);
   if (IS("socket-raw")) return socket(AF_INET, SOCK_RAW, 1);
-  if (IS("socket-alg")) return socket(AF_ALG, SOCK_SEQPACKET, 0);
   if (IS("socket-vsock")) return socket(AF_VSOCK, SOCK_STREAM, 0);
   if (IS("socket-unix")) return socket(AF_UNIX, SOCK_STREAM, 0);
   if (IS("socketpair-unix")) { int s[2]; return socketpair(AF_UNIX, SOCK_STREAM, 0, s); }

@@ -23,6 +23,12 @@ Error bad(const std::string& field, const std::string& why) { return fail(Reason
 bool plain_name(const std::string& s) {
   return !s.empty() && s[0] != '-' && std::all_of(s.begin(), s.end(), [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'; });
 }
+// A path component that means itself.
+bool plain_component(const std::string& s) {
+  return !s.empty() && s[0] != '-' && s[0] != '.' && std::all_of(s.begin(), s.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
+  });
+}
 // Absolute, without empty, "." and ".." components: what is compared is what is opened.
 bool plain_path(const std::string& s) {
   if (s.empty() || s[0] != '/' || s.find('\0') != std::string::npos || s.find("//") != std::string::npos) return false;
@@ -126,7 +132,7 @@ Status check_spec(const ContainerSpec& spec) {
   }
   std::set<std::string> names;
   for (const DataMount& m : spec.mounts) {
-    if (!plain_name(m.name)) return bad("mounts", "name with other than a-z, 0-9 and '-': " + printable(m.name, 64));
+    if (!plain_component(m.name)) return bad("mounts", "name with other than letters, digits and -_.: " + printable(m.name, 64));
     if (!names.insert(m.name).second) return bad("mounts", "two of the name " + m.name);
     if (!plain_path(m.host_path)) return bad("mounts", "not a plain absolute path: " + printable(m.host_path));
   }

@@ -110,6 +110,7 @@ struct RunOptions {
   std::string program;  // empty: program_dir()/glovebox-sandbox
   int cancel_fd = -1;   // readable or closed at its other end: the container is killed and the outcome is kCancelled
 };
+// Checked on cgroup v1 and hybrid hosts; pure cgroup v2 hosts are provided for by probing but UNTESTED.
 // Needs root. Blocks until the container and its supervisor are gone. An Error means that the supervisor itself could
 // not be run or broke; everything about the container is an Outcome.
 Result<RunResult> run_container(const ContainerSpec& spec, const RunOptions& options = {});
@@ -131,6 +132,8 @@ struct HostProbe {
   std::vector<std::string> to_hide;                // cgroup2 mounts that crun stumbles over on hybrid hosts
   std::vector<std::string> runtimes;               // found, in order of preference
   bool user_namespaces = false;
+  bool swap = false;        // some is in use by the machine
+  bool limit_swap = false;  // and a container can be kept out of it
   std::vector<std::string> notes;                  // one line a finding, for people
 };
 Result<HostProbe> probe_host();

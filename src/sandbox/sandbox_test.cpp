@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <memory>
 #include <set>
 #include <sstream>
@@ -57,7 +58,7 @@ struct Denied {
 };
 constexpr Denied kDenied[] = {
     {"socket-inet", EPERM}, {"socket-inet6", EPERM}, {"socket-netlink", EPERM}, {"socket-packet", EPERM},
-    {"socket-raw", EPERM}, {"socket-alg", EPERM}, {"socket-vsock", EPERM}, {"ptrace-traceme", EPERM},
+    {"socket-raw", EPERM}, {"socket-vsock", EPERM}, {"ptrace-traceme", EPERM},
     {"process-vm-readv", EPERM}, {"pidfd-getfd", EPERM}, {"kcmp", EPERM}, {"bpf", EPERM}, {"perf", EPERM},
     {"userfaultfd", EPERM}, {"io-uring", EPERM}, {"unshare-user", EPERM}, {"unshare-mount", EPERM},
     {"unshare-files", EPERM}, {"clone-user", EPERM}, {"clone-net", EPERM}, {"clone-cgroup", EPERM}, {"clone3", ENOSYS},
@@ -141,6 +142,76 @@ TEST_P(Sandbox, EveryUnlistedCallIsRefused) {
     EXPECT_TRUE(answer == std::to_string(EPERM) || answer == std::to_string(ENOSYS)) << line;
   }
   EXPECT_EQ(seen, count);
+}
+
+TEST(Probe, FindsWhatContainersNeedAndSaysWhy) {
+  auto host = probe_host();
+  ASSERT_TRUE(host.ok()) << host.error().line();
+  EXPECT_EQ(host->cgroups == CgroupLayout::kNone, host->cgroup_mounts.empty());
+  for (const auto& [controller, mount] : host->controllers) EXPECT_TRUE(path_exists(mount)) << controller;
+  if (host->cgroups == CgroupLayout::kV1) {
+    EXPECT_TRUE(path_exists(host->controllers["memory"] + "/memory.limit_in_bytes"));
+  }
+  if (host->cgroups == CgroupLayout::kV2) {
+    EXPECT_TRUE(host->to_hide.empty());
+  }
+  for (const char* need : {"memory", "pids", "cpu"}) {
+    const bool said = std::any_of(host->notes.begin(), host->notes.end(), [&](const std::string& n) { return n.find(std::string("controller ") + need) != std::string::npos; });
+    EXPECT_EQ(said, host->controllers.count(need) == 0) << need;
+  }
+}
+
+TEST(Spec, IsChecked) {
+  ContainerSpec good;
+  good.id = "a-1";
+  good.rootfs = "/r";
+  good.argv = {"/bin/x"};
+  good.env = {"A=b"};
+  good.mounts = {{"In_1.csv", "/data/in"}};
+  good.uid_base = testing::kUidBase;
+  good.out_bytes = good.tmp_bytes = 1 << 20;
+  good.out_inodes = 16;
+  good.memory_bytes = 64 << 20;
+  good.cpu_millis = 1000;
+  good.pids_max = 8;
+  good.wall_timeout_ms = 1000;
+  ASSERT_TRUE(check_spec(good).ok()) << check_spec(good).error().line();
+  const std::pair<const char*, void (*)(ContainerSpec&)> bad[] = {
+      {"id", [](ContainerSpec& s) { s.id = "../x"; }},
+      {"id", [](ContainerSpec& s) { s.id = "-x"; }},
+      {"id", [](ContainerSpec& s) { s.id = ""; }},
+      {"rootfs", [](ContainerSpec& s) { s.rootfs = "relative"; }},
+      {"rootfs", [](ContainerSpec& s) { s.rootfs = "/a/../b"; }},
+      {"rootfs", [](ContainerSpec& s) { s.rootfs = std::string("/a\0b", 4); }},
+      {"cwd", [](ContainerSpec& s) { s.cwd = "tmp"; }},
+      {"cwd", [](ContainerSpec& s) { s.cwd = "/proc/self/fd/../x"; }},
+      {"argv", [](ContainerSpec& s) { s.argv.clear(); }},
+      {"argv", [](ContainerSpec& s) { s.argv = {std::string("a\0b", 3)}; }},
+      {"argv", [](ContainerSpec& s) { s.argv = {"\xff"}; }},
+      {"env", [](ContainerSpec& s) { s.env = {"NOVALUE"}; }},
+      {"env", [](ContainerSpec& s) { s.env = {"=x"}; }},
+      {"mounts", [](ContainerSpec& s) { s.mounts[0].name = ".."; }},
+      {"mounts", [](ContainerSpec& s) { s.mounts[0].name = "a/b"; }},
+      {"mounts", [](ContainerSpec& s) { s.mounts[0].host_path = "a"; }},
+      {"mounts", [](ContainerSpec& s) { s.mounts.push_back(s.mounts[0]); }},
+      {"uidBase", [](ContainerSpec& s) { s.uid_base = 65535; }},
+      {"uid", [](ContainerSpec& s) { s.uid = 0; }},
+      {"uid", [](ContainerSpec& s) { s.uid = 65536; }},
+      {"outBytes", [](ContainerSpec& s) { s.out_bytes = 0; }},
+      {"memoryBytes", [](ContainerSpec& s) { s.memory_bytes = 0; }},
+      {"pidsMax", [](ContainerSpec& s) { s.pids_max = 0; }},
+      {"cpuMillis", [](ContainerSpec& s) { s.cpu_millis = 0; }},
+      {"wallTimeoutMs", [](ContainerSpec& s) { s.wall_timeout_ms = 0; }},
+      {"logBytes", [](ContainerSpec& s) { s.log_bytes = -1; }}};
+  for (const auto& [field, change] : bad) {
+    ContainerSpec s = good;
+    change(s);
+    const Status status = check_spec(s);
+    ASSERT_FALSE(status.ok()) << field;
+    EXPECT_EQ(status.reason(), Reason::kBadValue) << field;
+    EXPECT_NE(status.error().what.find(field), std::string::npos) << field << ": " << status.error().line();
+    EXPECT_EQ(run_container(s).reason(), Reason::kBadValue) << field;
+  }
 }
 
 // ---- who it is and what it sees ----
@@ -438,6 +509,13 @@ TEST_P(Sandbox, LinkInPlaceOfAMountPointIsRefused) {
   }
 }
 
+RunResult run_again(const ContainerSpec& spec) {
+  RunOptions options;
+  options.program = testing::bin("glovebox-sandbox");
+  auto result = run_container(spec, options);
+  return result.ok() ? std::move(*result) : RunResult{};
+}
+
 // The caller dies: its container dies as well, and the supervisor still clears up.
 TEST_P(Sandbox, DeathOfTheCallerKillsTheContainer) {
   const ContainerSpec s = spec({"daemon", "wait"});
@@ -465,7 +543,16 @@ TEST_P(Sandbox, DeathOfTheCallerKillsTheContainer) {
   };
   EXPECT_TRUE(wait_until(true));
   for (int i = 0; i < 1000 && processes() < 2; ++i) poll(nullptr, 0, 10);
-  EXPECT_GE(processes(), 2U);  // the control: residue() sees a container that runs
+  EXPECT_GE(processes(), 2U);
+  // The control: residue() sees every kind of thing while the container runs.
+  auto during = residue(s.id);
+  ASSERT_TRUE(during.ok());
+  for (const char* kind : {"process ", "cgroup ", "mount "}) {
+    EXPECT_TRUE(std::any_of(during->begin(), during->end(), [&](const std::string& l) { return l.rfind(kind, 0) == 0; })) << kind;
+  }
+  // A second container of that id is refused, and does not disturb the first.
+  EXPECT_NE(run_again(s).error.find("a container with this id exists"), std::string::npos);
+  EXPECT_GE(processes(), 2U);
   kill(caller, SIGKILL);
   EXPECT_EQ(caller, waitpid(caller, nullptr, 0));
   EXPECT_TRUE(wait_until(false));

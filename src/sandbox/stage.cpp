@@ -126,7 +126,7 @@ Result<Staged> prepare_stage(const ContainerSpec& spec, const HostProbe& host, i
   const std::string source = cgroup_name(spec.id);  // residue() looks for it
   if (mount(source.c_str(), base.c_str(), "tmpfs", MS_NOSUID | MS_NOEXEC, "size=8m,mode=0755") != 0) return broken("tmpfs at " + base, errno);
   Staged s;
-  s.stage = {base + "/rootfs", base + "/dev", base + "/out", base + "/tmp", base + "/data", base + "/inputs"};
+  s.stage = {base + "/rootfs", base + "/dev", base + "/out", base + "/tmp", base + "/data", base + "/inputs", host.limit_swap};
   s.runtime = {base + "/state", base + "/runtime.log", base + "/bundle", base + "/pid"};
   for (const std::string& dir : {s.stage.rootfs, s.stage.dev, s.stage.out, s.stage.tmp, s.stage.data, s.stage.inputs}) GBX_TRY(make_dir(dir, 0755));
   for (const std::string& dir : {s.runtime.state, s.runtime.bundle}) GBX_TRY(make_dir(dir, 0700));
