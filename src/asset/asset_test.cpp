@@ -271,7 +271,7 @@ TEST(Hostile, RecordKeyAndVersionMustMatch) {
   EXPECT_EQ(refuse([](auto& r) { r.root_hash[0] ^= 1; }), Reason::kBadHash);
   EXPECT_EQ(refuse([](auto& r) { r.root_level = 1; }), Reason::kBadTag);
   EXPECT_EQ(refuse([](auto& r) { r.key_epoch = 2; }), Reason::kWrongVersion);
-  EXPECT_EQ(refuse([](auto& r) { r.objects_hash[0] ^= 1; }), Reason::kNotFound);
+  EXPECT_EQ(refuse([](auto& r) { r.objects_hash[0] ^= 1; }), Reason::kUnavailable);
   EXPECT_EQ(refuse([](auto& r) { r.object_count += 1; }), Reason::kBadStructure);
   EXPECT_EQ(refuse([](auto& r) { r.version = 2; }), Reason::kBadStructure);
   // A field that does not steer the reader still changes the identity.

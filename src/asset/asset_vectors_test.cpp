@@ -187,7 +187,7 @@ std::vector<Forgery> forgeries() {
       {"too large", Reason::kBadStructure, [](Forge& f) { f.file.size = kMaxFileSize + 1; f.fill(); }},
       {"extent inside the header", Reason::kBadStructure, [](Forge& f) { f.file.content->extent->offset = 63; f.fill(); }},
       {"extent at another offset", Reason::kBadTag, [](Forge& f) { f.file.content->extent->offset = 65; f.fill(); }},
-      {"extent in an absent object", Reason::kNotFound, [](Forge& f) { f.file.content->extent->object[0] ^= 1; f.fill(); }},
+      {"extent in an absent object", Reason::kUnavailable, [](Forge& f) { f.file.content->extent->object[0] ^= 1; f.fill(); }},
       {"extent past the object's end", Reason::kTruncated, [](Forge& f) { f.file.content->extent->offset = 1 << 30; f.fill(); }},
       {"extents that do not exist", Reason::kBadStructure, [](Forge& f) { f.file.content->extent_count = 2; f.file.content->extent.reset(); f.fill(); }},
       {"bytes behind the entries of a page", Reason::kBadStructure, [](Forge&) {}, [](Bytes& p) { p.back() = 1; }},
@@ -279,22 +279,22 @@ JsonArray tampering(storage::MemoryStore& store, const PublishResult& one, const
   add("two chunks of a file change places", {swap_ranges(data, 64 + 5 + 2 * 16, 64 + 5 + 2 * 16 + 65552, 65552)}, Reason::kBadHash, Reason::kBadTag);
   add("data object cut short", {change_object("truncate", data, "size", 70'000)}, Reason::kBadStructure, Reason::kTruncated);
   add("data object made longer", {change_object("extend", data, "bytes", 1)}, Reason::kBadStructure, kOk);
-  add("data object gone", {change_object("remove", data)}, Reason::kNotFound, Reason::kNotFound);
+  add("data object gone", {change_object("remove", data)}, Reason::kNotFound, Reason::kUnavailable);
   add("data and manifest change names", {swap}, Reason::kBadStructure, Reason::kBadHash);
   add("format word of a manifest object", {flip(manifest, 0)}, Reason::kBadMagic, Reason::kBadMagic);
   add("epoch of a manifest object", {flip(manifest, 12)}, Reason::kWrongVersion, Reason::kWrongVersion);
   add("root page", {flip(manifest, root)}, Reason::kBadHash, Reason::kBadHash);
-  add("manifest object gone", {change_object("remove", manifest)}, Reason::kNotFound, Reason::kNotFound);
+  add("manifest object gone", {change_object("remove", manifest)}, Reason::kNotFound, Reason::kUnavailable);
   add("format word of the list", {flip(list, 0)}, Reason::kBadMagic, Reason::kBadMagic);
   add("asset of the list", {flip(list, 16)}, Reason::kWrongAsset, Reason::kWrongAsset);
-  add("root object in the list", {flip(list, 64)}, Reason::kBadHash, Reason::kNotFound);
+  add("root object in the list", {flip(list, 64)}, Reason::kBadHash, Reason::kUnavailable);
   add("count in the list", {flip(list, 80)}, Reason::kBadStructure, Reason::kBadStructure);
   add("reserved bytes of the list", {flip(list, 88)}, Reason::kBadStructure, Reason::kBadStructure);
   add("hash in the list", {flip(list, 96 + 24)}, Reason::kBadHash, kOk);
   add("kind in the list", {flip(list, 96 + 56, 4)}, Reason::kBadStructure, kOk);
   add("list made longer", {change_object("extend", list, "bytes", 64)}, Reason::kBadStructure, kOk);
   add("list cut short", {change_object("truncate", list, "size", 95)}, Reason::kBadStructure, Reason::kTruncated);
-  add("list gone", {change_object("remove", list)}, Reason::kNotFound, Reason::kNotFound);
+  add("list gone", {change_object("remove", list)}, Reason::kNotFound, Reason::kUnavailable);
   add("another key", {key}, kOk, Reason::kBadCommitment);
   add("another format", {set_field("format", "gbx9")}, Reason::kBadVersion, Reason::kBadVersion);
   add("another suite", {set_field("suite", 2)}, Reason::kBadSuite, Reason::kBadSuite);

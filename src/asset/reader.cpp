@@ -36,7 +36,7 @@ Result<AssetReader> AssetReader::open(storage::ObjectStore& store, const records
   }
   // Where the root page lies is a hint of the store's: what is found there must have the record's hash.
   FixedBytes<kListFixed> head_bytes{};
-  GBX_TRY(store.get(list_name(record.objects_hash), 0, head_bytes));
+  GBX_TRY(fetch(store, list_name(record.objects_hash), 0, head_bytes));
   auto head = parse_list_head(head_bytes, static_cast<crypto::AeadSuite>(record.suite), record.asset_id);
   if (!head.ok()) return head.error().at("list of objects");
   if (head->count != static_cast<std::uint64_t>(record.object_count)) {
@@ -145,7 +145,7 @@ Result<std::vector<Extent>> AssetReader::extents(std::uint64_t ino, const Inode&
 Status AssetReader::Impl::check_data_header(const Id16& object) {
   if (checked.find(object)) return ok_status();
   FixedBytes<kHeaderSize> header{};
-  GBX_TRY(store.get(object_name(object), 0, header));
+  GBX_TRY(fetch(store, object_name(object), 0, header));
   Status s = check_header(header, {ObjectKind::kData, suite, 0, record.asset_id, object});
   if (!s.ok()) return s.error().at("object " + object_name(object));
   (void)checked.insert(object, std::make_shared<bool>(true));
@@ -186,7 +186,7 @@ Status AssetReader::Impl::open_chunks(OpenFile& f, const Extent& e, std::uint64_
   // Private memory: what is checked is what is used, whatever the host does to the file meanwhile.
   thread_local Bytes sealed;
   sealed.resize(out.size() + count * crypto::kAeadTagSize);
-  Status got = store.get(object_name(e.object), start, sealed);
+  Status got = fetch(store, object_name(e.object), start, sealed);
   if (!got.ok()) return bad_chunk(f, first, got.error());
   std::size_t from = 0;
   std::size_t to = 0;

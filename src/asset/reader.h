@@ -53,8 +53,9 @@ class AssetReader {
   ~AssetReader();
 
   const Meta& totals() const;
-  Result<Attributes> attributes(std::uint64_t ino);                              // kNotFound
-  Result<Attributes> lookup(std::uint64_t directory, std::string_view name);     // kNotFound
+  // kNotFound says that the asset, as published, has no such thing; an object that the store lost is kUnavailable.
+  Result<Attributes> attributes(std::uint64_t ino);
+  Result<Attributes> lookup(std::uint64_t directory, std::string_view name);
   // At most `limit` entries in byte order of their names, beginning after `after` (empty: at the first).
   Result<std::vector<DirectoryEntry>> list(std::uint64_t directory, std::string_view after, std::size_t limit);
   // Fills `out` from `offset`; fewer bytes only at the end of the file. On an error `out` holds no plaintext of a bad chunk.

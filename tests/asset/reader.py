@@ -203,7 +203,7 @@ class Reader:
         self.store, self.dk, self.suite, self.epoch = store, dk, record["suite"], record["keyEpoch"]
         self.asset_id = bytes.fromhex(record["assetId"])
         check(commitment(dk, self.asset_id).hex() == record["commitDk"], "bad-commitment", "dataset key")
-        head = store.get(record["objectsHash"][:32], 0, 96)
+        head = self.get(record["objectsHash"][:32], 0, 96)
         check_header(head[:64], LIST, self.suite, 0, self.asset_id, bytes(16))
         check(head[88:96] == bytes(8), "bad-structure")
         check(struct.unpack("<Q", head[80:88])[0] == record["objectCount"], "bad-structure")
@@ -214,11 +214,17 @@ class Reader:
         check(len(totals) == 32, "truncated" if len(totals) < 32 else "trailing-bytes")
         self.next_ino, self.files, self.directories, self.bytes = struct.unpack("<QQQQ", totals)
 
+    def get(self, name, offset, length):
+        try:
+            return self.store.get(name, offset, length)
+        except Refused as e:
+            raise Refused("unavailable" if e.reason == "not-found" else e.reason, name) from None
+
     def load(self, ref, level):
         object_id, slot, digest = ref
-        sealed = self.store.get(object_id.hex(), 64 + PAGE * slot, PAGE)
+        sealed = self.get(object_id.hex(), 64 + PAGE * slot, PAGE)
         check(sha256(sealed) == digest, "bad-hash", "page")
-        check_header(self.store.get(object_id.hex(), 0, 64), MANIFEST, self.suite, self.epoch, self.asset_id, object_id)
+        check_header(self.get(object_id.hex(), 0, 64), MANIFEST, self.suite, self.epoch, self.asset_id, object_id)
         plain = aead_open(self.suite, page_key(self.dk, self.asset_id, object_id, self.epoch), page_nonce(slot),
                           page_aad(self.asset_id, object_id, slot, self.epoch, level, self.suite), sealed)
         check(plain[0] == level and plain[1] == 0, "bad-structure", "page head")
@@ -332,10 +338,10 @@ class Reader:
         chunks, out = -(-n["size"] // CHUNK), []
         for i in range(chunks):
             first, object_id, offset, _ = self.extent_of(n, i)
-            check_header(self.store.get(object_id.hex(), 0, 64), DATA, self.suite, 0, self.asset_id, object_id)
+            check_header(self.get(object_id.hex(), 0, 64), DATA, self.suite, 0, self.asset_id, object_id)
             last = 1 if i == chunks - 1 else 0
             length = n["size"] - i * CHUNK if last else CHUNK
-            sealed = self.store.get(object_id.hex(), offset + (i - first) * SEALED, length + 16)
+            sealed = self.get(object_id.hex(), offset + (i - first) * SEALED, length + 16)
             out.append(aead_open(self.suite, segment_key(k_file, i // SEGMENT), chunk_nonce(i % SEGMENT, last),
                                  chunk_aad(self.asset_id, n["file_id"], n["version"], i, length, last, self.suite), sealed))
         plain = b"".join(out)
