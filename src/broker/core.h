@@ -12,6 +12,7 @@
 
 #include "base/seams.h"
 #include "broker/log.h"
+#include "policy/decision.h"
 #include "records/sealing.h"
 
 namespace gbx::broker {
@@ -128,19 +129,17 @@ class Core {
     records::Recommendation what = records::Recommendation::kReject;
     std::vector<std::string> reasons;
   };
-  enum class Tally { kOpen, kApproved, kDeclined };
   Status advance(const Hash32& job_id, std::int64_t now);
   Outcome weigh(const JobState& job, std::int64_t now) const;
-  void weigh_policy(const JobState& job, const PolicyState& p, std::int64_t now, std::set<std::string>& holds) const;
-  bool reviewable(const JobState& job) const;
+  policy::Panel panel(const JobState& job) const;
+  bool over_budget(const JobState& job, const records::Policy& policy, const records::PlanCharge& charge, std::int64_t now) const;
   Status release_allowed(const JobState& job, std::int64_t now) const;
-  Tally tally(const JobState& job) const;
   std::vector<records::PlanCharge> final_charges(const JobState& job, records::ReleaseDecision decision) const;
   Status hold(const Hash32& job_id, const JobState& job, const Outcome& outcome, std::int64_t now);
   Status decide(const Hash32& job_id, const JobState& job, const Outcome& outcome, std::int64_t now);
   Result<records::Judgement> judgement(const JobState& job, std::int64_t now) const;
   Result<records::Release> release_of(const JobState& job) const;
-  Result<records::RulingRequest> check_ruling(const records::RulingRequest& r, const JobState& job, std::int64_t now) const;
+  bool lease_counts(const JobState& job, const records::Signed<records::Lease>& l) const;
 
   // Constant after construction.
   BrokerKeys keys_;

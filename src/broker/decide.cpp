@@ -2,29 +2,15 @@
 #include <algorithm>
 
 #include "broker/core.h"
-#include "records/sealing.h"
+#include "lease/lease.h"
 
 namespace gbx::broker {
 
 using namespace records;  // NOLINT: the contract's names are this file's vocabulary
+namespace reason = policy::reason;
+using policy::Tally;
 
 namespace {
-
-// The closed list of what a consumer is told (docs/broker.md).
-constexpr char kGateRejected[] = "gate-rejected";
-constexpr char kFinding[] = "finding";
-constexpr char kGateHolds[] = "gate-holds";
-constexpr char kScore[] = "score";
-constexpr char kFreeBits[] = "free-bits";
-constexpr char kVerifiedBits[] = "verified-bits";
-constexpr char kBudget[] = "budget";
-constexpr char kOpaqueOutput[] = "opaque-output";
-constexpr char kPolicyRevoked[] = "policy-revoked";
-constexpr char kPolicyExpired[] = "policy-expired";
-constexpr char kNoReviewer[] = "no-reviewer";
-constexpr char kDeclined[] = "reviewers-declined";
-constexpr char kHoldExpired[] = "hold-expired";
-constexpr char kCancelled[] = "cancelled";
 
 // The first multiple of the slot that is not before `time`.
 std::int64_t slot_at(std::int64_t time, std::int64_t slot_seconds) {
@@ -42,91 +28,62 @@ std::int64_t decide_at(const JobState& job) {
 Status Core::release_allowed(const JobState& job, std::int64_t now) const {
   for (const auto& p : job.plan.body.policies) {
     const auto& body = state().current_policy(p.asset_version_id)->publish.policy.body;
-    if (body.revoked) return fail(Reason::kPolicyRevoked, kPolicyRevoked);
-    if (now > body.clauses.not_after) return fail(Reason::kPolicyExpired, kPolicyExpired);
+    if (body.revoked) return fail(Reason::kPolicyRevoked, reason::kPolicyRevoked);
+    if (now > body.clauses.not_after) return fail(Reason::kPolicyExpired, reason::kPolicyExpired);
   }
   return ok_status();
 }
 
-// What the release costs each owner in full: what the gate charged (the envelope is in it), and the choice among the
-// attempts that had the data.
 std::vector<PlanCharge> Core::final_charges(const JobState& job, ReleaseDecision decision) const {
-  const auto& charge = job.seal->manifest().context.verdict.charge;
+  const auto& verdict = job.seal->manifest().context.verdict;
   const auto tries = std::count_if(job.attempts.begin(), job.attempts.end(), [](const auto& a) { return a.keys.size() >= 2; });
+  const bool released = decision == ReleaseDecision::kRelease;
   std::vector<PlanCharge> out = job.plan.body.charges;
   for (auto& c : out) {
-    const bool released = decision == ReleaseDecision::kRelease;
-    c.free_bits = released ? std::max(charge.free_bits, policy::kEnvelopeBits) + policy::attempt_bits(tries) : policy::kRejectionBits;
-    c.verified_bits = released ? charge.verified_bits : 0;
+    c.free_bits = released ? policy::release_bits(verdict, tries) : policy::kRejectionBits;
+    c.verified_bits = released ? verdict.charge.verified_bits : 0;
   }
   return out;
 }
 
-void Core::weigh_policy(const JobState& job, const PolicyState& p, std::int64_t now, std::set<std::string>& holds) const {
-  const auto& verdict = job.seal->manifest().context.verdict;
-  const Policy& policy = p.publish.policy.body;
-  const GateClause& gate = policy.clauses.gate;
-  if (verdict.score >= gate.hold_score) holds.insert(kScore);
-  if (verdict.charge.verified_bits > gate.auto_clear_verified_bits) holds.insert(kVerifiedBits);
-  for (const auto& c : final_charges(job, ReleaseDecision::kRelease)) {
-    if (c.owner_id != policy.owner_id || c.asset_id != policy.asset_id) continue;
-    if (c.free_bits > gate.auto_clear_free_bits) holds.insert(kFreeBits);
-    const auto& submission = job.submission.submission.body;
-    const policy::Spent spent = state().spent(c, submission.consumer_id, now - gate.period_days * 86400, submission.job_id());
-    if (spent.period_free_bits + c.free_bits > gate.period_free_bits || spent.total_free_bits + c.free_bits > gate.total_free_bits) {
-      holds.insert(kBudget);
-    }
+policy::Panel Core::panel(const JobState& job) const {
+  policy::Panel p;
+  for (const auto& named : job.plan.body.policies) p.policies.push_back(state().policy(named.policy_hash)->publish.policy);
+  p.may_preview = job.plan.body.may_preview;
+  p.submission = job.submission;
+  if (job.hold) {
+    for (const auto& r : job.hold->rulings) p.rulings.push_back(r.ruling.body);
   }
+  return p;
 }
 
-// Are there enough people who may rule, for every policy that asks for rulings?
-bool Core::reviewable(const JobState& job) const {
-  for (const auto& p : job.plan.body.policies) {
-    const Policy& policy = state().policy(p.policy_hash)->publish.policy.body;
-    if (!policy::needs_rulings(policy, job.submission.submission.body)) continue;
-    const auto who = policy::eligible_reviewers(policy, job.plan.body.may_preview, job.submission);
-    if (static_cast<std::int64_t>(who.size()) < policy.clauses.reviewers_needed) return false;
-  }
-  return true;
+// Would this release take an owner's ledger over its budget?
+bool Core::over_budget(const JobState& job, const Policy& policy, const PlanCharge& charge, std::int64_t now) const {
+  const auto& gate = policy.clauses.gate;
+  const auto& submission = job.submission.submission.body;
+  const policy::Spent spent = state().spent(charge, submission.consumer_id, now - gate.period_days * 86400, submission.job_id());
+  return spent.period_free_bits + charge.free_bits > gate.period_free_bits ||
+         spent.total_free_bits + charge.free_bits > gate.total_free_bits;
 }
 
 Core::Outcome Core::weigh(const JobState& job, std::int64_t now) const {
-  if (job.cancelled) return {Recommendation::kReject, {kCancelled}};
+  if (job.cancelled) return {Recommendation::kReject, {reason::kCancelled}};
   const Status allowed = release_allowed(job, now);
   if (!allowed.ok()) return {Recommendation::kReject, {allowed.error().what}};
   const auto& verdict = job.seal->manifest().context.verdict;
-  if (verdict.recommendation == Recommendation::kReject) return {Recommendation::kReject, {kGateRejected}};
-  std::set<std::string> holds;
-  if (verdict.recommendation == Recommendation::kHold) holds.insert(kGateHolds);
-  for (const auto& f : verdict.findings) {
-    if (f.status == AnalyserStatus::kError || f.status == AnalyserStatus::kFail) holds.insert(kFinding);
-  }
-  for (const auto& o : job.submission.submission.body.spec.spec.outputs) {
-    if (o.type == OutputType::kOpaque) holds.insert(kOpaqueOutput);
-  }
-  for (const auto& p : job.plan.body.policies) weigh_policy(job, *state().policy(p.policy_hash), now, holds);
-  if (holds.empty()) return {Recommendation::kRelease, {}};
-  if (!reviewable(job)) return {Recommendation::kReject, {kNoReviewer}};
-  return {Recommendation::kHold, {holds.begin(), holds.end()}};
-}
-
-Core::Tally Core::tally(const JobState& job) const {
-  bool all = true;
-  for (const auto& p : job.plan.body.policies) {
-    const Policy& policy = state().policy(p.policy_hash)->publish.policy.body;
-    if (!policy::needs_rulings(policy, job.submission.submission.body)) continue;
-    const auto who = policy::eligible_reviewers(policy, job.plan.body.may_preview, job.submission);
-    std::int64_t approved = 0;
-    std::int64_t declined = 0;
-    for (const auto& r : job.hold->rulings) {
-      if (r.ruling.body.owner_policy_hash != p.policy_hash) continue;
-      ++(r.ruling.body.decision == RulingDecision::kApprove ? approved : declined);
+  if (verdict.recommendation == Recommendation::kReject) return {Recommendation::kReject, {reason::kGateRejected}};
+  const policy::Panel all = panel(job);
+  std::set<std::string> holds = policy::hold_reasons(job.submission.submission.body, verdict);
+  for (const auto& charge : final_charges(job, ReleaseDecision::kRelease)) {
+    for (const auto& p : all.policies) {
+      if (p.body.owner_id != charge.owner_id || p.body.asset_id != charge.asset_id) continue;
+      holds.merge(policy::hold_reasons(p.body, verdict, charge.free_bits));
+      if (over_budget(job, p.body, charge, now)) holds.insert(reason::kBudget);
     }
-    const std::int64_t needed = policy.clauses.reviewers_needed;
-    if (static_cast<std::int64_t>(who.size()) - declined < needed) return Tally::kDeclined;
-    if (approved < needed) all = false;
   }
-  return all ? Tally::kApproved : Tally::kOpen;
+  if (holds.empty()) return {Recommendation::kRelease, {}};
+  if (!policy::reviewable(all)) return {Recommendation::kReject, {reason::kNoReviewer}};
+  return {Recommendation::kHold, {holds.begin(), holds.end()}};
 }
 
 Status Core::hold(const Hash32& job_id, const JobState& job, const Outcome& outcome, std::int64_t now) {
@@ -189,13 +146,13 @@ Status Core::advance(const Hash32& job_id, std::int64_t now) {
     const Outcome outcome = weigh(*job, now);
     return outcome.what == Recommendation::kHold ? hold(job_id, *job, outcome, now) : decide(job_id, *job, outcome, now);
   }
-  const Tally t = tally(*job);
+  const Tally t = policy::tally(panel(*job));
   if (t == Tally::kOpen) {
     if (now <= job->hold->notice.body.expires) return ok_status();
-    return decide(job_id, *job, {Recommendation::kReject, {kHoldExpired}}, now);
+    return decide(job_id, *job, {Recommendation::kReject, {reason::kHoldExpired}}, now);
   }
   if (now < decide_at(*job)) return ok_status();
-  if (t == Tally::kDeclined) return decide(job_id, *job, {Recommendation::kReject, {kDeclined}}, now);
+  if (t == Tally::kDeclined) return decide(job_id, *job, {Recommendation::kReject, {reason::kDeclined}}, now);
   const Status allowed = release_allowed(*job, now);
   if (!allowed.ok()) return decide(job_id, *job, {Recommendation::kReject, {allowed.error().what}}, now);
   return decide(job_id, *job, {Recommendation::kRelease, {}}, now);
@@ -231,7 +188,7 @@ Result<Judgement> Core::judgement(const JobState& job, std::int64_t now) const {
     GBX_ASSIGN(j.release, release_of(job));
     return j;
   }
-  j.state = job.hold && tally(job) == Tally::kOpen ? JudgementState::kHeld : JudgementState::kPending;
+  j.state = job.hold && policy::tally(panel(job)) == Tally::kOpen ? JudgementState::kHeld : JudgementState::kPending;
   if (j.state == JudgementState::kPending) j.decide_at = std::max(decide_at(job), now);
   return j;
 }
@@ -240,27 +197,6 @@ Result<Judgement> Core::judge(const JobRequest& r, const Call& c) {
   if (state().job(r.job_id) == nullptr) return fail(Reason::kNotFound, "job");
   GBX_TRY(advance(r.job_id, c.now));
   return judgement(*state().job(r.job_id), c.now);
-}
-
-Result<RulingRequest> Core::check_ruling(const RulingRequest& r, const JobState& job, std::int64_t now) const {
-  const Ruling& body = r.ruling.body;
-  const HoldNotice& notice = job.hold->notice.body;
-  if (body.manifest != notice.manifest || body.ciphertext != notice.ciphertext) {
-    return fail(Reason::kPlanMismatch, "the ruling is about another output");
-  }
-  const PolicyState* policy = state().policy(body.owner_policy_hash);
-  const auto& named = job.plan.body.policies;
-  const bool of_plan = std::any_of(named.begin(), named.end(), [&](const auto& p) { return p.policy_hash == body.owner_policy_hash; });
-  if (policy == nullptr || !of_plan) return fail(Reason::kPolicyMismatch, "the ruling names a policy that the plan does not");
-  GBX_ASSIGN(crypto::PublicKey key, standing(r.reviewer));
-  const auto who = policy::eligible_reviewers(policy->publish.policy.body, job.plan.body.may_preview, job.submission);
-  const bool eligible = std::any_of(who.begin(), who.end(), [&](const Reviewer& e) {
-    return e.identity_id == r.reviewer.id() && e.key == key.text();
-  });
-  if (!eligible) return fail(Reason::kWrongRole, "not a reviewer of this output under this policy");
-  GBX_TRY(r.ruling.verify(set_id_, key));
-  if (now > notice.expires) return fail(Reason::kExpired, "hold").with("before " + format_time(notice.expires), format_time(now));
-  return r;
 }
 
 Result<Judgement> Core::ruling(const RulingRequest& r, const Call& c) {
@@ -278,10 +214,25 @@ Result<Judgement> Core::ruling(const RulingRequest& r, const Call& c) {
     if (known.ruling.hash() == r.ruling.hash()) return judge({job_id}, c);
     return fail(Reason::kConflict, "this reviewer has ruled already");
   }
-  if (job->decision || tally(*job) != Tally::kOpen) return fail(Reason::kWrongState, "the output was decided already");
-  GBX_ASSIGN(RulingRequest checked, check_ruling(r, *job, c.now));
-  GBX_TRY(log_->append({make_entry(c.now, RulingEntry{job_id, checked})}));
+  if (job->decision || policy::tally(panel(*job)) != Tally::kOpen) return fail(Reason::kWrongState, "the output was decided already");
+  const HoldNotice& notice = job->hold->notice.body;
+  GBX_ASSIGN(crypto::PublicKey key, standing(r.reviewer));
+  GBX_TRY(policy::verify_ruling(set_id_, panel(*job), notice, r.ruling, r.reviewer, key));
+  if (c.now > notice.expires) return fail(Reason::kExpired, "hold").with("before " + format_time(notice.expires), format_time(c.now));
+  GBX_TRY(log_->append({make_entry(c.now, RulingEntry{job_id, r})}));
   return judge({job_id}, c);
+}
+
+// A consumer may send along what proves nothing; the receipt holds what the plan rests on.
+bool Core::lease_counts(const JobState& job, const Signed<Lease>& l) const {
+  const auto& submission = job.submission.submission.body;
+  if (std::find(submission.leases.begin(), submission.leases.end(), l.body.lease_id) == submission.leases.end()) return false;
+  return std::any_of(job.plan.body.policies.begin(), job.plan.body.policies.end(), [&](const PlanPolicy& named) {
+    const Publish& publish = state().policy(named.policy_hash)->publish;
+    const auto& p = publish.policy.body;
+    const IdentityChain owner = state().chain(publish.owner.identity);
+    return lease::verify_lease(l, {set_id_, p.asset_id, submission.consumer_id, &owner, &p.clauses.lease_issuers, job.plan.body.time}).ok();
+  });
 }
 
 Result<Receipt> Core::receipt(const JobRequest& r, const Call&) {
@@ -303,7 +254,9 @@ Result<Receipt> Core::receipt(const JobRequest& r, const Call&) {
     out.versions.push_back(publish.record);
     out.policies.push_back(publish.policy);
   }
-  out.leases = job->submission.leases;
+  for (const auto& l : job->submission.leases) {
+    if (lease_counts(*job, l)) out.leases.push_back(l);
+  }
   out.submission = job->submission.submission;
   out.plan = job->plan;
   const AttemptState& attempt = job->attempts[static_cast<std::size_t>(job->seal->attempt) - 1];

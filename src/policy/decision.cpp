@@ -1,0 +1,85 @@
+#include "policy/decision.h"
+
+#include <algorithm>
+
+namespace gbx::policy {
+
+using records::AnalyserStatus;
+using records::Recommendation;
+
+const std::vector<std::string>& rejection_reasons() {
+  static const std::vector<std::string> kReasons = {reason::kGateRejected,  reason::kPolicyRevoked, reason::kPolicyExpired,
+                                                    reason::kNoReviewer,    reason::kDeclined,      reason::kHoldExpired,
+                                                    reason::kCancelled};
+  return kReasons;
+}
+
+std::int64_t release_bits(const records::GateVerdict& verdict, std::int64_t attempts_with_data) {
+  return std::max(verdict.charge.free_bits, kEnvelopeBits) + attempt_bits(attempts_with_data);
+}
+
+std::set<std::string> hold_reasons(const records::Submission& submission, const records::GateVerdict& verdict) {
+  std::set<std::string> out;
+  if (verdict.recommendation != Recommendation::kRelease) out.insert(reason::kGateHolds);
+  for (const auto& f : verdict.findings) {
+    if (f.status == AnalyserStatus::kError || f.status == AnalyserStatus::kFail) out.insert(reason::kFinding);
+  }
+  for (const auto& o : submission.spec.spec.outputs) {
+    if (o.type == records::OutputType::kOpaque) out.insert(reason::kOpaqueOutput);
+  }
+  return out;
+}
+
+std::set<std::string> hold_reasons(const records::Policy& policy, const records::GateVerdict& verdict, std::int64_t free_bits) {
+  const auto& gate = policy.clauses.gate;
+  std::set<std::string> out;
+  if (verdict.score >= gate.hold_score) out.insert(reason::kScore);
+  if (free_bits > gate.auto_clear_free_bits) out.insert(reason::kFreeBits);
+  if (verdict.charge.verified_bits > gate.auto_clear_verified_bits) out.insert(reason::kVerifiedBits);
+  return out;
+}
+
+bool reviewable(const Panel& panel) {
+  return std::all_of(panel.policies.begin(), panel.policies.end(), [&](const auto& p) {
+    if (!needs_rulings(p.body, panel.submission.submission.body)) return true;
+    const auto who = eligible_reviewers(p.body, panel.may_preview, panel.submission);
+    return static_cast<std::int64_t>(who.size()) >= p.body.clauses.reviewers_needed;
+  });
+}
+
+Tally tally(const Panel& panel) {
+  bool all = true;
+  for (const auto& p : panel.policies) {
+    if (!needs_rulings(p.body, panel.submission.submission.body)) continue;
+    const Hash32 hash = p.hash();
+    std::int64_t approved = 0;
+    std::int64_t declined = 0;
+    for (const auto& r : panel.rulings) {
+      if (r.owner_policy_hash == hash) ++(r.decision == records::RulingDecision::kApprove ? approved : declined);
+    }
+    const auto who = eligible_reviewers(p.body, panel.may_preview, panel.submission);
+    if (static_cast<std::int64_t>(who.size()) - declined < p.body.clauses.reviewers_needed) return Tally::kDeclined;
+    if (approved < p.body.clauses.reviewers_needed) all = false;
+  }
+  return all ? Tally::kApproved : Tally::kOpen;
+}
+
+Status verify_ruling(const records::SetId& set_id, const Panel& panel, const records::HoldNotice& notice,
+                     const records::Signed<records::Ruling>& ruling, const records::IdentityChain& reviewer,
+                     const crypto::PublicKey& key) {
+  const auto& body = ruling.body;
+  if (body.hold_notice != records::hash_of(notice) || body.manifest != notice.manifest || body.ciphertext != notice.ciphertext) {
+    return fail(Reason::kPlanMismatch, "the ruling is about another output");
+  }
+  const auto policy = std::find_if(panel.policies.begin(), panel.policies.end(),
+                                   [&](const auto& p) { return p.hash() == body.owner_policy_hash; });
+  if (policy == panel.policies.end()) return fail(Reason::kPolicyMismatch, "the ruling names a policy that the plan does not");
+  const auto who = eligible_reviewers(policy->body, panel.may_preview, panel.submission);
+  const bool eligible = std::any_of(who.begin(), who.end(), [&](const auto& e) {
+    return e.identity_id == reviewer.id() && e.key == key.text();
+  });
+  if (!eligible) return fail(Reason::kWrongRole, "not a reviewer of this output under this policy");
+  return ruling.verify(set_id, key);
+}
+
+}  // namespace gbx::policy

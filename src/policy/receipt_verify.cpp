@@ -1,0 +1,460 @@
+#include "policy/receipt_verify.h"
+
+#include <algorithm>
+#include <set>
+
+#include "lease/lease.h"
+#include "policy/decision.h"
+#include "translog/translog.h"
+
+namespace gbx::policy {
+
+using namespace records;  // NOLINT: the contract's names are this file's vocabulary
+
+std::span<const EnumName<ClaimState>> enum_names(ClaimState) {
+  static constexpr EnumName<ClaimState> k[] = {
+      {ClaimState::kFailed, "failed"}, {ClaimState::kClaimed, "claimed"}, {ClaimState::kProved, "proved"}};
+  return k;
+}
+
+namespace {
+
+std::string short_hash(const Hash32& h) { return to_hex(h).substr(0, 16) + "…"; }
+template <class T>
+bool contains(const std::vector<T>& list, const T& value) {
+  return std::find(list.begin(), list.end(), value) != list.end();
+}
+
+class Verifier {
+ public:
+  Verifier(const Receipt& receipt, const SetId& pinned, const ReceiptOptions& options)
+      : r_(receipt), pinned_(pinned), options_(options), submission_(receipt.submission.body) {}
+
+  ReceiptReport run() {
+    out_.job_id = submission_.job_id();
+    out_.decision = std::string(enum_name(r_.release.body.decision));
+    out_.residual_channels = r_.run_statement.body.residual_channels;
+    group("key set", [this] { key_set(); });
+    if (!keys_.ok()) return finish();  // without the set's keys nothing else can be judged
+    group("identities", [this] { identities(); });
+    group("assets and policies", [this] { assets(); });
+    group("submission", [this] { submission(); });
+    group("authorisation", [this] { plan(); });
+    group("credential", [this] { credential(); });
+    group("environment", [this] { environment(); });
+    group("run", [this] { run_statement(); });
+    group("review", [this] { review(); });
+    group("decision", [this] { decision(); });
+    group("log", [this] { log(); });
+    group("destruction", [this] { destruction(); });
+    return finish();
+  }
+
+ private:
+  // ---- the tree ----
+  template <class Fill>
+  void group(std::string claim, Fill fill) {
+    ReceiptCheck g;
+    g.claim = std::move(claim);
+    open_ = &g;
+    fill();
+    open_ = nullptr;
+    g.state = ClaimState::kProved;
+    for (const auto& p : g.parts) g.state = std::min(g.state, p.state);
+    if (g.parts.empty()) g.state = ClaimState::kFailed;
+    out_.checks.push_back(std::move(g));
+  }
+  bool proved(std::string claim, const Status& s, std::string detail = {}) {
+    ReceiptCheck c{std::move(claim), s.ok() ? ClaimState::kProved : ClaimState::kFailed, std::move(detail), {}, {}};
+    if (!s.ok()) {
+      c.detail = s.error().line();
+      c.reason = std::string(reason_code(s.reason()));
+    }
+    open_->parts.push_back(std::move(c));
+    return s.ok();
+  }
+  bool proved(std::string claim, bool holds, Reason reason, std::string detail = {}) {
+    return proved(std::move(claim), holds ? ok_status() : Status(fail(reason)), std::move(detail));
+  }
+  void claimed(std::string claim, std::string detail) {
+    out_.claims.push_back(claim + ": " + detail);
+    open_->parts.push_back({std::move(claim), ClaimState::kClaimed, std::move(detail), {}, {}});
+  }
+  ReceiptReport finish() {
+    out_.valid = true;
+    for (const auto& c : out_.checks) out_.valid = out_.valid && c.state != ClaimState::kFailed;
+    out_.protection = out_.valid ? protection_ : "NOTHING IS PROVED: a check failed";
+    return std::move(out_);
+  }
+  template <class Body>
+  bool by_set(const std::string& claim, const Signed<Body>& record) {
+    return proved(claim + " is signed by the set", record.verify(pinned_, keys_->signing));
+  }
+
+  // ---- who ----
+  const IdentityChain* chain(const Hash32& id) const {
+    for (const auto& c : r_.identities) {
+      if (c.id() == id) return &c;
+    }
+    return nullptr;
+  }
+  template <class Body>
+  Status by_identity(const Hash32& id, const Signed<Body>& record) const {
+    const IdentityChain* c = chain(id);
+    if (c == nullptr) return fail(Reason::kChainBroken, "the receipt does not hold the identity").with(to_hex(id), "");
+    return verify_by_identity(pinned_, *c, record);
+  }
+
+  // ---- steps ----
+  void key_set() {
+    keys_ = r_.set.verify(pinned_);
+    if (!proved("the chain leads from the pinned set id to the keys in use", keys_.ok() ? ok_status() : Status(keys_.error()),
+                "set " + short_hash(pinned_))) {
+      return;
+    }
+    proved("format", r_.format == "gbx-receipt/1", Reason::kBadVersion, r_.format);
+    by_set("broker evidence", r_.broker_evidence);
+    const auto& e = r_.broker_evidence.body;
+    proved("broker evidence names these keys and this job",
+           e.set_key == keys_->set_key.text() && e.kek == keys_->kek.text() && e.epoch == keys_->epoch &&
+               e.nonce == out_.job_id && e.custody == r_.set.charter.custody,
+           Reason::kBrokerUntrusted);
+    if (r_.set.charter.custody == Custody::kOperator) {
+      claimed("the broker's operator did not read keys", "custody is `operator`: whoever runs the broker could");
+    }
+    if (r_.set.charter.witness_threshold == 0) {
+      claimed("the log was not rolled back", "rollback is unprotected: there are no witnesses");
+    }
+  }
+
+  void identities() {
+    std::set<Hash32> wanted{submission_.consumer_id};
+    for (const auto& p : r_.plan.body.policies) wanted.insert(p.owner_id);
+    std::set<Hash32> seen;
+    for (const auto& c : r_.identities) {
+      const Hash32 id = c.id();
+      auto key = c.current_key(pinned_);
+      proved("key rotations of " + short_hash(id), key.ok() ? ok_status() : Status(key.error()));
+      proved("listed once", seen.insert(id).second, Reason::kBadStructure);
+      if (wanted.count(id) != 0) continue;
+      const bool rules = std::any_of(r_.rulings.begin(), r_.rulings.end(), [&](const auto& ruling) {
+        return verify_by_identity(pinned_, c, ruling).ok();
+      });
+      proved("has a part in this job", rules, Reason::kBadStructure, short_hash(id));
+    }
+  }
+
+  void assets() {
+    const auto& named = r_.plan.body.policies;
+    if (!proved("one record and one policy for each that the plan names",
+                r_.versions.size() == named.size() && r_.policies.size() == named.size(), Reason::kPolicyMismatch)) {
+      return;
+    }
+    for (std::size_t i = 0; i < named.size(); ++i) {
+      const auto& policy = r_.policies[i];
+      const auto& record = r_.versions[i];
+      const IdentityChain* owner = chain(record.body.owner_id);
+      Status s = owner == nullptr ? Status(fail(Reason::kChainBroken, "the owner's identity is missing"))
+                                  : verify_asset(pinned_, {*owner, record, policy, 0});
+      proved("asset " + record.body.name + " and its policy are the owner's", s,
+             "owner " + short_hash(record.body.owner_id) + ", serial " + std::to_string(policy.body.serial));
+      proved("the plan rests on this policy",
+             named[i].policy_hash == policy.hash() && named[i].serial == policy.body.serial &&
+                 named[i].owner_id == policy.body.owner_id && named[i].asset_version_id == policy.body.asset_version_id,
+             Reason::kPolicyMismatch);
+    }
+    claimed("these policies were the newest", "the set's log holds their order");
+  }
+
+  void submission() {
+    proved("signed by the consumer", by_identity(submission_.consumer_id, r_.submission), "consumer " + short_hash(submission_.consumer_id));
+    proved("the job spec is valid", submission_.spec.validate(), "purpose: " + printable_text(submission_.spec.spec.purpose));
+    for (const auto& l : r_.leases) proved("lease " + to_hex(l.body.lease_id).substr(0, 16) + "…", lease_holds(l));
+  }
+  static std::string printable_text(const std::string& s) {
+    std::string out;
+    for (const char c : s.substr(0, 200)) out += c >= ' ' && c != 0x7f ? c : '?';
+    return out;
+  }
+  Status lease_holds(const Signed<Lease>& l) const {
+    if (!contains(submission_.leases, l.body.lease_id)) return fail(Reason::kLeaseMissing, "the submission does not name this lease");
+    Error last = fail(Reason::kLeaseMissing, "a lease for no asset of the job");
+    for (const auto& p : r_.policies) {
+      if (p.body.asset_id != l.body.asset_id) continue;
+      const Status s = lease::verify_lease(l, lease_query(p.body));
+      if (s.ok()) return s;
+      last = s.error();
+    }
+    return last;
+  }
+  lease::LeaseQuery lease_query(const Policy& p) const {
+    static const IdentityChain kNobody{};
+    const IdentityChain* owner = chain(p.owner_id);
+    return {pinned_, p.asset_id, submission_.consumer_id, owner != nullptr ? owner : &kNobody, &p.clauses.lease_issuers, r_.plan.body.time};
+  }
+
+  SignedSubmission whole_submission() const {
+    SignedSubmission s;
+    if (const IdentityChain* consumer = chain(submission_.consumer_id)) s.consumer = *consumer;
+    s.submission = r_.submission;
+    s.leases = r_.leases;
+    return s;
+  }
+
+  // Judges the submission again by the same function as the broker and compares the plans.
+  void plan() {
+    by_set("run plan", r_.plan);
+    const SignedSubmission whole = whole_submission();
+    PolicyInputs in;
+    in.set_id = pinned_;
+    in.custody = r_.set.charter.custody;
+    in.now = r_.plan.body.time;
+    in.submission = whole;
+    in.asset = [this](const Hash32& version) -> std::optional<AssetFacts> {
+      for (std::size_t i = 0; i < r_.policies.size() && i < r_.versions.size(); ++i) {
+        if (r_.policies[i].body.asset_version_id != version) continue;
+        const IdentityChain* owner = chain(r_.policies[i].body.owner_id);
+        if (owner != nullptr) return AssetFacts{*owner, r_.versions[i], r_.policies[i], r_.plan.body.time};
+      }
+      return std::nullopt;
+    };
+    in.lease = [&](const AssetFacts& f) {
+      const lease::SignedLeases book(whole, [](const Lease&) { return std::int64_t{0}; });
+      return book.find(lease_query(f.policy.body));
+    };
+    in.spent = [](const AssetFacts&) { return Spent{}; };
+    in.current_key = [this](const IdentityChain& c) -> Result<crypto::PublicKey> {
+      GBX_TRY(verify_by_identity(pinned_, c, r_.submission));
+      return crypto::PublicKey::from_text(r_.submission.key);
+    };
+    in.capacity = options_.capacity ? options_.capacity : [](const SpecOutput&) { return Result<std::int64_t>(0); };
+    Explanation again = explain(in);
+    if (!proved("every owner's policy allows this job", denial(again), "at " + format_time(in.now))) return;
+    RunPlan expected = *again.plan;
+    if (!options_.capacity) expected.charges = same_assets(expected.charges, r_.plan.body.charges);
+    proved("the plan is the one that these policies give", records::hash_of(expected) == r_.plan.hash(), Reason::kPlanMismatch);
+    if (!options_.capacity) claimed("the most that the outputs can tell", "reckoned by the set");
+    claimed("budgets, lease uses and freshness", "kept in the set's log");
+  }
+  // The charges of the receipt where they are for the same owners and assets.
+  static std::vector<PlanCharge> same_assets(std::vector<PlanCharge> expected, const std::vector<PlanCharge>& given) {
+    for (std::size_t i = 0; i < expected.size() && i < given.size(); ++i) {
+      expected[i].free_bits = given[i].free_bits;
+      expected[i].verified_bits = given[i].verified_bits;
+    }
+    return expected;
+  }
+
+  void credential() {
+    by_set("credential", r_.credential);
+    const auto& c = r_.credential.body;
+    proved("for this job and plan", c.job_id == out_.job_id && c.plan_hash == r_.plan.hash(), Reason::kCredentialForeign,
+           "attempt " + std::to_string(c.attempt));
+    proved("given after the plan", c.expires >= r_.plan.body.time, Reason::kCredentialExpired);
+  }
+
+  void environment() {
+    ReportData report;
+    report.set_id = pinned_;
+    report.nonce = r_.nonce;
+    report.job_id = out_.job_id;
+    report.attempt = r_.credential.body.attempt;
+    report.credential = r_.credential.hash();
+    report.plan_hash = r_.plan.hash();
+    report.agent_keys = hash_of(r_.agent_keys);
+    report.exporter = r_.exporter;
+    auto verdict = verify_none(pinned_, r_.evidence, report.digest(), {pinned_, keys_->set_key.text()});
+    if (!proved("evidence binds nonce, job, credential, plan, agent keys and connection",
+                verdict.ok() ? ok_status() : Status(verdict.error()))) {
+      return;
+    }
+    proved("every owner allows this platform", verdict_allowed(r_.plan.body.tee, *verdict), verdict->root);
+    const auto& intro = r_.evidence.node->body;
+    proved("introduced for this attempt", intro.job_id == out_.job_id && intro.attempt == report.attempt, Reason::kEvidenceRejected);
+    protection_ = "NO TEE: the node " + verdict->root + " could read and change everything, and only its word stands for what ran";
+    claimed("what ran is what was launched", "NO TEE: the node's word, nothing was measured");
+  }
+
+  void run_statement() {
+    auto agent = crypto::PublicKey::from_text(r_.agent_keys.sig);
+    proved("signed by the agent", agent.ok() ? r_.run_statement.verify(pinned_, *agent) : Status(agent.error()));
+    const RunStatement& s = r_.run_statement.body;
+    const SealContext& context = s.manifest.context;
+    proved("of this attempt", context.job_id == out_.job_id && context.attempt == r_.credential.body.attempt &&
+                                  context.plan_hash == r_.plan.hash() && s.evidence == hash_of(r_.evidence),
+           Reason::kPlanMismatch);
+    proved("the image is the one that was submitted", s.image_digest == submission_.image_digest, Reason::kImageDigestMismatch, s.image_digest);
+    proved("the plan's controls", canonical(to_json(s.controls)) == canonical(to_json(r_.plan.body.controls)), Reason::kPlanMismatch);
+    proved("sealed to the consumer's keys and the reviewers, and to nobody else",
+           s.manifest.wrapped_content.size() == submission_.result_keys.size() &&
+               s.manifest.wrapped_preview.size() == r_.plan.body.reviewers.size(),
+           Reason::kWrongRecipient);
+    const auto& channels = r_.plan.body.residual_channels;
+    proved("names the plan's residual channels",
+           std::all_of(channels.begin(), channels.end(), [&](const auto& c) { return contains(s.residual_channels, c); }),
+           Reason::kPlanMismatch);
+    claimed("the controls were enforced and the gate judged the output", "the agent's word, as good as its environment");
+    by_set("seal acknowledgement", r_.seal_ack);
+    proved("acknowledges this output", r_.seal_ack.body.manifest == hash_of(s.manifest), Reason::kBadHash);
+  }
+
+  Panel panel() const {
+    Panel p;
+    p.policies = r_.policies;
+    p.may_preview = r_.plan.body.may_preview;
+    p.submission = whole_submission();
+    for (const auto& ruling : r_.rulings) p.rulings.push_back(ruling.body);
+    return p;
+  }
+
+  void review() {
+    const auto& verdict = r_.run_statement.body.manifest.context.verdict;
+    if (!r_.hold_notice) {
+      proved("never held, so nobody ruled", r_.rulings.empty(), Reason::kWrongState);
+      if (r_.release.body.decision == ReleaseDecision::kReject) return;
+      std::set<std::string> holds = hold_reasons(submission_, verdict);
+      for (const auto& p : r_.policies) holds.merge(hold_reasons(p.body, verdict, release_bits(verdict, 1)));
+      proved("every owner's gate clause releases this without a person", holds.empty(), Reason::kHeld, holds.empty() ? "" : *holds.begin());
+      return;
+    }
+    by_set("hold notice", *r_.hold_notice);
+    const HoldNotice& notice = r_.hold_notice->body;
+    std::vector<Hash32> hashes;
+    for (const auto& p : r_.policies) hashes.push_back(p.hash());
+    const auto& context = r_.run_statement.body.manifest.context;
+    proved("is about this output and these policies",
+           notice.manifest == hash_of(r_.run_statement.body.manifest) && notice.ciphertext == context.ciphertext && notice.policy_hashes == hashes,
+           Reason::kPlanMismatch);
+    const Panel all = panel();
+    std::set<std::pair<Hash32, std::string>> seen;
+    for (const auto& ruling : r_.rulings) {
+      proved("ruling: " + std::string(enum_name(ruling.body.decision)), ruling_holds(all, notice, ruling));
+      proved("one ruling for each reviewer and policy", seen.insert({ruling.body.owner_policy_hash, ruling.key}).second, Reason::kConflict);
+    }
+    if (r_.release.body.decision == ReleaseDecision::kRelease) {
+      proved("enough reviewers of every owner approved", tally(all) == Tally::kApproved, Reason::kHeld);
+    }
+  }
+  Status ruling_holds(const Panel& all, const HoldNotice& notice, const Signed<Ruling>& ruling) const {
+    GBX_ASSIGN(crypto::PublicKey key, crypto::PublicKey::from_text(ruling.key));
+    Error last = fail(Reason::kWrongRole, "no identity of the receipt signed this ruling");
+    for (const auto& c : r_.identities) {
+      if (!verify_by_identity(pinned_, c, ruling).ok()) continue;
+      const Status s = verify_ruling(pinned_, all, notice, ruling, c, key);
+      if (s.ok()) return s;
+      last = s.error();
+    }
+    return last;
+  }
+
+  void decision() {
+    by_set("release statement", r_.release);
+    const ReleaseStatement& s = r_.release.body;
+    proved("of this run", s.job_id == out_.job_id && s.run_statement == r_.run_statement.hash() &&
+                              s.manifest == hash_of(r_.run_statement.body.manifest),
+           Reason::kPlanMismatch, out_.decision + " at " + format_time(s.time));
+    std::vector<Hash32> rulings;
+    for (const auto& ruling : r_.rulings) rulings.push_back(ruling.hash());
+    proved("names these rulings", s.rulings == rulings, Reason::kBadHash);
+    charges();
+    const bool release = s.decision == ReleaseDecision::kRelease;
+    const bool known = std::all_of(s.reasons.begin(), s.reasons.end(), [](const auto& r) { return contains(rejection_reasons(), r); });
+    proved("reasons", release ? s.reasons.empty() : known && !s.reasons.empty(), Reason::kBadValue, s.reasons.empty() ? "" : s.reasons[0]);
+    if (!release) claimed("why it was rejected", "the set's word");
+    bool ordered = r_.plan.body.time <= r_.seal_ack.body.time && r_.seal_ack.body.time <= s.time && r_.broker_evidence.body.time == s.time;
+    if (options_.now) ordered = ordered && s.time <= *options_.now;
+    proved("times are in order", ordered, Reason::kBadValue);
+    if (release) {
+      for (const auto& p : r_.policies) {
+        proved("the policy had not expired", s.time <= p.body.clauses.not_after, Reason::kPolicyExpired);
+      }
+    }
+  }
+  void charges() {
+    const ReleaseStatement& s = r_.release.body;
+    const auto& planned = r_.plan.body.charges;
+    const auto& verdict = r_.run_statement.body.manifest.context.verdict;
+    const bool release = s.decision == ReleaseDecision::kRelease;
+    const std::int64_t least = release ? release_bits(verdict, 1) : kRejectionBits;
+    const std::int64_t most = release ? release_bits(verdict, r_.credential.body.attempt) : kRejectionBits;
+    bool right = s.charges.size() == planned.size();
+    for (std::size_t i = 0; right && i < planned.size(); ++i) {
+      const auto& c = s.charges[i];
+      right = c.owner_id == planned[i].owner_id && c.asset_id == planned[i].asset_id && c.free_bits >= least && c.free_bits <= most &&
+              c.verified_bits == (release ? verdict.charge.verified_bits : 0);
+    }
+    proved("every owner was charged in full", right, Reason::kBudgetExceeded, std::to_string(least) + " free bits");
+  }
+
+  // The entry says what the statement says, so it is rebuilt and not read.
+  void log() {
+    const ReleaseStatement& s = r_.release.body;
+    Json entry;
+    entry["kind"] = "release";
+    entry["time"] = s.time;
+    Json& body = entry["body"];
+    const Json statement = to_json(s);
+    for (const char* same : {"jobId", "runStatement", "manifest", "decision", "reasons", "rulings", "charges"}) {
+      body[same] = *statement.find(same);
+    }
+    body["holdNotice"] = to_hex(r_.hold_notice ? r_.hold_notice->hash() : Hash32{});
+    proved("the entry says what the statement says", canonical(entry) == canonical(r_.log_entry), Reason::kBadStructure);
+    const Inclusion& in = s.inclusion;
+    translog::InclusionProof proof;
+    proof.tree_size = in.tree_size;
+    proof.leaf_index = in.leaf_index;
+    proof.leaf_salt = in.leaf_salt;
+    proof.path = in.path;
+    proof.root_hash = in.root;
+    const auto& e = r_.broker_evidence.body;
+    proved("the entry is in the set's log", translog::verify(proof, as_bytes(canonical(entry)), {e.tree_size, e.tree_root}),
+           "entry " + std::to_string(in.leaf_index) + " of " + std::to_string(in.tree_size));
+  }
+
+  void destruction() {
+    if (!r_.destroyed) {
+      claimed("the environment was destroyed", "nobody says so yet");
+      return;
+    }
+    const auto& d = *r_.destroyed;
+    if (!r_.evidence.node) {
+      proved("signed by the node", false, Reason::kEvidenceMissing);
+      return;
+    }
+    auto node = crypto::PublicKey::from_text(r_.evidence.node->key);
+    proved("signed by the node", node.ok() ? d.verify(pinned_, *node) : Status(node.error()));
+    proved("about this attempt", d.body.job_id == out_.job_id && d.body.attempt == r_.credential.body.attempt, Reason::kPlanMismatch);
+    claimed("the environment was destroyed",
+            d.body.residue.empty() ? "the node's word" : "the node says that something was left: " + printable_text(d.body.residue[0]));
+  }
+
+  const Receipt& r_;
+  const SetId& pinned_;
+  const ReceiptOptions& options_;
+  const Submission& submission_;
+  Result<SetChain::Keys> keys_;
+  std::string protection_ = "NOTHING IS PROVED about the environment";
+  ReceiptReport out_;
+  ReceiptCheck* open_ = nullptr;
+};
+
+}  // namespace
+
+Error ReceiptReport::first_failure() const {
+  for (const auto& g : checks) {
+    for (const auto& c : g.parts) {
+      if (c.state != ClaimState::kFailed) continue;
+      Error e(Reason::kInternal, g.claim + ": " + c.claim + (c.detail.empty() ? "" : ": " + c.detail));
+      reason_from_code(c.reason, &e.reason);
+      return e;
+    }
+    if (g.state == ClaimState::kFailed) return fail(Reason::kBadStructure, g.claim);
+  }
+  return {};
+}
+
+ReceiptReport verify_receipt(const Receipt& receipt, const SetId& pinned, const ReceiptOptions& options) {
+  return Verifier(receipt, pinned, options).run();
+}
+
+}  // namespace gbx::policy
