@@ -8,10 +8,19 @@
 
 #include "records/messages.h"
 
-namespace gbx::plane::api {
+namespace gbx::plane {
 
 enum class Role { kOwner, kConsumer, kReviewer, kNode, kOperator, kAuditor };
-std::span<const EnumName<Role>> enum_names(Role);
+inline std::span<const EnumName<Role>> enum_names(Role) {
+  static constexpr EnumName<Role> k[] = {{Role::kOwner, "owner"},       {Role::kConsumer, "consumer"},
+                                         {Role::kReviewer, "reviewer"}, {Role::kNode, "node"},
+                                         {Role::kOperator, "operator"}, {Role::kAuditor, "auditor"}};
+  return k;
+}
+
+}  // namespace gbx::plane
+
+namespace gbx::plane::api {
 
 struct InfoView {
   std::string version;

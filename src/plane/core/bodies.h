@@ -64,7 +64,7 @@ struct OutputBody {
 };
 struct IdentityBody {
   records::IdentityChain chain;
-  std::vector<api::Role> roles;
+  std::vector<Role> roles;
   template <class F>
   void fields(F& f) {
     f("chain", chain);
@@ -72,7 +72,7 @@ struct IdentityBody {
   }
 };
 struct InviteBody {
-  std::vector<api::Role> roles;
+  std::vector<Role> roles;
   std::int64_t uses = 1;
   std::int64_t not_after = 0;
   template <class F>

@@ -103,7 +103,7 @@ Status Core::delist(const Caller& who, const Hash32& version_id) {
   const Lock lock(mutex_);
   GBX_ASSIGN(std::optional<Record> record, store_.record("asset", to_hex(version_id)));
   if (!record) return fail(Reason::kNotFound, "asset version");
-  if (record->owner != to_hex(who.identity) && !who.has(api::Role::kOperator)) {
+  if (record->owner != to_hex(who.identity) && !who.has(Role::kOperator)) {
     return fail(Reason::kWrongOwner, "an asset is delisted by its owner or an operator");
   }
   GBX_ASSIGN(AssetBody body, from_json<AssetBody>(record->body));
@@ -166,9 +166,9 @@ Result<api::LeaseList> Core::leases(const Caller& who, const Page& page) {
   q.limit = 200;
   q.newest_first = true;
   GBX_ASSIGN(q.after, parse_cursor(page.cursor));
-  const bool all = who.has(api::Role::kOperator) || who.has(api::Role::kAuditor);
+  const bool all = who.has(Role::kOperator) || who.has(Role::kAuditor);
   // An owner also sees what it posted for others, so only pure consumers are narrowed by the index.
-  if (!all && !who.has(api::Role::kOwner)) q.owner = to_hex(who.identity);
+  if (!all && !who.has(Role::kOwner)) q.owner = to_hex(who.identity);
   api::LeaseList out;
   std::pair<std::int64_t, std::string> last;
   for (;;) {

@@ -4,15 +4,6 @@
 
 namespace gbx::plane {
 
-namespace api {
-std::span<const EnumName<Role>> enum_names(Role) {
-  static constexpr EnumName<Role> k[] = {{Role::kOwner, "owner"},       {Role::kConsumer, "consumer"},
-                                         {Role::kReviewer, "reviewer"}, {Role::kNode, "node"},
-                                         {Role::kOperator, "operator"}, {Role::kAuditor, "auditor"}};
-  return k;
-}
-}  // namespace api
-
 using machines::Record;
 using machines::RecordQuery;
 using machines::RecordWrite;
@@ -160,14 +151,14 @@ api::IdentityView identity_view(const Record& record, const IdentityBody& body) 
 std::string today(std::int64_t now_ms) { return std::to_string(now_ms / 86'400'000); }
 }  // namespace
 
-Status Core::put_identity(const records::IdentityChain& chain, const std::string& name, std::vector<api::Role> roles,
+Status Core::put_identity(const records::IdentityChain& chain, const std::string& name, std::vector<Role> roles,
                           bool raise, Transaction t) {
   GBX_TRY(chain.current_key(config_.set_id));
   GBX_ASSIGN(auto found, find_identity(chain.id()));
-  std::set<api::Role> all(roles.begin(), roles.end());
+  std::set<Role> all(roles.begin(), roles.end());
   RecordWrite w;
   if (found) {
-    const std::set<api::Role> old(found->second.roles.begin(), found->second.roles.end());
+    const std::set<Role> old(found->second.roles.begin(), found->second.roles.end());
     if (raise) all.insert(old.begin(), old.end());
     if (!raise && all != old) {
       return fail(Reason::kAlreadyExists, "this identity is enrolled with other roles").hint("ask an operator");
@@ -189,7 +180,7 @@ Status Core::put_identity(const records::IdentityChain& chain, const std::string
   return commit(t);
 }
 
-Status Core::enrol_trusted(const records::IdentityChain& chain, const std::string& name, const std::vector<api::Role>& roles) {
+Status Core::enrol_trusted(const records::IdentityChain& chain, const std::string& name, const std::vector<Role>& roles) {
   const Lock lock(mutex_);
   return put_identity(chain, name, roles, true, {});
 }
@@ -204,7 +195,7 @@ Result<api::IdentityView> Core::enrol(const Hash32& by, const crypto::PublicKey&
     GBX_ASSIGN(crypto::PublicKey signer_key, signer->second.chain.current_key(config_.set_id));
     if (!(signer_key == by_key)) return fail(Reason::kUnauthenticated, "signed by a key that is not this identity's");
     const auto& roles = signer->second.roles;
-    by_operator = std::find(roles.begin(), roles.end(), api::Role::kOperator) != roles.end();
+    by_operator = std::find(roles.begin(), roles.end(), Role::kOperator) != roles.end();
   } else if (by != id || !(current == by_key)) {
     return fail(Reason::kUnauthenticated, "an enrolment is signed by the identity itself or by an operator");
   }
@@ -212,8 +203,8 @@ Result<api::IdentityView> Core::enrol(const Hash32& by, const crypto::PublicKey&
   if (!by_operator) {
     if (by != id) return fail(Reason::kWrongRole, "only an operator enrols somebody else");
     GBX_ASSIGN(auto existing, find_identity(id));
-    const std::set<api::Role> wanted(request.roles.begin(), request.roles.end());
-    if (existing && std::set<api::Role>(existing->second.roles.begin(), existing->second.roles.end()) == wanted) {
+    const std::set<Role> wanted(request.roles.begin(), request.roles.end());
+    if (existing && std::set<Role>(existing->second.roles.begin(), existing->second.roles.end()) == wanted) {
       return identity_view(existing->first, existing->second);
     }
     if (!request.invite) return fail(Reason::kUnauthenticated, "enrolment needs an invite").hint("ask an operator for one");
@@ -222,7 +213,7 @@ Result<api::IdentityView> Core::enrol(const Hash32& by, const crypto::PublicKey&
     GBX_ASSIGN(InviteBody body, from_json<InviteBody>(invite->body));
     if (body.uses < 1) return fail(Reason::kQuotaExceeded, "this invite was used up");
     if (body.not_after <= now_ms() / 1000) return fail(Reason::kExpired, "this invite has expired");
-    for (const api::Role r : wanted) {
+    for (const Role r : wanted) {
       if (std::find(body.roles.begin(), body.roles.end(), r) == body.roles.end()) {
         return fail(Reason::kWrongRole, "this invite does not give the role").with("another", std::string(enum_name(r)));
       }
@@ -239,7 +230,7 @@ Result<api::IdentityView> Core::enrol(const Hash32& by, const crypto::PublicKey&
 
 Status Core::invite(const Caller& who, const api::InviteRequest& request, std::string_view token) {
   const Lock lock(mutex_);
-  if (!who.has(api::Role::kOperator)) return fail(Reason::kWrongRole, "invites come from operators");
+  if (!who.has(Role::kOperator)) return fail(Reason::kWrongRole, "invites come from operators");
   RecordWrite w;
   w.record.kind = "invite";
   w.record.id = to_hex(crypto::sha256(as_bytes(token)));
@@ -313,6 +304,15 @@ Status Core::count_job_today(const Caller& who, Transaction& t) {
 }
 
 Status Core::charge_upload(const Caller& who, std::int64_t bytes) {
+  if (bytes < 0) return fail(Reason::kBadValue, "bytes of an upload");
+  return add_upload(who, bytes);
+}
+Status Core::refund_upload(const Caller& who, std::int64_t bytes) {
+  if (bytes < 0) return fail(Reason::kBadValue, "bytes of an upload");
+  return add_upload(who, -bytes);
+}
+
+Status Core::add_upload(const Caller& who, std::int64_t bytes) {
   const Lock lock(mutex_);
   const std::string id = to_hex(who.identity);
   GBX_ASSIGN(std::optional<Record> record, store_.record("object-bytes", id));
@@ -322,15 +322,39 @@ Status Core::charge_upload(const Caller& who, std::int64_t bytes) {
   } else {
     record = Record{"object-bytes", id, id, "", now_ms(), 0, {}};
   }
-  if (bytes < 0 || bytes > config_.quotas.object_bytes - body.count) {
+  if (bytes > config_.quotas.object_bytes - body.count) {
     return fail(Reason::kQuotaExceeded, "bytes of stored objects")
         .with("at most " + std::to_string(config_.quotas.object_bytes), std::to_string(body.count) + " and now " + std::to_string(bytes));
   }
-  body.count += bytes;
+  body.count = std::max<std::int64_t>(0, body.count + bytes);
   record->body = to_json(body);
   Transaction t;
   t.records.push_back({record->revision, *record});
   return commit(t);
+}
+
+Result<Core::Numbers> Core::numbers() {
+  const Lock lock(mutex_);
+  Numbers n;
+  machines::MachineQuery q;
+  q.kind = "job";
+  for (const auto& s : enum_names(machines::JobState{})) {
+    q.state = s.name;
+    GBX_ASSIGN(n.jobs[s.name], store_.count(q));
+  }
+  q.kind = "env";
+  q.live = true;
+  for (const auto& s : enum_names(machines::EnvironmentState{})) {
+    if (machines::terminal(s.value)) continue;
+    q.state = s.name;
+    GBX_ASSIGN(n.environments[s.name], store_.count(q));
+  }
+  for (const auto& [node, seen] : last_seen_ms_) {
+    if (now_ms() - seen <= config_.lease_seconds * 1000) n.nodes_alive += 1;
+  }
+  GBX_ASSIGN(auto effects, store_.due(now_ms(), 1000));
+  n.effects_due = static_cast<std::int64_t>(effects.size());
+  return n;
 }
 
 }  // namespace gbx::plane

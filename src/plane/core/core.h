@@ -38,8 +38,8 @@ struct CoreConfig {
 // A verified caller. Made by the server from a checked signature, never from what a request says of itself.
 struct Caller {
   Hash32 identity{};
-  std::set<api::Role> roles;
-  bool has(api::Role r) const { return roles.count(r) != 0; }
+  std::set<Role> roles;
+  bool has(Role r) const { return roles.count(r) != 0; }
 };
 
 struct BrokerCall {
@@ -84,7 +84,7 @@ class Core {
   // `by`: who signed the request; its key was checked against `self_key` when it is not enrolled yet.
   Result<api::IdentityView> enrol(const Hash32& by, const crypto::PublicKey& by_key, const api::EnrolRequest& request);
   // For the operator of the machine, at start; raises roles, never lowers. Trusted.
-  Status enrol_trusted(const records::IdentityChain& chain, const std::string& name, const std::vector<api::Role>& roles);
+  Status enrol_trusted(const records::IdentityChain& chain, const std::string& name, const std::vector<Role>& roles);
   Status invite(const Caller& who, const api::InviteRequest& request, std::string_view token);
   Result<api::IdentityView> identity(const Hash32& id);
   Result<api::IdentityList> identities(const Page& page);
@@ -110,6 +110,7 @@ class Core {
   Result<api::LeaseList> leases(const Caller& who, const Page& page);
   // Reserves upload bytes against the caller's quota.
   Status charge_upload(const Caller& who, std::int64_t bytes);
+  Status refund_upload(const Caller& who, std::int64_t bytes);
 
   // ---- jobs ----
   Status check_submission(const Caller& who, const records::SignedSubmission& s);
@@ -156,6 +157,13 @@ class Core {
   Status tick();
   // When due() or tick() have something to do next; empty: only after a change.
   Result<std::optional<std::int64_t>> next_due_ms();
+  struct Numbers {
+    std::map<std::string, std::int64_t> jobs;          // by state
+    std::map<std::string, std::int64_t> environments;  // live ones, by state
+    std::int64_t nodes_alive = 0;
+    std::int64_t effects_due = 0;                       // at most 1000 are counted
+  };
+  Result<Numbers> numbers();
   // Rises with every change; wait() returns when it is no longer `seen`, or after timeout_ms of real time.
   std::uint64_t version() const;
   std::uint64_t wait(std::uint64_t seen, std::int64_t timeout_ms) const;
@@ -172,8 +180,9 @@ class Core {
   Result<std::optional<std::pair<machines::Record, IdentityBody>>> find_identity(const Hash32& id);
   Result<std::pair<machines::Record, NodeBody>> find_node(const crypto::PublicKey& key);
   Result<api::AssetView> asset_view(const machines::Record& record);
-  Status put_identity(const records::IdentityChain& chain, const std::string& name, std::vector<api::Role> roles,
+  Status put_identity(const records::IdentityChain& chain, const std::string& name, std::vector<Role> roles,
                       bool raise, Transaction t);
+  Status add_upload(const Caller& who, std::int64_t bytes);
   Status count_job_today(const Caller& who, Transaction& t);
   // Steps; each adds to `t` and leaves the commit to the caller.
   Status step_job(Transaction& t, Machine& m, JobBody& body, machines::JobEvent event, const Error* why);
@@ -206,6 +215,8 @@ class Core {
   const std::int64_t started_ms_;
   std::mutex mutex_;                                  // every public call that reads to write
   std::map<std::string, std::int64_t> last_seen_ms_;  // guarded by mutex_
+  // When an assignment was last given out: a node asks for every slot, and shall not get one attempt twice at once.
+  std::map<std::string, std::int64_t> handed_ms_;     // guarded by mutex_
   mutable std::mutex change_mutex_;
   mutable std::condition_variable changed_;
   std::uint64_t version_ = 1;                         // guarded by change_mutex_

@@ -103,7 +103,7 @@ Result<api::JobView> Core::submit(const Caller& who, const records::SignedSubmis
 
 Result<Machine> Core::visible_job(const Caller& who, const Hash32& id) {
   GBX_ASSIGN(Machine m, need_machine(job_machine(id), "job"));
-  const bool all = who.has(api::Role::kOperator) || who.has(api::Role::kAuditor);
+  const bool all = who.has(Role::kOperator) || who.has(Role::kAuditor);
   // The same answer as for a job that does not exist: ids of others' jobs are nobody's business.
   if (m.owner != to_hex(who.identity) && !all) return fail(Reason::kNotFound, "job");
   return m;
@@ -147,7 +147,7 @@ Result<api::JobList> Core::jobs(const Caller& who, const JobFilter& filter, cons
   q.live = filter.live;
   q.newest_first = true;
   q.limit = page.limit + 1;
-  const bool all = who.has(api::Role::kOperator) || who.has(api::Role::kAuditor);
+  const bool all = who.has(Role::kOperator) || who.has(Role::kAuditor);
   q.owner = all ? filter.consumer : std::optional<std::string>(to_hex(who.identity));
   GBX_ASSIGN(q.after, parse_cursor(page.cursor));
   GBX_ASSIGN(std::vector<Machine> rows, store_.machines(q));
@@ -296,7 +296,7 @@ Result<api::ReviewList> Core::reviews(const Caller& who, const Page& page) {
       if (!body.plan || !out.hold_notice) continue;
       const auto& reviewers = body.plan->body.reviewers;
       const bool mine = std::any_of(reviewers.begin(), reviewers.end(), [&](const auto& r) { return r.identity_id == who.identity; });
-      if (!mine && !who.has(api::Role::kOperator)) continue;
+      if (!mine && !who.has(Role::kOperator)) continue;
       if (list.items.size() == page.limit) {
         list.next = make_cursor(last.first, last.second);
         return list;

@@ -15,6 +15,7 @@ using machines::Record;
 using machines::RecordWrite;
 
 namespace {
+constexpr std::int64_t kHandAgainMs = 5'000;  // the answer to a poll may have been lost
 constexpr std::size_t kPlacementWindow = 64;  // oldest queued jobs that one poll looks at
 
 std::optional<EnvironmentEvent> event_of(records::EnvironmentPhase phase) {
@@ -182,6 +183,8 @@ Result<std::optional<records::LaunchBundle>> Core::ready_assignment(const std::s
   for (const Machine& env : rows) {
     GBX_ASSIGN(EnvironmentBody e, from_json<EnvironmentBody>(env.body));
     if (!e.credential) continue;
+    const auto handed = handed_ms_.find(env.id);
+    if (handed != handed_ms_.end() && now_ms() - handed->second < kHandAgainMs) continue;
     GBX_ASSIGN(Machine job, need_machine(job_machine(e.job_id), "job"));
     if (!job.live) continue;  // its start deadline ends it
     if (e.credential->body.expires * 1000 <= now_ms()) {
@@ -190,6 +193,7 @@ Result<std::optional<records::LaunchBundle>> Core::ready_assignment(const std::s
     }
     GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
     GBX_ASSIGN(records::LaunchBundle b, bundle(body, *e.credential));
+    handed_ms_[env.id] = now_ms();
     return std::optional<records::LaunchBundle>(std::move(b));
   }
   return std::optional<records::LaunchBundle>();
@@ -254,6 +258,7 @@ Result<Machine> Core::own_environment(const std::string& node, const Hash32& job
 Status Core::end_environment(Transaction& t, Machine& env, EnvironmentEvent event, Reason reason, const std::string& detail) {
   GBX_ASSIGN(const EnvironmentState state, enum_from<EnvironmentState>(env.state));
   GBX_ASSIGN(auto next, machines::step(state, event));
+  handed_ms_.erase(env.id);
   GBX_ASSIGN(EnvironmentBody e, from_json<EnvironmentBody>(env.body));
   e.reason = std::string(reason_code(reason));
   e.detail = detail;

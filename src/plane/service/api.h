@@ -1,0 +1,90 @@
+// The HTTPS API: one table of routes, one class whose members answer. Requests that get here passed the table's checks
+// (route, query, body kind and size), the signature and the role; what the answer is about is decided by Core.
+#pragma once
+
+#include <atomic>
+
+#include "httpsig/request_signing.h"
+#include "plane/api/openapi.h"
+#include "plane/api/routes.h"
+#include "plane/core/core.h"
+#include "plane/service/broker_link.h"
+#include "plane/service/metrics.h"
+#include "storage/object_store.h"
+
+namespace gbx::plane {
+
+struct ApiOptions {
+  std::string version = "0.1.0";
+  std::string ca;                       // DER in base64url, for /v1/info
+  std::uint64_t object_bytes = std::uint64_t{128} << 20;
+  std::int64_t longest_wait_ms = 30'000;
+  int waiters = 12;                     // long polls at one time; further ones are answered at once
+};
+
+class PlaneApi {
+ public:
+  // All references outlive the object.
+  PlaneApi(Core& core, Broker& broker, storage::ObjectStore& objects, const Clock& clock, Random& random, ApiOptions options);
+
+  static std::span<const api::Route<PlaneApi>> routes();
+  static Result<Json> openapi(const std::string& version);
+  static const api::Schemas& schemas();
+  // For api::Dispatcher: signature, key of the identity, replay, body hash, roles.
+  Result<api::Caller> authenticate(const http::Request& request);
+  void set_stats(std::function<http::ServerStats()> stats) { metrics_.set_stats(std::move(stats)); }
+
+  http::Response info(const api::Call& call);
+  http::Response broker_info(const api::Call& call);
+  http::Response openapi_json(const api::Call& call);
+  http::Response healthz(const api::Call& call);
+  http::Response readyz(const api::Call& call);
+  http::Response metrics(const api::Call& call);
+  http::Response enrol(const api::Call& call);
+  http::Response identities(const api::Call& call);
+  http::Response identity(const api::Call& call);
+  http::Response rotate(const api::Call& call);
+  http::Response invite(const api::Call& call);
+  http::Response publish(const api::Call& call);
+  http::Response assets(const api::Call& call);
+  http::Response asset(const api::Call& call);
+  http::Response delist(const api::Call& call);
+  http::Response asset_policies(const api::Call& call);
+  http::Response policy(const api::Call& call);
+  http::Response put_object(const api::Call& call);
+  http::Response get_object(const api::Call& call);
+  http::Response add_lease(const api::Call& call);
+  http::Response leases(const api::Call& call);
+  http::Response plan(const api::Call& call);
+  http::Response submit(const api::Call& call);
+  http::Response jobs(const api::Call& call);
+  http::Response job(const api::Call& call);
+  http::Response job_detail(const api::Call& call);
+  http::Response job_events(const api::Call& call);
+  http::Response cancel(const api::Call& call);
+  http::Response result(const api::Call& call);
+  http::Response receipt(const api::Call& call);
+  http::Response nodes(const api::Call& call);
+  http::Response enrol_node(const api::Call& call);
+  http::Response reviews(const api::Call& call);
+  http::Response rule(const api::Call& call);
+
+ private:
+  template <class T>
+  Result<T> ask(std::string_view method, const Json& body);
+  Status same_object(const std::string& name, ByteView sha256);
+  // Waits until the job's version is above `after`, for as long as the call asks.
+  Result<api::JobView> job_view(const api::Call& call);
+
+  Core& core_;
+  Broker& broker_;
+  storage::ObjectStore& objects_;
+  const Clock& clock_;
+  Random& random_;
+  const ApiOptions options_;
+  httpsig::ReplayCache replays_;
+  Metrics metrics_;
+  std::atomic<int> waiting_{0};
+};
+
+}  // namespace gbx::plane

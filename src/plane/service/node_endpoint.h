@@ -1,0 +1,43 @@
+// Where nodes connect: framed calls over TLS 1.3; a node is its TLS key, which an operator enrolled. One thread each.
+#pragma once
+
+#include <memory>
+
+#include "base/log.h"
+#include "channel/net.h"
+#include "channel/rpc.h"
+#include "plane/core/core.h"
+
+namespace gbx::plane {
+
+struct NodeEndpointOptions {
+  channel::TcpAddress listen;
+  std::size_t connections = 256;
+  std::size_t frame_bytes = channel::kMaxFrameBytes;  // one sealed output must fit
+};
+
+class NodeEndpoint {
+ public:
+  // All references outlive the endpoint.
+  static Result<std::unique_ptr<NodeEndpoint>> start(const NodeEndpointOptions& options, Core& core,
+                                                     const crypto::SigningKey& key, const Clock& clock, const Logger& log);
+  std::uint16_t port() const { return server_->port(); }
+  void stop();
+
+ private:
+  NodeEndpoint(Core& core, const crypto::SigningKey& key, const Clock& clock, const Logger& log, std::size_t frame_bytes)
+      : core_(core), key_(key), clock_(clock), log_(log), frame_bytes_(frame_bytes) {}
+  void serve(channel::FdStream& stream);
+  Result<Json> dispatch(const crypto::PublicKey& node, std::string_view method, const Json& body);
+  Result<Json> poll(const crypto::PublicKey& node, const records::PollRequest& request);
+
+  Core& core_;
+  const crypto::SigningKey& key_;
+  const Clock& clock_;
+  const Logger& log_;
+  const std::size_t frame_bytes_;
+  std::atomic<bool> stopping_{false};
+  std::unique_ptr<channel::ConnectionServer> server_;
+};
+
+}  // namespace gbx::plane

@@ -1,0 +1,231 @@
+#include "plane/service/server.h"
+
+#include <algorithm>
+
+#include "plane/service/api.h"
+#include "plane/service/dispatcher.h"
+#include "plane/service/node_endpoint.h"
+#include "plane/store/sqlite_store.h"
+#include "storage/directory_store.h"
+
+namespace gbx::plane {
+
+namespace {
+
+constexpr std::int64_t kCertificateYears = 10;
+constexpr std::int64_t kYearSeconds = 366 * 86'400;
+
+// 32 raw bytes, mode 0600, made on first use.
+Result<crypto::SigningKey> load_key(const std::string& path, crypto::SignatureAlgorithm algorithm, Random& random) {
+  if (!path_exists(path)) {
+    GBX_ASSIGN(crypto::SigningKey fresh, crypto::SigningKey::generate(algorithm, random));
+    const auto raw = fresh.private_bytes(SecretAccess{});
+    GBX_TRY(write_file_atomic(path, raw.view(SecretAccess{}), 0600));
+    return fresh;
+  }
+  GBX_ASSIGN(Bytes raw, read_file(path, 32));
+  const auto secret = Secret<SigningKeyTag>::copy_of(raw);
+  cleanse(raw);
+  auto key = crypto::SigningKey::from_private(algorithm, secret);
+  if (!key.ok()) return key.error().at(path);
+  return key;
+}
+
+// Issued on first start and again when other names are asked for; the authority's key stays the same.
+struct Certificates {
+  Bytes ca;
+  Bytes server;
+  std::vector<std::string> names;
+  std::int64_t not_after = 0;
+  template <class F>
+  void fields(F& f) {
+    f("ca", ca);
+    f("server", server);
+    f("names", names);
+    f("notAfter", not_after);
+  }
+};
+bool is_address(const std::string& name) {
+  return name.find(':') != std::string::npos ||
+         std::all_of(name.begin(), name.end(), [](char c) { return (c >= '0' && c <= '9') || c == '.'; });
+}
+Result<Certificates> certificates(const std::string& path, const crypto::SigningKey& ca, const crypto::SigningKey& server,
+                                  std::vector<std::string> names, std::int64_t now) {
+  if (path_exists(path)) {
+    GBX_ASSIGN(std::string text, read_text_file(path, 1U << 20));
+    auto old = from_json_text<Certificates>(text);
+    if (!old.ok()) return old.error().at(path);
+    if (old->names == names && old->not_after > now + kYearSeconds / 12) return old;
+  }
+  std::vector<std::string> dns;
+  std::vector<std::string> ip;
+  for (const std::string& n : names) (is_address(n) ? ip : dns).push_back(n);
+  Certificates c;
+  c.not_after = now + kCertificateYears * kYearSeconds;
+  GBX_ASSIGN(crypto::ServerCertificate issued, crypto::issue_server_certificate(ca, server, dns, ip, now - 86'400, c.not_after));
+  c.ca = std::move(issued.ca_der);
+  c.server = std::move(issued.server_der);
+  c.names = std::move(names);
+  GBX_TRY(write_file_atomic(path, as_bytes(canonical(to_json(c))), 0600));
+  return c;
+}
+
+class DirectoryShelf final : public OutputShelf {
+ public:
+  explicit DirectoryShelf(std::unique_ptr<storage::ObjectStore> store) : store_(std::move(store)) {}
+  Status put(const std::string& name, ByteView content) override {
+    const Status s = store_->put(name, content);
+    return !s.ok() && s.reason() == Reason::kAlreadyExists ? ok_status() : s;  // names are hashes of the content
+  }
+  Result<Bytes> get(const std::string& name) override { return store_->get_all(name, 256U << 20); }
+
+ private:
+  std::unique_ptr<storage::ObjectStore> store_;
+};
+
+struct ReadyLine {
+  std::string https;
+  std::string nodes;
+  std::string ca;
+  std::string node_key;
+  template <class F>
+  void fields(F& f) {
+    f("https", https);
+    f("nodes", nodes);
+    f("ca", ca);
+    f("nodeKey", node_key);
+  }
+};
+
+}  // namespace
+
+struct PlaneServer::Parts {
+  const Clock& clock;
+  Random& random;
+  const Logger& log;
+  ServeOptions options;
+  std::unique_ptr<SqliteStore> store;
+  std::unique_ptr<DirectoryShelf> shelf;
+  std::unique_ptr<storage::DirectoryStore> objects;
+  std::unique_ptr<Core> core;
+  std::optional<crypto::SigningKey> node_key;
+  std::unique_ptr<BrokerLink> broker;
+  std::unique_ptr<EffectDispatcher> effects;
+  std::unique_ptr<PlaneApi> api;
+  std::unique_ptr<api::Dispatcher<PlaneApi>> routes;
+  std::unique_ptr<NodeEndpoint> nodes;
+  std::unique_ptr<http::Server> https;
+  Certificates certificates;
+
+  std::string path(const std::string& name) const { return options.state_dir + "/" + name; }
+
+  Status open_state() {
+    GBX_TRY(make_dirs(options.state_dir, 0700));
+    GBX_ASSIGN(store, SqliteStore::open(path("plane.db")));
+    GBX_ASSIGN(auto results, storage::DirectoryStore::open(path("results")));
+    shelf = std::make_unique<DirectoryShelf>(std::move(results));
+    GBX_ASSIGN(objects, storage::DirectoryStore::open(options.objects_dir));
+    GBX_ASSIGN(std::string text, read_text_file(options.set_file, 1U << 20));
+    CoreConfig config;
+    auto set = from_json_text<records::SetChain>(text);
+    if (!set.ok()) return set.error().at(options.set_file);
+    config.set = std::move(*set);
+    config.set_id = config.set.charter.set_id();
+    config.lease_seconds = options.lease_seconds;
+    GBX_ASSIGN(core, Core::create(*store, *shelf, clock, std::move(config)));
+    for (const NodeKey& n : options.nodes) {
+      Status s = core->enrol_node(n.name, n.key);
+      if (!s.ok() && s.reason() != Reason::kAlreadyExists) return s.error().at("--node " + n.name);
+    }
+    return operator_invite();
+  }
+
+  // Whoever can read this file may become an operator: it is how the first one comes in.
+  Status operator_invite() {
+    const std::string file = path("operator-invite");
+    std::string token;
+    if (path_exists(file)) {
+      GBX_ASSIGN(token, read_text_file(file, 256));
+    } else {
+      token = to_hex(random.fixed<32>());
+    }
+    const Caller self{{}, {Role::kOperator}};
+    std::vector<Role> all;
+    for (const auto& r : enum_names(Role{})) all.push_back(r.value);
+    // First the record, then the file: a token that is in the file is known.
+    const Status s = core->invite(self, {all, 1000, clock.now().seconds() + 10 * kYearSeconds}, token);
+    if (!s.ok() && s.reason() != Reason::kConflict) return s;
+    return path_exists(file) ? ok_status() : write_file_atomic(file, as_bytes(token), 0600);
+  }
+
+  Status connect() {
+    GBX_ASSIGN(node_key, load_key(path("node.key"), crypto::SignatureAlgorithm::kEd25519, random));
+    BrokerLinkOptions link{&clock, options.broker, &*node_key, core->set_keys().tls};
+    broker = std::make_unique<BrokerLink>(std::move(link));
+    effects = std::make_unique<EffectDispatcher>(*core, *broker, clock, log);
+    NodeEndpointOptions endpoint;
+    endpoint.listen = options.node_listen;
+    GBX_ASSIGN(nodes, NodeEndpoint::start(endpoint, *core, *node_key, clock, log));
+    return ok_status();
+  }
+
+  Status serve() {
+    GBX_ASSIGN(crypto::SigningKey ca, load_key(path("ca.key"), crypto::SignatureAlgorithm::kEcdsaP256, random));
+    GBX_ASSIGN(crypto::SigningKey key, load_key(path("https.key"), crypto::SignatureAlgorithm::kEcdsaP256, random));
+    std::vector<std::string> names = {"localhost", "127.0.0.1"};
+    for (const std::string& n : options.names) names.push_back(n);
+    const std::string& host = options.listen.host;
+    if (host != "0.0.0.0" && host != "::" && std::find(names.begin(), names.end(), host) == names.end()) names.push_back(host);
+    GBX_ASSIGN(certificates, gbx::plane::certificates(path("certificates.json"), ca, key, names, clock.now().seconds()));
+    ApiOptions api_options;
+    api_options.ca = to_base64url(certificates.ca);
+    api = std::make_unique<PlaneApi>(*core, *broker, *objects, clock, random, api_options);
+    routes = std::make_unique<api::Dispatcher<PlaneApi>>(
+        PlaneApi::routes(), *api, [this](const http::Request& r) { return api->authenticate(r); });
+    GBX_TRY(routes->router().check());
+    http::ServerOptions o;
+    o.bind_address = options.listen.host;
+    o.port = options.listen.port;
+    o.certificate_der = certificates.server;
+    o.key_pkcs8_der = key.pkcs8_der(SecretAccess{});
+    o.limits.call_threads = 16;  // 12 of them may wait for a job's next step
+    o.planner = routes->planner();
+    o.log = &log;
+    GBX_ASSIGN(https, http::Server::start(std::move(o), routes->handler()));
+    api->set_stats([this] { return https->stats(); });
+    effects->start();
+    return ok_status();
+  }
+
+  void stop() {
+    // The API first: nothing new comes in. What is in the outbox stays there for the next start.
+    if (https) https->stop();
+    if (nodes) nodes->stop();
+    if (effects) effects->stop();
+  }
+};
+
+PlaneServer::PlaneServer(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+PlaneServer::~PlaneServer() { stop(); }
+void PlaneServer::stop() { parts_->stop(); }
+
+Result<std::unique_ptr<PlaneServer>> PlaneServer::start(const ServeOptions& options, const Clock& clock, Random& random,
+                                                        const Logger& log) {
+  std::unique_ptr<Parts> parts(new Parts{clock, random, log, options, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}});
+  std::unique_ptr<PlaneServer> server(new PlaneServer(std::move(parts)));
+  GBX_TRY(server->parts_->open_state());
+  GBX_TRY(server->parts_->connect());
+  GBX_TRY(server->parts_->serve());
+  return server;
+}
+
+std::string PlaneServer::ready_line() const {
+  channel::TcpAddress https = parts_->options.listen;
+  https.port = parts_->https->port();
+  channel::TcpAddress nodes = parts_->options.node_listen;
+  nodes.port = parts_->nodes->port();
+  const ReadyLine line{https.text(), nodes.text(), to_base64url(parts_->certificates.ca), parts_->node_key->public_key().text()};
+  return canonical(to_json(line)) + "\n";
+}
+
+}  // namespace gbx::plane

@@ -1,0 +1,46 @@
+// Everything of the plane's program put together: store, core, broker link, dispatcher, node endpoint, HTTPS. Tests start
+// it in their own process; main() adds arguments and signals.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/log.h"
+#include "channel/net.h"
+
+namespace gbx::plane {
+
+struct NodeKey {
+  std::string name;
+  std::string key;  // public key text
+};
+struct ServeOptions {
+  std::string state_dir;
+  channel::TcpAddress listen;
+  channel::TcpAddress node_listen;
+  channel::TcpAddress broker;
+  std::string set_file;        // SetChain as JSON
+  std::string objects_dir;
+  std::vector<NodeKey> nodes;  // enrolled at start
+  std::vector<std::string> names;  // more names and addresses for the server's certificate
+  std::int64_t lease_seconds = 30;
+};
+
+class PlaneServer {
+ public:
+  // `clock`, `log` outlive the server. Errors say which part could not start.
+  static Result<std::unique_ptr<PlaneServer>> start(const ServeOptions& options, const Clock& clock, Random& random,
+                                                    const Logger& log);
+  ~PlaneServer();
+  // One line of JSON for whoever started the program: {"https","nodes","ca","nodeKey"}.
+  std::string ready_line() const;
+  void stop();
+
+ private:
+  struct Parts;
+  explicit PlaneServer(std::unique_ptr<Parts> parts);
+  std::unique_ptr<Parts> parts_;
+};
+
+}  // namespace gbx::plane
