@@ -68,6 +68,10 @@ class Mounted {
   std::string source() const { return dir_.path + "/src"; }
   std::string store_path() const { return dir_.path + "/store"; }
   storage::DirectoryStore& store() { return *store_; }
+  std::string object_path(const Id16& id) const {
+    RunOutput found = run_command({{"/usr/bin/find", store_path(), "-name", asset::object_name(id), "-printf", "%p"}, {}, {}, {}, {}, {}}).value();
+    return found.out;
+  }
 
   asset::PublishResult result;
   DecryptFs fs;
@@ -277,6 +281,22 @@ TEST(DecryptFs, ABadManifestPageIsAnErrorAndAnEvent) {
   ASSERT_TRUE(event.ok() && *event);
   EXPECT_EQ((*event)->event, "bad-manifest");
   EXPECT_EQ((*event)->reason, "bad-hash");
+}
+
+TEST(DecryptFs, AFileOfALostManifestIsAnErrorAndNotAbsent) {
+  NEEDS_FUSE();
+  // More pages than one, so that a lookup has to read after the root was read.
+  Tree many;
+  for (int i = 0; i < 400; ++i) many["f" + std::to_string(i)] = "x";
+  Mounted n(many);
+  ASSERT_TRUE(n.start().ok());
+  const auto listed = asset::load_object_list(n.store(), n.result.record, 10);
+  for (const auto& e : *listed) {
+    if (e.kind != asset::ObjectKind::kManifest) continue;
+    ASSERT_EQ(truncate(n.object_path(e.id).c_str(), 64), 0);
+  }
+  EXPECT_EQ(open_error(n.point() + "/f399", O_RDONLY), EIO);
+  EXPECT_EQ(open_error(n.point() + "/absent", O_RDONLY), EIO);
 }
 
 TEST(DecryptFs, OpensOnlyTheVersionThatCameWithTheKey) {
