@@ -285,7 +285,6 @@ void set_layers(Layout& l, const char* member, const Json& value) {
   l.manifest["layers"] = l.layers;
   (*l.manifest["layers"].array())[0][member] = value;
 }
-constexpr std::string_view kManifestJson = "application/vnd.oci.image.manifest.v1+json";
 const BadLayout kBadLayouts[] = {
     {"two-images", [](Layout& l) { l.index["manifests"] = JsonArray{*l.index.find("manifests")->array()->begin(), *l.index.find("manifests")->array()->begin()}; }, "exactly one image"},
     {"no-images", [](Layout& l) { l.index["manifests"] = JsonArray{}; }, "exactly one image"},

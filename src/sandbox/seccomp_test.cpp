@@ -32,7 +32,7 @@ void add_entry(scmp_filter_ctx filter, const Json& entry) {
       const auto index = static_cast<unsigned>(*a.find("index")->integer());
       const auto value = static_cast<scmp_datum_t>(*a.find("value")->integer());
       if (*a.find("op")->string() == "SCMP_CMP_EQ") {
-        arguments.push_back(SCMP_CMP64(index, SCMP_CMP_EQ, value));
+        arguments.push_back(scmp_arg_cmp{index, SCMP_CMP_EQ, value, 0});
       } else {
         ASSERT_EQ(*a.find("op")->string(), "SCMP_CMP_MASKED_EQ");
         arguments.push_back(SCMP_CMP64(index, SCMP_CMP_MASKED_EQ, value, static_cast<scmp_datum_t>(*a.find("valueTwo")->integer())));
