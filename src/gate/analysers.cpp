@@ -77,7 +77,8 @@ GateView load_view(const GateRequest& request) {
     }
   }
   if (request.exitClass != RunExit::kOk) return view;
-  Result<LoadedFolder> folder = load_outputs(static_cast<int>(request.outFd), request.outputs, request.policy.maxOutputBytes);
+  Result<LoadedFolder> folder =
+      load_outputs(static_cast<int>(request.outFd), request.outputs, request.policy.maxOutputBytes);
   if (!folder.ok()) {
     view.scan = folder.error();
     return view;
@@ -88,7 +89,8 @@ GateView load_view(const GateRequest& request) {
     o.file = std::move(folder->files[i]);
     const Result<Schema> schema = parse_schema(request.outputs[i]);
     o.bounded = schema.ok() && schema->bounded;
-    o.canonical = canonicalise(request.outputs[i], o.file.bytes, {request.policy.maxOutputBytes, request.policy.maxRows});
+    const CanonicalLimits limits{request.policy.maxOutputBytes, request.policy.maxRows};
+    o.canonical = canonicalise(request.outputs[i], o.file.bytes, limits);
     view.outputs.push_back(std::move(o));
   }
   return view;

@@ -87,7 +87,9 @@ Result<std::int64_t> landlock(const ConfineOptions& o) {
 }
 
 sock_filter statement(std::uint16_t code, std::uint32_t k) { return sock_filter{code, 0, 0, k}; }
-sock_filter jump(std::uint16_t code, std::uint32_t k, std::uint8_t yes, std::uint8_t no) { return sock_filter{code, yes, no, k}; }
+sock_filter jump(std::uint16_t code, std::uint32_t k, std::uint8_t yes, std::uint8_t no) {
+  return sock_filter{code, yes, no, k};
+}
 
 Status seccomp() {
   constexpr std::uint16_t kLoad = BPF_LD | BPF_W | BPF_ABS;

@@ -107,7 +107,7 @@ class Roller {
   Window window() const {
     Window w;
     std::copy(ring_.begin() + static_cast<std::ptrdiff_t>(slot_), ring_.end(), w.begin());
-    std::copy(ring_.begin(), ring_.begin() + static_cast<std::ptrdiff_t>(slot_), w.end() - static_cast<std::ptrdiff_t>(slot_));
+    std::copy_n(ring_.begin(), slot_, w.end() - static_cast<std::ptrdiff_t>(slot_));
     return w;
   }
 
@@ -125,7 +125,8 @@ bool too_simple(const Window& w) {
   std::size_t n = 0;
   for (std::size_t i = 2; i < kWindow; ++i) {
     const std::uint32_t t = (static_cast<std::uint32_t>(w[i - 2]) << 16) | (static_cast<std::uint32_t>(w[i - 1]) << 8) | w[i];
-    if (std::find(seen.begin(), seen.begin() + static_cast<std::ptrdiff_t>(n), t) == seen.begin() + static_cast<std::ptrdiff_t>(n)) seen[n++] = t;
+    const auto end = seen.begin() + static_cast<std::ptrdiff_t>(n);
+    if (std::find(seen.begin(), end, t) == end) seen[n++] = t;
   }
   return n <= 8;
 }
@@ -316,7 +317,7 @@ class CopyDetector::Impl {
     std::string_view rest = as_text(bytes);
     while (!rest.empty()) {
       const std::size_t end = rest.find('\n');
-      const std::size_t take = std::min({end == std::string_view::npos ? rest.size() : end, kMaxLine - line_.size(), rest.size()});
+      const std::size_t take = std::min({end, kMaxLine - line_.size(), rest.size()});
       line_.append(rest.substr(0, take));
       rest.remove_prefix(take);
       if (!rest.empty() && rest.front() == '\n') {
@@ -499,7 +500,9 @@ class CopyDetector::Impl {
       const std::optional<NumberKey> key = number_key(token);
       hit(key ? hash_key(*key, 0) : hash_text(token, 0));
       if (!key) continue;
-      for (std::size_t s = 0; s < specs_.size(); ++s) hit(hash_key(round_key(*key, specs_[s].digits, specs_[s].scale), s + 1));
+      for (std::size_t s = 0; s < specs_.size(); ++s) {
+        hit(hash_key(round_key(*key, specs_[s].digits, specs_[s].scale), s + 1));
+      }
     }
     if (hits_.size() < 2) return;
     for (const std::uint32_t t : hits_) {
@@ -520,7 +523,8 @@ class CopyDetector::Impl {
       best.push_back(tokens);
       return;
     }
-    const auto least = std::min_element(best.begin(), best.end(), [](const auto& a, const auto& b) { return a.size() < b.size(); });
+    const auto shorter = [](const auto& a, const auto& b) { return a.size() < b.size(); };
+    const auto least = std::min_element(best.begin(), best.end(), shorter);
     if (least->size() < tokens.size()) *least = tokens;
   }
 
@@ -533,7 +537,8 @@ class CopyDetector::Impl {
     if (!known) out.push_back(f);
   }
   void judge_windows(std::vector<CopyFinding>& out) {
-    const double threshold = std::log2(static_cast<double>(input_symbols_) + 2) + std::log2(static_cast<double>(output_symbols_) + 2) + kByteMargin;
+    const double pairs = (static_cast<double>(input_symbols_) + 2) * (static_cast<double>(output_symbols_) + 2);
+    const double threshold = std::log2(pairs) + kByteMargin;
     for (const auto& [hash, f] : fingerprints_) {
       if (f.rows_with == 0 || f.rows_with >= kCommon) continue;
       report(out, {f.output, f.form, -1, -1}, model_.bits(f.text), threshold);
@@ -547,11 +552,12 @@ class CopyDetector::Impl {
       std::vector<double> bits;
       for (const std::uint32_t t : shared) bits.push_back(std::log2(n / tokens_[t].rows_with));
       std::sort(bits.rbegin(), bits.rend());
+      const auto of = static_cast<double>(std::max(r.tokens, shared.size()));
       double sum = 0;
       double best = 0;
       for (std::size_t k = 0; k < bits.size(); ++k) {
         sum += bits[k];
-        if (k >= 1) best = std::max(best, sum - log2_choose(static_cast<double>(std::max(r.tokens, shared.size())), static_cast<double>(k + 1)));
+        if (k >= 1) best = std::max(best, sum - log2_choose(of, static_cast<double>(k + 1)));
       }
       report(out, {r.output, GateReason::kCopiedRows, r.row, -1}, best, threshold);
     }
@@ -577,7 +583,8 @@ class CopyDetector::Impl {
     if (p <= q) return;
     double bits = h * std::log2(p / q);
     if (h < n) bits += (n - h) * std::log2((1 - p) / (1 - q));
-    report(out, {c.output, GateReason::kCopiedColumn, -1, c.column}, bits, kColumnBits + std::log2(static_cast<double>(columns_.size())));
+    const double threshold = kColumnBits + std::log2(static_cast<double>(columns_.size()));
+    report(out, {c.output, GateReason::kCopiedColumn, -1, c.column}, bits, threshold);
   }
 
   std::unordered_map<std::uint64_t, Fingerprint> fingerprints_;

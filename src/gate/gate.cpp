@@ -26,7 +26,8 @@ GateResult start_result(const GateRequest& r, const Confinement& confinement) {
 
 void score_result(const GateView& view, GateResult& result) {
   const auto add = [&](GateReason reason, std::int64_t points) {
-    if (points > 0 && result.scoreReasons.size() < 64) result.scoreReasons.push_back({reason, std::min<std::int64_t>(points, 100)});
+    if (points <= 0 || result.scoreReasons.size() >= 64) return;
+    result.scoreReasons.push_back({reason, std::min<std::int64_t>(points, 100)});
   };
   for (const auto& a : result.analysers) {
     if (a.status == RuleStatus::kFail) add(a.reason, hard_rule(a.rule) ? 100 : a.rule == RuleId::kOpaque ? 60 : 40);
@@ -53,7 +54,8 @@ FixedBytes<16> cell_digest(const GateRequest& r, const std::string& output, cons
   return out;
 }
 
-void add_records(const GateRequest& r, const OutputDeclaration& d, const Canonical& c, std::vector<ReleaseRecord>& out) {
+void add_records(const GateRequest& r, const OutputDeclaration& d, const Canonical& c,
+                 std::vector<ReleaseRecord>& out) {
   if (c.cells.empty() || out.size() + c.cells.size() > kMaxCellRecords) {
     ReleaseRecord file;
     file.output = d.name;
@@ -74,7 +76,9 @@ void add_records(const GateRequest& r, const OutputDeclaration& d, const Canonic
 
 }  // namespace
 
-bool hard_rule(RuleId rule) { return rule == RuleId::kStructure || rule == RuleId::kFormat || rule == RuleId::kCopies; }
+bool hard_rule(RuleId rule) {
+  return rule == RuleId::kStructure || rule == RuleId::kFormat || rule == RuleId::kCopies;
+}
 
 RuleStatus worst_status(const std::vector<AnalyserResult>& analysers) {
   RuleStatus worst = RuleStatus::kPass;
@@ -91,7 +95,7 @@ Recommendation recommend(const GateRequest& request, const std::vector<AnalyserR
   }
   // Every rule must have spoken.
   for (const auto& named : all_analysers()) {
-    const bool spoke = std::any_of(analysers.begin(), analysers.end(), [&](const AnalyserResult& a) { return a.rule == named.rule; });
+    const bool spoke = std::any_of(analysers.begin(), analysers.end(), [&](const auto& a) { return a.rule == named.rule; });
     if (!spoke) out = Recommendation::kHold;
   }
   if (score >= request.policy.scoreThreshold) out = Recommendation::kHold;
@@ -129,7 +133,8 @@ Status Gate::build(const GateView& view, Evaluation& out) {
     const Canonical& c = view.outputs[i].canonical;
     if (!c.ok()) continue;
     b.entries.push_back({EntryKind::kOutput, d.path, c.bytes});
-    result.manifest.push_back({d.name, d.path, output_digest(r.salt, d.name, c.bytes), static_cast<std::int64_t>(c.bytes.size())});
+    const Hash32 digest = output_digest(r.salt, d.name, c.bytes);
+    result.manifest.push_back({d.name, d.path, digest, static_cast<std::int64_t>(c.bytes.size())});
     add_records(r, d, c, result.releaseRecords);
   }
   std::sort(b.entries.begin(), b.entries.end(), [](const auto& x, const auto& y) { return x.name < y.name; });
@@ -140,7 +145,8 @@ Status Gate::build(const GateView& view, Evaluation& out) {
   return ok_status();
 }
 
-Evaluation Gate::evaluate(const GateRequest& request, const Confinement& confinement, std::span<const NamedAnalyser> analysers) {
+Evaluation Gate::evaluate(const GateRequest& request, const Confinement& confinement,
+                          std::span<const NamedAnalyser> analysers) {
   Evaluation out;
   try {
     out.result = start_result(request, confinement);

@@ -104,7 +104,8 @@ class SchemaParser {
  private:
   Status leaf(Node& n) {
     n.leaf = leaves_++;
-    return n.leaf < static_cast<std::int64_t>(kMaxLeaves) ? ok_status() : Status(fail(Reason::kTooLarge, "too many members"));
+    if (n.leaf >= static_cast<std::int64_t>(kMaxLeaves)) return fail(Reason::kTooLarge, "too many members");
+    return ok_status();
   }
   Result<Node> number(const JsonObject& o, bool is_integer, bool named) {
     if (is_integer) {

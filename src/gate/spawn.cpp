@@ -30,6 +30,8 @@ GateOutcome held(const GateRequest& request, GateReason why) {
   return o;
 }
 
+Error unfit(Reason reason, const char* what) { return fail(reason, std::string("gate answer: ") + what); }
+
 // Everything until the end of the pipe, at most `limit` bytes, before `deadline`. The Reason of a failure is
 // kTimedOut, kTooLarge or kIo.
 Result<Bytes> read_until(int fd, std::size_t limit, const Clock& clock, std::int64_t deadline) {
@@ -61,14 +63,17 @@ Status check_manifest(const GateRequest& r, const GateResult& g, const ReleaseCh
   for (const auto& e : c.entries()) {
     if (e.kind == EntryKind::kOutput) outputs.push_back(&e);
   }
-  if (outputs.size() != g.manifest.size()) return fail(Reason::kBadStructure, "gate answer: manifest and bundle");
+  if (outputs.size() != g.manifest.size()) return unfit(Reason::kBadStructure, "manifest and bundle");
   for (const auto& m : g.manifest) {
-    const auto d = std::find_if(r.outputs.begin(), r.outputs.end(), [&](const auto& o) { return o.name == m.name && o.path == m.path; });
-    const auto e = std::find_if(outputs.begin(), outputs.end(), [&](const BundleEntry* b) { return b->name == m.path; });
-    if (d == r.outputs.end() || e == outputs.end()) return fail(Reason::kBadStructure, "gate answer: an undeclared output");
+    const auto d = std::find_if(r.outputs.begin(), r.outputs.end(),
+                                [&](const auto& o) { return o.name == m.name && o.path == m.path; });
+    const auto e = std::find_if(outputs.begin(), outputs.end(), [&](const auto* b) { return b->name == m.path; });
+    if (d == r.outputs.end() || e == outputs.end()) return unfit(Reason::kBadStructure, "an undeclared output");
     const Bytes& content = (*e)->content;
-    if (static_cast<std::int64_t>(content.size()) != m.bytes || m.bytes > d->maxBytes) return fail(Reason::kBadValue, "gate answer: size");
-    if (output_digest(r.salt, m.name, content) != m.digest) return fail(Reason::kBadHash, "gate answer: digest of an output");
+    if (static_cast<std::int64_t>(content.size()) != m.bytes || m.bytes > d->maxBytes) {
+      return unfit(Reason::kBadValue, "size");
+    }
+    if (output_digest(r.salt, m.name, content) != m.digest) return unfit(Reason::kBadHash, "digest of an output");
   }
   return ok_status();
 }
@@ -77,13 +82,15 @@ Status check_channel(const GateRequest& r, const GateResult& g, const ReleaseCha
   const BundleStatus& s = c.status();
   if (s.jobId != r.jobId || s.attempt != r.attempt || s.exitClass != r.exitClass ||
       s.durationBucket != duration_bucket(r.durationSeconds)) {
-    return fail(Reason::kBadStructure, "gate answer: status in the bundle");
+    return unfit(Reason::kBadStructure, "status in the bundle");
   }
-  if (c.bytes().size() != padded_bundle_size(r)) return fail(Reason::kBadValue, "gate answer: size of the bundle");
-  if (output_digest(r.salt, "", c.bytes()) != g.bundleDigest) return fail(Reason::kBadHash, "gate answer: digest of the bundle");
+  if (c.bytes().size() != padded_bundle_size(r)) return unfit(Reason::kBadValue, "size of the bundle");
+  if (output_digest(r.salt, "", c.bytes()) != g.bundleDigest) return unfit(Reason::kBadHash, "digest of the bundle");
   for (const auto& e : c.entries()) {
     const bool log = e.kind == EntryKind::kLog;
-    if (log && static_cast<std::int64_t>(e.content.size()) > consumer_log_bytes(r)) return fail(Reason::kBadValue, "gate answer: log");
+    if (log && static_cast<std::int64_t>(e.content.size()) > consumer_log_bytes(r)) {
+      return unfit(Reason::kBadValue, "log");
+    }
   }
   return check_manifest(r, g, c);
 }
@@ -91,26 +98,30 @@ Status check_channel(const GateRequest& r, const GateResult& g, const ReleaseCha
 Status check_owner_log(const GateRequest& r, const ReleaseChannel& c) {
   if (r.logs.visibility != LogVisibility::kOwner || c.entries().size() != 1 || c.entries()[0].kind != EntryKind::kLog ||
       static_cast<std::int64_t>(c.entries()[0].content.size()) > r.logs.maxBytes) {
-    return fail(Reason::kBadStructure, "gate answer: owner's log");
+    return unfit(Reason::kBadStructure, "owner's log");
   }
   return ok_status();
 }
 
 // What no content can change: who asked, the charge, and the decision that these facts allow.
 Status check_facts(const GateRequest& r, const GateResult& g) {
-  if (g.jobId != r.jobId || g.attempt != r.attempt || g.requestDigest != request_digest(r) || g.policyHash != policy_hash(r.policy)) {
-    return fail(Reason::kBadHash, "gate answer: another request");
+  if (g.jobId != r.jobId || g.attempt != r.attempt || g.requestDigest != request_digest(r) ||
+      g.policyHash != policy_hash(r.policy)) {
+    return unfit(Reason::kBadHash, "another request");
   }
-  if (g.exitClass != r.exitClass || g.durationBucket != duration_bucket(r.durationSeconds)) return fail(Reason::kBadValue, "gate answer: run");
-  if (g.verdict != worst_status(g.analysers)) return fail(Reason::kBadValue, "gate answer: verdict");
-  if (g.recommendation < recommend(r, g.analysers, g.score)) return ok_status();  // stricter than the facts ask for
-  if (g.recommendation != recommend(r, g.analysers, g.score)) return fail(Reason::kBadValue, "gate answer: recommendation");
+  if (g.exitClass != r.exitClass || g.durationBucket != duration_bucket(r.durationSeconds)) {
+    return unfit(Reason::kBadValue, "run");
+  }
+  if (g.verdict != worst_status(g.analysers)) return unfit(Reason::kBadValue, "verdict");
+  const Recommendation due = recommend(r, g.analysers, g.score);
+  if (g.recommendation < due) return ok_status();  // stricter than the facts ask for
+  if (g.recommendation != due) return unfit(Reason::kBadValue, "recommendation");
   if (g.recommendation != Recommendation::kRelease || r.exitClass != RunExit::kOk) return ok_status();
   for (const auto& o : r.outputs) {
     const Result<Schema> schema = parse_schema(o);
-    if (!schema.ok() || !schema->bounded) return fail(Reason::kBadValue, "gate answer: releases what must be held");
+    if (!schema.ok() || !schema->bounded) return unfit(Reason::kBadValue, "releases what must be held");
   }
-  if (g.manifest.size() != r.outputs.size()) return fail(Reason::kBadStructure, "gate answer: an output is missing");
+  if (g.manifest.size() != r.outputs.size()) return unfit(Reason::kBadStructure, "an output is missing");
   return ok_status();
 }
 
@@ -120,9 +131,9 @@ Status check_charge(const GateRequest& r, const GateResult& g, bool content) {
   if (content) {
     GBX_ASSIGN(expected, release_charge(r));
   }
-  if (g.charge != expected) return fail(Reason::kBadValue, "gate answer: charge");
+  if (g.charge != expected) return unfit(Reason::kBadValue, "charge");
   if (g.recommendation == Recommendation::kRelease && expected.freeBits > r.policy.autoClearFreeBits) {
-    return fail(Reason::kBadValue, "gate answer: releases more than the policy clears");
+    return unfit(Reason::kBadValue, "releases more than the policy clears");
   }
   return ok_status();
 }
@@ -137,9 +148,11 @@ Result<GateOutcome> check_answer(const GateRequest& r, ByteView bytes) {
     GBX_ASSIGN(o.channel, ReleaseChannel::decode(a.bundle));
     GBX_TRY(check_channel(r, a.result, *o.channel));
   } else if (a.result.recommendation == Recommendation::kRelease || !a.result.manifest.empty()) {
-    return fail(Reason::kBadStructure, "gate answer: no bundle");
+    return unfit(Reason::kBadStructure, "no bundle");
   }
-  if (a.result.recommendation == Recommendation::kReject && o.channel) return fail(Reason::kBadStructure, "gate answer: rejected content");
+  if (a.result.recommendation == Recommendation::kReject && o.channel) {
+    return unfit(Reason::kBadStructure, "rejected content");
+  }
   GBX_TRY(check_charge(r, a.result, o.channel.has_value()));
   if (!a.owner_log.empty()) {
     GBX_ASSIGN(o.owner_log, ReleaseChannel::decode(a.owner_log));
@@ -180,7 +193,9 @@ Result<GateOutcome> run_gate(GateSpawn s, const Clock& clock) {
   pipe.second.reset();
   const std::int64_t deadline = clock.steady_ms() + s.timeout_ms;
   const Result<Bytes> answer = read_until(pipe.first.get(), answer_limit(r), clock, deadline);
-  if (!answer.ok()) return held(r, answer.reason() == Reason::kTimedOut ? GateReason::kGateTimedOut : GateReason::kGateGarbage);
+  if (!answer.ok()) {
+    return held(r, answer.reason() == Reason::kTimedOut ? GateReason::kGateTimedOut : GateReason::kGateGarbage);
+  }
   GBX_ASSIGN(const auto status, child.wait(std::max<std::int64_t>(deadline - clock.steady_ms(), 0)));
   if (!status) return held(r, GateReason::kGateTimedOut);
   if (!status->exited || status->code != 0) return held(r, GateReason::kGateCrashed);
