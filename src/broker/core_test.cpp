@@ -10,13 +10,15 @@ namespace {
 using namespace gbx::records;  // NOLINT
 using gbx::testing::BrokerWorld;
 using gbx::testing::clean_verdict;
+using gbx::testing::copy;
 using gbx::testing::kNow;
 
+using gbx::testing::make_agent;
 using gbx::testing::make_asset;
 using gbx::testing::make_publish;
-using gbx::testing::make_submission;
 using gbx::testing::must;
 using gbx::testing::next_policy;
+using gbx::testing::resign;
 
 TEST(Broker, AWholeJob) {
   BrokerWorld w(1);
@@ -54,6 +56,638 @@ TEST(Broker, AWholeJob) {
   EXPECT_EQ(canonical(after), before);
   auto receipt = w.call<Receipt>(method::kReceipt, JobRequest{run.job_id()});
   ASSERT_TRUE(receipt.ok()) << receipt.error().line();
+}
+
+// ---- publishing ----
+TEST(BrokerPublish, IsIdempotentAndProved) {
+  BrokerWorld w(2);
+  must(w.start());
+  const Publish p = make_publish(w.set, w.data, w.random);
+  const auto ack = must(w.call<Signed<PublishAck>>(method::kPublish, p));
+  EXPECT_TRUE(ack.verify(w.set.id(), w.set.signing.public_key()).ok());
+  Json entry;
+  entry["kind"] = "publish";
+  entry["time"] = ack.body.time;
+  entry["body"]["publish"] = to_json(p);
+  const auto& in = ack.body.inclusion;
+  EXPECT_TRUE(translog::verify({in.tree_size, in.leaf_index, in.leaf_salt, in.path, in.root}, as_bytes(canonical(entry))).ok());
+  const auto size = w.core->log_size();
+  w.clock.advance(5000);
+  // A second wrapping of the same policy is the same publication.
+  EXPECT_EQ(canonical(to_json(must(w.publish(w.data)))), canonical(to_json(ack)));
+  EXPECT_EQ(w.core->log_size(), size);
+}
+
+TEST(BrokerPublish, RefusesWithTheReason) {
+  BrokerWorld w(3);
+  w.start_and_publish();
+  const auto refuse = [&](const Publish& p, Reason reason) {
+    const auto size = w.core->log_size();
+    EXPECT_EQ(w.call<Signed<PublishAck>>(method::kPublish, p).reason(), reason);
+    EXPECT_EQ(w.core->log_size(), size);
+  };
+  next_policy(w.data);
+  Publish p = make_publish(w.set, w.data, w.random);
+  p.policy.body.clauses.any_command = true;  // tampered after signing
+  refuse(p, Reason::kBadSignature);
+  p = make_publish(w.set, w.data, w.random);
+  p.wrapped_key = must(wrap_dataset_key(must(crypto::HpkeKeyPair::generate(w.random)).public_key(), w.data.policy, w.data.key, w.random));
+  refuse(p, Reason::kWrongRecipient);
+  p = make_publish(w.set, w.data, w.random);
+  p.wrapped_key = must(wrap_dataset_key(w.set.kek.public_key(), w.data.policy, w.random.secret<DatasetKey>(32), w.random));
+  refuse(p, Reason::kBadCommitment);
+  auto skipped = w.data.policy;
+  ++w.data.policy.serial;
+  refuse(make_publish(w.set, w.data, w.random), Reason::kPolicyStale);
+  w.data.policy = skipped;
+  w.data.policy.prev = Hash32{9};
+  refuse(make_publish(w.set, w.data, w.random), Reason::kChainBroken);
+  w.data.policy = skipped;
+  w.data.policy.kek_epoch = 2;
+  refuse(make_publish(w.set, w.data, w.random), Reason::kPolicyMismatch);
+  w.data.policy = skipped;
+  w.data.policy.commit_dk = Hash32{9};
+  refuse(make_publish(w.set, w.data, w.random), Reason::kBadCommitment);
+}
+
+TEST(BrokerPublish, AnAssetBelongsToWhoPublishedItFirst) {
+  BrokerWorld w(4);
+  w.start_and_publish();
+  gbx::testing::Asset stolen = make_asset(copy(w.consumer), AssetKind::kDataset, w.clauses(), w.random);
+  stolen.record.asset_id = w.data.record.asset_id;
+  stolen.record.commit_dk = dataset_key_commitment(stolen.record.asset_id, stolen.key);
+  stolen.policy.asset_id = stolen.record.asset_id;
+  stolen.policy.commit_dk = stolen.record.commit_dk;
+  stolen.policy.asset_version_id = stolen.record.id();
+  EXPECT_EQ(w.publish(stolen).reason(), Reason::kWrongOwner);
+  // Nor can somebody else sign the next policy of the version itself.
+  next_policy(w.data);
+  Publish p = make_publish(w.set, w.data, w.random);
+  p.policy = must(sign(w.set.id(), w.data.policy, w.consumer.key));
+  EXPECT_EQ(w.call<Signed<PublishAck>>(method::kPublish, p).reason(), Reason::kBadSignature);
+  p.owner = w.consumer.chain;
+  EXPECT_EQ(w.call<Signed<PublishAck>>(method::kPublish, p).reason(), Reason::kWrongOwner);
+}
+
+TEST(BrokerPublish, AnOldPolicyIsNotAcknowledgedAgain) {
+  BrokerWorld w(5);
+  must(w.start());
+  const Publish first = make_publish(w.set, w.data, w.random);
+  must(w.call<Signed<PublishAck>>(method::kPublish, first));
+  next_policy(w.data);
+  w.data.policy.revoked = true;
+  must(w.publish(w.data));
+  EXPECT_EQ(w.call<Signed<PublishAck>>(method::kPublish, first).reason(), Reason::kPolicyStale);
+}
+
+TEST(BrokerIdentity, OnlyTheNewestKeySigns) {
+  BrokerWorld w(6);
+  w.start_and_publish();
+  auto newer = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, w.random));
+  const auto rotation = must(sign(w.set.id(), Rotation{w.consumer.id(), 1, newer.public_key().text()}, w.consumer.recovery));
+  SignedSubmission s = w.submission();
+  SignedSubmission early = s;
+  early.consumer.rotations = {rotation};
+  EXPECT_EQ(w.authorise(early).reason(), Reason::kChainBroken);  // the log does not hold it yet
+  const RotateRequest request{w.consumer.chain.identity, rotation};
+  must(w.call<Empty>(method::kRotate, request));
+  must(w.call<Empty>(method::kRotate, request));
+  EXPECT_EQ(w.authorise(s).reason(), Reason::kChainBroken);  // the old key's chain
+  EXPECT_EQ(w.authorise(early).reason(), Reason::kBadSignature);
+  s.consumer.rotations = {rotation};
+  s.submission = must(sign(w.set.id(), s.submission.body, newer));
+  EXPECT_TRUE(w.authorise(s).ok());
+  const auto thief = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, w.random));
+  const RotateRequest forged{w.consumer.chain.identity, must(sign(w.set.id(), Rotation{w.consumer.id(), 2, thief.public_key().text()}, w.consumer.key))};
+  EXPECT_EQ(w.call<Empty>(method::kRotate, forged).reason(), Reason::kBadSignature);
+}
+
+// ---- authorising ----
+TEST(BrokerAuthorise, TamperingAndTime) {
+  BrokerWorld w(7);
+  w.start_and_publish();
+  SignedSubmission s = w.submission();
+  SignedSubmission bad = s;
+  bad.submission.body.spec.spec.args = {"--all"};
+  EXPECT_EQ(w.authorise(bad).reason(), Reason::kBadSignature);
+  bad = s;
+  bad.leases[0].body.jobs = 1000;
+  EXPECT_EQ(w.authorise(bad).reason(), Reason::kBadSignature);
+  const auto plan = must(w.authorise(s));
+  EXPECT_EQ(canonical(to_json(must(w.authorise(s)))), canonical(to_json(plan)));
+  EXPECT_TRUE(plan.verify(w.set.id(), w.set.signing.public_key()).ok());
+  EXPECT_EQ(plan.body.charges[0].free_bits, 600 + policy::kEnvelopeBits + 2);  // three attempts: two bits more
+  // The one job of the lease is used.
+  SignedSubmission again = s;
+  again.submission.body.nonce = Nonce32{1};
+  resign(again, w.set.id(), w.consumer);
+  EXPECT_EQ(w.authorise(again).reason(), Reason::kLeaseExhausted);
+  SignedSubmission late = w.submission();
+  w.clock.advance(10'001'000);
+  EXPECT_EQ(w.authorise(late).reason(), Reason::kExpired);
+  SignedSubmission expired = w.submission();
+  w.clock.advance(100'000'000);
+  expired.submission.body.not_after = kNow + 1'000'000;
+  resign(expired, w.set.id(), w.consumer);
+  EXPECT_EQ(w.authorise(expired).reason(), Reason::kLeaseExpired);
+}
+
+TEST(BrokerAuthorise, ExplainLogsNothing) {
+  BrokerWorld w(8);
+  w.start_and_publish();
+  const auto size = w.core->log_size();
+  SignedSubmission s = w.submission();
+  auto e = must(w.call<Explanation>(method::kExplain, s));
+  EXPECT_TRUE(e.allowed);
+  ASSERT_TRUE(e.plan.has_value());
+  s.submission.body.spec.spec.purpose = "curiosity";
+  resign(s, w.set.id(), w.consumer);
+  e = must(w.call<Explanation>(method::kExplain, s));
+  EXPECT_FALSE(e.allowed);
+  EXPECT_FALSE(e.plan.has_value());
+  EXPECT_EQ(w.core->log_size(), size);
+}
+
+TEST(BrokerCancel, EndsAJobForGood) {
+  BrokerWorld w(9);
+  w.start_and_publish();
+  auto run = w.run_until_attested(w.submission());
+  const auto cancel = [&](const gbx::testing::Person& who) {
+    return w.call<Empty>(method::kCancel, CancelRequest{who.chain, must(sign(w.set.id(), Cancel{run.job_id(), who.id(), kNow}, who.key))});
+  };
+  EXPECT_EQ(cancel(w.owner).reason(), Reason::kWrongOwner);
+  EXPECT_TRUE(cancel(w.consumer).ok());
+  EXPECT_TRUE(cancel(w.consumer).ok());
+  EXPECT_EQ(w.key(run.agent, run.credential.body, run.evidence, 1, run.connection).reason(), Reason::kJobCancelled);
+  EXPECT_EQ(w.credential(run.job_id(), 2).reason(), Reason::kJobCancelled);
+  EXPECT_EQ(w.authorise(run.submission).reason(), Reason::kJobCancelled);
+}
+
+TEST(BrokerCancel, RejectsWhatWasSealedAndFreesTheBudget) {
+  BrokerWorld w(10);
+  for (auto* a : {&w.data, &w.image}) a->policy.clauses.gate.release_slot_seconds = 900;
+  w.start_and_publish();
+  w.clock.advance(1000);
+  auto run = w.run_until_sealed(w.submission());
+  EXPECT_EQ(must(w.judge(run.job_id())).state, JudgementState::kPending);
+  must(w.call<Empty>(method::kCancel, CancelRequest{w.consumer.chain, must(sign(w.set.id(), Cancel{run.job_id(), w.consumer.id(), kNow}, w.consumer.key))}));
+  const auto j = must(w.judge(run.job_id()));
+  EXPECT_EQ(j.state, JudgementState::kRejected);
+  EXPECT_EQ(j.release->statement.body.reasons, std::vector<std::string>{"cancelled"});
+  EXPECT_TRUE(j.release->outer_keys.empty());
+  const auto spent = w.core->state().spent(run.plan.body.charges[0], w.consumer.id(), 0, Hash32{});
+  EXPECT_EQ(spent.total_free_bits, policy::kRejectionBits);
+}
+
+// ---- attempts ----
+TEST(BrokerAttempt, CredentialsOfOtherJobsAndSetsAndTimes) {
+  BrokerWorld w(20);
+  w.start_and_publish();
+  const auto s = w.submission();
+  const auto plan = must(w.authorise(s));
+  const auto other_plan = must(w.authorise(w.submission()));
+  const auto credential = must(w.credential(plan.body.job_id, 1));
+  const auto other = must(w.credential(other_plan.body.job_id, 1));
+  EXPECT_EQ(canonical(to_json(must(w.credential(plan.body.job_id, 1)))), canonical(to_json(credential)));
+  const auto agent = make_agent(w.random);
+  const auto c = w.connect(agent);
+  const Nonce32 nonce = must(w.hello(plan.body.job_id, 1, c));
+  const auto refuse = [&](AttestRequest r, Reason reason) { EXPECT_EQ(w.call<AttestReply>(method::kAttest, r, c).reason(), reason); };
+  // Made by nobody's set; of another job than the nonce's.
+  auto forged = credential;
+  forged.body.expires += 1000;
+  refuse(w.attest_request(agent, forged, nonce, c), Reason::kCredentialForeign);
+  const auto node_made = must(sign(w.set.id(), credential.body, w.node));
+  refuse(w.attest_request(agent, node_made, nonce, c), Reason::kCredentialForeign);
+  refuse(w.attest_request(agent, other, nonce, c), Reason::kNonceMismatch);
+  EXPECT_EQ(w.credential(plan.body.job_id, 3).reason(), Reason::kSequenceMismatch);
+  w.clock.advance(301'000);
+  refuse(w.attest_request(agent, credential, nonce, c), Reason::kCredentialExpired);
+}
+
+TEST(BrokerAttempt, OneAgentForEachCredential) {
+  BrokerWorld w(21);
+  w.start_and_publish();
+  auto run = w.run_until_attested(w.submission());
+  const auto other = make_agent(w.random);
+  EXPECT_EQ(w.attest(other, run.credential, w.connect(other)).reason(), Reason::kCredentialUsed);
+  // The same agent comes back on a new connection, even late; its requests keep the first evidence.
+  w.clock.advance(3'000'000);
+  const auto again = w.connect(run.agent);
+  EXPECT_EQ(must(w.attest(run.agent, run.credential, again)), run.evidence);
+  EXPECT_TRUE(w.key(run.agent, run.credential.body, run.evidence, 1, again).ok());
+}
+
+TEST(BrokerAttempt, NonceKeyAndConnectionAreBound) {
+  BrokerWorld w(22);
+  w.start_and_publish();
+  const auto plan = must(w.authorise(w.submission()));
+  const auto credential = must(w.credential(plan.body.job_id, 1));
+  const auto agent = make_agent(w.random);
+  const auto c = w.connect(agent);
+  const auto attest = [&](const AttestRequest& r, const ConnectionContext& on) { return w.call<AttestReply>(method::kAttest, r, on).reason(); };
+  EXPECT_EQ(attest(w.attest_request(agent, credential, Nonce32{}, c), c), Reason::kNonceMismatch);
+  const Nonce32 old = must(w.hello(plan.body.job_id, 1, c));
+  const Nonce32 fresh = must(w.hello(plan.body.job_id, 1, c));
+  EXPECT_EQ(attest(w.attest_request(agent, credential, old, c), c), Reason::kNonceMismatch);
+  EXPECT_EQ(attest(w.attest_request(agent, credential, Nonce32{5}, c), c), Reason::kEvidenceRejected);
+  // A relay: evidence made for this connection, shown on another.
+  const auto thief = make_agent(w.random);
+  const auto elsewhere = w.connect(thief);
+  must(w.hello(plan.body.job_id, 1, elsewhere));
+  EXPECT_EQ(attest(w.attest_request(agent, credential, fresh, c), elsewhere), Reason::kAgentKeyMismatch);
+  ConnectionContext same_key = w.connect(agent);
+  must(w.hello(plan.body.job_id, 1, same_key));
+  EXPECT_EQ(attest(w.attest_request(agent, credential, fresh, c), same_key), Reason::kEvidenceRejected);
+  // A node that the owner does not name.
+  auto stranger = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, w.random));
+  auto r = w.attest_request(agent, credential, fresh, c);
+  r.evidence.node = must(sign(w.set.id(), r.evidence.node->body, stranger));
+  EXPECT_EQ(attest(r, c), Reason::kTeeNotAllowed);
+  r = w.attest_request(agent, credential, fresh, c);
+  r.evidence.technology = Technology::kTdx;
+  EXPECT_EQ(attest(r, c), Reason::kEvidenceRejected);
+  EXPECT_EQ(w.call<KeyReply>(method::kKey, w.key_request(agent, credential.body, Hash32{}, 1), c).reason(), Reason::kUnauthenticated);
+  const auto good = w.attest_request(agent, credential, fresh, c);
+  const auto first = must(w.call<AttestReply>(method::kAttest, good, c));
+  EXPECT_EQ(must(w.call<AttestReply>(method::kAttest, good, c)).evidence, first.evidence);  // a doubled message
+  EXPECT_EQ(attest(w.attest_request(agent, credential, fresh, c), c), Reason::kUninitialised);  // signed again, the same bytes
+}
+
+TEST(BrokerAttempt, GreetingsAreLimited) {
+  BrokerWorld w(23);
+  w.start_and_publish();
+  const auto plan = must(w.authorise(w.submission()));
+  must(w.credential(plan.body.job_id, 1));
+  const auto c = w.connect(make_agent(w.random));
+  for (std::size_t i = 0; i < kHellosPerConnection; ++i) must(w.hello(plan.body.job_id, 1, c));
+  EXPECT_EQ(w.hello(plan.body.job_id, 1, c).reason(), Reason::kRateLimited);
+  w.core->closed(c.id);
+  EXPECT_TRUE(w.hello(plan.body.job_id, 1, c).ok());
+}
+
+TEST(BrokerKeys, ReplaysGetTheSameBytesAndForksKill) {
+  BrokerWorld w(24);
+  w.start_and_publish();
+  auto run = w.run_until_attested(w.submission());
+  const auto& credential = run.credential.body;
+  const auto send = [&](const Signed<KeyRequest>& r) { return w.call<KeyReply>(method::kKey, r, run.connection); };
+  auto early = w.key_request(run.agent, credential, run.evidence, 2);
+  EXPECT_EQ(send(early).reason(), Reason::kSequenceMismatch);  // stage 2 first
+  auto foreign = w.key_request(run.agent, credential, Hash32{3}, 1);
+  EXPECT_EQ(send(foreign).reason(), Reason::kEvidenceRejected);
+  auto unsigned_request = w.key_request(run.agent, credential, run.evidence, 1);
+  unsigned_request.signature[0] ^= 1;
+  EXPECT_EQ(send(unsigned_request).reason(), Reason::kBadSignature);
+  const auto reply = must(w.key(run.agent, credential, run.evidence, 1, run.connection));
+  EXPECT_EQ(canonical(to_json(must(send(run.agent.sent[0])))), canonical(to_json(reply)));
+  auto second = w.key_request(run.agent, credential, run.evidence, 2);
+  second.body.prev = Hash32{1};
+  EXPECT_EQ(send(must(sign(w.set.id(), second.body, run.agent.sig))).reason(), Reason::kSequenceMismatch);
+  auto skipped = w.key_request(run.agent, credential, run.evidence, 2);
+  skipped.body.seq = 3;
+  EXPECT_EQ(send(must(sign(w.set.id(), skipped.body, run.agent.sig))).reason(), Reason::kSequenceMismatch);
+  EXPECT_TRUE(send(run.agent.sent[0]).ok());  // none of that was a second message with one number
+  auto fork = run.agent.sent[0].body;
+  fork.unpacked_root_hash = Hash32{1};
+  EXPECT_EQ(send(must(sign(w.set.id(), fork, run.agent.sig))).reason(), Reason::kSequenceMismatch);
+  EXPECT_EQ(send(run.agent.sent[0]).reason(), Reason::kCredentialSuperseded);
+  EXPECT_EQ(w.key(run.agent, credential, run.evidence, 2, run.connection).reason(), Reason::kCredentialSuperseded);
+}
+
+TEST(BrokerKeys, AnotherImageGetsNoData) {
+  BrokerWorld w(25);
+  w.start_and_publish();
+  auto run = w.run_until_attested(w.submission());
+  must(w.key(run.agent, run.credential.body, run.evidence, 1, run.connection));
+  auto r = w.key_request(run.agent, run.credential.body, run.evidence, 2).body;
+  r.image_digest = "sha256:" + std::string(64, 'b');
+  EXPECT_EQ(w.call<KeyReply>(method::kKey, must(sign(w.set.id(), r, run.agent.sig)), run.connection).reason(), Reason::kImageDigestMismatch);
+  EXPECT_TRUE(w.key(run.agent, run.credential.body, run.evidence, 2, run.connection).ok());
+}
+
+TEST(BrokerKeys, AnImageInClearNeedsNoKey) {
+  BrokerWorld w(26);
+  w.start_and_publish();
+  auto run = w.run_until_sealed(w.submission(false));
+  EXPECT_TRUE(must(open_key_bundle(run.agent.hpke, run.keys[0].context, run.keys[0].sealed)).empty());
+  EXPECT_EQ(must(w.judge(run.job_id())).state, JudgementState::kReleased);
+}
+
+TEST(BrokerKeys, RevokedOrChangedBetweenStages) {
+  for (const bool revoke : {true, false}) {
+    BrokerWorld w(27);
+    w.start_and_publish();
+    auto run = w.run_until_attested(w.submission());
+    must(w.key(run.agent, run.credential.body, run.evidence, 1, run.connection));
+    next_policy(w.data);
+    w.data.policy.revoked = revoke;
+    must(w.publish(w.data));
+    const Reason reason = revoke ? Reason::kPolicyRevoked : Reason::kPolicyStale;
+    EXPECT_EQ(w.key(run.agent, run.credential.body, run.evidence, 2, run.connection).reason(), reason);
+    EXPECT_EQ(w.credential(run.job_id(), 2).reason(), reason);
+  }
+}
+
+TEST(BrokerKeys, ExpiredOrStaleBetweenStages) {
+  BrokerWorld w(28);
+  w.data.policy.clauses.fresh_for_seconds = 600;
+  w.start_and_publish();
+  auto run = w.run_until_attested(w.submission());
+  must(w.key(run.agent, run.credential.body, run.evidence, 1, run.connection));
+  w.clock.advance(601'000);
+  EXPECT_EQ(w.key(run.agent, run.credential.body, run.evidence, 2, run.connection).reason(), Reason::kPolicyStale);
+  w.clock.advance(2'000'000'000);
+  EXPECT_EQ(w.key(run.agent, run.credential.body, run.evidence, 2, run.connection).reason(), Reason::kPolicyExpired);
+}
+
+TEST(BrokerAttempt, TheNextAttemptBuriesTheLast) {
+  BrokerWorld w(29);
+  w.start_and_publish();
+  const auto s = w.submission();
+  auto run = w.run_until_attested(s);
+  for (const int stage : {1, 2}) must(w.key(run.agent, run.credential.body, run.evidence, stage, run.connection));
+  const auto late = w.make_seal(run.agent, s, run.plan, 1, run.evidence, clean_verdict());
+  const auto second = must(w.credential(run.job_id(), 2));
+  EXPECT_EQ(w.seal(late.seal, run.connection).reason(), Reason::kCredentialSuperseded);
+  EXPECT_EQ(w.hello(run.job_id(), 1, w.connect(run.agent)).reason(), Reason::kCredentialSuperseded);
+  EXPECT_EQ(w.credential(run.job_id(), 1).reason(), Reason::kCredentialSuperseded);
+  auto agent = make_agent(w.random);
+  const auto c = w.connect(agent);
+  const Hash32 evidence = must(w.attest(agent, second, c));
+  for (const int stage : {1, 2}) must(w.key(agent, second.body, evidence, stage, c));
+  must(w.seal(w.make_seal(agent, s, run.plan, 2, evidence, clean_verdict()).seal, c));
+  const auto j = must(w.judge(run.job_id()));
+  ASSERT_EQ(j.state, JudgementState::kReleased);
+  EXPECT_EQ(j.release->statement.body.charges[0].free_bits, 200 + 1);  // the second attempt with the data: one bit more
+  EXPECT_EQ(w.credential(run.job_id(), 3).reason(), Reason::kWrongState);
+}
+
+TEST(BrokerAttempt, OnlySoManyAttemptsGetKeys) {
+  BrokerWorld w(30);
+  w.start_and_publish();
+  SignedSubmission s = w.submission();
+  s.submission.body.spec.spec.attempts = 1;
+  resign(s, w.set.id(), w.consumer);
+  const auto plan = must(w.authorise(s));
+  // Attempts that never got a key cost nothing.
+  for (const int n : {1, 2}) must(w.credential(plan.body.job_id, n));
+  auto agent = make_agent(w.random);
+  const auto c = w.connect(agent);
+  const auto credential = must(w.credential(plan.body.job_id, 3));
+  const Hash32 evidence = must(w.attest(agent, credential, c));
+  must(w.key(agent, credential.body, evidence, 1, c));
+  EXPECT_EQ(w.credential(plan.body.job_id, 4).reason(), Reason::kAttemptsExceeded);
+}
+
+TEST(BrokerKeys, BudgetIsReservedBeforeTheDataKey) {
+  BrokerWorld w(31);
+  w.data.policy.clauses.gate.period_free_bits = 1000;  // room for one job of 610
+  w.start_and_publish();
+  auto first = w.run_until_attested(w.submission());
+  auto second = w.run_until_attested(w.submission());
+  for (auto* r : {&first, &second}) must(w.key(r->agent, r->credential.body, r->evidence, 1, r->connection));
+  must(w.key(first.agent, first.credential.body, first.evidence, 2, first.connection));
+  EXPECT_EQ(w.key(second.agent, second.credential.body, second.evidence, 2, second.connection).reason(), Reason::kBudgetExceeded);
+  EXPECT_EQ(w.authorise(w.submission()).reason(), Reason::kBudgetExceeded);
+  // What the first did not need is free again once it is decided; the second fits then.
+  must(w.seal(w.make_seal(first.agent, first.submission, first.plan, 1, first.evidence, clean_verdict()).seal, first.connection));
+  EXPECT_EQ(must(w.judge(first.job_id())).state, JudgementState::kReleased);
+  EXPECT_TRUE(w.key(second.agent, second.credential.body, second.evidence, 2, second.connection).ok());
+}
+
+// ---- the seal and after ----
+TEST(BrokerSeal, MustBeWhatThePlanSays) {
+  BrokerWorld w(40);
+  w.start_and_publish();
+  auto run = w.run_until_attested(w.submission());
+  must(w.key(run.agent, run.credential.body, run.evidence, 1, run.connection));
+  auto sealed = w.make_seal(run.agent, run.submission, run.plan, 1, run.evidence, clean_verdict());
+  EXPECT_EQ(w.seal(sealed.seal, run.connection).reason(), Reason::kWrongState);  // no data keys yet
+  must(w.key(run.agent, run.credential.body, run.evidence, 2, run.connection));
+  const auto refuse = [&](auto change, Reason reason) {
+    Seal s = sealed.seal;
+    change(s.statement.body);
+    s.statement = must(sign(w.set.id(), s.statement.body, run.agent.sig));
+    EXPECT_EQ(w.seal(s, run.connection).reason(), reason);
+  };
+  refuse([](RunStatement& s) { s.controls.mandatory.pop_back(); }, Reason::kPlanMismatch);
+  refuse([](RunStatement& s) { s.manifest.context.plan_hash[0] ^= 1; }, Reason::kPlanMismatch);
+  refuse([](RunStatement& s) { s.evidence[0] ^= 1; }, Reason::kEvidenceRejected);
+  refuse([](RunStatement& s) { s.unpacked_root_hash[0] ^= 1; }, Reason::kImageDigestMismatch);
+  refuse([](RunStatement& s) { s.manifest.wrapped_content.push_back({}); }, Reason::kWrongRecipient);
+  refuse([](RunStatement& s) { s.manifest.wrapped_preview.clear(); }, Reason::kWrongRecipient);
+  refuse([](RunStatement& s) { s.residual_channels.clear(); }, Reason::kPlanMismatch);
+  refuse([](RunStatement& s) { s.manifest.context.verdict.score = 0; }, Reason::kBadTag);  // the release keys are bound to M
+  Seal unsigned_seal = sealed.seal;
+  unsigned_seal.statement.signature[9] ^= 1;
+  EXPECT_EQ(w.seal(unsigned_seal, run.connection).reason(), Reason::kBadSignature);
+  const auto ack = must(w.seal(sealed.seal, run.connection));
+  EXPECT_EQ(canonical(to_json(must(w.seal(sealed.seal, run.connection)))), canonical(to_json(ack)));
+  const auto another = w.make_seal(run.agent, run.submission, run.plan, 1, run.evidence, clean_verdict());
+  EXPECT_EQ(w.seal(another.seal, run.connection).reason(), Reason::kWrongState);
+  // The acknowledgement got lost: a new connection of the same agent gets it.
+  const auto again = w.connect(run.agent);
+  must(w.attest(run.agent, run.credential, again));
+  EXPECT_EQ(canonical(to_json(must(w.seal(sealed.seal, again)))), canonical(to_json(ack)));
+}
+
+TEST(BrokerDecision, FallsOnTheSlotOfEveryOwner) {
+  BrokerWorld w(41);
+  w.data.policy.clauses.gate.release_slot_seconds = 600;
+  w.image.policy.clauses.gate.release_slot_seconds = 900;
+  w.start_and_publish();
+  w.clock.advance(1000);
+  auto run = w.run_until_sealed(w.submission());
+  auto j = must(w.judge(run.job_id()));
+  EXPECT_EQ(j.state, JudgementState::kPending);
+  EXPECT_EQ(j.decide_at % 1800, 0);
+  EXPECT_GT(j.decide_at, kNow);
+  w.clock.advance((j.decide_at - w.clock.now().seconds()) * 1000 - 1000);
+  EXPECT_EQ(must(w.judge(run.job_id())).state, JudgementState::kPending);
+  w.clock.advance(1000);
+  EXPECT_EQ(must(w.judge(run.job_id())).state, JudgementState::kReleased);
+}
+
+struct HoldCase {
+  const char* reason;
+  void (*change)(GateVerdict&);
+};
+TEST(BrokerDecision, WhatWaitsForAPerson) {
+  const HoldCase cases[] = {{"score", [](GateVerdict& v) { v.score = 50; }},
+                            {"free-bits", [](GateVerdict& v) { v.charge.free_bits = 2049; }},
+                            {"verified-bits", [](GateVerdict& v) { v.charge.verified_bits = 65537; }},
+                            {"gate-holds", [](GateVerdict& v) { v.recommendation = Recommendation::kHold; }},
+                            {"finding", [](GateVerdict& v) { v.findings[0].status = AnalyserStatus::kError; }},
+                            {"finding", [](GateVerdict& v) { v.findings[0].status = AnalyserStatus::kFail; }}};
+  for (const auto& c : cases) {
+    BrokerWorld w(42);
+    w.start_and_publish();
+    GateVerdict v = clean_verdict();
+    c.change(v);
+    auto run = w.run_until_sealed(w.submission(), v);
+    const auto j = must(w.judge(run.job_id()));
+    EXPECT_EQ(j.state, JudgementState::kHeld) << c.reason;
+    ASSERT_EQ(j.preview_keys.size(), 1u);
+    const auto& m = run.sealed.seal.statement.body.manifest;
+    auto preview = open_preview(w.reviewer.hpke, 0, m, run.sealed.output, j.hold_notice->hash(), j.preview_keys[0]);
+    EXPECT_TRUE(preview.ok());
+    EXPECT_FALSE(j.release.has_value());
+  }
+}
+
+TEST(BrokerDecision, RejectionTellsTwoBits) {
+  BrokerWorld w(43);
+  w.start_and_publish();
+  GateVerdict v = clean_verdict();
+  v.recommendation = Recommendation::kReject;
+  auto run = w.run_until_sealed(w.submission(), v);
+  const auto j = must(w.judge(run.job_id()));
+  EXPECT_EQ(j.state, JudgementState::kRejected);
+  EXPECT_TRUE(j.release->outer_keys.empty());
+  EXPECT_EQ(j.release->statement.body.charges[0].free_bits, 2);
+}
+
+TEST(BrokerDecision, WithoutReviewersAHoldIsARejection) {
+  BrokerWorld w(44);
+  w.image.policy.clauses.may_preview.clear();  // one owner lets nobody look
+  w.start_and_publish();
+  GateVerdict v = clean_verdict();
+  v.score = 90;
+  auto run = w.run_until_sealed(w.submission(), v);
+  const auto j = must(w.judge(run.job_id()));
+  EXPECT_EQ(j.state, JudgementState::kRejected);
+  EXPECT_EQ(j.release->statement.body.reasons, std::vector<std::string>{"no-reviewer"});
+}
+
+TEST(BrokerDecision, RevokedOrExpiredWhileHeld) {
+  for (const bool revoke : {true, false}) {
+    BrokerWorld w(45);
+    if (!revoke) w.data.policy.clauses.not_after = kNow + 100;
+    w.start_and_publish();
+    GateVerdict v = clean_verdict();
+    v.score = 90;
+    auto run = w.run_until_sealed(w.submission(), v);
+    const auto held = must(w.judge(run.job_id()));
+    ASSERT_EQ(held.state, JudgementState::kHeld);
+    if (revoke) {
+      next_policy(w.data);
+      w.data.policy.revoked = true;
+      must(w.publish(w.data));
+    } else {
+      w.clock.advance(101'000);
+    }
+    for (const auto& p : run.plan.body.policies) must(w.rule(w.reviewer, held.hold_notice->body, p.policy_hash, RulingDecision::kApprove));
+    const auto j = must(w.judge(run.job_id()));
+    EXPECT_EQ(j.state, JudgementState::kRejected);
+    EXPECT_EQ(j.release->statement.body.reasons[0], revoke ? "policy-revoked" : "policy-expired");
+  }
+}
+
+BrokerWorld::Run held_job(BrokerWorld& w, Judgement& held) {
+  GateVerdict v = clean_verdict();
+  v.score = 90;
+  auto run = w.run_until_sealed(w.submission(), v);
+  held = must(w.judge(run.job_id()));
+  EXPECT_EQ(held.state, JudgementState::kHeld);
+  return run;
+}
+
+TEST(BrokerRuling, EveryPolicyMustBeApproved) {
+  BrokerWorld w(46);
+  w.start_and_publish();
+  Judgement held;
+  auto run = held_job(w, held);
+  const auto& notice = held.hold_notice->body;
+  const Hash32 data = run.plan.body.policies[0].policy_hash;
+  const Hash32 image = run.plan.body.policies[1].policy_hash;
+  EXPECT_EQ(w.rule(w.consumer, notice, data, RulingDecision::kApprove).reason(), Reason::kWrongRole);
+  EXPECT_EQ(w.rule(w.owner, notice, data, RulingDecision::kApprove).reason(), Reason::kWrongRole);
+  EXPECT_EQ(w.rule(w.reviewer, notice, Hash32{1}, RulingDecision::kApprove).reason(), Reason::kPolicyMismatch);
+  HoldNotice other = notice;
+  other.manifest = Hash32{1};
+  EXPECT_EQ(w.rule(w.reviewer, other, data, RulingDecision::kApprove).reason(), Reason::kNotFound);
+  EXPECT_EQ(must(w.rule(w.reviewer, notice, data, RulingDecision::kApprove)).state, JudgementState::kHeld);
+  EXPECT_EQ(must(w.rule(w.reviewer, notice, data, RulingDecision::kApprove)).state, JudgementState::kHeld);  // sent twice
+  EXPECT_EQ(w.rule(w.reviewer, notice, data, RulingDecision::kReject).reason(), Reason::kConflict);
+  const auto j = must(w.rule(w.reviewer, notice, image, RulingDecision::kApprove));
+  EXPECT_EQ(j.state, JudgementState::kReleased);
+  EXPECT_EQ(j.release->statement.body.rulings.size(), 2u);
+  const auto& m = run.sealed.seal.statement.body.manifest;
+  EXPECT_TRUE(open_result(w.consumer.hpke, 0, m, run.sealed.output, j.release->outer_keys[0]).ok());
+}
+
+TEST(BrokerRuling, DeclinedOrNeverAnswered) {
+  for (const bool answered : {true, false}) {
+    BrokerWorld w(47);
+    for (auto* a : {&w.data, &w.image}) a->policy.clauses.not_after = kNow + 100 * 86400;
+    w.start_and_publish();
+    Judgement held;
+    auto run = held_job(w, held);
+    if (answered) {
+      must(w.rule(w.reviewer, held.hold_notice->body, run.plan.body.policies[0].policy_hash, RulingDecision::kRequestChanges));
+    } else {
+      w.clock.advance((kHoldSeconds + 1) * 1000);
+      EXPECT_EQ(w.rule(w.reviewer, held.hold_notice->body, run.plan.body.policies[0].policy_hash, RulingDecision::kApprove).reason(), Reason::kExpired);
+    }
+    const auto j = must(w.judge(run.job_id()));
+    EXPECT_EQ(j.state, JudgementState::kRejected);
+    EXPECT_EQ(j.release->statement.body.reasons[0], answered ? "reviewers-declined" : "hold-expired");
+  }
+}
+
+TEST(BrokerRuling, TheConsumerNeverRulesOnHisOwnOutput) {
+  BrokerWorld w(48);
+  for (auto* a : {&w.data, &w.image}) {
+    a->policy.clauses.reviewers = {gbx::testing::as_reviewer(w.consumer)};
+    a->policy.clauses.may_preview = {w.consumer.id()};
+  }
+  w.start_and_publish();
+  GateVerdict v = clean_verdict();
+  v.score = 90;
+  auto run = w.run_until_sealed(w.submission(), v);
+  EXPECT_TRUE(run.plan.body.reviewers.empty());
+  EXPECT_EQ(must(w.judge(run.job_id())).state, JudgementState::kRejected);
+}
+
+// ---- the program's edges ----
+TEST(Broker, RefusesWhatItDoesNotKnow) {
+  BrokerWorld w(50);
+  w.start_and_publish();
+  EXPECT_EQ(w.core->handle("broker.delete", Json(JsonObject{}), {}, w.clock.now()).reason(), Reason::kNotFound);
+  Json extra;
+  extra["jobId"] = std::string(64, '0');
+  extra["force"] = true;
+  EXPECT_EQ(w.core->handle(method::kJudge, extra, {}, w.clock.now()).reason(), Reason::kUnknownField);
+  EXPECT_EQ(w.judge(Hash32{}).reason(), Reason::kNotFound);
+  EXPECT_EQ(w.credential(Hash32{}, 1).reason(), Reason::kNotFound);
+  EXPECT_EQ(w.call<Receipt>(method::kReceipt, JobRequest{Hash32{}}).reason(), Reason::kNotFound);
+}
+
+TEST(Broker, EvidenceAnswersTheNonce) {
+  BrokerWorld w(51);
+  must(w.start());
+  const auto r = must(w.call<InfoReply>(method::kInfo, InfoRequest{Nonce32{7}}));
+  auto keys = must(r.set.verify(w.set.id()));
+  EXPECT_TRUE(r.evidence.verify(w.set.id(), keys.signing).ok());
+  EXPECT_EQ(r.evidence.body.nonce, Nonce32{7});
+  EXPECT_EQ(r.evidence.body.tree_size, 1);
+}
+
+TEST(Broker, TimeNeverFalls) {
+  BrokerWorld w(52);
+  w.start_and_publish();
+  auto behind = TimeMs{(kNow - 10'000'000) * 1000};
+  const Json reply = must(w.core->handle(method::kInfo, to_json(InfoRequest{}), {}, behind));
+  EXPECT_EQ(*reply.find("evidence")->find("body")->find("time")->integer(), kNow);
+}
+
+TEST(Broker, ALogOfAnotherSetIsRefused) {
+  MemoryStore store;
+  BrokerWorld a(53, &store);
+  must(a.start());
+  BrokerWorld b(54, &store);
+  EXPECT_EQ(b.start().reason(), Reason::kWrongSet);
 }
 
 }  // namespace
