@@ -116,7 +116,8 @@ OutputDeclaration numbers_table(int columns, int rows, int digits) {
   d.maxBytes = 1 << 20;
   std::string list;
   for (int c = 0; c < columns; ++c) {
-    list += std::string(c == 0 ? "" : ",") + R"({"name":"c)" + std::to_string(c) + R"(","type":"decimal","minimum":-1000000000,"maximum":1000000000,"scale":9,"digits":)" + std::to_string(digits) + "}";
+    list += std::string(c == 0 ? "" : ",") + R"({"name":"c)" + std::to_string(c) +
+            R"(","type":"decimal","minimum":-1000000000,"maximum":1000000000,"scale":9,"digits":)" + std::to_string(digits) + "}";
   }
   d.schema = *parse_json(R"({"maxRows":)" + std::to_string(rows) + R"(,"columns":[)" + list + "]}");
   return d;
@@ -236,12 +237,14 @@ TEST(Copies, HonestResultsPass) {
     };
     std::string coefficients = "c0,c1,c2,c3\n";
     for (int i = 0; i < 31; ++i) {
-      coefficients += short_number(normal(h.random)) + "," + short_number(std::exp(normal(h.random))) + "," + short_number(unit(h.random)) + "," + short_number(2 * normal(h.random)) + "\n";
+      coefficients += short_number(normal(h.random)) + "," + short_number(std::exp(normal(h.random))) + "," +
+                      short_number(unit(h.random)) + "," + short_number(2 * normal(h.random)) + "\n";
     }
     passes("coefficients", numbers_table(4, 31, 3), coefficients);
     std::string calibration = "c0,c1,c2,c3\n";
     for (int i = 1; i <= 10; ++i) {
-      calibration += std::to_string(i) + "," + std::to_string(56 + i % 2) + "," + short_number((i - unit(h.random)) / 10) + "," + short_number((i - unit(h.random)) / 10) + "\n";
+      calibration += std::to_string(i) + "," + std::to_string(56 + i % 2) + "," +
+                     short_number((i - unit(h.random)) / 10) + "," + short_number((i - unit(h.random)) / 10) + "\n";
     }
     passes("calibration", numbers_table(4, 10, 3), calibration);
     // Means and medians of all 30 columns by diagnosis, a row per measurement.

@@ -303,7 +303,8 @@ TEST(Canonical, DistinctFormsNeverExceedTheCapacity) {
 TEST(Canonical, IsIdempotentOnRandomOutputs) {
   SeededRandom random(11);
   const auto j = declare(OutputType::kJson, R"({"type":"array","maxItems":20,"items":{"type":"object","members":[
-      {"name":"p","type":"decimal","minimum":-1000,"maximum":1000,"digits":4,"scale":6},{"name":"k","type":"integer","minimum":-99999,"maximum":99999,"digits":2}]}})");
+      {"name":"p","type":"decimal","minimum":-1000,"maximum":1000,"digits":4,"scale":6},
+      {"name":"k","type":"integer","minimum":-99999,"maximum":99999,"digits":2}]}})");
   for (int round = 0; round < 500; ++round) {
     std::string csv = "n,group,mean\n";
     std::string json = "[";
@@ -312,7 +313,8 @@ TEST(Canonical, IsIdempotentOnRandomOutputs) {
       const char* words[] = {"a", "b", "\"c,d\""};
       csv += digits(201) + "," + words[random.below(3)] + "," + (random.below(2) == 0 ? "-" : "") + digits(10) + "." + digits(1'000'000) +
              (random.below(3) == 0 ? "e-2" : "") + "\n";
-      json += std::string(json.size() > 1 ? "," : "") + "{\"k\":" + digits(99'000) + ",\"p\":-0." + digits(1'000'000'000) + "e" + digits(3) + "}";
+      json += std::string(json.size() > 1 ? "," : "") + "{\"k\":" + digits(99'000) +
+              ",\"p\":-0." + digits(1'000'000'000) + "e" + digits(3) + "}";
     }
     json += "]";
     const std::string once = canon(table(), csv);

@@ -152,11 +152,14 @@ class GateTest : public ::testing::Test {
   }
 
   static bool says(const GateResult& r, RuleId rule, GateReason reason, RuleStatus status = RuleStatus::kFail) {
-    return std::any_of(r.analysers.begin(), r.analysers.end(), [&](const auto& a) { return a.rule == rule && a.reason == reason && a.status == status; });
+    return std::any_of(r.analysers.begin(), r.analysers.end(),
+                       [&](const auto& a) { return a.rule == rule && a.reason == reason && a.status == status; });
   }
   static std::string told(const GateResult& r) {
     std::string s(enum_name(r.recommendation));
-    for (const auto& a : r.analysers) s += " " + std::string(enum_name(a.rule)) + ":" + std::string(enum_name(a.status)) + ":" + std::string(enum_name(a.reason));
+    for (const auto& a : r.analysers) {
+      s += " " + std::string(enum_name(a.rule)) + ":" + std::string(enum_name(a.status)) + ":" + std::string(enum_name(a.reason));
+    }
     return s;
   }
   void expect_reject(const char* what, RuleId rule, GateReason reason) {
@@ -250,8 +253,10 @@ TEST_F(GateTest, A01toA13CopiesInAnyPlainForm) {
   only(OutputType::kTable, R"({"maxRows":300,"columns":[{"name":"x","type":"integer","minimum":0,"maximum":100000000}]})", "x\n" + ids);
   expect_reject("A13 identifiers in a typed table", RuleId::kCopies, GateReason::kCopiedColumn);
   only(OutputType::kTable, R"({"maxRows":300,"columns":[{"name":"id","type":"integer","minimum":0,"maximum":100000000},
-      {"name":"radius","type":"decimal","minimum":0,"maximum":99,"digits":6,"scale":4},{"name":"texture","type":"decimal","minimum":0,"maximum":99,"digits":6,"scale":4},
-      {"name":"area","type":"decimal","minimum":0,"maximum":9999,"digits":6},{"name":"smoothness","type":"decimal","minimum":0,"maximum":9,"scale":6,"digits":6},
+      {"name":"radius","type":"decimal","minimum":0,"maximum":99,"digits":6,"scale":4},
+      {"name":"texture","type":"decimal","minimum":0,"maximum":99,"digits":6,"scale":4},
+      {"name":"area","type":"decimal","minimum":0,"maximum":9999,"digits":6},
+      {"name":"smoothness","type":"decimal","minimum":0,"maximum":9,"scale":6,"digits":6},
       {"name":"diagnosis","type":"text","enum":["M","B"]}]})", all[0] + "\n" + rows);
   expect_reject("A01 raw rows in a typed table", RuleId::kCopies, GateReason::kCopiedRows);
 }
