@@ -22,9 +22,9 @@ using records::VersionRecord;
 
 namespace {
 
-constexpr std::int64_t kGateUid = 1;
-constexpr std::int64_t kFirstDecryptUid = 2;
+constexpr std::int64_t kFirstDecryptUid = 1;
 constexpr std::int64_t kContainerIds = 65'536;  // from uid_base: the range that container ids map to
+constexpr std::int64_t kContainerUid = 1000;     // in the container
 constexpr std::uint64_t kWorkBytes = std::uint64_t{8} << 30;  // unpacked image; memory is used as it fills
 
 // What the container runtime was asked for and enforces on every run (docs/sandbox.md maps each to its test).
@@ -135,6 +135,7 @@ class Supervisor {
     if (request.env.count("PATH") == 0) s.env.push_back("PATH=/usr/local/bin:/usr/bin:/bin");
     for (const auto& in : inputs_) s.mounts.push_back({in.mount_name, in.path});
     s.uid_base = uid(kContainerIds);
+    s.uid = kContainerUid;
     // Half of scratch for /out, half for /tmp: both are memory.
     s.out_bytes = std::max<std::int64_t>(c.scratch_bytes / 2, 1 << 20);
     s.out_inodes = 4096;
@@ -207,7 +208,9 @@ class Supervisor {
     if (!out_.valid()) return fail(Reason::kWrongState, "nothing has run yet");
     gate::GateSpawn s;
     s.program = program_dir() + "/glovebox-gate";
-    s.uid = uid(kGateUid);
+    // The owner of /out, whatever modes the container left there; none of its processes is alive any more, and no
+    // other program runs under this id.
+    s.uid = uid(kContainerIds + kContainerUid);
     s.out_fd = out_.get();
     std::vector<Fd> folders;
     for (const auto& in : request.inputs) {

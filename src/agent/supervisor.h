@@ -14,7 +14,7 @@ struct SupervisorOptions {
   const Logger* log = nullptr;
   std::string dir;           // private to this attempt; a tmpfs is mounted over it
   std::string objects_dir;   // ciphertext
-  std::int64_t uid_base = 0; // worker +0, gate +1, decryptfs of the image +2, of inputs +3…; containers from +1000
+  std::int64_t uid_base = 0; // worker +0, decryptfs +1, +2…; container ids from +65536, its user and the gate +66536
   int worker = -1;           // packet socket
 };
 

@@ -318,7 +318,7 @@ void add_up(CommandTree& tree) {
       "machine can read what runs on it, and owners' policies must allow it by its key.";
   c.options = {option("state", "DIR", "where everything is kept (default /var/lib/glovebox)", ArgKind::kDirectory),
                option("listen", "HOST:PORT", "address of the HTTPS API (default 127.0.0.1:7443; port 0: any)"),
-               option("uid-base", "N", "first of 200,000 user ids that belong to nobody else (default 190000)", ArgKind::kInteger),
+               option("uid-base", "N", "first of 100 + 140,000 a slot user ids that are nobody else's (default 190000)", ArgKind::kInteger),
                option("slots", "N", "environments at a time (default 1)", ArgKind::kInteger)};
   c.examples = {{"sudo glovebox up", "everything on this machine"}};
   c.run = [](Session&, const Invocation& in) -> Status {

@@ -11,7 +11,7 @@ namespace gbx::cli {
 struct UpOptions {
   std::string state_dir = "/var/lib/glovebox";
   std::string listen = "127.0.0.1:7443";   // HTTPS API; port 0: any
-  std::int64_t uid_base = 190'000;         // first of 200,000 uids that belong to nobody else
+  std::int64_t uid_base = 190'000;         // first of 100 + 140,000 a slot that belong to nobody else
   std::int64_t slots = 1;                  // environments at a time
   std::string programs;                    // folder of the other programs; empty: this program's
 };

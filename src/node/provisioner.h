@@ -27,13 +27,16 @@ class Provisioner {
   virtual Result<std::unique_ptr<Environment>> start(const std::string& name) = 0;
 };
 
+inline constexpr std::int64_t kUidsPerSlot = 140'000;  // the agent's own and the 65,536 of its container
+
 struct LocalOptions {
   std::string agent_program;   // glovebox-agent
   std::string objects_dir;     // ciphertext, read-only to the agent
   std::string state_dir;       // private to this node; one folder per attempt below it
-  std::int64_t uid_base = 0;   // the agent's uids (docs/architecture.md lists them)
+  std::int64_t uid_base = 0;   // first of kUidsPerSlot ids for each environment at a time (docs/architecture.md)
   int log_fd = 2;
 };
+// Environments must not outlive the provisioner.
 std::unique_ptr<Provisioner> make_local_provisioner(LocalOptions options);
 
 }  // namespace gbx::node
