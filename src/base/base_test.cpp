@@ -236,6 +236,8 @@ TEST(Processes, StartFailureAndTimeoutAreErrors) {
 TEST(Log, LinesAreJsonAndTextIsHarmless) {
   EXPECT_EQ(printable("a\x1b[31m\r\n"), "a\\x1b[31m\\x0d\\x0a");
   EXPECT_EQ(printable("\xe2\x80\xae" "x"), "\\xe2\\x80\\xaex");
+  EXPECT_EQ(printable("\xe2\x81\xa6" "x"), "\\xe2\\x81\\xa6x");
+  EXPECT_EQ(printable("\xe2\x80\xa6 \xe2\x80\x93 \xc3\xa9"), "\xe2\x80\xa6 \xe2\x80\x93 \xc3\xa9");
   EXPECT_EQ(printable("\xff"), "\\xff");
   auto pipe = make_pipe();
   ASSERT_TRUE(pipe.ok());

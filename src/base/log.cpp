@@ -37,10 +37,11 @@ std::string printable(std::string_view text, std::size_t limit) {
   const bool utf8 = valid_utf8(text);
   for (std::size_t i = 0; i < text.size() && out.size() < limit; ++i) {
     const auto u = static_cast<unsigned char>(text[i]);
-    // U+202A..202E, U+2066..2069 and U+200E/F reorder what a person reads.
-    const bool bidi = utf8 && u == 0xe2 && i + 2 < text.size() &&
-                      ((static_cast<unsigned char>(text[i + 1]) == 0x80 && static_cast<unsigned char>(text[i + 2]) >= 0x8e) ||
-                       static_cast<unsigned char>(text[i + 1]) == 0x81);
+    // U+200E/F, U+202A..202E and U+2066..2069 reorder what a person reads.
+    const auto at = [&](std::size_t k) { return static_cast<unsigned char>(text[i + k]); };
+    const bool general = utf8 && u == 0xe2 && i + 2 < text.size();
+    const bool bidi = general && ((at(1) == 0x80 && (at(2) == 0x8e || at(2) == 0x8f || (at(2) >= 0xaa && at(2) <= 0xae))) ||
+                                  (at(1) == 0x81 && at(2) >= 0xa6 && at(2) <= 0xa9));
     if (u < 0x20 || u == 0x7f || bidi || (!utf8 && u >= 0x80) || (u == 0xc2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0xa0)) {
       const std::size_t n = bidi ? 3 : u == 0xc2 && utf8 ? 2 : 1;
       for (std::size_t k = 0; k < n; ++k) {
