@@ -1,0 +1,155 @@
+#include "cli/catalogue.h"
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "policy/policy.h"
+#include "translog/translog.h"
+
+namespace gbx::cli {
+
+namespace {
+
+constexpr std::size_t kShortestPrefix = 8;
+
+bool is_hex(std::string_view s) { return !s.empty() && s.find_first_not_of("0123456789abcdef") == std::string_view::npos; }
+bool starts(const std::string& whole, const std::string& prefix) { return whole.rfind(prefix, 0) == 0; }
+
+Status check_inclusion(const records::Inclusion& p, ByteView entry) {
+  if (p.leaf_index < 0) return fail(Reason::kBadInclusion, "leaf index");
+  return translog::verify_inclusion(translog::leaf_hash(p.leaf_salt, entry), static_cast<std::uint64_t>(p.leaf_index),
+                                    static_cast<std::uint64_t>(p.tree_size), p.path, p.root);
+}
+
+}  // namespace
+
+Status verify_asset_view(const records::SetChain::Keys& set, const api::AssetView& v) {
+  const policy::AssetFacts facts{v.owner, v.record, v.policy, v.ack.body.time};
+  GBX_TRY(policy::verify_asset(set.set_id, facts));
+  if (v.version_id != v.record.body.id()) {
+    return fail(Reason::kWrongVersion, "the plane names another version than the signed record").with(to_hex(v.record.body.id()), to_hex(v.version_id));
+  }
+  const Hash32 policy_hash = v.policy.hash();
+  if (v.policy_hash != policy_hash) return fail(Reason::kBadHash, "hash of the policy").with(to_hex(policy_hash), to_hex(v.policy_hash));
+  GBX_TRY(v.ack.verify(set.set_id, set.signing));
+  if (v.ack.body.policy_hash != policy_hash || v.ack.body.asset_version_id != v.version_id || v.ack.body.serial != v.policy.body.serial) {
+    return fail(Reason::kPolicyMismatch, "the broker's acknowledgement is about another policy").with(to_hex(policy_hash), to_hex(v.ack.body.policy_hash));
+  }
+  return ok_status();
+}
+
+Status verify_publish_ack(const records::SetChain::Keys& set, const records::Publish& publish,
+                          const records::Signed<records::PublishAck>& ack) {
+  GBX_TRY(ack.verify(set.set_id, set.signing));
+  const auto& a = ack.body;
+  const Hash32 policy_hash = publish.policy.hash();
+  if (a.policy_hash != policy_hash) return fail(Reason::kPolicyMismatch, "acknowledged policy").with(to_hex(policy_hash), to_hex(a.policy_hash));
+  if (a.asset_version_id != publish.record.body.id() || a.serial != publish.policy.body.serial) {
+    return fail(Reason::kWrongVersion, "acknowledged version").with(to_hex(publish.record.body.id()), to_hex(a.asset_version_id));
+  }
+  // The broker's log entry, as docs/protocol.md defines it.
+  Json entry;
+  entry["kind"] = "publish";
+  entry["time"] = a.time;
+  entry["body"]["publish"] = to_json(publish);
+  return check_inclusion(a.inclusion, as_bytes(canonical(entry)));
+}
+
+Result<AssetName> parse_asset_name(const std::string& text) {
+  AssetName n;
+  const Error bad = fail(Reason::kUsage, "name of an asset").with("NAME, NAME@VERSION, OWNER/NAME or the version id", printable(text, 128));
+  if (text.empty() || text.size() > 200) return bad;
+  if (is_hex(text) && text.size() >= kShortestPrefix && text.size() <= 64) n.id_prefix = text;
+  std::string rest = text;
+  if (const auto slash = rest.find('/'); slash != std::string::npos) {
+    n.owner_prefix = rest.substr(0, slash);
+    rest = rest.substr(slash + 1);
+    if (!is_hex(n.owner_prefix) || n.owner_prefix.size() < kShortestPrefix || n.owner_prefix.size() > 64) return bad;
+  }
+  if (const auto at = rest.rfind('@'); at != std::string::npos) {
+    const std::string number = rest.substr(at + 1);
+    if (number.empty() || number.size() > 9 || number.find_first_not_of("0123456789") != std::string::npos) return bad;
+    n.version = std::stoll(number);
+    if (n.version < 1) return bad;
+    rest = rest.substr(0, at);
+  }
+  if (rest.empty()) return bad;
+  n.name = rest;
+  return n;
+}
+
+Result<const api::AssetView*> choose_asset(const AssetName& n, const std::vector<api::AssetView>& candidates) {
+  std::vector<const api::AssetView*> by_id;
+  std::vector<const api::AssetView*> by_name;
+  for (const auto& v : candidates) {
+    const auto& r = v.record.body;
+    if (!n.id_prefix.empty() && starts(to_hex(v.version_id), n.id_prefix)) by_id.push_back(&v);
+    const bool named = r.name == n.name && starts(to_hex(r.owner_id), n.owner_prefix);
+    if (named && (n.version == 0 || r.version == n.version)) by_name.push_back(&v);
+  }
+  const std::string list = "glovebox asset list";
+  if (by_name.empty()) {
+    if (by_id.size() == 1) return by_id[0];
+    if (by_id.size() > 1) return fail(Reason::kConflict, "several versions begin with " + n.id_prefix).hint("write more digits");
+    return fail(Reason::kNotFound, "asset").with(n.name + (n.version > 0 ? "@" + std::to_string(n.version) : ""), "nothing of this name").hint(list);
+  }
+  // Never the one that the plane lists first: which owner is meant is the user's to say.
+  const api::AssetView* best = by_name[0];
+  for (const auto* v : by_name) {
+    if (v->record.body.asset_id != best->record.body.asset_id) {
+      const std::string first = to_hex(best->record.body.owner_id).substr(0, 12) + "/" + n.name;
+      const std::string other = to_hex(v->record.body.owner_id).substr(0, 12) + "/" + n.name;
+      if (first != other) return fail(Reason::kConflict, "several owners use the name " + n.name).with("OWNER/NAME", first + " or " + other).hint("write one of them");
+      return fail(Reason::kConflict, "several assets have the name " + n.name).hint("write the version id; " + list);
+    }
+    if (v->record.body.version > best->record.body.version) best = v;
+  }
+  if (!by_id.empty() && by_id[0]->version_id != best->version_id) {
+    return fail(Reason::kConflict, n.name + " is a name and the beginning of a version id").hint("write the whole version id, or OWNER/NAME");
+  }
+  return best;
+}
+
+Result<api::AssetView> resolve_asset(Session& session, const std::string& text) {
+  GBX_ASSIGN(AssetName name, parse_asset_name(text));
+  GBX_ASSIGN(Plane * plane, session.plane());
+  GBX_ASSIGN(records::SetChain::Keys set, session.set());
+  std::vector<api::AssetView> candidates;
+  if (name.id_prefix.size() == 64) {
+    GBX_ASSIGN(const Hash32 id, fixed_from_hex<32>(name.id_prefix));
+    GBX_ASSIGN(api::AssetView v, plane->asset(id));
+    candidates.push_back(std::move(v));
+  } else {
+    Plane::AssetFilter filter;
+    if (name.id_prefix.empty()) filter.name = name.name;
+    GBX_ASSIGN(candidates, plane->assets(filter));
+  }
+  GBX_ASSIGN(const api::AssetView* chosen, choose_asset(name, candidates));
+  GBX_TRY(verify_asset_view(set, *chosen));
+  return *chosen;
+}
+
+Result<Hash32> choose_id(const std::string& prefix, const std::vector<Hash32>& ids, const char* what, const char* list_command) {
+  const Hash32* found = nullptr;
+  for (const auto& id : ids) {
+    if (!starts(to_hex(id), prefix)) continue;
+    if (found != nullptr && *found != id) return fail(Reason::kConflict, std::string("several ids begin with ") + prefix).hint("write more digits");
+    found = &id;
+  }
+  if (found == nullptr) return fail(Reason::kNotFound, what).with(prefix, "none begins so").hint(list_command);
+  return *found;
+}
+
+Result<Hash32> resolve_job(Session& session, const std::string& text) {
+  if (!is_hex(text) || text.size() < 4 || text.size() > 64) {
+    return fail(Reason::kUsage, "job id").with("4 to 64 hex digits", printable(text, 80)).hint("glovebox job list");
+  }
+  if (text.size() == 64) return fixed_from_hex<32>(text);
+  GBX_ASSIGN(Plane * plane, session.plane());
+  GBX_ASSIGN(std::vector<api::JobView> jobs, plane->jobs("", 2000));
+  std::vector<Hash32> ids;
+  for (const auto& j : jobs) ids.push_back(j.job_id);
+  return choose_id(text, ids, "job", "glovebox job list");
+}
+
+}  // namespace gbx::cli

@@ -1,0 +1,37 @@
+// Names into asset versions, and the checks that make a plane's answer about an asset believable: the owner's signatures on
+// record and policy, and the broker's on the acknowledgement.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "cli/session.h"
+
+namespace gbx::cli {
+
+// The signatures hold under the session's pinned set. Errors: kBadSignature, kWrongOwner, kWrongAsset, kBadInclusion, …
+Status verify_asset_view(const records::SetChain::Keys& set, const api::AssetView& view);
+// The broker's word that `publish` is in its log: signature of the set, ids, and the entry's inclusion.
+Status verify_publish_ack(const records::SetChain::Keys& set, const records::Publish& publish,
+                          const records::Signed<records::PublishAck>& ack);
+
+// How people name a version: NAME (its newest version), NAME@3, OWNER/NAME[@3] (OWNER: first 8 or more digits of the
+// identity), or the version id or 8 or more of its first digits.
+struct AssetName {
+  std::string id_prefix;  // hex, when it can be one
+  std::string owner_prefix;
+  std::string name;
+  std::int64_t version = 0;  // 0: newest
+};
+Result<AssetName> parse_asset_name(const std::string& text);
+// The one version that is meant. kNotFound; kConflict when several owners use the name, with what to write instead.
+Result<const api::AssetView*> choose_asset(const AssetName& name, const std::vector<api::AssetView>& candidates);
+
+// Asks the plane, chooses, verifies.
+Result<api::AssetView> resolve_asset(Session& session, const std::string& text);
+
+// The whole id that begins so; kNotFound, kConflict.
+Result<Hash32> choose_id(const std::string& prefix, const std::vector<Hash32>& ids, const char* what, const char* list_command);
+Result<Hash32> resolve_job(Session& session, const std::string& text);
+
+}  // namespace gbx::cli

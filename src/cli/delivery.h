@@ -1,0 +1,45 @@
+// A released result, from the plane's bytes to files: nothing is written unless the whole chain holds, from the user's own
+// submission through the broker's signed and logged release to the content's commitments.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "cli/session.h"
+#include "gate/release.h"
+#include "policy/policy.h"
+
+namespace gbx::cli {
+
+struct DeliveryInput {
+  records::SetChain::Keys set;
+  Hash32 job_id{};                    // that the user asked for
+  crypto::PublicKey consumer_key;     // the user's own
+  records::SignedSubmission submission;
+  records::Receipt receipt;
+  api::JobResult result;
+  policy::Capacity capacity;          // of declared outputs: the planned charges are reckoned again
+};
+// Everything but decryption: the whole receipt, and that result and submission are its own. Errors: kBadSignature,
+// kBadHash, kPlanMismatch, kBadInclusion, kRejected, …
+Status verify_delivery(const DeliveryInput& in);
+
+struct DeliveredFile {
+  std::string path;   // relative, declared in the spec
+  Bytes content;
+};
+struct Delivered {
+  gate::BundleStatus status;
+  std::vector<DeliveredFile> files;
+  std::optional<Bytes> log;
+};
+// verify_delivery(), then opens the content with the key at `recipient` and holds every output against its signed digest.
+Result<Delivered> open_delivery(const DeliveryInput& in, const crypto::HpkeKeyPair& key, std::size_t recipient);
+
+// Fetches and opens; `recovery` uses the recovery key.
+Result<Delivered> fetch_result(Session& session, const Hash32& job_id, bool recovery);
+
+// Each file whole or not at all; with `force` unset nothing is written when one of them is there (kAlreadyExists).
+Status write_files(const std::string& directory, const Delivered& delivered, bool force);
+
+}  // namespace gbx::cli

@@ -1,0 +1,189 @@
+#include "cli/home.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "base/os.h"
+#include "crypto/crypto.h"
+
+namespace gbx::cli {
+
+namespace {
+
+constexpr SecretAccess kAccess{};
+constexpr std::string_view kKeyMagic = "gbx-key/1";
+constexpr std::size_t kKeySize = 32;
+constexpr std::size_t kSaltSize = 16;
+constexpr std::uint8_t kClear = 0;
+constexpr std::uint8_t kScrypt = 1;
+constexpr std::uint8_t kScryptLog2 = 15;
+constexpr std::size_t kMaxSetting = 1U << 20;
+
+template <class T>
+Result<T> read_setting(const std::string& path, const char* what, const char* next) {
+  if (!path_exists(path)) return fail(Reason::kNotFound, what).with(path, "no such file").hint(next);
+  GBX_ASSIGN(std::string text, read_text_file(path, kMaxSetting));
+  Result<T> value = from_json_text<T>(text);
+  if (!value.ok()) return value.error().at(path);
+  return value;
+}
+Status write_setting(const Home& home, const std::string& path, const Json& value) {
+  GBX_TRY(home.make());
+  return write_file_atomic(path, as_bytes(pretty(value) + "\n"), 0600);
+}
+
+Error key_error(Reason reason, const std::string& path, std::string what) { return fail(reason, std::move(what)).at(path); }
+
+// Nobody else may read it, and it is not a link to somewhere else.
+Result<Bytes> read_private(const std::string& path) {
+  const Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (!fd.valid()) {
+    if (errno == ENOENT) return fail(Reason::kNotFound, "key file").with(path, "no such file");
+    return io_error(path, errno);
+  }
+  struct stat st{};
+  if (fstat(fd.get(), &st) != 0) return io_error(path, errno);
+  if ((st.st_mode & 0077) != 0 || !S_ISREG(st.st_mode)) {
+    return key_error(Reason::kIo, path, "key file may be read by others").with("mode 0600", "wider").hint("chmod 600 " + path);
+  }
+  return read_all(fd.get(), 4096);
+}
+
+crypto::ScryptParameters scrypt_parameters() {
+  crypto::ScryptParameters p;
+  p.n = std::uint64_t{1} << kScryptLog2;
+  return p;
+}
+
+}  // namespace
+
+Status write_key_file(const std::string& path, KeyKind kind, ByteView key, SecretAccess, const Passphrase* passphrase,
+                      Random& random) {
+  if (key.size() != kKeySize) return fail(Reason::kInternal, "key of wrong length");
+  ByteWriter w;
+  w.text(kKeyMagic).u8(static_cast<std::uint8_t>(kind));
+  if (passphrase == nullptr) {
+    w.u8(kClear).raw(key);
+  } else {
+    const Bytes salt = to_bytes(random.fixed<kSaltSize>());
+    w.u8(kScrypt).u8(kScryptLog2).raw(salt);
+    GBX_ASSIGN(AeadKey sealing, crypto::scrypt(*passphrase, salt, scrypt_parameters()));
+    // The salt is fresh, so the derived key seals this one message: the nonce may be fixed.
+    const Bytes header = w.bytes();
+    GBX_ASSIGN(Bytes sealed, crypto::seal_once(sealing.view(kAccess), kAccess, header, key));
+    w.raw(sealed);
+  }
+  Bytes content = w.take();
+  Status s = write_file_atomic(path, content, 0600);
+  cleanse(content);
+  return s;
+}
+
+Result<SecretBuffer> read_key_file(const std::string& path, KeyKind kind, const PassphraseSource& ask) {
+  GBX_ASSIGN(Bytes content, read_private(path));
+  ByteReader r(content);
+  const auto secret = [&](ByteView v) {
+    SecretBuffer b(v.size());
+    std::memcpy(b.writable(kAccess).data(), v.data(), v.size());
+    return b;
+  };
+  const auto magic = r.take(kKeyMagic.size());
+  if (!magic.ok() || as_text(*magic) != kKeyMagic) return key_error(Reason::kBadMagic, path, "this is no key file");
+  GBX_ASSIGN(const std::uint8_t found_kind, r.u8());
+  if (found_kind != static_cast<std::uint8_t>(kind)) return key_error(Reason::kBadStructure, path, "key of another kind");
+  GBX_ASSIGN(const std::uint8_t protection, r.u8());
+  if (protection == kClear) {
+    GBX_ASSIGN(ByteView key, r.take(kKeySize));
+    GBX_TRY(r.finish());
+    SecretBuffer out = secret(key);
+    cleanse(content);
+    return out;
+  }
+  GBX_ASSIGN(const std::uint8_t log2, r.u8());
+  if (protection != kScrypt || log2 != kScryptLog2) return key_error(Reason::kBadStructure, path, "unknown protection of a key");
+  GBX_ASSIGN(ByteView salt, r.take(kSaltSize));
+  const std::size_t header = r.position();
+  GBX_ASSIGN(ByteView sealed, r.take(kKeySize + crypto::kAeadTagSize));
+  GBX_TRY(r.finish());
+  GBX_ASSIGN(Passphrase passphrase, ask("passphrase for " + path));
+  GBX_ASSIGN(AeadKey opening, crypto::scrypt(passphrase, salt, scrypt_parameters()));
+  auto plain = crypto::open_once(opening.view(kAccess), kAccess, ByteView(content).first(header), sealed);
+  if (!plain.ok()) return key_error(Reason::kWrongPassphrase, path, "the passphrase does not open this key");
+  SecretBuffer out = secret(*plain);
+  cleanse(*plain);
+  return out;
+}
+
+Result<Context> Home::context() const {
+  return read_setting<Context>(file("context.json"), "this machine does not know a Glovebox yet",
+                               "glovebox init --plane HOST:PORT --ca FILE --set SETID");
+}
+Status Home::save(const Context& c) const { return write_setting(*this, file("context.json"), to_json(c)); }
+Result<IdentityFile> Home::identity() const {
+  return read_setting<IdentityFile>(file("identity.json"), "you have no identity here",
+                                    "glovebox identity create --name NAME --role owner --role consumer");
+}
+Status Home::save(const IdentityFile& i) const { return write_setting(*this, file("identity.json"), to_json(i)); }
+std::string Home::dataset_key(const Id16& asset_id, std::int64_t version) const {
+  return file("keys/assets/" + to_hex(asset_id) + "-" + std::to_string(version) + ".key");
+}
+Status Home::make(const std::string& below) const {
+  GBX_TRY(make_dirs(path_, 0700));
+  return below.empty() ? ok_status() : make_dirs(file(below), 0700);
+}
+
+Result<std::string> home_path(const std::string& option) {
+  if (!option.empty()) return option;
+  const char* own = std::getenv("GLOVEBOX_HOME");
+  if (own != nullptr && *own != '\0') return std::string(own);
+  const char* home = std::getenv("HOME");
+  if (home != nullptr && *home == '/') return std::string(home) + "/.glovebox";
+  return fail(Reason::kUsage, "where keys and settings lie").with("--home, GLOVEBOX_HOME or HOME", "none of them");
+}
+
+Result<Bytes> parse_certificate(ByteView file) {
+  const std::string_view text = as_text(file);
+  static constexpr std::string_view kBegin = "-----BEGIN CERTIFICATE-----";
+  static constexpr std::string_view kEnd = "-----END CERTIFICATE-----";
+  const auto begin = text.find(kBegin);
+  if (begin == std::string_view::npos) {
+    GBX_TRY(crypto::certificate_public_key(file));
+    return to_bytes(file);
+  }
+  const auto end = text.find(kEnd, begin);
+  if (end == std::string_view::npos) return fail(Reason::kBadEncoding, "certificate without an end");
+  if (text.find(kBegin, end) != std::string_view::npos) return fail(Reason::kBadValue, "certificates").with("one", "several");
+  std::string base64;
+  for (const char c : text.substr(begin + kBegin.size(), end - begin - kBegin.size())) {
+    if (c == '\n' || c == '\r' || c == ' ' || c == '=') continue;
+    base64 += c == '+' ? '-' : c == '/' ? '_' : c;
+  }
+  GBX_ASSIGN(Bytes der, from_base64url(base64));
+  GBX_TRY(crypto::certificate_public_key(der));
+  return der;
+}
+
+Result<Address> parse_address(const std::string& text) {
+  std::string_view rest = text;
+  if (rest.rfind("https://", 0) == 0) rest.remove_prefix(8);
+  if (!rest.empty() && rest.back() == '/') rest.remove_suffix(1);
+  const Error bad = fail(Reason::kUsage, "address of the plane").with("HOST:PORT", text.substr(0, 200));
+  const auto colon = rest.rfind(':');
+  if (colon == std::string_view::npos || colon == 0) return bad;
+  const std::string_view port = rest.substr(colon + 1);
+  std::string_view host = rest.substr(0, colon);
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  else if (host.find(':') != std::string_view::npos) return bad;
+  if (port.empty() || port.size() > 5 || port.find_first_not_of("0123456789") != std::string_view::npos) return bad;
+  if (host.find_first_of("/@? \t") != std::string_view::npos || host.size() > 255) return bad;
+  const int number = std::stoi(std::string(port));
+  if (number < 1 || number > 65535) return bad;
+  return Address{std::string(host), static_cast<std::uint16_t>(number)};
+}
+
+}  // namespace gbx::cli

@@ -1,0 +1,310 @@
+// job
+#include <algorithm>
+
+#include "base/log.h"
+#include "base/os.h"
+#include "base/schema.h"
+#include "cli/catalogue.h"
+#include "cli/commands.h"
+#include "cli/delivery.h"
+#include "cli/submission.h"
+#include "cli/watch.h"
+#include "policy/policy.h"
+
+namespace gbx::cli {
+
+namespace {
+
+std::string short_id(const Hash32& id) { return to_hex(id).substr(0, 16); }
+
+Json job_json(const api::JobView& v) {
+  Json j = to_json(v);
+  j["phase"] = phase_text(v);
+  j["created"] = format_time(v.created_ms / 1000);
+  j["updated"] = format_time(v.updated_ms / 1000);
+  return j;
+}
+std::string job_text(const api::JobView& v) {
+  std::string o = "job       " + to_hex(v.job_id) + "\nname      " + printable(v.name) + "\nphase     " + phase_text(v) + "\n";
+  o += "created   " + format_time(v.created_ms / 1000) + "\nupdated   " + format_time(v.updated_ms / 1000) + "\n";
+  for (const auto& e : v.environments) {
+    o += "attempt " + std::to_string(e.attempt) + " " + printable(e.state) + " on " + (e.node.empty() ? "-" : printable(e.node));
+    if (!e.reason.empty()) o += ", " + printable(e.reason) + ": " + printable(e.detail);
+    if (e.destroyed_claim) o += ", the node claims that it is destroyed";
+    o += "\n";
+  }
+  if (v.output && v.output->decide_at > 0 && !v.ended) o += "decision  at " + format_time(v.output->decide_at) + "\n";
+  if (!v.outcome.reason.empty()) {
+    o += "reason    " + printable(v.outcome.reason) + ": " + printable(v.outcome.what, 1000) + "\n";
+    if (!v.outcome.expected.empty()) o += "expected  " + printable(v.outcome.expected, 1000) + "\n";
+    if (!v.outcome.actual.empty()) o += "actual    " + printable(v.outcome.actual, 1000) + "\n";
+    if (!v.outcome.next.empty()) o += "next      " + printable(v.outcome.next, 1000) + "\n";
+  }
+  return o;
+}
+
+Status job_validate(Session& s, const Invocation& in) {
+  GBX_ASSIGN(records::JobSpec spec, read_job_spec(in.text("file")));
+  const Hash32 hash = crypto::sha256(as_bytes(canonical(to_json(spec))));
+  Json j;
+  j["valid"] = true;
+  j["name"] = spec.metadata.name;
+  j["specHash"] = to_hex(hash);
+  s.print(j, "valid: " + spec.metadata.name + " (spec hash " + to_hex(hash).substr(0, 16) + "…)\n");
+  return ok_status();
+}
+
+Status job_schema(Session& s, const Invocation&) {
+  const Json schema = job_spec_schema();
+  s.print(schema, pretty(schema));
+  return ok_status();
+}
+
+std::string plan_text(const records::Explanation& e) {
+  JsonArray rows;
+  for (const auto& c : e.checks) {
+    Json j;
+    j["check"] = c.check;
+    j["asset"] = c.asset;
+    j["result"] = c.allowed ? "allowed" : "DENIED";
+    std::string why = c.allowed ? "" : c.reason + ": " + c.what;
+    if (!c.allowed && !c.expected.empty()) why += " (expected " + c.expected + ", actual " + c.actual + ")";
+    j["why"] = why;
+    rows.push_back(std::move(j));
+  }
+  std::string o = table({{"CHECK", "check"}, {"FOR", "asset"}, {"RESULT", "result"}, {"WHY", "why"}}, rows, "no checks");
+  if (!e.plan) return o;
+  const auto& p = *e.plan;
+  o += "\nallowed. The broker would sign this plan:\n";
+  for (const auto& t : p.tee) {
+    o += "  where     " + std::string(enum_name(t.technology)) + (t.root.empty() ? "" : " " + printable(t.root));
+    if (t.technology == records::Technology::kNone) o += "  (NO TEE: whoever runs that node can read everything)";
+    if (t.technology == records::Technology::kSim) o += "  (SIMULATED TEE: whoever runs that machine can read everything)";
+    o += "\n";
+  }
+  for (const auto& c : p.charges) o += "  charge    at most " + std::to_string(c.free_bits) + " free bits of asset " + to_hex(c.asset_id).substr(0, 16) + "\n";
+  o += "  decision  " + (p.gate.release_slot_seconds == 0 ? std::string("at once") : "on multiples of " + std::to_string(p.gate.release_slot_seconds) + " s");
+  o += p.reviewers.empty() ? "; what is held is rejected, for nobody may review it\n" : "; what is held waits for " + std::to_string(p.reviewers_needed) + " reviewers\n";
+  o += "  custody   " + std::string(enum_name(p.custody)) + ", rollback " + printable(p.rollback) + "\n  channels  ";
+  for (std::size_t i = 0; i < p.residual_channels.size(); ++i) o += (i > 0 ? ", " : "") + printable(p.residual_channels[i]);
+  return o + "\n";
+}
+
+Status job_plan(Session& s, const Invocation& in) {
+  GBX_ASSIGN(records::JobSpec spec, read_job_spec(in.text("file")));
+  GBX_ASSIGN(SignedJob job, sign_job(s, std::move(spec)));
+  GBX_ASSIGN(Plane * plane, s.plane());
+  GBX_ASSIGN(records::Explanation e, plane->explain(job.submission));
+  s.print(to_json(e), plan_text(e));
+  return policy::denial(e);
+}
+
+Status finish_waiting(Session& s, const api::JobView& v) {
+  s.print(job_json(v), job_text(v));
+  return outcome_of(v);
+}
+
+Result<WatchOptions> watch_options(const Invocation& in) {
+  WatchOptions o;
+  o.through_hold = in.has("through-hold");
+  GBX_ASSIGN(const std::int64_t seconds, in.integer("timeout", 0, Bound{1, 30 * 86400}));
+  o.timeout_ms = seconds * 1000;
+  return o;
+}
+
+Status job_submit(Session& s, const Invocation& in) {
+  GBX_ASSIGN(records::JobSpec spec, read_job_spec(in.text("file")));
+  GBX_ASSIGN(SignedJob job, sign_job(s, std::move(spec)));
+  for (const auto& a : job.assets) {
+    s.note("uses " + printable(a.record.body.name) + "@" + std::to_string(a.record.body.version) + " of owner " + short_id(a.record.body.owner_id) +
+           ", version " + short_id(a.version_id));
+  }
+  GBX_ASSIGN(Plane * plane, s.plane());
+  const std::string key = in.text("idempotency-key");
+  GBX_ASSIGN(api::JobView v, plane->submit(job.submission, key));
+  if (v.job_id != job.job_id) {
+    if (key.empty()) return fail(Reason::kBadHash, "the plane answers with another job").with(to_hex(job.job_id), to_hex(v.job_id));
+    s.note("this idempotency key was used before: it is job " + short_id(v.job_id));
+  }
+  if (!in.has("wait")) {
+    s.print(job_json(v), "submitted " + to_hex(v.job_id) + "\nNext: glovebox job wait " + short_id(v.job_id) + "\n");
+    return ok_status();
+  }
+  s.note("submitted " + to_hex(v.job_id));
+  GBX_ASSIGN(WatchOptions o, watch_options(in));
+  GBX_ASSIGN(api::JobView last, watch_job(s, std::move(v), o));
+  return finish_waiting(s, last);
+}
+
+Status job_wait(Session& s, const Invocation& in) {
+  GBX_ASSIGN(const Hash32 id, resolve_job(s, in.text("id")));
+  GBX_ASSIGN(WatchOptions o, watch_options(in));
+  GBX_ASSIGN(Plane * plane, s.plane());
+  GBX_ASSIGN(api::JobView v, plane->job(id));
+  GBX_ASSIGN(api::JobView last, watch_job(s, std::move(v), o));
+  return finish_waiting(s, last);
+}
+
+Status job_get(Session& s, const Invocation& in) {
+  GBX_ASSIGN(const Hash32 id, resolve_job(s, in.text("id")));
+  GBX_ASSIGN(Plane * plane, s.plane());
+  GBX_ASSIGN(api::JobView v, plane->job(id));
+  s.print(job_json(v), job_text(v));
+  return ok_status();
+}
+
+Status job_list(Session& s, const Invocation& in) {
+  GBX_ASSIGN(const std::int64_t limit, in.integer("limit", 50, Bound{1, 10'000}));
+  GBX_ASSIGN(Plane * plane, s.plane());
+  GBX_ASSIGN(std::vector<api::JobView> jobs, plane->jobs(in.text("state"), static_cast<std::size_t>(limit)));
+  JsonArray rows;
+  JsonArray shown;
+  for (const auto& v : jobs) {
+    Json j = job_json(v);
+    rows.push_back(j);
+    j["jobId"] = short_id(v.job_id);
+    shown.push_back(std::move(j));
+  }
+  Json j;
+  j["items"] = Json(std::move(rows));
+  s.print(j, table({{"JOB", "jobId"}, {"NAME", "name"}, {"PHASE", "phase"}, {"REASON", "outcome.reason"}, {"CREATED", "created"}, {"UPDATED", "updated"}}, shown, "no jobs"));
+  return ok_status();
+}
+
+Status job_describe(Session& s, const Invocation& in) {
+  GBX_ASSIGN(const Hash32 id, resolve_job(s, in.text("id")));
+  GBX_ASSIGN(Plane * plane, s.plane());
+  GBX_ASSIGN(api::JobDetail d, plane->job_detail(id));
+  GBX_ASSIGN(api::JobEvents events, plane->job_events(id));
+  const auto& body = d.submission.submission.body;
+  std::string o = job_text(d.job) + "\npurpose   " + printable(body.spec.spec.purpose) + "\nimage     " + body.image_digest + "\n";
+  for (const auto& a : body.assets) o += "input     " + a.name + " = version " + short_id(a.version_id) + " of asset " + to_hex(a.asset_id) + "\n";
+  if (d.plan) {
+    o += "plan      " + to_hex(d.plan->hash()) + "\n";
+    for (const auto& p : d.plan->body.policies) o += "policy    " + short_id(p.policy_hash) + " serial " + std::to_string(p.serial) + " of owner " + short_id(p.owner_id) + "\n";
+    for (const auto& c : d.plan->body.charges) o += "charge    at most " + std::to_string(c.free_bits) + " free bits of asset " + to_hex(c.asset_id) + "\n";
+  }
+  JsonArray rows;
+  const std::int64_t start = d.job.created_ms;
+  for (const auto& e : events.events) {
+    Json j;
+    const std::int64_t ms = std::max<std::int64_t>(0, e.time_ms - start);
+    const std::string fraction = std::to_string(1000 + ms % 1000).substr(1);
+    j["at"] = std::to_string(ms / 1000) + "." + fraction + " s";
+    j["machine"] = e.machine.substr(0, e.machine.find('/'));
+    j["event"] = e.event;
+    j["to"] = e.to;
+    j["why"] = e.reason.empty() ? "" : e.reason + (e.detail.empty() ? "" : ": " + e.detail);
+    rows.push_back(std::move(j));
+  }
+  o += "\n" + table({{"AFTER", "at"}, {"WHAT", "machine"}, {"EVENT", "event"}, {"STATE", "to"}, {"WHY", "why"}}, rows, "no events");
+  Json j = to_json(d);
+  j["events"] = *to_json(events).find("events");
+  s.print(j, o);
+  return ok_status();
+}
+
+Status job_cancel(Session& s, const Invocation& in) {
+  GBX_ASSIGN(Keys * keys, s.keys());
+  GBX_ASSIGN(const Hash32 id, resolve_job(s, in.text("id")));
+  GBX_ASSIGN(records::SetChain::Keys set, s.set());
+  records::CancelRequest r;
+  r.consumer = keys->file.chain;
+  GBX_ASSIGN(r.cancel, records::sign(set.set_id, records::Cancel{id, keys->id, s.now()}, *keys->signing));
+  GBX_ASSIGN(Plane * plane, s.plane());
+  GBX_ASSIGN(api::JobView v, plane->cancel(r));
+  s.print(job_json(v), job_text(v));
+  return ok_status();
+}
+
+Status container_status(const Delivered& d) {
+  if (d.status.exitClass == gate::RunExit::kOk) return ok_status();
+  return fail(d.status.exitClass == gate::RunExit::kTimeout ? Reason::kTimedOut : Reason::kJobFailed, "how the container ended")
+      .with("ok", std::string(enum_name(d.status.exitClass)))
+      .hint("glovebox job logs " + d.status.jobId.substr(0, 16));
+}
+
+Status job_result(Session& s, const Invocation& in) {
+  GBX_ASSIGN(const Hash32 id, resolve_job(s, in.text("id")));
+  const std::string out = in.text("out");
+  GBX_ASSIGN(Delivered d, fetch_result(s, id, in.has("recovery")));
+  GBX_TRY(write_files(out, d, in.has("force")));
+  Json j;
+  j["jobId"] = to_hex(id);
+  j["exitClass"] = enum_name(d.status.exitClass);
+  j["attempt"] = d.status.attempt;
+  JsonArray files;
+  std::string text = "result of job " + short_id(id) + ", verified: your submission, the plan, the agent's statement, the broker's release and its place in the log\n";
+  for (const auto& f : d.files) {
+    Json e;
+    e["path"] = out + "/" + f.path;
+    e["bytes"] = static_cast<std::int64_t>(f.content.size());
+    files.push_back(std::move(e));
+    text += "  " + out + "/" + f.path + "  " + human_bytes(f.content.size()) + "\n";
+  }
+  if (d.log) text += "  " + out + "/job.log  " + human_bytes(d.log->size()) + "\n";
+  j["files"] = Json(std::move(files));
+  j["log"] = d.log.has_value();
+  s.print(j, text);
+  return container_status(d);
+}
+
+Status job_logs(Session& s, const Invocation& in) {
+  GBX_ASSIGN(const Hash32 id, resolve_job(s, in.text("id")));
+  GBX_ASSIGN(Delivered d, fetch_result(s, id, in.has("recovery")));
+  const std::string log = d.log ? std::string(as_text(*d.log)) : "";
+  Json j;
+  j["jobId"] = to_hex(id);
+  j["exitClass"] = enum_name(d.status.exitClass);
+  j["log"] = log;
+  if (!d.log) s.note("no logs: the spec's logs.visibility or an owner's policy says none, or the container wrote nothing");
+  s.print(j, log);
+  return ok_status();
+}
+
+}  // namespace
+
+Json job_spec_schema() { return json_schema_document<records::JobSpec>("https://glovebox.invalid/schemas/jobspec-v1.json", "Glovebox job spec, apiVersion glovebox/v1"); }
+
+void add_jobs(CommandTree& t) {
+  const Argument file = positional("file", "job spec, YAML or JSON", ArgKind::kFile);
+  const Argument id = positional("id", "job id, or its first 4 or more digits");
+  const Argument through = flag("through-hold", "wait on while a reviewer has to decide");
+  const Argument timeout = option("timeout", "SECONDS", "stop waiting after so long", ArgKind::kInteger);
+  const Argument recovery = flag("recovery", "open with the recovery key");
+  t.add({"job", "run a study and get its result", "", {}, {}, {}, {}, {}});
+  t.add("job", {"validate", "check a job spec, offline", "", {file}, {}, {}, job_validate, {}});
+  t.add("job", {"schema", "print the JSON Schema of job specs", "", {}, {}, {}, job_schema, {}});
+  t.add("job", {"plan", "what would be allowed or denied, and why, before anything runs",
+                "The broker checks the signed job against every owner's policy and logs nothing. Exit status 3 when it would be denied.",
+                {file}, {}, {}, job_plan, {}});
+  t.add("job", {"submit", "sign a job and send it",
+                "Names become version ids before signing, so what you sign cannot come to mean something else. With --wait the exit "
+                "status tells how the job ended: 0 completed, 3 denied or rejected, 5 held for a reviewer, 8 failed.",
+                {file},
+                {flag("wait", "show progress until the job ends"), through, timeout,
+                 option("idempotency-key", "KEY", "the same key never makes a second job")},
+                {{"glovebox job submit job.yaml --wait", "run a study and watch it"}},
+                job_submit,
+                {}});
+  Argument state = option("state", "STATE", "only jobs in this state", ArgKind::kChoice);
+  state.choices = {"Submitted", "Authorized", "Running", "Reviewing", "Completed", "Denied", "Failed", "Rejected", "Cancelled", "Expired", "Revoked"};
+  Argument limit = option("limit", "N", "at most so many", ArgKind::kInteger);
+  limit.standard = "50";
+  t.add("job", {"list", "your jobs, newest first", "", {}, {state, limit}, {}, job_list, {}});
+  t.add("job", {"get", "where a job is", "", {id}, {}, {}, job_get, {}});
+  t.add("job", {"describe", "everything about a job: inputs, plan, every transition", "", {id}, {}, {}, job_describe, {}});
+  t.add("job", {"wait", "show progress until a job ends", "Exit status as for `job submit --wait`.", {id}, {through, timeout}, {}, job_wait, {}});
+  t.add("job", {"cancel", "end a job", "Signs the wish; the broker then releases no more keys for it.", {id}, {}, {}, job_cancel, {}});
+  t.add("job", {"result", "fetch, verify and decrypt a result",
+                "Nothing is written unless the whole chain holds. Files appear whole; none is replaced without --force. Exit status 8 "
+                "when the container itself had failed.",
+                {id},
+                {required(option("out", "DIR", "where the files go", ArgKind::kDirectory)), flag("force", "replace files that are there"), recovery},
+                {{"glovebox job result 3f9a --out results", "the result of a completed job"}},
+                job_result,
+                {}});
+  t.add("job", {"logs", "the logs that the gate let out", "Logs travel with the result, so they are there once it is released.", {id}, {recovery}, {}, job_logs, {}});
+}
+
+}  // namespace gbx::cli

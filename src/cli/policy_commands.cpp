@@ -1,0 +1,327 @@
+// policy, lease
+#include <algorithm>
+
+#include "base/log.h"
+#include "base/os.h"
+#include "cli/catalogue.h"
+#include "cli/commands.h"
+#include "cli/policy_file.h"
+#include "cli/publishing.h"
+#include "cli/yaml.h"
+#include "policy/policy.h"
+
+namespace gbx::cli {
+
+namespace {
+
+constexpr std::int64_t kDay = 86400;
+
+Status check_hex(const std::vector<std::string>& list, std::size_t digits, const char* option_name) {
+  for (const auto& h : list) {
+    if (h.size() != digits || !from_hex(h).ok()) return fail(Reason::kUsage, option_name).with(std::to_string(digits) + " hex digits", h.substr(0, 80));
+  }
+  return ok_status();
+}
+
+// A JSON list of strings, or words between blanks.
+Result<std::vector<std::string>> split_command(const std::string& text) {
+  std::vector<std::string> argv;
+  if (!text.empty() && text[0] == '[') {
+    GBX_ASSIGN(Json list, parse_json(text));
+    for (const auto& e : *list.array()) {
+      if (e.string() == nullptr) return fail(Reason::kUsage, "--command").with("a list of strings", text.substr(0, 200));
+      argv.push_back(*e.string());
+    }
+  } else {
+    std::string word;
+    for (const char c : text + " ") {
+      if (c != ' ') {
+        word += c;
+      } else if (!word.empty()) {
+        argv.push_back(std::move(word));
+        word.clear();
+      }
+    }
+  }
+  if (argv.empty() || argv[0].empty() || argv[0][0] != '/') {
+    return fail(Reason::kUsage, "--command").with("an absolute path and its arguments", text.substr(0, 200));
+  }
+  return argv;
+}
+
+// What was left out is asked for, in plain words, where a person is there to answer.
+Status ask_missing(Session& s, const Invocation& in, PolicyDraft& d) {
+  if (!s.interactive() || in.has("yes")) return ok_status();
+  if (d.purposes.empty()) {
+    GBX_ASSIGN(std::string answer, s.ask("For which purpose may this be used? (the exact words a job has to state; * for any)"));
+    if (!answer.empty()) d.purposes.push_back(answer);
+  }
+  if (!d.for_image && d.image_digests.empty() && d.image_signers.empty()) {
+    GBX_ASSIGN(std::string answer, s.ask("Which image may read it? (sha256:…, or empty for none yet)"));
+    if (!answer.empty()) d.image_digests.push_back(answer);
+  }
+  if (d.none_nodes.empty()) return ok_status();
+  GBX_ASSIGN(const bool yes, s.confirm("NO TEE: whoever runs the named node can read this asset while a job runs. Allow that?"));
+  return yes ? ok_status() : Status(fail(Reason::kUsage, "not allowed").hint("leave --allow-none-node out"));
+}
+
+Result<PolicyDraft> draft(Session& s, const Invocation& in) {
+  PolicyDraft d;
+  d.for_image = in.text("kind") == "image";
+  d.consumers = in.list("consumer");
+  d.lease_required = !in.has("no-lease");
+  d.purposes = in.list("purpose");
+  d.image_digests = in.list("image-digest");
+  d.image_signers = in.list("image-signer");
+  for (const auto& c : in.list("command")) {
+    GBX_ASSIGN(auto argv, split_command(c));
+    d.commands.push_back(std::move(argv));
+  }
+  d.any_command = in.has("any-command");
+  d.none_nodes = in.list("allow-none-node");
+  d.join_assets = in.list("join-asset");
+  d.join_owners = in.list("join-owner");
+  d.output_types = in.list("output-type");
+  if (d.output_types.empty()) d.output_types = {"table", "json", "metrics", "text"};
+  d.custody = in.list("custody");
+  d.rollback = in.has("rollback") ? in.text("rollback") : "witnessed";
+  GBX_ASSIGN(d.release_slot, in.integer("release-slot", 900, Bound{0, 86400}));
+  GBX_ASSIGN(d.attempts, in.integer("attempts", 1, Bound{1, 100}));
+  GBX_ASSIGN(d.free_bits, in.integer("free-bits", 2048, Bound{0, std::int64_t{1} << 40}));
+  GBX_ASSIGN(d.log_bytes, in.integer("log-bytes", 0, Bound{0, 1 << 20}));
+  d.logs = d.log_bytes > 0 ? "consumer" : "none";
+  GBX_ASSIGN(const std::int64_t days, in.integer("days", 365, Bound{1, 3650}));
+  d.not_after = in.has("not-after") ? in.text("not-after") : format_time(s.now() + days * kDay);
+  if (d.for_image) {
+    // Judged by the clauses of the data that it reads.
+    if (d.purposes.empty()) d.purposes = {"*"};
+    d.any_command = true;
+  }
+  GBX_TRY(check_hex(d.consumers, 64, "--consumer"));
+  GBX_TRY(check_hex(d.none_nodes, 64, "--allow-none-node"));
+  GBX_TRY(check_hex(d.join_assets, 32, "--join-asset"));
+  GBX_TRY(check_hex(d.join_owners, 64, "--join-owner"));
+  GBX_TRY(ask_missing(s, in, d));
+  return d;
+}
+
+Status policy_new(Session& s, const Invocation& in) {
+  GBX_ASSIGN(PolicyDraft d, draft(s, in));
+  if (in.has("asset")) {
+    // The rules of a published asset are the best beginning for its next policy; this one only reminds of who it is for.
+    GBX_ASSIGN(api::AssetView v, resolve_asset(s, in.text("asset")));
+    s.note("for " + printable(v.record.body.name) + "@" + std::to_string(v.record.body.version) + ": sign it with `glovebox policy sign " +
+           to_hex(v.version_id).substr(0, 16) + " --policy FILE`");
+  }
+  const std::string text = write_policy(d);
+  GBX_ASSIGN(records::Clauses clauses, parse_policy(text));  // nothing is written that does not read back
+  for (const auto& w : warnings(clauses)) s.note("note: " + w);
+  if (in.has("out")) {
+    const std::string path = in.text("out");
+    if (path_exists(path) && !in.has("force")) return fail(Reason::kAlreadyExists, path).hint("choose another --out, or add --force");
+    GBX_TRY(write_file_atomic(path, as_bytes(text), 0644));
+    Json j;
+    j["file"] = path;
+    j["clauses"] = to_json(clauses);
+    s.print(j, "wrote " + path + "\nNext: read it with `glovebox policy explain " + path + "`, change it with any editor\n");
+    return ok_status();
+  }
+  GBX_ASSIGN(Json document, parse_document(text));
+  s.print(document, text);
+  return ok_status();
+}
+
+Status policy_sign(Session& s, const Invocation& in) {
+  PolicyUpdate u;
+  u.revoked = in.has("revoke");
+  if (in.has("policy")) {
+    GBX_ASSIGN(u.clauses, read_policy_file(in.text("policy")));
+    for (const auto& w : warnings(*u.clauses)) s.note("note: " + w);
+  } else if (!u.revoked && !in.has("renew")) {
+    return fail(Reason::kUsage, "what to sign").with("--policy FILE, --renew or --revoke", "none of them");
+  }
+  GBX_ASSIGN(u.asset, resolve_asset(s, in.text("asset")));
+  const std::string label = printable(u.asset.record.body.name) + "@" + std::to_string(u.asset.record.body.version);
+  GBX_ASSIGN(Published p, update_policy(s, std::move(u)));
+  Json j;
+  j["versionId"] = to_hex(p.record.body.id());
+  j["policyHash"] = to_hex(p.policy.hash());
+  j["policySerial"] = p.policy.body.serial;
+  j["revoked"] = p.policy.body.revoked;
+  s.print(j, std::string(p.policy.body.revoked ? "revoked " : "signed the policy of ") + label + ": serial " + std::to_string(p.policy.body.serial) +
+                 ", accepted by the broker and in its log (proof checked)\n");
+  return ok_status();
+}
+
+Status policy_explain(Session& s, const Invocation& in) {
+  const std::string what = in.text("what");
+  records::Policy p;
+  bool from_file = path_exists(what);
+  if (from_file) {
+    GBX_ASSIGN(p.clauses, read_policy_file(what));
+  } else {
+    auto v = resolve_asset(s, what);
+    if (!v.ok()) return v.error().at("neither a file nor an asset");
+    p = v->policy.body;
+  }
+  std::vector<std::string> lines = policy::explain_policy(p);
+  if (from_file && !lines.empty()) lines.erase(lines.begin());  // names the version, which a file does not have
+  std::string text;
+  JsonArray items;
+  for (const auto& l : lines) {
+    text += wrap("- " + l, 0, 100);
+    items.push_back(Json(l));
+  }
+  const auto warned = warnings(p.clauses);
+  JsonArray alarms;
+  if (!warned.empty()) text += "\nwho could read it without asking you:\n";
+  for (const auto& w : warned) {
+    text += wrap("! " + w, 0, 100);
+    alarms.push_back(Json(w));
+  }
+  Json j;
+  j["explanation"] = Json(std::move(items));
+  j["warnings"] = Json(std::move(alarms));
+  j["clauses"] = to_json(p.clauses);
+  s.print(j, text);
+  return ok_status();
+}
+
+Json lease_json(const api::LeaseView& v) {
+  const auto& l = v.lease.body;
+  Json j;
+  j["leaseId"] = to_hex(l.lease_id);
+  j["assetId"] = to_hex(l.asset_id);
+  j["consumerId"] = to_hex(l.consumer_id);
+  j["jobs"] = l.jobs;
+  j["notAfter"] = format_time(l.not_after);
+  j["signer"] = v.lease.key;
+  return j;
+}
+
+Status lease_grant(Session& s, const Invocation& in) {
+  GBX_ASSIGN(Keys * keys, s.keys());
+  GBX_ASSIGN(records::SetChain::Keys set, s.set());
+  GBX_ASSIGN(api::AssetView v, resolve_asset(s, in.text("asset")));
+  const auto& issuers = v.policy.body.clauses.lease_issuers;
+  const std::string own = keys->signing->public_key().text();
+  if (v.record.body.owner_id != keys->id && std::find(issuers.begin(), issuers.end(), own) == issuers.end()) {
+    return fail(Reason::kWrongOwner, "a lease is signed by the owner, or by an issuer whom the policy names").with(to_hex(v.record.body.owner_id), to_hex(keys->id));
+  }
+  records::Lease l;
+  auto consumer = fixed_from_hex<32>(in.text("consumer"));
+  if (!consumer.ok()) return fail(Reason::kUsage, "--consumer").with("an identity, 64 hex digits", in.text("consumer").substr(0, 80));
+  l.lease_id = s.random().fixed<16>();
+  l.asset_id = v.record.body.asset_id;
+  l.consumer_id = *consumer;
+  GBX_ASSIGN(l.jobs, in.integer("jobs", 1, Bound{1, 1'000'000}));
+  GBX_ASSIGN(const std::int64_t days, in.integer("days", 30, Bound{1, 3650}));
+  l.not_after = s.now() + days * kDay;
+  l.set_id = set.set_id;
+  GBX_ASSIGN(auto signed_lease, records::sign(set.set_id, l, *keys->signing));
+  GBX_ASSIGN(Plane * plane, s.plane());
+  GBX_TRY(plane->add_lease(signed_lease));
+  const Json j = lease_json({signed_lease, keys->id});
+  s.print(j, "leased " + printable(v.record.body.name) + " to " + to_hex(l.consumer_id).substr(0, 16) + "… for " + std::to_string(l.jobs) +
+                 " jobs until " + format_time(l.not_after) + "\n  lease id  " + to_hex(l.lease_id) + "\n");
+  return ok_status();
+}
+
+Status lease_list(Session& s, const Invocation&) {
+  GBX_ASSIGN(Plane * plane, s.plane());
+  GBX_ASSIGN(std::vector<api::LeaseView> leases, plane->leases());
+  JsonArray rows;
+  JsonArray shown;
+  for (const auto& l : leases) {
+    Json j = lease_json(l);
+    rows.push_back(j);
+    j["consumerId"] = to_hex(l.lease.body.consumer_id).substr(0, 16);
+    j["jobs"] = std::to_string(l.lease.body.jobs);
+    if (l.lease.body.not_after < s.now()) j["notAfter"] = format_time(l.lease.body.not_after) + " (expired)";
+    shown.push_back(std::move(j));
+  }
+  Json j;
+  j["items"] = Json(std::move(rows));
+  s.print(j, table({{"LEASE", "leaseId"}, {"ASSET", "assetId"}, {"CONSUMER", "consumerId"}, {"JOBS", "jobs"}, {"UNTIL", "notAfter"}}, shown, "no leases"));
+  return ok_status();
+}
+
+std::vector<Argument> policy_new_options() {
+  Argument kind = option("kind", "KIND", "of what", ArgKind::kChoice);
+  kind.choices = {"dataset", "model", "image"};
+  kind.standard = "dataset";
+  Argument rollback = option("rollback", "WORD", "the log's protection that you ask for", ArgKind::kChoice);
+  rollback.choices = {"unprotected", "witnessed"};
+  rollback.standard = "witnessed";
+  Argument custody = many(option("custody", "CLASS", "who may hold the broker's keys", ArgKind::kChoice));
+  custody.choices = {"operator", "tee"};
+  Argument types = many(option("output-type", "TYPE", "what may leave", ArgKind::kChoice));
+  types.choices = {"table", "json", "metrics", "text", "opaque"};
+  Argument slot = option("release-slot", "SECONDS", "decisions fall on multiples of it; 0 is at once", ArgKind::kInteger);
+  slot.standard = "900";
+  Argument days = option("days", "N", "how long it holds", ArgKind::kInteger);
+  days.standard = "365";
+  return {kind,
+          option("asset", "ASSET", "a published asset that it is for"),
+          many(option("consumer", "ID", "identity that needs no lease, 64 hex digits")),
+          flag("no-lease", "do not ask for leases (without --consumer: anybody)"),
+          many(option("purpose", "TEXT", "allowed purpose, word for word; * for any")),
+          many(option("image-digest", "DIGEST", "allowed image, sha256:…")),
+          many(option("image-signer", "KEY", "allow images signed by this key")),
+          many(option("command", "COMMAND", "allowed command line: words, or a JSON list")),
+          flag("any-command", "allow any command (the consumer then chooses the code)"),
+          many(option("allow-none-node", "HASH", "allow NO TEE on the node with this key hash (glovebox node list)")),
+          many(option("join-asset", "ID", "asset that may be in the same job, 32 hex digits")),
+          many(option("join-owner", "ID", "owner whose assets may be in the same job, 64 hex digits")),
+          custody,
+          rollback,
+          types,
+          slot,
+          option("free-bits", "N", "cleared without a person, per release", ArgKind::kInteger),
+          option("attempts", "N", "attempts per job after keys were released", ArgKind::kInteger),
+          option("log-bytes", "N", "let the consumer have so many bytes of logs", ArgKind::kInteger),
+          days,
+          option("not-after", "TIME", "until when instead, like 2027-01-31"),
+          option("out", "FILE", "write here instead of standard output", ArgKind::kFile),
+          flag("force", "replace the file"),
+          flag("yes", "do not ask anything")};
+}
+
+}  // namespace
+
+void add_policies(CommandTree& t) {
+  const Argument asset = positional("asset", "NAME, NAME@VERSION, OWNER/NAME or the version id");
+  t.add({"policy", "who may do what with an asset", "", {}, {}, {}, {}, {}});
+  t.add("policy", {"new", "write a release policy to edit",
+                   "Writes commented YAML. What you do not say is not allowed. On a terminal it asks for what is missing; NO TEE, an "
+                   "operator's custody and an unprotected log have to be said by name.",
+                   {},
+                   policy_new_options(),
+                   {{"glovebox policy new --purpose \"breast cancer study\" --image-digest sha256:… --command '/usr/bin/python3 "
+                     "/opt/study/study.py' --allow-none-node 3f… --custody operator --rollback unprotected --release-slot 0 --out policy.yaml",
+                     "a policy for one study on one machine, without a TEE"}},
+                   policy_new,
+                   {}});
+  t.add("policy", {"sign", "give a published version its next policy",
+                   "Signs serial + 1 and sends it. It counts once the broker has acknowledged it.",
+                   {asset},
+                   {option("policy", "FILE", "the new clauses", ArgKind::kFile), flag("renew", "the same clauses again (a sign of life for freshForSeconds)"),
+                    flag("revoke", "no more keys, and held results are not released")},
+                   {{"glovebox policy sign wdbc --revoke", "take a dataset back"}},
+                   policy_sign,
+                   {}});
+  t.add("policy", {"explain", "who could read what, when and how much", "", {positional("what", "a policy file, or an asset", ArgKind::kFile)}, {}, {}, policy_explain, {}});
+  Argument jobs = option("jobs", "N", "how many jobs", ArgKind::kInteger);
+  jobs.standard = "1";
+  Argument days = option("days", "N", "how long", ArgKind::kInteger);
+  days.standard = "30";
+  t.add({"lease", "rent assets out", "", {}, {}, {}, {}, {}});
+  t.add("lease", {"grant", "let a consumer run jobs on an asset of yours", "",  {},
+                  {required(option("asset", "ASSET", "which asset")), required(option("consumer", "ID", "whose jobs, 64 hex digits")), jobs, days},
+                  {{"glovebox lease grant --asset wdbc --consumer 9a… --jobs 5 --days 30", "five jobs within a month"}},
+                  lease_grant,
+                  {}});
+  t.add("lease", {"list", "leases that you granted or hold", "", {}, {}, {}, lease_list, {}});
+}
+
+}  // namespace gbx::cli

@@ -1,0 +1,237 @@
+#include "cli/publishing.h"
+
+#include <algorithm>
+
+#include "asset/publish.h"
+#include "base/log.h"
+#include "base/os.h"
+#include "cli/catalogue.h"
+#include "cli/policy_file.h"
+#include "cli/progress.h"
+#include "records/sealing.h"
+
+namespace gbx::cli {
+
+namespace {
+
+constexpr std::int64_t kMaxClockDifference = 300;  // seconds, for a remark only
+
+// What an interrupted publication of one source under one name needs to go on; lies beside the publisher's journal.
+struct Pending {
+  Id16 asset_id{};
+  std::int64_t version = 1;
+  template <class F>
+  void fields(F& f) {
+    f("assetId", asset_id);
+    f("version", version, Bound{1, kMaxJsonInteger});
+  }
+};
+
+Result<std::string> absolute(const std::string& path) {
+  char* real = realpath(path.c_str(), nullptr);
+  if (real == nullptr) return io_error(printable(path), errno);
+  std::string out(real);
+  free(real);
+  return out;
+}
+
+class Publication {
+ public:
+  Publication(Session& session, PublishRequest request) : session_(session), r_(std::move(request)) {}
+
+  Result<Published> run() {
+    GBX_ASSIGN(keys_, session_.keys());
+    GBX_ASSIGN(plane_, session_.plane());
+    GBX_ASSIGN(r_.source, absolute(r_.source));
+    const Bytes place = concat({as_bytes(r_.name), as_bytes(std::string_view("\0", 1)), as_bytes(r_.source), as_bytes(r_.content_digest), keys_->id});
+    folder_ = "publish/" + to_hex(crypto::sha256(place)).substr(0, 24);
+    GBX_TRY(session_.home().make(folder_));
+    // Before any work: a broker that we do not trust gets no key, so there is no reason to begin.
+    GBX_TRY(check_broker(session_));
+    GBX_TRY(decide_version());
+    GBX_ASSIGN(records::VersionRecord record, encrypt());
+    GBX_ASSIGN(Published out, announce(std::move(record)));
+    GBX_TRY(remove_tree(file("")));
+    return out;
+  }
+
+ private:
+  std::string file(const std::string& name) const { return session_.home().file(folder_ + (name.empty() ? "" : "/" + name)); }
+
+  // New asset, or the next version of the one that the owner has under this name.
+  Status decide_version() {
+    if (path_exists(file("pending.json"))) {
+      GBX_ASSIGN(std::string text, read_text_file(file("pending.json"), 4096));
+      GBX_ASSIGN(pending_, from_json_text<Pending>(text));
+    }
+    Plane::AssetFilter filter;
+    filter.name = r_.name;
+    filter.owner = to_hex(keys_->id);
+    GBX_ASSIGN(std::vector<api::AssetView> mine, plane_->assets(filter));
+    GBX_ASSIGN(records::SetChain::Keys set, session_.set());
+    for (auto& v : mine) {
+      if (v.record.body.owner_id != keys_->id || v.record.body.name != r_.name) continue;
+      // Its own version, acknowledged in an answer that was lost.
+      if (v.record.body.asset_id == pending_.asset_id && v.record.body.version >= pending_.version) continue;
+      if (previous_ && v.record.body.version <= previous_->record.body.version) continue;
+      GBX_TRY(verify_asset_view(set, v));
+      previous_ = std::move(v);
+    }
+    if (previous_ && previous_->record.body.kind != r_.kind) {
+      return fail(Reason::kConflict, "you have another kind of asset under the name " + r_.name)
+          .with(std::string(enum_name(previous_->record.body.kind)), std::string(enum_name(r_.kind)))
+          .hint("use another --name");
+    }
+    if (pending_.asset_id == Id16{}) {
+      pending_.asset_id = previous_ ? previous_->record.body.asset_id : session_.random().fixed<16>();
+      pending_.version = previous_ ? previous_->record.body.version + 1 : 1;
+      GBX_TRY(make_key());
+      return write_file_atomic(file("pending.json"), as_bytes(canonical(to_json(pending_))), 0600);
+    }
+    return ok_status();
+  }
+  // The key is on the disk before anything is sealed under it.
+  Status make_key() {
+    const auto key = session_.random().secret<DatasetKey>(32);
+    return session_.store_dataset_key(pending_.asset_id, pending_.version, key);
+  }
+
+  Result<records::VersionRecord> encrypt() {
+    GBX_ASSIGN(auto finished, asset::finished_publication(file("state")));
+    if (finished) return std::move(*finished);
+    asset::PublishOptions o;
+    o.source = r_.source;
+    o.state_dir = file("state");
+    o.owner_id = keys_->id;
+    o.kind = r_.kind;
+    o.name = r_.name;
+    o.content_digest = r_.content_digest;
+    o.asset_id = pending_.asset_id;
+    GBX_ASSIGN(o.key, session_.dataset_key(pending_.asset_id, pending_.version));
+    if (previous_ && previous_->record.body.version + 1 == pending_.version) {
+      // Without the old key nothing can be shared with the old version, and everything is sealed anew.
+      auto old = session_.dataset_key(pending_.asset_id, previous_->record.body.version);
+      if (!old.ok()) return old.error().at("the key of the version before").hint("restore it to " + session_.home().dataset_key(pending_.asset_id, previous_->record.body.version));
+      o.previous = asset::PreviousVersion{previous_->record.body, std::move(*old)};
+    }
+    PlaneStore store(*plane_, session_.home().file("spool"));
+    Progress bar(session_, "encrypt and upload " + r_.name);
+    auto result = asset::publish(std::move(o), store, session_.random(), [&](const asset::PublishProgress& p) { bar.show(p.bytes, p.bytes_total); });
+    bar.end();
+    if (!result.ok()) return result.error();
+    files_ = result->files;
+    bytes_ = result->bytes;
+    return result->record;
+  }
+
+  Result<Published> announce(records::VersionRecord record) {
+    if (record.asset_id != pending_.asset_id || record.version != pending_.version) {
+      return fail(Reason::kConflict, "the name was published meanwhile").with("version " + std::to_string(pending_.version), "version " + std::to_string(record.version)).hint("remove " + file("") + " and publish again");
+    }
+    records::Publish p;
+    const std::string sent = file("sent.json");
+    GBX_ASSIGN(BrokerCheck broker, check_broker(session_));
+    if (path_exists(sent)) {
+      GBX_ASSIGN(std::string text, read_text_file(sent, 4U << 20));
+      GBX_ASSIGN(p, from_json_text<records::Publish>(text));
+      const bool same = p.record.body.id() == record.id() && p.policy.body.kek_epoch == broker.keys.epoch && to_json(p.policy.body.clauses) == to_json(r_.clauses);
+      if (!same) return fail(Reason::kConflict, "an earlier publication with another policy was not acknowledged").hint("publish with the earlier policy, then `glovebox policy sign`");
+    } else {
+      p.owner = keys_->file.chain;
+      records::Policy policy;
+      policy.asset_version_id = record.id();
+      policy.asset_id = record.asset_id;
+      policy.owner_id = keys_->id;
+      policy.kek_epoch = broker.keys.epoch;
+      policy.commit_dk = record.commit_dk;
+      policy.clauses = r_.clauses;
+      GBX_ASSIGN(DatasetKey key, session_.dataset_key(record.asset_id, record.version));
+      if (records::dataset_key_commitment(record.asset_id, key) != record.commit_dk) return fail(Reason::kBadCommitment, "the kept key is not the one of this version");
+      GBX_ASSIGN(p.wrapped_key, records::wrap_dataset_key(broker.keys.kek, policy, key, session_.random()));
+      GBX_ASSIGN(p.record, records::sign(broker.keys.set_id, std::move(record), *keys_->signing));
+      GBX_ASSIGN(p.policy, records::sign(broker.keys.set_id, std::move(policy), *keys_->signing));
+      GBX_TRY(write_file_atomic(sent, as_bytes(canonical(to_json(p))), 0600));
+    }
+    GBX_ASSIGN(auto ack, plane_->publish(p));
+    GBX_TRY(verify_publish_ack(broker.keys, p, ack));
+    return Published{std::move(p.record), std::move(p.policy), std::move(ack), files_, bytes_};
+  }
+
+  Session& session_;
+  PublishRequest r_;
+  Keys* keys_ = nullptr;
+  Plane* plane_ = nullptr;
+  std::string folder_;
+  Pending pending_;
+  std::optional<api::AssetView> previous_;
+  std::uint64_t files_ = 0;
+  std::uint64_t bytes_ = 0;
+};
+
+}  // namespace
+
+Result<BrokerCheck> verify_broker(const records::SetChain::Keys& set, const records::Signed<records::BrokerEvidence>& e,
+                                  const Nonce32& nonce, std::int64_t) {
+  GBX_TRY(e.verify(set.set_id, set.signing));
+  if (e.body.nonce != nonce) return fail(Reason::kNonceMismatch, "the broker's evidence answers another question").with(to_hex(nonce), to_hex(e.body.nonce));
+  if (e.body.set_key != set.set_key.text() || e.body.kek != set.kek.text() || e.body.epoch != set.epoch) {
+    return fail(Reason::kBrokerUntrusted, "the broker's evidence names other keys than the set's chain")
+        .with("epoch " + std::to_string(set.epoch) + ", " + set.kek.text(), "epoch " + std::to_string(e.body.epoch) + ", " + e.body.kek);
+  }
+  return BrokerCheck{set, e.body};
+}
+
+Result<BrokerCheck> check_broker(Session& session) {
+  GBX_ASSIGN(Plane * plane, session.plane());
+  GBX_ASSIGN(Context * context, session.context());
+  const Nonce32 nonce = session.random().fixed<32>();
+  GBX_ASSIGN(records::InfoReply info, plane->broker(nonce));
+  GBX_ASSIGN(records::SetChain::Keys set, accept_chain(session.home(), *context, info.set));
+  const std::int64_t now = session.now();
+  GBX_ASSIGN(BrokerCheck check, verify_broker(set, info.evidence, nonce, now));
+  const std::int64_t difference = check.evidence.time - now;
+  if (difference > kMaxClockDifference || difference < -kMaxClockDifference) {
+    session.note("note: this machine's clock and the broker's differ by " + std::to_string(difference) + " s; the broker's counts");
+  }
+  return check;
+}
+
+Result<Published> publish_asset(Session& session, PublishRequest request) { return Publication(session, std::move(request)).run(); }
+
+Result<Published> update_policy(Session& session, PolicyUpdate u) {
+  GBX_ASSIGN(Keys * keys, session.keys());
+  const records::VersionRecord& record = u.asset.record.body;
+  if (record.owner_id != keys->id) {
+    return fail(Reason::kWrongOwner, "a policy is signed by the asset's owner").with(to_hex(record.owner_id), to_hex(keys->id));
+  }
+  GBX_ASSIGN(BrokerCheck broker, check_broker(session));
+  GBX_TRY(session.home().make("publish"));
+  const std::string sent = session.home().file("publish/policy-" + to_hex(u.asset.version_id).substr(0, 24) + ".json");
+  records::Policy policy = u.asset.policy.body;
+  policy.prev = u.asset.policy.hash();
+  ++policy.serial;
+  policy.kek_epoch = broker.keys.epoch;
+  policy.revoked = u.revoked;
+  if (u.clauses) policy.clauses = std::move(*u.clauses);
+  records::Publish p;
+  if (path_exists(sent)) {
+    GBX_ASSIGN(std::string text, read_text_file(sent, 4U << 20));
+    GBX_ASSIGN(p, from_json_text<records::Publish>(text));
+  }
+  // What was sent without an answer is sent again as it was, for the broker's proof is about those very bytes.
+  if (p.policy.signature.empty() || p.policy.hash() != records::hash_of(policy)) {
+    GBX_ASSIGN(DatasetKey key, session.dataset_key(record.asset_id, record.version));
+    p.owner = keys->file.chain;
+    p.record = u.asset.record;
+    GBX_ASSIGN(p.wrapped_key, records::wrap_dataset_key(broker.keys.kek, policy, key, session.random()));
+    GBX_ASSIGN(p.policy, records::sign(broker.keys.set_id, std::move(policy), *keys->signing));
+    GBX_TRY(write_file_atomic(sent, as_bytes(canonical(to_json(p))), 0600));
+  }
+  GBX_ASSIGN(Plane * plane, session.plane());
+  GBX_ASSIGN(auto ack, plane->publish(p));
+  GBX_TRY(verify_publish_ack(broker.keys, p, ack));
+  GBX_TRY(remove_tree(sent));
+  return Published{p.record, p.policy, ack, 0, 0};
+}
+
+}  // namespace gbx::cli

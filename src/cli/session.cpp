@@ -1,0 +1,230 @@
+#include "cli/session.h"
+
+#include <termios.h>
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "base/log.h"
+#include "base/os.h"
+
+namespace gbx::cli {
+
+namespace {
+
+constexpr SecretAccess kAccess{};
+constexpr std::size_t kMaxPassphrase = 1024;
+
+// Reads a line from the terminal without showing it.
+class NoEcho {
+ public:
+  NoEcho() {
+    if (tcgetattr(STDIN_FILENO, &old_) != 0) return;
+    struct termios quiet = old_;
+    quiet.c_lflag &= ~static_cast<tcflag_t>(ECHO);
+    set_ = tcsetattr(STDIN_FILENO, TCSAFLUSH, &quiet) == 0;
+  }
+  ~NoEcho() {
+    if (set_) tcsetattr(STDIN_FILENO, TCSAFLUSH, &old_);
+  }
+  NoEcho(const NoEcho&) = delete;
+  NoEcho& operator=(const NoEcho&) = delete;
+  bool set() const { return set_; }
+
+ private:
+  struct termios old_{};
+  bool set_ = false;
+};
+
+// One line, byte by byte into locked memory, so that no stream buffer keeps a copy.
+Result<Passphrase> read_secret_line(int fd) {
+  SecretBuffer buffer(kMaxPassphrase);
+  MutableByteView out = buffer.writable(kAccess);
+  std::size_t n = 0;
+  for (;;) {
+    std::uint8_t c = 0;
+    const ssize_t got = read(fd, &c, 1);
+    if (got < 0) return io_error("passphrase", errno);
+    if (got == 0 || c == '\n') break;
+    if (c == '\r') continue;
+    if (n == out.size()) return fail(Reason::kUsage, "passphrase is longer than 1024 bytes");
+    out[n++] = c;
+  }
+  if (n == 0) return fail(Reason::kUsage, "the passphrase is empty");
+  return Passphrase::copy_of(out.first(n));
+}
+Result<Passphrase> ask_secret(const std::string& question) {
+  std::fprintf(stderr, "%s: ", question.c_str());
+  std::fflush(stderr);
+  const NoEcho quiet;
+  if (!quiet.set()) return fail(Reason::kIo, "the terminal cannot hide what is typed").hint("use --passphrase-file");
+  auto line = read_secret_line(STDIN_FILENO);
+  std::fputc('\n', stderr);
+  return line;
+}
+
+}  // namespace
+
+Session::Session(SessionOptions o, const Clock& clock, Random& random)
+    : clock_(clock),
+      random_(random),
+      home_(std::move(o.home)),
+      format_(o.format),
+      passphrase_file_(std::move(o.passphrase_file)),
+      interactive_(isatty(STDIN_FILENO) == 1 && isatty(STDERR_FILENO) == 1),
+      live_(isatty(STDERR_FILENO) == 1 && o.format == Format::kTable) {}
+
+void Session::print(const Json& value, const std::string& text) const {
+  std::string out = render(format_, value, text);
+  if (!out.empty() && out.back() != '\n') out += "\n";
+  std::fwrite(out.data(), 1, out.size(), stdout);
+  std::fflush(stdout);
+}
+void Session::note(const std::string& line) const { std::fprintf(stderr, "%s\n", line.c_str()); }
+
+void Session::status_line(const std::string& line) {
+  if (!live_) return;
+  std::fprintf(stderr, "\r%s\033[K", line.c_str());
+  std::fflush(stderr);
+  status_width_ = line.size();
+}
+void Session::clear_status_line() {
+  if (!live_ || status_width_ == 0) return;
+  std::fprintf(stderr, "\r\033[K");
+  std::fflush(stderr);
+  status_width_ = 0;
+}
+
+Result<std::string> Session::ask(const std::string& question) const {
+  if (!interactive_) return fail(Reason::kUsage, "nobody can be asked").with("an answer to: " + question, "no terminal");
+  std::fprintf(stderr, "%s ", question.c_str());
+  std::fflush(stderr);
+  std::string line;
+  for (;;) {
+    const int c = std::fgetc(stdin);
+    if (c == EOF && line.empty()) return fail(Reason::kUsage, "no answer");
+    if (c == EOF || c == '\n' || line.size() > 4096) break;
+    line += static_cast<char>(c);
+  }
+  return line;
+}
+Result<bool> Session::confirm(const std::string& question) const {
+  GBX_ASSIGN(std::string answer, ask(question + " [yes/no]"));
+  return answer == "yes" || answer == "y";
+}
+
+Result<Passphrase> Session::passphrase(const std::string& why) {
+  if (!passphrase_) {
+    if (!passphrase_file_.empty()) {
+      GBX_ASSIGN(Bytes content, read_file(passphrase_file_, kMaxPassphrase));
+      std::size_t n = 0;
+      while (n < content.size() && content[n] != '\n' && content[n] != '\r') ++n;
+      if (n > 0) passphrase_ = Passphrase::copy_of(ByteView(content).first(n));
+      cleanse(content);
+      if (n == 0) return fail(Reason::kUsage, "the passphrase is empty").at(passphrase_file_);
+    } else if (interactive_) {
+      GBX_ASSIGN(passphrase_, ask_secret(why));
+    } else {
+      return fail(Reason::kWrongPassphrase, "this key is protected by a passphrase").hint("add --passphrase-file FILE");
+    }
+  }
+  return passphrase_->clone();
+}
+
+Result<std::optional<Passphrase>> Session::new_passphrase(bool wanted) {
+  std::optional<Passphrase> out;
+  if (!wanted && passphrase_file_.empty()) return out;
+  GBX_ASSIGN(Passphrase first, passphrase("new passphrase"));
+  if (passphrase_file_.empty()) {
+    GBX_ASSIGN(Passphrase again, ask_secret("the same again"));
+    if (!(first == again)) return fail(Reason::kUsage, "the two passphrases differ");
+  }
+  out = std::move(first);
+  return out;
+}
+
+Result<Keys*> Session::keys() {
+  if (keys_) return &*keys_;
+  Keys k;
+  GBX_ASSIGN(k.file, home_.identity());
+  k.id = k.file.chain.id();
+  GBX_ASSIGN(SecretBuffer raw, read_key_file(home_.signing_key(), KeyKind::kSigning, [this](const auto& w) { return passphrase(w); }));
+  using Raw = Secret<SigningKeyTag>;
+  GBX_ASSIGN(crypto::SigningKey key, crypto::SigningKey::from_private(crypto::SignatureAlgorithm::kEd25519, Raw::adopt(std::move(raw))));
+  k.signing = std::make_unique<crypto::SigningKey>(std::move(key));
+  const auto& rotations = k.file.chain.rotations;
+  const std::string current = rotations.empty() ? k.file.chain.identity.genesis_key : rotations.back().body.new_key;
+  if (current != k.signing->public_key().text()) {
+    return fail(Reason::kAgentKeyMismatch, "the signing key is not the identity's").with(current, k.signing->public_key().text());
+  }
+  keys_ = std::move(k);
+  return &*keys_;
+}
+
+Result<crypto::HpkeKeyPair> Session::result_key(bool recovery) {
+  const std::string path = recovery ? home_.recovery_result_key() : home_.result_key();
+  GBX_ASSIGN(SecretBuffer raw, read_key_file(path, KeyKind::kHpke, [this](const auto& w) { return passphrase(w); }));
+  return crypto::HpkeKeyPair::from_private(HpkePrivate::adopt(std::move(raw)));
+}
+
+Status Session::store_dataset_key(const Id16& asset_id, std::int64_t version, const DatasetKey& key) {
+  GBX_TRY(home_.make("keys/assets"));
+  std::optional<Passphrase> phrase;
+  if (passphrase_) phrase = passphrase_->clone();  // protected like the keys that were opened
+  return write_key_file(home_.dataset_key(asset_id, version), KeyKind::kDataset, key.view(kAccess), kAccess,
+                        phrase ? &*phrase : nullptr, random_);
+}
+Result<DatasetKey> Session::dataset_key(const Id16& asset_id, std::int64_t version) {
+  auto raw = read_key_file(home_.dataset_key(asset_id, version), KeyKind::kDataset, [this](const auto& w) { return passphrase(w); });
+  if (!raw.ok()) return raw.error();
+  return DatasetKey::adopt(std::move(*raw));
+}
+
+Result<records::SetChain::Keys> accept_chain(const Home& home, Context& context, const records::SetChain& chain) {
+  GBX_ASSIGN(records::SetChain::Keys keys, chain.verify(context.set_id));
+  if (keys.epoch < context.epoch) {
+    return fail(Reason::kBrokerUntrusted, "the key set went back to older keys")
+        .with("epoch " + std::to_string(context.epoch), "epoch " + std::to_string(keys.epoch))
+        .hint("ask the operator; somebody may have restored an old copy");
+  }
+  if (keys.epoch > context.epoch) {
+    context.epoch = keys.epoch;
+    GBX_TRY(home.save(context));
+  }
+  return keys;
+}
+
+Result<Context*> Session::context() {
+  if (!context_) {
+    GBX_ASSIGN(context_, home_.context());
+  }
+  return &*context_;
+}
+
+Result<Plane*> Session::plane() {
+  if (plane_) return plane_.get();
+  GBX_ASSIGN(Context * c, context());
+  http::ClientOptions o;
+  o.host = c->host;
+  o.port = static_cast<std::uint16_t>(c->port);
+  o.ca_der = c->ca;
+  if (path_exists(home_.file("identity.json"))) {
+    GBX_ASSIGN(Keys * k, keys());
+    o.signing_key = k->signing.get();
+    o.identity = k->id;
+  }
+  GBX_ASSIGN(plane_, Plane::connect(std::move(o), clock_, random_));
+  return plane_.get();
+}
+
+Result<records::SetChain::Keys> Session::set() {
+  if (!set_) {
+    GBX_ASSIGN(Plane * p, plane());
+    GBX_ASSIGN(api::InfoView info, p->info());
+    GBX_ASSIGN(Context * c, context());
+    GBX_ASSIGN(set_, accept_chain(home_, *c, info.set));
+  }
+  return *set_;
+}
+
+}  // namespace gbx::cli

@@ -1,0 +1,88 @@
+// What one run of a command works with: where to print, the user's folder and keys, and the connection to the plane.
+// Opened lazily, so that offline commands need nothing. Everything that comes from the plane is untrusted.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/seams.h"
+#include "cli/home.h"
+#include "cli/output.h"
+#include "cli/plane.h"
+
+namespace gbx::cli {
+
+// The user's keys, open.
+struct Keys {
+  IdentityFile file;
+  Hash32 id{};
+  std::unique_ptr<crypto::SigningKey> signing;
+};
+
+struct SessionOptions {
+  Format format = Format::kTable;
+  std::string home;
+  std::string passphrase_file;
+};
+
+class Session {
+ public:
+  Session(SessionOptions options, const Clock& clock, Random& random);
+  const Clock& clock() const { return clock_; }
+  Random& random() { return random_; }
+  const Home& home() const { return home_; }
+  Format format() const { return format_; }
+  std::int64_t now() const { return clock_.now().seconds(); }
+
+  // ---- printing ----
+  // The command's answer, on standard output: `text` in table format, else `value`.
+  void print(const Json& value, const std::string& text) const;
+  // A remark for people, on standard error; never part of the answer.
+  void note(const std::string& line) const;
+  bool interactive() const { return interactive_; }      // a person can be asked
+  bool live_display() const { return live_; }            // standard error is a terminal
+  // A line that the next one replaces; only on a terminal.
+  void status_line(const std::string& line);
+  void clear_status_line();
+  // Reads one line; kUsage where nobody can be asked.
+  Result<std::string> ask(const std::string& question) const;
+  Result<bool> confirm(const std::string& question) const;
+
+  // ---- keys ----
+  // The passphrase of protected keys: from --passphrase-file, else asked for, once.
+  Result<Passphrase> passphrase(const std::string& why);
+  // A new passphrase when one was given or `wanted`; none otherwise.
+  Result<std::optional<Passphrase>> new_passphrase(bool wanted);
+  Result<Keys*> keys();
+  Result<crypto::HpkeKeyPair> result_key(bool recovery);
+  Status store_dataset_key(const Id16& asset_id, std::int64_t version, const DatasetKey& key);
+  Result<DatasetKey> dataset_key(const Id16& asset_id, std::int64_t version);
+
+  // ---- the installation ----
+  Result<Context*> context();
+  // Signed requests when there is an identity.
+  Result<Plane*> plane();
+  // The set's chain as the plane gives it, verified against the pin.
+  Result<records::SetChain::Keys> set();
+
+ private:
+  const Clock& clock_;
+  Random& random_;
+  const Home home_;
+  const Format format_;
+  const std::string passphrase_file_;
+  bool interactive_ = false;
+  bool live_ = false;
+  std::size_t status_width_ = 0;
+  std::optional<Passphrase> passphrase_;
+  std::optional<Keys> keys_;
+  std::optional<Context> context_;
+  std::unique_ptr<Plane> plane_;
+  std::optional<records::SetChain::Keys> set_;
+};
+
+// Verifies the chain against the context's pin and never goes back to an older epoch; saves a newer one.
+Result<records::SetChain::Keys> accept_chain(const Home& home, Context& context, const records::SetChain& chain);
+
+}  // namespace gbx::cli

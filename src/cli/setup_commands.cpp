@@ -1,0 +1,225 @@
+// init, identity
+#include "base/log.h"
+#include "base/os.h"
+#include "cli/commands.h"
+#include "cli/session.h"
+
+namespace gbx::cli {
+
+namespace {
+
+constexpr SecretAccess kAccess{};
+const std::vector<std::string> kRoles{"owner", "consumer", "reviewer", "node", "operator", "auditor"};
+
+Status init(Session& s, const Invocation& in) {
+  Context c;
+  GBX_ASSIGN(Address address, parse_address(in.text("plane")));
+  c.host = address.host;
+  c.port = address.port;
+  GBX_ASSIGN(Bytes file, read_file(in.text("ca"), 1U << 16));
+  auto ca = parse_certificate(file);
+  if (!ca.ok()) return ca.error().at(in.text("ca"));
+  c.ca = std::move(*ca);
+  auto set_id = fixed_from_hex<32>(in.text("set"));
+  if (!set_id.ok()) return fail(Reason::kUsage, "--set").with("64 hex digits, as `glovebox-broker fingerprint` prints them", in.text("set").substr(0, 80));
+  c.set_id = *set_id;
+  auto before = s.home().context();
+  if (before.ok() && before->set_id != c.set_id && !in.has("force")) {
+    return fail(Reason::kAlreadyExists, s.home().path() + " belongs to another key set")
+        .with(to_hex(before->set_id), to_hex(c.set_id))
+        .hint("use another --home, or --force when the old installation is gone");
+  }
+  if (before.ok() && before->set_id == c.set_id) c.epoch = before->epoch;
+  http::ClientOptions o;
+  o.host = c.host;
+  o.port = static_cast<std::uint16_t>(c.port);
+  o.ca_der = c.ca;
+  GBX_ASSIGN(auto plane, Plane::connect(std::move(o), s.clock(), s.random()));
+  GBX_ASSIGN(api::InfoView info, plane->info());
+  GBX_ASSIGN(records::SetChain::Keys keys, accept_chain(s.home(), c, info.set));
+  GBX_TRY(s.home().save(c));
+  Json j;
+  j["plane"] = c.host + ":" + std::to_string(c.port);
+  j["setId"] = to_hex(c.set_id);
+  j["epoch"] = keys.epoch;
+  j["custody"] = enum_name(info.set.charter.custody);
+  j["home"] = s.home().path();
+  j["version"] = printable(info.version, 64);
+  std::string text = "Glovebox at " + c.host + ":" + std::to_string(c.port) + ", set " + to_hex(c.set_id) + " (epoch " +
+                     std::to_string(keys.epoch) + ", custody " + std::string(enum_name(info.set.charter.custody)) + ")\n";
+  text += "Settings in " + s.home().path() + "\n";
+  if (!path_exists(s.home().file("identity.json"))) text += "Next: glovebox identity create --name NAME --role consumer\n";
+  s.print(j, text);
+  return ok_status();
+}
+
+Json identity_json(const IdentityFile& f) {
+  Json j;
+  j["identityId"] = to_hex(f.chain.id());
+  j["name"] = f.name;
+  j["roles"] = Json(JsonArray(f.roles.begin(), f.roles.end()));
+  j["key"] = f.chain.rotations.empty() ? f.chain.identity.genesis_key : f.chain.rotations.back().body.new_key;
+  j["recoveryKey"] = f.chain.identity.recovery_key;
+  j["resultKey"] = f.result_key;
+  j["recoveryResultKey"] = f.recovery_result_key;
+  j["rotations"] = static_cast<std::int64_t>(f.chain.rotations.size());
+  return j;
+}
+
+Status enrol_at_plane(Session& s, const IdentityFile& f, const std::string& invite) {
+  GBX_ASSIGN(Plane * plane, s.plane());
+  GBX_ASSIGN(Json view, plane->enrol({f.chain, f.name, f.roles, invite}));
+  const Json* id = view.find("identityId");
+  if (id == nullptr || *id != to_json(f.chain.id())) return fail(Reason::kBadStructure, "the plane enrolled somebody else");
+  return ok_status();
+}
+
+Result<std::vector<std::string>> roles_of(const Invocation& in) {
+  std::vector<std::string> roles;
+  for (const auto& text : in.list("role")) {
+    std::size_t at = 0;
+    while (at <= text.size()) {
+      const std::size_t comma = std::min(text.find(',', at), text.size());
+      const std::string role = text.substr(at, comma - at);
+      if (std::find(kRoles.begin(), kRoles.end(), role) == kRoles.end()) {
+        return fail(Reason::kUsage, "--role").with("owner, consumer, reviewer, node, operator or auditor", role.substr(0, 64));
+      }
+      if (std::find(roles.begin(), roles.end(), role) == roles.end()) roles.push_back(role);
+      at = comma + 1;
+    }
+  }
+  return roles;
+}
+
+Result<IdentityFile> make_keys(Session& s, const std::string& name, bool protect) {
+  GBX_ASSIGN(std::optional<Passphrase> phrase, s.new_passphrase(protect));
+  const Passphrase* p = phrase ? &*phrase : nullptr;
+  using crypto::SignatureAlgorithm;
+  GBX_ASSIGN(auto signing, crypto::SigningKey::generate(SignatureAlgorithm::kEd25519, s.random()));
+  GBX_ASSIGN(auto recovery, crypto::SigningKey::generate(SignatureAlgorithm::kEd25519, s.random()));
+  GBX_ASSIGN(auto result, crypto::HpkeKeyPair::generate(s.random()));
+  GBX_ASSIGN(auto recovery_result, crypto::HpkeKeyPair::generate(s.random()));
+  GBX_TRY(s.home().make("keys/assets"));
+  GBX_TRY(s.home().make("recovery"));
+  const auto write = [&](const std::string& path, KeyKind kind, ByteView key) { return write_key_file(path, kind, key, kAccess, p, s.random()); };
+  GBX_TRY(write(s.home().signing_key(), KeyKind::kSigning, signing.private_bytes(kAccess).view(kAccess)));
+  GBX_TRY(write(s.home().recovery_signing_key(), KeyKind::kSigning, recovery.private_bytes(kAccess).view(kAccess)));
+  GBX_TRY(write(s.home().result_key(), KeyKind::kHpke, result.private_key().view(kAccess)));
+  GBX_TRY(write(s.home().recovery_result_key(), KeyKind::kHpke, recovery_result.private_key().view(kAccess)));
+  IdentityFile f;
+  f.name = name;
+  f.chain.identity = {signing.public_key().text(), recovery.public_key().text()};
+  f.result_key = result.public_key().text();
+  f.recovery_result_key = recovery_result.public_key().text();
+  return f;
+}
+
+Status identity_create(Session& s, const Invocation& in) {
+  if (path_exists(s.home().file("identity.json"))) {
+    return fail(Reason::kAlreadyExists, "an identity lies in " + s.home().path()).hint("glovebox identity show, or another --home");
+  }
+  GBX_ASSIGN(auto roles, roles_of(in));
+  if (roles.empty()) roles = {"consumer"};
+  const std::string name = in.text("name");
+  if (name.empty() || name.size() > 63) return fail(Reason::kUsage, "--name").with("1 to 63 bytes", std::to_string(name.size()) + " bytes");
+  GBX_ASSIGN(IdentityFile f, make_keys(s, name, in.has("passphrase")));
+  f.roles = roles;
+  GBX_TRY(s.home().save(f));
+  Json j = identity_json(f);
+  std::string text = describe(j);
+  text += "\nMove " + s.home().file("recovery") + " to a place that is not connected to anything: it replaces a lost key and opens results.\n";
+  bool enrolled = false;
+  if (!in.has("offline")) {
+    Status e = enrol_at_plane(s, f, in.text("invite"));
+    if (!e.ok()) {
+      s.note("The identity " + to_hex(f.chain.id()) + " was made and lies in " + s.home().path() + ", but it is not enrolled.");
+      if (e.error().next.empty() || e.reason() == Reason::kUnauthenticated) e.error().hint("glovebox identity enrol --invite TOKEN");
+      return e;
+    }
+    enrolled = true;
+  }
+  j["enrolled"] = enrolled;
+  s.print(j, text);
+  return ok_status();
+}
+
+Status identity_enrol(Session& s, const Invocation& in) {
+  GBX_ASSIGN(IdentityFile f, s.home().identity());
+  GBX_ASSIGN(auto roles, roles_of(in));
+  if (!roles.empty()) f.roles = roles;
+  GBX_TRY(enrol_at_plane(s, f, in.text("invite")));
+  GBX_TRY(s.home().save(f));
+  Json j = identity_json(f);
+  j["enrolled"] = true;
+  s.print(j, "enrolled " + to_hex(f.chain.id()) + "\n");
+  return ok_status();
+}
+
+Status identity_show(Session& s, const Invocation&) {
+  GBX_ASSIGN(IdentityFile f, s.home().identity());
+  const Json j = identity_json(f);
+  s.print(j, describe(j));
+  return ok_status();
+}
+
+Status identity_invite(Session& s, const Invocation& in) {
+  GBX_ASSIGN(auto roles, roles_of(in));
+  if (roles.empty()) return fail(Reason::kUsage, "--role").with("at least one", "none");
+  GBX_ASSIGN(const std::int64_t uses, in.integer("uses", 1, Bound{1, 1000}));
+  GBX_ASSIGN(const std::int64_t days, in.integer("days", 7, Bound{1, 365}));
+  GBX_ASSIGN(Plane * plane, s.plane());
+  GBX_ASSIGN(std::string token, plane->invite(roles, uses, s.now() + days * 86400));
+  Json j;
+  j["token"] = printable(token, 128);
+  s.print(j, printable(token, 128) + "\n");
+  return ok_status();
+}
+
+}  // namespace
+
+void add_setup(CommandTree& t) {
+  Command c;
+  c.name = "init";
+  c.summary = "say which Glovebox you use and pin its key set";
+  c.details =
+      "Connects to the plane, checks that its broker's keys lead back to the key set that you name, and keeps address, "
+      "certificate and set id. The set id is what you trust: get it from the operator by a way that the plane does not "
+      "control (`glovebox-broker fingerprint` prints it).";
+  c.options = {required(option("plane", "HOST:PORT", "address of the plane")),
+               required(option("ca", "FILE", "certificate of the authority that certifies the plane, PEM or DER", ArgKind::kFile)),
+               required(option("set", "SETID", "id of the key set, 64 hex digits")),
+               flag("force", "replace the settings of another installation")};
+  c.examples = {{"glovebox init --plane glovebox.example:8443 --ca ca.pem --set 5f0c…", "once per installation"}};
+  c.run = init;
+  t.add(std::move(c));
+
+  Command group;
+  group.name = "identity";
+  group.summary = "your keys and who you are here";
+  t.add(std::move(group));
+  const Argument role = many(option("role", "ROLE", "owner, consumer, reviewer, operator or auditor; several with commas"));
+  const Argument invite = option("invite", "TOKEN", "from an operator of the plane");
+  t.add("identity", {"create", "make your keys and enrol them",
+                     "Makes a key for daily use, a recovery key, and two keys that results are sealed to. They are files of mode "
+                     "0600 below the home folder; move its `recovery` folder offline. With --passphrase or --passphrase-file the "
+                     "files are sealed under a passphrase (scrypt).",
+                     {},
+                     {required(option("name", "NAME", "how others see you")), role, invite,
+                      flag("passphrase", "ask for a passphrase that protects the keys"),
+                      flag("offline", "make the keys only; enrol later")},
+                     {{"glovebox identity create --name hospital --role owner --invite TOKEN", "an owner of data"}},
+                     identity_create,
+                     {}});
+  t.add("identity", {"enrol", "enrol your identity at the plane", "", {}, {role, invite}, {}, identity_enrol, {}});
+  t.add("identity", {"show", "who you are, and your public keys", "", {}, {}, {}, identity_show, {}});
+  t.add("identity", {"invite", "invite somebody (operators)",
+                     "Prints a token with which somebody enrols.",
+                     {},
+                     {required(role), option("uses", "N", "how often it may be used", ArgKind::kInteger),
+                      option("days", "N", "how long it is good", ArgKind::kInteger)},
+                     {},
+                     identity_invite,
+                     {}});
+}
+
+}  // namespace gbx::cli

@@ -1,0 +1,140 @@
+#include "cli/submission.h"
+
+#include <algorithm>
+#include <set>
+
+#include "base/os.h"
+#include "cli/capacity.h"
+#include "cli/catalogue.h"
+#include "cli/yaml.h"
+#include "gate/schema.h"
+#include "lease/lease.h"
+
+namespace gbx::cli {
+
+namespace {
+
+constexpr std::size_t kMaxSpec = 1U << 20;
+constexpr std::size_t kLeasesPerAsset = 8;
+constexpr std::size_t kMostLeases = 32;
+constexpr std::int64_t kSlackSeconds = 600;  // between signing and the first authorisation
+
+// Declared schemas as the gate will read them, so that a mistake shows before anything is sent.
+Status check_outputs(const records::JobSpec& spec) {
+  for (std::size_t i = 0; i < spec.spec.outputs.size(); ++i) {
+    GBX_ASSIGN(gate::OutputDeclaration d, declaration_of(spec.spec.outputs[i]));
+    auto s = gate::parse_schema(d);
+    if (!s.ok()) return s.error().at("spec.outputs[" + std::to_string(i) + "]");
+  }
+  return ok_status();
+}
+
+class Builder {
+ public:
+  Builder(Session& session, records::JobSpec spec) : session_(session) { body_.spec = std::move(spec); }
+
+  Result<SignedJob> run() {
+    GBX_ASSIGN(keys_, session_.keys());
+    GBX_ASSIGN(set_, session_.set());
+    const auto& spec = body_.spec.spec;
+    for (const auto& in : spec.inputs) GBX_TRY(bind(in.name, in.asset));
+    if (spec.image.asset) {
+      GBX_TRY(bind("image", *spec.image.asset));
+      const auto& record = out_.assets.back().record.body;
+      if (record.kind != records::AssetKind::kImage) return fail(Reason::kWrongAsset, "spec.image.asset").with("an image", std::string(enum_name(record.kind)));
+      body_.image_digest = record.content_digest;
+    } else {
+      GBX_ASSIGN(body_.image_digest, digest_of_ref(*spec.image.ref));
+    }
+    GBX_TRY(choose_leases());
+    body_.result_keys = {{"primary", keys_->file.result_key}, {"recovery", keys_->file.recovery_result_key}};
+    body_.consumer_id = keys_->id;
+    body_.nonce = session_.random().fixed<32>();
+    const auto& t = spec.timeouts;
+    body_.not_after = session_.now() + kSlackSeconds + spec.attempts * (t.queue + t.start + t.run);
+    out_.job_id = body_.job_id();
+    out_.submission.consumer = keys_->file.chain;
+    GBX_ASSIGN(out_.submission.submission, records::sign(set_->set_id, std::move(body_), *keys_->signing));
+    return std::move(out_);
+  }
+
+ private:
+  Status bind(const std::string& name, const std::string& asset) {
+    auto view = resolve_asset(session_, asset);
+    if (!view.ok()) return view.error().at("asset of " + name);
+    if (view->policy.body.revoked) return fail(Reason::kPolicyRevoked, "asset of " + name).with("a policy in force", "revoked by its owner");
+    body_.assets.push_back({name, view->record.body.asset_id, view->version_id});
+    out_.assets.push_back(std::move(*view));
+    return ok_status();
+  }
+
+  // Every lease of ours that covers an asset whose policy wants one; which of them is used up is the broker's to say.
+  Status choose_leases() {
+    bool wanted = false;
+    for (const auto& a : out_.assets) wanted = wanted || needs_lease(a);
+    if (!wanted) return ok_status();
+    GBX_ASSIGN(Plane * plane, session_.plane());
+    GBX_ASSIGN(std::vector<api::LeaseView> leases, plane->leases());
+    std::set<Id16> assets;
+    for (const auto& a : out_.assets) {
+      if (!needs_lease(a) || !assets.insert(a.record.body.asset_id).second) continue;
+      lease::LeaseQuery q;
+      q.set_id = set_->set_id;
+      q.asset_id = a.record.body.asset_id;
+      q.consumer_id = keys_->id;
+      q.owner = &a.owner;
+      q.issuers = &a.policy.body.clauses.lease_issuers;
+      q.now = session_.now();
+      std::size_t taken = 0;
+      for (const auto& l : leases) {
+        if (taken == kLeasesPerAsset || body_.leases.size() == kMostLeases) break;
+        if (!lease::verify_lease(l.lease, q).ok()) continue;
+        body_.leases.push_back(l.lease.body.lease_id);
+        out_.submission.leases.push_back(l.lease);
+        ++taken;
+      }
+    }
+    return ok_status();
+  }
+  bool needs_lease(const api::AssetView& a) const {
+    const auto& c = a.policy.body.clauses;
+    if (std::find(c.consumers.begin(), c.consumers.end(), keys_->id) != c.consumers.end()) return false;
+    return c.lease_required || !c.consumers.empty();
+  }
+
+  Session& session_;
+  Keys* keys_ = nullptr;
+  std::optional<records::SetChain::Keys> set_;
+  records::Submission body_;
+  SignedJob out_;
+};
+
+}  // namespace
+
+Result<records::JobSpec> parse_job_spec(std::string_view text) {
+  GBX_ASSIGN(Json document, parse_document(text));
+  Result<records::JobSpec> spec = from_json<records::JobSpec>(document);
+  if (!spec.ok()) return spec.error().hint("docs/jobspec.md describes every member; `glovebox job schema` prints the schema");
+  GBX_TRY(spec->validate());
+  GBX_TRY(check_outputs(*spec));
+  return spec;
+}
+Result<records::JobSpec> read_job_spec(const std::string& path) {
+  GBX_ASSIGN(std::string text, read_text_file(path, kMaxSpec));
+  auto spec = parse_job_spec(text);
+  if (!spec.ok()) return spec.error().at(path);
+  return spec;
+}
+
+Result<std::string> digest_of_ref(const std::string& ref) {
+  const auto at = ref.find('@');
+  const std::string digest = at == std::string::npos ? "" : ref.substr(at + 1);
+  if (digest.rfind("sha256:", 0) != 0 || !fixed_from_hex<32>(digest.substr(7)).ok()) {
+    return fail(Reason::kBadValue, "spec.image.ref").with("NAME@sha256: and 64 hex digits", ref.substr(0, 120));
+  }
+  return digest;
+}
+
+Result<SignedJob> sign_job(Session& session, records::JobSpec spec) { return Builder(session, std::move(spec)).run(); }
+
+}  // namespace gbx::cli
