@@ -207,13 +207,14 @@ TEST(Files, AtomicWriteAndBeneath) {
 
 TEST(Processes, RunsWithExactlyTheGivenEnvironmentAndDescriptors) {
   ProcessOptions o;
-  o.argv = {"/bin/sh", "-c", "echo out; echo err >&2; env | grep -v ^PWD= | grep -v ^_= | grep -v ^SHLVL=; ls /proc/$$/fd | wc -l; exit 3"};
+  o.argv = {"/bin/sh", "-c", "echo out; echo err >&2; env | grep -v ^PWD= | grep -v ^_= | grep -v ^SHLVL=; ls /proc/self/fd | wc -l; exit 3"};
+  // The fourth descriptor is the one with which ls reads the directory.
   o.env = {{"ONLY", "this"}};
   auto r = run_command(o);
   ASSERT_TRUE(r.ok()) << r.error().line();
   EXPECT_TRUE(r->status.exited);
   EXPECT_EQ(r->status.code, 3);
-  EXPECT_EQ(r->out, "out\nONLY=this\n3\n");
+  EXPECT_EQ(r->out, "out\nONLY=this\n4\n");
   EXPECT_EQ(r->err, "err\n");
 }
 

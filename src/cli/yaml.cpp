@@ -171,7 +171,12 @@ void write_yaml(std::string& out, const Json& v, int level, bool inline_start) {
   } else if (const JsonArray* a = v.array(); a != nullptr && !a->empty()) {
     for (const Json& e : *a) {
       out += pad + "- ";
-      write_yaml(out, e, level + 1, true);
+      // A list directly in a list is written as JSON, which is YAML too.
+      if (e.array() != nullptr) {
+        out += canonical(e) + "\n";
+      } else {
+        write_yaml(out, e, level + 1, true);
+      }
     }
   } else {
     // JSON scalars, "[]" and "{}" are YAML as they stand.

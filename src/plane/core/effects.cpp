@@ -206,7 +206,7 @@ Status Core::judge(const std::string& output_id, const records::Judgement& j, Tr
     out.body = to_json(o);
     GBX_ASSIGN(auto next, machines::step(OutputState::kSealed, OutputEvent::kHold));
     machines::add_step(t, out, enum_name(OutputEvent::kHold), enum_name(next.state), true, next.effects, now_ms(), {}, {});
-    for (Effect& e : t.effects) e.due_ms = (o.decide_at + config_.review_grace_seconds) * 1000;
+    for (Effect& e : t.effects) e.due_ms = now_ms() + config_.review_poll_seconds * 1000;
     return commit(t);
   }
   if (!j.release) return fail(Reason::kBadStructure, "decided without a statement");
@@ -257,7 +257,8 @@ Status Core::take_judgement(const Effect& effect, const Result<Json>& reply) {
   if (j.state == records::JudgementState::kHeld && out.state == enum_name(OutputState::kHeld)) {
     if (now_ms() < o.decide_at * 1000 + kHoldOverdueMs) {
       Effect again = effect;
-      again.due_ms = std::max((o.decide_at + config_.review_grace_seconds) * 1000, now_ms() + kFirstRetryMs * 50);
+      // Rulings come in through any replica, and their answers may be lost: so the broker is asked, not waited for.
+      again.due_ms = now_ms() + config_.review_poll_seconds * 1000;
       t.postponed.push_back(std::move(again));
       return commit(t);
     }
@@ -300,7 +301,15 @@ Status Core::take_receipt(const Effect& effect, const Result<Json>& reply) {
   }
   GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
   if (released) {
-    GBX_TRY(step_job(t, job, body, JobEvent::kRelease, nullptr));
+    // What the gate let out of a failed run is its exit class and permitted logs: delivered, but no success.
+    const records::JobExit exit = receipt->run_statement.body.manifest.context.verdict.exit_class;
+    if (exit == records::JobExit::kOk) {
+      GBX_TRY(step_job(t, job, body, JobEvent::kRelease, nullptr));
+    } else {
+      Error why = fail(Reason::kJobFailed, "the container did not end well").with("ok", std::string(enum_name(exit)));
+      why.hint("glovebox job logs " + to_hex(o.job_id).substr(0, 16));
+      GBX_TRY(step_job(t, job, body, JobEvent::kFail, &why));
+    }
     return commit(t);
   }
   const bool revoked = o.release && has_reason(*o.release, Reason::kPolicyRevoked);

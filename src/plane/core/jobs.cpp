@@ -241,11 +241,13 @@ Result<api::JobView> Core::cancel(const Caller& who, const records::CancelReques
 Result<api::JobResult> Core::result(const Caller& who, const Hash32& id) {
   GBX_ASSIGN(Machine m, visible_job(who, id));
   if (m.owner != to_hex(who.identity)) return fail(Reason::kWrongOwner, "a result is fetched by its consumer");
-  if (m.state != enum_name(JobState::kCompleted)) {
+  // A job that failed has a result too: its exit class, and the logs that the gate let out.
+  GBX_ASSIGN(std::optional<Machine> sealed, store_.machine(output_machine(id)));
+  const bool released = sealed && sealed->state == enum_name(machines::OutputState::kReleased);
+  if (m.live || !released) {
     GBX_ASSIGN(JobBody body, from_json<JobBody>(m.body));
     if (!m.live) return from_outcome(body.outcome);
-    GBX_ASSIGN(std::optional<Machine> out, store_.machine(output_machine(id)));
-    const bool held = out && out->state == enum_name(machines::OutputState::kHeld);
+    const bool held = sealed && sealed->state == enum_name(machines::OutputState::kHeld);
     return fail(held ? Reason::kHeld : Reason::kWrongState, held ? "the output waits for a reviewer" : "the job has not ended")
         .with("Completed", m.state)
         .hint("glovebox job wait " + to_hex(id));

@@ -1,0 +1,141 @@
+"""One Glovebox installation of real processes for a test module, driven through the command line like a person would.
+
+Needs root, FUSE and crun; `tests/e2e/run` says what is missing and fails, for in CI nothing may be missing.
+"""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BIN = os.environ.get("GBX_BIN_DIR", os.path.join(ROOT, "build", "dev", "bin"))
+
+# Exit statuses of the command line (docs/cli.md).
+OK, INTERNAL, USAGE, DENIED, ATTESTATION, HELD, INFRASTRUCTURE, INTEGRITY, FAILED = range(9)
+PURPOSE = "test of the whole way"
+
+
+class CommandFailed(Exception):
+    def __init__(self, args, code, out, err):
+        super().__init__("%s: exit %d\n%s\n%s" % (" ".join(args), code, out, err))
+        self.code = code
+        self.out = out
+        self.err = err
+
+    @property
+    def reason(self):
+        try:
+            return json.loads(self.err[self.err.index("{\n"):])["error"]["reason"]  # behind remarks for people
+        except (ValueError, KeyError):
+            return None
+
+
+class Person:
+    """A home folder with keys, and the commands of its owner."""
+
+    def __init__(self, installation, name, roles):
+        self.home = os.path.join(installation.dir, "home-" + name)
+        facts = installation.facts
+        self.run("init", "--plane", facts["plane"], "--ca", facts["ca"], "--set", facts["setId"])
+        with open(facts["invite"], encoding="ascii") as f:
+            invite = f.read().strip()
+        self.id = self.run("identity", "create", "--name", name, "--role", ",".join(roles), "--invite", invite)["identityId"]
+
+    def run(self, *args, timeout=120):
+        """The answer as JSON; CommandFailed with status and reason otherwise."""
+        command = [os.path.join(BIN, "glovebox"), "--home", self.home, "-o", "json", *args]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+        if done.returncode != 0:
+            raise CommandFailed(args, done.returncode, done.stdout, done.stderr)
+        return json.loads(done.stdout) if done.stdout.strip() else None
+
+    def policy(self, path, kind, image_digest, node, join, command=None, extra=()):
+        args = ["policy", "new", "--yes", "--kind", kind, "--purpose", PURPOSE, "--image-digest", image_digest,
+                "--allow-none-node", node, "--custody", "operator", "--rollback", "unprotected", "--join-owner", join,
+                "--release-slot", "0", "--days", "2", "--force", "--out", path, *extra]
+        args += ["--command", json.dumps(command)] if command else ["--any-command"]
+        self.run(*args)
+        return path
+
+
+class Installation:
+    def __init__(self):
+        self.dir = tempfile.mkdtemp(prefix="gbx-e2e-", dir="/tmp")
+        os.chmod(self.dir, 0o755)
+        self.state = os.path.join(self.dir, "state")
+        self.log = open(os.path.join(self.dir, "up.log"), "wb")
+        self.up = None
+        self.start()
+
+    def start(self):
+        done = os.path.join(self.state, "installation.json")
+        if os.path.exists(done):
+            os.unlink(done)
+        self.up = subprocess.Popen([os.path.join(BIN, "glovebox"), "up", "--state", self.state, "--listen", "127.0.0.1:0"],
+                                   stdout=self.log, stderr=self.log)
+        deadline = time.monotonic() + 60
+        while not os.path.exists(done):
+            if self.up.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("glovebox up did not start:\n" + self.tail())
+            time.sleep(0.05)
+        with open(done, encoding="utf-8") as f:
+            self.facts = json.load(f)
+
+    def tail(self):
+        self.log.flush()
+        with open(self.log.name, encoding="utf-8", errors="replace") as f:
+            return f.read()[-6000:]
+
+    def stop(self):
+        if self.up and self.up.poll() is None:
+            self.up.send_signal(signal.SIGTERM)
+            try:
+                self.up.wait(60)
+            except subprocess.TimeoutExpired:
+                self.up.kill()
+                self.up.wait()
+        self.up = None
+
+    def close(self):
+        self.stop()
+        self.log.close()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def job_spec(name, command, outputs, inputs, env=None, run=60, memory="256MiB", scratch="16MiB", pids=None):
+    sandbox = {} if pids is None else {"pids": pids}
+    return {
+        "apiVersion": "glovebox/v1", "kind": "PrivateJob", "metadata": {"name": name},
+        "spec": {
+            "purpose": PURPOSE, "image": {"asset": "study-image"}, "command": command, "args": [], "env": env or {},
+            "inputs": [{"name": i, "asset": i, "mount": "/data/" + i} for i in inputs],
+            "outputs": outputs,
+            "resources": {"cpu": 1, "memory": memory, "scratch": scratch, "gpu": 0},
+            "tee": {"anyOf": ["none"], "releases": []}, "sandbox": sandbox,
+            "logs": {"visibility": "none", "maxBytes": 0}, "attempts": 1,
+            "timeouts": {"queue": 60, "start": 60, "run": run},
+        },
+    }
+
+
+def metrics(*names, maximum=1000):
+    return {"name": "m", "path": "m.json", "type": "metrics", "maxBytes": 1024,
+            "schema": {"fields": [{"name": n, "type": "integer", "minimum": 0, "maximum": maximum} for n in names]}}
+
+
+def write_json(path, value):
+    with open(path, "w", encoding="utf-8") as f:
+        json.dump(value, f)
+    return path
+
+
+def image(script):
+    """Builds (or takes from the cache) a sample image; returns its layout folder and digest."""
+    target = os.path.join(ROOT, "build", "images", script)
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    digest = subprocess.run([os.path.join(ROOT, "scripts", "make-" + script), target], stdout=subprocess.PIPE, text=True,
+                            check=True).stdout.strip()
+    return target, digest

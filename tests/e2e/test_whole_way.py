@@ -1,0 +1,319 @@
+"""The whole way with real processes: the real study on the real data, and what must be refused, each with its reason."""
+import json
+import os
+import subprocess
+import sys
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import harness as h  # noqa: E402
+
+PYTHON = "/usr/bin/python3"
+STUDY = [PYTHON, "/opt/study/study.py"]
+
+
+class World:
+    """Made once for the module: a hospital, an engineer, the study's image, the dataset twice: `wdbc` for the study's
+    command only, `open` for any command of the same image."""
+
+    def __init__(self):
+        layout, self.digest = h.image("study-image")
+        self.up = h.Installation()
+        d = self.up.dir
+        self.data = os.path.join(d, "data")
+        subprocess.run([os.path.join(h.ROOT, "examples/breast-cancer/get-data"), self.data], check=True, stdout=subprocess.DEVNULL)
+        self.hospital = h.Person(self.up, "hospital", ["owner"])
+        self.engineer = h.Person(self.up, "engineer", ["owner", "consumer"])
+        self.stranger = h.Person(self.up, "stranger", ["consumer"])
+        node = self.up.facts["nodeKey"]
+        for name, command in (("wdbc", STUDY), ("open", None)):
+            policy = self.hospital.policy(os.path.join(d, name + ".yaml"), "dataset", self.digest, node, self.engineer.id, command)
+            self.hospital.run("asset", "publish", self.data, "--name", name, "--kind", "dataset", "--policy", policy)
+            self.hospital.run("lease", "grant", "--asset", name, "--consumer", self.engineer.id, "--jobs", "50", "--days", "1")
+        policy = self.engineer.policy(os.path.join(d, "image.yaml"), "image", self.digest, node, self.hospital.id,
+                                      extra=["--consumer", self.engineer.id, "--consumer", self.stranger.id, "--no-lease"])
+        self.engineer.run("image", "import", layout, "--name", "study-image", "--policy", policy)
+
+    def spec(self, value):
+        return h.write_json(os.path.join(self.up.dir, "spec.json"), value)
+
+
+world = None
+
+
+def setUpModule():
+    global world
+    world = World()
+
+
+def tearDownModule():
+    if world:
+        world.up.close()
+
+
+class Case(unittest.TestCase):
+    def refused(self, reason, status, who, *args):
+        with self.assertRaises(h.CommandFailed) as caught:
+            who.run(*args)
+        self.assertEqual((caught.exception.reason, caught.exception.code), (reason, status), caught.exception)
+        return caught.exception
+
+    def finish(self, spec):
+        """Submits and waits; the job as it ended."""
+        job = world.engineer.run("job", "submit", world.spec(spec))["jobId"]
+        try:
+            world.engineer.run("job", "wait", job, timeout=200)
+        except h.CommandFailed:
+            pass
+        return world.engineer.run("job", "get", job)
+
+    def verdict(self, job):
+        path = os.path.join(world.up.dir, "receipt-%s.json" % job["jobId"][:8])
+        world.engineer.run("receipt", "get", job["jobId"], "--out", path, "--force")
+        with open(path, encoding="utf-8") as f:
+            return json.load(f)["runStatement"]["body"]["manifest"]["context"]["verdict"]
+
+    def result(self, job):
+        out = os.path.join(world.up.dir, "result-" + job["jobId"][:8])
+        world.engineer.run("job", "result", job["jobId"], "--out", out)
+        return out
+
+    def probe(self, name, script, *names, **options):
+        """Runs Python in the container, which writes its numbers to m.json; returns them."""
+        spec = h.job_spec(name, [PYTHON, "-c", script], [h.metrics(*names)], ["open"], **options)
+        job = self.finish(spec)
+        self.assertEqual(job["state"], "Completed", job)
+        with open(os.path.join(self.result(job), "m.json"), encoding="utf-8") as f:
+            return json.load(f)
+
+
+class TheStudy(Case):
+    def test_auc_is_the_one_computed_outside(self):
+        with open(os.path.join(h.ROOT, "examples/breast-cancer/job.yaml"), encoding="utf-8") as f:
+            text = f.read()
+        begin = text.index("purpose:")
+        text = text[:begin] + "purpose: " + json.dumps(h.PURPOSE) + text[text.index("\n", begin):]
+        path = os.path.join(world.up.dir, "study.yaml")
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(text)
+        world.engineer.run("job", "plan", path)
+        job = world.engineer.run("job", "submit", path)["jobId"]
+        world.engineer.run("job", "wait", job, timeout=200)
+        got = world.engineer.run("job", "get", job)
+        self.assertEqual(got["state"], "Completed", got)
+        out = self.result(got)
+        with open(os.path.join(out, "metrics.json"), encoding="utf-8") as f:
+            auc = json.load(f)["auc"]
+        reference = subprocess.run([PYTHON, os.path.join(h.ROOT, "examples/breast-cancer/reference_auc.py"),
+                                    os.path.join(world.data, "breast_cancer.csv")], capture_output=True, text=True, check=True)
+        value = float(reference.stdout.split()[-1])
+        self.assertAlmostEqual(auc, value, delta=0.0006)
+        with open(os.path.join(out, "coefficients.csv"), encoding="utf-8") as f:
+            self.assertEqual(len(f.read().split()), 32)
+
+        receipt = os.path.join(out, "receipt.json")
+        world.engineer.run("receipt", "get", job, "--out", receipt)
+        world.stranger.run("receipt", "verify", receipt, "--set", world.up.facts["setId"])
+        with open(receipt, encoding="utf-8") as f:
+            forged = json.load(f)
+        forged["plan"]["body"]["gate"]["autoClearFreeBits"] += 1
+        bad = h.write_json(os.path.join(out, "forged.json"), forged)
+        with self.assertRaises(h.CommandFailed):
+            world.stranger.run("receipt", "verify", bad, "--set", world.up.facts["setId"])
+        with self.assertRaises(h.CommandFailed):
+            world.stranger.run("receipt", "verify", receipt, "--set", "00" * 32)
+
+    def test_same_idempotency_key_same_job(self):
+        spec = world.spec(h.job_spec("once", [PYTHON, "-c", "open('/out/m.json','w').write('{\"ok\":1}')"], [h.metrics("ok")], ["open"]))
+        first = world.engineer.run("job", "submit", spec, "--idempotency-key", "k1")
+        second = world.engineer.run("job", "submit", spec, "--idempotency-key", "k1")
+        self.assertEqual(first["jobId"], second["jobId"])
+
+
+class Refusals(Case):
+    def base(self, **change):
+        spec = h.job_spec("refused", STUDY, [h.metrics("ok")], ["wdbc"])
+        spec["spec"].update(change)
+        return world.spec(spec)
+
+    def plan_denied(self, reason, spec, who=None):
+        with self.assertRaises(h.CommandFailed) as caught:
+            (who or world.engineer).run("job", "plan", spec)
+        self.assertEqual(caught.exception.code, h.DENIED, caught.exception)
+        self.assertIn('"%s"' % reason, caught.exception.out + caught.exception.err)
+
+    def test_other_purpose(self):
+        self.plan_denied("purpose-not-allowed", self.base(purpose="marketing"))
+
+    def test_other_command(self):
+        self.plan_denied("command-not-allowed", self.base(command=[PYTHON, "-c", "print(1)"]))
+
+    def test_no_lease(self):
+        self.plan_denied("lease-missing", self.base(), world.stranger)
+
+    def test_technology_that_no_policy_allows(self):
+        self.plan_denied("tee-not-allowed", self.base(tee={"anyOf": ["tdx"], "releases": []}))
+
+    def test_submission_is_denied_too(self):
+        job = None
+        with self.assertRaises(h.CommandFailed) as caught:
+            job = world.engineer.run("job", "submit", self.base(purpose="marketing"), "--wait", timeout=100)
+        self.assertIsNone(job)
+        self.assertEqual(caught.exception.code, h.DENIED, caught.exception)
+
+    def test_wrong_role(self):
+        policy = os.path.join(world.up.dir, "wdbc.yaml")
+        self.refused("wrong-role", h.DENIED, world.stranger, "asset", "publish", world.data, "--name", "mine", "--kind", "dataset",
+                     "--policy", policy)
+
+    def test_unknown_field(self):
+        spec = h.job_spec("typo", STUDY, [h.metrics("ok")], ["wdbc"])
+        spec["spec"]["resorces"] = {}
+        self.refused("unknown-field", h.USAGE, world.engineer, "job", "validate", world.spec(spec))
+
+    def test_unknown_asset(self):
+        spec = h.job_spec("nothing", STUDY, [h.metrics("ok")], ["no-such-asset"])
+        self.refused("not-found", h.USAGE, world.engineer, "job", "plan", world.spec(spec))
+
+
+class Hostile(Case):
+    def test_no_way_out_but_out(self):
+        script = """
+import json, os, socket, ctypes
+r = {}
+def attempt(name, action):
+    try:
+        action()
+        r[name] = 1
+    except Exception:
+        r[name] = 0
+attempt('inet', lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+attempt('inet6', lambda: socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
+attempt('procsys', lambda: open('/proc/sys/kernel/core_pattern', 'w'))
+attempt('root', lambda: open('/x', 'w'))
+attempt('data', lambda: open('/data/open/x', 'w'))
+attempt('uid', lambda: os.setuid(0))
+libc = ctypes.CDLL(None, use_errno=True)
+def ptrace():
+    if libc.ptrace(16, 1, 0, 0) != 0: raise OSError()
+attempt('ptrace', ptrace)
+attempt('sys', lambda: os.listdir('/sys/kernel'))
+r['uidzero'] = 1 if os.getuid() == 0 else 0
+json.dump(r, open('/out/m.json', 'w'))
+"""
+        got = self.probe("no-way-out", script, "inet", "inet6", "procsys", "root", "data", "uid", "ptrace", "sys", "uidzero")
+        self.assertEqual(set(got.values()), {0}, got)
+
+    def test_fork_bomb_stays_inside(self):
+        script = """
+import os, json, signal, time
+n = 0
+try:
+    while n < 5000:
+        if os.fork() == 0:
+            time.sleep(100); os._exit(0)
+        n += 1
+except OSError:
+    pass
+json.dump({'forks': n}, open('/out/m.json', 'w'))
+"""
+        got = self.probe("fork-bomb", script, "forks", pids=64, run=30)
+        self.assertLess(got["forks"], 64)
+        self.assertGreater(got["forks"], 5)
+
+    def test_filling_out_and_logs(self):
+        script = """
+import json, sys
+n = 0
+try:
+    with open('/out/big', 'wb') as f:
+        for n in range(1000):
+            f.write(b'x' * (1 << 20)); f.flush()
+except OSError:
+    pass
+import os
+os.unlink('/out/big')
+for _ in range(20000):
+    sys.stdout.write('y' * 1000)
+json.dump({'mib': n}, open('/out/m.json', 'w'))
+"""
+        got = self.probe("fill", script, "mib")
+        self.assertLess(got["mib"], 16)
+
+    def test_memory_exhaustion_ends_the_job_only(self):
+        job = self.finish(h.job_spec("hog", [PYTHON, "-c", "x = bytearray(3 << 30); print(len(x))"], [h.metrics("ok")], ["open"]))
+        self.assertNotEqual(job["state"], "Completed", job)
+        self.assertEqual(world.engineer.run("node", "list")["items"][0]["alive"], True)
+
+    def test_copied_input_is_not_released(self):
+        script = """
+import csv
+rows = list(csv.DictReader(open('/data/open/breast_cancer.csv')))[:40]
+with open('/out/t.csv', 'w') as f:
+    f.write('a,b,c,d\\n')
+    for r in rows:
+        f.write(','.join([r['radius_mean'] if 'radius_mean' in r else list(r.values())[0]] + list(r.values())[1:4]) + '\\n')
+"""
+        columns = [{"name": n, "type": "decimal", "minimum": 0, "maximum": 10000, "digits": 6, "scale": 4} for n in "abcd"]
+        out = {"name": "t", "path": "t.csv", "type": "table", "maxBytes": 65536, "schema": {"columns": columns, "maxRows": 40}}
+        job = self.finish(h.job_spec("copy", [PYTHON, "-c", script], [out], ["open"]))
+        self.assertEqual(job["state"], "Rejected", job)
+        copies = [f for f in self.verdict(job)["findings"] if f["rule"] == "copies"]
+        self.assertTrue(copies and copies[0]["status"] == "fail", self.verdict(job))
+
+    def test_opaque_output_is_never_released_without_a_reviewer(self):
+        out = {"name": "blob", "path": "blob.bin", "type": "opaque", "maxBytes": 1000}
+        spec = h.job_spec("opaque", [PYTHON, "-c", "open('/out/blob.bin','wb').write(b'x')"], [out], ["open"])
+        try:
+            job = self.finish(spec)
+        except h.CommandFailed as e:  # the owners' policies may refuse the type before anything runs
+            self.assertEqual(e.code, h.DENIED, e)
+            return
+        self.assertIn(job["state"], ("Rejected", "Denied"), job)
+
+
+class Ciphertext(Case):
+    def test_changed_byte_is_found_and_never_computed_on(self):
+        objects = os.path.join(world.up.state, "objects")
+        names = []
+        for root, _, files in os.walk(objects):
+            names += [os.path.join(root, f) for f in files]
+        world.hospital.run("asset", "verify", "wdbc")
+        # The dataset's own objects are among these; each is spoiled in turn in one byte.
+        found = 0
+        for name in names:
+            size = os.path.getsize(name)
+            if size < 4096:
+                continue
+            with open(name, "r+b") as f:
+                f.seek(size // 2)
+                byte = f.read(1)
+                f.seek(size // 2)
+                f.write(bytes([byte[0] ^ 1]))
+            try:
+                world.hospital.run("asset", "verify", "wdbc")
+            except h.CommandFailed as e:
+                self.assertEqual(e.code, h.INTEGRITY, e)
+                found += 1
+            with open(name, "r+b") as f:
+                f.seek(size // 2)
+                f.write(byte)
+        self.assertGreaterEqual(found, 2)
+        world.hospital.run("asset", "verify", "wdbc")
+
+
+class Restart(Case):
+    def test_everything_resumes(self):
+        before = world.engineer.run("job", "list")["items"]
+        world.up.stop()
+        world.up.start()
+        for person in (world.hospital, world.engineer, world.stranger):
+            person.run("init", "--plane", world.up.facts["plane"], "--ca", world.up.facts["ca"], "--set", world.up.facts["setId"], "--force")
+        after = world.engineer.run("job", "list")["items"]
+        self.assertEqual([j["jobId"] for j in before], [j["jobId"] for j in after])
+        got = self.probe("after", "open('/out/m.json','w').write('{\"ok\":7}')", "ok")
+        self.assertEqual(got, {"ok": 7})
+
+
+if __name__ == "__main__":
+    unittest.main()
