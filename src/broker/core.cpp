@@ -38,6 +38,8 @@ Result<std::unique_ptr<Core>> Core::open(BrokerKeys keys, LogStore& store, Rando
 }
 
 Result<Json> Core::handle(std::string_view m, const Json& body, const ConnectionContext& connection, TimeMs now) {
+  // What is in memory after a failed append may not be durable, so nothing may be told of it.
+  if (!healthy()) return fail(Reason::kUnavailable, "the log must be read again after a failure").hint("restart the broker");
   // Time never runs backwards for the log, whatever the machine's clock does.
   const Call c{connection, std::max(now.seconds(), log_->state().last_time())};
   if (m == method::kInfo) return call(&Core::info, body, c);
