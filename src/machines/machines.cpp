@@ -101,7 +101,7 @@ constexpr EnvironmentTransition kEnvironment[] = {
 using O = OutputState;
 using OE = OutputEvent;
 constexpr OutputTransition kOutput[] = {
-    // Asked again when the hold runs out, so that nothing waits for ever.
+    // Asked again and again until the hold ends, so that nothing waits for ever.
     row(O::kSealed, OE::kHold, O::kHeld, EffectKind::kAskJudge),
     row(O::kSealed, OE::kRelease, O::kReleased, EffectKind::kAskReceipt),
     row(O::kSealed, OE::kReject, O::kRejected, EffectKind::kAskReceipt),

@@ -113,6 +113,7 @@ void World::crash(const std::string& name, const std::string& why) {
 }
 
 void World::crash_point(const std::string& name) {
+  if (!armed_) return;
   Slot& slot = slots_[name];
   const std::uint64_t n = ++slot.points;
   if (!slot.may_crash) return;
@@ -150,6 +151,11 @@ bool World::run(std::int64_t until_ms, const std::function<bool()>& done) {
     handle(std::move(event));
   }
   return done();
+}
+
+void World::stop() {
+  heap_ = {};
+  slots_.clear();
 }
 
 void DiskLog::crash(World& world) {

@@ -57,6 +57,8 @@ class World {
   void send(const std::string& from, const std::string& to, Message message);
   // Runs `work` unless the actor crashed in between.
   void after(const std::string& actor, std::int64_t delay_ms, std::function<void()> work);
+  // Until armed, crash points do nothing: for setting the scene.
+  void arm() { armed_ = true; }
   // A place inside an actor where its machine may stop (before and after a commit, say). May throw Crash.
   void crash_point(const std::string& actor);
   // Crashes `actor` at exactly its n-th event (1-based) or crash point, apart from chance.
@@ -66,6 +68,8 @@ class World {
   // Handles events until `done` says so or the simulated time is over; true when done.
   bool run(std::int64_t until_ms, const std::function<bool()>& done);
 
+  // Destroys all actors and what is on its way: before whatever they refer to goes.
+  void stop();
   ManualClock& clock() { return clock_; }
   std::uint64_t draw(std::uint64_t bound);
   bool up(const std::string& actor) const;
@@ -118,6 +122,7 @@ class World {
   std::uint64_t next_order_ = 1;
   std::uint64_t next_fault_ = 1;
   std::uint64_t handled_ = 0;
+  bool armed_ = false;
   std::map<std::string, Slot> slots_;
   std::priority_queue<Event> heap_;
   std::vector<std::string> trace_;

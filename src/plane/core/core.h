@@ -31,7 +31,8 @@ struct CoreConfig {
   std::int64_t lease_seconds = 30;          // of a node
   std::int64_t run_grace_seconds = 300;     // on top of the spec's run time: gate, seal, upload
   std::int64_t destroy_seconds = 600;       // for the claim of destruction, after the seal
-  std::int64_t review_grace_seconds = 5;    // after a hold ran out
+  std::int64_t review_poll_seconds = 60;    // how often the broker is asked about a held output
+  std::int64_t missing_seconds = 10;        // an attempt that its node no longer names in heartbeats counts as lost
   Quotas quotas;
 };
 
@@ -193,6 +194,7 @@ class Core {
   Status place(const std::string& node, const NodeBody& body);
   bool fits(const records::NodeInfo& info, const std::string& key, const JobBody& job) const;
   Result<records::LaunchBundle> bundle(const JobBody& job, const Signed<records::Credential>& credential);
+  Status find_missing(const std::string& node, const std::vector<records::RunningAttempt>& running);
   Result<records::NodeLease> lease_for(const std::string& node, const std::vector<records::RunningAttempt>& running);
   Result<Machine> own_environment(const std::string& node, const Hash32& job_id, std::int64_t attempt);
   Status accept_output(const records::OutputUpload& upload, const Machine& env, Machine job, std::int64_t size,
@@ -217,6 +219,8 @@ class Core {
   std::map<std::string, std::int64_t> last_seen_ms_;  // guarded by mutex_
   // When an assignment was last given out: a node asks for every slot, and shall not get one attempt twice at once.
   std::map<std::string, std::int64_t> handed_ms_;     // guarded by mutex_
+  // Since when a node that is alive no longer names an attempt that it had begun.
+  std::map<std::string, std::int64_t> missing_ms_;    // guarded by mutex_
   mutable std::mutex change_mutex_;
   mutable std::condition_variable changed_;
   std::uint64_t version_ = 1;                         // guarded by change_mutex_

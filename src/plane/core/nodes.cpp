@@ -133,7 +133,31 @@ Result<records::NodeLease> Core::register_node(const crypto::PublicKey& key, con
 Result<records::NodeLease> Core::heartbeat(const crypto::PublicKey& key, const records::Heartbeat& beat) {
   const Lock lock(mutex_);
   GBX_TRY(find_node(key));
+  GBX_TRY(find_missing(key.text(), beat.running));
   return lease_for(key.text(), beat.running);
+}
+
+// A node that was started again is alive and has nothing of what it ran before.
+Status Core::find_missing(const std::string& node, const std::vector<records::RunningAttempt>& running) {
+  MachineQuery q;
+  q.kind = "env";
+  q.node = node;
+  q.live = true;
+  q.limit = 4096;
+  GBX_ASSIGN(std::vector<Machine> live, store_.machines(q));
+  for (const Machine& env : live) {
+    if (env.state == enum_name(EnvironmentState::kRequested)) continue;  // not begun, or its first word was lost
+    const bool named = std::any_of(running.begin(), running.end(), [&](const auto& r) {
+      return environment_machine(r.job_id, r.attempt) == env.id;
+    });
+    if (named) {
+      missing_ms_.erase(env.id);
+      continue;
+    }
+    const std::int64_t since = missing_ms_.try_emplace(env.id, now_ms()).first->second;
+    if (now_ms() - since >= config_.missing_seconds * 1000) GBX_TRY(lose(env, Reason::kLost, "the node no longer runs it"));
+  }
+  return ok_status();
 }
 
 bool Core::fits(const records::NodeInfo& info, const std::string& key, const JobBody& job) const {
@@ -259,6 +283,7 @@ Status Core::end_environment(Transaction& t, Machine& env, EnvironmentEvent even
   GBX_ASSIGN(const EnvironmentState state, enum_from<EnvironmentState>(env.state));
   GBX_ASSIGN(auto next, machines::step(state, event));
   handed_ms_.erase(env.id);
+  missing_ms_.erase(env.id);
   GBX_ASSIGN(EnvironmentBody e, from_json<EnvironmentBody>(env.body));
   e.reason = std::string(reason_code(reason));
   e.detail = detail;
