@@ -162,7 +162,9 @@ void write_yaml(std::string& out, const Json& v, int level, bool inline_start) {
     for (const auto& [k, e] : *o) {
       out += first ? "" : pad;
       first = false;
-      const bool bare = !k.empty() && k.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == std::string::npos;
+      const auto word = plain_scalar(k);  // "yes" would be no word to other readers
+      const bool bare = !k.empty() && word.ok() && word->string() != nullptr && k[0] != '-' &&
+                        k.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == std::string::npos;
       out += (bare ? k : canonical(Json(k))) + ":";
       const bool nested = (e.object() != nullptr && !e.object()->empty()) || (e.array() != nullptr && !e.array()->empty());
       out += nested ? "\n" : " ";

@@ -1,0 +1,147 @@
+// A result as its consumer takes it: a genuine one from a real broker opens; every lie of plane, node or storage is refused.
+#include <gtest/gtest.h>
+
+#include "base/os.h"
+#include "broker/testing.h"
+#include "cli/delivery.h"
+#include "gate/records.h"
+
+namespace gbx::cli {
+namespace {
+
+using gbx::testing::BrokerWorld;
+using gbx::testing::must;
+
+struct Content {
+  gate::Bundle bundle;
+  Hash32 salt{};
+  std::vector<records::OutputDigest> digests;
+};
+
+// Runs one job to its release with a bundle of the gate's own making.
+struct Released {
+  explicit Released(const std::function<void(Content&)>& change = {}) {
+    world.start_and_publish();
+    auto run = world.run_until_attested(world.submission());
+    for (std::int64_t stage = 1; stage <= 2; ++stage) must(world.key(run.agent, run.credential.body, run.evidence, stage, run.connection));
+    Content c;
+    c.salt = world.random.fixed<32>();
+    c.bundle.status = {to_hex(run.job_id()), 1, gate::RunExit::kOk, 0};
+    c.bundle.entries.push_back({gate::EntryKind::kOutput, "metrics.json", to_bytes(as_bytes("{\"auc\":\"0.99\"}"))});
+    c.bundle.entries.push_back({gate::EntryKind::kLog, "log", to_bytes(as_bytes("hello\n"))});
+    c.digests.push_back({"metrics", gate::output_digest(c.salt, "metrics", c.bundle.entries[0].content), 16});
+    if (change) change(c);
+    records::ResultInput in;
+    in.job_id = run.job_id();
+    in.plan_hash = run.plan.hash();
+    in.outputs = c.digests;
+    in.verdict = gbx::testing::clean_verdict();
+    const Bytes plain = concat({c.salt, must(gate::encode_bundle(c.bundle, 4096))});
+    in.bundle = plain;
+    for (const auto& k : run.submission.submission.body.result_keys) in.result_keys.push_back(must(crypto::HpkePublicKey::from_text(k.hpke)));
+    for (const auto& r : run.plan.body.reviewers) in.reviewers.push_back(must(crypto::HpkePublicKey::from_text(r.hpke)));
+    auto sealed = must(records::seal_result(in, world.set.kek.public_key(), world.random));
+    records::RunStatement st;
+    st.manifest = sealed.manifest;
+    st.evidence = run.evidence;
+    st.controls = run.plan.body.controls;
+    st.runtime = "crun 1.8";
+    st.image_digest = gbx::testing::kImageDigest;
+    st.unpacked_root_hash = Hash32{7};
+    st.residual_channels = run.plan.body.residual_channels;
+    const auto statement = must(records::sign(world.set.id(), st, run.agent.sig));
+    must(world.seal({statement, sealed.release_keys}, run.connection));
+    const auto judged = must(world.judge(run.job_id()));
+    input.emplace(DeliveryInput{must(world.set.chain.verify(world.set.id())), run.job_id(), world.consumer.key.public_key(), run.submission,
+                                must(world.call<records::Receipt>(records::method::kReceipt, records::JobRequest{run.job_id()})),
+                                {sealed.output, *judged.release, statement}, world.capacity});
+  }
+  Result<Delivered> open() { return open_delivery(*input, world.consumer.hpke, 0); }
+  BrokerWorld world{31};
+  std::optional<DeliveryInput> input;
+};
+
+TEST(Delivery, AGenuineResultOpens) {
+  Released r;
+  const auto d = r.open();
+  ASSERT_TRUE(d.ok()) << d.error().line();
+  ASSERT_EQ(d->files.size(), 1U);
+  EXPECT_EQ(d->files[0].path, "metrics.json");
+  EXPECT_EQ(as_text(d->files[0].content), "{\"auc\":\"0.99\"}");
+  ASSERT_TRUE(d->log.has_value());
+  EXPECT_EQ(as_text(*d->log), "hello\n");
+  EXPECT_EQ(d->status.exitClass, gate::RunExit::kOk);
+}
+
+TEST(Delivery, EveryLieOfThePlaneIsNamed) {
+  Released r;
+  const auto with = [&](const std::function<void(DeliveryInput&)>& change) {
+    DeliveryInput in = *r.input;
+    change(in);
+    const auto d = open_delivery(in, r.world.consumer.hpke, 0);
+    return d.ok() ? Reason::kUninitialised : d.reason();
+  };
+  EXPECT_EQ(with([](auto& in) { in.job_id[0] ^= 1; }), Reason::kBadHash);
+  EXPECT_EQ(with([](auto& in) { in.submission.submission.body.spec.spec.purpose += "!"; }), Reason::kBadHash);
+  EXPECT_EQ(with([](auto& in) { in.submission.submission.signature[0] ^= 1; }), Reason::kBadSignature);
+  EXPECT_EQ(with([&](auto& in) { in.consumer_key = r.world.owner.key.public_key(); }), Reason::kBadSignature);
+  EXPECT_EQ(with([](auto& in) { in.result.release.statement.body.time += 1; }), Reason::kBadSignature);
+  EXPECT_EQ(with([&](auto& in) { in.result.release.statement = must(records::sign(r.world.set.id(), in.result.release.statement.body, r.world.owner.key)); }),
+            Reason::kBadSignature);
+  EXPECT_EQ(with([](auto& in) { in.result.run_statement.body.runtime = "another"; }), Reason::kBadHash);
+  EXPECT_EQ(with([](auto& in) { in.receipt.run_statement.signature[0] ^= 1; }), Reason::kBadSignature);
+  EXPECT_EQ(with([](auto& in) { in.receipt.plan.signature[0] ^= 1; }), Reason::kBadSignature);
+  EXPECT_EQ(with([](auto& in) { in.receipt.log_entry["time"] = 1; }), Reason::kBadStructure);
+  EXPECT_EQ(with([](auto& in) { in.receipt.release.body.inclusion.path.push_back(Hash32{1}); }), Reason::kBadHash);
+  EXPECT_EQ(with([](auto& in) { in.result.output.ciphertext[20] ^= 1; }), Reason::kBadHash);
+  EXPECT_EQ(with([](auto& in) { in.result.output.wrapped_content[0][5] ^= 1; }), Reason::kBadHash);
+  EXPECT_EQ(with([](auto& in) { in.result.release.outer_keys[0][40] ^= 1; }), Reason::kBadTag);
+  EXPECT_EQ(with([](auto& in) { in.result.release.outer_keys.clear(); }), Reason::kWrongRecipient);
+  EXPECT_EQ(open_delivery(*r.input, r.world.owner.hpke, 0).reason(), Reason::kBadTag);
+}
+
+TEST(Delivery, ARejectedJobOpensNothing) {
+  Released r;
+  auto body = r.input->result.release.statement.body;
+  body.decision = records::ReleaseDecision::kReject;
+  r.input->result.release.statement = must(records::sign(r.world.set.id(), body, r.world.set.signing));
+  EXPECT_EQ(r.open().reason(), Reason::kRejected);
+}
+
+TEST(Delivery, ContentThatTheManifestDoesNotNameIsRefused) {
+  const auto with = [](const std::function<void(Content&)>& change) {
+    Released r(change);
+    const auto d = r.open();
+    return d.ok() ? Reason::kUninitialised : d.reason();
+  };
+  EXPECT_EQ(with([](Content& c) { c.bundle.entries[0].content.push_back('x'); }), Reason::kBadHash);
+  EXPECT_EQ(with([](Content& c) { c.bundle.entries[0].name = "other.json"; }), Reason::kBadStructure);
+  EXPECT_EQ(with([](Content& c) { c.bundle.entries.erase(c.bundle.entries.begin()); }), Reason::kBadStructure);
+  EXPECT_EQ(with([](Content& c) { c.digests[0].name = "else"; }), Reason::kBadHash);
+  EXPECT_EQ(with([](Content& c) { c.bundle.status.jobId = std::string(64, 'a'); }), Reason::kBadHash);
+  EXPECT_EQ(with([](Content& c) { c.bundle.status.attempt = 2; }), Reason::kBadHash);
+}
+
+TEST(Delivery, FilesAppearWholeAndReplaceNothing) {
+  char name[] = "/tmp/gbx-out-XXXXXX";
+  const std::string dir = mkdtemp(name);
+  Delivered d;
+  d.files = {{"a.csv", to_bytes(as_bytes("1"))}, {"deep/b.json", to_bytes(as_bytes("2"))}};
+  d.log = to_bytes(as_bytes("3"));
+  const std::string out = dir + "/out";
+  ASSERT_TRUE(write_files(out, d, false).ok());
+  EXPECT_EQ(must(read_text_file(out + "/deep/b.json", 10)), "2");
+  EXPECT_EQ(must(read_text_file(out + "/job.log", 10)), "3");
+  d.files[0].content = to_bytes(as_bytes("new"));
+  EXPECT_EQ(write_files(out, d, false).reason(), Reason::kAlreadyExists);
+  EXPECT_EQ(must(read_text_file(out + "/a.csv", 10)), "1");
+  ASSERT_TRUE(write_files(out, d, true).ok());
+  EXPECT_EQ(must(read_text_file(out + "/a.csv", 10)), "new");
+  d.files.push_back({"job.log", {}});
+  EXPECT_EQ(write_files(dir + "/other", d, false).reason(), Reason::kConflict);
+  EXPECT_FALSE(path_exists(dir + "/other"));
+  (void)remove_tree(dir);
+}
+
+}  // namespace
+}  // namespace gbx::cli

@@ -1,0 +1,174 @@
+// The user's folder: key files, settings, addresses, certificates; and the refusal of older key sets.
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include "base/os.h"
+#include "cli/home.h"
+#include "cli/session.h"
+#include "policy/testing.h"
+
+namespace gbx::cli {
+namespace {
+
+using testing::make_key_set;
+using testing::must;
+
+constexpr SecretAccess kAccess{};
+
+struct TempHome {
+  TempHome() {
+    char name[] = "/tmp/gbx-home-XXXXXX";
+    home = std::make_unique<Home>(std::string(mkdtemp(name)) + "/home");
+  }
+  ~TempHome() { (void)remove_tree(home->path().substr(0, home->path().rfind('/'))); }
+  std::unique_ptr<Home> home;
+};
+mode_t mode_of(const std::string& path) {
+  struct stat st{};
+  return stat(path.c_str(), &st) == 0 ? st.st_mode & 07777 : 0;
+}
+PassphraseSource phrase(const std::string& text) {
+  return [text](const std::string&) -> Result<Passphrase> { return Passphrase::copy_of(as_bytes(text)); };
+}
+PassphraseSource nobody() {
+  return [](const std::string&) -> Result<Passphrase> { return fail(Reason::kUsage, "asked"); };
+}
+
+TEST(KeyFile, RoundTripsInClearAndUnderAPassphrase) {
+  TempHome t;
+  SeededRandom random(1);
+  ASSERT_TRUE(t.home->make("keys").ok());
+  EXPECT_EQ(mode_of(t.home->path()), 0700U);
+  EXPECT_EQ(mode_of(t.home->file("keys")), 0700U);
+  const auto key = random.fixed<32>();
+  const std::string path = t.home->signing_key();
+  ASSERT_TRUE(write_key_file(path, KeyKind::kSigning, key, kAccess, nullptr, random).ok());
+  EXPECT_EQ(mode_of(path), 0600U);
+  auto back = read_key_file(path, KeyKind::kSigning, nobody());
+  ASSERT_TRUE(back.ok()) << back.error().line();
+  EXPECT_TRUE(equal(back->view(kAccess), key));
+
+  const Passphrase secret = Passphrase::copy_of(as_bytes("correct horse"));
+  ASSERT_TRUE(write_key_file(path, KeyKind::kSigning, key, kAccess, &secret, random).ok());
+  const Bytes sealed = must(read_file(path, 4096));
+  EXPECT_EQ(std::search(sealed.begin(), sealed.end(), key.begin(), key.end()), sealed.end());
+  back = read_key_file(path, KeyKind::kSigning, phrase("correct horse"));
+  ASSERT_TRUE(back.ok()) << back.error().line();
+  EXPECT_TRUE(equal(back->view(kAccess), key));
+  EXPECT_EQ(read_key_file(path, KeyKind::kSigning, phrase("wrong horse")).reason(), Reason::kWrongPassphrase);
+}
+
+TEST(KeyFile, EveryDamageIsRefused) {
+  TempHome t;
+  SeededRandom random(2);
+  ASSERT_TRUE(t.home->make("keys").ok());
+  const auto key = random.fixed<32>();
+  const std::string path = t.home->signing_key();
+  const Passphrase secret = Passphrase::copy_of(as_bytes("p"));
+  ASSERT_TRUE(write_key_file(path, KeyKind::kSigning, key, kAccess, &secret, random).ok());
+  EXPECT_EQ(read_key_file(path, KeyKind::kHpke, phrase("p")).reason(), Reason::kBadStructure);
+  const Bytes good = must(read_file(path, 4096));
+  // The file's scrypt costs a tenth of a second, so every fourth byte.
+  for (std::size_t i = 0; i < good.size(); i += 4) {
+    Bytes bad = good;
+    bad[i] = static_cast<std::uint8_t>(bad[i] ^ 1U);
+    ASSERT_TRUE(write_file_atomic(path, bad, 0600).ok());
+    EXPECT_FALSE(read_key_file(path, KeyKind::kSigning, phrase("p")).ok()) << i;
+  }
+  Bytes longer = good;
+  longer.push_back(0);
+  ASSERT_TRUE(write_file_atomic(path, longer, 0600).ok());
+  EXPECT_EQ(read_key_file(path, KeyKind::kSigning, phrase("p")).reason(), Reason::kTrailingBytes);
+  ASSERT_TRUE(write_file_atomic(path, ByteView(good).first(good.size() - 1), 0600).ok());
+  EXPECT_EQ(read_key_file(path, KeyKind::kSigning, phrase("p")).reason(), Reason::kTruncated);
+}
+
+TEST(KeyFile, WhatOthersCanReadIsRefused) {
+  TempHome t;
+  SeededRandom random(3);
+  ASSERT_TRUE(t.home->make("keys").ok());
+  const auto key = random.fixed<32>();
+  const std::string path = t.home->signing_key();
+  ASSERT_TRUE(write_key_file(path, KeyKind::kSigning, key, kAccess, nullptr, random).ok());
+  for (const mode_t mode : {0640U, 0604U, 0660U}) {
+    ASSERT_EQ(chmod(path.c_str(), mode), 0);
+    const auto r = read_key_file(path, KeyKind::kSigning, nobody());
+    EXPECT_EQ(r.reason(), Reason::kIo) << mode;
+    EXPECT_EQ(r.error().next, "chmod 600 " + path);
+  }
+  ASSERT_EQ(chmod(path.c_str(), 0600), 0);
+  ASSERT_EQ(symlink(path.c_str(), t.home->result_key().c_str()), 0);
+  EXPECT_FALSE(read_key_file(t.home->result_key(), KeyKind::kSigning, nobody()).ok());
+  EXPECT_EQ(read_key_file(t.home->file("absent"), KeyKind::kSigning, nobody()).reason(), Reason::kNotFound);
+}
+
+TEST(Settings, AbsentOnesSayWhichCommandMakesThem) {
+  TempHome t;
+  EXPECT_EQ(t.home->context().reason(), Reason::kNotFound);
+  EXPECT_EQ(t.home->context().error().next.substr(0, 13), "glovebox init");
+  EXPECT_EQ(t.home->identity().error().next.substr(0, 24), "glovebox identity create");
+  Context c;
+  c.host = "plane.example";
+  c.port = 7443;
+  c.ca = Bytes(100, 7);
+  c.epoch = 3;
+  ASSERT_TRUE(t.home->save(c).ok());
+  EXPECT_EQ(mode_of(t.home->file("context.json")), 0600U);
+  const auto back = t.home->context();
+  ASSERT_TRUE(back.ok()) << back.error().line();
+  EXPECT_EQ(to_json(*back), to_json(c));
+  ASSERT_TRUE(write_file_atomic(t.home->file("context.json"), as_bytes("{\"host\":\"x\"}"), 0600).ok());
+  EXPECT_EQ(t.home->context().reason(), Reason::kMissingField);
+}
+
+TEST(Settings, AnOlderKeyEpochIsRefusedAndAForeignSetToo) {
+  TempHome t;
+  SeededRandom random(4);
+  testing::KeySet set = make_key_set(random);
+  Context c;
+  c.host = "h";
+  c.port = 1;
+  c.ca = Bytes(32, 1);
+  c.set_id = set.id();
+  ASSERT_TRUE(accept_chain(*t.home, c, set.chain).ok());
+  EXPECT_EQ(must(t.home->context()).epoch, 1);
+  records::EpochKeys second = set.chain.epoch.body;
+  second.epoch = 2;
+  records::SetChain newer = set.chain;
+  newer.epoch = must(records::sign(set.id(), second, set.set_key));
+  ASSERT_TRUE(accept_chain(*t.home, c, newer).ok());
+  EXPECT_EQ(must(t.home->context()).epoch, 2);
+  EXPECT_EQ(accept_chain(*t.home, c, set.chain).reason(), Reason::kBrokerUntrusted);
+  EXPECT_EQ(accept_chain(*t.home, c, make_key_set(random).chain).reason(), Reason::kWrongSet);
+  newer.epoch.body.kek = make_key_set(random).chain.epoch.body.kek;
+  EXPECT_EQ(accept_chain(*t.home, c, newer).reason(), Reason::kBadSignature);
+}
+
+TEST(Address, IsAHostAndAPort) {
+  for (const char* good : {"https://plane.example:7443", "plane.example:7443", "https://plane.example:7443/"}) {
+    const auto a = parse_address(good);
+    ASSERT_TRUE(a.ok()) << good;
+    EXPECT_EQ(a->host, "plane.example");
+    EXPECT_EQ(a->port, 7443);
+  }
+  EXPECT_EQ(must(parse_address("[::1]:80")).host, "::1");
+  for (const char* bad : {"", "plane", "plane:", ":80", "plane:0", "plane:65536", "plane:80x", "::1:80", "http://plane:80", "a/b:80", "u@h:80"}) {
+    EXPECT_EQ(parse_address(bad).reason(), Reason::kUsage) << bad;
+  }
+}
+
+TEST(Certificate, PemAndDerAreTheSame) {
+  SeededRandom random(5);
+  const auto key = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEcdsaP256, random));
+  const Bytes der = must(crypto::self_signed_certificate(key));
+  const std::string pem = crypto::certificate_pem(der);
+  EXPECT_EQ(must(parse_certificate(der)), der);
+  EXPECT_EQ(must(parse_certificate(as_bytes("# a comment\n" + pem))), der);
+  EXPECT_EQ(parse_certificate(as_bytes(pem + pem)).reason(), Reason::kBadValue);
+  EXPECT_FALSE(parse_certificate(as_bytes(pem.substr(0, pem.size() / 2))).ok());
+  EXPECT_FALSE(parse_certificate(as_bytes("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")).ok());
+  EXPECT_FALSE(parse_certificate(as_bytes("text")).ok());
+}
+
+}  // namespace
+}  // namespace gbx::cli

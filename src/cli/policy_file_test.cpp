@@ -1,0 +1,125 @@
+// Release policies as people write them.
+#include <gtest/gtest.h>
+
+#include "cli/policy_file.h"
+#include "policy/policy.h"
+
+namespace gbx::cli {
+namespace {
+
+const std::string kNode(64, 'a');
+const std::string kHead = "apiVersion: glovebox/v1\nkind: ReleasePolicy\nclauses:\n  notAfter: 2027-01-31\n";
+
+TEST(PolicyFile, WhatIsNotSaidIsNotAllowed) {
+  const auto c = parse_policy(kHead);
+  ASSERT_TRUE(c.ok()) << c.error().line();
+  EXPECT_TRUE(c->lease_required);
+  EXPECT_TRUE(c->consumers.empty() && c->purposes.empty() && c->images.empty() && c->commands.empty() && c->tee.empty());
+  EXPECT_TRUE(c->custody.empty() && c->join_assets.empty() && c->join_owners.empty() && c->reviewers.empty());
+  EXPECT_FALSE(c->any_command);
+  EXPECT_EQ(c->rollback, "witnessed");
+  EXPECT_EQ(c->gate.release_slot_seconds, 900);
+  EXPECT_EQ(c->gate.logs, records::LogVisibility::kNone);
+  EXPECT_EQ(std::count(c->gate.output_types.begin(), c->gate.output_types.end(), records::OutputType::kOpaque), 0);
+  EXPECT_EQ(c->not_after, 1801353600);
+  EXPECT_TRUE(warnings(*c).empty());
+}
+
+TEST(PolicyFile, DangerIsAllowedByNameAndNamedBack) {
+  const auto c = parse_policy(kHead + "  tee: [{technology: none, node: " + kNode + "}]\n  custody: [operator]\n  rollback: unprotected\n"
+                              "  anyCommand: true\n  leaseRequired: false\n  gate: {releaseSlotSeconds: 0}\n");
+  ASSERT_TRUE(c.ok()) << c.error().line();
+  ASSERT_EQ(c->tee.size(), 1U);
+  EXPECT_EQ(c->tee[0].root, "none:" + kNode);
+  EXPECT_EQ(c->gate.release_slot_seconds, 0);
+  EXPECT_EQ(c->gate.auto_clear_free_bits, 2048);  // the rest of the gate keeps its values
+  const auto w = warnings(*c);
+  ASSERT_EQ(w.size(), 5U);
+  EXPECT_EQ(w[0].substr(0, 6), "NO TEE");
+}
+
+TEST(PolicyFile, MistakesAreRefusedWithTheirPlace) {
+  struct Case {
+    std::string text;
+    Reason reason;
+    const char* what;
+  };
+  const Case cases[] = {
+      {"apiVersion: glovebox/v1\nkind: ReleasePolicy\nclauses: {}\n", Reason::kMissingField, "clauses.notAfter"},
+      {"apiVersion: glovebox/v2\nkind: ReleasePolicy\nclauses: {}\n", Reason::kBadValue, "apiVersion"},
+      {"apiVersion: glovebox/v1\nkind: Policy\nclauses: {}\n", Reason::kBadValue, "kind"},
+      {"apiVersion: glovebox/v1\nkind: ReleasePolicy\nclauses: []\n", Reason::kBadValue, "clauses"},
+      {kHead + "extra: 1\n", Reason::kUnknownField, "extra"},
+      {kHead + "  leaseRequird: false\n", Reason::kUnknownField, "clauses.leaseRequird"},
+      {kHead + "  gate: {holdscore: 1}\n", Reason::kUnknownField, "clauses.gate.holdscore"},
+      {kHead + "  gate: {outputTypes: [pictures]}\n", Reason::kBadValue, "clauses.gate.outputTypes"},
+      {kHead + "  rollback: none\n", Reason::kBadValue, "clauses.rollback"},
+      {kHead + "  tee: [{technology: none}]\n", Reason::kBadValue, "clauses.tee[0].root"},
+      {kHead + "  tee: [{technology: sim, root: \"none:" + kNode + "\"}]\n", Reason::kBadValue, "clauses.tee[0].root"},
+      {kHead + "  tee: [{technology: tdx, node: " + kNode + "}]\n", Reason::kBadValue, "clauses.tee[0].node"},
+      {kHead + "  tee: [{technology: none, node: abc}]\n", Reason::kBadValue, "clauses.tee[0].node"},
+      {kHead + "  images: [{}]\n", Reason::kMissingField, "clauses.images[0]"},
+      {kHead + "  custody: [anybody]\n", Reason::kBadValue, "clauses.custody"},
+      {kHead + "  attempts: 0\n", Reason::kBadValue, "clauses.attempts"},
+      {"apiVersion: glovebox/v1\nkind: ReleasePolicy\nclauses: {notAfter: tomorrow}\n", Reason::kBadValue, "clauses.notAfter"},
+      {kHead + "  attempts: 1\n  attempts: 100\n", Reason::kDuplicateKey, "attempts"},
+  };
+  for (const auto& c : cases) {
+    const auto r = parse_policy(c.text);
+    ASSERT_FALSE(r.ok()) << c.text;
+    EXPECT_EQ(r.reason(), c.reason) << r.error().line();
+    EXPECT_NE(r.error().what.find(c.what), std::string::npos) << r.error().line();
+  }
+}
+
+TEST(PolicyFile, ReadsBackEveryDraftThatItWrites) {
+  PolicyDraft d;
+  d.consumers = {std::string(64, 'b')};
+  d.lease_required = false;
+  d.purposes = {"a \"quoted\" purpose: with # and ü", "*"};
+  d.image_digests = {"sha256:" + std::string(64, 'c')};
+  d.image_signers = {"ed25519:" + std::string(64, 'd')};
+  d.commands = {{"/bin/x", "--a=b c", "yes"}, {"/bin/y"}};
+  d.none_nodes = {kNode};
+  d.join_assets = {std::string(32, 'e')};
+  d.join_owners = {std::string(64, 'f')};
+  d.custody = {"operator"};
+  d.rollback = "unprotected";
+  d.output_types = {"table", "opaque"};
+  d.release_slot = 0;
+  d.attempts = 3;
+  d.free_bits = 99;
+  d.logs = "consumer";
+  d.log_bytes = 4096;
+  d.not_after = "2027-01-31T12:00:00Z";
+  const auto c = parse_policy(write_policy(d));
+  ASSERT_TRUE(c.ok()) << c.error().line() << "\n" << write_policy(d);
+  EXPECT_EQ(c->consumers.size(), 1U);
+  EXPECT_FALSE(c->lease_required);
+  EXPECT_EQ(c->purposes, d.purposes);
+  ASSERT_EQ(c->images.size(), 2U);
+  EXPECT_EQ(c->images[0].digest, d.image_digests[0]);
+  EXPECT_EQ(c->images[1].signer, d.image_signers[0]);
+  ASSERT_EQ(c->commands.size(), 2U);
+  EXPECT_EQ(c->commands[0].argv, d.commands[0]);
+  EXPECT_EQ(c->tee[0].root, "none:" + kNode);
+  EXPECT_EQ(c->gate.output_types.size(), 2U);
+  EXPECT_EQ(c->gate.release_slot_seconds, 0);
+  EXPECT_EQ(c->gate.auto_clear_free_bits, 99);
+  EXPECT_EQ(c->gate.log_bytes, 4096);
+  EXPECT_EQ(c->attempts, 3);
+  EXPECT_EQ(c->not_after, 1801396800);
+  PolicyDraft empty;
+  empty.rollback = "witnessed";
+  empty.not_after = "2027-01-31";
+  EXPECT_TRUE(parse_policy(write_policy(empty)).ok());
+  // Every sentence of the explanation comes from something that the file said.
+  records::Policy p;
+  p.clauses = *c;
+  std::string all;
+  for (const auto& line : policy::explain_policy(p)) all += line + "\n";
+  for (const char* part : {"NO TEE", "/bin/x", "sha256:ccc", "4096 bytes of logs"}) EXPECT_NE(all.find(part), std::string::npos) << part << "\n" << all;
+}
+
+}  // namespace
+}  // namespace gbx::cli
