@@ -8,6 +8,7 @@
 #include <sys/statvfs.h>
 
 #include <algorithm>
+#include <atomic>
 #include <thread>
 
 #include "asset/asset_test_util.h"
@@ -56,13 +57,22 @@ class Mounted {
     o.record = result.record;
     o.version_id = version_id;
     GBX_ASSIGN(fs, DecryptFs::spawn(std::move(o), key));
-    return fs.wait_ready(kPatience);
+    Status ready = fs.wait_ready(kPatience);
+    serving_ = ready.ok();
+    return ready;
   }
   Status start() { return start(result.key, result.record.id()); }
   void stop() {
     if (!mounted_) return;
     EXPECT_TRUE(unmount_fuse(point()).ok());
     mounted_ = false;
+    if (!serving_) return;
+    // It ends by itself when the mount goes, and not by a fault.
+    serving_ = false;
+    auto end = fs.process().wait(kPatience);
+    ASSERT_TRUE(end.ok() && *end);
+    EXPECT_TRUE((*end)->exited) << "signal " << (*end)->code;
+    EXPECT_EQ((*end)->code, 0);
   }
   std::string point() const { return dir_.path + "/mnt"; }
   std::string source() const { return dir_.path + "/src"; }
@@ -80,6 +90,7 @@ class Mounted {
   TempDir dir_;
   std::unique_ptr<storage::DirectoryStore> store_;
   bool mounted_ = false;
+  bool serving_ = false;
 };
 
 // Flips one byte of a stored object, as its host could.
@@ -206,6 +217,30 @@ TEST(DecryptFs, DirectoriesCanBeReadFromAnyPosition) {
     EXPECT_EQ(e->d_name, all[i].second);
   }
   closedir(d);
+}
+
+// Every directory is listed and closed once, by the thread that came first: a handle's last answer and its release race.
+TEST(DecryptFs, DirectoriesAreClosedWhileTheyAreAnswered) {
+  NEEDS_FUSE();
+  Tree tree;
+  for (int i = 0; i < 2000; ++i) tree["d" + std::to_string(i) + "/f"] = "";
+  Mounted m(tree);
+  ASSERT_TRUE(m.start().ok());
+  std::vector<std::thread> readers;
+  std::atomic<int> next{0};
+  std::atomic<int> entries{0};
+  for (unsigned t = 0; t < 4; ++t) {
+    readers.emplace_back([&] {
+      for (int i = next++; i < 2000; i = next++) {
+        DIR* d = opendir((m.point() + "/d" + std::to_string(i)).c_str());
+        if (d == nullptr) continue;
+        while (readdir(d) != nullptr) ++entries;
+        closedir(d);
+      }
+    });
+  }
+  for (auto& r : readers) r.join();
+  EXPECT_EQ(entries, 2000);
 }
 
 TEST(DecryptFs, NobodyWritesAndEverybodyReads) {
@@ -354,12 +389,6 @@ TEST(DecryptFs, TheServerIsConfined) {
     (void)!readlink(("/proc/" + std::to_string(pid) + "/fd/" + std::to_string(fd)).c_str(), to, sizeof to - 1);
     EXPECT_TRUE(to[0] == '\0' || std::string(to).rfind(m.store_path() + "/", 0) == 0) << to;
   }
-  // It ends by itself when the mount goes.
-  m.stop();
-  auto end = m.fs.process().wait(kPatience);
-  ASSERT_TRUE(end.ok() && *end);
-  EXPECT_TRUE((*end)->exited);
-  EXPECT_EQ((*end)->code, 0);
 }
 
 // Each call runs in a child under the very filter of the program.
@@ -378,6 +407,9 @@ int signal_of(const std::function<void(int store)>& body) {
 }
 
 TEST(Confinement, ForbiddenCallsKill) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "a sanitizer needs some of these calls itself; the plain build runs this test";
+#endif
   EXPECT_EQ(signal_of([](int) {}), 0);
   EXPECT_EQ(signal_of([](int) { (void)!socket(AF_INET, SOCK_STREAM, 0); }), SIGSYS);
   EXPECT_EQ(signal_of([](int) { (void)!open("/etc/passwd", O_RDONLY); }), SIGSYS);

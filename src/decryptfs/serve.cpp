@@ -228,11 +228,15 @@ Result<std::size_t> fill_directory(fuse_req_t req, fuse_ino_t ino, DirectoryHand
 }
 
 void read_directory(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offset, fuse_file_info* fi, bool plus) {
-  DirectoryHandle& h = *handle_of(fi);
-  const std::lock_guard lock(h.mutex);
   std::vector<char> out(std::min(size, kMostRead));
-  Status at = seek(context(req), ino, h, static_cast<std::uint64_t>(std::max<off_t>(offset, 0)));
-  auto used = at.ok() ? fill_directory(req, ino, h, out, plus) : Result<std::size_t>(at.error());
+  Result<std::size_t> used;
+  {
+    DirectoryHandle& h = *handle_of(fi);
+    const std::lock_guard lock(h.mutex);
+    Status at = seek(context(req), ino, h, static_cast<std::uint64_t>(std::max<off_t>(offset, 0)));
+    used = at.ok() ? fill_directory(req, ino, h, out, plus) : Result<std::size_t>(at.error());
+  }
+  // Once the reply is out the caller may close the directory, and another thread frees the handle: it is not touched below.
   if (!used.ok()) {
     context(req).audit.bad_manifest(context(req).asset_id, used.error());
     fuse_reply_err(req, EIO);
