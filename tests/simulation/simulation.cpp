@@ -101,6 +101,8 @@ struct Shared {
   std::set<Hash32> refused;
   std::uint64_t connections = 0;
   std::string violation;      // seen while it runs
+  std::map<Hash32, Signed<KeyRequest>> sent_keys;  // whose replies left the broker
+  std::map<Hash32, Hash32> first_seal;             // job -> manifest that was acknowledged first
 
   Random& random() { return everybody.random; }
   std::int64_t now_ms() { return world.clock().now().ms; }
@@ -228,18 +230,15 @@ class BrokerActor final : public Caller {
   }
 
   // No key leaves that the log does not hold: now, and whatever crashes later.
-  static std::map<Hash32, Signed<KeyRequest>>& sent(Shared& shared) {
-    return sent_by_run[&shared];
-  }
   void sent_keys(const Json& body) {
     const auto request = testing::must(from_json<Signed<KeyRequest>>(body));
-    sent(s).insert_or_assign(request.hash(), request);
+    s.sent_keys.insert_or_assign(request.hash(), request);
     check_sent_keys();
   }
 
  public:
   void check_sent_keys() {
-    for (const auto& [hash, request] : sent(s)) {
+    for (const auto& [hash, request] : s.sent_keys) {
       const broker::JobState* job = s.everybody.core->state().job(request.body.job_id);
       const auto n = static_cast<std::size_t>(request.body.attempt);
       bool held = false;
@@ -249,7 +248,6 @@ class BrokerActor final : public Caller {
       if (!held) s.violated("a key was sent that the log does not hold");
     }
   }
-  static void forget(Shared& shared) { sent_by_run.erase(&shared); }
 
  private:
   void sealed(const Json& body) {
@@ -258,7 +256,7 @@ class BrokerActor final : public Caller {
     const broker::JobState* job = s.everybody.core->state().job(ctx.job_id);
     if (job == nullptr || !job->seal) return s.violated("a seal was acknowledged that the log does not hold");
     if (hash_of(job->seal->manifest()) != hash_of(seal.statement.body.manifest)) s.violated("two outputs were accepted");
-    Hash32& first = first_seal[{&s, ctx.job_id}];
+    Hash32& first = s.first_seal[ctx.job_id];
     const Hash32 manifest = hash_of(seal.statement.body.manifest);
     if (first == Hash32{}) {
       first = manifest;
@@ -267,8 +265,6 @@ class BrokerActor final : public Caller {
       s.violated("two outputs were accepted");
     }
   }
-  static inline std::map<Shared*, std::map<Hash32, Signed<KeyRequest>>> sent_by_run;
-  static inline std::map<std::pair<Shared*, Hash32>, Hash32> first_seal;
 };
 
 // ---- the plane: the real core ----
@@ -808,7 +804,6 @@ Outcome run(const Scenario& scenario) {
     out.events[actor] = s.world.events_of(actor);
     out.points[actor] = s.world.crash_points_of(actor);
   }
-  BrokerActor::forget(s);
   return out;
 }
 

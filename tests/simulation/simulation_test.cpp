@@ -79,7 +79,7 @@ void crash_everywhere(const std::string& actor) {
   base.varied = false;
   const Outcome quiet = run(base);
   ASSERT_EQ(quiet.failure, "") << quiet.report;
-  ASSERT_GT(quiet.events.at(actor), 10U);
+  ASSERT_GT(quiet.events.at(actor), 5U);
   const std::uint64_t stride = setting("GBX_SIM_STRIDE", 1);
   base.crash_actor = actor;
   for (std::uint64_t n = 1; n <= quiet.events.at(actor); n += stride) {
