@@ -308,7 +308,8 @@ Status Core::check_statement(const RunStatement& s, const Found& f) const {
     return fail(Reason::kImageDigestMismatch, "image of the run").with(submission.image_digest, s.image_digest);
   }
   if (s.manifest.wrapped_content.size() != submission.result_keys.size()) {
-    return fail(Reason::kWrongRecipient, "sealed results").with(std::to_string(submission.result_keys.size()), std::to_string(s.manifest.wrapped_content.size()));
+    return fail(Reason::kWrongRecipient, "sealed results")
+        .with(std::to_string(submission.result_keys.size()), std::to_string(s.manifest.wrapped_content.size()));
   }
   if (s.manifest.wrapped_preview.size() != plan.reviewers.size()) {
     return fail(Reason::kWrongRecipient, "sealed previews").with(std::to_string(plan.reviewers.size()), std::to_string(s.manifest.wrapped_preview.size()));

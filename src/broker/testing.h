@@ -69,7 +69,8 @@ class BrokerWorld {
   }
   template <class Reply, class Request>
   Result<Reply> call(std::string_view method, const Request& request, const broker::ConnectionContext& connection = {}) {
-    GBX_ASSIGN(Json reply, core->handle(method, to_json(request), connection, clock.now()));
+    GBX_ASSIGN(Json reply, remote ? remote(method, to_json(request), connection)
+                                  : core->handle(method, to_json(request), connection, clock.now()));
     return from_json<Reply>(reply);
   }
   broker::ConnectionContext connect(const FakeAgent& agent) {
@@ -235,6 +236,8 @@ class BrokerWorld {
   Asset image;
   policy::Capacity capacity = [](const records::SpecOutput&) { return Result<std::int64_t>(600); };
   std::unique_ptr<broker::Core> core;
+  // Set: requests go there and not to `core`.
+  std::function<Result<Json>(std::string_view method, const Json& body, const broker::ConnectionContext&)> remote;
 
  private:
   broker::MemoryStore memory_;

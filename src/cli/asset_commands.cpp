@@ -245,9 +245,23 @@ void add_assets(CommandTree& t) {
   t.add("asset", {"list", "what is published", "Entries whose signatures do not verify are left out.", {},
                   {option("name", "NAME", "only this name"), any_kind, flag("mine", "only your own")}, {}, asset_list, {}});
   t.add("asset", {"show", "one version, and what its policy allows", "", {asset}, {}, {}, asset_show, {}});
-  t.add("asset", {"delist", "offer a version no more", "New jobs cannot name it. Jobs that run go on; a policy ends with --revoke.", {asset}, {}, {}, asset_delist, {}});
-  t.add("asset", {"verify", "check every stored byte of a version", "Without a key: each object has the size and hash that the owner signed. With the owner's key: everything opens.",
-                  {asset}, {flag("with-key", "also open everything with the key that you kept when publishing")}, {}, asset_verify, {}});
+  t.add("asset", {"delist",
+                  "offer a version no more",
+                  "New jobs cannot name it. Jobs that run go on; a policy ends with --revoke.",
+                  {asset},
+                  {},
+                  {},
+                  asset_delist,
+                  {}});
+  t.add("asset", {"verify",
+                  "check every stored byte of a version",
+                  "Without a key: each object has the size and hash that the owner signed. With the owner's key: "
+                  "everything opens.",
+                  {asset},
+                  {flag("with-key", "also open everything with the key that you kept when publishing")},
+                  {},
+                  asset_verify,
+                  {}});
   t.add({"image", "algorithm images", "", {}, {}, {}, {}, {}});
   t.add("image", {"import", "publish an OCI image layout as an encrypted asset",
                   "Verifies the layout, then does what `asset publish` does. The image's identity is its manifest digest.",
@@ -256,7 +270,14 @@ void add_assets(CommandTree& t) {
                   {{"glovebox image import ./study --name study-image --policy image-policy.yaml", "publish an image"}},
                   image_import,
                   {}});
-  t.add("image", {"inspect", "digest and configuration of an OCI image layout", "", {positional("layout", "folder with oci-layout and index.json", ArgKind::kDirectory)}, {}, {}, image_inspect, {}});
+  t.add("image", {"inspect",
+                  "digest and configuration of an OCI image layout",
+                  "",
+                  {positional("layout", "folder with oci-layout and index.json", ArgKind::kDirectory)},
+                  {},
+                  {},
+                  image_inspect,
+                  {}});
   t.add("image", {"sign", "show the signature that policies can ask for",
                   "An image asset is signed by its owner's key when it is imported; a policy may allow every image that a key signed. "
                   "This checks the signature of one of your images and prints the clause that names it.",

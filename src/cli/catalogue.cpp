@@ -99,7 +99,10 @@ Result<const api::AssetView*> choose_asset(const AssetName& n, const std::vector
     if (v->record.body.asset_id != best->record.body.asset_id) {
       const std::string first = to_hex(best->record.body.owner_id).substr(0, 12) + "/" + n.name;
       const std::string other = to_hex(v->record.body.owner_id).substr(0, 12) + "/" + n.name;
-      if (first != other) return fail(Reason::kConflict, "several owners use the name " + n.name).with("OWNER/NAME", first + " or " + other).hint("write one of them");
+      if (first != other)
+        return fail(Reason::kConflict, "several owners use the name " + n.name)
+            .with("OWNER/NAME", first + " or " + other)
+            .hint("write one of them");
       return fail(Reason::kConflict, "several assets have the name " + n.name).hint("write the version id; " + list);
     }
     if (v->record.body.version > best->record.body.version) best = v;

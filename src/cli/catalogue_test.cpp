@@ -148,16 +148,15 @@ TEST(BrokerEvidence, AnswersOurNonceWithTheSetsKeys) {
   Published p;
   const Nonce32 nonce{5};
   const auto info = must(p.world.call<records::InfoReply>(records::method::kInfo, records::InfoRequest{nonce}));
-  const std::int64_t now = gbx::testing::kNow;
-  EXPECT_TRUE(verify_broker(p.keys, info.evidence, nonce, now).ok());
-  EXPECT_EQ(verify_broker(p.keys, info.evidence, Nonce32{6}, now).reason(), Reason::kNonceMismatch);
+  EXPECT_TRUE(verify_broker(p.keys, info.evidence, nonce).ok());
+  EXPECT_EQ(verify_broker(p.keys, info.evidence, Nonce32{6}).reason(), Reason::kNonceMismatch);
   auto other = info.evidence;
   other.body.custody = records::Custody::kTee;
-  EXPECT_EQ(verify_broker(p.keys, other, nonce, now).reason(), Reason::kBadSignature);
+  EXPECT_EQ(verify_broker(p.keys, other, nonce).reason(), Reason::kBadSignature);
   const auto with = [&](const std::function<void(records::BrokerEvidence&)>& change) {
     records::BrokerEvidence body = info.evidence.body;
     change(body);
-    return verify_broker(p.keys, must(records::sign(p.world.set.id(), body, p.world.set.signing)), nonce, now).reason();
+    return verify_broker(p.keys, must(records::sign(p.world.set.id(), body, p.world.set.signing)), nonce).reason();
   };
   EXPECT_EQ(with([&](auto& e) { e.kek = p.world.owner.hpke.public_key().text(); }), Reason::kBrokerUntrusted);
   EXPECT_EQ(with([](auto& e) { e.epoch = 2; }), Reason::kBrokerUntrusted);

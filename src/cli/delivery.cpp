@@ -4,6 +4,7 @@
 
 #include "base/os.h"
 #include "cli/capacity.h"
+#include "cli/watch.h"
 #include "gate/records.h"
 #include "policy/receipt_verify.h"
 #include "records/sealing.h"
@@ -29,8 +30,8 @@ Status check_submission(const DeliveryInput& in) {
   return ok_status();
 }
 
-// What the plane delivers beside the receipt is what the receipt proves.
-Status check_result(const DeliveryInput& in) {
+// What the plane delivers beside the receipt is what the receipt proves. Returns how the environment was protected.
+Result<std::string> check_result(const DeliveryInput& in) {
   const auto& proved = in.receipt;
   const auto& release = in.result.release.statement;
   GBX_TRY(release.verify(in.set.set_id, in.set.signing));
@@ -41,7 +42,7 @@ Status check_result(const DeliveryInput& in) {
   if (run.hash() != proved.run_statement.hash()) return chain_error(Reason::kBadHash, "run statement of the receipt", proved.run_statement.hash(), run.hash());
   const policy::ReceiptReport report = policy::verify_receipt(proved, in.set.set_id, policy::ReceiptOptions{std::nullopt, in.capacity});
   if (!report.valid) return report.first_failure().at("receipt");
-  return ok_status();
+  return report.protection;
 }
 
 // Outputs of the bundle are exactly those of the manifest, byte for byte.
@@ -78,23 +79,27 @@ Result<Delivered> take_bundle(const DeliveryInput& in, ByteView plain) {
 
 }  // namespace
 
-Status verify_delivery(const DeliveryInput& in) {
+Result<std::string> verify_delivery(const DeliveryInput& in) {
   GBX_TRY(check_submission(in));
   return check_result(in);
 }
 
 Result<Delivered> open_delivery(const DeliveryInput& in, const crypto::HpkeKeyPair& key, std::size_t recipient) {
-  GBX_TRY(verify_delivery(in));
+  GBX_ASSIGN(std::string protection, verify_delivery(in));
   const auto& outer = in.result.release.outer_keys;
   if (recipient >= outer.size()) return fail(Reason::kWrongRecipient, "the release holds no key for this recipient");
   GBX_ASSIGN(SecretBuffer plain, records::open_result(key, recipient, in.result.run_statement.body.manifest, in.result.output, outer[recipient]));
-  return take_bundle(in, plain.view(kAccess));
+  GBX_ASSIGN(Delivered out, take_bundle(in, plain.view(kAccess)));
+  out.protection = std::move(protection);
+  return out;
 }
 
 Result<Delivered> fetch_result(Session& session, const Hash32& job_id, bool recovery) {
   GBX_ASSIGN(Keys * keys, session.keys());
   GBX_ASSIGN(Plane * plane, session.plane());
   GBX_ASSIGN(records::SetChain::Keys set, session.set());
+  GBX_ASSIGN(api::JobView job, plane->job(job_id));
+  GBX_TRY(outcome_of(job));
   GBX_ASSIGN(api::JobResult result, plane->result(job_id));
   GBX_ASSIGN(records::Receipt receipt, plane->receipt(job_id));
   GBX_ASSIGN(api::JobDetail detail, plane->job_detail(job_id));

@@ -20,9 +20,9 @@ struct DeliveryInput {
   api::JobResult result;
   policy::Capacity capacity;          // of declared outputs: the planned charges are reckoned again
 };
-// Everything but decryption: the whole receipt, and that result and submission are its own. Errors: kBadSignature,
+// Everything but decryption; returns how the environment was protected, in words. Checked: the whole receipt, and that result and submission are its own. Errors: kBadSignature,
 // kBadHash, kPlanMismatch, kBadInclusion, kRejected, …
-Status verify_delivery(const DeliveryInput& in);
+Result<std::string> verify_delivery(const DeliveryInput& in);
 
 struct DeliveredFile {
   std::string path;   // relative, declared in the spec
@@ -32,11 +32,12 @@ struct Delivered {
   gate::BundleStatus status;
   std::vector<DeliveredFile> files;
   std::optional<Bytes> log;
+  std::string protection;  // "NO TEE: …" in plain words
 };
 // verify_delivery(), then opens the content with the key at `recipient` and holds every output against its signed digest.
 Result<Delivered> open_delivery(const DeliveryInput& in, const crypto::HpkeKeyPair& key, std::size_t recipient);
 
-// Fetches and opens; `recovery` uses the recovery key.
+// Fetches and opens; `recovery` uses the recovery key. A job that has no result says why, as it ended.
 Result<Delivered> fetch_result(Session& session, const Hash32& job_id, bool recovery);
 
 // Each file whole or not at all; with `force` unset nothing is written when one of them is there (kAlreadyExists).

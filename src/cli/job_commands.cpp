@@ -60,6 +60,13 @@ Status job_schema(Session& s, const Invocation&) {
   return ok_status();
 }
 
+std::string platform_line(const records::PlatformRule& t) {
+  const std::string root = t.root.empty() ? "" : " " + printable(t.root);
+  if (t.technology == records::Technology::kNone) return "where     NO TEE," + root + ": whoever runs that node can read everything\n";
+  if (t.technology == records::Technology::kSim) return "where     SIMULATED TEE," + root + ": whoever runs that machine can read everything\n";
+  return "where     " + std::string(enum_name(t.technology)) + root + "\n";
+}
+
 std::string plan_text(const records::Explanation& e) {
   JsonArray rows;
   for (const auto& c : e.checks) {
@@ -76,15 +83,11 @@ std::string plan_text(const records::Explanation& e) {
   if (!e.plan) return o;
   const auto& p = *e.plan;
   o += "\nallowed. The broker would sign this plan:\n";
-  for (const auto& t : p.tee) {
-    o += "  where     " + std::string(enum_name(t.technology)) + (t.root.empty() ? "" : " " + printable(t.root));
-    if (t.technology == records::Technology::kNone) o += "  (NO TEE: whoever runs that node can read everything)";
-    if (t.technology == records::Technology::kSim) o += "  (SIMULATED TEE: whoever runs that machine can read everything)";
-    o += "\n";
-  }
+  for (const auto& t : p.tee) o += "  " + platform_line(t);
   for (const auto& c : p.charges) o += "  charge    at most " + std::to_string(c.free_bits) + " free bits of asset " + to_hex(c.asset_id).substr(0, 16) + "\n";
   o += "  decision  " + (p.gate.release_slot_seconds == 0 ? std::string("at once") : "on multiples of " + std::to_string(p.gate.release_slot_seconds) + " s");
-  o += p.reviewers.empty() ? "; what is held is rejected, for nobody may review it\n" : "; what is held waits for " + std::to_string(p.reviewers_needed) + " reviewers\n";
+  o += p.reviewers.empty() ? "; what is held is rejected, for nobody may review it\n"
+                           : "; what is held waits for " + std::to_string(p.reviewers_needed) + " reviewers\n";
   o += "  custody   " + std::string(enum_name(p.custody)) + ", rollback " + printable(p.rollback) + "\n  channels  ";
   for (std::size_t i = 0; i < p.residual_channels.size(); ++i) o += (i > 0 ? ", " : "") + printable(p.residual_channels[i]);
   return o + "\n";
@@ -112,6 +115,14 @@ Result<WatchOptions> watch_options(const Invocation& in) {
   return o;
 }
 
+// Said each time: nobody should find out later.
+void note_protection(Session& s, const records::SpecTee& tee) {
+  for (const auto t : tee.any_of) {
+    if (t == records::Technology::kNone) s.note("note: NO TEE: this job may run where the machine's operator can read everything");
+    if (t == records::Technology::kSim) s.note("note: SIMULATED TEE: this job may run where the machine's operator can read everything");
+  }
+}
+
 Status job_submit(Session& s, const Invocation& in) {
   GBX_ASSIGN(records::JobSpec spec, read_job_spec(in.text("file")));
   GBX_ASSIGN(SignedJob job, sign_job(s, std::move(spec)));
@@ -119,6 +130,7 @@ Status job_submit(Session& s, const Invocation& in) {
     s.note("uses " + printable(a.record.body.name) + "@" + std::to_string(a.record.body.version) + " of owner " + short_id(a.record.body.owner_id) +
            ", version " + short_id(a.version_id));
   }
+  note_protection(s, job.submission.submission.body.spec.spec.tee);
   GBX_ASSIGN(Plane * plane, s.plane());
   const std::string key = in.text("idempotency-key");
   GBX_ASSIGN(api::JobView v, plane->submit(job.submission, key));
@@ -167,7 +179,13 @@ Status job_list(Session& s, const Invocation& in) {
   }
   Json j;
   j["items"] = Json(std::move(rows));
-  s.print(j, table({{"JOB", "jobId"}, {"NAME", "name"}, {"PHASE", "phase"}, {"REASON", "outcome.reason"}, {"CREATED", "created"}, {"UPDATED", "updated"}}, shown, "no jobs"));
+  s.print(j, table({{"JOB", "jobId"},
+                    {"NAME", "name"},
+                    {"PHASE", "phase"},
+                    {"REASON", "outcome.reason"},
+                    {"CREATED", "created"},
+                    {"UPDATED", "updated"}},
+                   shown, "no jobs"));
   return ok_status();
 }
 
@@ -181,7 +199,10 @@ Status job_describe(Session& s, const Invocation& in) {
   for (const auto& a : body.assets) o += "input     " + a.name + " = version " + short_id(a.version_id) + " of asset " + to_hex(a.asset_id) + "\n";
   if (d.plan) {
     o += "plan      " + to_hex(d.plan->hash()) + "\n";
-    for (const auto& p : d.plan->body.policies) o += "policy    " + short_id(p.policy_hash) + " serial " + std::to_string(p.serial) + " of owner " + short_id(p.owner_id) + "\n";
+    for (const auto& t : d.plan->body.tee) o += platform_line(t);
+    for (const auto& p : d.plan->body.policies)
+      o += "policy    " + short_id(p.policy_hash) + " serial " + std::to_string(p.serial) + " of owner " +
+           short_id(p.owner_id) + "\n";
     for (const auto& c : d.plan->body.charges) o += "charge    at most " + std::to_string(c.free_bits) + " free bits of asset " + to_hex(c.asset_id) + "\n";
   }
   JsonArray rows;
@@ -234,7 +255,9 @@ Status job_result(Session& s, const Invocation& in) {
   j["exitClass"] = enum_name(d.status.exitClass);
   j["attempt"] = d.status.attempt;
   JsonArray files;
-  std::string text = "result of job " + short_id(id) + ", verified: your submission, the plan, the agent's statement, the broker's release and its place in the log\n";
+  std::string text =
+      "result of job " + short_id(id) +
+      ", verified: your submission, the plan, the agent's statement, the broker's release and its place in the log\n";
   for (const auto& f : d.files) {
     Json e;
     e["path"] = out + "/" + f.path;
@@ -243,6 +266,8 @@ Status job_result(Session& s, const Invocation& in) {
     text += "  " + out + "/" + f.path + "  " + human_bytes(f.content.size()) + "\n";
   }
   if (d.log) text += "  " + out + "/job.log  " + human_bytes(d.log->size()) + "\n";
+  text += wrap(printable(d.protection, 1000), 0, 100);
+  j["protection"] = d.protection;
   j["files"] = Json(std::move(files));
   j["log"] = d.log.has_value();
   s.print(j, text);
@@ -264,7 +289,10 @@ Status job_logs(Session& s, const Invocation& in) {
 
 }  // namespace
 
-Json job_spec_schema() { return json_schema_document<records::JobSpec>("https://glovebox.invalid/schemas/jobspec-v1.json", "Glovebox job spec, apiVersion glovebox/v1"); }
+Json job_spec_schema() {
+  return json_schema_document<records::JobSpec>("https://glovebox.invalid/schemas/jobspec-v1.json",
+                                                "Glovebox job spec, apiVersion glovebox/v1");
+}
 
 void add_jobs(CommandTree& t) {
   const Argument file = positional("file", "job spec, YAML or JSON", ArgKind::kFile);
@@ -304,7 +332,14 @@ void add_jobs(CommandTree& t) {
                 {{"glovebox job result 3f9a --out results", "the result of a completed job"}},
                 job_result,
                 {}});
-  t.add("job", {"logs", "the logs that the gate let out", "Logs travel with the result, so they are there once it is released.", {id}, {recovery}, {}, job_logs, {}});
+  t.add("job", {"logs",
+                "the logs that the gate let out",
+                "Logs travel with the result, so they are there once it is released.",
+                {id},
+                {recovery},
+                {},
+                job_logs,
+                {}});
 }
 
 }  // namespace gbx::cli

@@ -44,12 +44,25 @@ Status node_list(Session& s, const Invocation&) {
     j["technologies"] = Json(std::move(technologies));
     rows.push_back(j);
     j["alive"] = n.alive ? "yes" : "no";
+    std::string tee;
+    for (const auto t : n.info ? n.info->technologies : std::vector<records::Technology>{}) {
+      const bool none = t == records::Technology::kNone;
+      tee += (tee.empty() ? "" : ",") + (none ? "NO TEE" : t == records::Technology::kSim ? "SIMULATED" : std::string(enum_name(t)));
+    }
+    j["tee"] = tee;
     j["memory"] = n.info ? human_bytes(static_cast<std::uint64_t>(std::max<std::int64_t>(0, n.info->memory_bytes))) : "-";
     shown.push_back(std::move(j));
   }
   Json j;
   j["items"] = Json(std::move(rows));
-  s.print(j, table({{"NAME", "name"}, {"ALIVE", "alive"}, {"TEE", "technologies"}, {"CPU", "cpu"}, {"MEMORY", "memory"}, {"RUNNING", "running"}, {"KEY HASH", "keyHash"}}, shown, "no nodes"));
+  s.print(j, table({{"NAME", "name"},
+                    {"ALIVE", "alive"},
+                    {"TEE", "tee"},
+                    {"CPU", "cpu"},
+                    {"MEMORY", "memory"},
+                    {"RUNNING", "running"},
+                    {"KEY HASH", "keyHash"}},
+                   shown, "no nodes"));
   return ok_status();
 }
 
@@ -88,7 +101,8 @@ void check_programs(Findings& out) {
     out.push_back({"container runtime", "ok", runtime, ""});
   }
   const bool fuse = access("/dev/fuse", R_OK | W_OK) == 0;
-  out.push_back({"FUSE", fuse ? "ok" : "missing", fuse ? "/dev/fuse" : "/dev/fuse cannot be opened", fuse ? "" : "modprobe fuse, or run as root (only for a node)"});
+  out.push_back({"FUSE", fuse ? "ok" : "missing", fuse ? "/dev/fuse" : "/dev/fuse cannot be opened",
+                 fuse ? "" : "modprobe fuse, or run as root (only for a node)"});
 }
 
 void check_kernel(Findings& out) {
@@ -102,7 +116,8 @@ void check_kernel(Findings& out) {
   else if (path_exists("/sys/fs/cgroup/memory")) groups = "version 1";
   out.push_back({"control groups", groups.empty() ? "missing" : "ok", groups.empty() ? "nothing at /sys/fs/cgroup" : groups,
                  groups.empty() ? "mount cgroup2 at /sys/fs/cgroup (only for a node)" : ""});
-  out.push_back({"root", geteuid() == 0 ? "ok" : "warning", geteuid() == 0 ? "yes" : "no", geteuid() == 0 ? "" : "`glovebox up` and nodes need root; everything else does not"});
+  out.push_back({"root", geteuid() == 0 ? "ok" : "warning", geteuid() == 0 ? "yes" : "no",
+                 geteuid() == 0 ? "" : "`glovebox up` and nodes need root; everything else does not"});
 }
 
 void check_home(Session& s, Findings& out) {
@@ -142,12 +157,17 @@ void check_plane(Session& s, Findings& out) {
   }
   out.push_back({"plane", "ok", where + ", version " + printable(info->version, 64), ""});
   auto chain = accept_chain(s.home(), **context, info->set);
-  out.push_back({"broker's keys", chain.ok() ? "ok" : "missing", chain.ok() ? "lead back to the pinned set, epoch " + std::to_string(chain->epoch) : chain.error().line(),
-                 chain.ok() ? "" : "do not use this installation until its operator has explained it"});
-  out.push_back({"broker", info->broker_connected ? "ok" : "missing", info->broker_connected ? "connected" : "the plane does not reach it", info->broker_connected ? "" : "ask the operator to start glovebox-broker"});
+  out.push_back(
+      {"broker's keys", chain.ok() ? "ok" : "missing",
+       chain.ok() ? "lead back to the pinned set, epoch " + std::to_string(chain->epoch) : chain.error().line(),
+       chain.ok() ? "" : "do not use this installation until its operator has explained it"});
+  out.push_back({"broker", info->broker_connected ? "ok" : "missing",
+                 info->broker_connected ? "connected" : "the plane does not reach it",
+                 info->broker_connected ? "" : "ask the operator to start glovebox-broker"});
   const std::int64_t difference = info->time - s.now();
   const bool near = difference > -60 && difference < 60;
-  out.push_back({"clock", near ? "ok" : "warning", std::to_string(difference) + " s from the plane's", near ? "" : "set this machine's clock: requests are refused beyond 120 s"});
+  out.push_back({"clock", near ? "ok" : "warning", std::to_string(difference) + " s from the plane's",
+                 near ? "" : "set this machine's clock: requests are refused beyond 120 s"});
 }
 
 Status doctor(Session& s, const Invocation&) {
@@ -158,7 +178,10 @@ Status doctor(Session& s, const Invocation&) {
   check_kernel(all);
   JsonArray rows;
   std::size_t missing = 0;
+  std::string broken;  // beyond what only a node needs
   for (const auto& f : all) {
+    const bool node_only = f.next.find("only for a node") != std::string::npos;
+    if (f.result == "missing" && !node_only) broken += (broken.empty() ? "" : ", ") + f.check;
     Json j;
     j["check"] = f.check;
     j["result"] = f.result;
@@ -172,15 +195,29 @@ Status doctor(Session& s, const Invocation&) {
   const std::string text = table({{"CHECK", "check"}, {"RESULT", "result"}, {"WHAT", "detail"}, {"NEXT", "next"}}, rows, "");
   j["checks"] = Json(std::move(rows));
   s.print(j, text);
-  return ok_status();
+  return broken.empty() ? ok_status() : Status(fail(Reason::kUnavailable, "not ready: " + broken).hint("the last column says what to do"));
 }
 
 }  // namespace
 
 void add_machines(CommandTree& t) {
   t.add({"node", "machines that run jobs", "", {}, {}, {}, {}, {}});
-  t.add("node", {"list", "nodes, what they offer, and the hashes of their keys", "A policy allows technology none by the hash of a node's key.", {}, {}, {}, node_list, {}});
-  t.add({"doctor", "check this machine, your keys and the installation", "Each line has a next step where something is missing. What only a node needs says so.", {}, {}, {}, doctor, {}});
+  t.add("node", {"list",
+                 "nodes, what they offer, and the hashes of their keys",
+                 "A policy allows technology none by the hash of a node's key.",
+                 {},
+                 {},
+                 {},
+                 node_list,
+                 {}});
+  t.add({"doctor",
+         "check this machine, your keys and the installation",
+         "Each line has a next step where something is missing. What only a node needs says so. Exit status 6 when something else is missing.",
+         {},
+         {},
+         {},
+         doctor,
+         {}});
 }
 
 }  // namespace gbx::cli

@@ -43,7 +43,8 @@ void describe_into(std::string& out, const Json& v, std::size_t indent) {
     std::size_t longest = 0;
     for (const auto& [k, e] : *o) longest = std::max(longest, k.size());
     for (const auto& [k, e] : *o) {
-      const bool nested = (e.object() != nullptr && !e.object()->empty()) || (e.array() != nullptr && !e.array()->empty() && (*e.array())[0].object() != nullptr);
+      const bool nested = (e.object() != nullptr && !e.object()->empty()) ||
+                          (e.array() != nullptr && !e.array()->empty() && (*e.array())[0].object() != nullptr);
       if (nested) {
         out += pad + k + ":\n";
         describe_into(out, e, indent + 2);

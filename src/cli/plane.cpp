@@ -87,6 +87,9 @@ Result<Json> Plane::enrol(const Enrolment& e) {
   return client_->json("POST", "/v1/identities", body);
 }
 Result<Json> Plane::identity(const Hash32& id) { return client_->json("GET", "/v1/identities/" + to_hex(id)); }
+Result<Json> Plane::rotate(const records::RotateRequest& r) {
+  return client_->json("POST", "/v1/identities/" + to_hex(r.identity.id()) + "/rotations", to_json(r), to_hex(r.rotation.hash()));
+}
 Result<std::string> Plane::invite(const std::vector<std::string>& roles, std::int64_t uses, std::int64_t not_after) {
   Json body;
   body["roles"] = Json(JsonArray(roles.begin(), roles.end()));

@@ -31,6 +31,8 @@ class Plane {
   // The plane's view of the identity: {"identityId","name","roles",…}.
   Result<Json> enrol(const Enrolment& enrolment);
   Result<Json> identity(const Hash32& id);
+  // The identity after the rotation.
+  Result<Json> rotate(const records::RotateRequest& request);
   Result<std::string> invite(const std::vector<std::string>& roles, std::int64_t uses, std::int64_t not_after);
 
   Result<records::Signed<records::PublishAck>> publish(const records::Publish& publish);

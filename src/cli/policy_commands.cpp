@@ -206,7 +206,8 @@ Status lease_grant(Session& s, const Invocation& in) {
   const auto& issuers = v.policy.body.clauses.lease_issuers;
   const std::string own = keys->signing->public_key().text();
   if (v.record.body.owner_id != keys->id && std::find(issuers.begin(), issuers.end(), own) == issuers.end()) {
-    return fail(Reason::kWrongOwner, "a lease is signed by the owner, or by an issuer whom the policy names").with(to_hex(v.record.body.owner_id), to_hex(keys->id));
+    return fail(Reason::kWrongOwner, "a lease is signed by the owner, or by an issuer whom the policy names")
+        .with(to_hex(v.record.body.owner_id), to_hex(keys->id));
   }
   records::Lease l;
   auto consumer = fixed_from_hex<32>(in.text("consumer"));
@@ -310,7 +311,14 @@ void add_policies(CommandTree& t) {
                    {{"glovebox policy sign wdbc --revoke", "take a dataset back"}},
                    policy_sign,
                    {}});
-  t.add("policy", {"explain", "who could read what, when and how much", "", {positional("what", "a policy file, or an asset", ArgKind::kFile)}, {}, {}, policy_explain, {}});
+  t.add("policy", {"explain",
+                   "who could read what, when and how much",
+                   "",
+                   {positional("what", "a policy file, or an asset", ArgKind::kFile)},
+                   {},
+                   {},
+                   policy_explain,
+                   {}});
   Argument jobs = option("jobs", "N", "how many jobs", ArgKind::kInteger);
   jobs.standard = "1";
   Argument days = option("days", "N", "how long", ArgKind::kInteger);

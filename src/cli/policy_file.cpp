@@ -216,8 +216,12 @@ std::string write_policy(const PolicyDraft& d) {
 std::vector<std::string> warnings(const records::Clauses& c) {
   std::vector<std::string> out;
   for (const auto& r : c.tee) {
-    if (r.technology == records::Technology::kNone) out.push_back("NO TEE: whoever runs the node " + r.root.substr(0, 21) + "… can read this asset while a job runs.");
-    if (r.technology == records::Technology::kSim) out.push_back("SIMULATED TEE: whoever runs the machine of " + r.root.substr(0, 20) + "… can read this asset while a job runs.");
+    if (r.technology == records::Technology::kNone)
+      out.push_back("NO TEE: whoever runs the node " + r.root.substr(0, 21) +
+                    "… can read this asset while a job runs.");
+    if (r.technology == records::Technology::kSim)
+      out.push_back("SIMULATED TEE: whoever runs the machine of " + r.root.substr(0, 20) +
+                    "… can read this asset while a job runs.");
   }
   for (const auto k : c.custody) {
     if (k == records::Custody::kOperator) out.push_back("Custody operator: whoever runs the broker could read this asset's key.");

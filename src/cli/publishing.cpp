@@ -111,7 +111,10 @@ class Publication {
     if (previous_ && previous_->record.body.version + 1 == pending_.version) {
       // Without the old key nothing can be shared with the old version, and everything is sealed anew.
       auto old = session_.dataset_key(pending_.asset_id, previous_->record.body.version);
-      if (!old.ok()) return old.error().at("the key of the version before").hint("restore it to " + session_.home().dataset_key(pending_.asset_id, previous_->record.body.version));
+      if (!old.ok())
+        return old.error()
+            .at("the key of the version before")
+            .hint("restore it to " + session_.home().dataset_key(pending_.asset_id, previous_->record.body.version));
       o.previous = asset::PreviousVersion{previous_->record.body, std::move(*old)};
     }
     PlaneStore store(*plane_, session_.home().file("spool"));
@@ -126,7 +129,9 @@ class Publication {
 
   Result<Published> announce(records::VersionRecord record) {
     if (record.asset_id != pending_.asset_id || record.version != pending_.version) {
-      return fail(Reason::kConflict, "the name was published meanwhile").with("version " + std::to_string(pending_.version), "version " + std::to_string(record.version)).hint("remove " + file("") + " and publish again");
+      return fail(Reason::kConflict, "the name was published meanwhile")
+          .with("version " + std::to_string(pending_.version), "version " + std::to_string(record.version))
+          .hint("remove " + file("") + " and publish again");
     }
     records::Publish p;
     const std::string sent = file("sent.json");
@@ -134,8 +139,11 @@ class Publication {
     if (path_exists(sent)) {
       GBX_ASSIGN(std::string text, read_text_file(sent, 4U << 20));
       GBX_ASSIGN(p, from_json_text<records::Publish>(text));
-      const bool same = p.record.body.id() == record.id() && p.policy.body.kek_epoch == broker.keys.epoch && to_json(p.policy.body.clauses) == to_json(r_.clauses);
-      if (!same) return fail(Reason::kConflict, "an earlier publication with another policy was not acknowledged").hint("publish with the earlier policy, then `glovebox policy sign`");
+      const bool same = p.record.body.id() == record.id() && p.policy.body.kek_epoch == broker.keys.epoch &&
+                        to_json(p.policy.body.clauses) == to_json(r_.clauses);
+      if (!same)
+        return fail(Reason::kConflict, "an earlier publication with another policy was not acknowledged")
+            .hint("publish with the earlier policy, then `glovebox policy sign`");
     } else {
       p.owner = keys_->file.chain;
       records::Policy policy;
@@ -146,7 +154,8 @@ class Publication {
       policy.commit_dk = record.commit_dk;
       policy.clauses = r_.clauses;
       GBX_ASSIGN(DatasetKey key, session_.dataset_key(record.asset_id, record.version));
-      if (records::dataset_key_commitment(record.asset_id, key) != record.commit_dk) return fail(Reason::kBadCommitment, "the kept key is not the one of this version");
+      if (records::dataset_key_commitment(record.asset_id, key) != record.commit_dk)
+        return fail(Reason::kBadCommitment, "the kept key is not the one of this version");
       GBX_ASSIGN(p.wrapped_key, records::wrap_dataset_key(broker.keys.kek, policy, key, session_.random()));
       GBX_ASSIGN(p.record, records::sign(broker.keys.set_id, std::move(record), *keys_->signing));
       GBX_ASSIGN(p.policy, records::sign(broker.keys.set_id, std::move(policy), *keys_->signing));
@@ -171,7 +180,7 @@ class Publication {
 }  // namespace
 
 Result<BrokerCheck> verify_broker(const records::SetChain::Keys& set, const records::Signed<records::BrokerEvidence>& e,
-                                  const Nonce32& nonce, std::int64_t) {
+                                  const Nonce32& nonce) {
   GBX_TRY(e.verify(set.set_id, set.signing));
   if (e.body.nonce != nonce) return fail(Reason::kNonceMismatch, "the broker's evidence answers another question").with(to_hex(nonce), to_hex(e.body.nonce));
   if (e.body.set_key != set.set_key.text() || e.body.kek != set.kek.text() || e.body.epoch != set.epoch) {
@@ -187,9 +196,8 @@ Result<BrokerCheck> check_broker(Session& session) {
   const Nonce32 nonce = session.random().fixed<32>();
   GBX_ASSIGN(records::InfoReply info, plane->broker(nonce));
   GBX_ASSIGN(records::SetChain::Keys set, accept_chain(session.home(), *context, info.set));
-  const std::int64_t now = session.now();
-  GBX_ASSIGN(BrokerCheck check, verify_broker(set, info.evidence, nonce, now));
-  const std::int64_t difference = check.evidence.time - now;
+  GBX_ASSIGN(BrokerCheck check, verify_broker(set, info.evidence, nonce));
+  const std::int64_t difference = check.evidence.time - session.now();
   if (difference > kMaxClockDifference || difference < -kMaxClockDifference) {
     session.note("note: this machine's clock and the broker's differ by " + std::to_string(difference) + " s; the broker's counts");
   }

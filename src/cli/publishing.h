@@ -42,6 +42,6 @@ struct BrokerCheck {
 Result<BrokerCheck> check_broker(Session& session);
 // The pure part. Errors: kNonceMismatch, kBrokerUntrusted, kBadSignature.
 Result<BrokerCheck> verify_broker(const records::SetChain::Keys& set, const records::Signed<records::BrokerEvidence>& evidence,
-                                  const Nonce32& nonce, std::int64_t now);
+                                  const Nonce32& nonce);
 
 }  // namespace gbx::cli

@@ -155,7 +155,7 @@ Result<Keys*> Session::keys() {
   const auto& rotations = k.file.chain.rotations;
   const std::string current = rotations.empty() ? k.file.chain.identity.genesis_key : rotations.back().body.new_key;
   if (current != k.signing->public_key().text()) {
-    return fail(Reason::kAgentKeyMismatch, "the signing key is not the identity's").with(current, k.signing->public_key().text());
+    return fail(Reason::kChainBroken, "the signing key is not the identity's").with(current, k.signing->public_key().text());
   }
   keys_ = std::move(k);
   return &*keys_;

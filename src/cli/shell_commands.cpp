@@ -37,8 +37,22 @@ Status man(Session& s, const Invocation& in) {
 void add_shell(CommandTree& t) {
   Argument shell = positional("shell", "bash, zsh or fish", ArgKind::kChoice);
   shell.choices = {"bash", "zsh", "fish"};
-  t.add({"completion", "print a completion script for your shell", "", {shell}, {}, {{"glovebox completion bash > /etc/bash_completion.d/glovebox", "for everybody on this machine"}}, completion, {}});
-  t.add({"man", "write the manual pages", "", {}, {required(option("dir", "DIR", "where the pages go", ArgKind::kDirectory))}, {{"glovebox man --dir /usr/local/share/man/man1", "for `man glovebox-job-submit`"}}, man, {}});
+  t.add({"completion",
+         "print a completion script for your shell",
+         "",
+         {shell},
+         {},
+         {{"glovebox completion bash > /etc/bash_completion.d/glovebox", "for everybody on this machine"}},
+         completion,
+         {}});
+  t.add({"man",
+         "write the manual pages",
+         "",
+         {},
+         {required(option("dir", "DIR", "where the pages go", ArgKind::kDirectory))},
+         {{"glovebox man --dir /usr/local/share/man/man1", "for `man glovebox-job-submit`"}},
+         man,
+         {}});
 }
 
 }  // namespace gbx::cli

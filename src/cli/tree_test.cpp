@@ -161,7 +161,9 @@ TEST(Completion, BashScriptParsesAndCompletes) {
       ++count;
       at = end + 1;
     }
-    const auto r = run({"/bin/bash", "-c", ". " + file + "; COMP_WORDS=(" + words + "); COMP_CWORD=" + std::to_string(count - 1) + "; _glovebox; echo \"${COMPREPLY[@]}\""});
+    const auto r = run({"/bin/bash", "-c",
+                        ". " + file + "; COMP_WORDS=(" + words + "); COMP_CWORD=" + std::to_string(count - 1) +
+                            "; _glovebox; echo \"${COMPREPLY[@]}\""});
     ASSERT_TRUE(r.ok());
     EXPECT_EQ(r->err, "") << line;
     EXPECT_NE((" " + r->out).find(" " + expected), std::string::npos) << line << " -> " << r->out;

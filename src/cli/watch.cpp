@@ -36,7 +36,9 @@ class Watch {
       const std::int64_t left = o_.timeout_ms == 0 ? kQuietWaitMs : o_.timeout_ms - (now() - start_ms_);
       if (left <= 0) {
         session_.clear_status_line();
-        return fail(Reason::kTimedOut, "waiting for job " + to_hex(job.job_id).substr(0, 16)).with("its end", phase_text(job)).hint("glovebox job wait " + to_hex(job.job_id).substr(0, 16));
+        return fail(Reason::kTimedOut, "waiting for job " + to_hex(job.job_id).substr(0, 16))
+            .with("its end", phase_text(job))
+            .hint("glovebox job wait " + to_hex(job.job_id).substr(0, 16));
       }
       const std::int64_t wait = std::min(session_.live_display() ? kLiveWaitMs : kQuietWaitMs, left);
       auto next = plane->job_after(job.job_id, job.version, wait);
@@ -104,7 +106,7 @@ Result<api::JobView> watch_job(Session& session, api::JobView job, WatchOptions 
 Status outcome_of(const api::JobView& v) {
   const std::string id = to_hex(v.job_id).substr(0, 16);
   if (held(v)) return fail(Reason::kHeld, "the output of job " + id + " waits for a reviewer").hint("glovebox job wait " + id + " --through-hold");
-  if (!v.ended) return fail(Reason::kWrongState, "job " + id).with("its end", phase_text(v));
+  if (!v.ended) return fail(Reason::kWrongState, "job " + id).with("its end", phase_text(v)).hint("glovebox job wait " + id);
   if (v.state == "Completed") return ok_status();
   Error e(reason_of_state(v.state), v.outcome.what.empty() ? "job " + id + " ended as " + printable(v.state, 32) : printable(v.outcome.what, 2000));
   Reason told;

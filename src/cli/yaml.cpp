@@ -39,7 +39,9 @@ Result<Json> plain_scalar(std::string_view s) {
   }
   const std::string_view digits = s[0] == '-' ? s.substr(1) : s;
   if (all_digits(digits)) {
-    if (digits.size() > 1 && digits[0] == '0') return fail(Reason::kBadValue, "number with a leading zero").with("a decimal number or a quoted string", std::string(s.substr(0, 32)));
+    if (digits.size() > 1 && digits[0] == '0')
+      return fail(Reason::kBadValue, "number with a leading zero")
+          .with("a decimal number or a quoted string", std::string(s.substr(0, 32)));
     return parse_json(s);
   }
   const bool numeric_start = (digits.size() > 1 && digits[0] == '.') || (!digits.empty() && digits[0] >= '0' && digits[0] <= '9');

@@ -58,7 +58,8 @@ TEST(Yaml, ScalarsMeanWhatTheyMeanInJson) {
 }
 
 TEST(Yaml, ReadsBackWhatItWrites) {
-  const auto j = parse_json(R"({"a":[],"b":{},"c":[{"x":1,"y":["z",null,true]},"plain","- odd: text",""],"":"empty key","yes":"no","d e":-3,"n":{"m":[[1],[2,3]]}})");
+  const auto j = parse_json(
+      R"({"a":[],"b":{},"c":[{"x":1,"y":["z",null,true]},"plain","- odd: text",""],"":"empty key","yes":"no","d e":-3,"n":{"m":[[1],[2,3]]}})");
   ASSERT_TRUE(j.ok());
   const std::string text = to_yaml(*j);
   const auto back = parse_yaml(text);

@@ -286,19 +286,30 @@ void set_layers(Layout& l, const char* member, const Json& value) {
   (*l.manifest["layers"].array())[0][member] = value;
 }
 const BadLayout kBadLayouts[] = {
-    {"two-images", [](Layout& l) { l.index["manifests"] = JsonArray{*l.index.find("manifests")->array()->begin(), *l.index.find("manifests")->array()->begin()}; }, "exactly one image"},
+    {"two-images",
+     [](Layout& l) {
+       l.index["manifests"] =
+           JsonArray{*l.index.find("manifests")->array()->begin(), *l.index.find("manifests")->array()->begin()};
+     },
+     "exactly one image"},
     {"no-images", [](Layout& l) { l.index["manifests"] = JsonArray{}; }, "exactly one image"},
-    {"index-in-index", [](Layout& l) { (*l.index["manifests"].array())[0]["mediaType"] = "application/vnd.oci.image.index.v1+json"; }, "does not name an image manifest"},
+    {"index-in-index",
+     [](Layout& l) { (*l.index["manifests"].array())[0]["mediaType"] = "application/vnd.oci.image.index.v1+json"; },
+     "does not name an image manifest"},
     {"index-version", [](Layout& l) { l.index["schemaVersion"] = 1; }, "schemaVersion is not 2"},
-    {"digest-traversal", [](Layout& l) { (*l.index["manifests"].array())[0]["digest"] = "sha256:../../../../etc/passwd"; }, "malformed"},
-    {"digest-upper", [](Layout& l) { (*l.index["manifests"].array())[0]["digest"] = "sha256:" + std::string(64, 'A'); }, "malformed"},
+    {"digest-traversal",
+     [](Layout& l) { (*l.index["manifests"].array())[0]["digest"] = "sha256:../../../../etc/passwd"; }, "malformed"},
+    {"digest-upper", [](Layout& l) { (*l.index["manifests"].array())[0]["digest"] = "sha256:" + std::string(64, 'A'); },
+     "malformed"},
     {"digest-md5", [](Layout& l) { (*l.index["manifests"].array())[0]["digest"] = "md5:00"; }, "is not sha256"},
-    {"blob-missing", [](Layout& l) { (*l.index["manifests"].array())[0]["digest"] = "sha256:" + std::string(64, 'a'); }, "does not exist"},
+    {"blob-missing", [](Layout& l) { (*l.index["manifests"].array())[0]["digest"] = "sha256:" + std::string(64, 'a'); },
+     "does not exist"},
     {"size-negative", [](Layout& l) { (*l.index["manifests"].array())[0]["size"] = -1; }, "proper size"},
     {"size-text", [](Layout& l) { (*l.index["manifests"].array())[0]["size"] = "12"; }, "proper size"},
     {"size-huge", [](Layout& l) { (*l.index["manifests"].array())[0]["size"] = kMaxJsonInteger; }, "proper size"},
     {"manifest-huge", [](Layout& l) { (*l.index["manifests"].array())[0]["size"] = 2 << 20; }, "larger than 1 MiB"},
-    {"urls", [](Layout& l) { (*l.index["manifests"].array())[0]["urls"] = JsonArray{"http://x"}; }, "outside the layout"},
+    {"urls", [](Layout& l) { (*l.index["manifests"].array())[0]["urls"] = JsonArray{"http://x"}; },
+     "outside the layout"},
 };
 TEST_F(Oci, BadIndexesAreRefused) {
   for (const BadLayout& bad : kBadLayouts) {
@@ -458,8 +469,10 @@ std::vector<BadTar> bad_tars() {
       {"deep", Tar().pax({{"path", nested(101)}}).file("f", "x").finish(), "deeper than 100"},
       {"through-symlink", Tar().symlink("a", "/etc").file("a/passwd", "x").finish(), "leads through a symbolic link"},
       {"through-symlink-up", Tar().symlink("a", "..").file("a/passwd", "x").finish(), "leads through a symbolic link"},
-      {"through-symlink-inside", Tar().dir("real").symlink("a", "real").file("a/f", "x").finish(), "leads through a symbolic link"},
-      {"through-symlink-chain", Tar().symlink("a", "b").symlink("b", "/").dir("a/etc/x").finish(), "leads through a symbolic link"},
+      {"through-symlink-inside", Tar().dir("real").symlink("a", "real").file("a/f", "x").finish(),
+       "leads through a symbolic link"},
+      {"through-symlink-chain", Tar().symlink("a", "b").symlink("b", "/").dir("a/etc/x").finish(),
+       "leads through a symbolic link"},
       {"symlink-dir-entry", Tar().symlink("a", "/etc").dir("a").finish(), "two entries of one layer"},
       {"through-file", Tar().file("a", "x").file("a/b", "y").finish(), "leads through a file"},
       {"hardlink-absolute", Tar().hard_link("h", "/etc/passwd").finish(), "absolute path /etc/passwd"},
@@ -467,10 +480,13 @@ std::vector<BadTar> bad_tars() {
       {"hardlink-absent", Tar().hard_link("h", "absent").finish(), "not in the image"},
       {"hardlink-absent-dir", Tar().hard_link("h", "no/absent").finish(), "not in the image"},
       {"hardlink-symlink", Tar().symlink("s", "/etc/shadow").hard_link("h", "s").finish(), "not a file"},
-      {"hardlink-through-symlink", Tar().symlink("s", "/etc").hard_link("h", "s/passwd").finish(), "leads through a symbolic link"},
+      {"hardlink-through-symlink", Tar().symlink("s", "/etc").hard_link("h", "s/passwd").finish(),
+       "leads through a symbolic link"},
       {"hardlink-dir", Tar().dir("d").hard_link("h", "d").finish(), "not a file"},
       {"hardlink-self", Tar().file("f", "x").hard_link("f", "f").finish(), "hard link to itself"},
-      {"hardlink-content", Tar().file("f", "x").header({.name = "h", .type = '1', .size = 4, .link = "f"}).content("abcd").finish(), "content where there can be none"},
+      {"hardlink-content",
+       Tar().file("f", "x").header({.name = "h", .type = '1', .size = 4, .link = "f"}).content("abcd").finish(),
+       "content where there can be none"},
       {"symlink-empty", Tar().symlink("s", "").finish(), "no proper target"},
       {"character-device", Tar().special("dev/null", '3').finish(), "a character device"},
       {"block-device", Tar().special("dev/vda", '4').finish(), "a block device"},
@@ -489,7 +505,8 @@ std::vector<BadTar> bad_tars() {
       {"whiteout-aufs", Tar().file(".wh..wh.plnk", "").finish(), "a whiteout of a reserved name"},
       {"whiteout-content", Tar().file(".wh.f", "x").finish(), "not an empty file"},
       {"whiteout-dir", Tar().dir(".wh.f").finish(), "not an empty file"},
-      {"whiteout-through-symlink", Tar().symlink("a", "/").file("a/.wh.etc", "").finish(), "leads through a symbolic link"},
+      {"whiteout-through-symlink", Tar().symlink("a", "/").file("a/.wh.etc", "").finish(),
+       "leads through a symbolic link"},
       {"whiteout-parent", Tar().file("a/.wh.b/c", "x").finish(), "a directory with a whiteout's name"},
       {"checksum", with_byte(fine, 0, 'g', false), "bad header checksum"},
       {"not-ustar", with_byte(fine, 257, 'X'), "neither ustar nor GNU"},
@@ -506,7 +523,8 @@ std::vector<BadTar> bad_tars() {
       {"pax-unknown", Tar().pax({{"GNU.sparse.name", "x"}}).file("f", "x").finish(), "is not known"},
       {"pax-charset", Tar().pax({{"hdrcharset", "BINARY"}}).file("f", "x").finish(), "is not known"},
       {"pax-twice", Tar().pax({{"path", "a"}, {"path", "b"}}).file("f", "x").finish(), "appears twice"},
-      {"pax-two-headers", Tar().pax({{"path", "a"}}).pax({{"path", "b"}}).file("f", "x").finish(), "two names for one entry"},
+      {"pax-two-headers", Tar().pax({{"path", "a"}}).pax({{"path", "b"}}).file("f", "x").finish(),
+       "two names for one entry"},
       {"pax-and-gnu", Tar().pax({{"path", "a"}}).gnu_name('L', "b").file("f", "x").finish(), "two names for one entry"},
       {"gnu-twice-link", Tar().gnu_name('K', "a").gnu_name('K', "b").symlink("f", "x").finish(), "two link names"},
       {"pax-length-long", Tar().pax_raw("99 path=a\n").file("f", "x").finish(), "wrong length"},
@@ -518,9 +536,19 @@ std::vector<BadTar> bad_tars() {
       {"pax-empty", Tar().pax_raw("").file("f", "x").finish(), "strange size"},
       {"pax-huge", Tar().header({.name = "pax", .type = 'x', .size = 1 << 20}).finish(), "strange size"},
       {"pax-last", Tar().pax({{"path", "a"}}).finish(), "extended header without an entry"},
-      {"pax-many", Tar().pax({{"mtime", "1"}}).pax({{"mtime", "1"}}).pax({{"mtime", "1"}}).pax({{"mtime", "1"}}).pax({{"mtime", "1"}}).file("f", "x").finish(), "too many extended headers"},
+      {"pax-many",
+       Tar()
+           .pax({{"mtime", "1"}})
+           .pax({{"mtime", "1"}})
+           .pax({{"mtime", "1"}})
+           .pax({{"mtime", "1"}})
+           .pax({{"mtime", "1"}})
+           .file("f", "x")
+           .finish(),
+       "too many extended headers"},
       {"truncated-header", cut(fine, 1024 + 512 + 100), "truncated"},
-      {"truncated-content", cut(Tar().file("f", std::string(2000, 'x')).finish(), 1024 + 600), "truncated in the middle of a file"},
+      {"truncated-content", cut(Tar().file("f", std::string(2000, 'x')).finish(), 1024 + 600),
+       "truncated in the middle of a file"},
       {"truncated-padding", cut(fine, 1024 + 5), "truncated after a file"},
       {"no-end", cut(fine, 1024), "truncated: no end mark"},
       {"half-end", cut(fine, 512), "the end mark is truncated"},

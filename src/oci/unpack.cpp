@@ -238,7 +238,9 @@ Status Unpacker::make_hard_link(int dir_fd, const std::string& name, const TarEn
   }
   GBX_ASSIGN(const Kind kind, kind_at(source->get(), from.name));
   if (kind != Kind::kFile) {
-    return refuse("hard link " + printable(e.path) + (kind == Kind::kAbsent ? " to what is not in the image: " : " to what is not a file: ") + printable(e.link));
+    return refuse("hard link " + printable(e.path) +
+                  (kind == Kind::kAbsent ? " to what is not in the image: " : " to what is not a file: ") +
+                  printable(e.link));
   }
   GBX_TRY(clear_place(dir_fd, e.path, name));
   // The place may have been a directory that held the target.

@@ -76,7 +76,11 @@ std::vector<std::string> explain_policy(const records::Policy& p) {
   out.push_back("Until " + format_time(c.not_after) + "." +
                 (c.fresh_for_seconds > 0 ? " Needs a new serial every " + count(c.fresh_for_seconds, "second") + "." : ""));
   out.push_back(who(c));
-  out.push_back("Purposes: " + (c.purposes.empty() ? "none (no job can run)" : list(c.purposes, [](const auto& x) { return x == "*" ? std::string("any") : x; })) + ".");
+  out.push_back("Purposes: " +
+                (c.purposes.empty()
+                     ? "none (no job can run)"
+                     : list(c.purposes, [](const auto& x) { return x == "*" ? std::string("any") : x; })) +
+                ".");
   out.push_back(code(c));
   out.push_back(c.join_assets.empty() && c.join_owners.empty()
                     ? "No other input may be in the same job."

@@ -166,7 +166,10 @@ static long act(const char* n) {
   if (IS("mkfifo")) return do_mknod(S_IFIFO, 0);
   if (IS("keyctl")) return call(SYS_keyctl, 0, -3, 1, 0, 0);
   if (IS("add-key")) return call(SYS_add_key, P("user"), P("gbx-probe"), P("x"), 1, -1);
-  if (IS("request-key")) { if (call(SYS_add_key, P("user"), P("gbx-probe"), P("x"), 1, -1) < 0) return -1; return call(SYS_request_key, P("user"), P("gbx-probe"), 0, -1, 0); }
+  if (IS("request-key")) {
+    if (call(SYS_add_key, P("user"), P("gbx-probe"), P("x"), 1, -1) < 0) return -1;
+    return call(SYS_request_key, P("user"), P("gbx-probe"), 0, -1, 0);
+  }
   if (IS("shmget")) { long id = call(SYS_shmget, 0, 4096, 0600, 0, 0); if (id >= 0) call(SYS_shmctl, id, 0, 0, 0, 0); return id; }
   if (IS("msgget")) { long id = call(SYS_msgget, 0, 0600, 0, 0, 0); if (id >= 0) call(SYS_msgctl, id, 0, 0, 0, 0); return id; }
   if (IS("semget")) { long id = call(SYS_semget, 0, 1, 0600, 0, 0); if (id >= 0) call(SYS_semctl, id, 0, 0, 0, 0); return id; }
@@ -190,7 +193,13 @@ static long act(const char* n) {
   if (IS("seccomp")) { unsigned a = 0x7fff0000; return call(SYS_seccomp, 2, 0, P(&a), 0, 0); }
   if (IS("landlock")) return call(444, 0, 0, 1, 0, 0);
   if (IS("dumpable")) return prctl(PR_SET_DUMPABLE, 1);
-  if (IS("setxattr")) { int f = open("/tmp/gbx-probe-x", O_CREAT | O_RDWR, 0600); close(f); long r = syscall(SYS_setxattr, "/tmp/gbx-probe-x", "trusted.x", "y", 1L, 0L); if (r == 0) unlink("/tmp/gbx-probe-x"); return r; }
+  if (IS("setxattr")) {
+    int f = open("/tmp/gbx-probe-x", O_CREAT | O_RDWR, 0600);
+    close(f);
+    long r = syscall(SYS_setxattr, "/tmp/gbx-probe-x", "trusted.x", "y", 1L, 0L);
+    if (r == 0) unlink("/tmp/gbx-probe-x");
+    return r;
+  }
   if (IS("tiocsti")) { char c = 'x'; return ioctl(0, 0x5412, &c); }
   if (IS("oom-score")) return do_oom_score();
   if (IS("true")) return 0;
@@ -370,10 +379,24 @@ int main(int argc, char** argv) {
   if (CMD("do")) return answer(act(a));
   if (CMD("exit")) return atoi(a);
   if (CMD("signal")) return kill(getpid(), atoi(a)), raise(atoi(a)), 98;
-  if (CMD("crash")) { signal(SIGSEGV, SIG_DFL); struct rlimit r; getrlimit(RLIMIT_CORE, &r); printf("core=%lld\n", (long long)r.rlim_max); fflush(stdout); *(volatile int*)8 = 1; return 98; }
+  if (CMD("crash")) {
+    signal(SIGSEGV, SIG_DFL);
+    struct rlimit r;
+    getrlimit(RLIMIT_CORE, &r);
+    printf("core=%lld\n", (long long)r.rlim_max);
+    fflush(stdout);
+    *(volatile int*)8 = 1;
+    return 98;
+  }
   if (CMD("forkbomb")) return forkbomb();
   if (CMD("membomb")) return membomb(atol(a));
-  if (CMD("oom-child")) { if (fork() == 0) return membomb(atol(a)); int st; wait(&st); printf("child sig=%d\n", WIFSIGNALED(st) ? WTERMSIG(st) : 0); return atoi(b); }
+  if (CMD("oom-child")) {
+    if (fork() == 0) return membomb(atol(a));
+    int st;
+    wait(&st);
+    printf("child sig=%d\n", WIFSIGNALED(st) ? WTERMSIG(st) : 0);
+    return atoi(b);
+  }
   if (CMD("fill")) return fill(a);
   if (CMD("inodes")) return inodes(a);
   if (CMD("flood")) return flood(atoll(a));

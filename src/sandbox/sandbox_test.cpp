@@ -156,7 +156,9 @@ TEST(Probe, FindsWhatContainersNeedAndSaysWhy) {
     EXPECT_TRUE(host->to_hide.empty());
   }
   for (const char* need : {"memory", "pids", "cpu"}) {
-    const bool said = std::any_of(host->notes.begin(), host->notes.end(), [&](const std::string& n) { return n.find(std::string("controller ") + need) != std::string::npos; });
+    const bool said = std::any_of(host->notes.begin(), host->notes.end(), [&](const std::string& n) {
+      return n.find(std::string("controller ") + need) != std::string::npos;
+    });
     EXPECT_EQ(said, host->controllers.count(need) == 0) << need;
   }
 }

@@ -1,0 +1,186 @@
+// The program as it is: started with a passphrase, spoken to over TLS, killed, started again.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "broker/custody.h"
+#include "broker/testing.h"
+#include "channel/net.h"
+#include "channel/rpc.h"
+#include "channel/tls.h"
+
+namespace gbx::broker {
+namespace {
+
+using namespace gbx::records;  // NOLINT
+using gbx::testing::BrokerWorld;
+using gbx::testing::clean_verdict;
+using gbx::testing::FakeAgent;
+using gbx::testing::make_agent;
+using gbx::testing::must;
+
+constexpr char kPassphrase[] = "correct horse battery";
+constexpr crypto::ScryptParameters kCheap{1U << 10, 8, 1};
+
+struct Ready {
+  std::string address;
+  std::string set_id;
+  template <class F>
+  void fields(F& f) {
+    f("address", address);
+    f("setId", set_id);
+  }
+};
+
+// One TLS connection to the broker.
+class Connection {
+ public:
+  Connection(const std::string& address, const crypto::PublicKey& broker, const crypto::SigningKey* own) {
+    const auto to = must(channel::TcpAddress::from_text(address));
+    stream_ = must(channel::connect_tcp(to, channel::Deadline::after_ms(clock_, 5000)));
+    channel::TlsOptions options;
+    options.clock = &clock_;
+    options.key = own;
+    options.peer = channel::PeerPolicy::pin({broker});
+    tls_.emplace(must(channel::TlsChannel::client(*stream_, options)));
+    rpc_ = std::make_unique<channel::RpcClient>(*tls_, clock_);
+    context.exporter = must(tls_->exporter(kExporterLabel, {}));
+    if (own != nullptr) context.peer_key = own->public_key();
+  }
+  Result<Json> call(std::string_view method, const Json& body) { return rpc_->call(method, body, 10'000); }
+  ConnectionContext context;
+
+ private:
+  SystemClock clock_;
+  std::unique_ptr<channel::FdStream> stream_;
+  std::optional<channel::TlsChannel> tls_;
+  std::unique_ptr<channel::RpcClient> rpc_;
+};
+
+class Program : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    char name[] = "/tmp/gbx-broker-XXXXXX";
+    ASSERT_NE(mkdtemp(name), nullptr);
+    dir_ = name;
+  }
+  void TearDown() override { EXPECT_TRUE(remove_tree(dir_).ok()); }
+  static std::string binary() { return std::string(getenv("GBX_BIN_DIR") != nullptr ? getenv("GBX_BIN_DIR") : program_dir()) + "/glovebox-broker"; }
+  static Fd passphrase(std::string_view text) {
+    auto pipe = must(make_pipe());
+    must(write_all(pipe.second.get(), as_bytes(text)));
+    return std::move(pipe.first);
+  }
+  ProcessOptions options(std::vector<std::string> arguments, const Fd& pass) const {
+    ProcessOptions o;
+    o.argv = {binary()};
+    o.argv.insert(o.argv.end(), arguments.begin(), arguments.end());
+    o.descriptors[3] = pass.get();
+    return o;
+  }
+  RunOutput run(std::vector<std::string> arguments, std::string_view pass) const {
+    const Fd fd = passphrase(pass);
+    return must(run_command(options(std::move(arguments), fd)));
+  }
+  void start() {
+    auto ready = must(make_pipe());
+    const Fd pass = passphrase(kPassphrase);
+    ProcessOptions o = options({"serve", "--state", dir_, "--listen", "127.0.0.1:0", "--passphrase-fd", "3", "--ready-fd", "4"}, pass);
+    o.descriptors[4] = ready.second.get();
+    process_ = must(spawn(o));
+    ready.second.reset();
+    const Bytes text = must(read_all(ready.first.get(), 4096));
+    ASSERT_FALSE(text.empty()) << "the broker did not start";
+    ready_ = must(from_json_text<Ready>(as_text(text)));
+  }
+  // The world's key set, as init would have written it.
+  void write_state(const gbx::testing::KeySet& set, Random& random) {
+    const auto clone = [](const crypto::SigningKey& k) {
+      return must(crypto::SigningKey::from_private(k.public_key().algorithm(), k.private_bytes(SecretAccess{})));
+    };
+    const SetKeys keys{clone(set.set_key), clone(set.signing), clone(set.tls), must(crypto::HpkeKeyPair::from_private(set.kek.private_key())), set.chain};
+    const auto pass = Passphrase::copy_of(as_bytes(kPassphrase));
+    must(write_file_atomic(dir_ + "/keys.sealed", must(seal_keys(keys, pass, kCheap, random)), 0600));
+    must(write_file_atomic(dir_ + "/set.json", as_bytes(canonical(to_json(set.chain))), 0644));
+  }
+
+  std::string dir_;
+  Process process_;
+  Ready ready_;
+};
+
+TEST_F(Program, InitFingerprintAndWrongPassphrase) {
+  const auto init = run({"init", "--state", dir_ + "/state", "--passphrase-fd", "3"}, kPassphrase);
+  ASSERT_EQ(init.status.code, 0) << init.err;
+  const std::string id = init.out.substr(0, init.out.find('\n'));
+  EXPECT_EQ(id.size(), 64u);
+  const auto again = run({"init", "--state", dir_ + "/state", "--passphrase-fd", "3"}, kPassphrase);
+  EXPECT_EQ(again.status.code, static_cast<int>(exit_class(Reason::kAlreadyExists)));
+  EXPECT_EQ(run({"fingerprint", "--state", dir_ + "/state"}, "").out, id + "\n");
+  const auto wrong = run({"serve", "--state", dir_ + "/state", "--listen", "127.0.0.1:0", "--passphrase-fd", "3"}, "wrong horse battery");
+  EXPECT_EQ(wrong.status.code, static_cast<int>(exit_class(Reason::kWrongPassphrase)));
+  EXPECT_NE(wrong.err.find("wrong-passphrase"), std::string::npos) << wrong.err;
+  EXPECT_EQ(run({"destroy"}, "").status.code, static_cast<int>(ExitClass::kUsage));
+  EXPECT_EQ(run({"serve", "--force", "yes"}, "").status.code, static_cast<int>(ExitClass::kUsage));
+}
+
+TEST_F(Program, AJobOverTlsAndAKillInBetween) {
+  BrokerWorld w(70);
+  SystemClock now;
+  w.clock = ManualClock(now.now().ms);
+  const std::int64_t later = now.now().seconds() + 10'000;
+  for (auto* a : {&w.data, &w.image}) a->policy.clauses.not_after = later;
+  write_state(w.set, w.random);
+  start();
+  EXPECT_EQ(ready_.set_id, to_hex(w.set.id()));
+  const auto connect = [&](const crypto::SigningKey* own) {
+    return std::make_unique<Connection>(ready_.address, w.set.tls.public_key(), own);
+  };
+  auto anyone = connect(nullptr);
+  std::unique_ptr<Connection> agent_connection;
+  w.remote = [&](std::string_view method, const Json& body, const ConnectionContext& c) {
+    return c.peer_key ? agent_connection->call(method, body) : anyone->call(method, body);
+  };
+  const auto info = must(w.call<InfoReply>(method::kInfo, InfoRequest{Nonce32{1}}));
+  EXPECT_TRUE(info.set.verify(w.set.id()).ok());
+  must(w.publish(w.data));
+  must(w.publish(w.image));
+  SignedSubmission s = w.submission();
+  s.leases[0].body.not_after = later;
+  s.leases[0] = must(sign(w.set.id(), s.leases[0].body, w.owner.key));
+  s.submission.body.not_after = later;
+  resign(s, w.set.id(), w.consumer);
+  const auto plan = must(w.authorise(s));
+  const auto credential = must(w.credential(plan.body.job_id, 1));
+  FakeAgent agent = make_agent(w.random);
+  agent_connection = connect(&agent.tls);
+  const Hash32 evidence = must(w.attest(agent, credential, agent_connection->context));
+  const auto first = must(w.key(agent, credential.body, evidence, 1, agent_connection->context));
+  // Killed without warning. The agent comes back with the same keys and the same request.
+  must(process_.signal(SIGKILL));
+  must(process_.wait(10'000));
+  start();
+  anyone = connect(nullptr);
+  agent_connection = connect(&agent.tls);
+  EXPECT_EQ(must(w.attest(agent, credential, agent_connection->context)), evidence);
+  const auto replay = must(w.call<KeyReply>(method::kKey, agent.sent[0], agent_connection->context));
+  EXPECT_EQ(canonical(to_json(replay)), canonical(to_json(first)));
+  must(w.key(agent, credential.body, evidence, 2, agent_connection->context));
+  const auto sealed = w.make_seal(agent, s, plan, 1, evidence, clean_verdict());
+  must(w.seal(sealed.seal, agent_connection->context));
+  const auto j = must(w.judge(plan.body.job_id));
+  ASSERT_EQ(j.state, JudgementState::kReleased);
+  const auto& manifest = sealed.seal.statement.body.manifest;
+  EXPECT_TRUE(open_result(w.consumer.hpke, 0, manifest, sealed.output, j.release->outer_keys[0]).ok());
+  // A key that was proved to nobody is no agent's.
+  const auto refused = anyone->call(method::kKey, to_json(agent.sent[0]));
+  EXPECT_EQ(refused.reason(), Reason::kUnauthenticated);
+  must(process_.signal(SIGTERM));
+  const auto end = must(process_.wait(10'000));
+  ASSERT_TRUE(end.has_value());
+  EXPECT_EQ(end->code, 0);
+}
+
+}  // namespace
+}  // namespace gbx::broker
