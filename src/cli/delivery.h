@@ -20,8 +20,8 @@ struct DeliveryInput {
   api::JobResult result;
   policy::Capacity capacity;          // of declared outputs: the planned charges are reckoned again
 };
-// Everything but decryption; returns how the environment was protected, in words. Checked: the whole receipt, and that result and submission are its own. Errors: kBadSignature,
-// kBadHash, kPlanMismatch, kBadInclusion, kRejected, …
+// Everything but decryption; returns how the environment was protected, in words. Checked: the whole receipt, and that
+// result and submission are its own. Errors: kBadSignature, kBadHash, kPlanMismatch, kBadInclusion, kRejected, …
 Result<std::string> verify_delivery(const DeliveryInput& in);
 
 struct DeliveredFile {
