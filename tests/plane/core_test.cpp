@@ -1,0 +1,606 @@
+// The plane's core against the broker's core, without a network: over both stores, and through a crash at every commit.
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include "base/os.h"
+#include "broker/testing.h"
+#include "plane/core/core.h"
+#include "plane/store/sqlite_store.h"
+
+namespace gbx::plane {
+namespace {
+
+using namespace records;
+using testing::must;
+
+// Stops the "process" at one commit: before it is written, or after.
+struct Stop {};
+class StoppingStore final : public machines::Store {
+ public:
+  explicit StoppingStore(std::unique_ptr<machines::Store> inner) : inner_(std::move(inner)) {}
+  Status commit(const machines::Transaction& t) override {
+    const std::int64_t n = ++commits;
+    if (stop_at == 2 * n) throw Stop{};
+    GBX_TRY(inner_->commit(t));
+    if (stop_at == 2 * n + 1) throw Stop{};
+    return ok_status();
+  }
+  Result<std::optional<Machine>> machine(const std::string& id) override { return inner_->machine(id); }
+  Result<std::vector<Machine>> machines(const machines::MachineQuery& q) override { return inner_->machines(q); }
+  Result<std::int64_t> count(const machines::MachineQuery& q) override { return inner_->count(q); }
+  Result<std::vector<machines::TransitionRow>> history(const std::string& m, std::int64_t a, std::size_t l) override {
+    return inner_->history(m, a, l);
+  }
+  Result<std::optional<machines::Record>> record(const std::string& k, const std::string& i) override { return inner_->record(k, i); }
+  Result<std::vector<machines::Record>> records(const machines::RecordQuery& q) override { return inner_->records(q); }
+  Result<std::vector<machines::Effect>> due(std::int64_t now, std::size_t l) override { return inner_->due(now, l); }
+  Result<std::optional<std::int64_t>> next_due_ms() override { return inner_->next_due_ms(); }
+  std::int64_t commits = 0;
+  std::int64_t stop_at = 0;  // 2n: before the n-th commit; 2n + 1: after it
+
+ private:
+  std::unique_ptr<machines::Store> inner_;
+};
+
+class Plane {
+ public:
+  explicit Plane(bool sqlite, std::uint64_t seed = 1) : b(seed), sqlite_(sqlite) {
+    std::string name = "/tmp/gbx-core-XXXXXX";
+    directory_ = mkdtemp(name.data());
+    must(b.start());
+    config.set = b.set.chain;
+    config.set_id = b.set.id();
+    config.lease_seconds = 30;
+    start();
+  }
+  ~Plane() {
+    core.reset();
+    store.reset();
+    (void)remove_tree(directory_);
+  }
+  void start() {
+    core.reset();
+    std::unique_ptr<machines::Store> inner;
+    if (sqlite_) {
+      store.reset();
+      inner = must(SqliteStore::open(directory_ + "/plane.db"));
+    } else {
+      inner = std::make_unique<machines::MemoryStore>();
+    }
+    store = std::make_unique<StoppingStore>(std::move(inner));
+    core = must(Core::create(*store, shelf, b.clock, config));
+  }
+  plane::Caller consumer() { return {b.consumer.id(), {Role::kConsumer}}; }
+  plane::Caller owner() { return {b.owner.id(), {Role::kOwner}}; }
+  plane::Caller reviewer() { return {b.reviewer.id(), {Role::kReviewer}}; }
+  crypto::PublicKey node() { return b.node.public_key(); }
+
+  void populate() {
+    must(core->enrol_trusted(b.owner.chain, "owner", {Role::kOwner}));
+    must(core->enrol_trusted(b.consumer.chain, "consumer", {Role::kConsumer}));
+    for (const testing::Asset* a : {&b.data, &b.image}) {
+      if (published_.count(a->version_id()) == 0) published_[a->version_id()] = testing::make_publish(b.set, *a, b.random);
+      const Publish& p = published_[a->version_id()];
+      must(core->check_publish(owner(), p));
+      must(core->accept_publish(p, must(b.call<Signed<PublishAck>>(method::kPublish, p))));
+    }
+    must(core->enrol_node("n", node().text()));
+    must(core->register_node(node(), info()));
+  }
+  NodeInfo info() { return {"n", node().text(), {Technology::kNone}, 8, std::int64_t{8} << 30, 1, "test"}; }
+  // Everything that is due, with the real broker.
+  void pump() {
+    for (int i = 0; i < 20; ++i) {
+      const auto due = must(core->due(32));
+      if (due.empty()) return;
+      for (const auto& effect : due) {
+        const auto call = must(core->prepare(effect));
+        if (call) must(core->finish(effect, b.core->handle(call->method, call->body, {}, b.clock.now())));
+      }
+    }
+    FAIL() << "the outbox never empties";
+  }
+  Hash32 submit() { return submit(b.submission()); }
+  Hash32 submit(const SignedSubmission& s, std::optional<std::string> key = std::nullopt) {
+    return must(core->submit(consumer(), s, key)).job_id;
+  }
+  api::JobView job(const Hash32& id) { return must(core->job(consumer(), id)); }
+  std::optional<LaunchBundle> take() {
+    auto first = must(core->poll(node()));
+    if (first) return first;
+    pump();
+    return must(core->poll(node()));
+  }
+  // What the agent does, up to the seal.
+  testing::BrokerWorld::Sealed work(const LaunchBundle& w, const GateVerdict& verdict = testing::clean_verdict()) {
+    testing::FakeAgent agent = testing::make_agent(b.random);
+    const auto connection = b.connect(agent);
+    const Hash32 evidence = must(b.attest(agent, w.credential, connection));
+    for (std::int64_t stage = 1; stage <= 2; ++stage) must(b.key(agent, w.credential.body, evidence, stage, connection));
+    auto sealed = b.make_seal(agent, w.submission, w.plan, w.credential.body.attempt, evidence, verdict);
+    must(b.seal(sealed.seal, connection));
+    return sealed;
+  }
+  OutputUpload upload(const LaunchBundle& w, const testing::BrokerWorld::Sealed& sealed) {
+    return {w.credential.body.job_id, w.credential.body.attempt, hash_of(sealed.seal.statement.body.manifest), sealed.output};
+  }
+  Signed<DestroyedClaim> claim(const LaunchBundle& w) {
+    return must(sign(b.set.id(), DestroyedClaim{w.credential.body.job_id, w.credential.body.attempt, b.clock.now().seconds(), {}}, b.node));
+  }
+  PhaseReport phase(const LaunchBundle& w, EnvironmentPhase p, std::string reason = {}) {
+    return {w.credential.body.job_id, w.credential.body.attempt, p, std::move(reason), {}};
+  }
+
+  testing::BrokerWorld b;
+  CoreConfig config;
+  MemoryShelf shelf;
+  std::unique_ptr<StoppingStore> store;
+  std::unique_ptr<Core> core;
+
+ private:
+  const bool sqlite_;
+  std::string directory_;
+  std::map<Hash32, Publish> published_;
+};
+
+class CoreSuite : public ::testing::TestWithParam<bool> {
+ protected:
+  CoreSuite() : p(GetParam()) { p.populate(); }
+  Plane p;
+};
+INSTANTIATE_TEST_SUITE_P(Stores, CoreSuite, ::testing::Values(false, true),
+                         [](const auto& i) { return i.param ? "Sqlite" : "Memory"; });
+
+TEST_P(CoreSuite, AJobFromSubmissionToReceipt) {
+  const Hash32 id = p.submit();
+  EXPECT_EQ(p.job(id).state, "Submitted");
+  p.pump();
+  EXPECT_EQ(p.job(id).state, "Authorized");
+  const auto w = p.take();
+  ASSERT_TRUE(w);
+  EXPECT_EQ(w->versions.size(), 2U);
+  EXPECT_EQ(w->policies.size(), 2U);
+  EXPECT_EQ(w->owners.size(), 1U);
+  EXPECT_EQ(p.job(id).state, "Running");
+  EXPECT_FALSE(must(p.core->poll(p.node()))) << "the same assignment twice at once";
+  for (const auto phase : {EnvironmentPhase::kBooting, EnvironmentPhase::kAttested, EnvironmentPhase::kLoaded, EnvironmentPhase::kWorking}) {
+    EXPECT_FALSE(must(p.core->phase(p.node(), p.phase(*w, phase))).stop);
+  }
+  EXPECT_EQ(p.job(id).environments.at(0).state, "Working");
+  EXPECT_FALSE(must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kBooting))).stop) << "a late report is no error";
+  EXPECT_EQ(p.job(id).environments.at(0).state, "Working");
+  EXPECT_EQ(p.core->result(p.consumer(), id).reason(), Reason::kWrongState);
+  const auto sealed = p.work(*w);
+  must(p.core->output(p.node(), p.upload(*w, sealed)));
+  must(p.core->output(p.node(), p.upload(*w, sealed)));
+  EXPECT_EQ(p.job(id).state, "Reviewing");
+  must(p.core->destroyed(p.node(), p.claim(*w)));
+  must(p.core->destroyed(p.node(), p.claim(*w)));
+  p.pump();
+  const api::JobView v = p.job(id);
+  EXPECT_EQ(v.state, "Completed");
+  EXPECT_TRUE(v.ended);
+  EXPECT_EQ(v.environments.at(0).state, "Destroyed");
+  EXPECT_EQ(v.output->state, "Released");
+  const api::JobResult r = must(p.core->result(p.consumer(), id));
+  EXPECT_EQ(canonical(to_json(r.output)), canonical(to_json(sealed.output)));
+  EXPECT_EQ(hash_of(r.run_statement.body.manifest), hash_of(sealed.seal.statement.body.manifest));
+  const Receipt receipt = must(p.core->receipt(p.consumer(), id));
+  EXPECT_TRUE(receipt.destroyed.has_value());
+  const api::JobEvents events = must(p.core->events(p.consumer(), id));
+  EXPECT_GE(events.events.size(), 12U);
+  EXPECT_EQ(events.job.version, v.version);
+}
+
+TEST_P(CoreSuite, ASecondOutputIsRefused) {
+  const Hash32 id = p.submit();
+  p.pump();
+  const auto w = p.take();
+  const auto sealed = p.work(*w);
+  must(p.core->output(p.node(), p.upload(*w, sealed)));
+  OutputUpload other = p.upload(*w, sealed);
+  other.output.ciphertext[0] ^= 1;
+  EXPECT_EQ(p.core->output(p.node(), other).reason(), Reason::kConflict);
+  p.pump();
+  EXPECT_EQ(p.job(id).state, "Completed");
+}
+
+TEST_P(CoreSuite, AnOutputThatTheBrokerDidNotTakeFailsTheJob) {
+  const Hash32 id = p.submit();
+  p.pump();
+  const auto w = p.take();
+  OutputUpload forged;
+  forged.job_id = id;
+  forged.attempt = 1;
+  forged.output.ciphertext = Bytes(32, 1);
+  forged.output.wrapped_content = {Bytes(64, 2)};
+  must(p.core->output(p.node(), forged));
+  p.pump();
+  EXPECT_EQ(p.job(id).state, "Failed");
+  EXPECT_EQ(p.job(id).outcome.reason, "output-refused");
+  EXPECT_EQ(p.core->result(p.consumer(), id).reason(), Reason::kOutputRefused);
+}
+
+TEST_P(CoreSuite, IdempotencyKeysNameOneJob) {
+  const SignedSubmission first = p.b.submission();
+  const Hash32 id = p.submit(first, "key");
+  EXPECT_EQ(p.submit(first), id) << "the same signed bytes are the same job";
+  SignedSubmission second = first;
+  second.submission.body.nonce = p.b.random.fixed<32>();
+  testing::resign(second, p.b.set.id(), p.b.consumer);
+  EXPECT_EQ(p.submit(second, "key"), id) << "signed again, the same spec";
+  second.submission.body.spec.metadata.name = "other";
+  testing::resign(second, p.b.set.id(), p.b.consumer);
+  EXPECT_EQ(p.core->submit(p.consumer(), second, "key").reason(), Reason::kIdempotencyMismatch);
+  EXPECT_NE(p.submit(second, "key2"), id);
+  EXPECT_EQ(must(p.core->jobs(p.consumer(), {}, {})).items.size(), 2U);
+}
+
+TEST_P(CoreSuite, QuotasAreKept) {
+  p.config.quotas.live_jobs = 2;
+  p.config.quotas.jobs_per_day = 3;
+  p.config.quotas.object_bytes = 100;
+  p.start();
+  p.populate();
+  const auto cancel = [&](const Hash32& id) {
+    const Cancel wish{id, p.b.consumer.id(), p.b.clock.now().seconds()};
+    must(p.core->cancel(p.consumer(), {p.b.consumer.chain, must(sign(p.b.set.id(), wish, p.b.consumer.key))}));
+  };
+  const Hash32 first = p.submit();
+  p.submit();
+  EXPECT_EQ(p.core->submit(p.consumer(), p.b.submission(), std::nullopt).reason(), Reason::kQuotaExceeded);
+  cancel(first);
+  p.submit();
+  EXPECT_EQ(p.core->submit(p.consumer(), p.b.submission(), std::nullopt).error().what, "jobs at one time");
+  p.b.clock.advance(1000);
+  cancel(must(p.core->jobs(p.consumer(), {std::nullopt, std::nullopt, true}, {})).items.at(0).job_id);
+  EXPECT_EQ(p.core->submit(p.consumer(), p.b.submission(), std::nullopt).error().what, "jobs per day");
+  must(p.core->charge_upload(p.owner(), 60));
+  EXPECT_EQ(p.core->charge_upload(p.owner(), 41).reason(), Reason::kQuotaExceeded);
+  must(p.core->refund_upload(p.owner(), 60));
+  must(p.core->charge_upload(p.owner(), 100));
+}
+
+TEST_P(CoreSuite, PagesOfJobsCoverAllOnceAndOthersSeeNothing) {
+  std::set<Hash32> ids;
+  for (int i = 0; i < 5; ++i) ids.insert(p.submit());
+  std::set<Hash32> seen;
+  Page page{"", 2};
+  int pages = 0;
+  do {
+    const api::JobList list = must(p.core->jobs(p.consumer(), {}, page));
+    for (const auto& j : list.items) EXPECT_TRUE(seen.insert(j.job_id).second);
+    page.cursor = list.next;
+    ++pages;
+  } while (!page.cursor.empty());
+  EXPECT_EQ(pages, 3);
+  EXPECT_EQ(seen, ids);
+  EXPECT_EQ(p.core->jobs(p.consumer(), {}, {"nonsense", 2}).reason(), Reason::kBadValue);
+  const testing::Person stranger = testing::make_person(p.b.random);
+  const plane::Caller other{stranger.id(), {Role::kConsumer}};
+  EXPECT_TRUE(must(p.core->jobs(other, {}, {})).items.empty());
+  EXPECT_EQ(p.core->job(other, *ids.begin()).reason(), Reason::kNotFound);
+  EXPECT_EQ(p.core->receipt(other, *ids.begin()).reason(), Reason::kNotFound);
+  const plane::Caller auditor{stranger.id(), {Role::kAuditor}};
+  EXPECT_EQ(must(p.core->jobs(auditor, {}, {})).items.size(), 5U);
+  EXPECT_EQ(p.core->result(auditor, *ids.begin()).reason(), Reason::kWrongOwner);
+}
+
+TEST_P(CoreSuite, ASilentNodeLosesItsAttemptAndTheJobGetsAnother) {
+  const Hash32 id = p.submit();
+  p.pump();
+  for (std::int64_t attempt = 1; attempt <= 3; ++attempt) {
+    const auto w = p.take();
+    ASSERT_TRUE(w);
+    EXPECT_EQ(w->credential.body.attempt, attempt);
+    must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kBooting)));
+    p.b.clock.advance(29'000);
+    must(p.core->tick());
+    EXPECT_EQ(p.job(id).state, "Running");
+    p.b.clock.advance(2'000);
+    must(p.core->tick());
+    EXPECT_EQ(p.job(id).environments.back().state, "Lost");
+    EXPECT_EQ(p.job(id).state, attempt < 3 ? "Authorized" : "Failed");
+    EXPECT_TRUE(must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kWorking))).stop);
+  }
+  EXPECT_EQ(p.job(id).outcome.reason, "lost");
+}
+
+TEST_P(CoreSuite, ANodeThatWasStartedAgainLosesWhatItRan) {
+  const Hash32 id = p.submit();
+  p.pump();
+  const auto w = p.take();
+  must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kBooting)));
+  must(p.core->heartbeat(p.node(), {"n", {{id, 1}}}));
+  must(p.core->heartbeat(p.node(), {"n", {}}));
+  EXPECT_EQ(p.job(id).state, "Running");
+  p.b.clock.advance(11'000);
+  must(p.core->heartbeat(p.node(), {"n", {}}));
+  EXPECT_EQ(p.job(id).state, "Authorized");
+  const NodeLease lease = must(p.core->heartbeat(p.node(), {"n", {{id, 1}}}));
+  EXPECT_EQ(lease.cancelled, std::vector<Hash32>{id});
+}
+
+TEST_P(CoreSuite, AnOutputOfALostAttemptIsStillTaken) {
+  const Hash32 id = p.submit();
+  p.pump();
+  const auto w = p.take();
+  const auto sealed = p.work(*w);
+  p.b.clock.advance(31'000);
+  must(p.core->tick());
+  EXPECT_EQ(p.job(id).state, "Authorized");
+  must(p.core->output(p.node(), p.upload(*w, sealed)));
+  p.pump();
+  EXPECT_EQ(p.job(id).state, "Completed");
+}
+
+TEST_P(CoreSuite, TimeOutsOfQueueStartAndRun) {
+  SignedSubmission s = p.b.submission();
+  s.submission.body.spec.spec.timeouts = {50, 20, 10};
+  s.submission.body.spec.spec.attempts = 1;
+  testing::resign(s, p.b.set.id(), p.b.consumer);
+  const auto next = [&] {
+    s.submission.body.nonce = p.b.random.fixed<32>();
+    s.submission.body.leases = {};
+    s.leases = {testing::make_lease(p.b.set.id(), p.b.data, p.b.consumer, 1, p.b.random)};
+    s.submission.body.leases = {s.leases[0].body.lease_id};
+    testing::resign(s, p.b.set.id(), p.b.consumer);
+    const Hash32 id = p.submit(s);
+    p.pump();
+    return id;
+  };
+  const auto wait = [&](std::int64_t seconds, const std::vector<RunningAttempt>& running) {
+    for (std::int64_t i = 0; i < seconds; ++i) {
+      p.b.clock.advance(1000);
+      must(p.core->heartbeat(p.node(), {"n", running}));
+      must(p.core->tick());
+    }
+  };
+  const Hash32 queued = next();
+  wait(51, {});
+  EXPECT_EQ(p.job(queued).state, "Expired");
+  EXPECT_EQ(p.job(queued).outcome.reason, "timed-out");
+  const Hash32 slow = next();
+  auto w = p.take();
+  ASSERT_TRUE(w);
+  must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kBooting)));
+  wait(21, {{slow, 1}});
+  EXPECT_EQ(p.job(slow).state, "Failed");
+  EXPECT_EQ(p.job(slow).outcome.reason, "timed-out");
+  const Hash32 endless = next();
+  w = p.take();
+  ASSERT_TRUE(w);
+  must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kWorking)));
+  wait(10 + p.config.run_grace_seconds - 1, {{endless, 1}});
+  EXPECT_EQ(p.job(endless).state, "Running");
+  wait(2, {{endless, 1}});
+  EXPECT_EQ(p.job(endless).state, "Failed");
+}
+
+TEST_P(CoreSuite, TheBrokersRefusalIsShownWithItsReason) {
+  SignedSubmission s = p.b.submission();
+  s.submission.body.spec.spec.purpose = "marketing";
+  testing::resign(s, p.b.set.id(), p.b.consumer);
+  const Hash32 id = p.submit(s);
+  p.pump();
+  EXPECT_EQ(p.job(id).state, "Denied");
+  EXPECT_EQ(p.job(id).outcome.reason, "purpose-not-allowed");
+}
+
+TEST_P(CoreSuite, WhatIsNotSignedByTheSetIsNotBelieved) {
+  const Hash32 id = p.submit();
+  const auto effect = must(p.core->due(1)).at(0);
+  RunPlan plan = must(p.b.authorise(must(p.core->detail(p.consumer(), id)).submission)).body;
+  const auto forged = must(sign(p.b.set.id(), plan, p.b.node));
+  must(p.core->finish(effect, to_json(forged)));
+  EXPECT_EQ(p.job(id).state, "Denied");
+  EXPECT_EQ(p.job(id).outcome.reason, "bad-signature");
+}
+
+TEST_P(CoreSuite, AnUnreachableBrokerIsAskedAgainWithGrowingPauses) {
+  const Hash32 id = p.submit();
+  std::int64_t pause = 0;
+  for (int i = 0; i < 12; ++i) {
+    const auto due = must(p.core->due(1));
+    ASSERT_EQ(due.size(), 1U);
+    must(p.core->finish(due[0], fail(Reason::kUnavailable, "down")));
+    EXPECT_TRUE(must(p.core->due(1)).empty());
+    const std::int64_t next = **p.core->next_due_ms() - p.b.clock.now().ms;
+    EXPECT_GE(next, pause);
+    EXPECT_LE(next, 30'000);
+    pause = next;
+    p.b.clock.advance(next);
+  }
+  EXPECT_EQ(p.job(id).state, "Submitted");
+  p.pump();
+  EXPECT_EQ(p.job(id).state, "Authorized");
+}
+
+TEST_P(CoreSuite, SubmissionsAreChecked) {
+  const auto reason = [&](const SignedSubmission& s) { return p.core->submit(p.consumer(), s, std::nullopt).reason(); };
+  SignedSubmission s = p.b.submission();
+  s.submission.body.spec.spec.args = {"tampered"};
+  EXPECT_EQ(reason(s), Reason::kBadSignature);
+  s = p.b.submission();
+  s.submission.body.not_after = p.b.clock.now().seconds() - 1;
+  testing::resign(s, p.b.set.id(), p.b.consumer);
+  EXPECT_EQ(reason(s), Reason::kExpired);
+  s = p.b.submission();
+  s.submission.body.assets[0].version_id[0] ^= 1;
+  testing::resign(s, p.b.set.id(), p.b.consumer);
+  EXPECT_EQ(reason(s), Reason::kNotFound);
+  s = p.b.submission();
+  s.submission.body.spec.spec.inputs[0].mount = "/etc";
+  testing::resign(s, p.b.set.id(), p.b.consumer);
+  EXPECT_EQ(reason(s), Reason::kBadValue);
+  EXPECT_EQ(p.core->submit(p.owner(), p.b.submission(), std::nullopt).reason(), Reason::kWrongOwner);
+  must(p.core->delist(p.owner(), p.b.data.version_id()));
+  EXPECT_EQ(reason(p.b.submission()), Reason::kNotFound);
+  EXPECT_EQ(p.core->delist(p.consumer(), p.b.data.version_id()).reason(), Reason::kWrongOwner);
+}
+
+TEST_P(CoreSuite, CancellingStopsTheNodeAndTheBroker) {
+  const Hash32 id = p.submit();
+  p.pump();
+  const auto w = p.take();
+  must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kBooting)));
+  const Cancel wish{id, p.b.consumer.id(), p.b.clock.now().seconds()};
+  CancelRequest request{p.b.consumer.chain, must(sign(p.b.set.id(), wish, p.b.owner.key))};
+  EXPECT_EQ(p.core->cancel(p.consumer(), request).reason(), Reason::kBadSignature);
+  request.cancel = must(sign(p.b.set.id(), wish, p.b.consumer.key));
+  EXPECT_EQ(p.core->cancel(p.owner(), request).reason(), Reason::kNotFound);
+  EXPECT_EQ(must(p.core->cancel(p.consumer(), request)).state, "Cancelled");
+  EXPECT_EQ(must(p.core->cancel(p.consumer(), request)).state, "Cancelled");
+  p.pump();
+  EXPECT_TRUE(p.b.core->state().job(id)->cancelled);
+  EXPECT_TRUE(must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kWorking))).stop);
+  EXPECT_EQ(must(p.core->heartbeat(p.node(), {"n", {{id, 1}}})).cancelled, std::vector<Hash32>{id});
+  must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kLost, "job-cancelled")));
+  EXPECT_EQ(p.job(id).state, "Cancelled");
+  EXPECT_EQ(p.core->result(p.consumer(), id).reason(), Reason::kJobCancelled);
+}
+
+TEST_P(CoreSuite, AHeldOutputIsReviewedAndReleased) {
+  const Hash32 id = p.submit();
+  p.pump();
+  const auto w = p.take();
+  GateVerdict verdict = testing::clean_verdict();
+  verdict.recommendation = Recommendation::kHold;
+  verdict.score = 90;
+  const auto sealed = p.work(*w, verdict);
+  must(p.core->output(p.node(), p.upload(*w, sealed)));
+  p.pump();
+  EXPECT_EQ(p.job(id).output->state, "Held");
+  EXPECT_EQ(p.core->result(p.consumer(), id).reason(), Reason::kHeld);
+  EXPECT_TRUE(must(p.core->reviews({p.b.owner.id(), {Role::kReviewer}}, {})).items.empty());
+  const api::ReviewList list = must(p.core->reviews(p.reviewer(), {}));
+  ASSERT_EQ(list.items.size(), 1U);
+  Judgement last;
+  for (const Hash32& policy : list.items[0].hold_notice.body.policy_hashes) {
+    auto ruled = p.b.rule(p.b.reviewer, list.items[0].hold_notice.body, policy, RulingDecision::kApprove);
+    if (ruled.ok()) last = *ruled;
+  }
+  must(p.core->apply_judgement(id, last));
+  p.pump();
+  EXPECT_EQ(p.job(id).state, "Completed");
+}
+
+TEST_P(CoreSuite, AHoldThatRunsOutExpires) {
+  const Hash32 id = p.submit();
+  p.pump();
+  const auto w = p.take();
+  GateVerdict verdict = testing::clean_verdict();
+  verdict.recommendation = Recommendation::kHold;
+  const auto sealed = p.work(*w, verdict);
+  must(p.core->output(p.node(), p.upload(*w, sealed)));
+  p.pump();
+  EXPECT_EQ(p.job(id).output->state, "Held");
+  p.b.clock.advance((broker::kHoldSeconds + 120) * 1000);
+  p.pump();
+  EXPECT_TRUE(p.job(id).ended) << p.job(id).state;
+  EXPECT_NE(p.job(id).state, "Completed");
+}
+
+TEST_P(CoreSuite, Enrolment) {
+  const testing::Person boss = testing::make_person(p.b.random);
+  const testing::Person who = testing::make_person(p.b.random);
+  must(p.core->enrol_trusted(boss.chain, "boss", {Role::kOperator}));
+  api::EnrolRequest r{who.chain, "who", {Role::kConsumer}, std::nullopt};
+  const auto self = [&] { return p.core->enrol(who.id(), who.key.public_key(), r).reason(); };
+  EXPECT_EQ(p.core->check_key(who.id(), who.key.public_key()).reason(), Reason::kUnauthenticated);
+  EXPECT_EQ(self(), Reason::kUnauthenticated);
+  const plane::Caller op{boss.id(), {Role::kOperator}};
+  EXPECT_EQ(p.core->invite(p.consumer(), {{Role::kConsumer}, 1, testing::kNow + 100}, "t").reason(), Reason::kWrongRole);
+  must(p.core->invite(op, {{Role::kConsumer}, 1, testing::kNow + 100}, "token"));
+  r.invite = "other";
+  EXPECT_EQ(self(), Reason::kUnauthenticated);
+  r.invite = "token";
+  r.roles = {Role::kConsumer, Role::kOperator};
+  EXPECT_EQ(self(), Reason::kWrongRole);
+  r.roles = {Role::kConsumer};
+  EXPECT_EQ(p.core->enrol(boss.id(), who.key.public_key(), r).reason(), Reason::kUnauthenticated);
+  must(p.core->enrol(who.id(), who.key.public_key(), r));
+  must(p.core->enrol(who.id(), who.key.public_key(), r));
+  must(p.core->check_key(who.id(), who.key.public_key()));
+  EXPECT_EQ(p.core->check_key(who.id(), boss.key.public_key()).reason(), Reason::kUnauthenticated);
+  const testing::Person late = testing::make_person(p.b.random);
+  r.chain = late.chain;
+  EXPECT_EQ(p.core->enrol(late.id(), late.key.public_key(), r).reason(), Reason::kQuotaExceeded);
+  must(p.core->invite(op, {{Role::kConsumer}, 5, testing::kNow + 100}, "short"));
+  p.b.clock.advance(101'000);
+  r.invite = "short";
+  EXPECT_EQ(p.core->enrol(late.id(), late.key.public_key(), r).reason(), Reason::kExpired);
+  r.invite.reset();
+  r.roles = {Role::kAuditor};
+  must(p.core->enrol(boss.id(), boss.key.public_key(), r));
+  EXPECT_TRUE(must(p.core->caller(late.id())).has(Role::kAuditor));
+}
+
+TEST_P(CoreSuite, NodesAreKnownByTheirKeyOnly) {
+  const testing::Person stranger = testing::make_person(p.b.random);
+  EXPECT_EQ(p.core->check_node(stranger.key.public_key()).reason(), Reason::kUnauthenticated);
+  EXPECT_EQ(p.core->poll(stranger.key.public_key()).reason(), Reason::kUnauthenticated);
+  NodeInfo lie = p.info();
+  lie.key = stranger.key.public_key().text();
+  EXPECT_EQ(p.core->register_node(p.node(), lie).reason(), Reason::kUnauthenticated);
+  must(p.core->enrol_node("second", stranger.key.public_key().text()));
+  lie.name = "second";
+  must(p.core->register_node(stranger.key.public_key(), lie));
+  const Hash32 id = p.submit();
+  p.pump();
+  EXPECT_FALSE(must(p.core->poll(stranger.key.public_key()))) << "the policy names another node";
+  p.pump();
+  EXPECT_EQ(p.job(id).state, "Authorized");
+  const auto w = p.take();
+  ASSERT_TRUE(w);
+  EXPECT_EQ(p.core->phase(stranger.key.public_key(), p.phase(*w, EnvironmentPhase::kWorking)).reason(), Reason::kNotFound);
+}
+
+// One whole job, with the process stopped at one place and started again; everybody repeats what had no answer.
+std::string through_a_stop(std::int64_t stop_at, std::int64_t* commits) {
+  Plane p(true, 9);
+  p.populate();
+  const SignedSubmission submission = p.b.submission();
+  const Hash32 id = submission.submission.body.job_id();
+  std::optional<LaunchBundle> w;
+  std::optional<testing::BrokerWorld::Sealed> sealed;
+  p.store->commits = 0;
+  p.store->stop_at = stop_at;
+  for (int round = 0; round < 8; ++round) {
+    try {
+      (void)p.core->register_node(p.node(), p.info());
+      p.submit(submission);
+      p.pump();
+      p.b.clock.advance(6'000);  // an assignment whose answer was lost is given out again
+      if (!w) w = p.take();
+      if (!w) continue;
+      if (!sealed) sealed = p.work(*w);
+      must(p.core->output(p.node(), p.upload(*w, *sealed)));
+      must(p.core->destroyed(p.node(), p.claim(*w)));
+      p.pump();
+      must(p.core->tick());
+    } catch (const Stop&) {
+      p.start();
+      continue;
+    }
+    if (p.job(id).ended) break;
+  }
+  if (commits != nullptr) *commits = p.store->commits;
+  const auto events = must(p.core->events(p.consumer(), id));
+  std::size_t ends = 0;
+  for (const auto& e : events.events) ends += e.to == "Completed" ? 1U : 0U;
+  if (p.job(id).state != "Completed" || ends != 1) return p.job(id).state;
+  if (!must(p.core->due(10)).empty()) return "outbox";
+  if (p.job(id).environments.size() != 1) return "attempts";
+  return must(p.core->receipt(p.consumer(), id)).destroyed ? "" : "no claim";
+}
+
+TEST(CoreOnDisk, AStopAtEveryCommitChangesNothing) {
+  std::int64_t commits = 0;
+  ASSERT_EQ(through_a_stop(0, &commits), "");
+  ASSERT_GT(commits, 8);
+  for (std::int64_t at = 2; at <= 2 * commits + 1; ++at) EXPECT_EQ(through_a_stop(at, nullptr), "") << "stopped at " << at;
+}
+
+}  // namespace
+}  // namespace gbx::plane
