@@ -1,0 +1,34 @@
+// What the fuzz targets share. The first byte of an input chooses among a target's parsers; a broken property aborts.
+#pragma once
+
+#include <cstdlib>
+#include <string_view>
+
+#include "base/bytes.h"
+#include "base/json.h"
+
+namespace gbx::fuzz {
+
+inline void require(bool holds) {
+  if (!holds) std::abort();
+}
+
+struct Input {
+  unsigned choice = 0;
+  ByteView bytes;
+  std::string_view text() const { return as_text(bytes); }
+};
+// Seeds begin with a digit, so that people can write them by hand.
+inline Input input_of(const std::uint8_t* data, std::size_t size, unsigned choices) {
+  if (size == 0) return {};
+  return {static_cast<unsigned>(data[0] + 256 - '0') % choices, ByteView(data + 1, size - 1)};
+}
+
+// A value that was read can be written and read again, and nothing changes on the way.
+inline void require_json_round_trip(const Json& value) {
+  const std::string once = canonical(value);
+  const auto again = parse_json(once, JsonLimits{.max_bytes = 64U << 20, .max_depth = 64, .max_values = 1'000'000});
+  require(again.ok() && *again == value && canonical(*again) == once);
+}
+
+}  // namespace gbx::fuzz

@@ -1,0 +1,269 @@
+// fuzz-make-seeds FOLDER: writes seeds of the formats that nobody writes by hand (scripts/fuzz --seeds). Everything comes
+// from fixed bytes, so the same source writes the same seeds.
+#include <algorithm>
+#include <cstdio>
+
+#include "asset/format.h"
+#include "base/os.h"
+#include "fuzz/tree_input.h"
+#include "gate/gate.h"
+#include "httpsig/request_signing.h"
+#include "oci/oci.h"
+#include "records/messages.h"
+
+namespace {
+
+using namespace gbx;
+
+// Gives every member the least value that its bound allows; optional members and lists when `full`.
+struct Filler {
+  bool full = false;
+  template <class T>
+  void operator()(const char*, T& v, Bound b = {}) {
+    fill(v, b);
+  }
+  template <class T>
+  void fill(T& v, Bound b) {
+    const auto least = static_cast<std::size_t>(std::max<std::int64_t>(b.min, full && b.max > 0 ? 1 : 0));
+    if constexpr (fields_detail::is_optional<T>) {
+      if (full) fill(v.emplace(), b);
+    } else if constexpr (fields_detail::is_vector<T> && !std::is_same_v<T, Bytes>) {
+      v.resize(least);
+      for (auto& e : v) fill(e, Bound{});
+    } else if constexpr (fields_detail::is_map<T>) {
+      for (std::size_t i = 0; i < least; ++i) fill(v["m" + std::to_string(i)], Bound{});
+    } else if constexpr (std::is_same_v<T, std::string>) {
+      v.assign(least, 'a');
+    } else if constexpr (std::is_same_v<T, Bytes>) {
+      v.assign(least, 7);
+    } else if constexpr (fields_detail::is_fixed<T>) {
+      v.fill(0xab);
+    } else if constexpr (std::is_same_v<T, std::int64_t>) {
+      v = std::max<std::int64_t>(b.min, full ? std::min<std::int64_t>(b.max, 5) : 0);
+    } else if constexpr (std::is_same_v<T, Json>) {
+      v = Json(JsonObject{});
+    } else if constexpr (std::is_same_v<T, bool> || std::is_enum_v<T>) {
+      v = T{};
+    } else {
+      v.fields(*this);
+    }
+  }
+};
+
+class Seeds {
+ public:
+  explicit Seeds(std::string root) : root_(std::move(root)) {}
+  void add(const std::string& target, const std::string& name, char choice, ByteView bytes) {
+    Bytes all;
+    if (choice != 0) all.push_back(static_cast<std::uint8_t>(choice));
+    append(all, bytes);
+    const std::string folder = root_ + "/" + target;
+    Status s = make_dirs(folder, 0755);
+    if (s.ok()) s = write_file_atomic(folder + "/" + name, all, 0644);
+    if (!s.ok()) {
+      std::fprintf(stderr, "%s\n", s.error().line().c_str());
+      std::exit(1);
+    }
+  }
+  template <class Record>
+  void record(const std::string& target, const std::string& name, char choice) {
+    for (const bool full : {false, true}) {
+      Record r;
+      Filler filler{full};
+      r.fields(filler);
+      const std::string text = canonical(to_json(r));
+      if (const auto read = from_json_text<Record>(text); !read.ok()) {
+        std::fprintf(stderr, "%s: %s\n", name.c_str(), read.error().line().c_str());
+        std::exit(1);
+      }
+      add(target, name + (full ? "_full" : "_least"), choice, as_bytes(text));
+    }
+  }
+
+ private:
+  std::string root_;
+};
+
+void records_seeds(Seeds& s) {
+  s.record<records::Submission>("records_json", "submission", '0');
+  s.record<records::LaunchBundle>("records_json", "launch_bundle", '1');
+  s.record<records::Receipt>("records_json", "receipt", '2');
+  s.record<records::Publish>("records_json", "publish", '3');
+  s.record<records::JobSpec>("records_json", "job_spec", '4');
+  s.record<records::SealedOutput>("records_json", "sealed_output", '5');
+  s.record<records::Seal>("records_json", "seal", '6');
+  s.record<records::AttestRequest>("records_json", "attest", '7');
+}
+
+void key_seeds(Seeds& s) {
+  SeededRandom random(1);
+  for (const auto algorithm : {crypto::SignatureAlgorithm::kEd25519, crypto::SignatureAlgorithm::kEcdsaP256}) {
+    const auto key = crypto::SigningKey::generate(algorithm, random).value();
+    const std::string name = algorithm == crypto::SignatureAlgorithm::kEd25519 ? "ed25519" : "p256";
+    s.add("keys", name + "_text", '0', as_bytes(key.public_key().text()));
+    s.add("keys", name + "_spki", '1', key.public_key().spki_der());
+    s.add("keys", name + "_certificate", '3', crypto::self_signed_certificate(key).value());
+    const Bytes signature = key.sign(as_bytes("gbx fuzz")).value();
+    s.add("keys", name + "_signature", '4', concat({as_bytes(key.public_key().text() + "\n"), signature}));
+  }
+  s.add("keys", "x25519_text", '2', as_bytes(crypto::HpkeKeyPair::generate(random)->public_key().text()));
+}
+
+asset::Inode sample_file(const Id16& asset_id, std::uint64_t size) {
+  asset::Inode inode;
+  inode.type = asset::NodeType::kFile;
+  inode.parent = asset::kRootIno;
+  inode.size = size;
+  inode.mtime_s = 1'600'000'000;
+  asset::FileContent c;
+  c.file_id.fill(9);
+  c.secret.bytes.fill(3);
+  c.commit = asset::file_keys(asset_id, crypto::AeadSuite::kAes256Gcm, c.file_id, c.content_version, c.secret).commit;
+  c.extent_count = 1;
+  c.extent = asset::Extent{0, Id16{4}, asset::kHeaderSize, static_cast<std::uint32_t>(asset::chunk_count(size))};
+  inode.content = c;
+  return inode;
+}
+
+void asset_seeds(Seeds& s) {
+  using namespace asset;
+  Id16 object{};
+  object.fill(4);
+  ObjectHeader header;
+  header.asset_id = fuzz::kTreeAsset;
+  header.object_id = object;
+  s.add("asset_format", "header_data", '0', encode_header(header));
+  header.kind = ObjectKind::kManifest;
+  header.epoch = 1;
+  s.add("asset_format", "header_manifest", '0', encode_header(header));
+  s.add("asset_format", "list_head", '1', encode_list_head(crypto::AeadSuite::kAes256Gcm, fuzz::kTreeAsset, object, 3));
+  s.add("asset_format", "list_entry", '2', encode_list_entry({object, 4096, Hash32{1}, ObjectKind::kData}));
+  s.add("asset_format", "inode_directory", '3', encode_inode(Inode{}));
+  s.add("asset_format", "inode_file", '3', encode_inode(sample_file(fuzz::kTreeAsset, 100'000)));
+  s.add("asset_format", "dirent", '4', encode_dirent({2, NodeType::kFile}));
+  Bytes extent(8);
+  append(extent, encode_extent({0, object, kHeaderSize, 2}));
+  s.add("asset_format", "extent", '5', extent);
+  s.add("asset_format", "meta", '6', encode_meta({3, 1, 1, 100'000}));
+  s.add("asset_format", "page_ref", '7', encode_page_ref({object, 5, Hash32{2}}));
+  PageEncoder page(0);
+  page.add(meta_key(), encode_meta({3, 1, 1, 100'000}));
+  page.add(inode_key(1), encode_inode(Inode{}));
+  page.add(inode_key(2), encode_inode(sample_file(fuzz::kTreeAsset, 100'000)));
+  Bytes plain = page.finish();
+  while (plain.size() > 1 && plain.back() == 0) plain.pop_back();
+  s.add("asset_format", "page_leaf", '8', plain);
+}
+
+struct Entry {
+  Bytes key, value;
+};
+std::vector<Entry> sample_tree() {
+  using namespace asset;
+  Inode root;
+  root.parent = kRootIno;
+  Inode below;
+  below.parent = kRootIno;
+  Inode many = sample_file(fuzz::kTreeAsset, 5 << 16);
+  many.parent = 3;
+  many.content->extent_count = 2;
+  many.content->extent.reset();
+  std::vector<Entry> all = {
+      {meta_key(), encode_meta({5, 2, 2, 100'000})},
+      {inode_key(1), encode_inode(root)},
+      {inode_key(2), encode_inode(sample_file(fuzz::kTreeAsset, 100'000))},
+      {inode_key(3), encode_inode(below)},
+      {inode_key(4), encode_inode(many)},
+      {dirent_key(1, "file"), encode_dirent({2, NodeType::kFile})},
+      {dirent_key(1, "folder"), encode_dirent({3, NodeType::kDirectory})},
+      {dirent_key(3, "many"), encode_dirent({4, NodeType::kFile})},
+      {extent_key(4, 0), encode_extent({0, Id16{4}, kHeaderSize, 2})},
+      {extent_key(4, 2), encode_extent({2, Id16{5}, kHeaderSize, 3})},
+  };
+  std::sort(all.begin(), all.end(), [](const Entry& a, const Entry& b) { return asset::compare_keys(a.key, b.key) < 0; });
+  return all;
+}
+
+void leaf(ByteWriter& out, std::span<const Entry> entries) {
+  out.u8(0).u8(static_cast<std::uint8_t>(entries.size()));
+  for (const Entry& e : entries) {
+    out.u8(static_cast<std::uint8_t>(e.key.size())).raw(e.key);
+    out.u8(static_cast<std::uint8_t>(e.value.size())).raw(e.value);
+  }
+}
+
+void tree_seeds(Seeds& s) {
+  const std::vector<Entry> all = sample_tree();
+  ByteWriter one;
+  leaf(one, all);
+  s.add("asset_tree", "one_leaf", 0, one.bytes());
+  ByteWriter three;
+  const auto view = std::span(all);
+  const std::array parts = {view.first(4), view.subspan(4, 3), view.subspan(7)};
+  for (const auto& part : parts) leaf(three, part);
+  three.u8(1).u8(3);
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const Bytes& key = parts[i].front().key;
+    three.u8(static_cast<std::uint8_t>(key.size())).raw(key).u8(static_cast<std::uint8_t>(i));
+  }
+  s.add("asset_tree", "three_leaves", 0, three.bytes());
+}
+
+void oci_seeds(Seeds& s) {
+  oci::UnpackedImage image;
+  image.image.manifest_digest = image.image.config_digest = "sha256:" + std::string(64, 'a');
+  image.image.layers.resize(1);
+  image.image.layers[0].digest = image.image.layers[0].diff_id = image.image.manifest_digest;
+  image.image.env = {"PATH=/bin"};
+  s.add("oci_json", "result", '2', as_bytes(oci::result_to_json(image)));
+  s.add("oci_json", "result_refused", '2',
+        as_bytes(oci::result_to_json(Result<oci::UnpackedImage>(fail(Reason::kImageRefused, "a device")))));
+}
+
+void gate_seeds(Seeds& s) {
+  using namespace gate;
+  Bundle bundle;
+  bundle.status.jobId = "job";
+  bundle.entries.push_back({EntryKind::kOutput, "a.csv", to_bytes(as_bytes("x,y\n1,2\n"))});
+  bundle.entries.push_back({EntryKind::kLog, "log", to_bytes(as_bytes("hello\n"))});
+  Bytes bytes = encode_bundle(bundle, kMinBundleBytes).value();
+  while (bytes.back() == 0) bytes.pop_back();
+  s.add("gate_bundle", "bundle", '1', bytes);
+  GateRequest request;
+  Filler filler{true};
+  request.fields(filler);
+  request.outFd = 6;
+  request.logs.fd = 7;
+  Evaluation held;
+  held.result = held_result(request, GateReason::kGateTimedOut);
+  s.add("gate_bundle", "answer_held", '2', encode_answer(held));
+  s.add("gate_bundle", "request", '3', as_bytes(canonical(to_json(request))));
+}
+
+void http_seeds(Seeds& s) {
+  SeededRandom random(2);
+  const auto key = crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random).value();
+  const httpsig::RequestLine line{"POST", "/v1/jobs?limit=10"};
+  const auto headers = httpsig::sign_request(line, Hash32{1}, Hash32{2}, key, 1'700'000'000, random).value();
+  std::string text = line.method + " " + line.target + "\n";
+  for (const auto& [name, value] : headers) text += name + ": " + value + "\n";
+  s.add("http_signing", "signed_request", '0', as_bytes(text));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 2) {
+    std::fprintf(stderr, "usage: %s FOLDER\n", argv[0]);
+    return 2;
+  }
+  Seeds seeds(argv[1]);
+  records_seeds(seeds);
+  key_seeds(seeds);
+  asset_seeds(seeds);
+  tree_seeds(seeds);
+  oci_seeds(seeds);
+  gate_seeds(seeds);
+  http_seeds(seeds);
+  return 0;
+}
