@@ -1,0 +1,394 @@
+// The plane's program in this process: HTTPS from outside, nodes over TLS, the real broker core behind a real channel.
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include "base/os.h"
+#include "broker/testing.h"
+#include "channel/rpc.h"
+#include "channel/tls.h"
+#include "httpsig/error_body.h"
+#include "httpsig/request_signing.h"
+#include "plane/api/negatives.h"
+#include "plane/http/raw_client.h"
+#include "plane/service/api.h"
+#include "plane/service/server.h"
+
+namespace gbx::plane {
+namespace {
+
+using namespace records;
+using testing::must;
+
+// The fixtures' day, at the speed of a real clock.
+class DayClock final : public Clock {
+ public:
+  TimeMs now() const override { return {testing::kNow * 1000 + system_.steady_ms() - start_}; }
+  std::int64_t steady_ms() const override { return system_.steady_ms(); }
+
+ private:
+  SystemClock system_;
+  std::int64_t start_ = SystemClock().steady_ms();
+};
+
+class BrokerServer {
+ public:
+  BrokerServer(testing::BrokerWorld& world, const Clock& clock) : world_(world), clock_(clock) {}
+  void start(std::uint16_t port = 0) {
+    server_ = must(channel::ConnectionServer::start(must(channel::listen_tcp({"127.0.0.1", port})), 8,
+                                                    [this](channel::FdStream& s) { serve(s); }));
+  }
+  void stop() { server_.reset(); }
+  std::uint16_t port() const { return server_->port(); }
+  std::mutex mutex;  // of the world's core
+
+ private:
+  void serve(channel::FdStream& stream) {
+    channel::TlsOptions tls;
+    tls.clock = &clock_;
+    tls.key = &world_.set.tls;
+    tls.peer = channel::PeerPolicy::any_key_or_none();
+    auto opened = channel::TlsChannel::server(stream, tls);
+    if (!opened.ok()) return;
+    (void)channel::serve(
+        *opened,
+        [this](std::string_view method, const Json& body) {
+          const std::lock_guard lock(mutex);
+          return world_.core->handle(method, body, {}, clock_.now());
+        },
+        {}, clock_);
+  }
+  testing::BrokerWorld& world_;
+  const Clock& clock_;
+  std::unique_ptr<channel::ConnectionServer> server_;
+};
+
+struct Answer {
+  int status = 0;
+  Json body;
+  std::string text;
+  std::string reason() const {
+    const auto e = httpsig::error_from_json_text(text);
+    return e ? std::string(reason_code(e->reason)) : "";
+  }
+};
+
+class PlaneHttp : public ::testing::Test {
+ protected:
+  PlaneHttp() : b(3), broker(b, clock), log(2, "plane", clock, LogLevel::kError) {
+    std::string name = "/tmp/gbx-http-XXXXXX";
+    directory = mkdtemp(name.data());
+    b.start_and_publish();
+    broker.start();
+    o.state_dir = directory + "/state";
+    o.objects_dir = directory + "/objects";
+    o.set_file = directory + "/set.json";
+    o.broker = {"127.0.0.1", broker.port()};
+    o.nodes = {{"local", b.node.public_key().text()}};
+    must(write_file_atomic(o.set_file, as_bytes(canonical(to_json(b.set.chain))), 0644));
+    start();
+  }
+  ~PlaneHttp() override {
+    client.reset();
+    server.reset();
+    broker.stop();
+    (void)remove_tree(directory);
+  }
+  void start() {
+    client.reset();
+    server.reset();
+    server = must(PlaneServer::start(o, clock, random, log));
+    ready = must(parse_json(server->ready_line()));
+  }
+  std::uint16_t port(const char* which) { return must(channel::TcpAddress::from_text(*ready.find(which)->string())).port; }
+
+  // One request; `as` null: unsigned.
+  Answer send(const testing::Person* as, const std::string& method, const std::string& target, const std::string& body = {},
+              const std::string& type = "application/json", const std::string& more = {}) {
+    std::string request = method + " " + target + " HTTP/1.1\r\nhost: localhost\r\n" + more;
+    if (method == "PUT" || (method == "POST" && !body.empty())) {
+      request += "content-type: " + type + "\r\ncontent-length: " + std::to_string(body.size()) + "\r\n";
+    }
+    if (as != nullptr) {
+      const auto headers = must(httpsig::sign_request({method, target}, crypto::sha256(as_bytes(body)), as->id(), as->key,
+                                                      clock.now().seconds(), random));
+      for (const auto& [k, v] : headers) request += k + ": " + v + "\r\n";
+    }
+    return raw(request + "\r\n" + body, method == "HEAD");
+  }
+  Answer raw(const std::string& request, bool head_only = false) {
+    for (int round = 0; round < 2; ++round) {
+      if (!client) client = http::RawClient::connect(port("https"));
+      if (client && client->send(request)) {
+        const auto answer = client->read(40'000, head_only);
+        if (answer) {
+          if (answer->head.find("connection: close") != std::string::npos) client.reset();
+          const auto json = parse_json(answer->body, JsonLimits{64U << 20, 64, 1'000'000});
+          return {answer->status, json.ok() ? *json : Json(), answer->body};
+        }
+      }
+      client.reset();
+    }
+    ADD_FAILURE() << "no answer to " << request.substr(0, 80);
+    return {};
+  }
+  template <class T>
+  T expect(int status, const Answer& a) {
+    EXPECT_EQ(a.status, status) << a.text.substr(0, 500);
+    auto v = from_json<T>(a.body);
+    EXPECT_TRUE(v.ok()) << v.error().line() << "\n" << a.text.substr(0, 300);
+    return v.ok() ? *v : T{};
+  }
+  Answer enrol(const testing::Person& who, const std::vector<Role>& roles, const std::string& name) {
+    const std::string token = must(read_text_file(o.state_dir + "/operator-invite", 256));
+    const api::EnrolRequest r{who.chain, name, roles, token};
+    return send(&who, "POST", "/v1/identities", canonical(to_json(r)));
+  }
+  void enrol_all() {
+    ASSERT_EQ(enrol(b.owner, {Role::kOwner}, "owner").status, 201);
+    ASSERT_EQ(enrol(b.consumer, {Role::kConsumer}, "consumer").status, 201);
+    ASSERT_EQ(enrol(b.reviewer, {Role::kReviewer}, "reviewer").status, 201);
+  }
+  void publish() {
+    for (const testing::Asset* a : {&b.data, &b.image}) {
+      const auto ack = expect<Signed<PublishAck>>(
+          201, send(&b.owner, "POST", "/v1/assets", canonical(to_json(testing::make_publish(b.set, *a, b.random)))));
+      EXPECT_EQ(ack.body.asset_version_id, a->version_id());
+    }
+  }
+
+  DayClock clock;
+  SystemRandom random;
+  testing::BrokerWorld b;
+  BrokerServer broker;
+  Logger log;
+  std::string directory;
+  ServeOptions o;
+  std::unique_ptr<PlaneServer> server;
+  Json ready;
+  std::unique_ptr<http::RawClient> client;
+};
+
+// A node: framed calls with its key.
+class NodeClient {
+ public:
+  NodeClient(std::uint16_t port, const crypto::SigningKey& key, const crypto::PublicKey& plane, const Clock& clock)
+      : stream_(must(channel::connect_tcp({"127.0.0.1", port}, channel::Deadline::after_ms(clock, 5'000)))) {
+    channel::TlsOptions tls;
+    tls.clock = &clock;
+    tls.key = &key;
+    tls.peer = channel::PeerPolicy::pin({plane});
+    tls_ = std::make_unique<channel::TlsChannel>(must(channel::TlsChannel::client(*stream_, tls)));
+    rpc_ = std::make_unique<channel::RpcClient>(*tls_, clock);
+  }
+  template <class Body>
+  Result<Json> call(std::string_view method, const Body& body) {
+    return rpc_->call(method, to_json(body), 40'000);
+  }
+
+ private:
+  std::unique_ptr<channel::FdStream> stream_;
+  std::unique_ptr<channel::TlsChannel> tls_;
+  std::unique_ptr<channel::RpcClient> rpc_;
+};
+
+TEST_F(PlaneHttp, PublicPartsAnswerUnsigned) {
+  const auto info = expect<api::InfoView>(200, send(nullptr, "GET", "/v1/info"));
+  EXPECT_EQ(info.set_id, b.set.id());
+  EXPECT_EQ(info.ca, *ready.find("ca")->string());
+  const Nonce32 nonce = random.fixed<32>();
+  const auto evidence = expect<InfoReply>(200, send(nullptr, "GET", "/v1/broker?nonce=" + to_hex(nonce)));
+  EXPECT_EQ(evidence.evidence.body.nonce, nonce);
+  EXPECT_EQ(send(nullptr, "GET", "/v1/broker?nonce=00").reason(), "bad-value");
+  EXPECT_EQ(send(nullptr, "GET", "/healthz").status, 200);
+  EXPECT_EQ(send(nullptr, "GET", "/readyz").status, 200);
+  const Answer metrics = send(nullptr, "GET", "/metrics");
+  EXPECT_EQ(metrics.status, 200);
+  EXPECT_NE(metrics.text.find("glovebox_plane_jobs{state=\"Submitted\"} 0"), std::string::npos) << metrics.text.substr(0, 400);
+  const Answer document = send(nullptr, "GET", "/openapi.json");
+  EXPECT_EQ(document.status, 200);
+  EXPECT_EQ(canonical(document.body), canonical(must(PlaneApi::openapi("0.1.0"))));
+}
+
+TEST_F(PlaneHttp, AJobOverTheWire) {
+  enrol_all();
+  publish();
+  const Bytes object(100'000, 7);
+  const std::string bytes(as_text(object));
+  EXPECT_EQ(send(&b.owner, "PUT", "/v1/objects/abc", bytes, "application/octet-stream").status, 201);
+  EXPECT_EQ(send(&b.owner, "PUT", "/v1/objects/abc", bytes, "application/octet-stream").status, 201);
+  EXPECT_EQ(send(&b.owner, "PUT", "/v1/objects/abc", bytes + "x", "application/octet-stream").reason(), "conflict");
+  EXPECT_EQ(send(&b.owner, "PUT", "/v1/objects/..", "x", "application/octet-stream").status / 100, 4);
+  EXPECT_EQ(send(&b.consumer, "GET", "/v1/objects/abc").text, bytes);
+  EXPECT_EQ(send(&b.consumer, "GET", "/v1/objects/none").reason(), "not-found");
+  EXPECT_EQ(expect<api::AssetList>(200, send(&b.consumer, "GET", "/v1/assets?kind=dataset")).items.size(), 1U);
+
+  const SignedSubmission s = b.submission();
+  const std::string body = canonical(to_json(s));
+  EXPECT_TRUE(expect<Explanation>(200, send(&b.consumer, "POST", "/v1/jobs/plan", body)).allowed);
+  auto job = expect<api::JobView>(201, send(&b.consumer, "POST", "/v1/jobs", body, "application/json", "idempotency-key: one\r\n"));
+  const std::string path = "/v1/jobs/" + to_hex(job.job_id);
+
+  NodeClient node(port("nodes"), b.node, must(crypto::PublicKey::from_text(*ready.find("nodeKey")->string())), clock);
+  const NodeInfo info{"local", b.node.public_key().text(), {Technology::kNone}, 4, std::int64_t{8} << 30, 1, "test"};
+  EXPECT_EQ(node.call(method::kNodePoll, PollRequest{"local", 0}).reason(), Reason::kWrongState);
+  must(node.call(method::kNodeRegister, info));
+  const auto reply = must(from_json<PollReply>(must(node.call(method::kNodePoll, PollRequest{"local", 20'000}))));
+  ASSERT_TRUE(reply.assignment);
+  const LaunchBundle& w = *reply.assignment;
+  must(node.call(method::kNodePhase, PhaseReport{job.job_id, 1, EnvironmentPhase::kWorking, {}, {}}));
+  OutputUpload upload;
+  {
+    const std::lock_guard lock(broker.mutex);
+    b.clock.advance(clock.now().ms - b.clock.now().ms);
+    testing::FakeAgent agent = testing::make_agent(b.random);
+    const auto connection = b.connect(agent);
+    const Hash32 evidence = must(b.attest(agent, w.credential, connection));
+    for (std::int64_t stage = 1; stage <= 2; ++stage) must(b.key(agent, w.credential.body, evidence, stage, connection));
+    const auto sealed = b.make_seal(agent, w.submission, w.plan, 1, evidence, testing::clean_verdict());
+    must(b.seal(sealed.seal, connection));
+    upload = {job.job_id, 1, hash_of(sealed.seal.statement.body.manifest), sealed.output};
+  }
+  must(node.call(method::kNodeOutput, upload));
+  must(node.call(method::kNodeDestroyed, must(sign(b.set.id(), DestroyedClaim{job.job_id, 1, clock.now().seconds(), {}}, b.node))));
+  for (int i = 0; i < 20 && !job.ended; ++i) {
+    job = expect<api::JobView>(200, send(&b.consumer, "GET", path + "?after=" + std::to_string(job.version) + "&waitMs=5000"));
+  }
+  EXPECT_EQ(job.state, "Completed");
+  const auto result = expect<api::JobResult>(200, send(&b.consumer, "GET", path + "/result"));
+  EXPECT_EQ(result.output.ciphertext, upload.output.ciphertext);
+  EXPECT_TRUE(expect<Receipt>(200, send(&b.consumer, "GET", path + "/receipt")).destroyed);
+  EXPECT_FALSE(expect<api::JobEvents>(200, send(&b.consumer, "GET", path + "/events")).events.empty());
+  EXPECT_EQ(expect<api::JobDetail>(200, send(&b.consumer, "GET", path + "/detail")).submission.submission.hash(), s.submission.hash());
+  EXPECT_EQ(expect<api::JobList>(200, send(&b.consumer, "GET", "/v1/jobs?state=Completed")).items.size(), 1U);
+  EXPECT_EQ(expect<api::NodeList>(200, send(&b.consumer, "GET", "/v1/nodes")).items.at(0).alive, true);
+
+  // The same after the program was started again, on the same files and with the same authority.
+  const std::string ca = *ready.find("ca")->string();
+  start();
+  EXPECT_EQ(*ready.find("ca")->string(), ca);
+  EXPECT_EQ(expect<api::JobView>(200, send(&b.consumer, "GET", path)).state, "Completed");
+  expect<api::JobResult>(200, send(&b.consumer, "GET", path + "/result"));
+}
+
+TEST_F(PlaneHttp, AJobWaitsForABrokerThatIsAway) {
+  enrol_all();
+  publish();
+  const std::uint16_t old = broker.port();
+  broker.stop();
+  auto job = expect<api::JobView>(201, send(&b.consumer, "POST", "/v1/jobs", canonical(to_json(b.submission()))));
+  EXPECT_EQ(send(&b.consumer, "POST", "/v1/jobs/plan", canonical(to_json(b.submission()))).reason(), "unavailable");
+  EXPECT_EQ(send(nullptr, "GET", "/readyz").status, 503);
+  broker.start(old);
+  const std::string path = "/v1/jobs/" + to_hex(job.job_id);
+  for (int i = 0; i < 20 && job.state == "Submitted"; ++i) {
+    job = expect<api::JobView>(200, send(&b.consumer, "GET", path + "?after=" + std::to_string(job.version) + "&waitMs=5000"));
+  }
+  EXPECT_EQ(job.state, "Authorized");
+}
+
+TEST_F(PlaneHttp, ANodeThatNobodyEnrolledIsRefused) {
+  const testing::Person stranger = testing::make_person(b.random);
+  NodeClient node(port("nodes"), stranger.key, must(crypto::PublicKey::from_text(*ready.find("nodeKey")->string())), clock);
+  const NodeInfo info{"x", stranger.key.public_key().text(), {Technology::kNone}, 4, 1, 1, "test"};
+  EXPECT_FALSE(node.call(method::kNodeRegister, info).ok());
+}
+
+// Every route of the table with every role, and unsigned: who may not gets exactly that answer.
+TEST_F(PlaneHttp, RoleMatrixOfTheTable) {
+  std::map<api::RoleSet, testing::Person> people;
+  for (const auto& r : enum_names(Role{})) {
+    people.emplace(must(api::role_from_name(r.name)), testing::make_person(b.random));
+    const auto& who = people.at(must(api::role_from_name(r.name)));
+    ASSERT_EQ(enrol(who, {r.value}, r.name).status, 201);
+  }
+  const testing::Person stranger = testing::make_person(b.random);
+  std::size_t refused = 0;
+  for (const auto& route : PlaneApi::routes()) {
+    std::string target(route.info.path);
+    const std::size_t at = target.find('{');
+    if (at != std::string::npos) {
+      target = target.substr(0, at) + std::string(64, '0') + target.substr(target.find('}') + 1);
+    }
+    const std::string method(route.info.method);
+    const bool stream = route.info.body == api::BodyKind::kStream;
+    const std::string type = stream ? "application/octet-stream" : "application/json";
+    const std::string body = route.info.body == api::BodyKind::kNone ? "" : "{}";
+    const std::string what = method + " " + target;
+    const Answer nobody = send(nullptr, method, target, body, type);
+    const Answer unknown = send(&stranger, method, target, body, type);
+    if (route.info.roles == api::kPublic) {
+      EXPECT_NE(nobody.status, 401) << what;
+      continue;
+    }
+    EXPECT_EQ(nobody.status, 401) << what;
+    const bool enrolment = what == "POST /v1/identities";
+    EXPECT_EQ(unknown.status == 401, !enrolment) << what;
+    for (const auto& [role, who] : people) {
+      const Answer a = send(&who, method, target, body, type);
+      if ((route.info.roles & role) == 0) {
+        EXPECT_EQ(a.status, 403) << what;
+        if (method != "HEAD") {
+          EXPECT_EQ(a.reason(), "wrong-role") << what;
+        }
+        ++refused;
+      } else {
+        EXPECT_NE(a.status, 401) << what << " " << a.text;
+        EXPECT_NE(a.reason(), "wrong-role") << what;
+        EXPECT_NE(a.status / 100, 5) << what << " " << a.text;
+      }
+    }
+  }
+  EXPECT_GT(refused, 60U);
+}
+
+// Bodies made from the published schemas, each broken in one place, are refused as such and never as our failure.
+TEST_F(PlaneHttp, BrokenBodiesAreRefusedByEveryRoute) {
+  const testing::Person all = testing::make_person(b.random);
+  std::vector<Role> roles;
+  for (const auto& r : enum_names(Role{})) roles.push_back(r.value);
+  ASSERT_EQ(enrol(all, roles, "all").status, 201);
+  std::size_t tried = 0;
+  for (const auto& route : PlaneApi::routes()) {
+    if (route.info.body != api::BodyKind::kJson) continue;
+    const Json& schema = PlaneApi::schemas().all().find(std::string(route.info.request_schema))->second;
+    std::string target(route.info.path);
+    const std::size_t at = target.find('{');
+    if (at != std::string::npos) target = target.substr(0, at) + std::string(64, '0') + target.substr(target.find('}') + 1);
+    const auto negatives = api::negatives_of(schema, api::sample_of(schema));
+    ASSERT_GT(negatives.size(), 3U) << target;
+    const std::size_t step = std::max<std::size_t>(1, negatives.size() / 12);  // the reader itself has a test of its own
+    for (std::size_t i = 0; i < negatives.size(); i += step) {
+      const Answer a = send(&all, "POST", target, canonical(negatives[i].document));
+      EXPECT_EQ(a.status / 100, 4) << target << ": " << negatives[i].name << " " << a.text.substr(0, 200);
+      EXPECT_NE(a.reason(), "") << target;
+      ++tried;
+    }
+  }
+  EXPECT_GT(tried, 80U);
+}
+
+TEST_F(PlaneHttp, SignaturesCoverBodyTargetAndTime) {
+  enrol_all();
+  const std::string body = canonical(to_json(b.submission()));
+  const auto headers = must(httpsig::sign_request({"POST", "/v1/jobs/plan"}, crypto::sha256(as_bytes(body)), b.consumer.id(),
+                                                  b.consumer.key, clock.now().seconds(), random));
+  const auto request = [&](const std::string& target, std::string content) {
+    std::string r = "POST " + target + " HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: " +
+                    std::to_string(content.size()) + "\r\n";
+    for (const auto& [k, v] : headers) r += k + ": " + v + "\r\n";
+    return r + "\r\n" + content;
+  };
+  std::string changed = body;
+  changed[changed.size() / 2] ^= 1;
+  EXPECT_EQ(raw(request("/v1/jobs/plan", changed)).status, 401);
+  EXPECT_EQ(raw(request("/v1/jobs", body)).status, 401) << "signed for another target";
+  EXPECT_EQ(raw(request("/v1/jobs/plan", body)).reason(), "replayed") << "its nonce was spent on the changed body";
+  const auto old = must(httpsig::sign_request({"GET", "/v1/jobs"}, crypto::sha256(ByteView{}), b.consumer.id(), b.consumer.key,
+                                              clock.now().seconds() - 600, random));
+  std::string late = "GET /v1/jobs HTTP/1.1\r\nhost: localhost\r\n";
+  for (const auto& [k, v] : old) late += k + ": " + v + "\r\n";
+  EXPECT_EQ(raw(late + "\r\n").reason(), "expired");
+}
+
+}  // namespace
+}  // namespace gbx::plane
