@@ -160,8 +160,8 @@ inline records::JobSpec make_spec(bool image_asset, std::size_t inputs = 1) {
   for (std::size_t i = 0; i < inputs; ++i) {
     b.inputs.push_back({"in" + std::to_string(i), "asset" + std::to_string(i), "/data/in" + std::to_string(i)});
   }
-  Json schema;
-  schema["type"] = "object";
+  const Json schema = must(parse_json(
+      R"({"fields":[{"name":"auc","type":"decimal","minimum":0,"maximum":1,"digits":3,"scale":3}]})"));
   b.outputs.push_back({"metrics", "metrics.json", records::OutputType::kMetrics, schema, 1024});
   b.resources.memory = "512MiB";
   b.resources.scratch = "64MiB";
