@@ -162,63 +162,6 @@ Status identity_show(Session& s, const Invocation&) {
   return ok_status();
 }
 
-// A rotation that was signed and perhaps sent; kept until it is known to hold.
-struct PendingRotation {
-  records::Signed<records::Rotation> rotation;
-  template <class F>
-  void fields(F& f) {
-    f("rotation", rotation);
-  }
-};
-
-Result<PendingRotation> new_rotation(Session& s, const Keys& keys, bool by_recovery) {
-  const auto ask = [&s](const std::string& why) { return s.passphrase(why); };
-  GBX_ASSIGN(auto fresh, crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, s.random()));
-  GBX_ASSIGN(std::optional<Passphrase> phrase, s.same_protection());
-  GBX_TRY(write_key_file(s.home().next_signing_key(), KeyKind::kSigning, fresh.private_bytes(kAccess).view(kAccess), kAccess,
-                         phrase ? &*phrase : nullptr, s.random()));
-  records::Rotation r;
-  r.identity_id = keys.id;
-  r.serial = static_cast<std::int64_t>(keys.file.chain.rotations.size()) + 1;
-  r.new_key = fresh.public_key().text();
-  GBX_ASSIGN(Context * context, s.context());
-  PendingRotation p;
-  if (by_recovery) {
-    GBX_ASSIGN(SecretBuffer raw, read_key_file(s.home().recovery_signing_key(), KeyKind::kSigning, ask));
-    GBX_ASSIGN(auto recovery, crypto::SigningKey::from_private(crypto::SignatureAlgorithm::kEd25519, Secret<SigningKeyTag>::adopt(std::move(raw))));
-    GBX_ASSIGN(p.rotation, records::sign(context->set_id, r, recovery));
-  } else {
-    GBX_ASSIGN(p.rotation, records::sign(context->set_id, r, *keys.signing));
-  }
-  return p;
-}
-
-Status identity_rotate(Session& s, const Invocation& in) {
-  const std::string pending = s.home().file("rotation.json");
-  GBX_ASSIGN(Keys * keys, s.keys());
-  GBX_ASSIGN(Plane * plane, s.plane());
-  PendingRotation p;
-  if (path_exists(pending)) {
-    GBX_ASSIGN(std::string text, read_text_file(pending, 1U << 16));
-    GBX_ASSIGN(p, from_json_text<PendingRotation>(text));
-  } else {
-    GBX_ASSIGN(p, new_rotation(s, *keys, in.has("recovery")));
-    GBX_TRY(write_file_atomic(pending, as_bytes(canonical(to_json(p))), 0600));
-  }
-  IdentityFile next = keys->file;
-  next.chain.rotations.push_back(p.rotation);
-  GBX_ASSIGN(Context * context, s.context());
-  GBX_TRY(next.chain.current_key(context->set_id));
-  GBX_TRY(plane->rotate({next.chain.identity, p.rotation}));
-  // The new key first: identity.json names it, and an interruption between the two is mended by the same command.
-  GBX_TRY(s.home().adopt_next_signing_key());
-  GBX_TRY(s.home().save(next));
-  GBX_TRY(remove_tree(pending));
-  const Json j = identity_json(next);
-  s.print(j, "your key is now " + p.rotation.body.new_key + " (rotation " + std::to_string(p.rotation.body.serial) + ")\n");
-  return ok_status();
-}
-
 Status identity_invite(Session& s, const Invocation& in) {
   GBX_ASSIGN(auto roles, roles_of(in));
   if (roles.empty()) return fail(Reason::kUsage, "--role").with("at least one", "none");

@@ -584,7 +584,10 @@ TEST_P(Sandbox, DeathOfTheSupervisorKillsTheContainer) {
     for (const std::string& line : left.ok() ? *left : std::vector<std::string>{}) n += line.rfind("process ", 0) == 0;
     return n;
   };
-  for (int i = 0; i < 1000 && processes() < 2; ++i) poll(nullptr, 0, 10);
+  for (int i = 0, steady = 0; i < 1000 && steady < 20; ++i) {
+    steady = processes() >= 2 ? steady + 1 : 0;
+    poll(nullptr, 0, 10);
+  }
   ASSERT_GE(processes(), 2U);
   auto children = read_text_file("/proc/" + std::to_string(caller) + "/task/" + std::to_string(caller) + "/children", 4096);
   ASSERT_TRUE(children.ok());
