@@ -117,10 +117,11 @@ Status check_purpose(const View& v) {
 // A consumer's inputs count as code. The image is judged by the image clause, so a data owner need not list it here.
 Status check_join(const View& v) {
   for (const auto& other : v.s.assets) {
-    if (other.asset_id == v.policy().asset_id || other.name == "image") continue;
+    if (other.name == "image") continue;
     const auto facts = v.in.asset(other.version_id);
     if (!facts) continue;  // denied by its own "published" check
     // The id that counts is the signed record's, not the one that the submission claims.
+    if (facts->record.body.asset_id == v.policy().asset_id) continue;
     if (contains(v.clauses().join_assets, facts->record.body.asset_id)) continue;
     if (contains(v.clauses().join_owners, facts->record.body.owner_id)) continue;
     return fail(Reason::kJoinNotAllowed, "another asset in the same job")

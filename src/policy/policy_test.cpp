@@ -1,1 +1,413 @@
+#include "policy/policy.h"
+
 #include <gtest/gtest.h>
+
+#include "policy/decision.h"
+#include "policy/testing.h"
+
+namespace gbx::policy {
+namespace {
+
+using namespace gbx::records;  // NOLINT
+using gbx::testing::Asset;
+using gbx::testing::copy;
+using gbx::testing::kImageDigest;
+using gbx::testing::kNow;
+using gbx::testing::make_asset;
+using gbx::testing::make_clauses;
+using gbx::testing::make_person;
+using gbx::testing::must;
+using gbx::testing::Person;
+
+// Two owners' assets and an image; inputs are judged as a broker would with an empty log.
+class Judging : public ::testing::Test {
+ protected:
+  Judging()
+      : set(gbx::testing::make_key_set(random)), hospital(make_person(random)), registry(make_person(random)),
+        consumer(make_person(random)), reviewer(make_person(random)),
+        node(must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random))) {
+    Clauses c = make_clauses(node.public_key(), {&reviewer});
+    c.consumers = {consumer.id()};
+    assets.push_back(make_asset(copy(hospital), AssetKind::kDataset, c, random));
+    assets.push_back(make_asset(copy(registry), AssetKind::kDataset, c, random));
+    clauses(0).join_owners = {registry.id()};
+    clauses(1).join_assets = {assets[0].record.asset_id};
+    // The image is the consumer's own.
+    Clauses image = c;
+    image.images.clear();
+    image.commands.clear();
+    image.join_owners = {hospital.id(), registry.id()};
+    assets.push_back(make_asset(copy(consumer), AssetKind::kImage, image, random));
+    spec = gbx::testing::make_spec(false);
+  }
+  Clauses& clauses(std::size_t i) { return assets[i].policy.clauses; }
+
+  Explanation judge_job() {
+    gbx::testing::SubmissionParts parts{spec, {}, nullptr, {}};
+    for (std::size_t i = 0; i < inputs; ++i) parts.inputs.push_back(&assets[i]);
+    parts.spec.spec.inputs = gbx::testing::make_spec(false, inputs).spec.inputs;
+    if (spec.spec.image.asset) parts.image = &assets[2];
+    PolicyInputs in;
+    in.set_id = set.id();
+    in.now = kNow;
+    in.submission = gbx::testing::make_submission(set.id(), consumer, parts, random);
+    if (change) change(in.submission);
+    in.asset = [this](const Hash32& id) -> std::optional<AssetFacts> {
+      for (const auto& a : assets) {
+        if (a.version_id() != id) continue;
+        return AssetFacts{a.owner.chain, must(sign(set.id(), a.record, a.owner.key)), must(sign(set.id(), a.policy, a.owner.key)), accepted_at};
+      }
+      return std::nullopt;
+    };
+    in.lease = [](const AssetFacts&) { return Result<Id16>(fail(Reason::kLeaseMissing, "no lease")); };
+    in.spent = [this](const AssetFacts&) { return spent; };
+    in.current_key = [this](const IdentityChain& c) { return c.current_key(set.id()); };
+    in.capacity = [this](const SpecOutput&) { return Result<std::int64_t>(capacity); };
+    return explain(in);
+  }
+  // The one check that denies, as "check:reason".
+  std::string denied() {
+    const auto e = judge_job();
+    std::string out;
+    for (const auto& c : e.checks) {
+      if (!c.allowed) out += (out.empty() ? "" : " ") + c.check + ":" + c.reason;
+    }
+    EXPECT_EQ(e.allowed, out.empty());
+    EXPECT_EQ(e.plan.has_value(), e.allowed);
+    EXPECT_EQ(denial(e).ok(), e.allowed);
+    return out;
+  }
+
+  SeededRandom random{5};
+  gbx::testing::KeySet set;
+  Person hospital;
+  Person registry;
+  Person consumer;
+  Person reviewer;
+  crypto::SigningKey node;
+  std::vector<Asset> assets;
+  JobSpec spec;
+  std::size_t inputs = 1;
+  std::int64_t accepted_at = kNow;
+  std::int64_t capacity = 600;
+  Spent spent;
+  std::function<void(SignedSubmission&)> change;
+};
+
+TEST_F(Judging, AllowsWhatEveryPolicyAllows) {
+  EXPECT_EQ(denied(), "");
+  inputs = 2;
+  EXPECT_EQ(denied(), "");
+  spec.spec.image = {"study-image", std::nullopt};
+  EXPECT_EQ(denied(), "");
+  const auto plan = *judge_job().plan;
+  EXPECT_EQ(plan.policies.size(), 3u);
+  EXPECT_EQ(plan.charges.size(), 3u);
+  EXPECT_EQ(plan.controls.mandatory, mandatory_controls());
+  EXPECT_EQ(plan.controls.memory_bytes, 512 << 20);
+  EXPECT_EQ(plan.rollback, "unprotected");
+}
+
+struct DenyCase {
+  const char* expected;
+  void (*change)(Clauses&);
+};
+TEST_F(Judging, EveryClauseDeniesByItself) {
+  const DenyCase cases[] = {
+      {"consumer:lease-missing", [](Clauses& c) { c.consumers.clear(); }},
+      {"consumer:consumer-not-allowed", [](Clauses& c) { c.consumers = {Hash32{1}}; c.lease_required = false; }},
+      {"purpose:purpose-not-allowed", [](Clauses& c) { c.purposes = {"audit"}; }},
+      {"purpose:purpose-not-allowed", [](Clauses& c) { c.purposes.clear(); }},
+      {"image:image-not-allowed", [](Clauses& c) { c.images[0].digest = "sha256:" + std::string(64, 'b'); }},
+      {"image:image-not-allowed", [](Clauses& c) { c.images = {{std::nullopt, std::nullopt}}; }},
+      {"image:image-not-allowed", [](Clauses& c) { c.images[0].signer = "ed25519:" + std::string(64, '0'); }},
+      {"image:image-not-allowed", [](Clauses& c) { c.images.clear(); }},
+      {"command:command-not-allowed", [](Clauses& c) { c.commands[0].argv.push_back("--all"); }},
+      {"command:command-not-allowed", [](Clauses& c) { c.commands.clear(); }},
+      {"tee:tee-not-allowed", [](Clauses& c) { c.tee.clear(); }},
+      {"tee:tee-not-allowed", [](Clauses& c) { c.tee[0].root = ""; }},
+      {"tee:tee-not-allowed", [](Clauses& c) { c.tee[0].technology = Technology::kTdx; }},
+      {"custody:custody-not-allowed", [](Clauses& c) { c.custody = {Custody::kTee}; }},
+      {"rollback:rollback-not-allowed", [](Clauses& c) { c.rollback = "witnessed"; }},
+      {"rollback:rollback-not-allowed", [](Clauses& c) { c.rollback = "whatever"; }},
+      {"outputs:output-not-allowed", [](Clauses& c) { c.gate.output_types = {OutputType::kTable}; }},
+      {"outputs:output-too-large", [](Clauses& c) { c.gate.max_output_bytes = 1023; }},
+      {"attempts:attempts-exceeded", [](Clauses& c) { c.attempts = 2; }},
+      {"budget:budget-exceeded", [](Clauses& c) { c.gate.period_free_bits = 609; }},
+      {"budget:budget-exceeded", [](Clauses& c) { c.gate.total_free_bits = 609; }},
+      {"in-force:policy-expired", [](Clauses& c) { c.not_after = kNow - 1; }},
+      {"in-force:policy-stale", [](Clauses& c) { c.fresh_for_seconds = 59; }}};
+  accepted_at = kNow - 60;
+  for (const auto& c : cases) {
+    const Clauses before = clauses(0);
+    c.change(clauses(0));
+    EXPECT_EQ(denied(), c.expected);
+    clauses(0) = before;
+  }
+  EXPECT_EQ(denied(), "");
+  assets[0].policy.revoked = true;
+  EXPECT_EQ(denied(), "in-force:policy-revoked");
+}
+
+TEST_F(Judging, TheSubmissionDeniesByItself) {
+  const auto with = [&](std::function<void(Submission&)> f) {
+    change = [this, f](SignedSubmission& s) {
+      f(s.submission.body);
+      resign(s, set.id(), consumer);
+    };
+    return denied();
+  };
+  EXPECT_EQ(with([](Submission& s) { s.not_after = kNow - 1; }), "expiry:expired");
+  EXPECT_EQ(with([](Submission& s) { s.spec.spec.env["LD_PRELOAD"] = "/data/x"; }), "command:command-not-allowed");
+  EXPECT_EQ(with([](Submission& s) { s.spec.spec.env["SEED"] = "1"; }), "");
+  EXPECT_EQ(with([](Submission& s) { s.spec.spec.logs = {LogVisibility::kConsumer, 100}; }), "logs:logs-not-allowed");
+  EXPECT_EQ(with([](Submission& s) { s.image_digest = "sha256:" + std::string(64, 'b'); }), "assets:spec-mismatch");
+  EXPECT_EQ(with([](Submission& s) { s.assets.clear(); }), "assets:spec-mismatch");
+  EXPECT_EQ(with([](Submission& s) { s.assets.push_back({"more", {}, {}}); }), "assets:spec-mismatch");
+  EXPECT_EQ(with([](Submission& s) { s.assets[0].asset_id = Id16{1}; }), "published:wrong-asset");
+  EXPECT_EQ(with([](Submission& s) { s.assets[0].version_id = Hash32{1}; }), "published:policy-missing");
+  EXPECT_EQ(with([](Submission& s) { s.spec.spec.tee.any_of = {Technology::kTdx}; }), "tee:tee-not-allowed");
+  EXPECT_EQ(with([](Submission& s) { s.consumer_id = Hash32{1}; }), "submission:spec-mismatch");
+  EXPECT_EQ(with([](Submission& s) { s.spec.spec.command = {"study"}; }), "submission:bad-value");
+  change = [](SignedSubmission& s) { s.submission.body.spec.spec.args = {"x"}; };  // not signed again
+  EXPECT_EQ(denied(), "submission:bad-signature");
+}
+
+TEST_F(Judging, JoinedInputsMustBeNamedByBothSides) {
+  inputs = 2;
+  clauses(1).join_assets.clear();
+  EXPECT_EQ(denied(), "join:join-not-allowed");
+  clauses(0).join_owners.clear();
+  EXPECT_EQ(denied(), "join:join-not-allowed join:join-not-allowed");
+  inputs = 1;
+  EXPECT_EQ(denied(), "");
+  // A data owner's image clause speaks for the image, but the image's owner says where it may run.
+  spec.spec.image = {"study-image", std::nullopt};
+  EXPECT_EQ(denied(), "");
+  clauses(2).join_owners.clear();
+  EXPECT_EQ(denied(), "join:join-not-allowed");
+}
+
+TEST_F(Judging, ASignedImage) {
+  clauses(0).images = {{std::nullopt, consumer.key.public_key().text()}};
+  EXPECT_EQ(denied(), "image:image-not-allowed");  // an image in clear is signed by nobody
+  spec.spec.image = {"study-image", std::nullopt};
+  EXPECT_EQ(denied(), "");
+  clauses(0).images[0].signer = hospital.key.public_key().text();
+  EXPECT_EQ(denied(), "image:image-not-allowed");
+  assets[2].record.content_digest = "sha256:" + std::string(64, 'c');
+  assets[2].policy.asset_version_id = assets[2].record.id();
+  clauses(0).images = {{kImageDigest, std::nullopt}};
+  EXPECT_EQ(denied(), "published:image-digest-mismatch");
+}
+
+TEST_F(Judging, WhatOwnersSpentCounts) {
+  spent.period_free_bits = 16384 - 610;
+  EXPECT_EQ(denied(), "");
+  ++spent.period_free_bits;
+  EXPECT_EQ(denied(), "budget:budget-exceeded");
+  spent = {0, 131072};
+  EXPECT_EQ(denied(), "budget:budget-exceeded");
+  spent = {};
+  capacity = std::int64_t{1} << 41;
+  EXPECT_EQ(denied(), "capacity:output-too-large");
+}
+
+TEST_F(Judging, ForgedRecordsAndPolicies) {
+  const Asset good{copy(assets[0].owner), assets[0].key.clone(), assets[0].record, assets[0].policy};
+  assets[0].owner = copy(registry);  // signed by somebody else
+  EXPECT_EQ(denied(), "published:wrong-owner");
+  assets[0].owner = copy(good.owner);
+  assets[0].policy.commit_dk = Hash32{1};
+  EXPECT_EQ(denied(), "published:bad-commitment");
+  assets[0].policy = good.policy;
+  assets[0].policy.asset_version_id = Hash32{1};
+  EXPECT_EQ(denied(), "published:wrong-asset");
+}
+
+TEST_F(Judging, TheStrictestValueOfAllOwners) {
+  inputs = 2;
+  clauses(0).gate.release_slot_seconds = 600;
+  clauses(1).gate.release_slot_seconds = 900;
+  clauses(0).gate.auto_clear_free_bits = 100;
+  clauses(1).gate.hold_score = 20;
+  clauses(1).gate.output_types = {OutputType::kMetrics};
+  clauses(1).gate.copy_check = false;
+  clauses(1).access = Access::kDirect;
+  clauses(1).reviewers_needed = 2;
+  clauses(0).residual_channels = {"power"};
+  auto plan = *judge_job().plan;
+  EXPECT_EQ(plan.gate.release_slot_seconds, 1800);
+  EXPECT_EQ(plan.gate.auto_clear_free_bits, 100);
+  EXPECT_EQ(plan.gate.hold_score, 20);
+  EXPECT_EQ(plan.gate.output_types, std::vector<OutputType>{OutputType::kMetrics});
+  EXPECT_TRUE(plan.gate.copy_check);
+  EXPECT_EQ(plan.controls.access, Access::kPrefetch);
+  EXPECT_EQ(plan.reviewers_needed, 2);
+  EXPECT_EQ(plan.reviewers.size(), 1u);
+  EXPECT_NE(std::find(plan.residual_channels.begin(), plan.residual_channels.end(), "power"), plan.residual_channels.end());
+  // Nobody is let in by one owner only.
+  clauses(1).may_preview.clear();
+  EXPECT_TRUE(judge_job().plan->reviewers.empty());
+  const auto other = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random));
+  clauses(1).tee[0].root = "none:" + to_hex(other.public_key().fingerprint());
+  EXPECT_EQ(denied(), "merge:policy-unmergeable");
+}
+
+// Taking a right away from any policy never allows more.
+TEST_F(Judging, StricterPoliciesNeverAllowMore) {
+  inputs = 2;
+  SeededRandom dice(77);
+  const std::function<void(Clauses&)> tighten[] = {
+      [](Clauses& c) { c.consumers.clear(); },
+      [](Clauses& c) { c.gate.period_free_bits -= 1000; },
+      [](Clauses& c) { c.gate.auto_clear_free_bits /= 2; },
+      [](Clauses& c) { c.gate.hold_score -= 10; },
+      [](Clauses& c) { c.attempts = std::max<std::int64_t>(1, c.attempts - 1); },
+      [](Clauses& c) { if (c.gate.output_types.size() > 1) c.gate.output_types.pop_back(); },
+      [](Clauses& c) { c.may_preview.clear(); },
+      [](Clauses& c) { c.gate.max_output_bytes /= 4; },
+      [](Clauses& c) { c.join_owners.clear(); c.join_assets.clear(); },
+      [](Clauses& c) { c.tee.clear(); }};
+  for (int round = 0; round < 20; ++round) {
+    const Clauses saved[] = {clauses(0), clauses(1)};
+    Explanation before = judge_job();
+    ASSERT_TRUE(before.allowed);
+    for (int step = 0; step < 6; ++step) {
+      tighten[dice.below(std::size(tighten))](clauses(dice.below(2)));
+      const Explanation after = judge_job();
+      EXPECT_TRUE(before.allowed || !after.allowed);
+      if (before.allowed && after.allowed) {
+        EXPECT_LE(after.plan->gate.auto_clear_free_bits, before.plan->gate.auto_clear_free_bits);
+        EXPECT_LE(after.plan->gate.hold_score, before.plan->gate.hold_score);
+        EXPECT_LE(after.plan->gate.output_types.size(), before.plan->gate.output_types.size());
+        EXPECT_LE(after.plan->reviewers.size(), before.plan->reviewers.size());
+      }
+      before = after;
+    }
+    clauses(0) = saved[0];
+    clauses(1) = saved[1];
+  }
+}
+
+TEST(Verdict, UncheckedIsNotAllowed) {
+  PlatformRule none{Technology::kNone, "none:aa", {}, 0};
+  Verdict v;
+  v.root = "none:aa";
+  EXPECT_EQ(verdict_allowed({none}, v).reason(), Reason::kTeeNotAllowed);  // nothing was checked
+  v.binding = v.signature = Check::kPass;
+  EXPECT_TRUE(verdict_allowed({none}, v).ok());
+  EXPECT_FALSE(verdict_allowed({}, v).ok());
+  v.root = "none:bb";
+  EXPECT_FALSE(verdict_allowed({none}, v).ok());
+  none.root.clear();
+  v.root.clear();
+  EXPECT_FALSE(verdict_allowed({none}, v).ok());  // by name only
+  PlatformRule tdx{Technology::kTdx, "", {"guest-1"}, 3};
+  v.technology = Technology::kTdx;
+  v.release = "guest-1";
+  v.svn = 3;
+  EXPECT_FALSE(verdict_allowed({tdx}, v).ok());  // measurement not checked
+  v.measurement = Check::kPass;
+  EXPECT_FALSE(verdict_allowed({tdx}, v).ok());  // debug not checked
+  v.debug_off = Check::kPass;
+  EXPECT_TRUE(verdict_allowed({tdx}, v).ok());
+  for (Check* c : {&v.binding, &v.signature, &v.measurement, &v.debug_off}) {
+    for (const Check bad : {Check::kFail, Check::kNotChecked}) {
+      *c = bad;
+      EXPECT_FALSE(verdict_allowed({tdx}, v).ok());
+    }
+    *c = Check::kPass;
+  }
+  v.svn = 2;
+  EXPECT_FALSE(verdict_allowed({tdx}, v).ok());
+  v.svn = 3;
+  v.release = "guest-2";
+  EXPECT_FALSE(verdict_allowed({tdx}, v).ok());
+}
+
+TEST(Merge, GatesAndSlots) {
+  GateClause a;
+  a.output_types = {OutputType::kTable};
+  GateClause b = a;
+  b.output_types = {OutputType::kMetrics};
+  EXPECT_EQ(merge_gates({a, b}).reason(), Reason::kPolicyUnmergeable);
+  EXPECT_EQ(merge_gates({}).reason(), Reason::kPolicyMissing);
+  b = a;
+  a.release_slot_seconds = 86399;
+  b.release_slot_seconds = 86400;
+  EXPECT_EQ(merge_gates({a, b}).reason(), Reason::kPolicyUnmergeable);
+  a.release_slot_seconds = 0;
+  EXPECT_EQ(merge_gates({a, b})->release_slot_seconds, 86400);
+}
+
+TEST(Attempts, CostTheirChoice) {
+  const std::int64_t expected[] = {0, 0, 1, 2, 2, 3, 3, 3, 3, 4};
+  for (std::int64_t n = 0; n < 10; ++n) EXPECT_EQ(attempt_bits(n), expected[n]) << n;
+}
+
+TEST(Describe, SaysTheDangerousThingsInPlainWords) {
+  SeededRandom random(9);
+  const auto node = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random));
+  const Person reviewer = make_person(random);
+  Policy p;
+  p.clauses = make_clauses(node.public_key(), {&reviewer});
+  const auto says = [&](const std::string& words) {
+    for (const auto& line : explain_policy(p)) {
+      if (line.find(words) != std::string::npos) return true;
+    }
+    return false;
+  };
+  EXPECT_TRUE(says("NO TEE"));
+  EXPECT_TRUE(says("`/bin/study`"));
+  EXPECT_TRUE(says("could restore an old log"));
+  EXPECT_TRUE(says("Decisions fall at once"));
+  EXPECT_FALSE(says("ANY,"));
+  EXPECT_FALSE(says("ANYONE"));
+  EXPECT_FALSE(says("REVOKED"));
+  p.clauses.any_command = true;
+  p.clauses.lease_required = false;
+  p.clauses.gate.copy_check = false;
+  p.revoked = true;
+  EXPECT_TRUE(says("ANY,"));
+  EXPECT_TRUE(says("ANYONE"));
+  EXPECT_TRUE(says("NOT looked for"));
+  EXPECT_TRUE(says("REVOKED"));
+}
+
+TEST(Tally, KOfN) {
+  SeededRandom random(10);
+  const auto node = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random));
+  const Person a = make_person(random), b = make_person(random), c = make_person(random), owner = make_person(random);
+  Asset asset = make_asset(copy(owner), AssetKind::kDataset, make_clauses(node.public_key(), {&a, &b, &c}), random);
+  asset.policy.clauses.reviewers_needed = 2;
+  Panel panel;
+  panel.policies = {must(sign(Hash32{}, asset.policy, asset.owner.key))};
+  panel.may_preview = asset.policy.clauses.may_preview;
+  const auto rule = [&](RulingDecision d) {
+    Ruling r;
+    r.owner_policy_hash = panel.policies[0].hash();
+    r.decision = d;
+    panel.rulings.push_back(r);
+    return tally(panel);
+  };
+  EXPECT_TRUE(reviewable(panel));
+  EXPECT_EQ(tally(panel), Tally::kOpen);
+  EXPECT_EQ(rule(RulingDecision::kApprove), Tally::kOpen);
+  EXPECT_EQ(rule(RulingDecision::kReject), Tally::kOpen);
+  EXPECT_EQ(rule(RulingDecision::kApprove), Tally::kApproved);
+  panel.rulings.clear();
+  EXPECT_EQ(rule(RulingDecision::kRequestChanges), Tally::kOpen);
+  EXPECT_EQ(rule(RulingDecision::kReject), Tally::kDeclined);
+  panel.rulings.clear();
+  panel.may_preview.pop_back();
+  panel.may_preview.pop_back();
+  EXPECT_FALSE(reviewable(panel));
+  // The consumer's own asset asks nobody.
+  panel.submission.submission.body.consumer_id = owner.id();
+  EXPECT_TRUE(reviewable(panel));
+  EXPECT_EQ(tally(panel), Tally::kApproved);
+}
+
+}  // namespace
+}  // namespace gbx::policy

@@ -1,0 +1,88 @@
+#include "lease/lease.h"
+
+#include <gtest/gtest.h>
+
+#include "policy/testing.h"
+
+namespace gbx::lease {
+namespace {
+
+using namespace gbx::records;  // NOLINT
+using gbx::testing::kNow;
+using gbx::testing::make_person;
+using gbx::testing::must;
+
+class Leases : public ::testing::Test {
+ protected:
+  Leases() : owner(make_person(random)), issuer(make_person(random)), consumer(make_person(random)) {
+    body.lease_id = random.fixed<16>();
+    body.asset_id = random.fixed<16>();
+    body.consumer_id = consumer.id();
+    body.jobs = 2;
+    body.not_after = kNow + 100;
+    body.set_id = set;
+  }
+  LeaseQuery query() const { return {set, body.asset_id, consumer.id(), &owner.chain, &issuers, now}; }
+  Reason find(const Signed<Lease>& lease) {
+    SignedSubmission s;
+    s.leases = {lease};
+    if (named) s.submission.body.leases = {lease.body.lease_id};
+    const auto r = SignedLeases(s, [this](const Lease&) { return uses; }).find(query());
+    if (!r.ok()) return r.reason();
+    EXPECT_EQ(*r, lease.body.lease_id);
+    return Reason::kUninitialised;
+  }
+  Signed<Lease> by(const gbx::testing::Person& p) const { return must(sign(set, body, p.key)); }
+
+  SeededRandom random{3};
+  SetId set{1};
+  gbx::testing::Person owner;
+  gbx::testing::Person issuer;
+  gbx::testing::Person consumer;
+  Lease body;
+  std::vector<std::string> issuers;
+  std::int64_t now = kNow;
+  std::int64_t uses = 0;
+  bool named = true;
+};
+
+TEST_F(Leases, OwnerOrNamedIssuer) {
+  EXPECT_EQ(find(by(owner)), Reason::kUninitialised);
+  EXPECT_EQ(find(by(issuer)), Reason::kLeaseMissing);
+  EXPECT_EQ(find(by(consumer)), Reason::kLeaseMissing);
+  issuers = {issuer.key.public_key().text()};
+  EXPECT_EQ(find(by(issuer)), Reason::kUninitialised);
+  auto forged = by(issuer);
+  forged.key = owner.key.public_key().text();
+  EXPECT_EQ(find(forged), Reason::kBadSignature);
+}
+
+TEST_F(Leases, ExactlyThisSetAssetAndConsumer) {
+  const Lease good = body;
+  const auto lease = [&](auto change) {
+    Lease other = good;
+    change(other);
+    return find(must(sign(set, other, owner.key)));
+  };
+  EXPECT_EQ(lease([](Lease& l) { l.set_id = Hash32{2}; }), Reason::kLeaseMissing);
+  EXPECT_EQ(lease([](Lease& l) { l.asset_id = Id16{2}; }), Reason::kLeaseMissing);
+  EXPECT_EQ(lease([](Lease& l) { l.consumer_id = Hash32{2}; }), Reason::kLeaseMissing);
+  EXPECT_EQ(find(must(sign(Hash32{2}, good, owner.key))), Reason::kBadSignature);  // signed for another set
+  named = false;
+  EXPECT_EQ(find(by(owner)), Reason::kLeaseMissing);  // the consumer did not offer it
+}
+
+TEST_F(Leases, TimeAndUses) {
+  now = kNow + 100;
+  EXPECT_EQ(find(by(owner)), Reason::kUninitialised);
+  now = kNow + 101;
+  EXPECT_EQ(find(by(owner)), Reason::kLeaseExpired);
+  now = kNow;
+  uses = 1;
+  EXPECT_EQ(find(by(owner)), Reason::kUninitialised);
+  uses = 2;
+  EXPECT_EQ(find(by(owner)), Reason::kLeaseExhausted);
+}
+
+}  // namespace
+}  // namespace gbx::lease
