@@ -93,6 +93,8 @@ TEST(Json, RefusesWhatCannotBeSigned) {
   EXPECT_EQ(parse_json("").reason(), Reason::kBadJson);
   EXPECT_EQ(parse_json("{} x").reason(), Reason::kBadJson);
   EXPECT_EQ(parse_json("[1,]").reason(), Reason::kBadJson);
+  EXPECT_EQ(parse_json(std::string_view("{\"a\":1}\0hidden", 14)).reason(), Reason::kBadJson);
+  EXPECT_EQ(parse_json(std::string_view("{}\0", 3)).reason(), Reason::kBadJson);
   EXPECT_EQ(parse_json("\"\xff\"").reason(), Reason::kBadJson);
   EXPECT_EQ(parse_json("\"\\ud800\"").reason(), Reason::kBadJson);
   EXPECT_EQ(parse_json("\xef\xbb\xbf{}").reason(), Reason::kBadJson);

@@ -228,6 +228,8 @@ Result<Json> parse_json(std::string_view text, JsonLimits limits) {
         .with("at most " + std::to_string(limits.max_bytes) + " bytes", std::to_string(text.size()));
   }
   if (!valid_utf8(text)) return fail(Reason::kBadJson, "text is not UTF-8");
+  // nlohmann's lexer takes a NUL as the end of its input and would hide what follows; no JSON holds one unescaped.
+  if (text.find('\0') != std::string_view::npos) return fail(Reason::kBadJson, "text holds a NUL");
   if (text.substr(0, 3) == "\xef\xbb\xbf") return fail(Reason::kBadJson, "text starts with a byte order mark");
   Builder builder(limits);
   // sax_parse reports through the builder and throws nothing with this interface.
