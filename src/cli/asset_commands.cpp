@@ -49,10 +49,12 @@ void print_published(Session& s, const Published& p) {
   j["files"] = static_cast<std::int64_t>(p.files);
   j["bytes"] = static_cast<std::int64_t>(p.bytes);
   j["ciphertextBytes"] = r.ciphertext_bytes;
-  std::string text = "published " + std::string(enum_name(r.kind)) + " " + printable(r.name) + "@" + std::to_string(r.version) + "\n";
+  std::string text =
+      "published " + std::string(enum_name(r.kind)) + " " + printable(r.name) + "@" + std::to_string(r.version) + "\n";
   text += "  version id  " + to_hex(r.id()) + "\n";
   if (!r.content_digest.empty()) text += "  image       " + r.content_digest + "\n";
-  text += "  policy      serial " + std::to_string(p.policy.body.serial) + ", accepted by the broker and in its log (proof checked)\n";
+  text += "  policy      serial " + std::to_string(p.policy.body.serial) +
+          ", accepted by the broker and in its log (proof checked)\n";
   text += "  encrypted   " + human_bytes(static_cast<std::uint64_t>(r.ciphertext_bytes)) + "\n";
   s.print(j, text);
 }
@@ -138,14 +140,20 @@ Status asset_list(Session& s, const Invocation& in) {
   if (bad > 0) s.note("warning: " + std::to_string(bad) + " entries of the plane do not verify and are left out");
   Json j;
   j["items"] = Json(std::move(rows));
-  s.print(j, table({{"NAME", "name"}, {"VERSION", "version"}, {"KIND", "kind"}, {"SIZE", "size"}, {"POLICY", "policySerial"}, {"OWNER", "ownerId"},
-                    {"VERSION ID", "versionId"}, {"PUBLISHED", "published"}},
+  s.print(j, table({{"NAME", "name"},
+                    {"VERSION", "version"},
+                    {"KIND", "kind"},
+                    {"SIZE", "size"},
+                    {"POLICY", "policySerial"},
+                    {"OWNER", "ownerId"},
+                    {"VERSION ID", "versionId"},
+                    {"PUBLISHED", "published"}},
                    shown, "no assets"));
   return ok_status();
 }
 
 Status asset_show(Session& s, const Invocation& in) {
-  GBX_ASSIGN(api::AssetView v, resolve_asset(s, in.text("asset")));
+  GBX_ASSIGN(api::AssetView v, resolve_asset(s, in.text("asset"), Listed::kAll));
   Json j = asset_json(v);
   std::string text = describe(j) + "\nwhat its policy allows:\n";
   JsonArray lines;
@@ -174,7 +182,7 @@ Status asset_delist(Session& s, const Invocation& in) {
 }
 
 Status asset_verify(Session& s, const Invocation& in) {
-  GBX_ASSIGN(api::AssetView v, resolve_asset(s, in.text("asset")));
+  GBX_ASSIGN(api::AssetView v, resolve_asset(s, in.text("asset"), Listed::kAll));
   GBX_ASSIGN(Plane * plane, s.plane());
   PlaneStore store(*plane, s.home().file("spool"));
   const auto& r = v.record.body;
@@ -204,11 +212,14 @@ Status asset_verify(Session& s, const Invocation& in) {
 
 // The record of an image asset is signed when it is imported; this signs the image for policies that name a signer.
 Status image_sign(Session& s, const Invocation& in) {
-  GBX_ASSIGN(api::AssetView v, resolve_asset(s, in.text("asset")));
-  if (v.record.body.kind != records::AssetKind::kImage) return fail(Reason::kWrongAsset, "asset").with("an image", std::string(enum_name(v.record.body.kind)));
+  GBX_ASSIGN(api::AssetView v, resolve_asset(s, in.text("asset"), Listed::kAll));
+  if (v.record.body.kind != records::AssetKind::kImage)
+    return fail(Reason::kWrongAsset, "asset").with("an image", std::string(enum_name(v.record.body.kind)));
   GBX_ASSIGN(Keys * keys, s.keys());
   const bool own = v.record.body.owner_id == keys->id;
-  if (!own) return fail(Reason::kWrongOwner, "an image is signed by its owner").with(to_hex(keys->id), to_hex(v.record.body.owner_id));
+  if (!own)
+    return fail(Reason::kWrongOwner, "an image is signed by its owner")
+        .with(to_hex(keys->id), to_hex(v.record.body.owner_id));
   Json j;
   j["versionId"] = to_hex(v.version_id);
   j["digest"] = v.record.body.content_digest;
@@ -217,6 +228,45 @@ Status image_sign(Session& s, const Invocation& in) {
   s.print(j, "image " + v.record.body.content_digest + "\nsigned by " + v.record.key +
                  "\n\nA policy that trusts this signer says:\n  images:\n    - signer: \"" + v.record.key + "\"\n");
   return ok_status();
+}
+
+// What both groups share.
+struct SharedArguments {
+  Argument name = required(option("name", "NAME", "public name, 1 to 64 bytes"));
+  Argument policy = required(option("policy", "FILE", "release policy (glovebox policy new)", ArgKind::kFile));
+  Argument asset = positional("asset", "NAME, NAME@VERSION, OWNER/NAME or the version id");
+};
+
+void add_images(CommandTree& t) {
+  const auto [name, policy, asset] = SharedArguments{};
+  t.add({"image", "algorithm images", "", {}, {}, {}, {}, {}});
+  t.add("image",
+        {"import",
+         "publish an OCI image layout as an encrypted asset",
+         "Verifies the layout, then does what `asset publish` does. The image's identity is its manifest digest.",
+         {positional("layout", "folder with oci-layout and index.json", ArgKind::kDirectory)},
+         {name, policy},
+         {{"glovebox image import ./study --name study-image --policy image-policy.yaml", "publish an image"}},
+         image_import,
+         {}});
+  t.add("image", {"inspect",
+                  "digest and configuration of an OCI image layout",
+                  "",
+                  {positional("layout", "folder with oci-layout and index.json", ArgKind::kDirectory)},
+                  {},
+                  {},
+                  image_inspect,
+                  {}});
+  t.add("image", {"sign",
+                  "show the signature that policies can ask for",
+                  "An image asset is signed by its owner's key when it is imported; a policy may allow every image "
+                  "that a key signed. "
+                  "This checks the signature of one of your images and prints the clause that names it.",
+                  {asset},
+                  {},
+                  {},
+                  image_sign,
+                  {}});
 }
 
 }  // namespace
@@ -228,22 +278,29 @@ void add_assets(CommandTree& t) {
   kind.standard = "dataset";
   Argument any_kind = option("kind", "KIND", "only this kind", ArgKind::kChoice);
   any_kind.choices = kinds;
-  const Argument name = required(option("name", "NAME", "public name, 1 to 64 bytes"));
-  const Argument policy = required(option("policy", "FILE", "release policy (glovebox policy new)", ArgKind::kFile));
-  const Argument asset = positional("asset", "NAME, NAME@VERSION, OWNER/NAME or the version id");
+  const auto [name, policy, asset] = SharedArguments{};
   t.add({"asset", "encrypted datasets and models", "", {}, {}, {}, {}, {}});
-  t.add("asset", {"publish", "encrypt a folder or file and publish it with a policy",
-                  "Encrypts on this machine, uploads ciphertext, checks the broker's evidence against the pinned set, signs the "
-                  "version record and the policy, and wraps the key for the broker. It says \"published\" only after the broker's "
-                  "signed acknowledgement and its place in the log were checked. An interrupted publication goes on where it "
-                  "stopped when the same command is given again. A name that you used before gets its next version.",
-                  {positional("source", "folder or file", ArgKind::kFile)},
-                  {name, policy, kind},
-                  {{"glovebox asset publish ./wdbc --name wdbc --policy policy.yaml", "publish a dataset"}},
-                  asset_publish,
+  t.add(
+      "asset",
+      {"publish",
+       "encrypt a folder or file and publish it with a policy",
+       "Encrypts on this machine, uploads ciphertext, checks the broker's evidence against the pinned set, signs the "
+       "version record and the policy, and wraps the key for the broker. It says \"published\" only after the broker's "
+       "signed acknowledgement and its place in the log were checked. An interrupted publication goes on where it "
+       "stopped when the same command is given again. A name that you used before gets its next version.",
+       {positional("source", "folder or file", ArgKind::kFile)},
+       {name, policy, kind},
+       {{"glovebox asset publish ./wdbc --name wdbc --policy policy.yaml", "publish a dataset"}},
+       asset_publish,
+       {}});
+  t.add("asset", {"list",
+                  "what is published",
+                  "Entries whose signatures do not verify are left out.",
+                  {},
+                  {option("name", "NAME", "only this name"), any_kind, flag("mine", "only your own")},
+                  {},
+                  asset_list,
                   {}});
-  t.add("asset", {"list", "what is published", "Entries whose signatures do not verify are left out.", {},
-                  {option("name", "NAME", "only this name"), any_kind, flag("mine", "only your own")}, {}, asset_list, {}});
   t.add("asset", {"show", "one version, and what its policy allows", "", {asset}, {}, {}, asset_show, {}});
   t.add("asset", {"delist",
                   "offer a version no more",
@@ -262,26 +319,7 @@ void add_assets(CommandTree& t) {
                   {},
                   asset_verify,
                   {}});
-  t.add({"image", "algorithm images", "", {}, {}, {}, {}, {}});
-  t.add("image", {"import", "publish an OCI image layout as an encrypted asset",
-                  "Verifies the layout, then does what `asset publish` does. The image's identity is its manifest digest.",
-                  {positional("layout", "folder with oci-layout and index.json", ArgKind::kDirectory)},
-                  {name, policy},
-                  {{"glovebox image import ./study --name study-image --policy image-policy.yaml", "publish an image"}},
-                  image_import,
-                  {}});
-  t.add("image", {"inspect",
-                  "digest and configuration of an OCI image layout",
-                  "",
-                  {positional("layout", "folder with oci-layout and index.json", ArgKind::kDirectory)},
-                  {},
-                  {},
-                  image_inspect,
-                  {}});
-  t.add("image", {"sign", "show the signature that policies can ask for",
-                  "An image asset is signed by its owner's key when it is imported; a policy may allow every image that a key signed. "
-                  "This checks the signature of one of your images and prints the clause that names it.",
-                  {asset}, {}, {}, image_sign, {}});
+  add_images(t);
 }
 
 }  // namespace gbx::cli

@@ -12,7 +12,9 @@ namespace {
 
 constexpr std::size_t kShortestPrefix = 8;
 
-bool is_hex(std::string_view s) { return !s.empty() && s.find_first_not_of("0123456789abcdef") == std::string_view::npos; }
+bool is_hex(std::string_view s) {
+  return !s.empty() && s.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
 bool starts(const std::string& whole, const std::string& prefix) { return whole.rfind(prefix, 0) == 0; }
 
 Status check_inclusion(const records::Inclusion& p, ByteView entry) {
@@ -27,13 +29,17 @@ Status verify_asset_view(const records::SetChain::Keys& set, const api::AssetVie
   const policy::AssetFacts facts{v.owner, v.record, v.policy, v.ack.body.time};
   GBX_TRY(policy::verify_asset(set.set_id, facts));
   if (v.version_id != v.record.body.id()) {
-    return fail(Reason::kWrongVersion, "the plane names another version than the signed record").with(to_hex(v.record.body.id()), to_hex(v.version_id));
+    return fail(Reason::kWrongVersion, "the plane names another version than the signed record")
+        .with(to_hex(v.record.body.id()), to_hex(v.version_id));
   }
   const Hash32 policy_hash = v.policy.hash();
-  if (v.policy_hash != policy_hash) return fail(Reason::kBadHash, "hash of the policy").with(to_hex(policy_hash), to_hex(v.policy_hash));
+  if (v.policy_hash != policy_hash)
+    return fail(Reason::kBadHash, "hash of the policy").with(to_hex(policy_hash), to_hex(v.policy_hash));
   GBX_TRY(v.ack.verify(set.set_id, set.signing));
-  if (v.ack.body.policy_hash != policy_hash || v.ack.body.asset_version_id != v.version_id || v.ack.body.serial != v.policy.body.serial) {
-    return fail(Reason::kPolicyMismatch, "the broker's acknowledgement is about another policy").with(to_hex(policy_hash), to_hex(v.ack.body.policy_hash));
+  if (v.ack.body.policy_hash != policy_hash || v.ack.body.asset_version_id != v.version_id ||
+      v.ack.body.serial != v.policy.body.serial) {
+    return fail(Reason::kPolicyMismatch, "the broker's acknowledgement is about another policy")
+        .with(to_hex(policy_hash), to_hex(v.ack.body.policy_hash));
   }
   return ok_status();
 }
@@ -43,9 +49,11 @@ Status verify_publish_ack(const records::SetChain::Keys& set, const records::Pub
   GBX_TRY(ack.verify(set.set_id, set.signing));
   const auto& a = ack.body;
   const Hash32 policy_hash = publish.policy.hash();
-  if (a.policy_hash != policy_hash) return fail(Reason::kPolicyMismatch, "acknowledged policy").with(to_hex(policy_hash), to_hex(a.policy_hash));
+  if (a.policy_hash != policy_hash)
+    return fail(Reason::kPolicyMismatch, "acknowledged policy").with(to_hex(policy_hash), to_hex(a.policy_hash));
   if (a.asset_version_id != publish.record.body.id() || a.serial != publish.policy.body.serial) {
-    return fail(Reason::kWrongVersion, "acknowledged version").with(to_hex(publish.record.body.id()), to_hex(a.asset_version_id));
+    return fail(Reason::kWrongVersion, "acknowledged version")
+        .with(to_hex(publish.record.body.id()), to_hex(a.asset_version_id));
   }
   // The broker's log entry, as docs/protocol.md defines it.
   Json entry;
@@ -57,7 +65,8 @@ Status verify_publish_ack(const records::SetChain::Keys& set, const records::Pub
 
 Result<AssetName> parse_asset_name(const std::string& text) {
   AssetName n;
-  const Error bad = fail(Reason::kUsage, "name of an asset").with("NAME, NAME@VERSION, OWNER/NAME or the version id", printable(text, 128));
+  const Error bad = fail(Reason::kUsage, "name of an asset")
+                        .with("NAME, NAME@VERSION, OWNER/NAME or the version id", printable(text, 128));
   if (text.empty() || text.size() > 200) return bad;
   if (is_hex(text) && text.size() >= kShortestPrefix && text.size() <= 64) n.id_prefix = text;
   std::string rest = text;
@@ -90,8 +99,11 @@ Result<const api::AssetView*> choose_asset(const AssetName& n, const std::vector
   const std::string list = "glovebox asset list";
   if (by_name.empty()) {
     if (by_id.size() == 1) return by_id[0];
-    if (by_id.size() > 1) return fail(Reason::kConflict, "several versions begin with " + n.id_prefix).hint("write more digits");
-    return fail(Reason::kNotFound, "asset").with(n.name + (n.version > 0 ? "@" + std::to_string(n.version) : ""), "nothing of this name").hint(list);
+    if (by_id.size() > 1)
+      return fail(Reason::kConflict, "several versions begin with " + n.id_prefix).hint("write more digits");
+    return fail(Reason::kNotFound, "asset")
+        .with(n.name + (n.version > 0 ? "@" + std::to_string(n.version) : ""), "nothing of this name")
+        .hint(list);
   }
   // Never the one that the plane lists first: which owner is meant is the user's to say.
   const api::AssetView* best = by_name[0];
@@ -108,12 +120,13 @@ Result<const api::AssetView*> choose_asset(const AssetName& n, const std::vector
     if (v->record.body.version > best->record.body.version) best = v;
   }
   if (!by_id.empty() && by_id[0]->version_id != best->version_id) {
-    return fail(Reason::kConflict, n.name + " is a name and the beginning of a version id").hint("write the whole version id, or OWNER/NAME");
+    return fail(Reason::kConflict, n.name + " is a name and the beginning of a version id")
+        .hint("write the whole version id, or OWNER/NAME");
   }
   return best;
 }
 
-Result<api::AssetView> resolve_asset(Session& session, const std::string& text) {
+Result<api::AssetView> resolve_asset(Session& session, const std::string& text, Listed listed) {
   GBX_ASSIGN(AssetName name, parse_asset_name(text));
   GBX_ASSIGN(Plane * plane, session.plane());
   GBX_ASSIGN(records::SetChain::Keys set, session.set());
@@ -124,6 +137,7 @@ Result<api::AssetView> resolve_asset(Session& session, const std::string& text) 
     candidates.push_back(std::move(v));
   } else {
     Plane::AssetFilter filter;
+    filter.delisted = listed == Listed::kAll;
     if (name.id_prefix.empty()) filter.name = name.name;
     GBX_ASSIGN(candidates, plane->assets(filter));
   }
@@ -132,11 +146,13 @@ Result<api::AssetView> resolve_asset(Session& session, const std::string& text) 
   return *chosen;
 }
 
-Result<Hash32> choose_id(const std::string& prefix, const std::vector<Hash32>& ids, const char* what, const char* list_command) {
+Result<Hash32> choose_id(const std::string& prefix, const std::vector<Hash32>& ids, const char* what,
+                         const char* list_command) {
   const Hash32* found = nullptr;
   for (const auto& id : ids) {
     if (!starts(to_hex(id), prefix)) continue;
-    if (found != nullptr && *found != id) return fail(Reason::kConflict, std::string("several ids begin with ") + prefix).hint("write more digits");
+    if (found != nullptr && *found != id)
+      return fail(Reason::kConflict, std::string("several ids begin with ") + prefix).hint("write more digits");
     found = &id;
   }
   if (found == nullptr) return fail(Reason::kNotFound, what).with(prefix, "none begins so").hint(list_command);

@@ -1,5 +1,5 @@
-// Names into asset versions, and the checks that make a plane's answer about an asset believable: the owner's signatures on
-// record and policy, and the broker's on the acknowledgement.
+// Names into asset versions, and the checks that make a plane's answer about an asset believable: the owner's
+// signatures on record and policy, and the broker's on the acknowledgement.
 #pragma once
 
 #include <string>
@@ -27,11 +27,14 @@ Result<AssetName> parse_asset_name(const std::string& text);
 // The one version that is meant. kNotFound; kConflict when several owners use the name, with what to write instead.
 Result<const api::AssetView*> choose_asset(const AssetName& name, const std::vector<api::AssetView>& candidates);
 
+// What a name may stand for: what is offered, or also what was taken out of the catalogue (for its owner).
+enum class Listed { kOffered, kAll };
 // Asks the plane, chooses, verifies.
-Result<api::AssetView> resolve_asset(Session& session, const std::string& text);
+Result<api::AssetView> resolve_asset(Session& session, const std::string& text, Listed listed = Listed::kOffered);
 
 // The whole id that begins so; kNotFound, kConflict.
-Result<Hash32> choose_id(const std::string& prefix, const std::vector<Hash32>& ids, const char* what, const char* list_command);
+Result<Hash32> choose_id(const std::string& prefix, const std::vector<Hash32>& ids, const char* what,
+                         const char* list_command);
 Result<Hash32> resolve_job(Session& session, const std::string& text);
 
 }  // namespace gbx::cli

@@ -1,8 +1,9 @@
 // Names, and what makes the plane's and the broker's words about an asset believable.
+#include "cli/catalogue.h"
+
 #include <gtest/gtest.h>
 
 #include "broker/testing.h"
-#include "cli/catalogue.h"
 #include "cli/publishing.h"
 
 namespace gbx::cli {
@@ -27,7 +28,8 @@ Result<Hash32> chosen(const std::string& text, const std::vector<api::AssetView>
 }
 
 TEST(AssetName, ChoosesTheNewestOrTheOneThatIsMeant) {
-  const std::vector<api::AssetView> list{named("a", 1, 1, 1), named("a", 3, 1, 1), named("a", 2, 1, 1), named("b", 1, 2, 2)};
+  const std::vector<api::AssetView> list{named("a", 1, 1, 1), named("a", 3, 1, 1), named("a", 2, 1, 1),
+                                         named("b", 1, 2, 2)};
   EXPECT_EQ(must(chosen("a", list)), list[1].version_id);
   EXPECT_EQ(must(chosen("a@2", list)), list[2].version_id);
   EXPECT_EQ(must(chosen("01010101/a@1", list)), list[0].version_id);
@@ -53,8 +55,9 @@ TEST(AssetName, NeverPicksAnOwnerByChance) {
 }
 
 TEST(AssetName, MalformedNamesAreUsageErrors) {
-  for (const std::string& bad : {std::string(), std::string("a@"), std::string("a@0"), std::string("a@x"), std::string("/a"),
-                                 std::string("zz/a"), std::string("0101/a"), std::string("@1"), std::string("01010101/"), std::string(201, 'a')}) {
+  for (const std::string& bad : {std::string(), std::string("a@"), std::string("a@0"), std::string("a@x"),
+                                 std::string("/a"), std::string("zz/a"), std::string("0101/a"), std::string("@1"),
+                                 std::string("01010101/"), std::string(201, 'a')}) {
     EXPECT_EQ(parse_asset_name(bad).reason(), Reason::kUsage) << bad;
   }
 }
@@ -107,7 +110,8 @@ TEST(PublishAck, NothingElseIsBelieved) {
   const auto resigned = [&](const std::function<void(records::PublishAck&)>& change) {
     records::PublishAck body = p.ack.body;
     change(body);
-    return verify_publish_ack(p.keys, p.publish, must(records::sign(p.world.set.id(), body, p.world.set.signing))).reason();
+    return verify_publish_ack(p.keys, p.publish, must(records::sign(p.world.set.id(), body, p.world.set.signing)))
+        .reason();
   };
   EXPECT_EQ(resigned([](auto& a) { a.policy_hash[0] ^= 1; }), Reason::kPolicyMismatch);
   EXPECT_EQ(resigned([](auto& a) { a.asset_version_id[0] ^= 1; }), Reason::kWrongVersion);
@@ -141,7 +145,8 @@ TEST(AssetView, EverySignatureCounts) {
   EXPECT_EQ(changed([](auto& v) { v.version_id[0] ^= 1; }), Reason::kWrongVersion);
   EXPECT_EQ(changed([](auto& v) { v.policy_hash[0] ^= 1; }), Reason::kBadHash);
   EXPECT_EQ(changed([](auto& v) { v.ack.signature[0] ^= 1; }), Reason::kBadSignature);
-  EXPECT_EQ(changed([&](auto& v) { v.ack = must(records::sign(p.world.set.id(), p.ack.body, p.world.owner.key)); }), Reason::kBadSignature);
+  EXPECT_EQ(changed([&](auto& v) { v.ack = must(records::sign(p.world.set.id(), p.ack.body, p.world.owner.key)); }),
+            Reason::kBadSignature);
 }
 
 TEST(BrokerEvidence, AnswersOurNonceWithTheSetsKeys) {

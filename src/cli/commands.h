@@ -5,13 +5,13 @@
 
 namespace gbx::cli {
 
-void add_setup(CommandTree& tree);      // init, identity
-void add_assets(CommandTree& tree);     // asset, image
-void add_policies(CommandTree& tree);   // policy, lease
-void add_jobs(CommandTree& tree);       // job
-void add_receipts(CommandTree& tree);   // receipt
-void add_machines(CommandTree& tree);   // node, doctor
-void add_shell(CommandTree& tree);      // completion, man
+void add_setup(CommandTree& tree);     // init, identity
+void add_assets(CommandTree& tree);    // asset, image
+void add_policies(CommandTree& tree);  // policy, lease
+void add_jobs(CommandTree& tree);      // job
+void add_receipts(CommandTree& tree);  // receipt
+void add_machines(CommandTree& tree);  // node, doctor
+void add_shell(CommandTree& tree);     // completion, man
 
 // All of them, in the order of the help text.
 CommandTree make_tree();

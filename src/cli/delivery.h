@@ -1,5 +1,5 @@
-// A released result, from the plane's bytes to files: nothing is written unless the whole chain holds, from the user's own
-// submission through the broker's signed and logged release to the content's commitments.
+// A released result, from the plane's bytes to files: nothing is written unless the whole chain holds, from the user's
+// own submission through the broker's signed and logged release to the content's commitments.
 #pragma once
 
 #include <string>
@@ -13,19 +13,19 @@ namespace gbx::cli {
 
 struct DeliveryInput {
   records::SetChain::Keys set;
-  Hash32 job_id{};                    // that the user asked for
-  crypto::PublicKey consumer_key;     // the user's own
+  Hash32 job_id{};                 // that the user asked for
+  crypto::PublicKey consumer_key;  // the user's own
   records::SignedSubmission submission;
   records::Receipt receipt;
   api::JobResult result;
-  policy::Capacity capacity;          // of declared outputs: the planned charges are reckoned again
+  policy::Capacity capacity;  // of declared outputs: the planned charges are reckoned again
 };
 // Everything but decryption; returns how the environment was protected, in words. Checked: the whole receipt, and that
 // result and submission are its own. Errors: kBadSignature, kBadHash, kPlanMismatch, kBadInclusion, kRejected, …
 Result<std::string> verify_delivery(const DeliveryInput& in);
 
 struct DeliveredFile {
-  std::string path;   // relative, declared in the spec
+  std::string path;  // relative, declared in the spec
   Bytes content;
 };
 struct Delivered {
@@ -34,7 +34,8 @@ struct Delivered {
   std::optional<Bytes> log;
   std::string protection;  // "NO TEE: …" in plain words
 };
-// verify_delivery(), then opens the content with the key at `recipient` and holds every output against its signed digest.
+// verify_delivery(), then opens the content with the key at `recipient` and holds every output against its signed
+// digest.
 Result<Delivered> open_delivery(const DeliveryInput& in, const crypto::HpkeKeyPair& key, std::size_t recipient);
 
 // Fetches and opens; `recovery` uses the recovery key. A job that has no result says why, as it ended.

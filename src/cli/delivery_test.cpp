@@ -1,9 +1,11 @@
-// A result as its consumer takes it: a genuine one from a real broker opens; every lie of plane, node or storage is refused.
+// A result as its consumer takes it: a genuine one from a real broker opens; every lie of plane, node or storage is
+// refused.
+#include "cli/delivery.h"
+
 #include <gtest/gtest.h>
 
 #include "base/os.h"
 #include "broker/testing.h"
-#include "cli/delivery.h"
 #include "gate/records.h"
 
 namespace gbx::cli {
@@ -23,7 +25,8 @@ struct Released {
   explicit Released(const std::function<void(Content&)>& change = {}) {
     world.start_and_publish();
     auto run = world.run_until_attested(world.submission());
-    for (std::int64_t stage = 1; stage <= 2; ++stage) must(world.key(run.agent, run.credential.body, run.evidence, stage, run.connection));
+    for (std::int64_t stage = 1; stage <= 2; ++stage)
+      must(world.key(run.agent, run.credential.body, run.evidence, stage, run.connection));
     Content c;
     c.salt = world.random.fixed<32>();
     c.bundle.status = {to_hex(run.job_id()), 1, gate::RunExit::kOk, 0};
@@ -38,8 +41,10 @@ struct Released {
     in.verdict = gbx::testing::clean_verdict();
     const Bytes plain = concat({c.salt, must(gate::encode_bundle(c.bundle, 4096))});
     in.bundle = plain;
-    for (const auto& k : run.submission.submission.body.result_keys) in.result_keys.push_back(must(crypto::HpkePublicKey::from_text(k.hpke)));
-    for (const auto& r : run.plan.body.reviewers) in.reviewers.push_back(must(crypto::HpkePublicKey::from_text(r.hpke)));
+    for (const auto& k : run.submission.submission.body.result_keys)
+      in.result_keys.push_back(must(crypto::HpkePublicKey::from_text(k.hpke)));
+    for (const auto& r : run.plan.body.reviewers)
+      in.reviewers.push_back(must(crypto::HpkePublicKey::from_text(r.hpke)));
     auto sealed = must(records::seal_result(in, world.set.kek.public_key(), world.random));
     records::RunStatement st;
     st.manifest = sealed.manifest;
@@ -52,9 +57,14 @@ struct Released {
     const auto statement = must(records::sign(world.set.id(), st, run.agent.sig));
     must(world.seal({statement, sealed.release_keys}, run.connection));
     const auto judged = must(world.judge(run.job_id()));
-    input.emplace(DeliveryInput{must(world.set.chain.verify(world.set.id())), run.job_id(), world.consumer.key.public_key(), run.submission,
-                                must(world.call<records::Receipt>(records::method::kReceipt, records::JobRequest{run.job_id()})),
-                                {sealed.output, *judged.release, statement}, world.capacity});
+    input.emplace(
+        DeliveryInput{must(world.set.chain.verify(world.set.id())),
+                      run.job_id(),
+                      world.consumer.key.public_key(),
+                      run.submission,
+                      must(world.call<records::Receipt>(records::method::kReceipt, records::JobRequest{run.job_id()})),
+                      {sealed.output, *judged.release, statement},
+                      world.capacity});
   }
   Result<Delivered> open() { return open_delivery(*input, world.consumer.hpke, 0); }
   BrokerWorld world{31};
@@ -86,7 +96,10 @@ TEST(Delivery, EveryLieOfThePlaneIsNamed) {
   EXPECT_EQ(with([](auto& in) { in.submission.submission.signature[0] ^= 1; }), Reason::kBadSignature);
   EXPECT_EQ(with([&](auto& in) { in.consumer_key = r.world.owner.key.public_key(); }), Reason::kBadSignature);
   EXPECT_EQ(with([](auto& in) { in.result.release.statement.body.time += 1; }), Reason::kBadSignature);
-  EXPECT_EQ(with([&](auto& in) { in.result.release.statement = must(records::sign(r.world.set.id(), in.result.release.statement.body, r.world.owner.key)); }),
+  EXPECT_EQ(with([&](auto& in) {
+              in.result.release.statement =
+                  must(records::sign(r.world.set.id(), in.result.release.statement.body, r.world.owner.key));
+            }),
             Reason::kBadSignature);
   EXPECT_EQ(with([](auto& in) { in.result.run_statement.body.runtime = "another"; }), Reason::kBadHash);
   EXPECT_EQ(with([](auto& in) { in.receipt.run_statement.signature[0] ^= 1; }), Reason::kBadSignature);

@@ -37,7 +37,9 @@ Status write_setting(const Home& home, const std::string& path, const Json& valu
   return write_file_atomic(path, as_bytes(pretty(value) + "\n"), 0600);
 }
 
-Error key_error(Reason reason, const std::string& path, std::string what) { return fail(reason, std::move(what)).at(path); }
+Error key_error(Reason reason, const std::string& path, std::string what) {
+  return fail(reason, std::move(what)).at(path);
+}
 
 // Nobody else may read it, and it is not a link to somewhere else.
 Result<Bytes> read_private(const std::string& path) {
@@ -46,10 +48,12 @@ Result<Bytes> read_private(const std::string& path) {
     if (errno == ENOENT) return fail(Reason::kNotFound, "key file").with(path, "no such file");
     return io_error(path, errno);
   }
-  struct stat st{};
+  struct stat st {};
   if (fstat(fd.get(), &st) != 0) return io_error(path, errno);
   if ((st.st_mode & 0077) != 0 || !S_ISREG(st.st_mode)) {
-    return key_error(Reason::kIo, path, "key file may be read by others").with("mode 0600", "wider").hint("chmod 600 " + path);
+    return key_error(Reason::kIo, path, "key file may be read by others")
+        .with("mode 0600", "wider")
+        .hint("chmod 600 " + path);
   }
   return read_all(fd.get(), 4096);
 }
@@ -95,7 +99,8 @@ Result<SecretBuffer> read_key_file(const std::string& path, KeyKind kind, const 
   const auto magic = r.take(kKeyMagic.size());
   if (!magic.ok() || as_text(*magic) != kKeyMagic) return key_error(Reason::kBadMagic, path, "this is no key file");
   GBX_ASSIGN(const std::uint8_t found_kind, r.u8());
-  if (found_kind != static_cast<std::uint8_t>(kind)) return key_error(Reason::kBadStructure, path, "key of another kind");
+  if (found_kind != static_cast<std::uint8_t>(kind))
+    return key_error(Reason::kBadStructure, path, "key of another kind");
   GBX_ASSIGN(const std::uint8_t protection, r.u8());
   if (protection == kClear) {
     GBX_ASSIGN(ByteView key, r.take(kKeySize));
@@ -105,7 +110,8 @@ Result<SecretBuffer> read_key_file(const std::string& path, KeyKind kind, const 
     return out;
   }
   GBX_ASSIGN(const std::uint8_t log2, r.u8());
-  if (protection != kScrypt || log2 != kScryptLog2) return key_error(Reason::kBadStructure, path, "unknown protection of a key");
+  if (protection != kScrypt || log2 != kScryptLog2)
+    return key_error(Reason::kBadStructure, path, "unknown protection of a key");
   GBX_ASSIGN(ByteView salt, r.take(kSaltSize));
   const std::size_t header = r.position();
   GBX_ASSIGN(ByteView sealed, r.take(kKeySize + crypto::kAeadTagSize));
@@ -157,7 +163,8 @@ Result<Bytes> parse_certificate(ByteView file) {
   }
   const auto end = text.find(kEnd, begin);
   if (end == std::string_view::npos) return fail(Reason::kBadEncoding, "certificate without an end");
-  if (text.find(kBegin, end) != std::string_view::npos) return fail(Reason::kBadValue, "certificates").with("one", "several");
+  if (text.find(kBegin, end) != std::string_view::npos)
+    return fail(Reason::kBadValue, "certificates").with("one", "several");
   std::string base64;
   for (const char c : text.substr(begin + kBegin.size(), end - begin - kBegin.size())) {
     if (c == '\n' || c == '\r' || c == ' ' || c == '=') continue;
@@ -177,8 +184,10 @@ Result<Address> parse_address(const std::string& text) {
   if (colon == std::string_view::npos || colon == 0) return bad;
   const std::string_view port = rest.substr(colon + 1);
   std::string_view host = rest.substr(0, colon);
-  if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
-  else if (host.find(':') != std::string_view::npos) return bad;
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']')
+    host = host.substr(1, host.size() - 2);
+  else if (host.find(':') != std::string_view::npos)
+    return bad;
   if (port.empty() || port.size() > 5 || port.find_first_not_of("0123456789") != std::string_view::npos) return bad;
   if (host.find_first_of("/@? \t") != std::string_view::npos || host.size() > 255) return bad;
   const int number = std::stoi(std::string(port));

@@ -1,5 +1,6 @@
-// The user's folder: which installation is meant (context) and the user's own keys. Everything in it is the user's; what
-// it trusts is what the user pinned at `init`. Files with keys have mode 0600 and are refused when others can read them.
+// The user's folder: which installation is meant (context) and the user's own keys. Everything in it is the user's;
+// what it trusts is what the user pinned at `init`. Files with keys have mode 0600 and are refused when others can read
+// them.
 #pragma once
 
 #include <functional>
@@ -13,9 +14,9 @@ namespace gbx::cli {
 struct Context {
   std::string host;
   std::int64_t port = 0;
-  Bytes ca;                   // DER of the one authority that may certify the plane
-  records::SetId set_id{};    // pinned by the user out of band
-  std::int64_t epoch = 0;     // highest epoch of the set's keys seen: older ones are refused
+  Bytes ca;                 // DER of the one authority that may certify the plane
+  records::SetId set_id{};  // pinned by the user out of band
+  std::int64_t epoch = 0;   // highest epoch of the set's keys seen: older ones are refused
   template <class F>
   void fields(F& f) {
     f("host", host, Bound{1, 255});
@@ -63,6 +64,7 @@ class Home {
   Result<IdentityFile> identity() const;
   Status save(const IdentityFile& identity) const;
   std::string signing_key() const { return file("keys/signing.key"); }
+  std::string next_signing_key() const { return file("keys/signing.next.key"); }  // of a rotation under way
   std::string result_key() const { return file("keys/result.key"); }
   std::string recovery_signing_key() const { return file("recovery/signing.key"); }
   std::string recovery_result_key() const { return file("recovery/result.key"); }

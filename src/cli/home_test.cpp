@@ -1,9 +1,10 @@
 // The user's folder: key files, settings, addresses, certificates; and the refusal of older key sets.
+#include "cli/home.h"
+
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
 #include "base/os.h"
-#include "cli/home.h"
 #include "cli/session.h"
 #include "policy/testing.h"
 
@@ -24,7 +25,7 @@ struct TempHome {
   std::unique_ptr<Home> home;
 };
 mode_t mode_of(const std::string& path) {
-  struct stat st{};
+  struct stat st {};
   return stat(path.c_str(), &st) == 0 ? st.st_mode & 07777 : 0;
 }
 PassphraseSource phrase(const std::string& text) {
@@ -152,7 +153,8 @@ TEST(Address, IsAHostAndAPort) {
     EXPECT_EQ(a->port, 7443);
   }
   EXPECT_EQ(must(parse_address("[::1]:80")).host, "::1");
-  for (const char* bad : {"", "plane", "plane:", ":80", "plane:0", "plane:65536", "plane:80x", "::1:80", "http://plane:80", "a/b:80", "u@h:80"}) {
+  for (const char* bad : {"", "plane", "plane:", ":80", "plane:0", "plane:65536", "plane:80x", "::1:80",
+                          "http://plane:80", "a/b:80", "u@h:80"}) {
     EXPECT_EQ(parse_address(bad).reason(), Reason::kUsage) << bad;
   }
 }

@@ -25,10 +25,12 @@ Json job_json(const api::JobView& v) {
   return j;
 }
 std::string job_text(const api::JobView& v) {
-  std::string o = "job       " + to_hex(v.job_id) + "\nname      " + printable(v.name) + "\nphase     " + phase_text(v) + "\n";
+  std::string o =
+      "job       " + to_hex(v.job_id) + "\nname      " + printable(v.name) + "\nphase     " + phase_text(v) + "\n";
   o += "created   " + format_time(v.created_ms / 1000) + "\nupdated   " + format_time(v.updated_ms / 1000) + "\n";
   for (const auto& e : v.environments) {
-    o += "attempt " + std::to_string(e.attempt) + " " + printable(e.state) + " on " + (e.node.empty() ? "-" : printable(e.node));
+    o += "attempt " + std::to_string(e.attempt) + " " + printable(e.state) + " on " +
+         (e.node.empty() ? "-" : printable(e.node));
     if (!e.reason.empty()) o += ", " + printable(e.reason) + ": " + printable(e.detail);
     if (e.destroyed_claim) o += ", the node claims that it is destroyed";
     o += "\n";
@@ -62,8 +64,10 @@ Status job_schema(Session& s, const Invocation&) {
 
 std::string platform_line(const records::PlatformRule& t) {
   const std::string root = t.root.empty() ? "" : " " + printable(t.root);
-  if (t.technology == records::Technology::kNone) return "where     NO TEE," + root + ": whoever runs that node can read everything\n";
-  if (t.technology == records::Technology::kSim) return "where     SIMULATED TEE," + root + ": whoever runs that machine can read everything\n";
+  if (t.technology == records::Technology::kNone)
+    return "where     NO TEE," + root + ": whoever runs that node can read everything\n";
+  if (t.technology == records::Technology::kSim)
+    return "where     SIMULATED TEE," + root + ": whoever runs that machine can read everything\n";
   return "where     " + std::string(enum_name(t.technology)) + root + "\n";
 }
 
@@ -79,17 +83,23 @@ std::string plan_text(const records::Explanation& e) {
     j["why"] = why;
     rows.push_back(std::move(j));
   }
-  std::string o = table({{"CHECK", "check"}, {"FOR", "asset"}, {"RESULT", "result"}, {"WHY", "why"}}, rows, "no checks");
+  std::string o =
+      table({{"CHECK", "check"}, {"FOR", "asset"}, {"RESULT", "result"}, {"WHY", "why"}}, rows, "no checks");
   if (!e.plan) return o;
   const auto& p = *e.plan;
   o += "\nallowed. The broker would sign this plan:\n";
   for (const auto& t : p.tee) o += "  " + platform_line(t);
-  for (const auto& c : p.charges) o += "  charge    at most " + std::to_string(c.free_bits) + " free bits of asset " + to_hex(c.asset_id).substr(0, 16) + "\n";
-  o += "  decision  " + (p.gate.release_slot_seconds == 0 ? std::string("at once") : "on multiples of " + std::to_string(p.gate.release_slot_seconds) + " s");
+  for (const auto& c : p.charges)
+    o += "  charge    at most " + std::to_string(c.free_bits) + " free bits of asset " +
+         to_hex(c.asset_id).substr(0, 16) + "\n";
+  o += "  decision  " + (p.gate.release_slot_seconds == 0
+                             ? std::string("at once")
+                             : "on multiples of " + std::to_string(p.gate.release_slot_seconds) + " s");
   o += p.reviewers.empty() ? "; what is held is rejected, for nobody may review it\n"
                            : "; what is held waits for " + std::to_string(p.reviewers_needed) + " reviewers\n";
   o += "  custody   " + std::string(enum_name(p.custody)) + ", rollback " + printable(p.rollback) + "\n  channels  ";
-  for (std::size_t i = 0; i < p.residual_channels.size(); ++i) o += (i > 0 ? ", " : "") + printable(p.residual_channels[i]);
+  for (std::size_t i = 0; i < p.residual_channels.size(); ++i)
+    o += (i > 0 ? ", " : "") + printable(p.residual_channels[i]);
   return o + "\n";
 }
 
@@ -118,8 +128,10 @@ Result<WatchOptions> watch_options(const Invocation& in) {
 // Said each time: nobody should find out later.
 void note_protection(Session& s, const records::SpecTee& tee) {
   for (const auto t : tee.any_of) {
-    if (t == records::Technology::kNone) s.note("note: NO TEE: this job may run where the machine's operator can read everything");
-    if (t == records::Technology::kSim) s.note("note: SIMULATED TEE: this job may run where the machine's operator can read everything");
+    if (t == records::Technology::kNone)
+      s.note("note: NO TEE: this job may run where the machine's operator can read everything");
+    if (t == records::Technology::kSim)
+      s.note("note: SIMULATED TEE: this job may run where the machine's operator can read everything");
   }
 }
 
@@ -127,15 +139,16 @@ Status job_submit(Session& s, const Invocation& in) {
   GBX_ASSIGN(records::JobSpec spec, read_job_spec(in.text("file")));
   GBX_ASSIGN(SignedJob job, sign_job(s, std::move(spec)));
   for (const auto& a : job.assets) {
-    s.note("uses " + printable(a.record.body.name) + "@" + std::to_string(a.record.body.version) + " of owner " + short_id(a.record.body.owner_id) +
-           ", version " + short_id(a.version_id));
+    s.note("uses " + printable(a.record.body.name) + "@" + std::to_string(a.record.body.version) + " of owner " +
+           short_id(a.record.body.owner_id) + ", version " + short_id(a.version_id));
   }
   note_protection(s, job.submission.submission.body.spec.spec.tee);
   GBX_ASSIGN(Plane * plane, s.plane());
   const std::string key = in.text("idempotency-key");
   GBX_ASSIGN(api::JobView v, plane->submit(job.submission, key));
   if (v.job_id != job.job_id) {
-    if (key.empty()) return fail(Reason::kBadHash, "the plane answers with another job").with(to_hex(job.job_id), to_hex(v.job_id));
+    if (key.empty())
+      return fail(Reason::kBadHash, "the plane answers with another job").with(to_hex(job.job_id), to_hex(v.job_id));
     s.note("this idempotency key was used before: it is job " + short_id(v.job_id));
   }
   if (!in.has("wait")) {
@@ -195,15 +208,18 @@ Status job_describe(Session& s, const Invocation& in) {
   GBX_ASSIGN(api::JobDetail d, plane->job_detail(id));
   GBX_ASSIGN(api::JobEvents events, plane->job_events(id));
   const auto& body = d.submission.submission.body;
-  std::string o = job_text(d.job) + "\npurpose   " + printable(body.spec.spec.purpose) + "\nimage     " + body.image_digest + "\n";
-  for (const auto& a : body.assets) o += "input     " + a.name + " = version " + short_id(a.version_id) + " of asset " + to_hex(a.asset_id) + "\n";
+  std::string o =
+      job_text(d.job) + "\npurpose   " + printable(body.spec.spec.purpose) + "\nimage     " + body.image_digest + "\n";
+  for (const auto& a : body.assets)
+    o += "input     " + a.name + " = version " + short_id(a.version_id) + " of asset " + to_hex(a.asset_id) + "\n";
   if (d.plan) {
     o += "plan      " + to_hex(d.plan->hash()) + "\n";
     for (const auto& t : d.plan->body.tee) o += platform_line(t);
     for (const auto& p : d.plan->body.policies)
       o += "policy    " + short_id(p.policy_hash) + " serial " + std::to_string(p.serial) + " of owner " +
            short_id(p.owner_id) + "\n";
-    for (const auto& c : d.plan->body.charges) o += "charge    at most " + std::to_string(c.free_bits) + " free bits of asset " + to_hex(c.asset_id) + "\n";
+    for (const auto& c : d.plan->body.charges)
+      o += "charge    at most " + std::to_string(c.free_bits) + " free bits of asset " + to_hex(c.asset_id) + "\n";
   }
   JsonArray rows;
   const std::int64_t start = d.job.created_ms;
@@ -218,7 +234,8 @@ Status job_describe(Session& s, const Invocation& in) {
     j["why"] = e.reason.empty() ? "" : e.reason + (e.detail.empty() ? "" : ": " + e.detail);
     rows.push_back(std::move(j));
   }
-  o += "\n" + table({{"AFTER", "at"}, {"WHAT", "machine"}, {"EVENT", "event"}, {"STATE", "to"}, {"WHY", "why"}}, rows, "no events");
+  o += "\n" + table({{"AFTER", "at"}, {"WHAT", "machine"}, {"EVENT", "event"}, {"STATE", "to"}, {"WHY", "why"}}, rows,
+                    "no events");
   Json j = to_json(d);
   j["events"] = *to_json(events).find("events");
   s.print(j, o);
@@ -240,7 +257,8 @@ Status job_cancel(Session& s, const Invocation& in) {
 
 Status container_status(const Delivered& d) {
   if (d.status.exitClass == gate::RunExit::kOk) return ok_status();
-  return fail(d.status.exitClass == gate::RunExit::kTimeout ? Reason::kTimedOut : Reason::kJobFailed, "how the container ended")
+  return fail(d.status.exitClass == gate::RunExit::kTimeout ? Reason::kTimedOut : Reason::kJobFailed,
+              "how the container ended")
       .with("ok", std::string(enum_name(d.status.exitClass)))
       .hint("glovebox job logs " + d.status.jobId.substr(0, 16));
 }
@@ -282,9 +300,33 @@ Status job_logs(Session& s, const Invocation& in) {
   j["jobId"] = to_hex(id);
   j["exitClass"] = enum_name(d.status.exitClass);
   j["log"] = log;
-  if (!d.log) s.note("no logs: the spec's logs.visibility or an owner's policy says none, or the container wrote nothing");
+  if (!d.log)
+    s.note("no logs: the spec's logs.visibility or an owner's policy says none, or the container wrote nothing");
   s.print(j, log);
   return ok_status();
+}
+
+void add_job_results(CommandTree& t, const Argument& id) {
+  const Argument recovery = flag("recovery", "open with the recovery key");
+  t.add("job", {"result",
+                "fetch, verify and decrypt a result",
+                "Nothing is written unless the whole chain holds. Files appear whole; none is replaced without "
+                "--force. Exit status 8 "
+                "when the container itself had failed.",
+                {id},
+                {required(option("out", "DIR", "where the files go", ArgKind::kDirectory)),
+                 flag("force", "replace files that are there"), recovery},
+                {{"glovebox job result 3f9a --out results", "the result of a completed job"}},
+                job_result,
+                {}});
+  t.add("job", {"logs",
+                "the logs that the gate let out",
+                "Logs travel with the result, so they are there once it is released.",
+                {id},
+                {recovery},
+                {},
+                job_logs,
+                {}});
 }
 
 }  // namespace
@@ -299,15 +341,22 @@ void add_jobs(CommandTree& t) {
   const Argument id = positional("id", "job id, or its first 4 or more digits");
   const Argument through = flag("through-hold", "wait on while a reviewer has to decide");
   const Argument timeout = option("timeout", "SECONDS", "stop waiting after so long", ArgKind::kInteger);
-  const Argument recovery = flag("recovery", "open with the recovery key");
   t.add({"job", "run a study and get its result", "", {}, {}, {}, {}, {}});
   t.add("job", {"validate", "check a job spec, offline", "", {file}, {}, {}, job_validate, {}});
   t.add("job", {"schema", "print the JSON Schema of job specs", "", {}, {}, {}, job_schema, {}});
-  t.add("job", {"plan", "what would be allowed or denied, and why, before anything runs",
-                "The broker checks the signed job against every owner's policy and logs nothing. Exit status 3 when it would be denied.",
-                {file}, {}, {}, job_plan, {}});
-  t.add("job", {"submit", "sign a job and send it",
-                "Names become version ids before signing, so what you sign cannot come to mean something else. With --wait the exit "
+  t.add("job", {"plan",
+                "what would be allowed or denied, and why, before anything runs",
+                "The broker checks the signed job against every owner's policy and logs nothing. Exit status 3 when it "
+                "would be denied.",
+                {file},
+                {},
+                {},
+                job_plan,
+                {}});
+  t.add("job", {"submit",
+                "sign a job and send it",
+                "Names become version ids before signing, so what you sign cannot come to mean something else. With "
+                "--wait the exit "
                 "status tells how the job ended: 0 completed, 3 denied or rejected, 5 held for a reviewer, 8 failed.",
                 {file},
                 {flag("wait", "show progress until the job ends"), through, timeout,
@@ -316,30 +365,31 @@ void add_jobs(CommandTree& t) {
                 job_submit,
                 {}});
   Argument state = option("state", "STATE", "only jobs in this state", ArgKind::kChoice);
-  state.choices = {"Submitted", "Authorized", "Running", "Reviewing", "Completed", "Denied", "Failed", "Rejected", "Cancelled", "Expired", "Revoked"};
+  state.choices = {"Submitted", "Authorized", "Running",   "Reviewing", "Completed", "Denied",
+                   "Failed",    "Rejected",   "Cancelled", "Expired",   "Revoked"};
   Argument limit = option("limit", "N", "at most so many", ArgKind::kInteger);
   limit.standard = "50";
   t.add("job", {"list", "your jobs, newest first", "", {}, {state, limit}, {}, job_list, {}});
   t.add("job", {"get", "where a job is", "", {id}, {}, {}, job_get, {}});
-  t.add("job", {"describe", "everything about a job: inputs, plan, every transition", "", {id}, {}, {}, job_describe, {}});
-  t.add("job", {"wait", "show progress until a job ends", "Exit status as for `job submit --wait`.", {id}, {through, timeout}, {}, job_wait, {}});
-  t.add("job", {"cancel", "end a job", "Signs the wish; the broker then releases no more keys for it.", {id}, {}, {}, job_cancel, {}});
-  t.add("job", {"result", "fetch, verify and decrypt a result",
-                "Nothing is written unless the whole chain holds. Files appear whole; none is replaced without --force. Exit status 8 "
-                "when the container itself had failed.",
+  t.add("job",
+        {"describe", "everything about a job: inputs, plan, every transition", "", {id}, {}, {}, job_describe, {}});
+  t.add("job", {"wait",
+                "show progress until a job ends",
+                "Exit status as for `job submit --wait`.",
                 {id},
-                {required(option("out", "DIR", "where the files go", ArgKind::kDirectory)), flag("force", "replace files that are there"), recovery},
-                {{"glovebox job result 3f9a --out results", "the result of a completed job"}},
-                job_result,
-                {}});
-  t.add("job", {"logs",
-                "the logs that the gate let out",
-                "Logs travel with the result, so they are there once it is released.",
-                {id},
-                {recovery},
+                {through, timeout},
                 {},
-                job_logs,
+                job_wait,
                 {}});
+  t.add("job", {"cancel",
+                "end a job",
+                "Signs the wish; the broker then releases no more keys for it.",
+                {id},
+                {},
+                {},
+                job_cancel,
+                {}});
+  add_job_results(t, id);
 }
 
 }  // namespace gbx::cli

@@ -47,10 +47,13 @@ Status node_list(Session& s, const Invocation&) {
     std::string tee;
     for (const auto t : n.info ? n.info->technologies : std::vector<records::Technology>{}) {
       const bool none = t == records::Technology::kNone;
-      tee += (tee.empty() ? "" : ",") + (none ? "NO TEE" : t == records::Technology::kSim ? "SIMULATED" : std::string(enum_name(t)));
+      tee += (tee.empty() ? "" : ",") + (none                             ? "NO TEE"
+                                         : t == records::Technology::kSim ? "SIMULATED"
+                                                                          : std::string(enum_name(t)));
     }
     j["tee"] = tee;
-    j["memory"] = n.info ? human_bytes(static_cast<std::uint64_t>(std::max<std::int64_t>(0, n.info->memory_bytes))) : "-";
+    j["memory"] =
+        n.info ? human_bytes(static_cast<std::uint64_t>(std::max<std::int64_t>(0, n.info->memory_bytes))) : "-";
     shown.push_back(std::move(j));
   }
   Json j;
@@ -111,10 +114,14 @@ void check_kernel(Findings& out) {
   out.push_back({"user namespaces", users ? "ok" : "missing", users ? "up to " + namespaces : "switched off",
                  users ? "" : "sysctl user.max_user_namespaces=10000 (only for a node)"});
   std::string groups;
-  if (path_exists("/sys/fs/cgroup/cgroup.controllers")) groups = "version 2: " + first_line("/sys/fs/cgroup/cgroup.controllers");
-  else if (path_exists("/sys/fs/cgroup/unified/cgroup.controllers")) groups = "hybrid";
-  else if (path_exists("/sys/fs/cgroup/memory")) groups = "version 1";
-  out.push_back({"control groups", groups.empty() ? "missing" : "ok", groups.empty() ? "nothing at /sys/fs/cgroup" : groups,
+  if (path_exists("/sys/fs/cgroup/cgroup.controllers"))
+    groups = "version 2: " + first_line("/sys/fs/cgroup/cgroup.controllers");
+  else if (path_exists("/sys/fs/cgroup/unified/cgroup.controllers"))
+    groups = "hybrid";
+  else if (path_exists("/sys/fs/cgroup/memory"))
+    groups = "version 1";
+  out.push_back({"control groups", groups.empty() ? "missing" : "ok",
+                 groups.empty() ? "nothing at /sys/fs/cgroup" : groups,
                  groups.empty() ? "mount cgroup2 at /sys/fs/cgroup (only for a node)" : ""});
   out.push_back({"root", geteuid() == 0 ? "ok" : "warning", geteuid() == 0 ? "yes" : "no",
                  geteuid() == 0 ? "" : "`glovebox up` and nodes need root; everything else does not"});
@@ -122,7 +129,7 @@ void check_kernel(Findings& out) {
 
 void check_home(Session& s, Findings& out) {
   const std::string path = s.home().path();
-  struct stat st{};
+  struct stat st {};
   if (stat(path.c_str(), &st) != 0) {
     out.push_back({"home", "missing", path, "glovebox init"});
     return;
@@ -135,9 +142,11 @@ void check_home(Session& s, Findings& out) {
     return;
   }
   auto keys = s.keys();
-  out.push_back({"identity", keys.ok() ? "ok" : "warning", keys.ok() ? to_hex((*keys)->id) : keys.error().line(), keys.ok() ? "" : keys.error().next});
+  out.push_back({"identity", keys.ok() ? "ok" : "warning", keys.ok() ? to_hex((*keys)->id) : keys.error().line(),
+                 keys.ok() ? "" : keys.error().next});
   const bool recovery = path_exists(s.home().recovery_signing_key());
-  out.push_back({"recovery keys", recovery ? "warning" : "ok", recovery ? "they still lie on this machine" : "not on this machine",
+  out.push_back({"recovery keys", recovery ? "warning" : "ok",
+                 recovery ? "they still lie on this machine" : "not on this machine",
                  recovery ? "move " + s.home().file("recovery") + " offline" : ""});
 }
 
@@ -152,7 +161,8 @@ void check_plane(Session& s, Findings& out) {
   auto plane = s.plane();
   Result<api::InfoView> info = plane.ok() ? (*plane)->info() : Result<api::InfoView>(plane.error());
   if (!info.ok()) {
-    out.push_back({"plane", "missing", where + ": " + info.error().line(), info.error().next.empty() ? "is it running? (glovebox up)" : info.error().next});
+    out.push_back({"plane", "missing", where + ": " + info.error().line(),
+                   info.error().next.empty() ? "is it running? (glovebox up)" : info.error().next});
     return;
   }
   out.push_back({"plane", "ok", where + ", version " + printable(info->version, 64), ""});
@@ -192,10 +202,13 @@ Status doctor(Session& s, const Invocation&) {
   }
   Json j;
   j["missing"] = static_cast<std::int64_t>(missing);
-  const std::string text = table({{"CHECK", "check"}, {"RESULT", "result"}, {"WHAT", "detail"}, {"NEXT", "next"}}, rows, "");
+  const std::string text =
+      table({{"CHECK", "check"}, {"RESULT", "result"}, {"WHAT", "detail"}, {"NEXT", "next"}}, rows, "");
   j["checks"] = Json(std::move(rows));
   s.print(j, text);
-  return broken.empty() ? ok_status() : Status(fail(Reason::kUnavailable, "not ready: " + broken).hint("the last column says what to do"));
+  return broken.empty()
+             ? ok_status()
+             : Status(fail(Reason::kUnavailable, "not ready: " + broken).hint("the last column says what to do"));
 }
 
 }  // namespace
@@ -212,7 +225,8 @@ void add_machines(CommandTree& t) {
                  {}});
   t.add({"doctor",
          "check this machine, your keys and the installation",
-         "Each line has a next step where something is missing. What only a node needs says so. Exit status 6 when something else is missing.",
+         "Each line has a next step where something is missing. What only a node needs says so. Exit status 6 when "
+         "something else is missing.",
          {},
          {},
          {},

@@ -59,7 +59,8 @@ int main(int argc, char** argv) {
   const Format format = guess_format(words);
   Status s = hardened.ok() ? run(words, format) : hardened;
   if (s.ok()) return 0;
-  std::fputs(render_error(format, s.error()).c_str(), stderr);
-  if (format != Format::kTable) std::fputs("\n", stderr);
+  std::string text = render_error(format, s.error());
+  if (text.empty() || text.back() != '\n') text += '\n';
+  std::fputs(text.c_str(), stderr);
   return static_cast<int>(exit_class(s.reason()));
 }

@@ -34,7 +34,8 @@ const Json* reach(const Json& row, std::string_view path) {
 
 // Columns of a terminal; continuation bytes take none.
 std::size_t width(std::string_view s) {
-  return static_cast<std::size_t>(std::count_if(s.begin(), s.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
+  return static_cast<std::size_t>(
+      std::count_if(s.begin(), s.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
 }
 
 void describe_into(std::string& out, const Json& v, std::size_t indent) {

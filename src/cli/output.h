@@ -1,5 +1,5 @@
-// What commands print: one value as table, JSON or YAML, and errors with reason, check and next step. Text that came from
-// elsewhere is made printable before it reaches a terminal.
+// What commands print: one value as table, JSON or YAML, and errors with reason, check and next step. Text that came
+// from elsewhere is made printable before it reaches a terminal.
 #pragma once
 
 #include <string>

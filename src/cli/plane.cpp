@@ -30,7 +30,8 @@ template <class T>
 Result<T> read_as(Result<Json> answer, const std::string& target) {
   if (!answer.ok()) return answer.error();
   Result<T> value = from_json<T>(*answer);
-  if (!value.ok()) return value.error().at("answer of the plane to " + target).hint("is this glovebox older than the plane?");
+  if (!value.ok())
+    return value.error().at("answer of the plane to " + target).hint("is this glovebox older than the plane?");
   return value;
 }
 
@@ -52,7 +53,8 @@ Result<T> Plane::post(const std::string& target, const Json& body, const std::st
   return read_as<T>(client_->json("POST", target, body, idempotency_key), target);
 }
 template <class List>
-Result<std::vector<typename decltype(List::items)::value_type>> Plane::pages(const std::string& target, std::size_t limit) {
+Result<std::vector<typename decltype(List::items)::value_type>> Plane::pages(const std::string& target,
+                                                                             std::size_t limit) {
   std::vector<typename decltype(List::items)::value_type> out;
   std::string cursor;
   do {
@@ -88,7 +90,8 @@ Result<Json> Plane::enrol(const Enrolment& e) {
 }
 Result<Json> Plane::identity(const Hash32& id) { return client_->json("GET", "/v1/identities/" + to_hex(id)); }
 Result<Json> Plane::rotate(const records::RotateRequest& r) {
-  return client_->json("POST", "/v1/identities/" + to_hex(r.identity.id()) + "/rotations", to_json(r), to_hex(r.rotation.hash()));
+  return client_->json("POST", "/v1/identities/" + to_hex(r.identity.id()) + "/rotations", to_json(r),
+                       to_hex(r.rotation.hash()));
 }
 Result<std::string> Plane::invite(const std::vector<std::string>& roles, std::int64_t uses, std::int64_t not_after) {
   Json body;
@@ -104,7 +107,9 @@ Result<records::Signed<records::PublishAck>> Plane::publish(const records::Publi
   return post<records::Signed<records::PublishAck>>("/v1/assets", to_json(p), to_hex(p.policy.hash()));
 }
 Result<std::vector<api::AssetView>> Plane::assets(const AssetFilter& f) {
-  const std::string target = with_query(with_query(with_query("/v1/assets", "name", f.name), "owner", f.owner), "kind", f.kind);
+  std::string target =
+      with_query(with_query(with_query("/v1/assets", "name", f.name), "owner", f.owner), "kind", f.kind);
+  if (f.delisted) target = with_query(target, "delisted", "1");
   return pages<api::AssetList>(target, kMostItems);
 }
 Result<api::AssetView> Plane::asset(const Hash32& id) { return get<api::AssetView>("/v1/assets/" + to_hex(id)); }
@@ -124,7 +129,8 @@ Result<records::Explanation> Plane::explain(const records::SignedSubmission& s) 
 }
 Result<api::JobView> Plane::submit(const records::SignedSubmission& s, const std::string& idempotency_key) {
   // The same signed submission is the same job, so a lost answer is repaired by sending it again.
-  return post<api::JobView>("/v1/jobs", to_json(s), idempotency_key.empty() ? to_hex(s.submission.body.nonce) : idempotency_key);
+  return post<api::JobView>("/v1/jobs", to_json(s),
+                            idempotency_key.empty() ? to_hex(s.submission.body.nonce) : idempotency_key);
 }
 Result<std::vector<api::JobView>> Plane::jobs(const std::string& state, std::size_t limit) {
   return pages<api::JobList>(with_query("/v1/jobs", "state", state), limit);
@@ -152,7 +158,8 @@ struct PlaneStore::Fetched {
 
 class PlaneStore::Writer final : public storage::ObjectWriter {
  public:
-  Writer(PlaneStore& store, std::string name, Fd file) : store_(store), name_(std::move(name)), file_(std::move(file)) {}
+  Writer(PlaneStore& store, std::string name, Fd file)
+      : store_(store), name_(std::move(name)), file_(std::move(file)) {}
   Status write(ByteView bytes) override {
     GBX_TRY(write_all(file_.get(), bytes));
     hash_.update(bytes);
@@ -194,7 +201,8 @@ Result<PlaneStore::Fetched*> PlaneStore::fetch(const std::string& name) {
   f->name = name;
   GBX_ASSIGN(f->file, unnamed_file(spool_));
   const int fd = f->file.get();
-  GBX_ASSIGN(f->size, plane_.client().download("/v1/objects/" + name, [fd](ByteView b) { return write_all(fd, b); }, kLargestObject));
+  GBX_ASSIGN(f->size, plane_.client().download(
+                          "/v1/objects/" + name, [fd](ByteView b) { return write_all(fd, b); }, kLargestObject));
   if (recent_.size() >= kOpenObjects) recent_.erase(recent_.begin());
   recent_.push_back(std::move(f));
   return recent_.back().get();

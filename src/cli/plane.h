@@ -1,5 +1,6 @@
-// The plane's HTTPS API as typed calls: the only file that knows its routes. The plane is trusted with availability only:
-// callers verify every signed record that comes back, and sizes and shapes are checked here by the strict readers.
+// The plane's HTTPS API as typed calls: the only file that knows its routes. The plane is trusted with availability
+// only: callers verify every signed record that comes back, and sizes and shapes are checked here by the strict
+// readers.
 #pragma once
 
 #include <memory>
@@ -40,6 +41,7 @@ class Plane {
     std::string name;
     std::string owner;  // hex
     std::string kind;
+    bool delisted = false;  // also what is no longer offered
   };
   Result<std::vector<api::AssetView>> assets(const AssetFilter& filter);
   Result<api::AssetView> asset(const Hash32& version_id);
@@ -76,8 +78,8 @@ class Plane {
   std::unique_ptr<http::Client> client_;
 };
 
-// Objects on the plane. A new object is spooled to an unnamed file and sent when it is committed; what is read is fetched
-// whole into an unnamed file, and the last few stay open. Whoever reads checks every byte (src/asset).
+// Objects on the plane. A new object is spooled to an unnamed file and sent when it is committed; what is read is
+// fetched whole into an unnamed file, and the last few stay open. Whoever reads checks every byte (src/asset).
 class PlaneStore final : public storage::ObjectStore {
  public:
   using Transfer = std::function<void(std::uint64_t done, std::uint64_t total)>;

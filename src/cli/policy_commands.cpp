@@ -18,7 +18,8 @@ constexpr std::int64_t kDay = 86400;
 
 Status check_hex(const std::vector<std::string>& list, std::size_t digits, const char* option_name) {
   for (const auto& h : list) {
-    if (h.size() != digits || !from_hex(h).ok()) return fail(Reason::kUsage, option_name).with(std::to_string(digits) + " hex digits", h.substr(0, 80));
+    if (h.size() != digits || !from_hex(h).ok())
+      return fail(Reason::kUsage, option_name).with(std::to_string(digits) + " hex digits", h.substr(0, 80));
   }
   return ok_status();
 }
@@ -29,7 +30,8 @@ Result<std::vector<std::string>> split_command(const std::string& text) {
   if (!text.empty() && text[0] == '[') {
     GBX_ASSIGN(Json list, parse_json(text));
     for (const auto& e : *list.array()) {
-      if (e.string() == nullptr) return fail(Reason::kUsage, "--command").with("a list of strings", text.substr(0, 200));
+      if (e.string() == nullptr)
+        return fail(Reason::kUsage, "--command").with("a list of strings", text.substr(0, 200));
       argv.push_back(*e.string());
     }
   } else {
@@ -53,7 +55,8 @@ Result<std::vector<std::string>> split_command(const std::string& text) {
 Status ask_missing(Session& s, const Invocation& in, PolicyDraft& d) {
   if (!s.interactive() || in.has("yes")) return ok_status();
   if (d.purposes.empty()) {
-    GBX_ASSIGN(std::string answer, s.ask("For which purpose may this be used? (the exact words a job has to state; * for any)"));
+    GBX_ASSIGN(std::string answer,
+               s.ask("For which purpose may this be used? (the exact words a job has to state; * for any)"));
     if (!answer.empty()) d.purposes.push_back(answer);
   }
   if (!d.for_image && d.image_digests.empty() && d.image_signers.empty()) {
@@ -61,7 +64,8 @@ Status ask_missing(Session& s, const Invocation& in, PolicyDraft& d) {
     if (!answer.empty()) d.image_digests.push_back(answer);
   }
   if (d.none_nodes.empty()) return ok_status();
-  GBX_ASSIGN(const bool yes, s.confirm("NO TEE: whoever runs the named node can read this asset while a job runs. Allow that?"));
+  GBX_ASSIGN(const bool yes,
+             s.confirm("NO TEE: whoever runs the named node can read this asset while a job runs. Allow that?"));
   return yes ? ok_status() : Status(fail(Reason::kUsage, "not allowed").hint("leave --allow-none-node out"));
 }
 
@@ -108,22 +112,25 @@ Result<PolicyDraft> draft(Session& s, const Invocation& in) {
 Status policy_new(Session& s, const Invocation& in) {
   GBX_ASSIGN(PolicyDraft d, draft(s, in));
   if (in.has("asset")) {
-    // The rules of a published asset are the best beginning for its next policy; this one only reminds of who it is for.
+    // The rules of a published asset are the best beginning for its next policy; this one only reminds of who it is
+    // for.
     GBX_ASSIGN(api::AssetView v, resolve_asset(s, in.text("asset")));
-    s.note("for " + printable(v.record.body.name) + "@" + std::to_string(v.record.body.version) + ": sign it with `glovebox policy sign " +
-           to_hex(v.version_id).substr(0, 16) + " --policy FILE`");
+    s.note("for " + printable(v.record.body.name) + "@" + std::to_string(v.record.body.version) +
+           ": sign it with `glovebox policy sign " + to_hex(v.version_id).substr(0, 16) + " --policy FILE`");
   }
   const std::string text = write_policy(d);
   GBX_ASSIGN(records::Clauses clauses, parse_policy(text));  // nothing is written that does not read back
   for (const auto& w : warnings(clauses)) s.note("note: " + w);
   if (in.has("out")) {
     const std::string path = in.text("out");
-    if (path_exists(path) && !in.has("force")) return fail(Reason::kAlreadyExists, path).hint("choose another --out, or add --force");
+    if (path_exists(path) && !in.has("force"))
+      return fail(Reason::kAlreadyExists, path).hint("choose another --out, or add --force");
     GBX_TRY(write_file_atomic(path, as_bytes(text), 0644));
     Json j;
     j["file"] = path;
     j["clauses"] = to_json(clauses);
-    s.print(j, "wrote " + path + "\nNext: read it with `glovebox policy explain " + path + "`, change it with any editor\n");
+    s.print(j, "wrote " + path + "\nNext: read it with `glovebox policy explain " + path +
+                   "`, change it with any editor\n");
     return ok_status();
   }
   GBX_ASSIGN(Json document, parse_document(text));
@@ -140,7 +147,7 @@ Status policy_sign(Session& s, const Invocation& in) {
   } else if (!u.revoked && !in.has("renew")) {
     return fail(Reason::kUsage, "what to sign").with("--policy FILE, --renew or --revoke", "none of them");
   }
-  GBX_ASSIGN(u.asset, resolve_asset(s, in.text("asset")));
+  GBX_ASSIGN(u.asset, resolve_asset(s, in.text("asset"), Listed::kAll));
   const std::string label = printable(u.asset.record.body.name) + "@" + std::to_string(u.asset.record.body.version);
   GBX_ASSIGN(Published p, update_policy(s, std::move(u)));
   Json j;
@@ -148,8 +155,8 @@ Status policy_sign(Session& s, const Invocation& in) {
   j["policyHash"] = to_hex(p.policy.hash());
   j["policySerial"] = p.policy.body.serial;
   j["revoked"] = p.policy.body.revoked;
-  s.print(j, std::string(p.policy.body.revoked ? "revoked " : "signed the policy of ") + label + ": serial " + std::to_string(p.policy.body.serial) +
-                 ", accepted by the broker and in its log (proof checked)\n");
+  s.print(j, std::string(p.policy.body.revoked ? "revoked " : "signed the policy of ") + label + ": serial " +
+                 std::to_string(p.policy.body.serial) + ", accepted by the broker and in its log (proof checked)\n");
   return ok_status();
 }
 
@@ -160,7 +167,7 @@ Status policy_explain(Session& s, const Invocation& in) {
   if (from_file) {
     GBX_ASSIGN(p.clauses, read_policy_file(what));
   } else {
-    auto v = resolve_asset(s, what);
+    auto v = resolve_asset(s, what, Listed::kAll);
     if (!v.ok()) return v.error().at("neither a file nor an asset");
     p = v->policy.body;
   }
@@ -211,7 +218,8 @@ Status lease_grant(Session& s, const Invocation& in) {
   }
   records::Lease l;
   auto consumer = fixed_from_hex<32>(in.text("consumer"));
-  if (!consumer.ok()) return fail(Reason::kUsage, "--consumer").with("an identity, 64 hex digits", in.text("consumer").substr(0, 80));
+  if (!consumer.ok())
+    return fail(Reason::kUsage, "--consumer").with("an identity, 64 hex digits", in.text("consumer").substr(0, 80));
   l.lease_id = s.random().fixed<16>();
   l.asset_id = v.record.body.asset_id;
   l.consumer_id = *consumer;
@@ -223,8 +231,9 @@ Status lease_grant(Session& s, const Invocation& in) {
   GBX_ASSIGN(Plane * plane, s.plane());
   GBX_TRY(plane->add_lease(signed_lease));
   const Json j = lease_json({signed_lease, keys->id});
-  s.print(j, "leased " + printable(v.record.body.name) + " to " + to_hex(l.consumer_id).substr(0, 16) + "… for " + std::to_string(l.jobs) +
-                 " jobs until " + format_time(l.not_after) + "\n  lease id  " + to_hex(l.lease_id) + "\n");
+  s.print(j, "leased " + printable(v.record.body.name) + " to " + to_hex(l.consumer_id).substr(0, 16) + "… for " +
+                 std::to_string(l.jobs) + " jobs until " + format_time(l.not_after) + "\n  lease id  " +
+                 to_hex(l.lease_id) + "\n");
   return ok_status();
 }
 
@@ -243,7 +252,12 @@ Status lease_list(Session& s, const Invocation&) {
   }
   Json j;
   j["items"] = Json(std::move(rows));
-  s.print(j, table({{"LEASE", "leaseId"}, {"ASSET", "assetId"}, {"CONSUMER", "consumerId"}, {"JOBS", "jobs"}, {"UNTIL", "notAfter"}}, shown, "no leases"));
+  s.print(j, table({{"LEASE", "leaseId"},
+                    {"ASSET", "assetId"},
+                    {"CONSUMER", "consumerId"},
+                    {"JOBS", "jobs"},
+                    {"UNTIL", "notAfter"}},
+                   shown, "no leases"));
   return ok_status();
 }
 
@@ -258,7 +272,8 @@ std::vector<Argument> policy_new_options() {
   custody.choices = {"operator", "tee"};
   Argument types = many(option("output-type", "TYPE", "what may leave", ArgKind::kChoice));
   types.choices = {"table", "json", "metrics", "text", "opaque"};
-  Argument slot = option("release-slot", "SECONDS", "decisions fall on multiples of it; 0 is at once", ArgKind::kInteger);
+  Argument slot =
+      option("release-slot", "SECONDS", "decisions fall on multiples of it; 0 is at once", ArgKind::kInteger);
   slot.standard = "900";
   Argument days = option("days", "N", "how long it holds", ArgKind::kInteger);
   days.standard = "365";
@@ -293,20 +308,26 @@ std::vector<Argument> policy_new_options() {
 void add_policies(CommandTree& t) {
   const Argument asset = positional("asset", "NAME, NAME@VERSION, OWNER/NAME or the version id");
   t.add({"policy", "who may do what with an asset", "", {}, {}, {}, {}, {}});
-  t.add("policy", {"new", "write a release policy to edit",
-                   "Writes commented YAML. What you do not say is not allowed. On a terminal it asks for what is missing; NO TEE, an "
-                   "operator's custody and an unprotected log have to be said by name.",
-                   {},
-                   policy_new_options(),
-                   {{"glovebox policy new --purpose \"breast cancer study\" --image-digest sha256:… --command '/usr/bin/python3 "
-                     "/opt/study/study.py' --allow-none-node 3f… --custody operator --rollback unprotected --release-slot 0 --out policy.yaml",
-                     "a policy for one study on one machine, without a TEE"}},
-                   policy_new,
-                   {}});
-  t.add("policy", {"sign", "give a published version its next policy",
+  t.add("policy",
+        {"new",
+         "write a release policy to edit",
+         "Writes commented YAML. What you do not say is not allowed. On a terminal it asks for what is missing; NO "
+         "TEE, an "
+         "operator's custody and an unprotected log have to be said by name.",
+         {},
+         policy_new_options(),
+         {{"glovebox policy new --purpose \"breast cancer study\" --image-digest sha256:… --command '/usr/bin/python3 "
+           "/opt/study/study.py' --allow-none-node 3f… --custody operator --rollback unprotected --release-slot 0 "
+           "--out policy.yaml",
+           "a policy for one study on one machine, without a TEE"}},
+         policy_new,
+         {}});
+  t.add("policy", {"sign",
+                   "give a published version its next policy",
                    "Signs serial + 1 and sends it. It counts once the broker has acknowledged it.",
                    {asset},
-                   {option("policy", "FILE", "the new clauses", ArgKind::kFile), flag("renew", "the same clauses again (a sign of life for freshForSeconds)"),
+                   {option("policy", "FILE", "the new clauses", ArgKind::kFile),
+                    flag("renew", "the same clauses again (a sign of life for freshForSeconds)"),
                     flag("revoke", "no more keys, and held results are not released")},
                    {{"glovebox policy sign wdbc --revoke", "take a dataset back"}},
                    policy_sign,
@@ -324,8 +345,12 @@ void add_policies(CommandTree& t) {
   Argument days = option("days", "N", "how long", ArgKind::kInteger);
   days.standard = "30";
   t.add({"lease", "rent assets out", "", {}, {}, {}, {}, {}});
-  t.add("lease", {"grant", "let a consumer run jobs on an asset of yours", "",  {},
-                  {required(option("asset", "ASSET", "which asset")), required(option("consumer", "ID", "whose jobs, 64 hex digits")), jobs, days},
+  t.add("lease", {"grant",
+                  "let a consumer run jobs on an asset of yours",
+                  "",
+                  {},
+                  {required(option("asset", "ASSET", "which asset")),
+                   required(option("consumer", "ID", "whose jobs, 64 hex digits")), jobs, days},
                   {{"glovebox lease grant --asset wdbc --consumer 9a… --jobs 5 --days 30", "five jobs within a month"}},
                   lease_grant,
                   {}});

@@ -26,7 +26,8 @@ struct PolicyDocument {
 Json defaults() {
   records::Clauses c;
   c.rollback = "witnessed";
-  c.gate.output_types = {records::OutputType::kTable, records::OutputType::kJson, records::OutputType::kMetrics, records::OutputType::kText};
+  c.gate.output_types = {records::OutputType::kTable, records::OutputType::kJson, records::OutputType::kMetrics,
+                         records::OutputType::kText};
   Json j = to_json(c);
   j.object()->erase("notAfter");  // must be said
   return j;
@@ -51,7 +52,8 @@ Status fill_platform(Json& entry, std::size_t index) {
     const Json* technology = entry.find("technology");
     const bool none = technology != nullptr && technology->string() != nullptr && *technology->string() == "none";
     if (hash == nullptr || !fixed_from_hex<32>(*hash).ok() || !none || entry.find("root") != nullptr) {
-      return fail(Reason::kBadValue, at).with("64 hex digits, for technology none, without root", hash == nullptr ? "no text" : hash->substr(0, 80));
+      return fail(Reason::kBadValue, at)
+          .with("64 hex digits, for technology none, without root", hash == nullptr ? "no text" : hash->substr(0, 80));
     }
     full["root"] = "none:" + *hash;
     full.object()->erase("node");
@@ -61,7 +63,8 @@ Status fill_platform(Json& entry, std::size_t index) {
 }
 
 Status fill(Json& clauses) {
-  if (Json* gate = clauses.object()->count("gate") != 0 ? &clauses["gate"] : nullptr; gate != nullptr && gate->object() != nullptr) {
+  if (Json* gate = clauses.object()->count("gate") != 0 ? &clauses["gate"] : nullptr;
+      gate != nullptr && gate->object() != nullptr) {
     Json full = *defaults().find("gate");
     overlay(full, *gate);
     *gate = std::move(full);
@@ -69,7 +72,8 @@ Status fill(Json& clauses) {
   if (JsonArray* tee = clauses.object()->count("tee") != 0 ? clauses["tee"].array() : nullptr; tee != nullptr) {
     for (std::size_t i = 0; i < tee->size(); ++i) GBX_TRY(fill_platform((*tee)[i], i));
   }
-  if (JsonArray* commands = clauses.object()->count("commands") != 0 ? clauses["commands"].array() : nullptr; commands != nullptr) {
+  if (JsonArray* commands = clauses.object()->count("commands") != 0 ? clauses["commands"].array() : nullptr;
+      commands != nullptr) {
     for (Json& c : *commands) {
       if (c.object() != nullptr && c.find("env") == nullptr) c["env"] = Json(JsonArray{});
     }
@@ -98,7 +102,8 @@ Status check_words(const records::Clauses& c) {
   }
   for (std::size_t i = 0; i < c.images.size(); ++i) {
     if (!c.images[i].digest && !c.images[i].signer) {
-      return fail(Reason::kMissingField, "clauses.images[" + std::to_string(i) + "]").with("digest, signer or both", "neither");
+      return fail(Reason::kMissingField, "clauses.images[" + std::to_string(i) + "]")
+          .with("digest, signer or both", "neither");
     }
   }
   return ok_status();
@@ -123,24 +128,32 @@ void write_who(std::string& o, const PolicyDraft& d) {
 }
 void write_code(std::string& o, const PolicyDraft& d) {
   o += "\n  # Which code. An image by digest, by the key that signed its record, or by both.\n";
-  if (d.image_digests.empty() && d.image_signers.empty()) o += "  images: []\n";
-  else o += "  images:\n";
+  if (d.image_digests.empty() && d.image_signers.empty())
+    o += "  images: []\n";
+  else
+    o += "  images:\n";
   for (const auto& digest : d.image_digests) o += "    - digest: " + quoted(digest) + "\n";
   for (const auto& signer : d.image_signers) o += "    - signer: " + quoted(signer) + "\n";
-  o += "  # Exact command and arguments, and the variables that the consumer may set. anyCommand: true lets the consumer\n"
+  o += "  # Exact command and arguments, and the variables that the consumer may set. anyCommand: true lets the "
+       "consumer\n"
        "  # run anything that the image holds.\n";
   o += "  anyCommand: " + std::string(d.any_command ? "true" : "false") + "\n";
-  if (d.commands.empty()) o += "  commands: []\n";
-  else o += "  commands:\n";
+  if (d.commands.empty())
+    o += "  commands: []\n";
+  else
+    o += "  commands:\n";
   for (const auto& argv : d.commands) o += "    - argv: " + flow(argv) + "\n      env: []\n";
   o += "  # What else may be in the same job: assets (32 hex digits) or everything of an owner (64).\n";
   o += "  joinAssets: " + flow(d.join_assets) + "\n";
   o += "  joinOwners: " + flow(d.join_owners) + "\n";
 }
 void write_where(std::string& o, const PolicyDraft& d) {
-  o += "\n  # Where. Technology none is NO TEE: whoever runs that node can read everything. It counts only by the node's key.\n";
-  if (d.none_nodes.empty()) o += "  tee: []\n";
-  else o += "  tee:\n";
+  o += "\n  # Where. Technology none is NO TEE: whoever runs that node can read everything. It counts only by the "
+       "node's key.\n";
+  if (d.none_nodes.empty())
+    o += "  tee: []\n";
+  else
+    o += "  tee:\n";
   for (const auto& n : d.none_nodes) o += "    - technology: none\n      node: " + quoted(n) + "\n";
   o += "  # Who holds the broker's keys. operator: its operator could read every dataset key.\n";
   o += "  custody: " + flow(d.custody) + "\n";
@@ -151,7 +164,8 @@ void write_where(std::string& o, const PolicyDraft& d) {
   o += "  attempts: " + number(d.attempts) + "\n";
 }
 void write_gate(std::string& o, const PolicyDraft& d) {
-  o += "\n  # What may leave. A free bit is a bit that the code may choose: an output's size in bits is known before the run.\n";
+  o += "\n  # What may leave. A free bit is a bit that the code may choose: an output's size in bits is known before "
+       "the run.\n";
   o += "  gate:\n    outputTypes: " + flow(d.output_types) + "\n";
   o += "    # Without a person: at most so many bits a release, and a risk score below holdScore.\n";
   o += "    autoClearFreeBits: " + number(d.free_bits) + "\n    holdScore: 50\n";
@@ -161,11 +175,13 @@ void write_gate(std::string& o, const PolicyDraft& d) {
   o += "    # Decisions fall on multiples of so many seconds, so that their time tells nothing; 0 is at once.\n";
   o += "    releaseSlotSeconds: " + number(d.release_slot) + "\n";
   o += "    logs: " + d.logs + "\n    logBytes: " + number(d.log_bytes) + "\n";
-  o += "\n  # Who rules on held outputs ({identityId, key, hpke} each), how many are needed, and who may see previews.\n";
+  o += "\n  # Who rules on held outputs ({identityId, key, hpke} each), how many are needed, and who may see "
+       "previews.\n";
   o += "  # Without reviewers a held output is rejected.\n";
   o += "  reviewers: []\n  reviewersNeeded: 1\n  mayPreview: []\n";
   o += "  # Channels that you accept, beside those that the plan names by itself.\n  residualChannels: []\n";
-  o += "\n  # Until when. freshForSeconds: without a new serial of this policy in that time no keys leave; 0 is never.\n";
+  o += "\n  # Until when. freshForSeconds: without a new serial of this policy in that time no keys leave; 0 is "
+       "never.\n";
   o += "  notAfter: " + quoted(d.not_after) + "\n  freshForSeconds: 0\n";
 }
 
@@ -173,7 +189,8 @@ void write_gate(std::string& o, const PolicyDraft& d) {
 
 Result<std::int64_t> parse_date(const std::string& text) {
   auto t = parse_time(text.size() == 10 ? text + "T00:00:00Z" : text);
-  if (!t.ok()) return fail(Reason::kBadValue, "time").with("like 2027-01-31 or 2027-01-31T12:00:00Z", text.substr(0, 64));
+  if (!t.ok())
+    return fail(Reason::kBadValue, "time").with("like 2027-01-31 or 2027-01-31T12:00:00Z", text.substr(0, 64));
   return t;
 }
 
@@ -224,9 +241,11 @@ std::vector<std::string> warnings(const records::Clauses& c) {
                     "… can read this asset while a job runs.");
   }
   for (const auto k : c.custody) {
-    if (k == records::Custody::kOperator) out.push_back("Custody operator: whoever runs the broker could read this asset's key.");
+    if (k == records::Custody::kOperator)
+      out.push_back("Custody operator: whoever runs the broker could read this asset's key.");
   }
-  if (c.rollback == "unprotected") out.push_back("Rollback unprotected: whoever runs the broker could restore an old log and with it old budgets.");
+  if (c.rollback == "unprotected")
+    out.push_back("Rollback unprotected: whoever runs the broker could restore an old log and with it old budgets.");
   if (c.any_command) out.push_back("anyCommand: whoever submits chooses the code that reads this asset.");
   if (!c.lease_required && c.consumers.empty()) out.push_back("No lease and no consumers: anybody may submit jobs.");
   return out;

@@ -1,13 +1,13 @@
-// Release policies as people write them: a YAML (or JSON) document whose missing members have careful values. What is not
-// said is not allowed; the words for "nobody protects this" (technology none, custody operator, rollback unprotected, any
-// command) have to be written. The file is the owner's own, read strictly.
+// Release policies as people write them: a YAML (or JSON) document whose missing members have careful values. What is
+// not said is not allowed; the words for "nobody protects this" (technology none, custody operator, rollback
+// unprotected, any command) have to be written. The file is the owner's own, read strictly.
 //
 //   apiVersion: glovebox/v1
 //   kind: ReleasePolicy
 //   clauses: { … as in records::Clauses … }
 //
-// Beyond the record's own members: `notAfter` may be a time ("2027-01-31T00:00:00Z", "2027-01-31"), `tee` entries may say
-// `node: HASH` for `root: "none:HASH"`, `freshFor`, `releaseSlot` and the like keep the record's names in seconds.
+// Beyond the record's own members: `notAfter` may be a time ("2027-01-31T00:00:00Z", "2027-01-31"), `tee` entries may
+// say `node: HASH` for `root: "none:HASH"`, `freshFor`, `releaseSlot` and the like keep the record's names in seconds.
 #pragma once
 
 #include <string>
@@ -24,25 +24,25 @@ Result<records::Clauses> read_policy_file(const std::string& path);
 // What `policy new` was told.
 struct PolicyDraft {
   bool for_image = false;
-  std::vector<std::string> consumers;       // identities, hex: may submit without a lease
+  std::vector<std::string> consumers;  // identities, hex: may submit without a lease
   bool lease_required = true;
   std::vector<std::string> purposes;
   std::vector<std::string> image_digests;
   std::vector<std::string> image_signers;
   std::vector<std::vector<std::string>> commands;
   bool any_command = false;
-  std::vector<std::string> none_nodes;      // hashes of node keys: NO TEE
+  std::vector<std::string> none_nodes;  // hashes of node keys: NO TEE
   std::vector<std::string> join_assets;
   std::vector<std::string> join_owners;
-  std::vector<std::string> custody;         // "operator"
-  std::string rollback;                     // "unprotected"
+  std::vector<std::string> custody;  // "operator"
+  std::string rollback;              // "unprotected"
   std::vector<std::string> output_types;
   std::int64_t release_slot = 900;
   std::int64_t attempts = 1;
   std::int64_t free_bits = 2048;
   std::string logs = "none";
   std::int64_t log_bytes = 0;
-  std::string not_after;                    // RFC 3339
+  std::string not_after;  // RFC 3339
 };
 // Commented YAML that parse_policy() reads back.
 std::string write_policy(const PolicyDraft& draft);

@@ -1,7 +1,8 @@
 // Release policies as people write them.
+#include "cli/policy_file.h"
+
 #include <gtest/gtest.h>
 
-#include "cli/policy_file.h"
 #include "policy/policy.h"
 
 namespace gbx::cli {
@@ -14,7 +15,8 @@ TEST(PolicyFile, WhatIsNotSaidIsNotAllowed) {
   const auto c = parse_policy(kHead);
   ASSERT_TRUE(c.ok()) << c.error().line();
   EXPECT_TRUE(c->lease_required);
-  EXPECT_TRUE(c->consumers.empty() && c->purposes.empty() && c->images.empty() && c->commands.empty() && c->tee.empty());
+  EXPECT_TRUE(c->consumers.empty() && c->purposes.empty() && c->images.empty() && c->commands.empty() &&
+              c->tee.empty());
   EXPECT_TRUE(c->custody.empty() && c->join_assets.empty() && c->join_owners.empty() && c->reviewers.empty());
   EXPECT_FALSE(c->any_command);
   EXPECT_EQ(c->rollback, "witnessed");
@@ -26,7 +28,8 @@ TEST(PolicyFile, WhatIsNotSaidIsNotAllowed) {
 }
 
 TEST(PolicyFile, DangerIsAllowedByNameAndNamedBack) {
-  const auto c = parse_policy(kHead + "  tee: [{technology: none, node: " + kNode + "}]\n  custody: [operator]\n  rollback: unprotected\n"
+  const auto c = parse_policy(kHead + "  tee: [{technology: none, node: " + kNode +
+                              "}]\n  custody: [operator]\n  rollback: unprotected\n"
                               "  anyCommand: true\n  leaseRequired: false\n  gate: {releaseSlotSeconds: 0}\n");
   ASSERT_TRUE(c.ok()) << c.error().line();
   ASSERT_EQ(c->tee.size(), 1U);
@@ -61,7 +64,8 @@ TEST(PolicyFile, MistakesAreRefusedWithTheirPlace) {
       {kHead + "  images: [{}]\n", Reason::kMissingField, "clauses.images[0]"},
       {kHead + "  custody: [anybody]\n", Reason::kBadValue, "clauses.custody"},
       {kHead + "  attempts: 0\n", Reason::kBadValue, "clauses.attempts"},
-      {"apiVersion: glovebox/v1\nkind: ReleasePolicy\nclauses: {notAfter: tomorrow}\n", Reason::kBadValue, "clauses.notAfter"},
+      {"apiVersion: glovebox/v1\nkind: ReleasePolicy\nclauses: {notAfter: tomorrow}\n", Reason::kBadValue,
+       "clauses.notAfter"},
       {kHead + "  attempts: 1\n  attempts: 100\n", Reason::kDuplicateKey, "attempts"},
   };
   for (const auto& c : cases) {
@@ -118,7 +122,8 @@ TEST(PolicyFile, ReadsBackEveryDraftThatItWrites) {
   p.clauses = *c;
   std::string all;
   for (const auto& line : policy::explain_policy(p)) all += line + "\n";
-  for (const char* part : {"NO TEE", "/bin/x", "sha256:ccc", "4096 bytes of logs"}) EXPECT_NE(all.find(part), std::string::npos) << part << "\n" << all;
+  for (const char* part : {"NO TEE", "/bin/x", "sha256:ccc", "4096 bytes of logs"})
+    EXPECT_NE(all.find(part), std::string::npos) << part << "\n" << all;
 }
 
 }  // namespace

@@ -19,7 +19,7 @@ class Progress {
  private:
   Session& session_;
   const std::string title_;
-  std::uint64_t tenth_ = 11;     // last tenth that was printed; 11: none
+  std::uint64_t tenth_ = 11;  // last tenth that was printed; 11: none
   std::int64_t last_ms_ = -1000;
   bool drawn_ = false;
 };

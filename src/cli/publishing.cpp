@@ -43,7 +43,8 @@ class Publication {
     GBX_ASSIGN(keys_, session_.keys());
     GBX_ASSIGN(plane_, session_.plane());
     GBX_ASSIGN(r_.source, absolute(r_.source));
-    const Bytes place = concat({as_bytes(r_.name), as_bytes(std::string_view("\0", 1)), as_bytes(r_.source), as_bytes(r_.content_digest), keys_->id});
+    const Bytes place = concat({as_bytes(r_.name), as_bytes(std::string_view("\0", 1)), as_bytes(r_.source),
+                                as_bytes(r_.content_digest), keys_->id});
     folder_ = "publish/" + to_hex(crypto::sha256(place)).substr(0, 24);
     GBX_TRY(session_.home().make(folder_));
     // Before any work: a broker that we do not trust gets no key, so there is no reason to begin.
@@ -56,7 +57,9 @@ class Publication {
   }
 
  private:
-  std::string file(const std::string& name) const { return session_.home().file(folder_ + (name.empty() ? "" : "/" + name)); }
+  std::string file(const std::string& name) const {
+    return session_.home().file(folder_ + (name.empty() ? "" : "/" + name));
+  }
 
   // New asset, or the next version of the one that the owner has under this name.
   Status decide_version() {
@@ -67,6 +70,7 @@ class Publication {
     Plane::AssetFilter filter;
     filter.name = r_.name;
     filter.owner = to_hex(keys_->id);
+    filter.delisted = true;  // versions go on where they stopped
     GBX_ASSIGN(std::vector<api::AssetView> mine, plane_->assets(filter));
     GBX_ASSIGN(records::SetChain::Keys set, session_.set());
     for (auto& v : mine) {
@@ -119,7 +123,8 @@ class Publication {
     }
     PlaneStore store(*plane_, session_.home().file("spool"));
     Progress bar(session_, "encrypt and upload " + r_.name);
-    auto result = asset::publish(std::move(o), store, session_.random(), [&](const asset::PublishProgress& p) { bar.show(p.bytes, p.bytes_total); });
+    auto result = asset::publish(std::move(o), store, session_.random(),
+                                 [&](const asset::PublishProgress& p) { bar.show(p.bytes, p.bytes_total); });
     bar.end();
     if (!result.ok()) return result.error();
     files_ = result->files;
@@ -182,10 +187,13 @@ class Publication {
 Result<BrokerCheck> verify_broker(const records::SetChain::Keys& set, const records::Signed<records::BrokerEvidence>& e,
                                   const Nonce32& nonce) {
   GBX_TRY(e.verify(set.set_id, set.signing));
-  if (e.body.nonce != nonce) return fail(Reason::kNonceMismatch, "the broker's evidence answers another question").with(to_hex(nonce), to_hex(e.body.nonce));
+  if (e.body.nonce != nonce)
+    return fail(Reason::kNonceMismatch, "the broker's evidence answers another question")
+        .with(to_hex(nonce), to_hex(e.body.nonce));
   if (e.body.set_key != set.set_key.text() || e.body.kek != set.kek.text() || e.body.epoch != set.epoch) {
     return fail(Reason::kBrokerUntrusted, "the broker's evidence names other keys than the set's chain")
-        .with("epoch " + std::to_string(set.epoch) + ", " + set.kek.text(), "epoch " + std::to_string(e.body.epoch) + ", " + e.body.kek);
+        .with("epoch " + std::to_string(set.epoch) + ", " + set.kek.text(),
+              "epoch " + std::to_string(e.body.epoch) + ", " + e.body.kek);
   }
   return BrokerCheck{set, e.body};
 }
@@ -199,18 +207,22 @@ Result<BrokerCheck> check_broker(Session& session) {
   GBX_ASSIGN(BrokerCheck check, verify_broker(set, info.evidence, nonce));
   const std::int64_t difference = check.evidence.time - session.now();
   if (difference > kMaxClockDifference || difference < -kMaxClockDifference) {
-    session.note("note: this machine's clock and the broker's differ by " + std::to_string(difference) + " s; the broker's counts");
+    session.note("note: this machine's clock and the broker's differ by " + std::to_string(difference) +
+                 " s; the broker's counts");
   }
   return check;
 }
 
-Result<Published> publish_asset(Session& session, PublishRequest request) { return Publication(session, std::move(request)).run(); }
+Result<Published> publish_asset(Session& session, PublishRequest request) {
+  return Publication(session, std::move(request)).run();
+}
 
 Result<Published> update_policy(Session& session, PolicyUpdate u) {
   GBX_ASSIGN(Keys * keys, session.keys());
   const records::VersionRecord& record = u.asset.record.body;
   if (record.owner_id != keys->id) {
-    return fail(Reason::kWrongOwner, "a policy is signed by the asset's owner").with(to_hex(record.owner_id), to_hex(keys->id));
+    return fail(Reason::kWrongOwner, "a policy is signed by the asset's owner")
+        .with(to_hex(record.owner_id), to_hex(keys->id));
   }
   GBX_ASSIGN(BrokerCheck broker, check_broker(session));
   GBX_TRY(session.home().make("publish"));

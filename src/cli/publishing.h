@@ -1,6 +1,6 @@
-// From files to a published asset version: encrypt and upload, check the broker, sign record and policy, wrap the key, and
-// believe nothing but the broker's signed acknowledgement with its proof. Every step can be repeated after a crash: what
-// was sent is kept until it is acknowledged.
+// From files to a published asset version: encrypt and upload, check the broker, sign record and policy, wrap the key,
+// and believe nothing but the broker's signed acknowledgement with its proof. Every step can be repeated after a crash:
+// what was sent is kept until it is acknowledged.
 #pragma once
 
 #include <optional>
@@ -21,14 +21,14 @@ struct Published {
   records::Signed<records::VersionRecord> record;
   records::Signed<records::Policy> policy;
   records::Signed<records::PublishAck> ack;
-  std::uint64_t files = 0;   // 0 when the encryption was done by an earlier run
+  std::uint64_t files = 0;  // 0 when the encryption was done by an earlier run
   std::uint64_t bytes = 0;
 };
 Result<Published> publish_asset(Session& session, PublishRequest request);
 
 // The next policy of a published version: serial + 1.
 struct PolicyUpdate {
-  api::AssetView asset;  // verified, one of the user's own
+  api::AssetView asset;                     // verified, one of the user's own
   std::optional<records::Clauses> clauses;  // absent: those in force
   bool revoked = false;
 };
@@ -41,7 +41,7 @@ struct BrokerCheck {
 };
 Result<BrokerCheck> check_broker(Session& session);
 // The pure part. Errors: kNonceMismatch, kBrokerUntrusted, kBadSignature.
-Result<BrokerCheck> verify_broker(const records::SetChain::Keys& set, const records::Signed<records::BrokerEvidence>& evidence,
-                                  const Nonce32& nonce);
+Result<BrokerCheck> verify_broker(const records::SetChain::Keys& set,
+                                  const records::Signed<records::BrokerEvidence>& evidence, const Nonce32& nonce);
 
 }  // namespace gbx::cli

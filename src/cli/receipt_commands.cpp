@@ -22,7 +22,8 @@ Status receipt_get(Session& s, const Invocation& in) {
     return ok_status();
   }
   const std::string path = in.text("out");
-  if (path_exists(path) && !in.has("force")) return fail(Reason::kAlreadyExists, path).hint("choose another --out, or add --force");
+  if (path_exists(path) && !in.has("force"))
+    return fail(Reason::kAlreadyExists, path).hint("choose another --out, or add --force");
   GBX_TRY(write_file_atomic(path, as_bytes(canonical(document) + "\n"), 0644));
   Json j;
   j["file"] = path;
@@ -36,7 +37,9 @@ constexpr std::size_t kMaxReceipt = 64U << 20;
 
 void add_lines(std::string& out, const std::vector<policy::ReceiptCheck>& checks, std::size_t indent) {
   for (const auto& c : checks) {
-    const char* word = c.state == policy::ClaimState::kProved ? "proved " : c.state == policy::ClaimState::kClaimed ? "CLAIMED" : "FAILED ";
+    const char* word = c.state == policy::ClaimState::kProved    ? "proved "
+                       : c.state == policy::ClaimState::kClaimed ? "CLAIMED"
+                                                                 : "FAILED ";
     std::string line = std::string(indent, ' ') + word + " " + printable(c.claim, 300);
     if (!c.detail.empty()) line += " (" + printable(c.detail, 500) + ")";
     out += line + "\n";
@@ -66,7 +69,9 @@ Result<records::SetId> pinned_set(const Session& s, const Invocation& in) {
     return id;
   }
   auto context = s.home().context();
-  if (!context.ok()) return fail(Reason::kUsage, "no key set to hold the receipt against").hint("add --set SETID, from somebody you trust");
+  if (!context.ok())
+    return fail(Reason::kUsage, "no key set to hold the receipt against")
+        .hint("add --set SETID, from somebody you trust");
   return context->set_id;
 }
 
@@ -78,7 +83,8 @@ Status receipt_verify(Session& s, const Invocation& in) {
   limits.max_bytes = kMaxReceipt;
   Result<records::Receipt> receipt = from_json_text<records::Receipt>(text, limits);
   if (!receipt.ok()) return receipt.error().at(path);
-  const policy::ReceiptReport report = policy::verify_receipt(*receipt, pinned, policy::ReceiptOptions{s.now(), gate_capacity()});
+  const policy::ReceiptReport report =
+      policy::verify_receipt(*receipt, pinned, policy::ReceiptOptions{s.now(), gate_capacity()});
   s.print(to_json(report), report_text(report));
   if (report.valid) return ok_status();
   return report.first_failure().at(path).hint("do not rely on this receipt");
@@ -88,22 +94,28 @@ Status receipt_verify(Session& s, const Invocation& in) {
 
 void add_receipts(CommandTree& t) {
   t.add({"receipt", "proof of what ran and what was released", "", {}, {}, {}, {}, {}});
-  t.add("receipt", {"get", "fetch the receipt of a job",
+  t.add("receipt", {"get",
+                    "fetch the receipt of a job",
                     "",
                     {positional("id", "job id, or its first 4 or more digits")},
-                    {option("out", "FILE", "write here instead of standard output", ArgKind::kFile), flag("force", "replace the file")},
+                    {option("out", "FILE", "write here instead of standard output", ArgKind::kFile),
+                     flag("force", "replace the file")},
                     {{"glovebox receipt get 3f9a --out receipt.json", "keep a receipt"}},
                     receipt_get,
                     {}});
-  t.add("receipt", {"verify", "repeat every check of a receipt, offline",
-                    "Starts from the set id that you pinned and repeats the protocol: what is signed and hashed is proved; what only "
-                    "somebody's word stands for is printed as claimed; and the channels that remain are named. It talks to nobody. "
-                    "Exit status 0 only when nothing failed.",
-                    {positional("file", "receipt (glovebox receipt get)", ArgKind::kFile)},
-                    {option("set", "SETID", "pinned key set, 64 hex digits; without it, the one of `glovebox init`")},
-                    {{"glovebox receipt verify receipt.json --set 5f0c…", "as an auditor, without any account"}},
-                    receipt_verify,
-                    {}});
+  t.add(
+      "receipt",
+      {"verify",
+       "repeat every check of a receipt, offline",
+       "Starts from the set id that you pinned and repeats the protocol: what is signed and hashed is proved; what "
+       "only "
+       "somebody's word stands for is printed as claimed; and the channels that remain are named. It talks to nobody. "
+       "Exit status 0 only when nothing failed.",
+       {positional("file", "receipt (glovebox receipt get)", ArgKind::kFile)},
+       {option("set", "SETID", "pinned key set, 64 hex digits; without it, the one of `glovebox init`")},
+       {{"glovebox receipt verify receipt.json --set 5f0c…", "as an auditor, without any account"}},
+       receipt_verify,
+       {}});
 }
 
 }  // namespace gbx::cli

@@ -32,7 +32,7 @@ class NoEcho {
   bool set() const { return set_; }
 
  private:
-  struct termios old_{};
+  struct termios old_ {};
   bool set_ = false;
 };
 
@@ -96,7 +96,8 @@ void Session::clear_status_line() {
 }
 
 Result<std::string> Session::ask(const std::string& question) const {
-  if (!interactive_) return fail(Reason::kUsage, "nobody can be asked").with("an answer to: " + question, "no terminal");
+  if (!interactive_)
+    return fail(Reason::kUsage, "nobody can be asked").with("an answer to: " + question, "no terminal");
   std::fprintf(stderr, "%s ", question.c_str());
   std::fflush(stderr);
   std::string line;
@@ -143,20 +144,32 @@ Result<std::optional<Passphrase>> Session::new_passphrase(bool wanted) {
   return out;
 }
 
+Result<crypto::SigningKey> Session::read_signing_key(const std::string& path) {
+  GBX_ASSIGN(SecretBuffer raw, read_key_file(path, KeyKind::kSigning, [this](const auto& w) { return passphrase(w); }));
+  return crypto::SigningKey::from_private(crypto::SignatureAlgorithm::kEd25519,
+                                          Secret<SigningKeyTag>::adopt(std::move(raw)));
+}
+
 Result<Keys*> Session::keys() {
   if (keys_) return &*keys_;
   Keys k;
   GBX_ASSIGN(k.file, home_.identity());
   k.id = k.file.chain.id();
-  GBX_ASSIGN(SecretBuffer raw, read_key_file(home_.signing_key(), KeyKind::kSigning, [this](const auto& w) { return passphrase(w); }));
-  using Raw = Secret<SigningKeyTag>;
-  GBX_ASSIGN(crypto::SigningKey key, crypto::SigningKey::from_private(crypto::SignatureAlgorithm::kEd25519, Raw::adopt(std::move(raw))));
-  k.signing = std::make_unique<crypto::SigningKey>(std::move(key));
   const auto& rotations = k.file.chain.rotations;
   const std::string current = rotations.empty() ? k.file.chain.identity.genesis_key : rotations.back().body.new_key;
-  if (current != k.signing->public_key().text()) {
-    return fail(Reason::kChainBroken, "the signing key is not the identity's").with(current, k.signing->public_key().text());
+  GBX_ASSIGN(crypto::SigningKey key, read_signing_key(home_.signing_key()));
+  if (key.public_key().text() != current && path_exists(home_.next_signing_key())) {
+    GBX_ASSIGN(crypto::SigningKey next, read_signing_key(home_.next_signing_key()));
+    if (next.public_key().text() == current) {
+      if (rename(home_.next_signing_key().c_str(), home_.signing_key().c_str()) != 0)
+        return io_error(home_.signing_key(), errno);
+      key = std::move(next);
+    }
   }
+  if (key.public_key().text() != current) {
+    return fail(Reason::kChainBroken, "the signing key is not the identity's").with(current, key.public_key().text());
+  }
+  k.signing = std::make_unique<crypto::SigningKey>(std::move(key));
   keys_ = std::move(k);
   return &*keys_;
 }
@@ -167,15 +180,20 @@ Result<crypto::HpkeKeyPair> Session::result_key(bool recovery) {
   return crypto::HpkeKeyPair::from_private(HpkePrivate::adopt(std::move(raw)));
 }
 
+std::optional<Passphrase> Session::same_protection() const {
+  std::optional<Passphrase> out;
+  if (passphrase_) out = passphrase_->clone();
+  return out;
+}
 Status Session::store_dataset_key(const Id16& asset_id, std::int64_t version, const DatasetKey& key) {
   GBX_TRY(home_.make("keys/assets"));
-  std::optional<Passphrase> phrase;
-  if (passphrase_) phrase = passphrase_->clone();  // protected like the keys that were opened
+  const std::optional<Passphrase> phrase = same_protection();
   return write_key_file(home_.dataset_key(asset_id, version), KeyKind::kDataset, key.view(kAccess), kAccess,
                         phrase ? &*phrase : nullptr, random_);
 }
 Result<DatasetKey> Session::dataset_key(const Id16& asset_id, std::int64_t version) {
-  auto raw = read_key_file(home_.dataset_key(asset_id, version), KeyKind::kDataset, [this](const auto& w) { return passphrase(w); });
+  auto raw = read_key_file(home_.dataset_key(asset_id, version), KeyKind::kDataset,
+                           [this](const auto& w) { return passphrase(w); });
   if (!raw.ok()) return raw.error();
   return DatasetKey::adopt(std::move(*raw));
 }
@@ -203,18 +221,26 @@ Result<Context*> Session::context() {
 
 Result<Plane*> Session::plane() {
   if (plane_) return plane_.get();
+  const crypto::SigningKey* key = nullptr;
+  Hash32 id{};
+  if (path_exists(home_.file("identity.json"))) {
+    GBX_ASSIGN(Keys * k, keys());
+    key = k->signing.get();
+    id = k->id;
+  }
+  GBX_ASSIGN(plane_, connect_as(id, key));
+  return plane_.get();
+}
+
+Result<std::unique_ptr<Plane>> Session::connect_as(const Hash32& identity, const crypto::SigningKey* key) {
   GBX_ASSIGN(Context * c, context());
   http::ClientOptions o;
   o.host = c->host;
   o.port = static_cast<std::uint16_t>(c->port);
   o.ca_der = c->ca;
-  if (path_exists(home_.file("identity.json"))) {
-    GBX_ASSIGN(Keys * k, keys());
-    o.signing_key = k->signing.get();
-    o.identity = k->id;
-  }
-  GBX_ASSIGN(plane_, Plane::connect(std::move(o), clock_, random_));
-  return plane_.get();
+  o.signing_key = key;
+  o.identity = identity;
+  return Plane::connect(std::move(o), clock_, random_);
 }
 
 Result<records::SetChain::Keys> Session::set() {

@@ -40,8 +40,8 @@ class Session {
   void print(const Json& value, const std::string& text) const;
   // A remark for people, on standard error; never part of the answer.
   void note(const std::string& line) const;
-  bool interactive() const { return interactive_; }      // a person can be asked
-  bool live_display() const { return live_; }            // standard error is a terminal
+  bool interactive() const { return interactive_; }  // a person can be asked
+  bool live_display() const { return live_; }        // standard error is a terminal
   // A line that the next one replaces; only on a terminal.
   void status_line(const std::string& line);
   void clear_status_line();
@@ -54,8 +54,12 @@ class Session {
   Result<Passphrase> passphrase(const std::string& why);
   // A new passphrase when one was given or `wanted`; none otherwise.
   Result<std::optional<Passphrase>> new_passphrase(bool wanted);
+  // Finishes a rotation that stopped between its two last steps.
   Result<Keys*> keys();
+  Result<crypto::SigningKey> next_signing_key() { return read_signing_key(home_.next_signing_key()); }
   Result<crypto::HpkeKeyPair> result_key(bool recovery);
+  // Protects a new key like the keys that were opened.
+  std::optional<Passphrase> same_protection() const;
   Status store_dataset_key(const Id16& asset_id, std::int64_t version, const DatasetKey& key);
   Result<DatasetKey> dataset_key(const Id16& asset_id, std::int64_t version);
 
@@ -63,10 +67,13 @@ class Session {
   Result<Context*> context();
   // Signed requests when there is an identity.
   Result<Plane*> plane();
+  // With another key than the session's, which outlives the connection.
+  Result<std::unique_ptr<Plane>> connect_as(const Hash32& identity, const crypto::SigningKey* key);
   // The set's chain as the plane gives it, verified against the pin.
   Result<records::SetChain::Keys> set();
 
  private:
+  Result<crypto::SigningKey> read_signing_key(const std::string& path);
   const Clock& clock_;
   Random& random_;
   const Home home_;

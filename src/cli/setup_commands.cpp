@@ -21,7 +21,9 @@ Status init(Session& s, const Invocation& in) {
   if (!ca.ok()) return ca.error().at(in.text("ca"));
   c.ca = std::move(*ca);
   auto set_id = fixed_from_hex<32>(in.text("set"));
-  if (!set_id.ok()) return fail(Reason::kUsage, "--set").with("64 hex digits, as `glovebox-broker fingerprint` prints them", in.text("set").substr(0, 80));
+  if (!set_id.ok())
+    return fail(Reason::kUsage, "--set")
+        .with("64 hex digits, as `glovebox-broker fingerprint` prints them", in.text("set").substr(0, 80));
   c.set_id = *set_id;
   auto before = s.home().context();
   if (before.ok() && before->set_id != c.set_id && !in.has("force")) {
@@ -46,9 +48,11 @@ Status init(Session& s, const Invocation& in) {
   j["home"] = s.home().path();
   j["version"] = printable(info.version, 64);
   std::string text = "Glovebox at " + c.host + ":" + std::to_string(c.port) + ", set " + to_hex(c.set_id) + " (epoch " +
-                     std::to_string(keys.epoch) + ", custody " + std::string(enum_name(info.set.charter.custody)) + ")\n";
+                     std::to_string(keys.epoch) + ", custody " + std::string(enum_name(info.set.charter.custody)) +
+                     ")\n";
   text += "Settings in " + s.home().path() + "\n";
-  if (!path_exists(s.home().file("identity.json"))) text += "Next: glovebox identity create --name NAME --role consumer\n";
+  if (!path_exists(s.home().file("identity.json")))
+    text += "Next: glovebox identity create --name NAME --role consumer\n";
   s.print(j, text);
   return ok_status();
 }
@@ -70,7 +74,8 @@ Status enrol_at_plane(Session& s, const IdentityFile& f, const std::string& invi
   GBX_ASSIGN(Plane * plane, s.plane());
   GBX_ASSIGN(Json view, plane->enrol({f.chain, f.name, f.roles, invite}));
   const Json* id = view.find("identityId");
-  if (id == nullptr || *id != to_json(f.chain.id())) return fail(Reason::kBadStructure, "the plane enrolled somebody else");
+  if (id == nullptr || *id != to_json(f.chain.id()))
+    return fail(Reason::kBadStructure, "the plane enrolled somebody else");
   return ok_status();
 }
 
@@ -82,7 +87,8 @@ Result<std::vector<std::string>> roles_of(const Invocation& in) {
       const std::size_t comma = std::min(text.find(',', at), text.size());
       const std::string role = text.substr(at, comma - at);
       if (std::find(kRoles.begin(), kRoles.end(), role) == kRoles.end()) {
-        return fail(Reason::kUsage, "--role").with("owner, consumer, reviewer, node, operator or auditor", role.substr(0, 64));
+        return fail(Reason::kUsage, "--role")
+            .with("owner, consumer, reviewer, node, operator or auditor", role.substr(0, 64));
       }
       if (std::find(roles.begin(), roles.end(), role) == roles.end()) roles.push_back(role);
       at = comma + 1;
@@ -101,7 +107,9 @@ Result<IdentityFile> make_keys(Session& s, const std::string& name, bool protect
   GBX_ASSIGN(auto recovery_result, crypto::HpkeKeyPair::generate(s.random()));
   GBX_TRY(s.home().make("keys/assets"));
   GBX_TRY(s.home().make("recovery"));
-  const auto write = [&](const std::string& path, KeyKind kind, ByteView key) { return write_key_file(path, kind, key, kAccess, p, s.random()); };
+  const auto write = [&](const std::string& path, KeyKind kind, ByteView key) {
+    return write_key_file(path, kind, key, kAccess, p, s.random());
+  };
   GBX_TRY(write(s.home().signing_key(), KeyKind::kSigning, signing.private_bytes(kAccess).view(kAccess)));
   GBX_TRY(write(s.home().recovery_signing_key(), KeyKind::kSigning, recovery.private_bytes(kAccess).view(kAccess)));
   GBX_TRY(write(s.home().result_key(), KeyKind::kHpke, result.private_key().view(kAccess)));
@@ -116,24 +124,29 @@ Result<IdentityFile> make_keys(Session& s, const std::string& name, bool protect
 
 Status identity_create(Session& s, const Invocation& in) {
   if (path_exists(s.home().file("identity.json"))) {
-    return fail(Reason::kAlreadyExists, "an identity lies in " + s.home().path()).hint("glovebox identity show, or another --home");
+    return fail(Reason::kAlreadyExists, "an identity lies in " + s.home().path())
+        .hint("glovebox identity show, or another --home");
   }
   GBX_ASSIGN(auto roles, roles_of(in));
   if (roles.empty()) roles = {"consumer"};
   const std::string name = in.text("name");
-  if (name.empty() || name.size() > 63) return fail(Reason::kUsage, "--name").with("1 to 63 bytes", std::to_string(name.size()) + " bytes");
+  if (name.empty() || name.size() > 63)
+    return fail(Reason::kUsage, "--name").with("1 to 63 bytes", std::to_string(name.size()) + " bytes");
   GBX_ASSIGN(IdentityFile f, make_keys(s, name, in.has("passphrase")));
   f.roles = roles;
   GBX_TRY(s.home().save(f));
   Json j = identity_json(f);
   std::string text = describe(j);
-  text += "\nMove " + s.home().file("recovery") + " to a place that is not connected to anything: it replaces a lost key and opens results.\n";
+  text += "\nMove " + s.home().file("recovery") +
+          " to a place that is not connected to anything: its keys sign for a change of your key and open results.\n";
   bool enrolled = false;
   if (!in.has("offline")) {
     Status e = enrol_at_plane(s, f, in.text("invite"));
     if (!e.ok()) {
-      s.note("The identity " + to_hex(f.chain.id()) + " was made and lies in " + s.home().path() + ", but it is not enrolled.");
-      if (e.error().next.empty() || e.reason() == Reason::kUnauthenticated) e.error().hint("glovebox identity enrol --invite TOKEN");
+      s.note("The identity " + to_hex(f.chain.id()) + " was made and lies in " + s.home().path() +
+             ", but it is not enrolled.");
+      if (e.error().next.empty() || e.reason() == Reason::kUnauthenticated)
+        e.error().hint("glovebox identity enrol --invite TOKEN");
       return e;
     }
     enrolled = true;
@@ -162,6 +175,74 @@ Status identity_show(Session& s, const Invocation&) {
   return ok_status();
 }
 
+// A rotation that was signed and perhaps sent; kept until it is known to hold.
+struct PendingRotation {
+  records::Signed<records::Rotation> rotation;
+  template <class F>
+  void fields(F& f) {
+    f("rotation", rotation);
+  }
+};
+
+Result<PendingRotation> new_rotation(Session& s, const Keys& keys, bool by_recovery) {
+  const auto ask = [&s](const std::string& why) { return s.passphrase(why); };
+  GBX_ASSIGN(auto fresh, crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, s.random()));
+  const std::optional<Passphrase> phrase = s.same_protection();
+  GBX_TRY(write_key_file(s.home().next_signing_key(), KeyKind::kSigning, fresh.private_bytes(kAccess).view(kAccess),
+                         kAccess, phrase ? &*phrase : nullptr, s.random()));
+  records::Rotation r;
+  r.identity_id = keys.id;
+  r.serial = static_cast<std::int64_t>(keys.file.chain.rotations.size()) + 1;
+  r.new_key = fresh.public_key().text();
+  GBX_ASSIGN(Context * context, s.context());
+  PendingRotation p;
+  if (by_recovery) {
+    GBX_ASSIGN(SecretBuffer raw, read_key_file(s.home().recovery_signing_key(), KeyKind::kSigning, ask));
+    GBX_ASSIGN(auto recovery, crypto::SigningKey::from_private(crypto::SignatureAlgorithm::kEd25519,
+                                                               Secret<SigningKeyTag>::adopt(std::move(raw))));
+    GBX_ASSIGN(p.rotation, records::sign(context->set_id, r, recovery));
+  } else {
+    GBX_ASSIGN(p.rotation, records::sign(context->set_id, r, *keys.signing));
+  }
+  return p;
+}
+
+// Accepted, now or by an earlier run whose answer was lost: then the plane lets in the new key only.
+Status send_rotation(Session& s, const IdentityFile& next, const records::Signed<records::Rotation>& rotation) {
+  GBX_ASSIGN(Plane * plane, s.plane());
+  const auto sent = plane->rotate({next.chain.identity, rotation});
+  if (sent.ok() || sent.reason() != Reason::kUnauthenticated) return sent.ok() ? ok_status() : Status(sent.error());
+  GBX_ASSIGN(const crypto::SigningKey key, s.next_signing_key());
+  GBX_ASSIGN(auto as_new, s.connect_as(next.chain.id(), &key));
+  return as_new->identity(next.chain.id()).ok() ? ok_status() : Status(sent.error());
+}
+
+Status identity_rotate(Session& s, const Invocation& in) {
+  const std::string pending = s.home().file("rotation.json");
+  GBX_ASSIGN(Keys * keys, s.keys());
+  PendingRotation p;
+  if (path_exists(pending)) {
+    GBX_ASSIGN(std::string text, read_text_file(pending, 1U << 16));
+    GBX_ASSIGN(p, from_json_text<PendingRotation>(text));
+  } else {
+    GBX_ASSIGN(p, new_rotation(s, *keys, in.has("recovery")));
+    GBX_TRY(write_file_atomic(pending, as_bytes(canonical(to_json(p))), 0600));
+  }
+  IdentityFile next = keys->file;
+  next.chain.rotations.push_back(p.rotation);
+  GBX_ASSIGN(Context * context, s.context());
+  GBX_TRY(next.chain.current_key(context->set_id));
+  GBX_TRY(send_rotation(s, next, p.rotation));
+  // From here on identity.json names the new key; Session::keys() moves its file into place, now or at the next
+  // command.
+  GBX_TRY(s.home().save(next));
+  GBX_TRY(remove_tree(pending));
+  const Json j = identity_json(next);
+  s.print(
+      j, "your key is now " + p.rotation.body.new_key + " (rotation " + std::to_string(p.rotation.body.serial) + ")\n");
+  return ok_status();
+}
+
 Status identity_invite(Session& s, const Invocation& in) {
   GBX_ASSIGN(auto roles, roles_of(in));
   if (roles.empty()) return fail(Reason::kUsage, "--role").with("at least one", "none");
@@ -186,7 +267,8 @@ void add_setup(CommandTree& t) {
       "certificate and set id. The set id is what you trust: get it from the operator by a way that the plane does not "
       "control (`glovebox-broker fingerprint` prints it).";
   c.options = {required(option("plane", "HOST:PORT", "address of the plane")),
-               required(option("ca", "FILE", "certificate of the authority that certifies the plane, PEM or DER", ArgKind::kFile)),
+               required(option("ca", "FILE", "certificate of the authority that certifies the plane, PEM or DER",
+                               ArgKind::kFile)),
                required(option("set", "SETID", "id of the key set, 64 hex digits")),
                flag("force", "replace the settings of another installation")};
   c.examples = {{"glovebox init --plane glovebox.example:8443 --ca ca.pem --set 5f0c…", "once per installation"}};
@@ -197,22 +279,37 @@ void add_setup(CommandTree& t) {
   group.name = "identity";
   group.summary = "your keys and who you are here";
   t.add(std::move(group));
-  const Argument role = many(option("role", "ROLE", "owner, consumer, reviewer, operator or auditor; several with commas"));
+  const Argument role =
+      many(option("role", "ROLE", "owner, consumer, reviewer, operator or auditor; several with commas"));
   const Argument invite = option("invite", "TOKEN", "from an operator of the plane");
-  t.add("identity", {"create", "make your keys and enrol them",
-                     "Makes a key for daily use, a recovery key, and two keys that results are sealed to. They are files of mode "
-                     "0600 below the home folder; move its `recovery` folder offline. With --passphrase or --passphrase-file the "
-                     "files are sealed under a passphrase (scrypt).",
-                     {},
-                     {required(option("name", "NAME", "how others see you")), role, invite,
-                      flag("passphrase", "ask for a passphrase that protects the keys"),
-                      flag("offline", "make the keys only; enrol later")},
-                     {{"glovebox identity create --name hospital --role owner --invite TOKEN", "an owner of data"}},
-                     identity_create,
-                     {}});
+  t.add("identity",
+        {"create",
+         "make your keys and enrol them",
+         "Makes a key for daily use, a recovery key, and two keys that results are sealed to. They are files of mode "
+         "0600 below the home folder; move its `recovery` folder offline. With --passphrase or --passphrase-file the "
+         "files are sealed under a passphrase (scrypt).",
+         {},
+         {required(option("name", "NAME", "how others see you")), role, invite,
+          flag("passphrase", "ask for a passphrase that protects the keys"),
+          flag("offline", "make the keys only; enrol later")},
+         {{"glovebox identity create --name hospital --role owner --invite TOKEN", "an owner of data"}},
+         identity_create,
+         {}});
   t.add("identity", {"enrol", "enrol your identity at the plane", "", {}, {role, invite}, {}, identity_enrol, {}});
   t.add("identity", {"show", "who you are, and your public keys", "", {}, {}, {}, identity_show, {}});
-  t.add("identity", {"invite", "invite somebody (operators)",
+  t.add("identity",
+        {"rotate",
+         "change your signing key",
+         "Makes a new key and signs the change with the present one, or with the recovery key when somebody else may "
+         "know the present one: the first change that the broker logs is the one that counts. Your identity stays. "
+         "A rotation that was interrupted goes on when the command is given again.",
+         {},
+         {flag("recovery", "sign with the recovery key (put `recovery` back into the home folder for it)")},
+         {},
+         identity_rotate,
+         {}});
+  t.add("identity", {"invite",
+                     "invite somebody (operators)",
                      "Prints a token with which somebody enrols.",
                      {},
                      {required(role), option("uses", "N", "how often it may be used", ArgKind::kInteger),

@@ -25,7 +25,8 @@ std::string joined(const Path& path, const char* between) {
 }
 std::string words(const std::vector<std::string>& list) { return joined(list, " "); }
 std::string upper(std::string s) {
-  std::transform(s.begin(), s.end(), s.begin(), [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c; });
+  std::transform(s.begin(), s.end(), s.begin(),
+                 [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c; });
   return s;
 }
 // Inside single quotes of a shell.
@@ -84,7 +85,9 @@ std::string bash_script(const CommandTree& tree) {
       "    word=\"${COMP_WORDS[i]}\"\n"
       "    if [ -n \"$skip\" ]; then skip=''; continue; fi\n"
       "    case \"$word\" in\n"
-      "      " + value_options(tree) + ") skip=1; continue ;;\n"
+      "      " +
+      value_options(tree) +
+      ") skip=1; continue ;;\n"
       "      -*) continue ;;\n"
       "    esac\n"
       "    case \"$path $word\" in\n";
@@ -94,12 +97,14 @@ std::string bash_script(const CommandTree& tree) {
   });
   o += "    esac\n  done\n  case \"$path,$prev\" in\n";
   for (const auto& g : tree.global()) {
-    o += "    *," + std::string(g.name == "output" ? "-o|*,--output" : "--" + g.name) + ") " + bash_values(g) + "; return ;;\n";
+    o += "    *," + std::string(g.name == "output" ? "-o|*,--output" : "--" + g.name) + ") " + bash_values(g) +
+         "; return ;;\n";
   }
   walk(tree.root(), {}, [&](const Path& path, const Command& c) {
     for (const auto& a : c.options) {
       if (a.kind == ArgKind::kFlag) continue;
-      o += "    " + quoted((path.empty() ? "" : " " + joined(path, " ")) + ",--" + a.name) + ") " + bash_values(a) + "; return ;;\n";
+      o += "    " + quoted((path.empty() ? "" : " " + joined(path, " ")) + ",--" + a.name) + ") " + bash_values(a) +
+           "; return ;;\n";
     }
   });
   o += "  esac\n  case \"$path\" in\n";
@@ -111,8 +116,10 @@ std::string bash_script(const CommandTree& tree) {
       o += "      COMPREPLY=($(compgen -W " + quoted(words(names) + " --help") + " -- \"$cur\")) ;;\n";
       return;
     }
-    o += "      if [[ \"$cur\" == -* ]]; then COMPREPLY=($(compgen -W " + quoted(option_list(tree, c)) + " -- \"$cur\"))\n";
-    o += "      else " + (c.positionals.empty() ? std::string("COMPREPLY=()") : bash_values(c.positionals[0])) + "; fi ;;\n";
+    o += "      if [[ \"$cur\" == -* ]]; then COMPREPLY=($(compgen -W " + quoted(option_list(tree, c)) +
+         " -- \"$cur\"))\n";
+    o += "      else " + (c.positionals.empty() ? std::string("COMPREPLY=()") : bash_values(c.positionals[0])) +
+         "; fi ;;\n";
   });
   return o + "  esac\n}\ncomplete -o filenames -F _glovebox glovebox\n";
 }
@@ -156,16 +163,20 @@ std::string fish_script(const CommandTree& tree) {
       "end\n"
       "complete -c glovebox -f\n";
   for (const auto& g : tree.global()) {
-    o += "complete -c glovebox" + std::string(g.name == "output" ? " -s o" : "") + " -l " + g.name + fish_values(g) + " -d " + quoted(g.help) + "\n";
+    o += "complete -c glovebox" + std::string(g.name == "output" ? " -s o" : "") + " -l " + g.name + fish_values(g) +
+         " -d " + quoted(g.help) + "\n";
   }
   walk(tree.root(), {}, [&](const Path& path, const Command& c) {
     for (const auto& k : c.children) {
-      o += "complete -c glovebox -n " + quoted(fish_condition(path)) + " -a " + quoted(k.name) + " -d " + quoted(k.summary) + "\n";
+      o += "complete -c glovebox -n " + quoted(fish_condition(path)) + " -a " + quoted(k.name) + " -d " +
+           quoted(k.summary) + "\n";
     }
     for (const auto& a : c.options) {
-      o += "complete -c glovebox -n " + quoted(fish_condition(path)) + " -l " + a.name + fish_values(a) + " -d " + quoted(a.help) + "\n";
+      o += "complete -c glovebox -n " + quoted(fish_condition(path)) + " -l " + a.name + fish_values(a) + " -d " +
+           quoted(a.help) + "\n";
     }
-    if (!c.positionals.empty() && (c.positionals[0].kind == ArgKind::kFile || c.positionals[0].kind == ArgKind::kDirectory)) {
+    if (!c.positionals.empty() &&
+        (c.positionals[0].kind == ArgKind::kFile || c.positionals[0].kind == ArgKind::kDirectory)) {
       o += "complete -c glovebox -n " + quoted(fish_condition(path)) + " -F\n";
     }
   });
@@ -203,7 +214,9 @@ std::string zsh_option(const Argument& a) {
   const std::string text = "[" + zsh_text(a.help) + "]" + zsh_values(a);
   return quoted(std::string(a.many ? "*" : "") + "--" + a.name + text);
 }
-std::string zsh_function(const Path& path) { return "_glovebox" + (path.empty() ? std::string() : "_" + joined(path, "_")); }
+std::string zsh_function(const Path& path) {
+  return "_glovebox" + (path.empty() ? std::string() : "_" + joined(path, "_"));
+}
 std::string zsh_script(const CommandTree& tree) {
   std::string o = "#compdef glovebox\n# zsh completion for glovebox; made by `glovebox completion zsh`\n";
   walk(tree.root(), {}, [&](const Path& path, const Command& c) {
@@ -237,19 +250,27 @@ std::string troff(const std::string& s) {
   bool line_start = true;
   for (const char c : s) {
     if (line_start && (c == '.' || c == '\'')) out += "\\&";
-    if (c == '\\') out += "\\e";
-    else if (c == '-') out += "\\-";
-    else if (c == '\'') out += "\\(aq";
-    else if (c == '`') out += "\\(ga";
-    else if (c == '^') out += "\\(ha";
-    else if (c == '~') out += "\\(ti";
-    else out += c;
+    if (c == '\\')
+      out += "\\e";
+    else if (c == '-')
+      out += "\\-";
+    else if (c == '\'')
+      out += "\\(aq";
+    else if (c == '`')
+      out += "\\(ga";
+    else if (c == '^')
+      out += "\\(ha";
+    else if (c == '~')
+      out += "\\(ti";
+    else
+      out += c;
     line_start = c == '\n';
   }
   // What is not ASCII by its name, so that every locale renders it.
   static constexpr std::pair<const char*, const char*> kNames[] = {{"…", "..."}, {"–", "\\(en"}, {"—", "\\(em"}};
   for (const auto& [from, to] : kNames) {
-    for (std::size_t at = out.find(from); at != std::string::npos; at = out.find(from, at)) out.replace(at, std::string(from).size(), to);
+    for (std::size_t at = out.find(from); at != std::string::npos; at = out.find(from, at))
+      out.replace(at, std::string(from).size(), to);
   }
   return out;
 }
@@ -291,15 +312,18 @@ std::string exit_status() {
   return o;
 }
 
-std::string manual_page(const CommandTree& tree, const Path& path, const Command& c, const std::string& version, const std::string& date) {
+std::string manual_page(const CommandTree& tree, const Path& path, const Command& c, const std::string& version,
+                        const std::string& date) {
   const std::string name = path.empty() ? "glovebox" : "glovebox-" + joined(path, "-");
-  std::string o = ".TH " + quoted(upper(name)) + " 1 \"" + date + "\" \"glovebox " + version + "\" \"Glovebox manual\"\n";
+  std::string o =
+      ".TH " + quoted(upper(name)) + " 1 \"" + date + "\" \"glovebox " + version + "\" \"Glovebox manual\"\n";
   o += ".SH NAME\n" + troff(name) + " \\- " + troff(c.summary) + "\n";
   o += ".SH SYNOPSIS\n\\fB" + troff(usage_line(c, path)) + "\\fR\n";
   if (!c.details.empty()) o += ".SH DESCRIPTION\n" + paragraphs(c.details);
   if (!c.children.empty()) {
     o += ".SH COMMANDS\n";
-    for (const auto& k : c.children) o += ".TP\n\\fB" + troff(name + "-" + k.name) + "\\fR(1)\n" + troff(k.summary) + "\n";
+    for (const auto& k : c.children)
+      o += ".TP\n\\fB" + troff(name + "-" + k.name) + "\\fR(1)\n" + troff(k.summary) + "\n";
   }
   if (!c.positionals.empty()) o += ".SH ARGUMENTS\n";
   for (const auto& a : c.positionals) o += ".TP\n\\fI" + troff(upper(a.name)) + "\\fR\n" + troff(a.help) + "\n";
@@ -326,7 +350,8 @@ Result<std::string> completion_script(const CommandTree& tree, const std::string
   return fail(Reason::kUsage, "shell").with("bash, zsh or fish", shell);
 }
 
-std::map<std::string, std::string> manual_pages(const CommandTree& tree, const std::string& version, const std::string& date) {
+std::map<std::string, std::string> manual_pages(const CommandTree& tree, const std::string& version,
+                                                const std::string& date) {
   std::map<std::string, std::string> out;
   walk(tree.root(), {}, [&](const Path& path, const Command& c) {
     const std::string name = path.empty() ? "glovebox" : "glovebox-" + joined(path, "-");
@@ -339,7 +364,8 @@ std::string markdown_reference(const CommandTree& tree) {
   std::string o;
   walk(tree.root(), {}, [&](const Path& path, const Command& c) {
     if (path.empty()) return;
-    o += std::string(path.size() == 1 ? "\n## " : "\n### ") + "`glovebox " + joined(path, " ") + "`\n\n" + c.summary + "\n";
+    o += std::string(path.size() == 1 ? "\n## " : "\n### ") + "`glovebox " + joined(path, " ") + "`\n\n" + c.summary +
+         "\n";
     if (!c.children.empty()) return;
     o += "\n```\n" + usage_line(c, path) + "\n```\n";
     if (!c.details.empty()) o += "\n" + wrap(c.details, 0, 120);

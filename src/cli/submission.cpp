@@ -41,7 +41,8 @@ class Builder {
     if (spec.image.asset) {
       GBX_TRY(bind("image", *spec.image.asset));
       const auto& record = out_.assets.back().record.body;
-      if (record.kind != records::AssetKind::kImage) return fail(Reason::kWrongAsset, "spec.image.asset").with("an image", std::string(enum_name(record.kind)));
+      if (record.kind != records::AssetKind::kImage)
+        return fail(Reason::kWrongAsset, "spec.image.asset").with("an image", std::string(enum_name(record.kind)));
       body_.image_digest = record.content_digest;
     } else {
       GBX_ASSIGN(body_.image_digest, digest_of_ref(*spec.image.ref));
@@ -62,7 +63,8 @@ class Builder {
   Status bind(const std::string& name, const std::string& asset) {
     auto view = resolve_asset(session_, asset);
     if (!view.ok()) return view.error().at("asset of " + name);
-    if (view->policy.body.revoked) return fail(Reason::kPolicyRevoked, "asset of " + name).with("a policy in force", "revoked by its owner");
+    if (view->policy.body.revoked)
+      return fail(Reason::kPolicyRevoked, "asset of " + name).with("a policy in force", "revoked by its owner");
     body_.assets.push_back({name, view->record.body.asset_id, view->version_id});
     out_.assets.push_back(std::move(*view));
     return ok_status();
@@ -114,7 +116,8 @@ class Builder {
 Result<records::JobSpec> parse_job_spec(std::string_view text) {
   GBX_ASSIGN(Json document, parse_document(text));
   Result<records::JobSpec> spec = from_json<records::JobSpec>(document);
-  if (!spec.ok()) return spec.error().hint("docs/jobspec.md describes every member; `glovebox job schema` prints the schema");
+  if (!spec.ok())
+    return spec.error().hint("docs/jobspec.md describes every member; `glovebox job schema` prints the schema");
   GBX_TRY(spec->validate());
   GBX_TRY(check_outputs(*spec));
   return spec;

@@ -3,7 +3,6 @@
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
-
 #include <algorithm>
 
 namespace gbx::cli {
@@ -19,7 +18,8 @@ std::string joined(const std::vector<std::string>& words, const char* between) {
   return out;
 }
 std::string upper(std::string s) {
-  std::transform(s.begin(), s.end(), s.begin(), [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c; });
+  std::transform(s.begin(), s.end(), s.begin(),
+                 [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c; });
   return s;
 }
 
@@ -29,7 +29,8 @@ std::string option_names(const Argument& a) { return a.name == "output" ? "-o,--
 void add_argument(CLI::App& app, const Argument& a, bool positional, Invocation& into) {
   const std::string name = a.name;
   if (a.kind == ArgKind::kFlag) {
-    app.add_flag_callback(option_names(a), [&into, name] { into.add(name, "true"); }, a.help);
+    app.add_flag_callback(
+        option_names(a), [&into, name] { into.add(name, "true"); }, a.help);
     return;
   }
   auto* option = app.add_option_function<std::vector<std::string>>(
@@ -86,7 +87,8 @@ std::string argument_help(const Argument& a) {
   if (a.many) s += "; may be repeated";
   return s;
 }
-void help_rows(std::string& out, const std::string& title, const std::vector<std::pair<std::string, std::string>>& rows) {
+void help_rows(std::string& out, const std::string& title,
+               const std::vector<std::pair<std::string, std::string>>& rows) {
   if (rows.empty()) return;
   std::size_t widest = 0;
   for (const auto& r : rows) widest = std::max(widest, r.first.size());
@@ -120,7 +122,8 @@ Result<std::int64_t> Invocation::integer(const std::string& name, std::int64_t o
   const std::string range = std::to_string(bound.min) + " to " + std::to_string(bound.max);
   const bool digits = !s.empty() && s.size() <= 15 && s.find_first_not_of("0123456789") == std::string::npos;
   const std::int64_t v = digits ? std::stoll(s) : 0;
-  if (!digits || v < bound.min || v > bound.max) return fail(Reason::kUsage, "--" + name).with("a number from " + range, s);
+  if (!digits || v < bound.min || v > bound.max)
+    return fail(Reason::kUsage, "--" + name).with("a number from " + range, s);
   return v;
 }
 
@@ -129,7 +132,14 @@ CommandTree::CommandTree() {
   root_.summary = "run other people's code on other people's data, and let out only results that were checked";
   global_ = {
       {"output", "FORMAT", "how to print", ArgKind::kChoice, false, false, {"table", "json", "yaml"}, "table"},
-      {"home", "DIR", "where keys and settings lie", ArgKind::kDirectory, false, false, {}, "$GLOVEBOX_HOME or ~/.glovebox"},
+      {"home",
+       "DIR",
+       "where keys and settings lie",
+       ArgKind::kDirectory,
+       false,
+       false,
+       {},
+       "$GLOVEBOX_HOME or ~/.glovebox"},
       {"passphrase-file", "FILE", "file whose first line opens protected keys", ArgKind::kFile, false, false, {}, ""},
   };
 }
@@ -244,7 +254,8 @@ std::string help_text(const CommandTree& tree, const Command& c, const std::vect
   for (const auto& p : c.positionals) rows.emplace_back(upper(p.name), p.help);
   help_rows(out, "arguments", rows);
   rows.clear();
-  for (const auto& o : c.options) rows.emplace_back(argument_column(o), argument_help(o) + (o.required ? " (required)" : ""));
+  for (const auto& o : c.options)
+    rows.emplace_back(argument_column(o), argument_help(o) + (o.required ? " (required)" : ""));
   help_rows(out, "options", rows);
   rows.clear();
   for (const auto& o : tree.global()) rows.emplace_back(argument_column(o), argument_help(o));

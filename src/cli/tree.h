@@ -22,9 +22,9 @@ struct Argument {
   std::string help;
   ArgKind kind = ArgKind::kText;
   bool required = false;
-  bool many = false;                  // may be given several times
-  std::vector<std::string> choices;   // kChoice
-  std::string standard;               // what holds when it is absent, for help
+  bool many = false;                 // may be given several times
+  std::vector<std::string> choices;  // kChoice
+  std::string standard;              // what holds when it is absent, for help
 };
 struct Example {
   std::string line;
@@ -50,12 +50,12 @@ using Action = std::function<Status(Session&, const Invocation&)>;
 
 struct Command {
   std::string name;
-  std::string summary;   // one line, no full stop
-  std::string details;   // paragraphs, blank lines between
+  std::string summary;  // one line, no full stop
+  std::string details;  // paragraphs, blank lines between
   std::vector<Argument> positionals;
   std::vector<Argument> options;
   std::vector<Example> examples;
-  Action run;            // empty for a group
+  Action run;  // empty for a group
   std::vector<Command> children;
 };
 
@@ -75,7 +75,7 @@ class CommandTree {
 };
 
 struct Parsed {
-  std::vector<std::string> path;       // "job", "submit"
+  std::vector<std::string> path;  // "job", "submit"
   const Command* command = nullptr;
   Invocation invocation;
   bool help = false;

@@ -77,7 +77,8 @@ TEST(Tree, ParsesOptionsBeforeAndAfterTheCommand) {
 
 TEST(Tree, RepeatableOptionsKeepTheirOrderAndAwkwardValues) {
   const CommandTree tree = make_tree();
-  const auto p = parse_command_line(tree, {"policy", "new", "--purpose", "a, b", "--purpose", "*", "--command", R"(["/bin/x","--y"])"});
+  const auto p = parse_command_line(
+      tree, {"policy", "new", "--purpose", "a, b", "--purpose", "*", "--command", R"(["/bin/x","--y"])"});
   ASSERT_TRUE(p.ok()) << p.error().line();
   EXPECT_EQ(p->invocation.list("purpose"), (Words{"a, b", "*"}));
   EXPECT_EQ(p->invocation.text("command"), R"(["/bin/x","--y"])");
@@ -106,7 +107,8 @@ TEST(Tree, WrongWordsAreUsageErrorsWithTheHelpThatMendsThem) {
 
 TEST(Tree, HelpIsForTheCommandThatWasNamed) {
   const CommandTree tree = make_tree();
-  for (const Words& words : {Words{}, Words{"--help"}, Words{"job", "--help"}, Words{"job", "submit", "--help"}, Words{"job", "submit", "f", "-h"}}) {
+  for (const Words& words : {Words{}, Words{"--help"}, Words{"job", "--help"}, Words{"job", "submit", "--help"},
+                             Words{"job", "submit", "f", "-h"}}) {
     const auto p = parse_command_line(tree, words);
     ASSERT_TRUE(p.ok()) << p.error().line();
     EXPECT_TRUE(p->help);
@@ -205,8 +207,10 @@ TEST(Manual, EveryPageRendersWithoutWarnings) {
   EXPECT_EQ(pages.size(), commands);
   EXPECT_TRUE(pages.contains("glovebox-job-submit.1"));
   for (const auto& [name, text] : pages) {
-    for (const char* section : {".TH ", ".SH NAME", ".SH SYNOPSIS", ".SH OPTIONS", ".SH EXIT STATUS"}) EXPECT_NE(text.find(section), std::string::npos) << name;
-    for (const char c : text) ASSERT_EQ(static_cast<unsigned char>(c) & 0x80U, 0U) << name << " holds bytes that are not ASCII";
+    for (const char* section : {".TH ", ".SH NAME", ".SH SYNOPSIS", ".SH OPTIONS", ".SH EXIT STATUS"})
+      EXPECT_NE(text.find(section), std::string::npos) << name;
+    for (const char c : text)
+      ASSERT_EQ(static_cast<unsigned char>(c) & 0x80U, 0U) << name << " holds bytes that are not ASCII";
   }
   if (!installed("man")) GTEST_SKIP() << "man is not installed";
   const TempDir dir;

@@ -17,8 +17,8 @@ constexpr const char* kSpinner[] = {"|", "/", "-", "\\"};
 // Reason where the outcome has none, by the state in which the job ended.
 Reason reason_of_state(const std::string& state) {
   static constexpr std::pair<const char*, Reason> kStates[] = {
-      {"Denied", Reason::kPolicyMismatch}, {"Failed", Reason::kJobFailed},    {"Rejected", Reason::kRejected},
-      {"Cancelled", Reason::kJobCancelled}, {"Expired", Reason::kTimedOut},   {"Revoked", Reason::kPolicyRevoked}};
+      {"Denied", Reason::kPolicyMismatch},  {"Failed", Reason::kJobFailed}, {"Rejected", Reason::kRejected},
+      {"Cancelled", Reason::kJobCancelled}, {"Expired", Reason::kTimedOut}, {"Revoked", Reason::kPolicyRevoked}};
   for (const auto& [name, reason] : kStates) {
     if (state == name) return reason;
   }
@@ -66,8 +66,10 @@ class Watch {
       if (!session_.live_display()) session_.note(fmt::format("[{:7.1f} s] {}", seconds(start_ms_), phase));
     }
     if (!session_.live_display()) return;
-    std::string line = fmt::format("{} {}  {:.0f} s", kSpinner[turn_++ % std::size(kSpinner)], phase_, seconds(phase_ms_));
-    if (job.output && job.output->decide_at > 0 && !job.ended) line += ", decision at " + format_time(job.output->decide_at);
+    std::string line =
+        fmt::format("{} {}  {:.0f} s", kSpinner[turn_++ % std::size(kSpinner)], phase_, seconds(phase_ms_));
+    if (job.output && job.output->decide_at > 0 && !job.ended)
+      line += ", decision at " + format_time(job.output->decide_at);
     session_.status_line(line);
   }
   // What is over stays on the screen with its seconds.
@@ -105,10 +107,14 @@ Result<api::JobView> watch_job(Session& session, api::JobView job, WatchOptions 
 
 Status outcome_of(const api::JobView& v) {
   const std::string id = to_hex(v.job_id).substr(0, 16);
-  if (held(v)) return fail(Reason::kHeld, "the output of job " + id + " waits for a reviewer").hint("glovebox job wait " + id + " --through-hold");
-  if (!v.ended) return fail(Reason::kWrongState, "job " + id).with("its end", phase_text(v)).hint("glovebox job wait " + id);
+  if (held(v))
+    return fail(Reason::kHeld, "the output of job " + id + " waits for a reviewer")
+        .hint("glovebox job wait " + id + " --through-hold");
+  if (!v.ended)
+    return fail(Reason::kWrongState, "job " + id).with("its end", phase_text(v)).hint("glovebox job wait " + id);
   if (v.state == "Completed") return ok_status();
-  Error e(reason_of_state(v.state), v.outcome.what.empty() ? "job " + id + " ended as " + printable(v.state, 32) : printable(v.outcome.what, 2000));
+  Error e(reason_of_state(v.state), v.outcome.what.empty() ? "job " + id + " ended as " + printable(v.state, 32)
+                                                           : printable(v.outcome.what, 2000));
   Reason told;
   if (reason_from_code(v.outcome.reason, &told) && exit_class(told) != ExitClass::kOk) e.reason = told;
   e.with(v.outcome.expected, v.outcome.actual);

@@ -32,8 +32,9 @@ Result<Json> plain_scalar(std::string_view s) {
   if (s == "true") return Json(true);
   if (s == "false") return Json(false);
   if (s == "null" || s.empty()) return Json();
-  static constexpr std::string_view kAmbiguous[] = {"~", "yes", "no", "on", "off", "Yes", "No", "On", "Off", "YES", "NO", "ON", "OFF",
-                                                    "True", "False", "TRUE", "FALSE", "Null", "NULL"};
+  static constexpr std::string_view kAmbiguous[] = {"~",     "yes",  "no",    "on",   "off", "Yes", "No",
+                                                    "On",    "Off",  "YES",   "NO",   "ON",  "OFF", "True",
+                                                    "False", "TRUE", "FALSE", "Null", "NULL"};
   if (std::find(std::begin(kAmbiguous), std::end(kAmbiguous), s) != std::end(kAmbiguous)) {
     return fail(Reason::kBadValue, "ambiguous word").with("true, false, null, or a quoted string", std::string(s));
   }
@@ -44,10 +45,14 @@ Result<Json> plain_scalar(std::string_view s) {
           .with("a decimal number or a quoted string", std::string(s.substr(0, 32)));
     return parse_json(s);
   }
-  const bool numeric_start = (digits.size() > 1 && digits[0] == '.') || (!digits.empty() && digits[0] >= '0' && digits[0] <= '9');
+  const bool numeric_start =
+      (digits.size() > 1 && digits[0] == '.') || (!digits.empty() && digits[0] >= '0' && digits[0] <= '9');
   const bool float_like = numeric_start && digits.find_first_not_of("0123456789.eE+-") == std::string_view::npos &&
-                          std::count(digits.begin(), digits.end(), '-') < 2 && std::count(digits.begin(), digits.end(), '.') < 2;
-  if (float_like) return fail(Reason::kBadValue, "number with a fraction").with("an integer or a quoted string", std::string(s.substr(0, 32)));
+                          std::count(digits.begin(), digits.end(), '-') < 2 &&
+                          std::count(digits.begin(), digits.end(), '.') < 2;
+  if (float_like)
+    return fail(Reason::kBadValue, "number with a fraction")
+        .with("an integer or a quoted string", std::string(s.substr(0, 32)));
   return Json(s);
 }
 
@@ -67,7 +72,8 @@ class Reader {
     for (;;) {
       yaml_event_t event;
       if (yaml_parser_parse(&parser_, &event) == 0) {
-        return fail(Reason::kBadJson, "not YAML at " + place(parser_.problem_mark) + ": " + (parser_.problem != nullptr ? parser_.problem : "?"));
+        return fail(Reason::kBadJson, "not YAML at " + place(parser_.problem_mark) + ": " +
+                                          (parser_.problem != nullptr ? parser_.problem : "?"));
       }
       const std::unique_ptr<yaml_event_t, void (*)(yaml_event_t*)> guard(&event, yaml_event_delete);
       if (event.type == YAML_STREAM_END_EVENT) break;
@@ -88,10 +94,12 @@ class Reader {
       case YAML_SCALAR_EVENT:
         return scalar(e);
       case YAML_SEQUENCE_START_EVENT:
-        if (e.data.sequence_start.anchor != nullptr || e.data.sequence_start.tag != nullptr) return fail(Reason::kBadJson, "anchors and tags are refused");
+        if (e.data.sequence_start.anchor != nullptr || e.data.sequence_start.tag != nullptr)
+          return fail(Reason::kBadJson, "anchors and tags are refused");
         return open(Json(JsonArray{}));
       case YAML_MAPPING_START_EVENT:
-        if (e.data.mapping_start.anchor != nullptr || e.data.mapping_start.tag != nullptr) return fail(Reason::kBadJson, "anchors and tags are refused");
+        if (e.data.mapping_start.anchor != nullptr || e.data.mapping_start.tag != nullptr)
+          return fail(Reason::kBadJson, "anchors and tags are refused");
         return open(Json(JsonObject{}));
       case YAML_SEQUENCE_END_EVENT:
       case YAML_MAPPING_END_EVENT: {
@@ -117,7 +125,8 @@ class Reader {
     if (key_wanted) {
       Frame& top = stack_.back();
       if (text == "<<") return fail(Reason::kBadJson, "merge keys are refused");
-      if (top.value.find(text) != nullptr) return fail(Reason::kDuplicateKey, "key \"" + std::string(text.substr(0, 64)) + "\" stands twice");
+      if (top.value.find(text) != nullptr)
+        return fail(Reason::kDuplicateKey, "key \"" + std::string(text.substr(0, 64)) + "\" stands twice");
       top.key = text;
       top.has_key = true;
       return ok_status();
@@ -129,7 +138,8 @@ class Reader {
 
   Status open(Json v) {
     if (stack_.size() >= kMaxDepth) return fail(Reason::kTooLarge, "nested too deeply");
-    if (!stack_.empty() && stack_.back().value.object() != nullptr && !stack_.back().has_key) return fail(Reason::kBadJson, "a key must be a word");
+    if (!stack_.empty() && stack_.back().value.object() != nullptr && !stack_.back().has_key)
+      return fail(Reason::kBadJson, "a key must be a word");
     stack_.push_back({std::move(v), {}, false});
     return ok_status();
   }
@@ -165,10 +175,12 @@ void write_yaml(std::string& out, const Json& v, int level, bool inline_start) {
       out += first ? "" : pad;
       first = false;
       const auto word = plain_scalar(k);  // "yes" would be no word to other readers
-      const bool bare = !k.empty() && word.ok() && word->string() != nullptr && k[0] != '-' &&
-                        k.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == std::string::npos;
+      const bool bare =
+          !k.empty() && word.ok() && word->string() != nullptr && k[0] != '-' &&
+          k.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == std::string::npos;
       out += (bare ? k : canonical(Json(k))) + ":";
-      const bool nested = (e.object() != nullptr && !e.object()->empty()) || (e.array() != nullptr && !e.array()->empty());
+      const bool nested =
+          (e.object() != nullptr && !e.object()->empty()) || (e.array() != nullptr && !e.array()->empty());
       out += nested ? "\n" : " ";
       write_yaml(out, e, level + 1, false);
     }

@@ -1,6 +1,6 @@
-// YAML in its JSON subset: mappings with string keys, sequences, plain and quoted scalars. Anchors, aliases, tags, duplicate
-// keys, several documents, floats and depth beyond 32 are refused, so that a spec means the same in YAML and in JSON.
-// Input is the user's own file, treated as untrusted.
+// YAML in its JSON subset: mappings with string keys, sequences, plain and quoted scalars. Anchors, aliases, tags,
+// duplicate keys, several documents, floats and depth beyond 32 are refused, so that a spec means the same in YAML and
+// in JSON. Input is the user's own file, treated as untrusted.
 #pragma once
 
 #include <string_view>

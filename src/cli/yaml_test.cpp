@@ -1,10 +1,11 @@
 // YAML in its JSON subset, tables and errors.
+#include "cli/yaml.h"
+
 #include <gtest/gtest.h>
 
 #include "base/os.h"
 #include "cli/output.h"
 #include "cli/submission.h"
-#include "cli/yaml.h"
 
 namespace gbx::cli {
 namespace {
@@ -51,10 +52,13 @@ TEST(Yaml, RefusesDepthAndSize) {
 }
 
 TEST(Yaml, ScalarsMeanWhatTheyMeanInJson) {
-  const auto j = parse_yaml("a: true\nb: null\nc: -7\nd: \"true\"\ne: 'x'\nf: 512MiB\ng: 1_000\nh: 2027-01-31\ni: 0x10\nj: |\n  two\n  lines\nk:\n");
+  const auto j = parse_yaml(
+      "a: true\nb: null\nc: -7\nd: \"true\"\ne: 'x'\nf: 512MiB\ng: 1_000\nh: 2027-01-31\ni: 0x10\nj: |\n  two\n  "
+      "lines\nk:\n");
   ASSERT_TRUE(j.ok()) << j.error().line();
-  EXPECT_EQ(canonical(*j),
-            R"({"a":true,"b":null,"c":-7,"d":"true","e":"x","f":"512MiB","g":"1_000","h":"2027-01-31","i":"0x10","j":"two\nlines\n","k":null})");
+  EXPECT_EQ(
+      canonical(*j),
+      R"({"a":true,"b":null,"c":-7,"d":"true","e":"x","f":"512MiB","g":"1_000","h":"2027-01-31","i":"0x10","j":"two\nlines\n","k":null})");
 }
 
 TEST(Yaml, ReadsBackWhatItWrites) {
@@ -101,8 +105,10 @@ TEST(JobSpec, NamesTheMemberThatIsWrong) {
       {[](Json& j) { j["apiVersion"] = "glovebox/v2"; }, Reason::kBadValue, "apiVersion"},
       {[](Json& j) { j["spec"]["attempts"] = 0; }, Reason::kBadValue, "spec.attempts"},
       {[](Json& j) { j["spec"]["resources"]["memory"] = "512MB"; }, Reason::kBadValue, "spec.resources"},
-      {[](Json& j) { (*j["spec"]["inputs"].array())[0]["mount"] = "/data/../etc"; }, Reason::kBadValue, "spec.inputs[0].mount"},
-      {[](Json& j) { (*j["spec"]["outputs"].array())[0]["schema"]["maxRows"] = -1; }, Reason::kBadValue, "spec.outputs[0]"},
+      {[](Json& j) { (*j["spec"]["inputs"].array())[0]["mount"] = "/data/../etc"; }, Reason::kBadValue,
+       "spec.inputs[0].mount"},
+      {[](Json& j) { (*j["spec"]["outputs"].array())[0]["schema"]["maxRows"] = -1; }, Reason::kBadValue,
+       "spec.outputs[0]"},
       {[](Json& j) { (*j["spec"]["tee"]["anyOf"].array())[0] = Json("magic"); }, Reason::kBadValue, "spec.tee.anyOf"},
   };
   for (const auto& c : cases) {
@@ -127,7 +133,8 @@ TEST(Output, TablesAlignAndTameControlCharacters) {
 TEST(Output, ErrorsHoldReasonCheckAndNextStepInEveryFormat) {
   const Error e = fail(Reason::kLeaseMissing, "no lease").with("one", "none").hint("glovebox lease grant");
   const std::string text = render_error(Format::kTable, e);
-  for (const char* part : {"lease-missing", "no lease", "one", "none", "glovebox lease grant"}) EXPECT_NE(text.find(part), std::string::npos) << part;
+  for (const char* part : {"lease-missing", "no lease", "one", "none", "glovebox lease grant"})
+    EXPECT_NE(text.find(part), std::string::npos) << part;
   const auto json = parse_json(render_error(Format::kJson, e));
   const auto yaml = parse_yaml(render_error(Format::kYaml, e));
   ASSERT_TRUE(json.ok() && yaml.ok());

@@ -334,6 +334,33 @@ TEST_P(CoreSuite, AnOutputOfALostAttemptIsStillTaken) {
   EXPECT_EQ(p.job(id).state, "Completed");
 }
 
+TEST_P(CoreSuite, AnOutputThatOnlyTheBrokerKnowsOfIsWaitedFor) {
+  for (const bool comes : {true, false}) {
+    const Hash32 id = p.submit();
+    p.pump();
+    const auto w = p.take();
+    ASSERT_TRUE(w);
+    const auto sealed = p.work(*w);
+    p.b.clock.advance(31'000);
+    must(p.core->tick());
+    EXPECT_FALSE(p.take()) << "the broker refuses a second credential";
+    EXPECT_EQ(p.job(id).state, "Authorized");
+    EXPECT_EQ(p.job(id).environments.at(1).reason, "wrong-state");
+    EXPECT_FALSE(p.take()) << "no third attempt";
+    EXPECT_EQ(p.job(id).environments.size(), 2U);
+    if (comes) {
+      must(p.core->output(p.node(), p.upload(*w, sealed)));
+      p.pump();
+      EXPECT_EQ(p.job(id).state, "Completed");
+    } else {
+      p.b.clock.advance((p.config.run_grace_seconds + 1) * 1000);
+      must(p.core->tick());
+      EXPECT_EQ(p.job(id).state, "Expired");
+      EXPECT_EQ(p.job(id).outcome.reason, "lost");
+    }
+  }
+}
+
 TEST_P(CoreSuite, TimeOutsOfQueueStartAndRun) {
   SignedSubmission s = p.b.submission();
   s.submission.body.spec.spec.timeouts = {50, 20, 10};

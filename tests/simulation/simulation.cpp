@@ -755,6 +755,7 @@ std::string check_end(Shared& s, Outcome& out) {
   }
   for (const auto& m : jobs) {
     out.states[m.state] += 1;
+    if (m.state == "Failed") out.reasons[testing::must(from_json<plane::JobBody>(m.body)).outcome.reason] += 1;
     const auto id = testing::must(fixed_from_hex<32>(m.id.substr(4)));
     const broker::JobState* known = s.everybody.core->state().job(id);
     const auto output = testing::must(s.plane_store.machine(plane::output_machine(id)));

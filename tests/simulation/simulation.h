@@ -32,6 +32,7 @@ struct Outcome {
   std::string report;
   std::vector<world::World::Injected> injected;
   std::map<std::string, std::size_t> states;             // how many jobs ended in which state
+  std::map<std::string, std::size_t> reasons;            // of those that failed
   std::map<std::string, std::uint64_t> events;           // by actor
   std::map<std::string, std::uint64_t> points;           // crash points by actor
 };

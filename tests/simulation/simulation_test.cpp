@@ -61,6 +61,7 @@ TEST(Simulation, EverySeedHoldsEveryInvariant) {
     s.faults = rough();
     const Outcome o = run(s);
     for (const auto& [state, n] : o.states) states[state] += n;
+    for (const auto& [reason, n] : o.reasons) states["Failed: " + reason] += n;
     faults += o.injected.size();
     ASSERT_EQ(o.failure, "") << shrunk(s);
   }

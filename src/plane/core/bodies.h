@@ -9,7 +9,8 @@ struct JobBody {
   records::SignedSubmission submission;
   std::optional<records::Signed<records::RunPlan>> plan;
   std::optional<records::CancelRequest> cancel;
-  std::int64_t attempts = 0;  // how many were begun
+  std::int64_t attempts = 0;     // how many were begun
+  bool awaiting_output = false;  // the broker has a seal; only the node that holds the output can go on
   api::Outcome outcome;
   template <class F>
   void fields(F& f) {
@@ -17,6 +18,7 @@ struct JobBody {
     f("plan", plan);
     f("cancel", cancel);
     f("attempts", attempts);
+    f("awaitingOutput", awaiting_output);
     f("outcome", outcome);
   }
 };

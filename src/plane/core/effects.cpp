@@ -166,6 +166,12 @@ Status Core::take_credential(const Effect& effect, const Result<Json>& reply) {
   // A refusal of the broker ends the job, not just the attempt: asking again would be refused again.
   GBX_TRY(end_environment(t, env, EnvironmentEvent::kLose, why.reason, printable(why.what, 400)));
   if (job.state == enum_name(JobState::kRunning) && body.attempts == e.attempt) {
+    if (why.reason == Reason::kWrongState && e.attempt > 1) {
+      // The attempt before, believed lost, had sealed: no further one can, but its node may still hand the output in.
+      body.awaiting_output = true;
+      GBX_TRY(step_job(t, job, body, JobEvent::kRetry, nullptr));
+      return commit(t);
+    }
     const bool denied = exit_class(why.reason) == ExitClass::kDenied && why.reason != Reason::kWrongState;
     const JobEvent event = why.reason == Reason::kPolicyRevoked ? JobEvent::kRevoke : denied ? JobEvent::kDeny : JobEvent::kFail;
     GBX_TRY(step_job(t, job, body, event, &why));

@@ -201,7 +201,8 @@ Status Core::step_job(Transaction& t, Machine& m, JobBody& body, JobEvent event,
   m.deadline_ms = 0;
   if (next.state == JobState::kAuthorized) {
     const records::Submission& s = body.submission.submission.body;
-    m.deadline_ms = std::min(now + s.spec.spec.timeouts.queue * 1000, s.not_after * 1000);
+    const std::int64_t queue = std::min(now + s.spec.spec.timeouts.queue * 1000, s.not_after * 1000);
+    m.deadline_ms = body.awaiting_output ? now + config_.run_grace_seconds * 1000 : queue;
   }
   m.body = to_json(body);
   machines::add_step(t, m, enum_name(event), enum_name(next.state), !machines::terminal(next.state), next.effects, now,

@@ -237,7 +237,7 @@ Status Core::place(const std::string& node, const NodeBody& node_body) {
   GBX_ASSIGN(std::vector<Machine> waiting, store_.machines(queue));
   for (Machine& job : waiting) {
     GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
-    if (!fits(*node_body.info, node, body)) continue;
+    if (body.awaiting_output || !fits(*node_body.info, node, body)) continue;
     body.attempts += 1;
     const Hash32 job_id = body.submission.submission.body.job_id();
     Transaction t;
@@ -455,7 +455,10 @@ Status Core::tick() {
   GBX_ASSIGN(std::vector<Machine> jobs, store_.machines(overdue));
   for (Machine& job : jobs) {
     GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
-    const Error why = fail(Reason::kTimedOut, "no node took the job in time").hint("raise spec.timeouts.queue, or look at: glovebox node list");
+    const Error why = body.awaiting_output
+                          ? fail(Reason::kLost, "an attempt sealed its output, and its node never handed it in")
+                          : fail(Reason::kTimedOut, "no node took the job in time")
+                                .hint("raise spec.timeouts.queue, or look at: glovebox node list");
     Transaction t;
     GBX_TRY(step_job(t, job, body, JobEvent::kExpire, &why));
     GBX_TRY(commit(t));
