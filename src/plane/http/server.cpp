@@ -834,6 +834,9 @@ void Server::stop() {
   }
   core.io.stop();
   for (std::thread& t : core.io_threads) t.join();
+  // The posted close may never have run; a port left open would swallow connections until the server is destroyed.
+  boost::system::error_code ignored;
+  core.acceptor.close(ignored);
 }
 
 }  // namespace gbx::plane::http
