@@ -10,6 +10,9 @@ if(NOT CMAKE_BUILD_TYPE)
 endif()
 set(CMAKE_CXX_FLAGS_DEV "-O1 -g1")
 set(CMAKE_C_FLAGS_DEV "-O1 -g1")
+# Assertions stay on in what is shipped.
+set(CMAKE_CXX_FLAGS_RELEASE "-O2 -g1")
+set(CMAKE_C_FLAGS_RELEASE "-O2 -g1")
 find_program(GBX_CCACHE ccache)
 if(GBX_CCACHE)
   set(CMAKE_CXX_COMPILER_LAUNCHER ${GBX_CCACHE})
@@ -23,6 +26,10 @@ add_library(gbx_flags INTERFACE)
 target_compile_options(gbx_flags INTERFACE -Wall -Wextra -Wconversion -Wshadow -Werror
   -fstack-protector-strong -fstack-clash-protection
   -ffile-prefix-map=${CMAKE_SOURCE_DIR}=.)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  # False alarms of GCC 12 at -O2 and above on std::string and std::variant (GCC bugs 105651, 105562). The -O1 build keeps both.
+  target_compile_options(gbx_flags INTERFACE $<$<CONFIG:Release>:-Wno-restrict> $<$<CONFIG:Release>:-Wno-maybe-uninitialized>)
+endif()
 target_link_options(gbx_flags INTERFACE -Wl,-z,relro,-z,now)
 if(GBX_SANITIZE)
   add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
