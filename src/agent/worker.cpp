@@ -65,12 +65,30 @@ gate::GatePolicy gate_policy(const GateClause& c) {
   return p;
 }
 
-// The gate's answer in the words of the records; an unknown word holds.
+// The gate's answer in the words of the records, as anybody may read it; an unknown word holds.
 GateVerdict verdict_of(const gate::GateResult& r) {
   GateVerdict v;
   v.recommendation = r.recommendation == gate::Recommendation::kRelease  ? Recommendation::kRelease
                      : r.recommendation == gate::Recommendation::kReject ? Recommendation::kReject
                                                                          : Recommendation::kHold;
+  if (v.recommendation == Recommendation::kReject) {
+    const bool copies = std::any_of(r.analysers.begin(), r.analysers.end(), [](const auto& a) {
+      return a.rule == gate::RuleId::kCopies && a.status == gate::RuleStatus::kFail;
+    });
+    v.cause = copies ? GateCause::kCopies : GateCause::kMalformed;
+  }
+  v.charge = {r.charge.freeBits, r.charge.verifiedBits, r.charge.zcdpMicro, std::string(enum_name(r.charge.code))};
+  v.exit_class = r.exitClass == gate::RunExit::kOk       ? JobExit::kOk
+                 : r.exitClass == gate::RunExit::kKilled ? JobExit::kKilled
+                 : r.exitClass == gate::RunExit::kTimeout ? JobExit::kTimeout
+                                                          : JobExit::kFailed;
+  v.duration_bucket = r.durationBucket;
+  return v;
+}
+// What only reviewers read of it.
+GateReview review_of(const gate::GateResult& r) {
+  GateReview v;
+  v.score = r.score;
   for (const auto& a : r.analysers) {
     if (v.findings.size() == 256) break;
     GateFinding f;
@@ -85,13 +103,6 @@ GateVerdict verdict_of(const gate::GateResult& r) {
     }
     v.findings.push_back(std::move(f));
   }
-  v.charge = {r.charge.freeBits, r.charge.verifiedBits, r.charge.zcdpMicro, std::string(enum_name(r.charge.code))};
-  v.score = r.score;
-  v.exit_class = r.exitClass == gate::RunExit::kOk       ? JobExit::kOk
-                 : r.exitClass == gate::RunExit::kKilled ? JobExit::kKilled
-                 : r.exitClass == gate::RunExit::kTimeout ? JobExit::kTimeout
-                                                          : JobExit::kFailed;
-  v.duration_bucket = r.durationBucket;
   return v;
 }
 
@@ -122,8 +133,8 @@ class Attempt {
     GBX_TRY(load_image(broker));
     GBX_TRY(load_data(broker));
     GBX_TRY(report(EnvironmentPhase::kLoaded));
+    GBX_TRY(report(EnvironmentPhase::kWorking));  // the time limit for starting ends here, not with the container
     GBX_TRY(work());
-    GBX_TRY(report(EnvironmentPhase::kWorking));
     GBX_ASSIGN(ResultSealed sealed, pass_gate());
     return hand_over(broker, sealed);
   }
@@ -283,6 +294,22 @@ class Attempt {
     return g;
   }
 
+  // One digest for each declared output of a run that delivered, none for any other: which files a container wrote, and
+  // how long they are, would be its words in the clear.
+  Result<std::vector<OutputDigest>> digests(const gate::GateResult& result, const GateVerdict& verdict) const {
+    std::vector<OutputDigest> out;
+    if (verdict.recommendation == Recommendation::kReject || verdict.exit_class != JobExit::kOk) return out;
+    for (const auto& declared : spec().outputs) {
+      const auto found = std::find_if(result.manifest.begin(), result.manifest.end(), [&](const auto& m) { return m.name == declared.name; });
+      if (found != result.manifest.end()) out.push_back({declared.name, found->digest, padded(declared.max_bytes)});
+    }
+    if (out.size() != spec().outputs.size() && verdict.recommendation == Recommendation::kRelease) {
+      return fail(Reason::kOutputInvalid, "the gate releases without every declared output");
+    }
+    if (out.size() != spec().outputs.size()) out.clear();
+    return out;
+  }
+
   Result<ResultSealed> pass_gate() {
     const gate::GateRequest request = gate_request();
     GBX_ASSIGN(Packet p, call(o_.supervisor, operation::kGate, to_json(request)));
@@ -295,8 +322,9 @@ class Attempt {
     in.job_id = job_->job_id;
     in.attempt = attempt();
     in.plan_hash = job_->plan_hash;
-    for (const auto& m : reply.result.manifest) in.outputs.push_back({m.name, m.digest, padded(m.bytes)});
     in.verdict = verdict_of(reply.result);
+    in.review = review_of(reply.result);
+    GBX_ASSIGN(in.outputs, digests(reply.result, in.verdict));
     // The salt travels inside, so that the digests in the clear say nothing before the release.
     const Bytes plain = concat({request.salt, bundle_bytes});
     in.bundle = plain;

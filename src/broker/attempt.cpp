@@ -298,6 +298,10 @@ Status Core::check_statement(const RunStatement& s, const Found& f) const {
   const auto& plan = f.job.plan.body;
   const auto& submission = f.job.submission.submission.body;
   const SealContext& context = s.manifest.context;
+  if (!context.verdict.well_formed()) return fail(Reason::kOutputInvalid, "a cause comes with a rejection and with nothing else");
+  if (context.review.has_value() != !plan.reviewers.empty()) {
+    return fail(Reason::kWrongRecipient, "the sealed review").with(plan.reviewers.empty() ? "none" : "one", context.review ? "one" : "none");
+  }
   if (context.plan_hash != f.job.plan.hash()) return fail(Reason::kPlanMismatch, "plan of the run");
   if (s.evidence != f.attempt.evidence_hash()) return fail(Reason::kEvidenceRejected, "evidence of the run");
   if (canonical(to_json(s.controls)) != canonical(to_json(plan.controls))) {

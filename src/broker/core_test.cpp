@@ -478,7 +478,7 @@ TEST(BrokerSeal, MustBeWhatThePlanSays) {
   refuse([](RunStatement& s) { s.manifest.wrapped_content.push_back({}); }, Reason::kWrongRecipient);
   refuse([](RunStatement& s) { s.manifest.wrapped_preview.clear(); }, Reason::kWrongRecipient);
   refuse([](RunStatement& s) { s.residual_channels.clear(); }, Reason::kPlanMismatch);
-  refuse([](RunStatement& s) { s.manifest.context.verdict.score = 0; }, Reason::kBadTag);  // the release keys are bound to M
+  refuse([](RunStatement& s) { s.manifest.context.verdict.duration_bucket = 9; }, Reason::kBadTag);  // the release keys are bound to M
   Seal unsigned_seal = sealed.seal;
   unsigned_seal.statement.signature[9] ^= 1;
   EXPECT_EQ(w.seal(unsigned_seal, run.connection).reason(), Reason::kBadSignature);
@@ -514,12 +514,9 @@ struct HoldCase {
   void (*change)(GateVerdict&);
 };
 TEST(BrokerDecision, WhatWaitsForAPerson) {
-  const HoldCase cases[] = {{"score", [](GateVerdict& v) { v.score = 50; }},
-                            {"free-bits", [](GateVerdict& v) { v.charge.free_bits = 2049; }},
+  const HoldCase cases[] = {{"free-bits", [](GateVerdict& v) { v.charge.free_bits = 2049; }},
                             {"verified-bits", [](GateVerdict& v) { v.charge.verified_bits = 65537; }},
-                            {"gate-holds", [](GateVerdict& v) { v.recommendation = Recommendation::kHold; }},
-                            {"finding", [](GateVerdict& v) { v.findings[0].status = AnalyserStatus::kError; }},
-                            {"finding", [](GateVerdict& v) { v.findings[0].status = AnalyserStatus::kFail; }}};
+                            {"gate-holds", [](GateVerdict& v) { v.recommendation = Recommendation::kHold; }}};
   for (const auto& c : cases) {
     BrokerWorld w(42);
     w.start_and_publish();
@@ -541,6 +538,7 @@ TEST(BrokerDecision, RejectionTellsTwoBits) {
   w.start_and_publish();
   GateVerdict v = clean_verdict();
   v.recommendation = Recommendation::kReject;
+  v.cause = GateCause::kCopies;
   auto run = w.run_until_sealed(w.submission(), v);
   const auto j = must(w.judge(run.job_id()));
   EXPECT_EQ(j.state, JudgementState::kRejected);
@@ -553,7 +551,7 @@ TEST(BrokerDecision, WithoutReviewersAHoldIsARejection) {
   w.image.policy.clauses.may_preview.clear();  // one owner lets nobody look
   w.start_and_publish();
   GateVerdict v = clean_verdict();
-  v.score = 90;
+  v.recommendation = Recommendation::kHold;
   auto run = w.run_until_sealed(w.submission(), v);
   const auto j = must(w.judge(run.job_id()));
   EXPECT_EQ(j.state, JudgementState::kRejected);
@@ -566,7 +564,7 @@ TEST(BrokerDecision, RevokedOrExpiredWhileHeld) {
     if (!revoke) w.data.policy.clauses.not_after = kNow + 100;
     w.start_and_publish();
     GateVerdict v = clean_verdict();
-    v.score = 90;
+    v.recommendation = Recommendation::kHold;
     auto run = w.run_until_sealed(w.submission(), v);
     const auto held = must(w.judge(run.job_id()));
     ASSERT_EQ(held.state, JudgementState::kHeld);
@@ -586,7 +584,7 @@ TEST(BrokerDecision, RevokedOrExpiredWhileHeld) {
 
 BrokerWorld::Run held_job(BrokerWorld& w, Judgement& held) {
   GateVerdict v = clean_verdict();
-  v.score = 90;
+  v.recommendation = Recommendation::kHold;
   auto run = w.run_until_sealed(w.submission(), v);
   held = must(w.judge(run.job_id()));
   EXPECT_EQ(held.state, JudgementState::kHeld);
@@ -644,7 +642,7 @@ TEST(BrokerRuling, TheConsumerNeverRulesOnHisOwnOutput) {
   }
   w.start_and_publish();
   GateVerdict v = clean_verdict();
-  v.score = 90;
+  v.recommendation = Recommendation::kHold;
   auto run = w.run_until_sealed(w.submission(), v);
   EXPECT_TRUE(run.plan.body.reviewers.empty());
   EXPECT_EQ(must(w.judge(run.job_id())).state, JudgementState::kRejected);

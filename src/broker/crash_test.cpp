@@ -263,7 +263,7 @@ class Chaos {
     const JobState* state = world_.core->state().job(j.id);
     if (state == nullptr) return;
     GateVerdict v = clean_verdict();
-    v.score = static_cast<std::int64_t>(dice_.below(100));
+    if (dice_.below(2) == 0) v.recommendation = Recommendation::kHold;
     if (!j.sealed || dice_.below(4) == 0) j.sealed = world_.make_seal(j.agent, j.submission, state->plan, j.attempt, j.evidence, v);
     (void)world_.seal(j.sealed->seal, *j.connection).ok();
   }

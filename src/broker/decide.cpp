@@ -71,7 +71,7 @@ Core::Outcome Core::weigh(const JobState& job, std::int64_t now) const {
   const Status allowed = release_allowed(job, now);
   if (!allowed.ok()) return {Recommendation::kReject, {allowed.error().what}};
   const auto& verdict = job.seal->manifest().context.verdict;
-  if (verdict.recommendation == Recommendation::kReject) return {Recommendation::kReject, {reason::kGateRejected}};
+  if (verdict.recommendation == Recommendation::kReject) return {Recommendation::kReject, {policy::gate_reason(verdict.cause)}};
   const policy::Panel all = panel(job);
   std::set<std::string> holds = policy::hold_reasons(job.submission.submission.body, verdict);
   for (const auto& charge : final_charges(job, ReleaseDecision::kRelease)) {

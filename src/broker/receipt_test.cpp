@@ -31,7 +31,7 @@ Receipt released(BrokerWorld& w) {
 Receipt held_and_released(BrokerWorld& w) {
   w.start_and_publish();
   GateVerdict v = clean_verdict();
-  v.score = 90;
+  v.recommendation = Recommendation::kHold;
   const auto run = w.run_until_sealed(w.submission(), v);
   const Judgement held = must(w.judge(run.job_id()));
   for (const auto& p : run.plan.body.policies) {
@@ -84,6 +84,7 @@ TEST(ReceiptVerify, AHeldJobAndARejectedOne) {
 
   GateVerdict v = clean_verdict();
   v.recommendation = Recommendation::kReject;
+  v.cause = GateCause::kMalformed;
   const auto run = w.run_until_sealed(w.submission(), v);
   must(w.judge(run.job_id()));
   report = verify_receipt(receipt_of(w, run), w.set.id());

@@ -4,14 +4,17 @@
 
 namespace gbx::policy {
 
-using records::AnalyserStatus;
 using records::Recommendation;
 
 const std::vector<std::string>& rejection_reasons() {
-  static const std::vector<std::string> kReasons = {reason::kGateRejected,  reason::kPolicyRevoked, reason::kPolicyExpired,
+  static const std::vector<std::string> kReasons = {reason::kMalformed,     reason::kCopies,        reason::kPolicyRevoked, reason::kPolicyExpired,
                                                     reason::kNoReviewer,    reason::kDeclined,      reason::kHoldExpired,
                                                     reason::kCancelled};
   return kReasons;
+}
+
+const char* gate_reason(records::GateCause cause) {
+  return cause == records::GateCause::kCopies ? reason::kCopies : reason::kMalformed;
 }
 
 std::int64_t release_bits(const records::GateVerdict& verdict, std::int64_t attempts_with_data) {
@@ -21,9 +24,6 @@ std::int64_t release_bits(const records::GateVerdict& verdict, std::int64_t atte
 std::set<std::string> hold_reasons(const records::Submission& submission, const records::GateVerdict& verdict) {
   std::set<std::string> out;
   if (verdict.recommendation != Recommendation::kRelease) out.insert(reason::kGateHolds);
-  for (const auto& f : verdict.findings) {
-    if (f.status == AnalyserStatus::kError || f.status == AnalyserStatus::kFail) out.insert(reason::kFinding);
-  }
   for (const auto& o : submission.spec.spec.outputs) {
     if (o.type == records::OutputType::kOpaque) out.insert(reason::kOpaqueOutput);
   }
@@ -33,7 +33,6 @@ std::set<std::string> hold_reasons(const records::Submission& submission, const 
 std::set<std::string> hold_reasons(const records::Policy& policy, const records::GateVerdict& verdict, std::int64_t free_bits) {
   const auto& gate = policy.clauses.gate;
   std::set<std::string> out;
-  if (verdict.score >= gate.hold_score) out.insert(reason::kScore);
   if (free_bits > gate.auto_clear_free_bits) out.insert(reason::kFreeBits);
   if (verdict.charge.verified_bits > gate.auto_clear_verified_bits) out.insert(reason::kVerifiedBits);
   return out;

@@ -12,10 +12,9 @@ namespace gbx::policy {
 
 // The closed list of reasons that a consumer is told (docs/broker.md).
 namespace reason {
-inline constexpr char kGateRejected[] = "gate-rejected";
-inline constexpr char kFinding[] = "finding";
+inline constexpr char kMalformed[] = "output-malformed";
+inline constexpr char kCopies[] = "output-copies-inputs";
 inline constexpr char kGateHolds[] = "gate-holds";
-inline constexpr char kScore[] = "score";
 inline constexpr char kFreeBits[] = "free-bits";
 inline constexpr char kVerifiedBits[] = "verified-bits";
 inline constexpr char kBudget[] = "budget";
@@ -27,6 +26,8 @@ inline constexpr char kDeclined[] = "reviewers-declined";
 inline constexpr char kHoldExpired[] = "hold-expired";
 inline constexpr char kCancelled[] = "cancelled";
 }  // namespace reason
+// The gate's cause of a rejection in these words.
+const char* gate_reason(records::GateCause cause);
 const std::vector<std::string>& rejection_reasons();  // those that a rejection may give
 
 // What a release costs each owner in full: what the gate charged (exit class, duration and decision are in it), and the

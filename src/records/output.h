@@ -11,6 +11,10 @@ enum class AnalyserStatus { kPass, kFail, kNotApplicable, kError };
 std::span<const EnumName<AnalyserStatus>> enum_names(AnalyserStatus);
 enum class Recommendation { kHold, kRelease, kReject };
 std::span<const EnumName<Recommendation>> enum_names(Recommendation);
+// Why the gate rejected, as far as a consumer learns it: the output was not what the spec declares, or held what the
+// inputs hold. With the recommendation it makes four cases, the 2 bits of the control channel that are charged for it.
+enum class GateCause { kNone, kMalformed, kCopies };
+std::span<const EnumName<GateCause>> enum_names(GateCause);
 
 struct GateFinding {
   std::string rule;
@@ -38,27 +42,39 @@ struct GateCharge {
     f("codeId", code_id, Bound{0, 64});
   }
 };
+// What everybody may read of the gate's judgement. The container can choose every value here, so each is of a small closed
+// set and paid for: recommendation and cause 2 bits, exitClass 2, durationBucket 4. The charge follows from the declaration.
 struct GateVerdict {
   Recommendation recommendation = Recommendation::kHold;
-  std::vector<GateFinding> findings;
+  GateCause cause = GateCause::kNone;  // other than none exactly for a rejection
   GateCharge charge;
-  std::int64_t score = 100;
   JobExit exit_class = JobExit::kFailed;
   std::int64_t duration_bucket = 0;
+  bool well_formed() const { return (recommendation == Recommendation::kReject) == (cause != GateCause::kNone); }
   template <class F>
   void fields(F& f) {
     f("recommendation", recommendation);
-    f("findings", findings, Bound{0, 256});
+    f("cause", cause);
     f("charge", charge);
-    f("score", score, Bound{0, 100});
     f("exitClass", exit_class);
     f("durationBucket", duration_bucket, Bound{0, 15});
+  }
+};
+// What only the reviewers of a held output read, sealed to them: rules, positions and the score depend on the output, and
+// whoever writes the output would write them too.
+struct GateReview {
+  std::vector<GateFinding> findings;
+  std::int64_t score = 100;
+  template <class F>
+  void fields(F& f) {
+    f("findings", findings, Bound{0, 256});
+    f("score", score, Bound{0, 100});
   }
 };
 struct OutputDigest {
   std::string name;
   Hash32 salted_digest{};     // SHA-256(salt ‖ bytes); the salt is inside the sealed output
-  std::int64_t padded_size = 0;
+  std::int64_t padded_size = 0;   // of what the spec allows (maxBytes), so that it says nothing about the content
   template <class F>
   void fields(F& f) {
     f("name", name, Bound{1, 63});
@@ -77,6 +93,7 @@ struct SealContext {
   Hash32 commit_cek{};
   std::vector<OutputDigest> outputs;
   GateVerdict verdict;
+  std::optional<Hash32> review;  // H of the sealed GateReview, where there are reviewers
   template <class F>
   void fields(F& f) {
     f("jobId", job_id);
@@ -86,6 +103,7 @@ struct SealContext {
     f("commitCek", commit_cek);
     f("outputs", outputs, Bound{0, 32});
     f("verdict", verdict);
+    f("review", review);
   }
 };
 // M of the protocol. wrapped_content: Wc, one layer per result key; wrapped_preview: Wp, one per reviewer.
@@ -148,12 +166,14 @@ struct SealAck {
 struct SealedOutput {
   Bytes ciphertext;                     // C = AEAD(CEK, aad = "", bundle); small in v1, bounded by the plan
   std::vector<Bytes> wrapped_content;   // Wc = AEAD(Kr, E(resultKey, aad = hash(SealContext), CEK))
-  std::vector<Bytes> wrapped_preview;
+  std::vector<Bytes> wrapped_preview;   // Wp = AEAD(Kp, E(reviewer, aad = hash(SealContext), CEK ‖ review key))
+  std::optional<Bytes> review;          // AEAD(review key, GateReview), padded to a power of two
   template <class F>
   void fields(F& f) {
     f("ciphertext", ciphertext, Bound{16, 64 << 20});
     f("wrappedContent", wrapped_content, Bound{1, 8});
     f("wrappedPreview", wrapped_preview, Bound{0, 32});
+    f("review", review, Bound{16, 16 << 20});
   }
 };
 

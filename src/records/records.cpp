@@ -24,6 +24,7 @@ GBX_ENUM(JobExit, {E::kOk, "ok"}, {E::kFailed, "failed"}, {E::kKilled, "killed"}
 GBX_ENUM(AnalyserStatus, {E::kPass, "pass"}, {E::kFail, "fail"}, {E::kNotApplicable, "not-applicable"},
          {E::kError, "error"})
 GBX_ENUM(Recommendation, {E::kHold, "hold"}, {E::kRelease, "release"}, {E::kReject, "reject"})
+GBX_ENUM(GateCause, {E::kNone, "none"}, {E::kMalformed, "malformed"}, {E::kCopies, "copies-inputs"})
 GBX_ENUM(RulingDecision, {E::kReject, "reject"}, {E::kApprove, "approve"}, {E::kRequestChanges, "request-changes"})
 GBX_ENUM(ReleaseDecision, {E::kReject, "reject"}, {E::kRelease, "release"})
 GBX_ENUM(JudgementState, {E::kNone, "none"}, {E::kPending, "pending"}, {E::kHeld, "held"}, {E::kReleased, "released"},

@@ -161,6 +161,7 @@ TEST(Sealing, ResultOpensOnlyForItsRecipientsAndOnlyWhole) {
   in.bundle = as_bytes("the checked output");
   in.result_keys = {consumer.public_key(), recovery.public_key()};
   in.reviewers = {reviewer.public_key()};
+  in.review = {{{"format", AnalyserStatus::kFail, "value", {"table:1119:0"}}}, 77};
   const auto sealed = seal_result(in, kek.public_key(), r);
   ASSERT_TRUE(sealed.ok()) << sealed.error().line();
   const Hash32 m = hash_of(sealed->manifest);
@@ -177,8 +178,14 @@ TEST(Sealing, ResultOpensOnlyForItsRecipientsAndOnlyWhole) {
   EXPECT_FALSE(open_result(recovery, 1, sealed->manifest, sealed->output, outer0).ok());
   const Hash32 notice = r.fixed<32>();
   const Bytes preview = *seal_outer_key(reviewer.public_key(), notice, keys->preview, r);
-  EXPECT_TRUE(open_preview(reviewer, 0, sealed->manifest, sealed->output, notice, preview).ok());
+  const auto opened = open_preview(reviewer, 0, sealed->manifest, sealed->output, notice, preview);
+  ASSERT_TRUE(opened.ok()) << opened.error().line();
+  EXPECT_EQ(as_text(opened->bundle.view(SecretAccess{})), "the checked output");
+  EXPECT_EQ(canonical(to_json(opened->review)), canonical(to_json(in.review)));
   EXPECT_FALSE(open_preview(reviewer, 0, sealed->manifest, sealed->output, m, preview).ok());
+  auto other_review = *sealed;
+  (*other_review.output.review)[20] ^= 1;
+  EXPECT_EQ(open_preview(reviewer, 0, other_review.manifest, other_review.output, notice, preview).reason(), Reason::kBadHash);
   // Kr does not open the preview, Kp does not open the result.
   const Bytes crossed = *seal_outer_key(consumer.public_key(), m, keys->preview, r);
   EXPECT_FALSE(open_result(consumer, 0, sealed->manifest, sealed->output, crossed).ok());
@@ -188,6 +195,28 @@ TEST(Sealing, ResultOpensOnlyForItsRecipientsAndOnlyWhole) {
   tampered = *sealed;
   tampered.manifest.context.commit_cek[0] ^= 1;
   EXPECT_FALSE(open_result(consumer, 0, tampered.manifest, tampered.output, outer0).ok());
+}
+
+// Rules, positions and score are the container's words as much as the files are.
+TEST(Sealing, TheReviewIsNowhereInTheClear) {
+  SeededRandom r(9);
+  const auto kek = *HpkeKeyPair::generate(r);
+  const auto consumer = *HpkeKeyPair::generate(r), reviewer = *HpkeKeyPair::generate(r);
+  ResultInput in;
+  in.bundle = as_bytes("output");
+  in.result_keys = {consumer.public_key()};
+  in.reviewers = {reviewer.public_key()};
+  const auto bare = *seal_result(in, kek.public_key(), r);
+  in.review = {{{"format", AnalyserStatus::kFail, "value", {"table:1119:0", "table:2474:0"}}}, 77};
+  const auto found = *seal_result(in, kek.public_key(), r);
+  EXPECT_EQ(found.output.review->size(), bare.output.review->size());
+  EXPECT_EQ(canonical(to_json(found.output)).size(), canonical(to_json(bare.output)).size());
+  EXPECT_EQ(canonical(to_json(found.manifest.context.verdict)), canonical(to_json(bare.manifest.context.verdict)));
+  EXPECT_EQ(canonical(to_json(found.manifest)).find("1119"), std::string::npos);
+  in.reviewers.clear();
+  const auto alone = *seal_result(in, kek.public_key(), r);
+  EXPECT_FALSE(alone.output.review.has_value());
+  EXPECT_FALSE(alone.manifest.context.review.has_value());
 }
 
 JobSpec good_spec() {

@@ -1,14 +1,16 @@
 #include "records/sealing.h"
 
+#include <algorithm>
+
 namespace gbx::records {
 
 namespace {
 
 constexpr SecretAccess kAccess{};
 
-Bytes content_aad(const Hash32& job_id, std::int64_t attempt, const Hash32& plan_hash) {
+Bytes content_aad(std::string_view label, const Hash32& job_id, std::int64_t attempt, const Hash32& plan_hash) {
   ByteWriter w;
-  w.text("gbx/1/output").u8(0).raw(job_id).u64(static_cast<std::uint64_t>(attempt)).raw(plan_hash);
+  w.text(label).u8(0).raw(job_id).u64(static_cast<std::uint64_t>(attempt)).raw(plan_hash);
   return w.take();
 }
 // Kr and Kp each seal one short message per recipient: the nonce is the recipient's index.
@@ -28,10 +30,10 @@ Result<Secret<Tag>> secret_of_size(SecretBuffer buffer, std::size_t size) {
 }
 
 Result<std::vector<Bytes>> wrap_for(const std::vector<crypto::HpkePublicKey>& to, const ReleaseKey& outer, const Hash32& ctx,
-                                    const ContentKey& cek, Random& random) {
+                                    const SecretBuffer& keys, Random& random) {
   std::vector<Bytes> out;
   for (std::size_t i = 0; i < to.size(); ++i) {
-    GBX_ASSIGN(Bytes inner, crypto::hpke_seal(to[i], ctx, cek.view(kAccess), random));
+    GBX_ASSIGN(Bytes inner, crypto::hpke_seal(to[i], ctx, keys.view(kAccess), random));
     GBX_ASSIGN(Bytes w, crypto::aead_seal(crypto::AeadSuite::kAes256Gcm, as_aead(outer), index_nonce(i), ctx, inner));
     out.push_back(std::move(w));
   }
@@ -43,24 +45,76 @@ std::vector<Hash32> hashes(const std::vector<Bytes>& parts) {
   return out;
 }
 
-Result<SecretBuffer> open_content(const crypto::HpkeKeyPair& own, std::size_t index, const OutputManifest& m,
-                                  const SealedOutput& output, const std::vector<Bytes>& wrapped,
-                                  const std::vector<Hash32>& wrapped_hashes, const ReleaseKey& outer) {
-  const SealContext& c = m.context;
-  const Hash32 ctx = hash_of(c);
-  if (index >= wrapped.size() || index >= wrapped_hashes.size()) return fail(Reason::kWrongRecipient, "this key is not among the recipients");
-  if (crypto::sha256(output.ciphertext) != c.ciphertext) return fail(Reason::kBadHash, "output ciphertext is not the signed one");
-  if (crypto::sha256(wrapped[index]) != wrapped_hashes[index]) return fail(Reason::kBadHash, "wrapped content key is not the signed one");
-  GBX_ASSIGN(Bytes inner, crypto::aead_open(crypto::AeadSuite::kAes256Gcm, as_aead(outer), index_nonce(index), ctx, wrapped[index]));
-  GBX_ASSIGN(SecretBuffer raw, crypto::hpke_open(own, ctx, inner));
-  GBX_ASSIGN(ContentKey cek, secret_of_size<ContentKeyTag>(std::move(raw), 32));
-  const Bytes aad = content_aad(c.job_id, c.attempt, c.plan_hash);
-  if (crypto::key_commitment(cek.view(kAccess), kAccess, aad) != c.commit_cek) return fail(Reason::kBadCommitment, "content key is not the committed one");
-  GBX_ASSIGN(Bytes plain, crypto::open_once(cek.view(kAccess), kAccess, aad, output.ciphertext));
-  SecretBuffer out(plain.size());
-  if (!plain.empty()) std::memcpy(out.writable(kAccess).data(), plain.data(), plain.size());
+SecretBuffer joined(ByteView first, ByteView second = {}) {
+  SecretBuffer out(first.size() + second.size());
+  MutableByteView to = out.writable(kAccess);
+  if (!first.empty()) std::memcpy(to.data(), first.data(), first.size());
+  if (!second.empty()) std::memcpy(to.data() + first.size(), second.data(), second.size());
+  return out;
+}
+SecretBuffer moved_to_secret(Bytes plain) {
+  SecretBuffer out = joined(plain);
   cleanse(plain);
   return out;
+}
+
+// What is wrapped under one of the outer keys for one recipient: the content key, and for reviewers the review's key.
+struct Wrapping {
+  const std::vector<Bytes>& wrapped;
+  const std::vector<Hash32>& hashes;
+  std::size_t index;
+  std::size_t key_bytes;
+};
+Result<SecretBuffer> open_wrapping(const crypto::HpkeKeyPair& own, const Wrapping& w, const SealContext& c, const ReleaseKey& outer) {
+  const Hash32 ctx = hash_of(c);
+  if (w.index >= w.wrapped.size() || w.index >= w.hashes.size()) {
+    return fail(Reason::kWrongRecipient, "this key is not among the recipients");
+  }
+  if (crypto::sha256(w.wrapped[w.index]) != w.hashes[w.index]) {
+    return fail(Reason::kBadHash, "wrapped content key is not the signed one");
+  }
+  GBX_ASSIGN(Bytes inner,
+             crypto::aead_open(crypto::AeadSuite::kAes256Gcm, as_aead(outer), index_nonce(w.index), ctx, w.wrapped[w.index]));
+  GBX_ASSIGN(SecretBuffer raw, crypto::hpke_open(own, ctx, inner));
+  if (raw.size() != w.key_bytes) {
+    return fail(Reason::kBadStructure, "sealed key of wrong length").with(std::to_string(w.key_bytes), std::to_string(raw.size()));
+  }
+  return raw;
+}
+Result<SecretBuffer> open_content(ByteView cek, const SealContext& c, const SealedOutput& output) {
+  if (crypto::sha256(output.ciphertext) != c.ciphertext) return fail(Reason::kBadHash, "output ciphertext is not the signed one");
+  const Bytes aad = content_aad("gbx/1/output", c.job_id, c.attempt, c.plan_hash);
+  if (crypto::key_commitment(cek, kAccess, aad) != c.commit_cek) {
+    return fail(Reason::kBadCommitment, "content key is not the committed one");
+  }
+  GBX_ASSIGN(Bytes plain, crypto::open_once(cek, kAccess, aad, output.ciphertext));
+  return moved_to_secret(std::move(plain));
+}
+
+// u32 length, JSON, zeros up to a power of two.
+constexpr std::size_t kSmallestReview = 16U << 10;
+Bytes padded_review(const GateReview& review) {
+  ByteWriter w;
+  w.bytes32(as_bytes(canonical(to_json(review))));
+  Bytes out = w.take();
+  std::size_t size = kSmallestReview;
+  while (size < out.size()) size *= 2;
+  out.resize(size, 0);
+  return out;
+}
+Result<GateReview> open_review(ByteView key, const SealContext& c, const SealedOutput& output) {
+  if (!c.review || !output.review) return fail(Reason::kMissingField, "review");
+  if (crypto::sha256(*output.review) != *c.review) return fail(Reason::kBadHash, "sealed review is not the signed one");
+  const Bytes aad = content_aad("gbx/1/review", c.job_id, c.attempt, c.plan_hash);
+  GBX_ASSIGN(Bytes plain, crypto::open_once(key, kAccess, aad, *output.review));
+  ByteReader r(plain);
+  GBX_ASSIGN(const std::uint32_t size, r.u32());
+  GBX_ASSIGN(const ByteView json, r.take(size));
+  GBX_ASSIGN(const ByteView padding, r.take(r.remaining()));
+  if (std::any_of(padding.begin(), padding.end(), [](auto b) { return b != 0; })) {
+    return fail(Reason::kBadStructure, "padding of the review");
+  }
+  return from_json_text<GateReview>(as_text(json));
 }
 
 }  // namespace
@@ -116,13 +170,23 @@ Result<ResultSealed> seal_result(const ResultInput& in, const crypto::HpkePublic
   c.plan_hash = in.plan_hash;
   c.outputs = in.outputs;
   c.verdict = in.verdict;
-  const Bytes aad = content_aad(in.job_id, in.attempt, in.plan_hash);
+  const Bytes aad = content_aad("gbx/1/output", in.job_id, in.attempt, in.plan_hash);
   GBX_ASSIGN(r.output.ciphertext, crypto::seal_once(cek.view(kAccess), kAccess, aad, in.bundle));
   c.ciphertext = crypto::sha256(r.output.ciphertext);
   c.commit_cek = crypto::key_commitment(cek.view(kAccess), kAccess, aad);
+  const auto review_key = random.secret<ContentKey>(32);
+  if (!in.reviewers.empty()) {
+    const Bytes review_aad = content_aad("gbx/1/review", in.job_id, in.attempt, in.plan_hash);
+    Bytes review = padded_review(in.review);
+    GBX_ASSIGN(r.output.review, crypto::seal_once(review_key.view(kAccess), kAccess, review_aad, review));
+    cleanse(review);
+    c.review = crypto::sha256(*r.output.review);
+  }
   const Hash32 ctx = hash_of(c);
-  GBX_ASSIGN(r.output.wrapped_content, wrap_for(in.result_keys, kr, ctx, cek, random));
-  GBX_ASSIGN(r.output.wrapped_preview, wrap_for(in.reviewers, kp, ctx, cek, random));
+  const SecretBuffer for_consumer = joined(cek.view(kAccess));
+  const SecretBuffer for_reviewer = joined(cek.view(kAccess), review_key.view(kAccess));
+  GBX_ASSIGN(r.output.wrapped_content, wrap_for(in.result_keys, kr, ctx, for_consumer, random));
+  GBX_ASSIGN(r.output.wrapped_preview, wrap_for(in.reviewers, kp, ctx, for_reviewer, random));
   r.manifest.wrapped_content = hashes(r.output.wrapped_content);
   r.manifest.wrapped_preview = hashes(r.output.wrapped_preview);
   SecretBuffer both(64);
@@ -145,13 +209,18 @@ Result<SecretBuffer> open_result(const crypto::HpkeKeyPair& own, std::size_t rec
                                  const SealedOutput& output, ByteView outer_key) {
   GBX_ASSIGN(SecretBuffer raw, crypto::hpke_open(own, hash_of(m), outer_key));
   GBX_ASSIGN(ReleaseKey kr, secret_of_size<ReleaseKeyTag>(std::move(raw), 32));
-  return open_content(own, recipient, m, output, output.wrapped_content, m.wrapped_content, kr);
+  GBX_ASSIGN(SecretBuffer cek, open_wrapping(own, {output.wrapped_content, m.wrapped_content, recipient, 32}, m.context, kr));
+  return open_content(cek.view(kAccess), m.context, output);
 }
-Result<SecretBuffer> open_preview(const crypto::HpkeKeyPair& own, std::size_t reviewer, const OutputManifest& m,
-                                  const SealedOutput& output, const Hash32& context, ByteView preview_key) {
+Result<Preview> open_preview(const crypto::HpkeKeyPair& own, std::size_t reviewer, const OutputManifest& m,
+                             const SealedOutput& output, const Hash32& context, ByteView preview_key) {
   GBX_ASSIGN(SecretBuffer raw, crypto::hpke_open(own, context, preview_key));
   GBX_ASSIGN(ReleaseKey kp, secret_of_size<ReleaseKeyTag>(std::move(raw), 32));
-  return open_content(own, reviewer, m, output, output.wrapped_preview, m.wrapped_preview, kp);
+  GBX_ASSIGN(SecretBuffer keys, open_wrapping(own, {output.wrapped_preview, m.wrapped_preview, reviewer, 64}, m.context, kp));
+  Preview out;
+  GBX_ASSIGN(out.bundle, open_content(keys.view(kAccess).first(32), m.context, output));
+  GBX_ASSIGN(out.review, open_review(keys.view(kAccess).subspan(32), m.context, output));
+  return out;
 }
 
 }  // namespace gbx::records

@@ -33,6 +33,7 @@ struct ResultInput {
   std::vector<OutputDigest> outputs;
   GateVerdict verdict;
   ByteView bundle;                            // canonical output of the gate
+  GateReview review;                          // left out where there are no reviewers
   std::vector<crypto::HpkePublicKey> result_keys;
   std::vector<crypto::HpkePublicKey> reviewers;
 };
@@ -56,8 +57,12 @@ Result<Bytes> seal_outer_key(const crypto::HpkePublicKey& to, const Hash32& mani
 // among the submission's result keys. Errors: kBadHash, kBadTag, kBadCommitment, kWrongRecipient.
 Result<SecretBuffer> open_result(const crypto::HpkeKeyPair& own, std::size_t recipient, const OutputManifest& manifest,
                                  const SealedOutput& output, ByteView outer_key);
-// The reviewer's side; `context` is the hash of the HoldNotice.
-Result<SecretBuffer> open_preview(const crypto::HpkeKeyPair& own, std::size_t reviewer, const OutputManifest& manifest,
+struct Preview {
+  SecretBuffer bundle;
+  GateReview review;
+};
+// The reviewer's side; `context` is the hash of the HoldNotice. Errors: as above, kBadStructure.
+Result<Preview> open_preview(const crypto::HpkeKeyPair& own, std::size_t reviewer, const OutputManifest& manifest,
                                   const SealedOutput& output, const Hash32& context, ByteView preview_key);
 
 }  // namespace gbx::records

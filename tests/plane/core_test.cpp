@@ -493,7 +493,7 @@ TEST_P(CoreSuite, AHeldOutputIsReviewedAndReleased) {
   const auto w = p.take();
   GateVerdict verdict = testing::clean_verdict();
   verdict.recommendation = Recommendation::kHold;
-  verdict.score = 90;
+  verdict.recommendation = records::Recommendation::kHold;
   const auto sealed = p.work(*w, verdict);
   must(p.core->output(p.node(), p.upload(*w, sealed)));
   p.pump();

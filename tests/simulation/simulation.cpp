@@ -519,9 +519,9 @@ class NodeActor final : public Caller {
     const std::uint64_t luck = s.scenario.varied ? s.world.draw(10) : 9;
     if (luck < 3) {
       v.recommendation = Recommendation::kHold;
-      v.score = 90;
     } else if (luck == 3) {
       v.recommendation = Recommendation::kReject;
+      v.cause = GateCause::kCopies;
     }
     return v;
   }
