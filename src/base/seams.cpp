@@ -58,6 +58,10 @@ void SeededRandom::fill(MutableByteView out) {
   }
 }
 
+std::int64_t slot_end(std::int64_t time, std::int64_t slot) {
+  return slot <= 0 ? time : (time + slot - 1) / slot * slot;
+}
+
 std::string format_time(std::int64_t seconds) {
   const time_t t = seconds;
   tm parts{};

@@ -77,6 +77,8 @@ class ManualClock final : public Clock {
 
 // "2026-01-31T12:00:00Z"
 std::string format_time(std::int64_t seconds);
+// The first multiple of `slot` that is not before `time`, in the unit of both; a slot of 0 is at once.
+std::int64_t slot_end(std::int64_t time, std::int64_t slot);
 Result<std::int64_t> parse_time(std::string_view text);
 
 }  // namespace gbx

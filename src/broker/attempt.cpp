@@ -340,7 +340,9 @@ Result<Signed<SealAck>> Core::seal(const Seal& s, const Call& c) {
   if (!data_keys_released(f.attempt)) return fail(Reason::kWrongState, "a seal before the keys of stage 2");
   GBX_TRY(check_statement(s.statement.body, f));
   GBX_TRY(open_release_keys(keys_.kek, manifest, s.release_keys));
-  GBX_ASSIGN(Signed<SealAck> ack, sign(SealAck{hash_of(manifest), c.now}));
+  // The exact time goes to the log alone: when a run ended is the container's choice, and the receipt is its author's.
+  const std::int64_t slot = f.job.plan.body.gate.release_slot_seconds;
+  GBX_ASSIGN(Signed<SealAck> ack, sign(SealAck{hash_of(manifest), slot_end(c.now, slot)}));
   GBX_TRY(log_->append({make_entry(c.now, SealEntry{s, ack})}));
   return ack;
 }

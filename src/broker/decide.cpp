@@ -12,14 +12,9 @@ using policy::Tally;
 
 namespace {
 
-// The first multiple of the slot that is not before `time`.
-std::int64_t slot_at(std::int64_t time, std::int64_t slot_seconds) {
-  if (slot_seconds <= 0) return time;
-  return (time + slot_seconds - 1) / slot_seconds * slot_seconds;
-}
 std::int64_t decide_at(const JobState& job) {
   const std::int64_t from = job.hold ? job.hold->last_ruling_at : job.seal->time;
-  return slot_at(from, job.plan.body.gate.release_slot_seconds);
+  return slot_end(from, job.plan.body.gate.release_slot_seconds);
 }
 
 }  // namespace

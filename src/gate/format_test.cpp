@@ -405,9 +405,9 @@ TEST(Records, BucketsAndSlots) {
   EXPECT_EQ(duration_bucket(3), 2);
   EXPECT_EQ(duration_bucket(4), 3);
   EXPECT_EQ(duration_bucket(std::int64_t{1} << 40), 15);
-  EXPECT_EQ(release_time(1000, 0), 1000);
-  EXPECT_EQ(release_time(1000, 900), 1800);
-  EXPECT_EQ(release_time(1800, 900), 1800);
+  EXPECT_EQ(slot_end(1000, 0), 1000);
+  EXPECT_EQ(slot_end(1000, 900), 1800);
+  EXPECT_EQ(slot_end(1800, 900), 1800);
 }
 
 TEST(Release, LogsArePrintableAndBounded) {

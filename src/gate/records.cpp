@@ -71,10 +71,4 @@ std::int64_t duration_bucket(std::int64_t seconds) {
   return bucket;
 }
 
-std::int64_t release_time(std::int64_t now_seconds, std::int64_t slot_seconds) {
-  if (slot_seconds <= 0) return now_seconds;
-  const std::int64_t over = now_seconds % slot_seconds;
-  return over == 0 ? now_seconds : now_seconds + (slot_seconds - over);
-}
-
 }  // namespace gbx::gate

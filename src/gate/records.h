@@ -408,7 +408,5 @@ Hash32 output_digest(const Hash32& salt, std::string_view name, ByteView content
 
 // What a duration becomes: 0 for under a second, then one bucket per doubling, 15 at most (4 bits).
 std::int64_t duration_bucket(std::int64_t seconds);
-// The first whole slot at or after `now_seconds`; slot 0 releases at once.
-std::int64_t release_time(std::int64_t now_seconds, std::int64_t slot_seconds);
 
 }  // namespace gbx::gate

@@ -59,6 +59,8 @@ constexpr JobTransition kJob[] = {
     row(J::kRunning, JE::kExpire, J::kExpired),
     row(J::kRunning, JE::kSeal, J::kReviewing),
     row(J::kRunning, JE::kCancel, J::kCancelled, EffectKind::kAskCancel),
+    // Refusing to cancel would tell that the run has ended, before the owners' slot does.
+    row(J::kReviewing, JE::kCancel, J::kCancelled, EffectKind::kAskCancel),
     row(J::kReviewing, JE::kRelease, J::kCompleted),
     row(J::kReviewing, JE::kReject, J::kRejected),
     row(J::kReviewing, JE::kFail, J::kFailed),

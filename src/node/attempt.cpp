@@ -111,7 +111,8 @@ class Running {
       GBX_TRY(insist(method::kNodePhase, to_json(lost)));
       o_.log->warn("attempt-ended", {{"job", to_hex(job_id_)}, {"reason", lost.reason}, {"detail", lost.detail}});
     }
-    const DestroyedClaim claim{job_id_, attempt, o_.clock->now().seconds(), residue};
+    const std::int64_t slot = bundle_.plan.body.gate.release_slot_seconds;  // the receipt is the consumer's: no finer time
+    const DestroyedClaim claim{job_id_, attempt, slot_end(o_.clock->now().seconds(), slot), residue};
     GBX_ASSIGN(auto signed_claim, sign(bundle_.launch_config.set_id, claim, *o_.key));
     return insist(method::kNodeDestroyed, to_json(signed_claim));
   }

@@ -155,7 +155,7 @@ struct SealAck {
   static constexpr std::string_view kType = "seal-ack";
   static constexpr bool kBindsSet = true;
   Hash32 manifest{};  // H(M)
-  std::int64_t time = 0;
+  std::int64_t time = 0;  // end of the owners' release slot in which the seal came
   template <class F>
   void fields(F& f) {
     f("manifest", manifest);

@@ -67,10 +67,13 @@ class Case(unittest.TestCase):
             pass
         return world.engineer.run("job", "get", job)
 
-    def verdict(self, job):
+    def receipt(self, job):
         path = os.path.join(world.up.dir, "receipt-%s.json" % job["jobId"][:8])
         world.engineer.run("receipt", "get", job["jobId"], "--out", path, "--force")
-        with open(path, encoding="utf-8") as f:
+        return path
+
+    def verdict(self, job):
+        with open(self.receipt(job), encoding="utf-8") as f:
             return json.load(f)["runStatement"]["body"]["manifest"]["context"]["verdict"]
 
     def result(self, job):
@@ -258,8 +261,35 @@ with open('/out/t.csv', 'w') as f:
         out = {"name": "t", "path": "t.csv", "type": "table", "maxBytes": 65536, "schema": {"columns": columns, "maxRows": 40}}
         job = self.finish(h.job_spec("copy", [PYTHON, "-c", script], [out], ["open"]))
         self.assertEqual(job["state"], "Rejected", job)
-        copies = [f for f in self.verdict(job)["findings"] if f["rule"] == "copies"]
-        self.assertTrue(copies and copies[0]["status"] == "fail", self.verdict(job))
+        verdict = self.verdict(job)
+        self.assertEqual((verdict["recommendation"], verdict["cause"]), ("reject", "copies-inputs"))
+        self.assertEqual(job["outcome"]["reason"], "rejected")
+
+    def test_a_rejection_says_nothing_that_the_container_chose(self):
+        # Which row is wrong would be a message; the receipt of a rejected job is its author's.
+        out = {"name": "t", "path": "t.csv", "type": "table", "maxBytes": 65536,
+               "schema": {"columns": [{"name": "a", "type": "integer", "minimum": 0, "maximum": 1}], "maxRows": 5000}}
+        said = []
+        for row in (3, 1119):
+            script = "open('/out/t.csv','w').write('a\\n' + '1\\n' * %d + '7\\n')" % row
+            job = self.finish(h.job_spec("channel", [PYTHON, "-c", script], [out], ["open"]))
+            self.assertEqual(job["state"], "Rejected", job)
+            with open(self.receipt(job), encoding="utf-8") as f:
+                whole = json.load(f)
+            context = whole["runStatement"]["body"]["manifest"]["context"]
+            verdict = context["verdict"]
+            self.assertEqual(sorted(verdict), ["cause", "charge", "durationBucket", "exitClass", "recommendation"])
+            self.assertEqual(verdict["cause"], "malformed")
+            self.assertEqual(context["outputs"], [])
+            said.append({k: v for k, v in verdict.items() if k != "durationBucket"})
+        self.assertEqual(said[0], said[1])
+
+    def test_a_run_may_take_longer_than_its_start(self):
+        script = "import time; time.sleep(8); open('/out/m.json','w').write('{\"ok\":1}')"
+        spec = h.job_spec("long", [PYTHON, "-c", script], [h.metrics("ok")], ["open"])
+        spec["spec"]["timeouts"]["start"] = 5
+        job = self.finish(spec)
+        self.assertEqual(job["state"], "Completed", job)
 
     def test_opaque_output_is_never_released_without_a_reviewer(self):
         out = {"name": "blob", "path": "blob.bin", "type": "opaque", "maxBytes": 1000}

@@ -493,7 +493,6 @@ TEST_P(CoreSuite, AHeldOutputIsReviewedAndReleased) {
   const auto w = p.take();
   GateVerdict verdict = testing::clean_verdict();
   verdict.recommendation = Recommendation::kHold;
-  verdict.recommendation = records::Recommendation::kHold;
   const auto sealed = p.work(*w, verdict);
   must(p.core->output(p.node(), p.upload(*w, sealed)));
   p.pump();
@@ -526,6 +525,91 @@ TEST_P(CoreSuite, AHoldThatRunsOutExpires) {
   p.pump();
   EXPECT_TRUE(p.job(id).ended) << p.job(id).state;
   EXPECT_NE(p.job(id).state, "Completed");
+}
+
+// When a run ends is the container's choice: its author learns it when the owners' slot ends, and not by any question.
+class SlotSuite : public ::testing::Test {
+ protected:
+  SlotSuite() : p(false) {
+    for (testing::Asset* a : {&p.b.data, &p.b.image}) a->policy.clauses.gate.release_slot_seconds = 900;
+    p.populate();
+  }
+  // Loaded at once; sealed after `run_seconds`; the pump brings the broker's answers.
+  Hash32 run(std::int64_t run_seconds) {
+    const Hash32 id = p.submit();
+    p.pump();
+    const auto w = p.take();
+    for (const auto phase : {EnvironmentPhase::kBooting, EnvironmentPhase::kAttested, EnvironmentPhase::kLoaded, EnvironmentPhase::kWorking}) {
+      must(p.core->phase(p.node(), p.phase(*w, phase)));
+    }
+    p.b.clock.advance(run_seconds * 1000 + 123);
+    must(p.core->output(p.node(), p.upload(*w, p.work(*w))));
+    must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kSealed)));
+    must(p.core->destroyed(p.node(), p.claim(*w)));
+    p.pump();
+    return id;
+  }
+  void to_the_next_slot() {
+    const std::int64_t now = p.b.clock.now().ms;
+    p.b.clock.advance(900'000 - now % 900'000);
+  }
+  static std::vector<std::string> states(const api::JobEvents& events) {
+    std::vector<std::string> out;
+    for (const auto& e : events.events) out.push_back(e.to);
+    return out;
+  }
+  const plane::Caller operator_{Hash32{7}, {Role::kOperator}};
+  Plane p;
+};
+TEST_F(SlotSuite, TheEndOfARunIsToldOnTheSlot) {
+  to_the_next_slot();
+  const Hash32 id = run(100);
+  const api::JobView hidden = p.job(id);
+  EXPECT_EQ(hidden.state, "Running");
+  ASSERT_EQ(hidden.environments.size(), 1U);
+  EXPECT_EQ(hidden.environments[0].state, "Working");
+  EXPECT_FALSE(hidden.environments[0].destroyed_claim);
+  EXPECT_FALSE(hidden.output.has_value());
+  EXPECT_EQ(must(p.core->job(operator_, id)).state, "Reviewing");
+  EXPECT_EQ(states(must(p.core->events(p.consumer(), id))),
+            (std::vector<std::string>{"Submitted", "Authorized", "Running", "Requested", "Booting", "Attested", "Loaded", "Working"}));
+  EXPECT_EQ(p.core->result(p.consumer(), id).reason(), Reason::kWrongState);
+  EXPECT_TRUE(must(p.core->jobs(p.consumer(), {"Reviewing", std::nullopt, std::nullopt}, {})).items.empty());
+  EXPECT_EQ(must(p.core->jobs(p.consumer(), {"Running", std::nullopt, std::nullopt}, {})).items.size(), 1U);
+
+  to_the_next_slot();
+  p.pump();
+  EXPECT_EQ(p.job(id).state, "Completed");
+  const std::int64_t slot = p.b.clock.now().ms;
+  for (const auto& e : must(p.core->events(p.consumer(), id)).events) {
+    if (e.time_ms < slot - 900'000 + 1000) continue;  // before the run
+    EXPECT_EQ(e.time_ms % 900'000, 0) << e.machine << " " << e.to;
+    EXPECT_EQ(e.hash, Hash32{}) << "the exact time could be tried out against it";
+  }
+  EXPECT_EQ(must(p.core->result(p.consumer(), id)).release.outer_keys.empty(), false);
+  EXPECT_EQ(must(p.core->receipt(p.consumer(), id)).seal_ack.body.time % 900, 0);
+}
+TEST_F(SlotSuite, TwoRunsOfOneSlotLookAlike) {
+  to_the_next_slot();
+  const Hash32 quick = run(5);
+  const api::JobView first = p.job(quick);
+  to_the_next_slot();
+  const Hash32 slow = run(250);
+  const api::JobView second = p.job(slow);
+  EXPECT_EQ(first.state, second.state);
+  EXPECT_EQ(first.version, second.version);
+}
+TEST_F(SlotSuite, CancellingIsNotRefusedWhereTheEndIsNotToldYet) {
+  to_the_next_slot();
+  const Hash32 id = run(100);
+  const Cancel wish{id, p.b.consumer.id(), p.b.clock.now().seconds()};
+  const CancelRequest request{p.b.consumer.chain, must(sign(p.b.set.id(), wish, p.b.consumer.key))};
+  EXPECT_EQ(must(p.core->cancel(p.consumer(), request)).state, "Cancelled");
+  p.pump();
+  to_the_next_slot();
+  p.pump();
+  EXPECT_EQ(p.job(id).state, "Cancelled");
+  EXPECT_EQ(p.core->result(p.consumer(), id).reason(), Reason::kJobCancelled);
 }
 
 TEST_P(CoreSuite, Enrolment) {

@@ -177,7 +177,21 @@ class Core {
   Status commit(const Transaction& t);
   Result<Machine> need_machine(const std::string& id, const char* what);
   Result<Machine> visible_job(const Caller& who, const Hash32& id);
-  Result<api::JobView> view(const Machine& job);
+  // A job as `who` may see it by now (sight.h): its machines up to their last transition that is told, and those transitions.
+  struct SeenMachine {
+    Machine machine;
+    machines::TransitionRow last;
+    bool whole = false;  // nothing happened since `last`
+  };
+  struct Seen {
+    JobBody body;
+    std::vector<SeenMachine> machines;
+    std::vector<machines::TransitionRow> rows;
+  };
+  static bool sees_all(const Caller& who);
+  Result<Seen> seen(const Caller& who, const Machine& job);
+  Result<api::JobView> view(const Caller& who, const Machine& job);
+  static Result<api::JobView> view(const Seen& seen);
   Result<std::optional<std::pair<machines::Record, IdentityBody>>> find_identity(const Hash32& id);
   Result<std::pair<machines::Record, NodeBody>> find_node(const crypto::PublicKey& key);
   Result<api::AssetView> asset_view(const machines::Record& record);

@@ -273,8 +273,10 @@ Status Core::take_judgement(const Effect& effect, const Result<Json>& reply) {
     machines::add_step(t, out, enum_name(OutputEvent::kExpire), enum_name(OutputState::kExpired), false, {}, now_ms(),
                        std::string(reason_code(why.reason)), why.what);
     GBX_ASSIGN(Machine job, need_machine(job_machine(o.job_id), "job"));
-    GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
-    GBX_TRY(step_job(t, job, body, JobEvent::kExpire, &why));
+    if (job.live) {
+      GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
+      GBX_TRY(step_job(t, job, body, JobEvent::kExpire, &why));
+    }
     return commit(t);
   }
   t.done.push_back(effect.key);

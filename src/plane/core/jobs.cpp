@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "plane/core/core.h"
+#include "plane/core/sight.h"
 
 namespace gbx::plane {
 
@@ -66,14 +67,14 @@ Result<api::JobView> Core::submit(const Caller& who, const records::SignedSubmis
             .hint("use a new key, or the spec as it was");
       }
       GBX_ASSIGN(Machine first, need_machine(job_machine(body.job_id), "job"));
-      return view(first);
+      return view(who, first);
     }
     RecordWrite w;
     w.record = {"idempotency", key, owner, "", now_ms(), 0, to_json(IdempotencyBody{fingerprint(submission), id})};
     t.records.push_back(std::move(w));
   }
   GBX_ASSIGN(std::optional<Machine> existing, store_.machine(job_machine(id)));
-  if (existing) return view(*existing);  // the very same signed submission
+  if (existing) return view(who, *existing);  // the very same signed submission
   GBX_TRY(check_submission(who, s));
   MachineQuery live;
   live.kind = "job";
@@ -98,78 +99,126 @@ Result<api::JobView> Core::submit(const Caller& who, const records::SignedSubmis
   const auto first = machines::begin_job();
   machines::add_begin(t, m, enum_name(first.state), first.effects, now_ms());
   GBX_TRY(commit(t));
-  return view(m);
+  return view(who, m);
 }
 
 Result<Machine> Core::visible_job(const Caller& who, const Hash32& id) {
   GBX_ASSIGN(Machine m, need_machine(job_machine(id), "job"));
-  const bool all = who.has(Role::kOperator) || who.has(Role::kAuditor);
   // The same answer as for a job that does not exist: ids of others' jobs are nobody's business.
-  if (m.owner != to_hex(who.identity) && !all) return fail(Reason::kNotFound, "job");
+  if (m.owner != to_hex(who.identity) && !sees_all(who)) return fail(Reason::kNotFound, "job");
   return m;
 }
 
-Result<api::JobView> Core::view(const Machine& m) {
-  GBX_ASSIGN(JobBody body, from_json<JobBody>(m.body));
-  const records::Submission& s = body.submission.submission.body;
-  api::JobView v;
-  v.job_id = s.job_id();
-  v.name = s.spec.metadata.name;
-  v.consumer_id = s.consumer_id;
-  v.state = m.state;
-  v.ended = !m.live;
-  v.outcome = body.outcome;
-  v.created_ms = m.created_ms;
-  v.updated_ms = m.updated_ms;
-  v.version = m.seq;
-  for (std::int64_t n = 1; n <= body.attempts; ++n) {
-    GBX_ASSIGN(std::optional<Machine> env, store_.machine(environment_machine(v.job_id, n)));
-    if (!env) continue;
-    GBX_ASSIGN(EnvironmentBody e, from_json<EnvironmentBody>(env->body));
-    v.environments.push_back({n, env->state, e.node_name, e.reason, e.detail, e.destroyed.has_value()});
-    v.updated_ms = std::max(v.updated_ms, env->updated_ms);
-    v.version += env->seq + (e.destroyed ? 1 : 0);
+bool Core::sees_all(const Caller& who) { return who.has(Role::kOperator) || who.has(Role::kAuditor); }
+
+Result<Core::Seen> Core::seen(const Caller& who, const Machine& job) {
+  Seen s;
+  GBX_ASSIGN(s.body, from_json<JobBody>(job.body));
+  const Hash32 id = s.body.submission.submission.body.job_id();
+  std::vector<std::string> ids{job.id};
+  for (std::int64_t n = 1; n <= s.body.attempts; ++n) ids.push_back(environment_machine(id, n));
+  ids.push_back(output_machine(id));
+  std::vector<TransitionRow> rows;
+  for (const std::string& machine : ids) {
+    GBX_ASSIGN(std::vector<TransitionRow> part, store_.history(machine, 0, kMaxEvents));
+    rows.insert(rows.end(), part.begin(), part.end());
   }
-  GBX_ASSIGN(std::optional<Machine> out, store_.machine(output_machine(v.job_id)));
-  if (out) {
-    GBX_ASSIGN(OutputBody o, from_json<OutputBody>(out->body));
-    v.output = api::OutputView{out->state, o.attempt, o.decide_at, o.size_bytes};
-    v.updated_ms = std::max(v.updated_ms, out->updated_ms);
-    v.version += out->seq + (o.decide_at != 0 ? 1 : 0);
+  const std::int64_t slot = s.body.plan && !sees_all(who) ? s.body.plan->body.gate.release_slot_seconds : 0;
+  const Sight sight(slot, now_ms(), rows);
+  for (const std::string& id_of : ids) {
+    GBX_ASSIGN(std::optional<Machine> m, id_of == job.id ? Result<std::optional<Machine>>(job) : store_.machine(id_of));
+    if (!m) continue;
+    SeenMachine part;
+    for (const TransitionRow& row : rows) {
+      if (row.machine != m->id) continue;
+      part.whole = sight.shows(row);
+      if (!part.whole) continue;
+      part.last = sight.shown(row);
+      s.rows.push_back(part.last);
+    }
+    if (part.last.machine.empty()) continue;  // nothing of it is told yet
+    part.machine = std::move(*m);
+    s.machines.push_back(std::move(part));
+  }
+  std::stable_sort(s.rows.begin(), s.rows.end(), [](const auto& a, const auto& b) { return a.time_ms < b.time_ms; });
+  return s;
+}
+
+Result<api::JobView> Core::view(const Caller& who, const Machine& m) {
+  GBX_ASSIGN(const Seen s, seen(who, m));
+  return view(s);
+}
+
+Result<api::JobView> Core::view(const Seen& s) {
+  const records::Submission& submission = s.body.submission.submission.body;
+  api::JobView v;
+  v.job_id = submission.job_id();
+  v.name = submission.spec.metadata.name;
+  v.consumer_id = submission.consumer_id;
+  for (const SeenMachine& part : s.machines) {
+    const Machine& m = part.machine;
+    v.updated_ms = std::max(v.updated_ms, part.last.time_ms);
+    v.version += part.last.seq;
+    if (m.kind == "job") {
+      GBX_ASSIGN(const JobState state, enum_from<JobState>(part.last.to));
+      v.state = part.last.to;
+      v.ended = machines::terminal(state);
+      if (part.whole) v.outcome = s.body.outcome;
+      v.created_ms = m.created_ms;
+    } else if (m.kind == "env") {
+      GBX_ASSIGN(EnvironmentBody e, from_json<EnvironmentBody>(m.body));
+      const bool destroyed = part.whole && e.destroyed.has_value();
+      v.environments.push_back({e.attempt, part.last.to, e.node_name, part.whole ? e.reason : "", part.whole ? e.detail : "", destroyed});
+      v.version += destroyed ? 1 : 0;
+    } else {
+      GBX_ASSIGN(OutputBody o, from_json<OutputBody>(m.body));
+      v.output = api::OutputView{part.last.to, o.attempt, o.decide_at, o.size_bytes};
+      v.version += o.decide_at != 0 ? 1 : 0;
+    }
   }
   return v;
 }
 
+// A consumer's filter is held against what that consumer may see, so that asking tells no more than looking.
 Result<api::JobList> Core::jobs(const Caller& who, const JobFilter& filter, const Page& page) {
   MachineQuery q;
   q.kind = "job";
-  q.state = filter.state;
-  q.live = filter.live;
+  const bool all = sees_all(who);
+  if (all) {
+    q.state = filter.state;
+    q.live = filter.live;
+  }
   q.newest_first = true;
   q.limit = page.limit + 1;
-  const bool all = who.has(Role::kOperator) || who.has(Role::kAuditor);
   q.owner = all ? filter.consumer : std::optional<std::string>(to_hex(who.identity));
   GBX_ASSIGN(q.after, parse_cursor(page.cursor));
-  GBX_ASSIGN(std::vector<Machine> rows, store_.machines(q));
   api::JobList out;
-  for (std::size_t i = 0; i < rows.size() && i < page.limit; ++i) {
-    GBX_ASSIGN(api::JobView v, view(rows[i]));
-    out.items.push_back(std::move(v));
+  for (;;) {
+    GBX_ASSIGN(std::vector<Machine> rows, store_.machines(q));
+    for (const Machine& row : rows) {
+      GBX_ASSIGN(api::JobView v, view(who, row));
+      const bool wanted = (!filter.state || v.state == *filter.state) && (!filter.live || v.ended != *filter.live);
+      if (wanted && out.items.size() == page.limit) {
+        out.next = make_cursor(q.after->first, q.after->second);
+        return out;
+      }
+      if (wanted) out.items.push_back(std::move(v));
+      q.after = std::pair(row.created_ms, row.id);
+    }
+    if (rows.size() < q.limit) return out;
   }
-  if (rows.size() > page.limit) out.next = make_cursor(rows[page.limit - 1].created_ms, rows[page.limit - 1].id);
-  return out;
 }
 
 Result<api::JobView> Core::job(const Caller& who, const Hash32& id) {
   GBX_ASSIGN(Machine m, visible_job(who, id));
-  return view(m);
+  return view(who, m);
 }
 
 Result<api::JobDetail> Core::detail(const Caller& who, const Hash32& id) {
   GBX_ASSIGN(Machine m, visible_job(who, id));
   GBX_ASSIGN(JobBody body, from_json<JobBody>(m.body));
   api::JobDetail d;
-  GBX_ASSIGN(d.job, view(m));
+  GBX_ASSIGN(d.job, view(who, m));
   d.submission = std::move(body.submission);
   d.plan = std::move(body.plan);
   return d;
@@ -177,19 +226,12 @@ Result<api::JobDetail> Core::detail(const Caller& who, const Hash32& id) {
 
 Result<api::JobEvents> Core::events(const Caller& who, const Hash32& id) {
   GBX_ASSIGN(Machine m, visible_job(who, id));
+  GBX_ASSIGN(const Seen s, seen(who, m));
   api::JobEvents out;
-  GBX_ASSIGN(out.job, view(m));
-  std::vector<std::string> ids{m.id};
-  for (const auto& e : out.job.environments) ids.push_back(environment_machine(id, e.attempt));
-  if (out.job.output) ids.push_back(output_machine(id));
-  for (const std::string& machine : ids) {
-    GBX_ASSIGN(std::vector<TransitionRow> rows, store_.history(machine, 0, kMaxEvents));
-    for (TransitionRow& r : rows) {
-      out.events.push_back({r.machine, r.seq, r.time_ms, r.from, r.event, r.to, r.reason, r.detail, r.prev, r.hash});
-    }
+  GBX_ASSIGN(out.job, view(s));
+  for (const TransitionRow& r : s.rows) {
+    out.events.push_back({r.machine, r.seq, r.time_ms, r.from, r.event, r.to, r.reason, r.detail, r.prev, r.hash});
   }
-  std::stable_sort(out.events.begin(), out.events.end(),
-                   [](const api::EventView& a, const api::EventView& b) { return a.time_ms < b.time_ms; });
   return out;
 }
 
@@ -221,7 +263,7 @@ Result<api::JobView> Core::cancel(const Caller& who, const records::CancelReques
   }
   GBX_ASSIGN(crypto::PublicKey key, request.consumer.current_key(config_.set_id));
   GBX_TRY(request.cancel.verify(config_.set_id, key));
-  if (m.state == enum_name(JobState::kCancelled)) return view(m);
+  if (m.state == enum_name(JobState::kCancelled)) return view(who, m);
   GBX_ASSIGN(JobBody body, from_json<JobBody>(m.body));
   body.cancel = request;
   Transaction t;
@@ -236,7 +278,7 @@ Result<api::JobView> Core::cancel(const Caller& who, const records::CancelReques
     GBX_TRY(end_environment(t, *env, machines::EnvironmentEvent::kLose, Reason::kJobCancelled, why.what));
   }
   GBX_TRY(commit(t));
-  return view(m);
+  return view(who, m);
 }
 
 Result<api::JobResult> Core::result(const Caller& who, const Hash32& id) {
@@ -245,12 +287,12 @@ Result<api::JobResult> Core::result(const Caller& who, const Hash32& id) {
   // A job that failed has a result too: its exit class, and the logs that the gate let out.
   GBX_ASSIGN(std::optional<Machine> sealed, store_.machine(output_machine(id)));
   const bool released = sealed && sealed->state == enum_name(machines::OutputState::kReleased);
-  if (m.live || !released) {
-    GBX_ASSIGN(JobBody body, from_json<JobBody>(m.body));
-    if (!m.live) return from_outcome(body.outcome);
-    const bool held = sealed && sealed->state == enum_name(machines::OutputState::kHeld);
+  GBX_ASSIGN(const api::JobView v, view(who, m));
+  if (m.live || !v.ended || !released) {
+    if (v.ended) return from_outcome(v.outcome);
+    const bool held = v.output && v.output->state == enum_name(machines::OutputState::kHeld);
     return fail(held ? Reason::kHeld : Reason::kWrongState, held ? "the output waits for a reviewer" : "the job has not ended")
-        .with("Completed", m.state)
+        .with("Completed", v.state)
         .hint("glovebox job wait " + to_hex(id));
   }
   GBX_ASSIGN(Machine out, need_machine(output_machine(id), "output"));
