@@ -361,7 +361,9 @@ class Verifier {
     const bool known = std::all_of(s.reasons.begin(), s.reasons.end(), [](const auto& r) { return contains(rejection_reasons(), r); });
     proved("reasons", release ? s.reasons.empty() : known && !s.reasons.empty(), Reason::kBadValue, s.reasons.empty() ? "" : s.reasons[0]);
     if (!release) claimed("why it was rejected", "the set's word");
-    bool ordered = r_.plan.body.time <= r_.seal_ack.body.time && r_.seal_ack.body.time <= slot_end(s.time, r_.plan.body.gate.release_slot_seconds) && r_.broker_evidence.body.time == s.time;
+    const std::int64_t told = slot_end(s.time, r_.plan.body.gate.release_slot_seconds);  // what the set rounds a seal's time to
+    bool ordered = r_.plan.body.time <= r_.seal_ack.body.time && r_.seal_ack.body.time <= told;
+    ordered = ordered && r_.broker_evidence.body.time == s.time;
     if (options_.now) ordered = ordered && s.time <= *options_.now;
     proved("times are in order", ordered, Reason::kBadValue);
     if (release) {
