@@ -24,6 +24,7 @@ Status serve(const std::string& store_path, const std::string& info, const std::
   options.store_fd = store.get();
   options.record = published.record;
   options.version_id = published.record.id();
+  options.access = records::Access::kDirect;
   GBX_ASSIGN(options.fuse, decryptfs::mount_fuse(point));
   auto fs = decryptfs::DecryptFs::spawn(std::move(options), DatasetKey::copy_of(published.key));
   Status status = fs.ok() ? fs->wait_ready(10'000) : Status(fs.error());

@@ -5,6 +5,8 @@
 
 #include "agent/bundle_check.h"
 #include "agent/ipc.h"
+#include "agent/memory_bound.h"
+#include "asset/prefetch.h"
 #include "policy/testing.h"
 
 namespace gbx::agent {
@@ -127,6 +129,50 @@ TEST(BundleCheck, RefusesOtherPoliciesVersionsAndImages) {
               b = w.bundle();
             }),
             Reason::kWrongVersion);
+}
+
+TEST(MemoryBound, ReadsWhatTheKernelSays) {
+  auto facts = parse_memory_facts("MemTotal:       24684148 kB\nMemFree:  1 kB\nMemAvailable:   23693312 kB\n");
+  ASSERT_TRUE(facts.ok()) << facts.error().line();
+  EXPECT_EQ(facts->total_bytes, 24684148ull * 1024);
+  EXPECT_EQ(facts->available_bytes, 23693312ull * 1024);
+  EXPECT_TRUE(parse_memory_facts("A: 1 kB\nMemAvailable: 2 kB\nMemTotal: 3 kB").ok());
+  for (const char* bad : {"", "MemTotal: 1 kB\n", "MemAvailable: 1 kB\n", "MemTotal: kB\nMemAvailable: 1 kB\n",
+                          "MemTotal: -1 kB\nMemAvailable: 1 kB\n", "MemTotal: 99999999999999 kB\nMemAvailable: 1 kB\n",
+                          "xMemTotal: 1 kB\nMemAvailable: 1 kB\n"}) {
+    EXPECT_EQ(parse_memory_facts(bad).reason(), Reason::kBadStructure) << bad;
+  }
+  auto real = memory_facts();
+  ASSERT_TRUE(real.ok()) << real.error().line();
+  EXPECT_GE(real->total_bytes, real->available_bytes);
+}
+
+TEST(MemoryBound, LeavesRoomForTheContainer) {
+  PlanControls c;
+  c.memory_bytes = 300;
+  c.scratch_bytes = 100;
+  EXPECT_EQ(prefetch_bound({1000, 1000}, c), 500u);
+  EXPECT_EQ(prefetch_bound({1000, 700}, c), 300u);
+  EXPECT_EQ(prefetch_bound({1000, 400}, c), 0u);
+  EXPECT_EQ(prefetch_bound({1000, 350}, c), 0u);
+  c.memory_bytes = -1;
+  EXPECT_EQ(prefetch_bound({1000, 300}, c), 200u);
+}
+
+TEST(MemoryBound, RefusesAssetsThatDoNotFitTogether) {
+  World w;
+  const LaunchBundle b = w.bundle();
+  const std::uint64_t data = asset::prefetch_bytes(b.versions[0].body);
+  const std::uint64_t image = asset::prefetch_bytes(b.versions[1].body);
+  EXPECT_TRUE(check_prefetch(b, 1, {0}, data + image).ok());
+  const Status refused = check_prefetch(b, 1, {0}, data + image - 1);
+  EXPECT_EQ(refused.reason(), Reason::kTooLarge);
+  EXPECT_NE(refused.error().next.find("access: direct"), std::string::npos);
+  // An asset that two inputs name is held twice.
+  EXPECT_EQ(check_prefetch(b, 1, {0, 0}, data + image).reason(), Reason::kTooLarge);
+  LaunchBundle vast = b;
+  vast.versions[0].body.ciphertext_bytes = -1;
+  EXPECT_EQ(check_prefetch(vast, 1, {0, 0}, ~std::uint64_t{0} - 1).reason(), Reason::kTooLarge);
 }
 
 TEST(Ipc, CarriesADescriptorAndAnError) {

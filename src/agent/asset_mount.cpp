@@ -1,9 +1,14 @@
 #include "agent/asset_mount.h"
 
+#include <algorithm>
+
 namespace gbx::agent {
 
 namespace {
+// To become ready: and for what is prefetched, as long as a slow store takes.
 constexpr std::int64_t kReadyMs = 30'000;
+constexpr std::int64_t kLeastBytesPerMs = 10'000;
+constexpr std::int64_t kMostReadyMs = std::int64_t{6} * 3600 * 1000;
 
 Result<DatasetKey> read_key(const Fd& pipe) {
   SecretBuffer buffer(32);
@@ -28,6 +33,10 @@ Result<AssetMount> AssetMount::mount(AssetMountOptions o) {
   s.gid = o.uid;
   s.store_fd = store.get();
   s.version_id = o.record.id();
+  s.access = o.access;
+  s.prefetch_limit = o.prefetch_limit;
+  const bool prefetch = o.access == records::Access::kPrefetch;
+  const std::int64_t patience = std::min(kMostReadyMs, kReadyMs + (prefetch ? o.record.ciphertext_bytes / kLeastBytesPerMs : 0));
   s.record = std::move(o.record);
   auto child = decryptfs::DecryptFs::spawn(std::move(s), key);
   if (!child.ok()) {
@@ -35,7 +44,9 @@ Result<AssetMount> AssetMount::mount(AssetMountOptions o) {
     return child.error();
   }
   AssetMount m(o.target, std::move(*child), o.log);
-  GBX_TRY(m.child_->wait_ready(kReadyMs));
+  GBX_TRY(m.child_->wait_ready(patience));
+  const decryptfs::AuditEvent& ready = m.child_->ready();
+  if (ready.prefetched) o.log->info("prefetched", {{"bytes", *ready.prefetched}, {"locked", ready.locked.value_or(false)}});
   return m;
 }
 

@@ -15,6 +15,8 @@ struct AssetMountOptions {
   records::VersionRecord record;
   Fd key_pipe;               // 32 bytes, then its end; passed on to the child and wiped
   uid_t uid = 0;
+  records::Access access = records::Access::kPrefetch;
+  std::int64_t prefetch_limit = 0;  // bytes
   const Logger* log = nullptr;
 };
 
@@ -25,6 +27,8 @@ class AssetMount {
       : target_(std::move(o.target_)), child_(std::exchange(o.child_, std::nullopt)), log_(o.log_) {}
   AssetMount& operator=(AssetMount&&) = delete;
   ~AssetMount();
+  // Whether prefetched ciphertext may be paged out, which its host could watch.
+  bool pageable() const { return child_ && child_->ready().prefetched && !child_->ready().locked.value_or(false); }
   // Detaches, ends the child (and with it its key), and logs what it complained of. Idempotent.
   Status unmount();
 

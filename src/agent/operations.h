@@ -9,39 +9,62 @@ namespace gbx::agent {
 
 namespace operation {
 inline constexpr std::string_view kUnpack = "unpack";    // UnpackRequest + key pipe -> UnpackReply
-inline constexpr std::string_view kMount = "mount";      // MountRequest + key pipe -> Empty
+inline constexpr std::string_view kMount = "mount";      // MountRequest + key pipe -> MountReply
 inline constexpr std::string_view kRun = "run";          // RunRequest -> RunReply
 inline constexpr std::string_view kGate = "gate";        // gate::GateRequest (descriptors unset) -> GateReply + memory file
 inline constexpr std::string_view kDestroy = "destroy";  // Empty -> DestroyReply
 }  // namespace operation
 
+// How an asset's ciphertext is read: as the plan says, and with prefetch within what is left of the attempt's bound.
+struct Reading {
+  records::Access access = records::Access::kPrefetch;
+  std::int64_t prefetch_limit = 0;
+  template <class F>
+  void fields(F& f) {
+    f("access", access);
+    f("prefetchLimit", prefetch_limit);
+  }
+};
 struct UnpackRequest {
   records::VersionRecord record;
   std::string image_digest;
+  Reading reading;
   template <class F>
   void fields(F& f) {
     f("record", record);
     f("imageDigest", image_digest, Bound{71, 71});
+    f("reading", reading);
   }
 };
 struct UnpackReply {
   std::string image_digest;
   Hash32 root_hash{};
+  bool pageable = false;
   template <class F>
   void fields(F& f) {
     f("imageDigest", image_digest, Bound{71, 71});
     f("rootHash", root_hash);
+    f("pageable", pageable);
+  }
+};
+struct MountReply {
+  bool pageable = false;  // what was prefetched could not be locked in memory
+  template <class F>
+  void fields(F& f) {
+    f("pageable", pageable);
   }
 };
 struct MountRequest {
   std::string name;
   std::string mount;
   records::VersionRecord record;
+  Reading reading;
   template <class F>
   void fields(F& f) {
     f("name", name, Bound{1, 63});
     f("mount", mount, Bound{7, 200});
     f("record", record);
+    f("reading", reading);
   }
 };
 struct RunRequest {

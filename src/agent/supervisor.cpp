@@ -95,14 +95,14 @@ class Supervisor {
 
   uid_t uid(std::int64_t offset) const { return static_cast<uid_t>(o_.uid_base + offset); }
 
-  Result<AssetMount> mount_asset(const VersionRecord& record, const std::string& at, Fd key) {
+  Result<AssetMount> mount_asset(const VersionRecord& record, const Reading& reading, const std::string& at, Fd key) {
     GBX_TRY(make_dirs(at, 0755));
-    return AssetMount::mount({at, o_.objects_dir, record, std::move(key), uid(next_uid_++), o_.log});
+    return AssetMount::mount({at, o_.objects_dir, record, std::move(key), uid(next_uid_++), reading.access, reading.prefetch_limit, o_.log});
   }
 
   Result<UnpackReply> unpack(const UnpackRequest& request, Fd key) {
     const std::string at = o_.dir + "/image";
-    GBX_ASSIGN(AssetMount image, mount_asset(request.record, at, std::move(key)));
+    GBX_ASSIGN(AssetMount image, mount_asset(request.record, request.reading, at, std::move(key)));
     GBX_ASSIGN(Fd layout, open_dir(at));
     GBX_ASSIGN(Fd target, open_dir(o_.dir + "/rootfs"));
     oci::UnpackOptions options;
@@ -110,18 +110,20 @@ class Supervisor {
     options.uid_base = uid(kContainerIds);
     auto unpacked = oci::unpack_confined(layout.get(), target.get(), options);
     layout.reset();
+    const bool pageable = image.pageable();
     GBX_TRY(image.unmount());
     if (!unpacked.ok()) return unpacked.error();
-    return UnpackReply{unpacked->image.manifest_digest, unpacked->root_hash};
+    return UnpackReply{unpacked->image.manifest_digest, unpacked->root_hash, pageable};
   }
 
-  Result<Empty> mount_input(const MountRequest& request, Fd key) {
+  Result<MountReply> mount_input(const MountRequest& request, Fd key) {
     const std::string name = request.mount.substr(std::string_view("/data/").size());
     if (name.empty() || name.find('/') != std::string::npos || name[0] == '.') return fail(Reason::kBadValue, "mount");
     const std::string at = o_.dir + "/data/" + name;
-    GBX_ASSIGN(AssetMount m, mount_asset(request.record, at, std::move(key)));
+    GBX_ASSIGN(AssetMount m, mount_asset(request.record, request.reading, at, std::move(key)));
+    const MountReply reply{m.pageable()};
     inputs_.push_back({request.name, name, at, std::move(m)});
-    return Empty{};
+    return reply;
   }
 
   sandbox::ContainerSpec container(const RunRequest& request) const {

@@ -5,7 +5,9 @@
 #include <algorithm>
 
 #include "agent/ipc.h"
+#include "agent/memory_bound.h"
 #include "agent/operations.h"
+#include "asset/prefetch.h"
 #include "channel/rpc.h"
 #include "channel/tls.h"
 #include "records/sealing.h"
@@ -120,6 +122,7 @@ class Attempt {
   Result<Hash32> run() {
     GBX_ASSIGN(LaunchBundle bundle, rpc<LaunchBundle>(node_, method::kLaunch, to_json(Empty{}), kNodeTimeoutMs));
     GBX_ASSIGN(job_, checked(std::move(bundle)));
+    GBX_TRY(bound_prefetch());
     GBX_ASSIGN(keys_, made());
     GBX_TRY(report(EnvironmentPhase::kBooting));
     channel::TlsOptions tls;
@@ -147,6 +150,23 @@ class Attempt {
   Result<std::optional<OwnKeys>> made() {
     GBX_ASSIGN(OwnKeys keys, make_keys(*o_.random));
     return std::optional<OwnKeys>(std::move(keys));
+  }
+  // Before any key is asked for: what cannot be prefetched costs the consumer nothing.
+  Status bound_prefetch() {
+    if (bundle().plan.body.controls.access == Access::kDirect) return ok_status();
+    GBX_ASSIGN(const MemoryFacts facts, memory_facts());
+    prefetch_left_ = prefetch_bound(facts, bundle().plan.body.controls);
+    return check_prefetch(bundle(), job_->image, job_->inputs, prefetch_left_);
+  }
+  // The share of one asset, which check_prefetch() found to be there.
+  Reading reading(const VersionRecord& record) {
+    Reading r;
+    r.access = bundle().plan.body.controls.access;
+    if (r.access == Access::kDirect) return r;
+    const std::uint64_t share = std::min(prefetch_left_, asset::prefetch_bytes(record));
+    prefetch_left_ -= share;
+    r.prefetch_limit = static_cast<std::int64_t>(share);
+    return r;
   }
   const LaunchBundle& bundle() const { return job_->bundle; }
   const SpecBody& spec() const { return bundle().submission.submission.body.spec.spec; }
@@ -221,8 +241,9 @@ class Attempt {
     GBX_ASSIGN(auto keys, request_keys(broker, request));
     const VersionRecord& image = bundle().versions[job_->image].body;
     GBX_ASSIGN(Fd pipe, key_pipe(keys, image));
-    const UnpackRequest unpack{image, bundle().submission.submission.body.image_digest};
+    const UnpackRequest unpack{image, bundle().submission.submission.body.image_digest, reading(image)};
     GBX_ASSIGN(image_, ask<UnpackReply>(o_.supervisor, operation::kUnpack, unpack, pipe.get()));
+    pageable_ = image_.pageable;
     return ok_status();
   }
 
@@ -235,8 +256,9 @@ class Attempt {
     for (std::size_t i = 0; i < job_->inputs.size(); ++i) {
       const VersionRecord& record = bundle().versions[job_->inputs[i]].body;
       GBX_ASSIGN(Fd pipe, key_pipe(keys, record));
-      const MountRequest mount{spec().inputs[i].name, spec().inputs[i].mount, record};
-      GBX_TRY(ask<Empty>(o_.supervisor, operation::kMount, mount, pipe.get()));
+      const MountRequest mount{spec().inputs[i].name, spec().inputs[i].mount, record, reading(record)};
+      GBX_ASSIGN(const MountReply mounted, ask<MountReply>(o_.supervisor, operation::kMount, mount, pipe.get()));
+      pageable_ = pageable_ || mounted.pageable;
     }
     return ok_status();
   }
@@ -344,6 +366,7 @@ class Attempt {
     statement.image_digest = image_.image_digest;
     statement.unpacked_root_hash = image_.root_hash;
     statement.residual_channels = bundle().plan.body.residual_channels;
+    if (pageable_ && statement.residual_channels.size() < 32) statement.residual_channels.push_back("paging");
     Seal seal;
     GBX_ASSIGN(seal.statement, sign(job_->set.set_id, statement, keys_->sig));
     seal.release_keys = sealed.release_keys;
@@ -368,6 +391,8 @@ class Attempt {
   Hash32 evidence_{};
   Hash32 last_request_{};
   std::int64_t seq_ = 0;
+  std::uint64_t prefetch_left_ = 0;
+  bool pageable_ = false;
   UnpackReply image_;
   RunReply run_;
   std::vector<std::string> residue_;

@@ -4,7 +4,9 @@
 #include <set>
 
 #include "asset/asset_test_util.h"
+#include "asset/prefetch.h"
 #include "asset/verify.h"
+#include "storage/testing.h"
 
 namespace gbx::asset {
 namespace {
@@ -291,6 +293,91 @@ PublishResult next_version(Published& p, const PublishResult& before, const Tree
   EXPECT_TRUE(r.ok()) << r.error().line();
   EXPECT_TRUE(discard_publish_state(p.dir.path + "/state").ok());
   return r.ok() ? std::move(*r) : PublishResult{};
+}
+
+TEST(Prefetch, AfterwardsNoReadReachesTheStore) {
+  Published p;
+  publish_tree(p, all_sizes());
+  storage::testing::RecordingStore watched(p.store);
+  auto snapshot = prefetch(watched, p.result.record, prefetch_bytes(p.result.record));
+  ASSERT_TRUE(snapshot.ok()) << snapshot.error().line();
+  EXPECT_FALSE(watched.take_log().empty());
+  auto reader = AssetReader::open(**snapshot, p.result.record, p.id, p.result.key);
+  ASSERT_TRUE(reader.ok()) << reader.error().line();
+  auto got = read_tree(*reader);
+  ASSERT_TRUE(got.ok()) << got.error().line();
+  EXPECT_TRUE(*got == with_directories(all_sizes()));
+  EXPECT_TRUE(watched.take_log().empty());
+  // Reading on demand does reach it: the log is no dead witness.
+  auto direct = AssetReader::open(watched, p.result.record, p.id, p.result.key);
+  ASSERT_TRUE(direct.ok());
+  ASSERT_TRUE(read_tree(*direct).ok());
+  EXPECT_GT(watched.take_log().size(), 100u);
+}
+
+// Every byte of every object, once, ascending by name: what the host sees says nothing but the sizes in the list of objects.
+TEST(Prefetch, TheOrderIsThatOfTheListOfObjects) {
+  Published p;
+  publish_tree(p, all_sizes());
+  const auto objects = *load_object_list(p.store, p.result.record, 1000);
+  ASSERT_GT(objects.size(), 5u);
+  storage::testing::RecordingStore watched(p.store);
+  const auto read_all_of = [](const std::string& name, std::uint64_t size) {
+    std::vector<std::string> lines;
+    for (std::uint64_t at = 0; at < size; at += storage::SnapshotStore::kReadSize) {
+      lines.push_back("get " + name + " " + std::to_string(at) + " " +
+                      std::to_string(std::min<std::uint64_t>(storage::SnapshotStore::kReadSize, size - at)));
+    }
+    return lines;
+  };
+  // The list first, checked against the record, and then once more as the first object of the snapshot.
+  const std::string list = list_name(p.result.record.objects_hash);
+  std::vector<std::string> expected{"size " + list, "get " + list + " 0 96", "get " + list + " 96 " + std::to_string(64 * objects.size())};
+  for (auto& line : read_all_of(list, 96 + 64 * objects.size())) expected.push_back(std::move(line));
+  std::string before;
+  for (const ObjectEntry& e : objects) {
+    EXPECT_LT(before, object_name(e.id));
+    before = object_name(e.id);
+    for (auto& line : read_all_of(before, e.size)) expected.push_back(std::move(line));
+  }
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(prefetch(watched, p.result.record, 1U << 30).ok());
+    EXPECT_EQ(watched.take_log(), expected);
+  }
+}
+
+TEST(Prefetch, BeyondTheLimitNothingIsRead) {
+  Published p;
+  publish_tree(p, Tree{{"f", pattern(100'000, 1)}});
+  storage::testing::RecordingStore watched(p.store);
+  const std::uint64_t need = prefetch_bytes(p.result.record);
+  EXPECT_GT(need, 100'000u);
+  const auto refused = prefetch(watched, p.result.record, need - 1);
+  EXPECT_EQ(refused.reason(), Reason::kTooLarge);
+  EXPECT_NE(refused.error().next.find("access: direct"), std::string::npos);
+  EXPECT_TRUE(watched.take_log().empty());
+  EXPECT_TRUE(prefetch(watched, p.result.record, need).ok());
+  records::VersionRecord negative = p.result.record;
+  negative.ciphertext_bytes = -1;
+  EXPECT_EQ(prefetch_bytes(negative), ~std::uint64_t{0});
+}
+
+TEST(Prefetch, RefusesWhatTheStoreForgesOrLost) {
+  Published p;
+  publish_tree(p, Tree{{"f", pattern(100'000, 1)}});
+  const auto objects = *load_object_list(p.store, p.result.record, 1000);
+  const std::string list = list_name(p.result.record.objects_hash);
+  p.store.objects()[list][100] ^= 1;
+  EXPECT_EQ(prefetch(p.store, p.result.record, 1U << 30).reason(), Reason::kBadHash);
+  p.store.objects()[list][100] ^= 1;
+  ASSERT_TRUE(prefetch(p.store, p.result.record, 1U << 30).ok());
+  p.store.objects()[object_name(objects[0].id)].pop_back();
+  EXPECT_EQ(prefetch(p.store, p.result.record, 1U << 30).reason(), Reason::kTruncated);
+  ASSERT_TRUE(p.store.remove(object_name(objects[0].id)).ok());
+  EXPECT_EQ(prefetch(p.store, p.result.record, 1U << 30).reason(), Reason::kUnavailable);
+  records::VersionRecord other = p.result.record;
+  other.suite = 9;
+  EXPECT_EQ(prefetch(p.store, other, 1U << 30).reason(), Reason::kBadSuite);
 }
 
 TEST(Versions, UnchangedFilesAreSharedAndOldVersionsStay) {

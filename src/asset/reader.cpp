@@ -26,14 +26,19 @@ AssetReader& AssetReader::operator=(AssetReader&&) noexcept = default;
 AssetReader::~AssetReader() = default;
 const Meta& AssetReader::totals() const { return impl_->meta; }
 
-Result<AssetReader> AssetReader::open(storage::ObjectStore& store, const records::VersionRecord& record,
-                                      const Hash32& expected, const DatasetKey& key, ReaderOptions options) {
+Status AssetReader::check(const records::VersionRecord& record, const Hash32& expected, const DatasetKey& key) {
   GBX_TRY(check_record(record));
   const Hash32 id = record.id();
   if (id != expected) return fail(Reason::kWrongVersion, "version record").with(to_hex(expected), to_hex(id));
   if (dataset_key_commitment(key, record.asset_id) != record.commit_dk) {
     return fail(Reason::kBadCommitment, "the dataset key is not the one that the version record commits to");
   }
+  return ok_status();
+}
+
+Result<AssetReader> AssetReader::open(storage::ObjectStore& store, const records::VersionRecord& record,
+                                      const Hash32& expected, const DatasetKey& key, ReaderOptions options) {
+  GBX_TRY(check(record, expected, key));
   // Where the root page lies is a hint of the store's: what is found there must have the record's hash.
   FixedBytes<kListFixed> head_bytes{};
   GBX_TRY(fetch(store, list_name(record.objects_hash), 0, head_bytes));

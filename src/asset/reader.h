@@ -48,6 +48,8 @@ class AssetReader {
   // record), kBadCommitment (another key), kBadVersion, kBadSuite, and those of the root page.
   static Result<AssetReader> open(storage::ObjectStore& store, const records::VersionRecord& record,
                                   const Hash32& expected_version_id, const DatasetKey& key, ReaderOptions options = {});
+  // What open() checks before it reads anything: kWrongVersion, kBadCommitment, kBadVersion, kBadSuite.
+  static Status check(const records::VersionRecord& record, const Hash32& expected_version_id, const DatasetKey& key);
   AssetReader(AssetReader&&) noexcept;
   AssetReader& operator=(AssetReader&&) noexcept;
   ~AssetReader();

@@ -64,6 +64,7 @@ TEST(ReceiptVerify, SaysWhatIsOnlyClaimed) {
   EXPECT_TRUE(says("the environment was destroyed: the node's word"));
   EXPECT_TRUE(says("NO TEE"));
   EXPECT_TRUE(says("whoever runs the broker could"));
+  EXPECT_TRUE(says("access: prefetch: every asset was read whole"));
   r.destroyed.reset();
   EXPECT_TRUE(says("nobody says so yet"));
   EXPECT_TRUE(verify_receipt(r, w.set.id()).valid);

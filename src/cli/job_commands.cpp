@@ -97,6 +97,9 @@ std::string plan_text(const records::Explanation& e) {
                              : "on multiples of " + std::to_string(p.gate.release_slot_seconds) + " s");
   o += p.reviewers.empty() ? "; what is held is rejected, for nobody may review it\n"
                            : "; what is held waits for " + std::to_string(p.reviewers_needed) + " reviewers\n";
+  o += "  access    " + std::string(enum_name(p.controls.access)) +
+       (p.controls.access == records::Access::kDirect ? ": the host sees which blocks are read\n"
+                                                      : ": every asset is read whole before the program starts\n");
   o += "  custody   " + std::string(enum_name(p.custody)) + ", rollback " + printable(p.rollback) + "\n  channels  ";
   for (std::size_t i = 0; i < p.residual_channels.size(); ++i)
     o += (i > 0 ? ", " : "") + printable(p.residual_channels[i]);

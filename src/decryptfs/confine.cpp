@@ -29,7 +29,8 @@ Result<bool> confine_files(int store_fd) {
   landlock_path_beneath_attr beneath{};
   beneath.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE;
   beneath.parent_fd = store_fd;
-  if (syscall(SYS_landlock_add_rule, rules.get(), LANDLOCK_RULE_PATH_BENEATH, &beneath, 0) != 0) return io_error("landlock rule", errno);
+  const bool store = store_fd != kNoStore;
+  if (store && syscall(SYS_landlock_add_rule, rules.get(), LANDLOCK_RULE_PATH_BENEATH, &beneath, 0) != 0) return io_error("landlock rule", errno);
   if (syscall(SYS_landlock_restrict_self, rules.get(), 0) != 0) return io_error("landlock", errno);
   return true;
 }
@@ -52,12 +53,13 @@ struct Filter {
 Status confine_syscalls(int store_fd) {
   Filter f;
   if (f.context == nullptr) return fail(Reason::kSandboxSetup, "seccomp_init");
-  // FUSE requests and answers, ciphertext, audit lines.
-  for (const int call : {SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(writev), SCMP_SYS(pread64), SCMP_SYS(close), SCMP_SYS(fstat),
-                         SCMP_SYS(newfstatat)}) {
-    f.allow(call);
+  // FUSE requests and answers, audit lines.
+  for (const int call : {SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(writev), SCMP_SYS(close)}) f.allow(call);
+  if (store_fd != kNoStore) {
+    // Ciphertext.
+    for (const int call : {SCMP_SYS(pread64), SCMP_SYS(fstat), SCMP_SYS(newfstatat)}) f.allow(call);
+    f.allow(SCMP_SYS(openat2), SCMP_A0(SCMP_CMP_EQ, static_cast<scmp_datum_t>(store_fd)));
   }
-  f.allow(SCMP_SYS(openat2), SCMP_A0(SCMP_CMP_EQ, static_cast<scmp_datum_t>(store_fd)));
   // Memory, never executable; threads that exist, never new ones.
   f.allow(SCMP_SYS(mmap), SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
   f.allow(SCMP_SYS(mprotect), SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));

@@ -5,6 +5,9 @@
 
 namespace gbx::decryptfs {
 
+// The `store_fd` of a process that has its ciphertext in memory: it may open and read no file at all.
+inline constexpr int kNoStore = -1;
+
 // Landlock: nothing of the file system but reading beneath `store_fd`. False where the kernel has no Landlock.
 Result<bool> confine_files(int store_fd);
 // no_new_privs and the allow-list of system calls, for all threads; anything else kills the process.

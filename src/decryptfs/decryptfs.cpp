@@ -4,12 +4,27 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 
+#include "asset/prefetch.h"
+
 namespace gbx::decryptfs {
+
+namespace {
+// Lets the child lock what it prefetches. Without the right to raise the limit it stays, and the child says so.
+void allow_locking(pid_t child, const records::VersionRecord& record) {
+  constexpr rlim_t kKeys = rlim_t{64} << 20;
+  const rlim_t wanted = asset::prefetch_bytes(record) + kKeys;
+  rlimit limit{};
+  if (prlimit(child, RLIMIT_MEMLOCK, nullptr, &limit) != 0 || limit.rlim_max >= wanted) return;
+  limit.rlim_cur = limit.rlim_max = wanted;
+  (void)prlimit(child, RLIMIT_MEMLOCK, &limit, nullptr);
+}
+}  // namespace
 
 Result<Fd> mount_fuse(const std::string& target) {
   Fd fuse(open("/dev/fuse", O_RDWR | O_CLOEXEC));
@@ -43,8 +58,10 @@ Result<DecryptFs> DecryptFs::spawn(SpawnOptions o, const DatasetKey& key) {
   DecryptFs d;
   GBX_ASSIGN(d.process_, gbx::spawn(p));
   d.audit_ = std::move(audit_pipe.first);
+  d.access_ = o.access;
+  if (o.access == records::Access::kPrefetch) allow_locking(d.process_.pid(), o.record);
   // Both texts are far below a pipe's capacity, so neither write can wait for the child.
-  const std::string request = canonical(to_json(ServeRequest{o.record, o.version_id, o.workers}));
+  const std::string request = canonical(to_json(ServeRequest{o.record, o.version_id, o.workers, o.access, o.prefetch_limit}));
   if (request.size() > 16384) return fail(Reason::kTooLarge, "version record");
   GBX_TRY(write_all(record_pipe.second.get(), as_bytes(request)));
   GBX_TRY(write_all(key_pipe.second.get(), key.view(SecretAccess{})));
@@ -83,7 +100,11 @@ Result<std::optional<AuditEvent>> DecryptFs::next_event(std::int64_t timeout_ms)
 Status DecryptFs::wait_ready(std::int64_t timeout_ms) {
   GBX_ASSIGN(const auto event, next_event(timeout_ms));
   if (!event) return fail(Reason::kTimedOut, "decryptfs did not become ready");
-  if (event->event == "ready") return ok_status();
+  if (event->event == "ready") {
+    ready_ = *event;
+    if (ready_.access == access_) return ok_status();
+    return fail(Reason::kSandboxSetup, "decryptfs serves under another access than it was asked for");
+  }
   Reason reason = Reason::kInternal;
   if (event->reason) (void)reason_from_code(*event->reason, &reason);
   return fail(reason, "decryptfs: " + event->what.value_or(event->event));

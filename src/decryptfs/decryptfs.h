@@ -24,11 +24,15 @@ struct ServeRequest {
   records::VersionRecord record;
   Hash32 version_id{};
   std::int64_t workers = 4;
+  records::Access access = records::Access::kPrefetch;
+  std::int64_t prefetch_limit = 0;
   template <class F>
   void fields(F& f) {
     f("record", record);
     f("versionId", version_id);
     f("workers", workers, Bound{1, 64});
+    f("access", access);
+    f("prefetchLimit", prefetch_limit);
   }
 };
 // A line from kAuditFd. "ready" and "failed" come once, first.
@@ -39,7 +43,12 @@ struct AuditEvent {
   std::optional<Id16> asset;
   std::optional<Id16> file;
   std::optional<std::int64_t> chunk;
-  std::optional<bool> landlock;       // of "ready": whether the kernel could confine it to the store
+  // Of "ready": whether the kernel could confine it to the store; how the store is read; and with prefetch the bytes that
+  // lie in memory, and whether they are locked there.
+  std::optional<bool> landlock;
+  std::optional<records::Access> access;
+  std::optional<std::int64_t> prefetched;
+  std::optional<bool> locked;
   template <class F>
   void fields(F& f) {
     f("event", event, Bound{1, 32});
@@ -49,6 +58,9 @@ struct AuditEvent {
     f("file", file);
     f("chunk", chunk);
     f("landlock", landlock);
+    f("access", access);
+    f("prefetched", prefetched);
+    f("locked", locked);
   }
 };
 
@@ -67,13 +79,21 @@ struct SpawnOptions {
   records::VersionRecord record;
   Hash32 version_id{};
   std::int64_t workers = 4;
+  // kPrefetch: the child reads the whole version into memory, in a fixed order, before it serves, and can read nothing of
+  // the store afterwards; it fails with kTooLarge where asset::prefetch_bytes() exceeds the limit. kDirect: it reads on
+  // demand in constant memory, and the store's host sees which blocks.
+  records::Access access = records::Access::kPrefetch;
+  std::int64_t prefetch_limit = 0;  // bytes
 };
 
 class DecryptFs {
  public:
   static Result<DecryptFs> spawn(SpawnOptions options, const DatasetKey& key);
-  // Waits for the child's first word. The error that it reports, kTimedOut, or kConnectionClosed when it died.
+  // Waits for the child's first word. The error that it reports, kTimedOut, kConnectionClosed when it died, or
+  // kSandboxSetup when it serves under another access than it was asked for.
   Status wait_ready(std::int64_t timeout_ms);
+  // The child's word that it is ready; meaningful after wait_ready().
+  const AuditEvent& ready() const { return ready_; }
   // The next event, or nothing after timeout_ms. kConnectionClosed when the child has ended.
   Result<std::optional<AuditEvent>> next_event(std::int64_t timeout_ms);
   int audit_fd() const { return audit_.get(); }
@@ -81,6 +101,8 @@ class DecryptFs {
 
  private:
   Process process_;
+  records::Access access_ = records::Access::kPrefetch;
+  AuditEvent ready_;
   Fd audit_;
   std::string pending_;
 };

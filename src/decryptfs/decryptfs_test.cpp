@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "asset/asset_test_util.h"
+#include "asset/prefetch.h"
 #include "asset/verify.h"
 #include "decryptfs/confine.h"
 #include "decryptfs/decryptfs.h"
@@ -45,8 +46,10 @@ class Mounted {
   }
   ~Mounted() { stop(); }
 
-  Status start(const DatasetKey& key, const Hash32& version_id) {
+  Status start(const DatasetKey& key, const Hash32& version_id, std::optional<std::uint64_t> prefetch_limit = {}) {
     SpawnOptions o;
+    o.access = prefetch_limit ? records::Access::kPrefetch : records::Access::kDirect;
+    o.prefetch_limit = static_cast<std::int64_t>(prefetch_limit.value_or(0));
     GBX_ASSIGN(o.fuse, mount_fuse(point()));
     mounted_ = true;
     GBX_ASSIGN(Fd store, open_dir(store_path()));
@@ -62,6 +65,7 @@ class Mounted {
     return ready;
   }
   Status start() { return start(result.key, result.record.id()); }
+  Status start_prefetched(std::uint64_t limit) { return start(result.key, result.record.id(), limit); }
   void stop() {
     if (!mounted_) return;
     EXPECT_TRUE(unmount_fuse(point()).ok());
@@ -345,6 +349,63 @@ TEST(DecryptFs, OpensOnlyTheVersionThatCameWithTheKey) {
   EXPECT_EQ(m.start(random.secret<DatasetKey>(31), m.result.record.id()).reason(), Reason::kBadValue);
 }
 
+// What /proc says the descriptors of a process point to.
+std::vector<std::string> open_files(pid_t pid) {
+  std::vector<std::string> out;
+  const std::string folder = "/proc/" + std::to_string(pid) + "/fd";
+  DIR* d = opendir(folder.c_str());
+  if (d == nullptr) return {"cannot be listed"};
+  while (const ::dirent* e = readdir(d)) {
+    char to[512] = {};
+    if (readlink((folder + "/" + e->d_name).c_str(), to, sizeof to - 1) > 0) out.emplace_back(to);
+  }
+  closedir(d);
+  return out;
+}
+
+TEST(DecryptFs, APrefetchedMountNeedsItsStoreNoMore) {
+  NEEDS_FUSE();
+  Mounted m(sample());
+  const Status ready = m.start_prefetched(asset::prefetch_bytes(m.result.record));
+  ASSERT_TRUE(ready.ok()) << ready.error().line();
+  EXPECT_EQ(m.fs.ready().access, records::Access::kPrefetch);
+  EXPECT_GE(m.fs.ready().prefetched.value_or(0), m.result.record.ciphertext_bytes);
+  ASSERT_TRUE(m.fs.ready().locked.has_value());
+  for (const std::string& file : open_files(m.fs.process().pid())) EXPECT_EQ(file.find(m.store_path()), std::string::npos) << file;
+  ASSERT_TRUE(remove_tree(m.store_path()).ok());
+  auto seen = walk(m.point());
+  ASSERT_TRUE(seen.ok()) << seen.error().line();
+  EXPECT_TRUE(*seen == with_directories(sample()));
+}
+
+TEST(DecryptFs, WhatDoesNotFitIsNotServed) {
+  NEEDS_FUSE();
+  Mounted m(Tree{{"f", "x"}});
+  const std::uint64_t need = asset::prefetch_bytes(m.result.record);
+  const Status refused = m.start_prefetched(need - 1);
+  EXPECT_EQ(refused.reason(), Reason::kTooLarge) << refused.error().line();
+  m.stop();
+  EXPECT_TRUE(m.start_prefetched(need).ok());
+}
+
+TEST(DecryptFs, ABadChunkInMemoryIsAnErrorToo) {
+  NEEDS_FUSE();
+  Mounted m(Tree{{"f", pattern(3 * 65536, 4)}});
+  const auto listed = asset::load_object_list(m.store(), m.result.record, 10);
+  for (const auto& e : *listed) {
+    if (e.kind == asset::ObjectKind::kData) flip(m, asset::object_name(e.id), asset::kHeaderSize + asset::kSealedChunk + 1);
+  }
+  ASSERT_TRUE(m.start_prefetched(1 << 30).ok());
+  const Fd fd(open((m.point() + "/f").c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
+  std::string out(65536, '?');
+  EXPECT_EQ(pread(fd.get(), out.data(), out.size(), 0), 65536);
+  EXPECT_EQ(pread(fd.get(), out.data(), out.size(), 65536), -1);
+  EXPECT_EQ(errno, EIO);
+  auto event = m.fs.next_event(kPatience);
+  ASSERT_TRUE(event.ok() && *event);
+  EXPECT_EQ((*event)->event, "bad-chunk");
+}
+
 std::string status_field(pid_t pid, const std::string& field) {
   const auto text = read_text_file("/proc/" + std::to_string(pid) + "/status", 1 << 16);
   if (!text.ok()) return text.error().line();
@@ -392,12 +453,13 @@ TEST(DecryptFs, TheServerIsConfined) {
 }
 
 // Each call runs in a child under the very filter of the program.
-int signal_of(const std::function<void(int store)>& body) {
+int signal_of(const std::function<void(int store)>& body, bool prefetched = false) {
   TempDir dir;
   const Fd store = open_dir(dir.path).value();
   const pid_t pid = fork();
   if (pid == 0) {
-    if (!confine_files(store.get()).ok() || !confine_syscalls(store.get()).ok()) _exit(99);
+    const int allowed = prefetched ? kNoStore : store.get();
+    if (!confine_files(allowed).ok() || !confine_syscalls(allowed).ok()) _exit(99);
     body(store.get());
     _exit(0);
   }
@@ -419,6 +481,21 @@ TEST(Confinement, ForbiddenCallsKill) {
   EXPECT_EQ(signal_of([](int) { (void)!getuid(); }), SIGSYS);
   EXPECT_EQ(signal_of([](int) { (void)mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); }), SIGSYS);
   EXPECT_EQ(signal_of([](int) { (void)open_beneath(AT_FDCWD, "etc", O_RDONLY); }), SIGSYS);
+}
+
+// Not one read of the store can follow a prefetch, whatever became of the process.
+TEST(Confinement, AfterAPrefetchNothingCanBeOpenedOrRead) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "a sanitizer needs some of these calls itself; the plain build runs this test";
+#endif
+  const auto dies = [](const std::function<void(int)>& body) { return signal_of(body, true); };
+  EXPECT_EQ(dies([](int) {}), 0);
+  EXPECT_EQ(dies([](int store) { (void)open_beneath(store, "absent", O_RDONLY); }), SIGSYS);
+  EXPECT_EQ(dies([](int store) {
+    char c = 0;
+    (void)!pread(store, &c, 1, 0);
+  }), SIGSYS);
+  EXPECT_EQ(dies([](int) { (void)!open("/etc/passwd", O_RDONLY); }), SIGSYS);
 }
 
 TEST(Confinement, OnlyTheStoreCanBeRead) {

@@ -4,6 +4,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "asset/prefetch.h"
 #include "asset/reader.h"
 #include "decryptfs/confine.h"
 #include "decryptfs/serve.h"
@@ -27,6 +28,16 @@ Result<ServeRequest> take_request() {
   return from_json_text<ServeRequest>(as_text(text));
 }
 
+// With prefetch the directory and everything in it is closed when this returns.
+Result<std::unique_ptr<storage::ObjectStore>> open_store(const ServeRequest& request, AuditEvent& ready) {
+  auto directory = storage::DirectoryStore::from_fd(Fd(kStoreFd));
+  if (request.access == records::Access::kDirect) return std::unique_ptr<storage::ObjectStore>(std::move(directory));
+  GBX_ASSIGN(auto snapshot, asset::prefetch(*directory, request.record, static_cast<std::uint64_t>(request.prefetch_limit)));
+  ready.prefetched = static_cast<std::int64_t>(snapshot->bytes());
+  ready.locked = snapshot->locked();
+  return std::unique_ptr<storage::ObjectStore>(std::move(snapshot));
+}
+
 Status run(Audit& audit) {
   GBX_TRY(harden_process());
   signal(SIGPIPE, SIG_IGN);
@@ -34,19 +45,21 @@ Status run(Audit& audit) {
   if (syscall(SYS_close_range, kAuditFd + 1, ~0U, 0) != 0) return io_error("close_range", errno);
   GBX_ASSIGN(const DatasetKey key, take_key());
   GBX_ASSIGN(const ServeRequest request, take_request());
-  const auto store = storage::DirectoryStore::from_fd(Fd(kStoreFd));
+  AuditEvent ready;
+  ready.event = "ready";
+  ready.asset = request.record.asset_id;
+  ready.access = request.access;
+  GBX_TRY(asset::AssetReader::check(request.record, request.version_id, key));
+  GBX_ASSIGN(const auto store, open_store(request, ready));
+  const int store_fd = request.access == records::Access::kPrefetch ? kNoStore : kStoreFd;
   asset::ReaderOptions options;
   options.on_bad_chunk = [&audit](const asset::BadChunk& chunk) { audit.bad_chunk(chunk); };
   GBX_ASSIGN(asset::AssetReader reader, asset::AssetReader::open(*store, request.record, request.version_id, key, options));
-  GBX_ASSIGN(const bool landlock, confine_files(kStoreFd));
+  GBX_ASSIGN(ready.landlock, confine_files(store_fd));
   ServeOptions serving;
   serving.workers = static_cast<unsigned>(request.workers);
   serving.before_serving = [&]() -> Status {
-    GBX_TRY(confine_syscalls(kStoreFd));
-    AuditEvent ready;
-    ready.event = "ready";
-    ready.asset = request.record.asset_id;
-    ready.landlock = landlock;
+    GBX_TRY(confine_syscalls(store_fd));
     audit.write(ready);
     return ok_status();
   };

@@ -293,6 +293,10 @@ class Verifier {
     proved("names the plan's residual channels",
            std::all_of(channels.begin(), channels.end(), [&](const auto& c) { return contains(s.residual_channels, c); }),
            Reason::kPlanMismatch);
+    claimed(s.controls.access == Access::kDirect
+                ? "access: direct, as every owner chose: the host saw which blocks were read"
+                : "access: prefetch: every asset was read whole, in a fixed order, before the program ran",
+            "the agent's word, as good as its environment");
     claimed("the controls were enforced and the gate judged the output", "the agent's word, as good as its environment");
     by_set("seal acknowledgement", r_.seal_ack);
     proved("acknowledges this output", r_.seal_ack.body.manifest == hash_of(s.manifest), Reason::kBadHash);

@@ -8,6 +8,8 @@
 
 #include "storage/directory_store.h"
 #include "storage/memory_store.h"
+#include "storage/snapshot_store.h"
+#include "storage/testing.h"
 
 namespace gbx::storage {
 namespace {
@@ -126,6 +128,57 @@ TEST(DirectoryStore, RefusesWhatIsNoPlainFileBeneathIt) {
   ASSERT_EQ(unlink(where.c_str()), 0);
   ASSERT_EQ(mkdir(where.c_str(), 0700), 0);
   EXPECT_EQ(fresh()->size("victim").reason(), Reason::kBadStructure);
+}
+
+TEST(SnapshotStore, ReadsEachObjectOnceInTheOrderGivenAndNothingLater) {
+  MemoryStore source;
+  const std::string big(SnapshotStore::kReadSize * 2 + 5, 'b');
+  ASSERT_TRUE(source.put("big", as_bytes(big)).ok());
+  ASSERT_TRUE(source.put("a", as_bytes("hello")).ok());
+  ASSERT_TRUE(source.put("empty", {}).ok());
+  testing::RecordingStore watched(source);
+  auto taken = SnapshotStore::take(watched, {{"big", big.size()}, {"empty", 0}, {"a", 5}}, big.size() + 5);
+  ASSERT_TRUE(taken.ok()) << taken.error().line();
+  SnapshotStore& s = **taken;
+  EXPECT_EQ(watched.take_log(), (std::vector<std::string>{"get big 0 1048576", "get big 1048576 1048576", "get big 2097152 5", "get a 0 5"}));
+  // The source may change or vanish: the snapshot does not.
+  ASSERT_TRUE(source.remove("a").ok());
+  EXPECT_EQ(s.bytes(), big.size() + 5);
+  EXPECT_EQ(as_text(*s.get_all("a", 5)), "hello");
+  EXPECT_EQ(as_text(*s.get_all("big", big.size())), big);
+  EXPECT_EQ(*s.size("empty"), 0u);
+  Bytes two(2);
+  ASSERT_TRUE(s.get("a", 3, two).ok());
+  EXPECT_EQ(as_text(two), "lo");
+  EXPECT_EQ(s.get("a", 4, two).reason(), Reason::kTruncated);
+  EXPECT_EQ(s.get("a", ~std::uint64_t{0}, two).reason(), Reason::kTruncated);
+  EXPECT_EQ(s.get("absent", 0, two).reason(), Reason::kNotFound);
+  EXPECT_EQ(s.size("../a").reason(), Reason::kBadValue);
+  std::set<std::string> names;
+  ASSERT_TRUE(s.list([&](const std::string& n) {
+    names.insert(n);
+    return ok_status();
+  }).ok());
+  EXPECT_EQ(names, (std::set<std::string>{"a", "big", "empty"}));
+  EXPECT_EQ(s.create("new").reason(), Reason::kUnsupported);
+  EXPECT_EQ(s.remove("big").reason(), Reason::kUnsupported);
+  EXPECT_TRUE(watched.take_log().empty());
+}
+
+TEST(SnapshotStore, RefusesTooMuchBeforeItReadsAndWhatTheSourceDoesNotHave) {
+  MemoryStore source;
+  ASSERT_TRUE(source.put("a", as_bytes("hello")).ok());
+  testing::RecordingStore watched(source);
+  EXPECT_EQ(SnapshotStore::take(watched, {{"a", 5}, {"a", 5}}, 9).reason(), Reason::kTooLarge);
+  EXPECT_EQ(SnapshotStore::take(watched, {{"a", 1}, {"a", ~std::uint64_t{0}}}, 9).reason(), Reason::kTooLarge);
+  EXPECT_TRUE(watched.take_log().empty());
+  EXPECT_EQ(SnapshotStore::take(watched, {{"a", 5}, {"a", 5}}, 10).reason(), Reason::kAlreadyExists);
+  EXPECT_EQ(SnapshotStore::take(watched, {{"a", 6}}, 10).reason(), Reason::kTruncated);
+  EXPECT_EQ(SnapshotStore::take(watched, {{"b", 1}}, 10).reason(), Reason::kNotFound);
+  EXPECT_EQ(SnapshotStore::take(watched, {{"b", std::uint64_t{1} << 60}}, std::uint64_t{1} << 61).reason(), Reason::kOutOfMemory);
+  auto nothing = SnapshotStore::take(watched, {}, 0);
+  ASSERT_TRUE(nothing.ok());
+  EXPECT_EQ((*nothing)->bytes(), 0u);
 }
 
 }  // namespace

@@ -302,6 +302,61 @@ with open('/out/t.csv', 'w') as f:
         self.assertIn(job["state"], ("Rejected", "Denied"), job)
 
 
+class Access(Case):
+    SCRIPT = "import json; json.dump({'n': len(open('/data/%s/breast_cancer.csv').read())}, open('/out/m.json', 'w'))"
+
+    def statement(self, job):
+        path = os.path.join(world.up.dir, "access-%s.json" % job["jobId"][:8])
+        world.engineer.run("receipt", "get", job["jobId"], "--out", path, "--force")
+        report = world.stranger.run("receipt", "verify", path, "--set", world.up.facts["setId"])
+        with open(path, encoding="utf-8") as f:
+            return json.load(f)["runStatement"]["body"], " ".join(report["claims"])
+
+    def test_prefetch_is_the_default_and_the_receipt_says_so(self):
+        job = self.finish(h.job_spec("prefetch", [PYTHON, "-c", self.SCRIPT % "open"], [h.metrics("n", maximum=10**6)], ["open"]))
+        self.assertEqual(job["state"], "Completed", job)
+        run, claims = self.statement(job)
+        self.assertEqual(run["controls"]["access"], "prefetch")
+        self.assertNotIn("access-pattern", run["residualChannels"])
+        self.assertIn("access: prefetch", claims)
+
+    def test_what_does_not_fit_in_memory_is_refused(self):
+        # All memory of the machine is promised to the container, so none is left for what the policies want prefetched.
+        with open("/proc/meminfo", encoding="ascii") as f:
+            mib = int(f.readline().split()[1]) // 1024
+        job = self.finish(h.job_spec("too-large", [PYTHON, "-c", "1"], [h.metrics("n")], ["open"], memory="%dMiB" % mib))
+        self.assertEqual(job["state"], "Failed", job)
+        self.assertEqual(job["outcome"]["reason"], "too-large", job)
+
+    def test_direct_is_every_owners_choice(self):
+        layout, _ = h.image("study-image")
+        for who, name, kind, extra in ((world.hospital, "direct", "dataset", ["--consumer", world.engineer.id, "--no-lease"]),
+                                       (world.engineer, "direct-image", "image", ["--consumer", world.engineer.id, "--no-lease"])):
+            path = os.path.join(world.up.dir, name + ".yaml")
+            other = world.engineer.id if who is world.hospital else world.hospital.id
+            who.policy(path, kind, world.digest, world.up.facts["nodeKey"], other, extra=extra)
+            with open(path, encoding="utf-8") as f:
+                text = f.read()
+            self.assertIn("access: prefetch", text)
+            with open(path, "w", encoding="utf-8") as f:
+                f.write(text.replace("access: prefetch", "access: direct"))
+            if kind == "image":
+                who.run("image", "import", layout, "--name", name, "--policy", path)
+            else:
+                who.run("asset", "publish", world.data, "--name", name, "--kind", kind, "--policy", path)
+        # One owner's choice is not enough: the image's policy still says prefetch.
+        spec = h.job_spec("direct", [PYTHON, "-c", self.SCRIPT % "direct"], [h.metrics("n", maximum=10**6)], ["direct"])
+        plan = world.engineer.run("job", "plan", world.spec(spec))["plan"]
+        self.assertEqual(plan["controls"]["access"], "prefetch")
+        spec["spec"]["image"]["asset"] = "direct-image"
+        job = self.finish(spec)
+        self.assertEqual(job["state"], "Completed", job)
+        run, claims = self.statement(job)
+        self.assertEqual(run["controls"]["access"], "direct")
+        self.assertIn("access-pattern", run["residualChannels"])
+        self.assertIn("access: direct", claims)
+
+
 class Ciphertext(Case):
     def test_changed_byte_is_found_and_never_computed_on(self):
         objects = os.path.join(world.up.state, "objects")

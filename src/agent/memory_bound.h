@@ -1,0 +1,27 @@
+// How much ciphertext an attempt may hold in memory for `access: prefetch`. The bound comes from the memory of the machine
+// that the agent runs on, so a job whose assets do not fit is refused before any key leaves the broker.
+#pragma once
+
+#include <string_view>
+
+#include "records/messages.h"
+
+namespace gbx::agent {
+
+struct MemoryFacts {
+  std::uint64_t total_bytes = 0;
+  std::uint64_t available_bytes = 0;
+};
+// Of the text of /proc/meminfo. kBadStructure when it does not say both.
+Result<MemoryFacts> parse_memory_facts(std::string_view meminfo);
+Result<MemoryFacts> memory_facts();
+
+// Half of all memory, and no more than is free once the container has what its plan promises: memory, and scratch, which is
+// memory too. The other half is for the unpacked image, the page cache and the programs.
+std::uint64_t prefetch_bound(const MemoryFacts& facts, const records::PlanControls& controls);
+
+// The bytes that the bundle's image and inputs (indices into bundle.versions) take together; kTooLarge beyond `bound`.
+Status check_prefetch(const records::LaunchBundle& bundle, std::size_t image, const std::vector<std::size_t>& inputs,
+                      std::uint64_t bound);
+
+}  // namespace gbx::agent
