@@ -322,7 +322,7 @@ class Chaos {
 };
 
 TEST(BrokerCrash, RandomOperationsFromSeeds) {
-  const char* more = std::getenv("GBX_SEEDS");
+  const char* more = std::getenv("GBX_SIM_SEEDS");
   const std::uint64_t seeds = more != nullptr ? std::strtoull(more, nullptr, 10) : 100;
   std::int64_t decided = 0;
   for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
