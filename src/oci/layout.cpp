@@ -226,6 +226,20 @@ Status parse_config(std::string_view text, ImageInfo& image) {
   return ok_status();
 }
 
+Status check_manifest_digest(int layout_fd, const std::string& digest) {
+  const auto other = [&](const std::string& actual) {
+    return Status(fail(Reason::kImageDigestMismatch, "the layout holds another image").with(printable(digest, 80), actual));
+  };
+  GBX_ASSIGN(const Hash32 hash, digest_hash(digest));
+  auto fd = open_beneath(layout_fd, "blobs/sha256/" + to_hex(hash), O_RDONLY | O_NONBLOCK);
+  if (!fd.ok()) return other("no manifest of this digest");
+  auto bytes = read_all(fd->get(), kMaxDocument);
+  if (!bytes.ok()) return other("no manifest");
+  const Hash32 actual = crypto::sha256(*bytes);
+  if (actual != hash) return other("sha256:" + to_hex(actual));
+  return ok_status();
+}
+
 Result<ImageInfo> inspect(int layout_fd) {
   GBX_ASSIGN(const Descriptor named, find_manifest(layout_fd));
   GBX_ASSIGN(const std::string manifest_text, read_document(layout_fd, named, "manifest"));

@@ -44,6 +44,7 @@ struct UnpackOptions {
   std::string expected_digest;  // refused before anything is unpacked when the layout holds another image
   std::uint32_t uid_base = 0;   // container id n becomes host id uid_base + n; ids in a tar stay below 65536
   UnpackLimits limits;
+  bool hash = true;             // reckon root_hash; unpack_confined() does it itself
 };
 
 struct UnpackedImage {
@@ -68,7 +69,8 @@ Result<UnpackedImage> unpack(int layout_fd, int target_fd, const UnpackOptions& 
 
 // The same in `glovebox-unpack` (beside the running program, or GBX_BIN_DIR in tests via `program`): a child without
 // keys that holds three capabilities, sees two directories and can call some forty system calls. What it reports is
-// not believed: image and root hash are read again here, after it is dead.
+// not believed: the manifest's bytes are held against the digest here before it starts, and the tree is hashed after it
+// is dead. Neither parses the image; of `image` only manifest_digest is filled in.
 struct ConfinedOptions {
   std::string program;              // empty: program_dir()/glovebox-unpack
   std::int64_t timeout_ms = 600'000;

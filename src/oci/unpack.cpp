@@ -335,7 +335,9 @@ Result<UnpackedImage> unpack(int layout_fd, int target_fd, const UnpackOptions& 
   }
   UnpackedImage result = unpacker.take_result();
   result.image = std::move(image);
-  GBX_ASSIGN(result.root_hash, hash_tree(target_fd));
+  if (options.hash) {
+    GBX_ASSIGN(result.root_hash, hash_tree(target_fd));
+  }
   return result;
 }
 
