@@ -146,6 +146,45 @@ Result<api::AssetView> resolve_asset(Session& session, const std::string& text, 
   return *chosen;
 }
 
+std::string version_label(const api::AssetView& v) {
+  return printable(v.record.body.name) + "@" + std::to_string(v.record.body.version);
+}
+
+Result<OwnVersions> choose_own(const AssetName& name, std::vector<api::AssetView> own) {
+  OwnVersions out;
+  GBX_ASSIGN(const api::AssetView* chosen, choose_asset(name, own));
+  const auto& record = chosen->record.body;
+  const Hash32 id = chosen->version_id;
+  const Id16 asset = record.asset_id;
+  out.one = name.version != 0 || record.name != name.name;
+  std::erase_if(own, [&](const auto& v) { return v.record.body.asset_id != asset; });
+  std::sort(own.begin(), own.end(),
+            [](const auto& a, const auto& b) { return a.record.body.version < b.record.body.version; });
+  while (own[out.chosen].version_id != id) ++out.chosen;
+  out.all = std::move(own);
+  return out;
+}
+
+Result<OwnVersions> resolve_own(Session& session, const std::string& text) {
+  GBX_ASSIGN(AssetName name, parse_asset_name(text));
+  GBX_ASSIGN(Keys * keys, session.keys());
+  GBX_ASSIGN(Plane * plane, session.plane());
+  GBX_ASSIGN(records::SetChain::Keys set, session.set());
+  Plane::AssetFilter filter;
+  filter.owner = to_hex(keys->id);
+  filter.delisted = true;
+  GBX_ASSIGN(std::vector<api::AssetView> own, plane->assets(filter));
+  std::erase_if(own, [&](const auto& v) {
+    return v.record.body.owner_id != keys->id || !verify_asset_view(set, v).ok();
+  });
+  auto out = choose_own(name, std::move(own));
+  if (out.ok() || out.reason() != Reason::kNotFound) return out;
+  const auto other = resolve_asset(session, text, Listed::kAll);
+  if (!other.ok()) return out;
+  return fail(Reason::kWrongOwner, "a policy is signed by the asset's owner")
+      .with(to_hex(other->record.body.owner_id), to_hex(keys->id));
+}
+
 Result<Hash32> choose_id(const std::string& prefix, const std::vector<Hash32>& ids, const char* what,
                          const char* list_command) {
   const Hash32* found = nullptr;

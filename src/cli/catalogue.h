@@ -32,6 +32,19 @@ enum class Listed { kOffered, kAll };
 // Asks the plane, chooses, verifies.
 Result<api::AssetView> resolve_asset(Session& session, const std::string& text, Listed listed = Listed::kOffered);
 
+// All versions of one asset of the user's own, oldest first, whatever the catalogue still offers.
+struct OwnVersions {
+  std::vector<api::AssetView> all;
+  std::size_t chosen = 0;  // index of the one that the text means
+  bool one = false;        // the text names this very version, not the asset
+};
+// What does not verify is left out, as are the entries of other owners. kNotFound, kConflict, kWrongOwner.
+Result<OwnVersions> resolve_own(Session& session, const std::string& text);
+// The pure part.
+Result<OwnVersions> choose_own(const AssetName& name, std::vector<api::AssetView> own);
+// "wdbc@2"
+std::string version_label(const api::AssetView& view);
+
 // The whole id that begins so; kNotFound, kConflict.
 Result<Hash32> choose_id(const std::string& prefix, const std::vector<Hash32>& ids, const char* what,
                          const char* list_command);

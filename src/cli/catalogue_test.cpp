@@ -54,6 +54,29 @@ TEST(AssetName, NeverPicksAnOwnerByChance) {
   EXPECT_EQ(chosen(tricky[1].record.body.name, tricky).reason(), Reason::kConflict);
 }
 
+TEST(OwnVersions, ANameIsAllOfItsAssetAndAVersionIsItself) {
+  const std::vector<api::AssetView> list{named("a", 3, 1, 1), named("a", 1, 1, 1), named("b", 1, 1, 2),
+                                         named("a", 2, 1, 1)};
+  const auto own = [&](const std::string& text) -> Result<OwnVersions> {
+    GBX_ASSIGN(AssetName name, parse_asset_name(text));
+    return choose_own(name, list);
+  };
+  const OwnVersions a = must(own("a"));
+  ASSERT_EQ(a.all.size(), 3u);
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(a.all[i].record.body.version, static_cast<std::int64_t>(i) + 1);
+  EXPECT_EQ(a.chosen, 2u);
+  EXPECT_FALSE(a.one);
+  const OwnVersions second = must(own("a@2"));
+  EXPECT_EQ(second.all.size(), 3u);
+  EXPECT_EQ(second.chosen, 1u);
+  EXPECT_TRUE(second.one);
+  const OwnVersions by_id = must(own(to_hex(list[1].version_id)));
+  EXPECT_EQ(by_id.chosen, 0u);
+  EXPECT_TRUE(by_id.one);
+  EXPECT_EQ(must(own("b")).all.size(), 1u);
+  EXPECT_EQ(own("c").reason(), Reason::kNotFound);
+}
+
 TEST(AssetName, MalformedNamesAreUsageErrors) {
   for (const std::string& bad : {std::string(), std::string("a@"), std::string("a@0"), std::string("a@x"),
                                  std::string("/a"), std::string("zz/a"), std::string("0101/a"), std::string("@1"),

@@ -138,25 +138,107 @@ Status policy_new(Session& s, const Invocation& in) {
   return ok_status();
 }
 
-Status policy_sign(Session& s, const Invocation& in) {
-  PolicyUpdate u;
-  u.revoked = in.has("revoke");
-  if (in.has("policy")) {
-    GBX_ASSIGN(u.clauses, read_policy_file(in.text("policy")));
-    for (const auto& w : warnings(*u.clauses)) s.note("note: " + w);
-  } else if (!u.revoked && !in.has("renew")) {
-    return fail(Reason::kUsage, "what to sign").with("--policy FILE, --renew or --revoke", "none of them");
+// What `policy sign` shall do; at most one thing, but that a reinstated version may get new clauses at once.
+Status check_wish(const Invocation& in) {
+  const int wishes = int{in.has("policy")} + int{in.has("renew")} + int{in.has("revoke")} + int{in.has("reinstate")};
+  if (wishes == 1 || (wishes == 2 && in.has("reinstate") && in.has("policy"))) return ok_status();
+  std::string given;
+  for (const char* name : {"policy", "renew", "revoke", "reinstate"}) {
+    if (in.has(name)) given += (given.empty() ? "--" : " --") + std::string(name);
   }
-  GBX_ASSIGN(u.asset, resolve_asset(s, in.text("asset"), Listed::kAll));
-  const std::string label = printable(u.asset.record.body.name) + "@" + std::to_string(u.asset.record.body.version);
-  GBX_ASSIGN(Published p, update_policy(s, std::move(u)));
+  return fail(Reason::kUsage, "what to sign")
+      .with("--policy FILE, --renew, --revoke or --reinstate, one of them", given.empty() ? "none of them" : given)
+      .hint("--reinstate may go with --policy FILE");
+}
+
+// Which versions: the asset's newest one or the one that is named; a revocation of a NAME is of all its versions.
+Result<std::vector<api::AssetView>> versions_to_sign(const Invocation& in, const OwnVersions& own) {
+  const api::AssetView& chosen = own.all[own.chosen];
+  if (in.has("revoke") && !own.one) return own.all;
+  if (in.has("reinstate") && !own.one && own.all.size() > 1) {
+    return fail(Reason::kUsage, "which version to reinstate")
+        .with("NAME@VERSION or a version id", in.text("asset").substr(0, 128))
+        .hint("glovebox asset list --mine");
+  }
+  if (in.has("reinstate") && !chosen.policy.body.revoked)
+    return fail(Reason::kConflict, version_label(chosen)).with("a revoked version", "a policy in force");
+  return std::vector<api::AssetView>{chosen};
+}
+
+// Versions count from 1: one that the plane does not show is one that it keeps from being revoked.
+Status check_gaps(const OwnVersions& own) {
+  std::int64_t next = 1;
+  for (const auto& v : own.all) {
+    if (v.record.body.version != next) break;
+    ++next;
+  }
+  if (next > static_cast<std::int64_t>(own.all.size())) return ok_status();
+  return fail(Reason::kWrongVersion, "the plane does not show every version, or not as it was signed")
+      .with("version " + std::to_string(next), "version " + std::to_string(own.all.back().record.body.version))
+      .hint("all that it showed is revoked; ask its operator for the missing one");
+}
+
+void note_other_versions(Session& s, const OwnVersions& own) {
+  std::string others;
+  for (const auto& v : own.all) {
+    if (v.version_id == own.all[own.chosen].version_id) continue;
+    const auto& p = v.policy.body;
+    others += (others.empty() ? "" : ", ") + version_label(v) +
+              (p.revoked ? " (revoked)" : " (serial " + std::to_string(p.serial) + ")");
+  }
+  if (!others.empty()) s.note("note: this was about one version; the others stay as they are: " + others);
+}
+
+// One line of the answer. A version that is revoked already needs nothing.
+Result<Json> sign_version(Session& s, PolicyUpdate u, const api::AssetView& v) {
   Json j;
-  j["versionId"] = to_hex(p.record.body.id());
-  j["policyHash"] = to_hex(p.policy.hash());
-  j["policySerial"] = p.policy.body.serial;
-  j["revoked"] = p.policy.body.revoked;
-  s.print(j, std::string(p.policy.body.revoked ? "revoked " : "signed the policy of ") + label + ": serial " +
-                 std::to_string(p.policy.body.serial) + ", accepted by the broker and in its log (proof checked)\n");
+  j["name"] = v.record.body.name;
+  j["version"] = v.record.body.version;
+  j["versionId"] = to_hex(v.version_id);
+  j["revoked"] = u.revoked;
+  j["changed"] = !(u.revoked && v.policy.body.revoked);
+  j["policySerial"] = v.policy.body.serial;
+  j["policyHash"] = to_hex(v.policy_hash);
+  if (u.revoked && v.policy.body.revoked) return j;
+  u.asset = v;
+  auto p = update_policy(s, std::move(u));
+  if (!p.ok()) return p.error().at(version_label(v));
+  j["policySerial"] = p->policy.body.serial;
+  j["policyHash"] = to_hex(p->policy.hash());
+  return j;
+}
+
+Status policy_sign(Session& s, const Invocation& in) {
+  GBX_TRY(check_wish(in));
+  PolicyUpdate wish;
+  wish.revoked = in.has("revoke");
+  wish.reinstate = in.has("reinstate");
+  if (in.has("policy")) {
+    GBX_ASSIGN(wish.clauses, read_policy_file(in.text("policy")));
+    for (const auto& w : warnings(*wish.clauses)) s.note("note: " + w);
+  }
+  GBX_ASSIGN(const OwnVersions own, resolve_own(s, in.text("asset")));
+  GBX_ASSIGN(const std::vector<api::AssetView> versions, versions_to_sign(in, own));
+  JsonArray items;
+  std::string text;
+  Status result = ok_status();
+  for (const auto& v : versions) {
+    auto j = sign_version(s, wish, v);
+    if (!j.ok()) {  // a revocation goes on with the other versions
+      if (result.ok()) result = j.error();
+      continue;
+    }
+    text += (wish.revoked ? "revoked " : "signed the policy of ") + version_label(v) + ": serial " +
+            std::to_string(*j->find("policySerial")->integer());
+    text += *j->find("changed")->boolean() ? ", accepted by the broker and in its log (proof checked)\n" : ", earlier\n";
+    items.push_back(std::move(*j));
+  }
+  Json j;
+  j["items"] = Json(std::move(items));
+  if (!text.empty()) s.print(j, text);
+  GBX_TRY(result);
+  if (wish.revoked && !own.one) return check_gaps(own);
+  note_other_versions(s, own);
   return ok_status();
 }
 
@@ -324,12 +406,15 @@ void add_policies(CommandTree& t) {
          {}});
   t.add("policy", {"sign",
                    "give a published version its next policy",
-                   "Signs serial + 1 and sends it. It counts once the broker has acknowledged it.",
+                   "Signs serial + 1 and sends it. It counts once the broker has acknowledged it. A NAME is its newest "
+                   "version; --revoke takes back every version of a NAME, and NAME@VERSION or a version id one of them.",
                    {asset},
                    {option("policy", "FILE", "the new clauses", ArgKind::kFile),
                     flag("renew", "the same clauses again (a sign of life for freshForSeconds)"),
-                    flag("revoke", "no more keys, and held results are not released")},
-                   {{"glovebox policy sign wdbc --revoke", "take a dataset back"}},
+                    flag("revoke", "no more keys, and held results are not released"),
+                    flag("reinstate", "undo the revocation of one version; nothing else does")},
+                   {{"glovebox policy sign wdbc --revoke", "take a dataset back, all its versions"},
+                    {"glovebox policy sign wdbc@2 --reinstate", "undo the revocation of one version"}},
                    policy_sign,
                    {}});
   t.add("policy", {"explain",

@@ -224,6 +224,12 @@ Result<Published> update_policy(Session& session, PolicyUpdate u) {
     return fail(Reason::kWrongOwner, "a policy is signed by the asset's owner")
         .with(to_hex(record.owner_id), to_hex(keys->id));
   }
+  const std::string label = version_label(u.asset);
+  if (u.asset.policy.body.revoked && !u.revoked && !u.reinstate) {
+    return fail(Reason::kPolicyRevoked, label)
+        .with("a policy in force", "revoked by serial " + std::to_string(u.asset.policy.body.serial))
+        .hint("to undo a revocation: glovebox policy sign " + label + " --reinstate");
+  }
   GBX_ASSIGN(BrokerCheck broker, check_broker(session));
   GBX_TRY(session.home().make("publish"));
   const std::string sent = session.home().file("publish/policy-" + to_hex(u.asset.version_id).substr(0, 24) + ".json");

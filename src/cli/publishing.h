@@ -26,11 +26,12 @@ struct Published {
 };
 Result<Published> publish_asset(Session& session, PublishRequest request);
 
-// The next policy of a published version: serial + 1.
+// The next policy of a published version: serial + 1. A revocation ends only where `reinstate` says so: kPolicyRevoked.
 struct PolicyUpdate {
   api::AssetView asset;                     // verified, one of the user's own
   std::optional<records::Clauses> clauses;  // absent: those in force
   bool revoked = false;
+  bool reinstate = false;
 };
 Result<Published> update_policy(Session& session, PolicyUpdate update);
 

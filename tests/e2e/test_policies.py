@@ -1,0 +1,88 @@
+"""What an owner signs about a published asset, with real processes: the next policy, revocation and its undoing."""
+import os
+import sys
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import harness as h  # noqa: E402
+
+IMAGE = "sha256:" + "a" * 64
+up = None
+
+
+def setUpModule():
+    global up
+    up = h.Installation()
+
+
+def tearDownModule():
+    if up:
+        up.close()
+
+
+class Policies(unittest.TestCase):
+    def setUp(self):
+        self.name = self.id().rsplit(".", 1)[1][5:15].strip("_").replace("_", "-")
+        self.owner = h.Person(up, self.name, ["owner"])
+        self.file = self.owner.policy(os.path.join(up.dir, self.name + ".yaml"), "dataset", IMAGE, up.facts["nodeKey"],
+                                      self.owner.id, ["/bin/true"])
+
+    def publish(self, versions):
+        folder = os.path.join(up.dir, "data-" + self.name)
+        os.makedirs(folder, exist_ok=True)
+        for n in range(versions):
+            with open(os.path.join(folder, "rows.csv"), "w", encoding="utf-8") as f:
+                f.write("a\n%d\n" % n)
+            self.owner.run("asset", "publish", folder, "--name", self.name, "--kind", "dataset", "--policy", self.file)
+
+    def sign(self, *args):
+        return [(i["version"], i["policySerial"], i["revoked"], i["changed"])
+                for i in self.owner.run("policy", "sign", *args)["items"]]
+
+    def refused(self, reason, status, *args):
+        with self.assertRaises(h.CommandFailed) as caught:
+            self.owner.run("policy", "sign", *args)
+        self.assertEqual((caught.exception.reason, caught.exception.code), (reason, status), caught.exception)
+
+    def revoked(self, version):
+        return self.owner.run("asset", "show", "%s@%d" % (self.name, version))["revoked"]
+
+    def test_renewal_never_undoes_a_revocation(self):
+        self.publish(1)
+        self.assertEqual(self.sign(self.name, "--renew"), [(1, 2, False, True)])
+        self.assertEqual(self.sign(self.name, "--revoke"), [(1, 3, True, True)])
+        self.refused("policy-revoked", h.DENIED, self.name, "--renew")
+        self.refused("policy-revoked", h.DENIED, self.name, "--policy", self.file)
+        self.assertTrue(self.revoked(1))
+        self.assertEqual(self.sign(self.name, "--reinstate"), [(1, 4, False, True)])
+        self.assertFalse(self.revoked(1))
+        self.refused("conflict", h.USAGE, self.name, "--reinstate")
+
+    def test_contradicting_wishes_are_refused(self):
+        for wishes in ((), ("--revoke", "--renew"), ("--revoke", "--reinstate"), ("--renew", "--reinstate"),
+                       ("--revoke", "--policy", self.file), ("--renew", "--policy", self.file)):
+            self.refused("usage", h.USAGE, self.name, *wishes)
+
+    def test_name_is_every_version(self):
+        self.publish(3)
+        self.assertEqual(self.sign(self.name + "@2", "--revoke"), [(2, 2, True, True)])
+        self.assertEqual([self.revoked(n) for n in (1, 2, 3)], [False, True, False])
+        self.assertEqual(self.sign(self.name, "--revoke"), [(1, 2, True, True), (2, 2, True, False), (3, 2, True, True)])
+        self.assertEqual([self.revoked(n) for n in (1, 2, 3)], [True, True, True])
+        self.assertEqual([i[3] for i in self.sign(self.name, "--revoke")], [False, False, False])
+        # Each undoing names its version: an old reason for a revocation is not forgotten with the newest one.
+        self.refused("usage", h.USAGE, self.name, "--reinstate")
+        self.assertEqual(self.sign(self.name + "@3", "--reinstate", "--policy", self.file), [(3, 3, False, True)])
+        self.assertEqual([self.revoked(n) for n in (1, 2, 3)], [True, True, False])
+
+    def test_other_owners_asset(self):
+        self.publish(1)
+        stranger = h.Person(up, "stranger", ["owner"])
+        with self.assertRaises(h.CommandFailed) as caught:
+            stranger.run("policy", "sign", self.name, "--revoke")
+        self.assertEqual((caught.exception.reason, caught.exception.code), ("wrong-owner", h.DENIED))
+        self.assertFalse(self.revoked(1))
+
+
+if __name__ == "__main__":
+    unittest.main()
