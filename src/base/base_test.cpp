@@ -1,14 +1,25 @@
 // Bytes, JSON, field binding, files and processes.
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <set>
+#include <thread>
 
 #include "base/fields.h"
 #include "base/log.h"
 #include "base/os.h"
 #include "base/seams.h"
 #include "base/secret.h"
+#include "base/secret_pool.h"
 
 namespace gbx {
 namespace {
@@ -173,6 +184,178 @@ TEST(Secret, ComparesAndMoves) {
   EXPECT_TRUE(c == b);
   EXPECT_TRUE(a.empty());
   EXPECT_FALSE(c == r.secret<DatasetKey>(32));
+}
+
+// Through the kernel, for which neither a sanitizer's fence nor a wiped pointer is in the way.
+std::string memory_at(const std::uint8_t* at, std::size_t size) {
+  const Fd memory(open("/proc/self/mem", O_RDONLY | O_CLOEXEC));
+  std::string out(size, '?');
+  const ssize_t n = pread(memory.get(), out.data(), size, reinterpret_cast<off_t>(at));
+  out.resize(n < 0 ? 0 : static_cast<std::size_t>(n));
+  return out;
+}
+// A line of the entry of /proc/self/smaps that holds the address.
+std::string mapping_line(const std::uint8_t* at, const std::string& field) {
+  const std::string text = read_text_file("/proc/self/smaps", std::size_t{16} << 20).value();
+  const auto address = reinterpret_cast<std::uintptr_t>(at);
+  bool inside = false;
+  for (std::size_t from = 0; from < text.size();) {
+    const std::string line = text.substr(from, text.find('\n', from) - from);
+    from += line.size() + 1;
+    unsigned long low = 0;
+    unsigned long high = 0;
+    if (sscanf(line.c_str(), "%lx-%lx ", &low, &high) == 2) inside = low <= address && address < high;
+    if (inside && line.rfind(field, 0) == 0) return line;
+  }
+  return "";
+}
+constexpr SecretAccess kAccess{};
+
+TEST(SecretPool, GivesZeroedSlotsAndCleansesThem) {
+  SecretPool pool(1);
+  EXPECT_EQ(pool.slots(), 0u);
+  std::uint8_t* a = pool.take(SecretPool::kSlot);
+  ASSERT_NE(a, nullptr);
+  EXPECT_EQ(pool.slots(), 256u);
+  EXPECT_EQ(memory_at(a, SecretPool::kSlot), std::string(SecretPool::kSlot, '\0'));
+  std::memset(a, 'k', SecretPool::kSlot);
+  std::uint8_t* b = pool.take(32);
+  EXPECT_NE(a, b);
+  std::memset(b, 'q', 32);
+  pool.give_back(a);
+  EXPECT_EQ(memory_at(a, SecretPool::kSlot), std::string(SecretPool::kSlot, '\0'));
+  EXPECT_EQ(memory_at(b, 32), std::string(32, 'q'));
+  EXPECT_EQ(pool.take(1), a);
+  EXPECT_EQ(pool.take(SecretPool::kSlot + 1), nullptr);
+}
+
+TEST(SecretPool, EverySlotIsItsOwnAndTheLimitHolds) {
+  SecretPool pool(2);
+  std::vector<std::uint8_t*> taken;
+  while (std::uint8_t* slot = pool.take(SecretPool::kSlot)) {
+    std::memset(slot, static_cast<int>(taken.size() % 251) + 1, SecretPool::kSlot);
+    taken.push_back(slot);
+    ASSERT_LE(taken.size(), 512u);
+  }
+  EXPECT_EQ(taken.size(), 512u);
+  EXPECT_EQ(pool.slots(), 512u);
+  for (std::size_t i = 0; i < taken.size(); ++i) {
+    ASSERT_EQ(memory_at(taken[i], SecretPool::kSlot), std::string(SecretPool::kSlot, static_cast<char>(i % 251 + 1))) << i;
+  }
+  // Every second one comes back and is given out again, none twice.
+  std::set<std::uint8_t*> back;
+  for (std::size_t i = 0; i < taken.size(); i += 2) {
+    pool.give_back(taken[i]);
+    back.insert(taken[i]);
+  }
+  std::set<std::uint8_t*> again;
+  while (std::uint8_t* slot = pool.take(8)) again.insert(slot);
+  EXPECT_EQ(again, back);
+}
+
+TEST(SecretPool, PagesAreLockedUndumpedAndGuarded) {
+  SecretPool pool(1);
+  const std::uint8_t* first = pool.take(SecretPool::kSlot);
+  const std::string flags = mapping_line(first, "VmFlags:") + " ";
+  EXPECT_NE(flags.find(" dd "), std::string::npos) << flags;
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // they make mlock() do nothing
+  EXPECT_NE(flags.find(" lo "), std::string::npos) << flags << "the limit on locked memory is below one arena";
+#endif
+  const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  for (const std::uint8_t* guard : {first - page, first + SecretPool::kArena}) {
+    EXPECT_EQ(mapping_line(guard, "VmFlags:").find(" rd"), std::string::npos);
+  }
+  EXPECT_DEATH({ const volatile std::uint8_t c = first[-1]; (void)c; }, "");
+  EXPECT_DEATH({ const volatile std::uint8_t c = first[SecretPool::kArena]; (void)c; }, "");
+}
+
+TEST(SecretPool, CorruptBookkeepingAborts) {
+  SecretPool pool(1);
+  std::uint8_t* slot = pool.take(32);
+  alignas(64) std::uint8_t foreign[SecretPool::kSlot] = {};
+  EXPECT_EXIT(pool.give_back(foreign), testing::KilledBySignal(SIGABRT), "");
+  pool.give_back(slot);
+  EXPECT_EXIT(pool.give_back(slot), testing::KilledBySignal(SIGABRT), "");
+}
+
+TEST(SecretPool, ThreadsShareIt) {
+  SecretPool pool(4);
+  std::atomic<int> wrong{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 3000; ++i) {
+        std::uint8_t* slots[8];
+        for (auto& s : slots) {
+          s = pool.take(SecretPool::kSlot);
+          if (s == nullptr || std::any_of(s, s + SecretPool::kSlot, [](std::uint8_t b) { return b != 0; })) {
+            ++wrong;
+            return;
+          }
+          std::memset(s, t + 1, SecretPool::kSlot);
+        }
+        for (auto* s : slots) {
+          if (std::any_of(s, s + SecretPool::kSlot, [&](std::uint8_t b) { return b != t + 1; })) ++wrong;
+          pool.give_back(s);
+        }
+      }
+    });
+  }
+  for (auto& t : threads) t.join();
+  EXPECT_EQ(wrong, 0);
+}
+
+TEST(Secret, IsCleansedWhenItEndsWhereverItLay) {
+  for (const std::size_t size : {1, 32, 64, 65, 5000}) {
+    const std::uint8_t* at = nullptr;
+    {
+      SecretBuffer b(size);
+      std::memset(b.writable(kAccess).data(), 's', size);
+      at = b.view(kAccess).data();
+      ASSERT_EQ(memory_at(at, size), std::string(size, 's'));
+    }
+    // A slot stays mapped and holds zeros; a mapping of its own is gone.
+    const std::string left = memory_at(at, size);
+    EXPECT_EQ(left, size <= SecretPool::kSlot ? std::string(size, '\0') : std::string()) << size;
+  }
+}
+
+// More secrets at once than the pool has slots: the rest get pages of their own, and all is given back.
+TEST(Secret, WorksBeyondThePool) {
+  std::vector<SecretBuffer> many;
+  for (std::size_t i = 0; i < 17'000; ++i) {
+    many.emplace_back(32);
+    std::memcpy(many.back().writable(kAccess).data(), &i, sizeof i);
+  }
+  EXPECT_EQ(SecretPool::process().slots(), 16'384u);
+  std::size_t wrong = 0;
+  for (std::size_t i = 0; i < many.size(); ++i) wrong += std::memcmp(many[i].view(kAccess).data(), &i, sizeof i) == 0 ? 0 : 1;
+  EXPECT_EQ(wrong, 0u);
+  const std::uint8_t* last = many.back().view(kAccess).data();
+  many.clear();
+  EXPECT_EQ(memory_at(last, 32), "");
+  SecretBuffer again(32);
+  EXPECT_EQ(memory_at(again.view(kAccess).data(), 32), std::string(32, '\0'));
+}
+
+// In a child that the kernel kills for any system call but read, write and exit.
+TEST(Secret, TakingAndGivingBackCostsNoSystemCall) {
+  { const SecretBuffer warm(32); }
+  const auto end_of = [](std::size_t size) {
+    const pid_t pid = fork();
+    if (pid == 0) {
+      if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT) != 0) _exit(1);
+      for (int i = 0; i < 100; ++i) const SecretBuffer b(size);
+      syscall(SYS_exit, 0);
+    }
+    int status = -1;
+    waitpid(pid, &status, 0);
+    return status;
+  };
+  EXPECT_EQ(end_of(32), 0);
+  EXPECT_EQ(end_of(SecretPool::kSlot), 0);
+  const int own_pages = end_of(SecretPool::kSlot + 1);  // the same with mappings of its own: the filter does bite
+  EXPECT_TRUE(WIFSIGNALED(own_pages) && WTERMSIG(own_pages) == SIGKILL) << own_pages;
 }
 
 TEST(Time, FormatsAndParses) {

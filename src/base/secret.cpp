@@ -6,6 +6,8 @@
 
 #include <new>
 
+#include "base/secret_pool.h"
+
 namespace gbx {
 
 namespace {
@@ -15,8 +17,11 @@ std::size_t round_to_pages(std::size_t n) {
 }
 }  // namespace
 
+// mapped_ is 0 for a slot of the pool, and for larger secrets, and beyond what the pool holds, the size of a mapping.
 SecretBuffer::SecretBuffer(std::size_t size) : size_(size) {
   if (size == 0) return;
+  if (size <= SecretPool::kSlot) data_ = SecretPool::process().take(size);
+  if (data_ != nullptr) return;
   mapped_ = round_to_pages(size);
   // Own pages, so that munlock and DONTDUMP never touch a neighbour's memory.
   void* p = mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -46,9 +51,13 @@ SecretBuffer::~SecretBuffer() { wipe(); }
 
 void SecretBuffer::wipe() {
   if (data_ == nullptr) return;
-  OPENSSL_cleanse(data_, mapped_);
-  (void)munlock(data_, mapped_);
-  (void)munmap(data_, mapped_);
+  if (mapped_ == 0) {
+    SecretPool::process().give_back(data_);
+  } else {
+    OPENSSL_cleanse(data_, mapped_);
+    (void)munlock(data_, mapped_);
+    (void)munmap(data_, mapped_);
+  }
   data_ = nullptr;
   size_ = mapped_ = 0;
 }
