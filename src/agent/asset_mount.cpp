@@ -53,11 +53,21 @@ Result<AssetMount> AssetMount::mount(AssetMountOptions o) {
 AssetMount::~AssetMount() { (void)unmount(); }
 
 void AssetMount::log_events() {
-  for (int i = 0; i < 100; ++i) {
+  for (int i = 0; i < 1000; ++i) {
     auto event = child_->next_event(0);
     if (!event.ok() || !event->has_value()) return;
-    log_->warn("decryptfs", {{"event", (*event)->event}, {"what", printable((*event)->what.value_or(""), 200)}});
+    const decryptfs::AuditEvent& e = **event;
+    log_->warn("decryptfs", {{"event", e.event}, {"reason", e.reason.value_or("")}, {"file", e.file ? to_hex(*e.file) : ""},
+                             {"chunk", e.chunk.value_or(-1)}, {"what", printable(e.what.value_or(""), 200)}});
+    Reason reason = Reason::kBadHash;
+    if (!first_failure_.ok() || !e.reason || !reason_from_code(*e.reason, &reason)) continue;
+    first_failure_ = fail(reason, "stored data of " + target_.substr(target_.rfind('/') + 1) + " was changed: " + e.event);
   }
+}
+
+Status AssetMount::intact() {
+  if (child_) log_events();
+  return first_failure_;
 }
 
 Status AssetMount::unmount() {

@@ -178,14 +178,15 @@ class Supervisor {
         return r.code == 0 ? gate::RunExit::kOk : gate::RunExit::kFailed;
       case sandbox::Outcome::kTimeout:
         return gate::RunExit::kTimeout;
+      case sandbox::Outcome::kOutOfMemory:
+        return gate::RunExit::kKilled;
       case sandbox::Outcome::kSetupError:
       case sandbox::Outcome::kViolation:
       case sandbox::Outcome::kSignaled:
       case sandbox::Outcome::kCancelled:
-      case sandbox::Outcome::kOutOfMemory:
-        return gate::RunExit::kKilled;
+        return gate::RunExit::kFailed;
     }
-    return gate::RunExit::kKilled;
+    return gate::RunExit::kFailed;
   }
   static std::string reason_of(const sandbox::RunResult& r) {
     switch (r.outcome) {
@@ -227,6 +228,8 @@ class Supervisor {
     if (request.logs.visibility != gate::LogVisibility::kNone) s.log_fd = logs_.get();
     s.request = request;
     GBX_ASSIGN(gate::GateOutcome outcome, gate::run_gate(std::move(s), *o_.clock));
+    // The gate has read the inputs too: its copy check is worth what it could read.
+    for (auto& in : inputs_) GBX_TRY(in.mount.intact());
     GateReply reply;
     reply.result = std::move(outcome.result);
     // One record per released cell would outgrow a packet; they are the broker's from the issue that keeps history.

@@ -5,7 +5,7 @@
 
 namespace gbx::records {
 
-enum class JobExit { kOk, kFailed, kKilled, kTimeout };
+enum class JobExit { kOk, kFailed, kKilled, kTimeout };  // kKilled: by the limit on memory
 std::span<const EnumName<JobExit>> enum_names(JobExit);
 enum class AnalyserStatus { kPass, kFail, kNotApplicable, kError };
 std::span<const EnumName<AnalyserStatus>> enum_names(AnalyserStatus);

@@ -285,6 +285,24 @@ Status Core::take_judgement(const Effect& effect, const Result<Json>& reply) {
   return fail_reviewing(effect, o.job_id, s.error());
 }
 
+namespace {
+
+// The exit class, which is charged for, in words. More is in the logs, if the owners let any out.
+Error how_it_ended(records::JobExit exit) {
+  switch (exit) {
+    case records::JobExit::kTimeout:
+      return fail(Reason::kTimedOut, "the container was stopped at spec.timeouts.run").with("ok", "timeout");
+    case records::JobExit::kKilled:
+      return fail(Reason::kOutOfMemory, "the container was killed at spec.resources.memory").with("ok", "killed");
+    case records::JobExit::kFailed:
+    case records::JobExit::kOk:
+      break;
+  }
+  return fail(Reason::kJobFailed, "the container did not end well").with("ok", std::string(enum_name(exit)));
+}
+
+}  // namespace
+
 Status Core::take_receipt(const Effect& effect, const Result<Json>& reply) {
   GBX_ASSIGN(Machine out, need_machine(effect.key.machine, "output"));
   GBX_ASSIGN(OutputBody o, from_json<OutputBody>(out.body));
@@ -314,7 +332,7 @@ Status Core::take_receipt(const Effect& effect, const Result<Json>& reply) {
     if (exit == records::JobExit::kOk) {
       GBX_TRY(step_job(t, job, body, JobEvent::kRelease, nullptr));
     } else {
-      Error why = fail(Reason::kJobFailed, "the container did not end well").with("ok", std::string(enum_name(exit)));
+      Error why = how_it_ended(exit);
       why.hint("glovebox job logs " + to_hex(o.job_id).substr(0, 16));
       GBX_TRY(step_job(t, job, body, JobEvent::kFail, &why));
     }
