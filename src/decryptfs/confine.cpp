@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <linux/landlock.h>
+#include <malloc.h>
 #include <seccomp.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -11,6 +12,11 @@
 #include "base/os.h"
 
 namespace gbx::decryptfs {
+
+void steady_allocator() {
+  (void)mallopt(M_ARENA_MAX, 1);
+  (void)mallopt(M_TRIM_THRESHOLD, -1);
+}
 
 Result<bool> confine_files(int store_fd) {
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return io_error("no_new_privs", errno);

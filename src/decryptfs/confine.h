@@ -5,6 +5,11 @@
 
 namespace gbx::decryptfs {
 
+// Before any thread exists. glibc's malloc opens /proc/sys/vm/overcommit_memory when it first shrinks a thread's own heap, and
+// asks for the processors when threads are many: under the filter either would end the process at some odd moment. So all
+// threads share one heap, and it is not given back.
+void steady_allocator();
+
 // The `store_fd` of a process that has its ciphertext in memory: it may open and read no file at all.
 inline constexpr int kNoStore = -1;
 

@@ -40,6 +40,7 @@ Result<std::unique_ptr<storage::ObjectStore>> open_store(const ServeRequest& req
 
 Status run(Audit& audit) {
   GBX_TRY(harden_process());
+  steady_allocator();
   signal(SIGPIPE, SIG_IGN);
   // SAFETY: no descriptor above ours is wanted, whatever the parent left open.
   if (syscall(SYS_close_range, kAuditFd + 1, ~0U, 0) != 0) return io_error("close_range", errno);
