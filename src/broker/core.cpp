@@ -46,7 +46,7 @@ Status may_call(std::string_view m, const ConnectionContext& c) {
     return fail(Reason::kUnauthenticated, "an agent proves its key").hint("connect with the key of agentKeys.tls");
   }
   return fail(Reason::kUnauthenticated, "this is the plane's to ask")
-      .with("the key that the broker was started with", c.peer_key ? c.peer_key->text() : "no key")
+      .with("the plane's key, with which the broker was started", c.peer_key ? c.peer_key->text() : "no key")
       .hint("glovebox-broker serve --plane KEY; glovebox-plane key prints it");
 }
 
@@ -148,11 +148,14 @@ Status Core::check_publish(const Publish& p) const {
   GBX_ASSIGN(crypto::PublicKey key, standing(p.owner));
   GBX_TRY(policy::verify_asset(set_id_, {p.owner, p.record, p.policy, 0}));
   GBX_TRY(p.policy.verify(set_id_, key));
+  const PolicyState* last = state().current_policy(body.asset_version_id);
+  // A key that was rotated away signs nothing new; the record that was accepted while it stood stays good.
+  const auto accepted = [&](const Publish& before) { return before.record.key == p.record.key && before.record.signature == p.record.signature; };
+  if (last == nullptr || !accepted(last->publish)) GBX_TRY(p.record.verify(set_id_, key));
   const auto owner = state().owner_of(body.asset_id);
   if (owner && *owner != body.owner_id) {
     return fail(Reason::kWrongOwner, "another identity published this asset first").with(to_hex(*owner), to_hex(body.owner_id));
   }
-  const PolicyState* last = state().current_policy(body.asset_version_id);
   const std::int64_t serial = last == nullptr ? 1 : last->publish.policy.body.serial + 1;
   if (body.serial != serial) {
     return fail(Reason::kPolicyStale, "policy serial").with(std::to_string(serial), std::to_string(body.serial));
@@ -239,7 +242,13 @@ Result<Empty> Core::cancel(const CancelRequest& r, const Call& c) {
     entries.push_back(make_entry(c.now, TombstoneEntry{body.job_id, static_cast<std::int64_t>(job->attempts.size()),
                                                        std::string(reason_code(Reason::kJobCancelled))}));
   }
-  entries.push_back(make_entry(c.now, CancelEntry{r}));
+  // Whoever had the data has told what the control channel tells; the rest of the reservation is free again.
+  std::vector<PlanCharge> charges = job->reserved;
+  for (auto& charge : charges) {
+    charge.free_bits = policy::kControlBits;
+    charge.verified_bits = 0;
+  }
+  entries.push_back(make_entry(c.now, CancelEntry{r, std::move(charges)}));
   GBX_TRY(log_->append(entries));
   GBX_TRY(advance(body.job_id, c.now));
   return Empty{};

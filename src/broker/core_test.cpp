@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "broker/testing.h"
+#include "policy/receipt_verify.h"
 
 namespace gbx::broker {
 namespace {
@@ -162,6 +163,81 @@ TEST(BrokerIdentity, OnlyTheNewestKeySigns) {
   EXPECT_EQ(w.call<Empty>(method::kRotate, forged).reason(), Reason::kBadSignature);
 }
 
+// The owner's old key is stolen and rotated away: what the thief signs with it counts nowhere.
+class RotatedAway : public ::testing::Test {
+ protected:
+  RotatedAway() : w(15) { w.start_and_publish(); }
+  static crypto::SigningKey new_key(Random& random) {
+    return must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random));
+  }
+  // Of a person, by the recovery key.
+  Signed<Rotation> rotate(const gbx::testing::Person& who) {
+    const auto rotation = must(sign(w.set.id(), Rotation{who.id(), 1, newer.public_key().text()}, who.recovery));
+    must(w.call<Empty>(method::kRotate, RotateRequest{who.chain.identity, rotation}));
+    return rotation;
+  }
+  BrokerWorld w;
+  const crypto::SigningKey newer = new_key(w.random);
+};
+
+TEST_F(RotatedAway, SignsNoLease) {
+  const SignedSubmission before = w.submission();
+  auto running = w.run_until_attested(w.submission());
+  rotate(w.owner);
+  EXPECT_EQ(w.authorise(before).reason(), Reason::kLeaseMissing);
+  // What was authorised by such a lease gets no key any more.
+  EXPECT_EQ(w.key(running.agent, running.credential.body, running.evidence, 1, running.connection).reason(), Reason::kLeaseMissing);
+  SignedSubmission after = before;
+  after.leases[0] = must(sign(w.set.id(), before.leases[0].body, newer));
+  EXPECT_TRUE(w.authorise(after).ok());
+}
+
+TEST_F(RotatedAway, SignsNoRecordAndNoPolicy) {
+  const Publish old_policy = [&] {
+    auto next = make_asset(copy(w.owner), AssetKind::kDataset, w.clauses(), w.random);
+    return make_publish(w.set, next, w.random);
+  }();
+  const auto rotation = rotate(w.owner);
+  EXPECT_EQ(w.call<Signed<PublishAck>>(method::kPublish, old_policy).reason(), Reason::kChainBroken);
+  Publish p = old_policy;
+  p.owner.rotations = {rotation};
+  EXPECT_EQ(w.call<Signed<PublishAck>>(method::kPublish, p).reason(), Reason::kBadSignature);
+  p.policy = must(sign(w.set.id(), p.policy.body, newer));
+  EXPECT_EQ(w.call<Signed<PublishAck>>(method::kPublish, p).reason(), Reason::kBadSignature);  // the record is the thief's
+  p.record = must(sign(w.set.id(), p.record.body, newer));
+  EXPECT_TRUE(w.call<Signed<PublishAck>>(method::kPublish, p).ok());
+  // The next policy of a version from before: its record stays as it was accepted.
+  next_policy(w.data);
+  Publish later = make_publish(w.set, w.data, w.random);
+  later.owner.rotations = {rotation};
+  later.policy = must(sign(w.set.id(), later.policy.body, newer));
+  EXPECT_TRUE(w.call<Signed<PublishAck>>(method::kPublish, later).ok());
+}
+
+TEST_F(RotatedAway, SignsNoRulingAndNoCancellation) {
+  GateVerdict v = clean_verdict();
+  v.recommendation = Recommendation::kHold;
+  const auto run = w.run_until_sealed(w.submission(), v);
+  const auto held = must(w.judge(run.job_id()));
+  ASSERT_EQ(held.state, JudgementState::kHeld);
+  const Hash32 policy = run.plan.body.policies[0].policy_hash;
+  gbx::testing::Person reviewer = copy(w.reviewer);
+  reviewer.chain.rotations = {rotate(w.reviewer)};
+  EXPECT_EQ(w.rule(w.reviewer, held.hold_notice->body, policy, RulingDecision::kApprove).reason(), Reason::kChainBroken);
+  EXPECT_EQ(w.rule(reviewer, held.hold_notice->body, policy, RulingDecision::kApprove).reason(), Reason::kWrongRole);
+  const Cancel wish{run.job_id(), w.consumer.id(), kNow};
+  CancelRequest cancel{w.consumer.chain, must(sign(w.set.id(), wish, w.consumer.key))};
+  cancel.consumer.rotations = {rotate(w.consumer)};
+  EXPECT_EQ(w.call<Empty>(method::kCancel, cancel).reason(), Reason::kBadSignature);
+  // A receipt of what was decided under the old keys holds.
+  cancel.cancel = must(sign(w.set.id(), wish, newer));
+  must(w.call<Empty>(method::kCancel, cancel));
+  const auto receipt = must(w.call<Receipt>(method::kReceipt, JobRequest{run.job_id()}));
+  const auto report = policy::verify_receipt(receipt, w.set.id());
+  EXPECT_TRUE(report.valid) << report.first_failure().line();
+  EXPECT_EQ(receipt.leases.size(), 1u);
+}
+
 // ---- authorising ----
 TEST(BrokerAuthorise, TamperingAndTime) {
   BrokerWorld w(7);
@@ -176,7 +252,7 @@ TEST(BrokerAuthorise, TamperingAndTime) {
   const auto plan = must(w.authorise(s));
   EXPECT_EQ(canonical(to_json(must(w.authorise(s)))), canonical(to_json(plan)));
   EXPECT_TRUE(plan.verify(w.set.id(), w.set.signing.public_key()).ok());
-  EXPECT_EQ(plan.body.charges[0].free_bits, 600 + policy::kEnvelopeBits + 2);  // three attempts: two bits more
+  EXPECT_EQ(plan.body.charges[0].free_bits, 608 + 2);  // three attempts: two bits more
   // The one job of the lease is used.
   SignedSubmission again = s;
   again.submission.body.nonce = Nonce32{1};
@@ -223,6 +299,43 @@ TEST(BrokerCancel, EndsAJobForGood) {
   EXPECT_EQ(w.authorise(run.submission).reason(), Reason::kJobCancelled);
 }
 
+// The data keys left: what the control channel tells is told, whatever follows.
+TEST(BrokerCancel, CostsTheControlChannelOnceTheDataKeysLeft) {
+  for (const bool data_keys : {false, true}) {
+    BrokerWorld w(16);
+    w.start_and_publish();
+    auto run = w.run_until_attested(w.submission());
+    const auto spent = [&](std::size_t i) {
+      return w.core->state().spent(run.plan.body.charges[i], w.consumer.id(), 0, Hash32{});
+    };
+    for (std::int64_t stage = 1; stage <= (data_keys ? 2 : 1); ++stage) {
+      must(w.key(run.agent, run.credential.body, run.evidence, stage, run.connection));
+    }
+    EXPECT_EQ(spent(0).total_free_bits, data_keys ? run.plan.body.charges[0].free_bits : 0);
+    must(w.call<Empty>(method::kCancel,
+                       CancelRequest{w.consumer.chain, must(sign(w.set.id(), Cancel{run.job_id(), w.consumer.id(), kNow}, w.consumer.key))}));
+    for (const std::size_t i : {0U, 1U}) {
+      EXPECT_EQ(spent(i).total_free_bits, data_keys ? policy::kControlBits : 0);
+      EXPECT_EQ(spent(i).period_free_bits, data_keys ? policy::kControlBits : 0);
+    }
+    const std::string before = canonical(*w.core->state().snapshot().find("ledger"));
+    ASSERT_TRUE(w.start().ok());
+    EXPECT_EQ(canonical(*w.core->state().snapshot().find("ledger")), before);
+  }
+}
+
+// An attempt that is lost after it had the data keeps the whole reservation: what left with it is unknown.
+TEST(BrokerCancel, ALostAttemptKeepsItsReservation) {
+  BrokerWorld w(17);
+  w.start_and_publish();
+  auto run = w.run_until_attested(w.submission());
+  for (const std::int64_t stage : {1, 2}) must(w.key(run.agent, run.credential.body, run.evidence, stage, run.connection));
+  must(w.credential(run.job_id(), 2));  // the plane gave the first attempt up
+  const auto& charge = run.plan.body.charges[0];
+  EXPECT_EQ(w.core->state().spent(charge, w.consumer.id(), 0, Hash32{}).total_free_bits, charge.free_bits);
+  EXPECT_GE(charge.free_bits, policy::kControlBits);
+}
+
 TEST(BrokerCancel, RejectsWhatWasSealedAndFreesTheBudget) {
   BrokerWorld w(10);
   for (auto* a : {&w.data, &w.image}) a->policy.clauses.gate.release_slot_seconds = 900;
@@ -236,7 +349,7 @@ TEST(BrokerCancel, RejectsWhatWasSealedAndFreesTheBudget) {
   EXPECT_EQ(j.release->statement.body.reasons, std::vector<std::string>{"cancelled"});
   EXPECT_TRUE(j.release->outer_keys.empty());
   const auto spent = w.core->state().spent(run.plan.body.charges[0], w.consumer.id(), 0, Hash32{});
-  EXPECT_EQ(spent.total_free_bits, policy::kRejectionBits);
+  EXPECT_EQ(spent.total_free_bits, policy::kControlBits);
 }
 
 // ---- attempts ----
@@ -401,6 +514,34 @@ TEST(BrokerKeys, ExpiredOrStaleBetweenStages) {
   EXPECT_EQ(w.key(run.agent, run.credential.body, run.evidence, 2, run.connection).reason(), Reason::kPolicyExpired);
 }
 
+// The lease is looked at again before every key, not only when the job is authorised.
+TEST(BrokerKeys, AnExpiredLeaseGetsNoCredentialAndNoKey) {
+  constexpr std::int64_t kPastTheLease = 100'001'000;
+  const auto long_job = [](BrokerWorld& w) {
+    SignedSubmission s = w.submission();
+    s.submission.body.not_after = kNow + 900'000;
+    resign(s, w.set.id(), w.consumer);
+    return s;
+  };
+  BrokerWorld w(32);
+  w.start_and_publish();
+  const auto plan = must(w.authorise(long_job(w)));
+  auto run = w.run_until_attested(long_job(w));
+  auto loaded = w.run_until_attested(long_job(w));
+  must(w.key(loaded.agent, loaded.credential.body, loaded.evidence, 1, loaded.connection));
+  w.clock.advance(kPastTheLease);
+  EXPECT_EQ(w.credential(plan.body.job_id, 1).reason(), Reason::kLeaseExpired);
+  EXPECT_EQ(w.key(run.agent, run.credential.body, run.evidence, 1, run.connection).reason(), Reason::kLeaseExpired);
+  EXPECT_EQ(w.key(loaded.agent, loaded.credential.body, loaded.evidence, 2, loaded.connection).reason(), Reason::kLeaseExpired);
+  // A consumer whom the policy lists needs none.
+  BrokerWorld listed(33);
+  listed.data.policy.clauses.consumers = {listed.consumer.id()};
+  listed.start_and_publish();
+  const auto free_plan = must(listed.authorise(long_job(listed)));
+  listed.clock.advance(kPastTheLease);
+  EXPECT_TRUE(listed.credential(free_plan.body.job_id, 1).ok());
+}
+
 TEST(BrokerAttempt, TheNextAttemptBuriesTheLast) {
   BrokerWorld w(29);
   w.start_and_publish();
@@ -533,7 +674,7 @@ TEST(BrokerDecision, WhatWaitsForAPerson) {
   }
 }
 
-TEST(BrokerDecision, RejectionTellsTwoBits) {
+TEST(BrokerDecision, ARejectionCostsTheControlChannel) {
   BrokerWorld w(43);
   w.start_and_publish();
   GateVerdict v = clean_verdict();
@@ -543,7 +684,7 @@ TEST(BrokerDecision, RejectionTellsTwoBits) {
   const auto j = must(w.judge(run.job_id()));
   EXPECT_EQ(j.state, JudgementState::kRejected);
   EXPECT_TRUE(j.release->outer_keys.empty());
-  EXPECT_EQ(j.release->statement.body.charges[0].free_bits, 2);
+  for (const auto& c : j.release->statement.body.charges) EXPECT_EQ(c.free_bits, 8);  // docs/gate.md
 }
 
 TEST(BrokerDecision, WithoutReviewersAHoldIsARejection) {

@@ -35,7 +35,7 @@ std::vector<PlanCharge> Core::final_charges(const JobState& job, ReleaseDecision
   const bool released = decision == ReleaseDecision::kRelease;
   std::vector<PlanCharge> out = job.plan.body.charges;
   for (auto& c : out) {
-    c.free_bits = released ? policy::release_bits(verdict, tries) : policy::kRejectionBits;
+    c.free_bits = released ? policy::release_bits(verdict, tries) : policy::kControlBits;
     c.verified_bits = released ? verdict.charge.verified_bits : 0;
   }
   return out;
@@ -226,7 +226,9 @@ bool Core::lease_counts(const JobState& job, const Signed<Lease>& l) const {
     const Publish& publish = state().policy(named.policy_hash)->publish;
     const auto& p = publish.policy.body;
     const IdentityChain owner = state().chain(publish.owner.identity);
-    return lease::verify_lease(l, {set_id_, p.asset_id, submission.consumer_id, &owner, &p.clauses.lease_issuers, job.plan.body.time}).ok();
+    return lease::verify_lease(l, {set_id_, p.asset_id, submission.consumer_id, &owner, &p.clauses.lease_issuers, job.plan.body.time,
+                                   lease::Signer::kEver})
+        .ok();
   });
 }
 

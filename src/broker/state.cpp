@@ -175,9 +175,9 @@ Status State::apply_job(const LogEntry& entry, std::int64_t leaf) {
   } else if (entry.kind == CancelEntry::kKind) {
     GBX_ASSIGN(CancelEntry e, from_json<CancelEntry>(entry.body));
     GBX_ASSIGN(JobState * job, find(e.request.cancel.body.job_id));
+    if (e.charges.size() != job->reserved.size()) return broken("cancellation that charges for something else");
     job->cancelled = true;
-    // Nothing of it will ever be released: what was reserved is free again.
-    for (const auto& c : job->reserved) ledger_[ledger_key(c.owner_id, c.asset_id)].erase(to_hex(e.request.cancel.body.job_id));
+    charge(e.request.cancel.body.job_id, *job, e.charges, entry.time, true);
   } else {
     return broken("unknown kind").with("", entry.kind);
   }
@@ -205,9 +205,14 @@ Status State::apply_any(const LogEntry& entry, std::int64_t leaf) {
     GBX_ASSIGN(AuthoriseEntry e, from_json<AuthoriseEntry>(entry.body));
     const std::string id = to_hex(e.plan.body.job_id);
     if (jobs_.count(id) != 0) return broken("second plan for one job");
-    jobs_[id] = {e.submission, e.plan, false, {}, {}, 0, std::nullopt, std::nullopt, std::nullopt};
+    JobState job;
+    job.submission = std::move(e.submission);
+    job.plan = std::move(e.plan);
+    jobs_.emplace(id, std::move(job));
   } else if (entry.kind == LeaseUseEntry::kKind) {
     GBX_ASSIGN(LeaseUseEntry e, from_json<LeaseUseEntry>(entry.body));
+    GBX_ASSIGN(JobState * job, find(e.job_id));
+    job->lease_uses.push_back(e);
     ++lease_uses_[lease_key(e.lease_id, e.asset_id)];
   } else if (entry.kind == JudgeEntry::kKind) {
     GBX_TRY(from_json<JudgeEntry>(entry.body));

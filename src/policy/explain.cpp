@@ -295,18 +295,14 @@ class Judge {
     }
     return ok_status();
   }
-  // The most that a release can cost: declared outputs, logs, envelope, and the choice among attempts.
+  // The most that a release can cost: what the job can tell, and the choice among attempts.
   Result<std::int64_t> charge_bits() const {
-    std::int64_t bits = kEnvelopeBits + attempt_bits(s_.spec.spec.attempts);
-    if (s_.spec.spec.logs.visibility != records::LogVisibility::kNone) bits += 8 * s_.spec.spec.logs.max_bytes;
-    for (const auto& o : s_.spec.spec.outputs) {
-      auto c = in_.capacity(o);
-      if (!c.ok()) return c.error().at("output " + o.name);
-      if (*c < 0 || *c > records::kMaxBits) return fail(Reason::kOutputTooLarge, "capacity of output " + o.name);
-      bits += *c;
+    GBX_ASSIGN(const std::int64_t told, in_.capacity(s_.spec.spec));
+    const std::int64_t most = records::kMaxBits / 2;
+    if (told < kControlBits || told > most) {
+      return fail(Reason::kOutputTooLarge, "capacity of the outputs").with("at most " + number(most) + " bits", number(told));
     }
-    if (bits > records::kMaxBits) return fail(Reason::kOutputTooLarge, "capacity of all outputs");
-    return bits;
+    return told + attempt_bits(s_.spec.spec.attempts);
   }
 
   bool judge_assets(std::int64_t bits) {
@@ -448,8 +444,8 @@ Status verify_asset(const records::SetId& set_id, const AssetFacts& f) {
     return fail(Reason::kWrongAsset, "the policy is about another version").with(to_hex(r.id()), to_hex(p.asset_version_id));
   }
   if (p.commit_dk != r.commit_dk) return fail(Reason::kBadCommitment, "policy and record commit to different keys");
-  GBX_TRY(verify_by_identity(set_id, f.owner, f.record));
-  return verify_by_identity(set_id, f.owner, f.policy);
+  GBX_TRY(records::verify_by_identity(set_id, f.owner, f.record));
+  return records::verify_by_identity(set_id, f.owner, f.policy);
 }
 
 Judged judge(const PolicyInputs& inputs) { return Judge(inputs).run(); }

@@ -13,8 +13,9 @@
 
 namespace gbx::policy {
 
-// The most free bits that one declared output can carry, known before the run.
-using Capacity = std::function<Result<std::int64_t>(const records::SpecOutput&)>;
+// The most free bits that a job of this spec can tell when it is released, control channel and logs included, known before the
+// run. It is the gate's own reckoning (gate/schema.h), which charges by the same function.
+using Capacity = std::function<Result<std::int64_t>(const records::SpecBody&)>;
 
 // One published asset version. `policy` is the one in force: the last serial that the broker accepted.
 struct AssetFacts {
@@ -68,22 +69,6 @@ Status in_force(const AssetFacts& facts, std::int64_t now);
 // identity ever had: the broker's log holds the order. Errors: kWrongOwner, kWrongAsset, kBadCommitment, kBadSignature.
 Status verify_asset(const records::SetId& set_id, const AssetFacts& facts);
 
-// Signed by the genesis key or by a key of a rotation of `chain`.
-template <class Body>
-Status verify_by_identity(const records::SetId& set_id, const records::IdentityChain& chain,
-                          const records::Signed<Body>& record) {
-  GBX_TRY(chain.current_key(set_id));
-  std::vector<std::string> keys{chain.identity.genesis_key};
-  for (const auto& r : chain.rotations) keys.push_back(r.body.new_key);
-  for (const auto& text : keys) {
-    if (text != record.key) continue;
-    GBX_ASSIGN(crypto::PublicKey key, crypto::PublicKey::from_text(text));
-    return record.verify(set_id, key);
-  }
-  return fail(Reason::kBadSignature, std::string(Body::kType) + " is signed by a key that the identity never had")
-      .with(keys.back(), record.key);
-}
-
 // Does one of the rules allow an environment with this verdict? Only checks that passed count; "not checked" is no pass.
 // `none` and `sim` count only under a rule that names their root. kTeeNotAllowed.
 Status verdict_allowed(const std::vector<records::PlatformRule>& rules, const records::Verdict& verdict);
@@ -102,10 +87,9 @@ bool needs_rulings(const records::Policy& policy, const records::Submission& sub
 
 // Extra bits of the n-th attempt: a node can pick the attempt that it likes. ceil(log2 n).
 std::int64_t attempt_bits(std::int64_t attempt);
-// Exit class (2), duration bucket (4) and the decision itself (2): what any release tells besides its outputs.
-inline constexpr std::int64_t kEnvelopeBits = 8;
-// A rejection tells that it was one.
-inline constexpr std::int64_t kRejectionBits = 2;
+// The control channel (docs/gate.md): exit class (2), duration bucket (4), the decision and its cause (2). Every job tells as
+// much once it has had the data, however it ends: a release tells its outputs besides, a rejection or a cancellation nothing.
+inline constexpr std::int64_t kControlBits = 8;
 
 // Every control that an environment must enforce (docs/sandbox.md), in the order of the plan.
 const std::vector<std::string>& mandatory_controls();

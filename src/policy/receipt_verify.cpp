@@ -190,7 +190,8 @@ class Verifier {
   lease::LeaseQuery lease_query(const Policy& p) const {
     static const IdentityChain kNobody{};
     const IdentityChain* owner = chain(p.owner_id);
-    return {pinned_, p.asset_id, submission_.consumer_id, owner != nullptr ? owner : &kNobody, &p.clauses.lease_issuers, r_.plan.body.time};
+    return {pinned_, p.asset_id, submission_.consumer_id, owner != nullptr ? owner : &kNobody, &p.clauses.lease_issuers,
+            r_.plan.body.time, lease::Signer::kEver};
   }
 
   SignedSubmission whole_submission() const {
@@ -227,7 +228,7 @@ class Verifier {
       GBX_TRY(verify_by_identity(pinned_, c, r_.submission));
       return crypto::PublicKey::from_text(r_.submission.key);
     };
-    in.capacity = options_.capacity ? options_.capacity : [](const SpecOutput&) { return Result<std::int64_t>(0); };
+    in.capacity = options_.capacity ? options_.capacity : [](const SpecBody&) { return Result<std::int64_t>(kControlBits); };
     Explanation again = explain(in);
     if (!proved("every owner's policy allows this job", denial(again), "at " + format_time(in.now))) return;
     RunPlan expected = *again.plan;
@@ -381,8 +382,8 @@ class Verifier {
     const auto& planned = r_.plan.body.charges;
     const auto& verdict = r_.run_statement.body.manifest.context.verdict;
     const bool release = s.decision == ReleaseDecision::kRelease;
-    const std::int64_t least = release ? release_bits(verdict, 1) : kRejectionBits;
-    const std::int64_t most = release ? release_bits(verdict, r_.credential.body.attempt) : kRejectionBits;
+    const std::int64_t least = release ? release_bits(verdict, 1) : kControlBits;
+    const std::int64_t most = release ? release_bits(verdict, r_.credential.body.attempt) : kControlBits;
     bool right = s.charges.size() == planned.size();
     for (std::size_t i = 0; right && i < planned.size(); ++i) {
       const auto& c = s.charges[i];
