@@ -7,7 +7,8 @@
 //   Json j = to_json(lease);   Result<Lease> l = from_json<Lease>(j);
 //
 // Reading refuses unknown and missing members, wrong kinds, and values outside their Bound (numbers: value;
-// strings and bytes: length; lists and maps: count, and each text in them; any JSON: bytes of its canonical form). std::optional members may be absent, never null.
+// strings and bytes: length; lists and maps: count, and each text in them; any JSON: bytes of its canonical form).
+// std::optional members may be absent, never null.
 // FixedBytes<N> are lower-case hex, Bytes are base64url, enums are the names that enum_names(E) lists.
 #pragma once
 
