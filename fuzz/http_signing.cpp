@@ -22,7 +22,7 @@ std::string_view take_line(std::string_view& text) {
 void signed_request(std::string_view text) {
   const std::string_view first = take_line(text);
   const std::size_t space = std::min(first.find(' '), first.size());
-  RequestLine line{std::string(first.substr(0, space)), std::string(first.substr(std::min(space + 1, first.size())))};
+  RequestLine line{Hash32{3}, std::string(first.substr(0, space)), std::string(first.substr(std::min(space + 1, first.size())))};
   std::map<std::string, std::string> headers;
   while (!text.empty() && headers.size() < 32) {
     const std::string_view h = take_line(text);

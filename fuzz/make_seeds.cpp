@@ -243,7 +243,7 @@ void gate_seeds(Seeds& s) {
 void http_seeds(Seeds& s) {
   SeededRandom random(2);
   const auto key = crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random).value();
-  const httpsig::RequestLine line{"POST", "/v1/jobs?limit=10"};
+  const httpsig::RequestLine line{Hash32{3}, "POST", "/v1/jobs?limit=10"};
   const auto headers = httpsig::sign_request(line, Hash32{1}, Hash32{2}, key, 1'700'000'000, random).value();
   std::string text = line.method + " " + line.target + "\n";
   for (const auto& [name, value] : headers) text += name + ": " + value + "\n";

@@ -240,6 +240,7 @@ Result<std::unique_ptr<Plane>> Session::connect_as(const Hash32& identity, const
   o.ca_der = c->ca;
   o.signing_key = key;
   o.identity = identity;
+  o.set_id = c->set_id;
   return Plane::connect(std::move(o), clock_, random_);
 }
 

@@ -16,7 +16,7 @@ struct Fixture {
   crypto::SigningKey other = crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEcdsaP256, random).value();
   Hash32 identity = crypto::sha256(as_bytes("me"));
   Hash32 body_hash = crypto::sha256(as_bytes("{}"));
-  RequestLine line{"POST", "/v1/jobs?x=%20"};
+  RequestLine line{crypto::sha256(as_bytes("our set")), "POST", "/v1/jobs?x=%20"};
   KeyCheck anyone = [](const Hash32&, const crypto::PublicKey&) { return ok_status(); };
 
   Headers sign(const crypto::SigningKey& k) {
@@ -47,6 +47,9 @@ TEST(RequestSigning, EveryCoveredFieldIsProtected) {
   EXPECT_EQ(verify_signature(line, good, kNow).reason(), Reason::kBadSignature);
   line = f.line;
   line.target = "/v1/jobs?x=%21";
+  EXPECT_EQ(verify_signature(line, good, kNow).reason(), Reason::kBadSignature);
+  line = f.line;
+  line.set_id = crypto::sha256(as_bytes("their set"));  // the same request at another installation
   EXPECT_EQ(verify_signature(line, good, kNow).reason(), Reason::kBadSignature);
   const Headers foreign{{kIdentityHeader, to_hex(crypto::sha256(as_bytes("you")))},
                         {kKeyHeader, f.other.public_key().text()},

@@ -20,6 +20,7 @@ Bytes message_of(const RequestLine& line, const SignedText& text, std::int64_t t
   body.emplace("key", text.key);
   body.emplace("method", line.method);
   body.emplace("nonce", text.nonce);
+  body.emplace("setId", to_hex(line.set_id));
   body.emplace("target", line.target);
   body.emplace("time", time_seconds);
   static constexpr char kLabel[] = "gbx/1/http-request";  // its terminating zero is part of the message
@@ -106,7 +107,7 @@ Result<VerifiedRequest> verify_signature(const RequestLine& line, const Headers&
         .hint("set this machine's clock");
   }
   if (!key->verify(message_of(line, text, time_seconds), *signature)) {
-    return fail(Reason::kBadSignature, "signature of the request").hint("sign exactly the method, target and body sent");
+    return fail(Reason::kBadSignature, "signature of the request").hint("sign exactly the method, target and body sent, for this installation's set id");
   }
   return VerifiedRequest{identity, std::move(*key), body_hash, nonce, time_seconds};
 }

@@ -1,6 +1,7 @@
 // Signed HTTP requests (docs/api.md). A request carries six headers; the signature covers
-//   "gbx/1/http-request\0" ‖ JCS{bodyHash, identity, key, method, nonce, target, time}
-// so that nothing that the server acts on can be altered, whatever proxy lies between. The host is no part of it.
+//   "gbx/1/http-request\0" ‖ JCS{bodyHash, identity, key, method, nonce, setId, target, time}
+// so that nothing that the server acts on can be altered, whatever proxy lies between. The host is no part of it; the
+// installation is, by the id of its key set, so that no other one can use the request.
 // Verification takes untrusted header text. ReplayCache is thread-safe; all else here is pure.
 #pragma once
 
@@ -30,6 +31,7 @@ inline constexpr std::int64_t kMaxSkewSeconds = 120;
 using HeaderList = std::vector<std::pair<std::string, std::string>>;
 
 struct RequestLine {
+  Hash32 set_id{};     // the installation: the signer's pin on one side, the server's own on the other
   std::string method;  // upper case
   std::string target;  // path and query exactly as sent
 };

@@ -109,8 +109,8 @@ class PlaneHttp : public ::testing::Test {
       request += "content-type: " + type + "\r\ncontent-length: " + std::to_string(body.size()) + "\r\n";
     }
     if (as != nullptr) {
-      const auto headers = must(httpsig::sign_request({method, target}, crypto::sha256(as_bytes(body)), as->id(), as->key,
-                                                      clock.now().seconds(), random));
+      const auto headers = must(httpsig::sign_request({b.set.id(), method, target}, crypto::sha256(as_bytes(body)),
+                                                      as->id(), as->key, clock.now().seconds(), random));
       for (const auto& [k, v] : headers) request += k + ": " + v + "\r\n";
     }
     return raw(request + "\r\n" + body, method == "HEAD");
@@ -370,8 +370,8 @@ TEST_F(PlaneHttp, BrokenBodiesAreRefusedByEveryRoute) {
 TEST_F(PlaneHttp, SignaturesCoverBodyTargetAndTime) {
   enrol_all();
   const std::string body = canonical(to_json(b.submission()));
-  const auto headers = must(httpsig::sign_request({"POST", "/v1/jobs/plan"}, crypto::sha256(as_bytes(body)), b.consumer.id(),
-                                                  b.consumer.key, clock.now().seconds(), random));
+  const auto headers = must(httpsig::sign_request({b.set.id(), "POST", "/v1/jobs/plan"}, crypto::sha256(as_bytes(body)),
+                                                  b.consumer.id(), b.consumer.key, clock.now().seconds(), random));
   const auto request = [&](const std::string& target, std::string content) {
     std::string r = "POST " + target + " HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: " +
                     std::to_string(content.size()) + "\r\n";
@@ -383,11 +383,28 @@ TEST_F(PlaneHttp, SignaturesCoverBodyTargetAndTime) {
   EXPECT_EQ(raw(request("/v1/jobs/plan", changed)).status, 401);
   EXPECT_EQ(raw(request("/v1/jobs", body)).status, 401) << "signed for another target";
   EXPECT_EQ(raw(request("/v1/jobs/plan", body)).reason(), "replayed") << "its nonce was spent on the changed body";
-  const auto old = must(httpsig::sign_request({"GET", "/v1/jobs"}, crypto::sha256(ByteView{}), b.consumer.id(), b.consumer.key,
-                                              clock.now().seconds() - 600, random));
+  const auto old = must(httpsig::sign_request({b.set.id(), "GET", "/v1/jobs"}, crypto::sha256(ByteView{}), b.consumer.id(),
+                                              b.consumer.key, clock.now().seconds() - 600, random));
   std::string late = "GET /v1/jobs HTTP/1.1\r\nhost: localhost\r\n";
   for (const auto& [k, v] : old) late += k + ": " + v + "\r\n";
   EXPECT_EQ(raw(late + "\r\n").reason(), "expired");
+}
+
+// The same people may have identities at two installations: what one gets is worth nothing at the other.
+TEST_F(PlaneHttp, ARequestForAnotherInstallationIsRefused) {
+  enrol_all();
+  const auto get_jobs = [&](const Hash32& set_id) {
+    std::string r = "GET /v1/jobs HTTP/1.1\r\nhost: localhost\r\n";
+    for (const auto& [k, v] : must(httpsig::sign_request({set_id, "GET", "/v1/jobs"}, crypto::sha256(ByteView{}),
+                                                         b.consumer.id(), b.consumer.key, clock.now().seconds(), random))) {
+      r += k + ": " + v + "\r\n";
+    }
+    return raw(r + "\r\n");
+  };
+  const Answer elsewhere = get_jobs(crypto::sha256(as_bytes("another installation")));
+  EXPECT_EQ(elsewhere.status, 401);
+  EXPECT_EQ(elsewhere.reason(), "bad-signature");
+  EXPECT_EQ(get_jobs(b.set.id()).status, 200);
 }
 
 }  // namespace

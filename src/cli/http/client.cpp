@@ -225,7 +225,7 @@ Result<std::string> Client::Impl::head_of(const Call& call, const Outgoing& out)
   for (const auto& [name, value] : call.headers) list.emplace_back(name, value);
   if (options.signing_key != nullptr) {
     GBX_ASSIGN(const httpsig::HeaderList signed_headers,
-               httpsig::sign_request({call.method, call.target}, out.hash, options.identity, *options.signing_key,
+               httpsig::sign_request({options.set_id, call.method, call.target}, out.hash, options.identity, *options.signing_key,
                                      clock.now().seconds(), random));
     list.insert(list.end(), signed_headers.begin(), signed_headers.end());
   }

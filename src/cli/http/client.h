@@ -24,6 +24,7 @@ struct ClientOptions {
   // Unset: requests are not signed. The key outlives the client.
   const crypto::SigningKey* signing_key = nullptr;
   Hash32 identity{};
+  Hash32 set_id{};   // of the installation that the requests are for
   std::int64_t connect_timeout_ms = 10'000;    // TCP and TLS together
   std::int64_t response_timeout_ms = 130'000;  // from the last byte sent to the header of the answer
   std::int64_t progress_timeout_ms = 60'000;   // for each piece of a body

@@ -116,7 +116,7 @@ class HttpTest : public ::testing::Test {
   }
   server::Response signed_by(const server::Request& r) {
     const httpsig::KeyCheck anyone = [](const Hash32&, const crypto::PublicKey&) { return ok_status(); };
-    const auto v = httpsig::verify_request({r.method, r.target}, r.headers, SystemClock().now().seconds(), anyone, replays_);
+    const auto v = httpsig::verify_request({set_id_, r.method, r.target}, r.headers, SystemClock().now().seconds(), anyone, replays_);
     if (!v.ok()) return server::error_response(v.error(), 401);
     if (v->body_hash != crypto::sha256(r.body)) return server::error_response(fail(Reason::kBadHash, "body"));
     return server::json_response(200, Json(to_hex(v->identity)));
@@ -128,6 +128,7 @@ class HttpTest : public ::testing::Test {
     o.ca_der = certificates_.issued.ca_der;
     o.signing_key = &key_;
     o.identity = crypto::sha256(as_bytes("me"));
+    o.set_id = set_id_;
     o.sleep = [this](std::int64_t ms) { slept_.push_back(ms); };
     return o;
   }
@@ -139,6 +140,7 @@ class HttpTest : public ::testing::Test {
   SystemClock clock_;
   SystemRandom random_;
   crypto::SigningKey key_ = crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random_).value();
+  const Hash32 set_id_ = crypto::sha256(as_bytes("our set"));
   httpsig::ReplayCache replays_;
   std::atomic<int> handled_{0};
   std::atomic<int> flaky_{0};

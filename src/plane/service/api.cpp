@@ -64,7 +64,8 @@ Result<api::Caller> PlaneApi::authenticate(const http::Request& request) {
     return s;
   };
   GBX_ASSIGN(httpsig::VerifiedRequest verified,
-             httpsig::verify_request({request.method, request.target}, request.headers, clock_.now().seconds(), check, replays_));
+             httpsig::verify_request({core_.config().set_id, request.method, request.target}, request.headers,
+                                     clock_.now().seconds(), check, replays_));
   if (!request.stream && crypto::sha256(request.body) != verified.body_hash) {
     return fail(Reason::kBadHash, "body of the request");
   }
