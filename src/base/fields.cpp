@@ -9,6 +9,11 @@ Status check_bound(std::int64_t v, Bound b, const char* unit) {
       .with("between " + std::to_string(b.min) + " and " + std::to_string(b.max) + suffix, std::to_string(v));
 }
 
+Status check_json_bound(const Json& j, Bound b) {
+  if (b.min <= 0 && b.max == kMaxJsonInteger) return ok_status();  // its canonical form costs something
+  return check_bound(static_cast<std::int64_t>(canonical(j).size()), b, "bytes long");
+}
+
 Error kind_error(const char* expected, const Json& actual) {
   const char* kind = actual.is_null()     ? "null"
                      : actual.boolean()   ? "true or false"

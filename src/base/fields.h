@@ -7,7 +7,7 @@
 //   Json j = to_json(lease);   Result<Lease> l = from_json<Lease>(j);
 //
 // Reading refuses unknown and missing members, wrong kinds, and values outside their Bound (numbers: value;
-// strings and bytes: length; lists and maps: count). std::optional members may be absent, never null.
+// strings and bytes: length; lists and maps: count, and each text in them; any JSON: bytes of its canonical form). std::optional members may be absent, never null.
 // FixedBytes<N> are lower-case hex, Bytes are base64url, enums are the names that enum_names(E) lists.
 #pragma once
 
@@ -29,6 +29,7 @@ namespace gbx {
 struct Bound {
   std::int64_t min = 0;
   std::int64_t max = kMaxJsonInteger;
+  std::int64_t each = kMaxJsonInteger;  // bytes of one text in a list, of one key and of one value in a map
 };
 
 template <class E>
@@ -75,6 +76,8 @@ template <class T>
 inline constexpr bool is_map<std::map<std::string, T>> = true;
 
 Status check_bound(std::int64_t v, Bound b, const char* unit);
+// Of the canonical form.
+Status check_json_bound(const Json& j, Bound b);
 
 struct Writer;
 struct Reader;
@@ -169,6 +172,13 @@ Json write_value(const T& v) {
 
 Error kind_error(const char* expected, const Json& actual);
 
+// What a list's or map's bound says of its members: texts are bounded by it, records by their own fields.
+template <class T>
+Bound bound_of_each(Bound b) {
+  constexpr bool text = std::is_same_v<T, std::string> || std::is_same_v<T, Bytes> || std::is_same_v<T, Json>;
+  return text ? Bound{0, b.each} : Bound{};
+}
+
 template <class T>
 Status read_list(const Json& j, T& v, Bound b) {
   const JsonArray* a = j.array();
@@ -177,7 +187,7 @@ Status read_list(const Json& j, T& v, Bound b) {
   v.clear();
   for (std::size_t i = 0; i < a->size(); ++i) {
     v.emplace_back();
-    Status s = read_value((*a)[i], v.back(), Bound{});
+    Status s = read_value((*a)[i], v.back(), bound_of_each<typename T::value_type>(b));
     if (!s.ok()) {
       std::string& what = s.error().what;
       const bool nested = !what.empty() && (what[0] == '.' || what[0] == '[');
@@ -192,7 +202,7 @@ template <class T>
 Status read_value(const Json& j, T& v, Bound b) {
   if constexpr (std::is_same_v<T, Json>) {
     v = j;
-    return ok_status();
+    return check_json_bound(v, b);
   } else if constexpr (std::is_same_v<T, bool>) {
     const bool* x = j.boolean();
     if (x == nullptr) return kind_error("true or false", j);
@@ -231,7 +241,8 @@ Status read_value(const Json& j, T& v, Bound b) {
     GBX_TRY(check_bound(static_cast<std::int64_t>(o->size()), b, "entries"));
     v.clear();
     for (const auto& [k, e] : *o) {
-      Status s = read_value(e, v[k], Bound{});
+      GBX_TRY(check_bound(static_cast<std::int64_t>(k.size()), Bound{0, b.each}, "bytes long (a key)"));
+      Status s = read_value(e, v[k], bound_of_each<typename T::mapped_type>(b));
       if (!s.ok()) return s.error().at("." + k.substr(0, 64));
     }
     return ok_status();

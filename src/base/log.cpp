@@ -55,6 +55,7 @@ std::string printable(std::string_view text, std::size_t limit) {
       out.push_back(text[i]);
     }
   }
+  while (!valid_utf8(out)) out.pop_back();  // the limit may have fallen within a character
   return out;
 }
 

@@ -33,7 +33,8 @@ class Logger {
   mutable std::mutex mutex_;
 };
 
-// Text from outside for a terminal or a one-line message: control and bidirectional characters become \u{…}, at most `limit` bytes.
+// Text from outside for a terminal or a one-line message: control and bidirectional characters become \x…, valid
+// UTF-8 whatever came in, at most `limit` bytes and the rest of one escape.
 std::string printable(std::string_view text, std::size_t limit = 200);
 
 }  // namespace gbx

@@ -95,7 +95,9 @@ template <class T>
 Json schema_of(Bound b) {
   Json s;
   if constexpr (std::is_same_v<T, Json>) {
-    return Json(JsonObject{});  // anything
+    s = Json(JsonObject{});  // anything
+    if (b.max < kMaxJsonInteger) s["x-maxBytes"] = b.max;
+    return s;
   } else if constexpr (std::is_same_v<T, bool>) {
     s["type"] = "boolean";
     return s;
@@ -116,12 +118,13 @@ Json schema_of(Bound b) {
     return enum_schema<T>();
   } else if constexpr (fields_detail::is_vector<T>) {
     s["type"] = "array";
-    s["items"] = schema_of<typename T::value_type>(Bound{});
+    s["items"] = schema_of<typename T::value_type>(fields_detail::bound_of_each<typename T::value_type>(b));
     bound_keywords(s, b, "minItems", "maxItems");
     return s;
   } else if constexpr (fields_detail::is_map<T>) {
     s["type"] = "object";
-    s["additionalProperties"] = schema_of<typename T::mapped_type>(Bound{});
+    s["additionalProperties"] = schema_of<typename T::mapped_type>(fields_detail::bound_of_each<typename T::mapped_type>(b));
+    if (b.each < kMaxJsonInteger) s["propertyNames"] = text_schema(Bound{0, b.each});
     bound_keywords(s, b, "minProperties", "maxProperties");
     return s;
   } else {

@@ -27,7 +27,10 @@ struct Outer {
   std::optional<std::string> note;
   std::vector<Inner> inners;
   std::map<std::string, std::string> env;
+  std::vector<std::string> words;
+  std::vector<Bytes> blobs;
   Json any;
+  Json some;
   template <class F>
   void fields(F& f) {
     f("name", name, Bound{1, 63});
@@ -37,15 +40,18 @@ struct Outer {
     f("flag", flag);
     f("note", note);
     f("inners", inners, Bound{1, 4});
-    f("env", env, Bound{0, 3});
+    f("env", env, Bound{0, 3, 5});
+    f("words", words, Bound{0, 2, 7});
+    f("blobs", blobs, Bound{0, 2, 3});
     f("any", any);
+    f("some", some, Bound{0, 12});
   }
 };
 
 TEST(Schema, DescribesEveryKindOfMember) {
   const Json s = json_schema<Outer>();
   EXPECT_EQ(canonical(*s.find("required")),
-            R"(["name","blob","hash","colour","flag","inners","env","any"])");
+            R"(["name","blob","hash","colour","flag","inners","env","words","blobs","any","some"])");
   EXPECT_EQ(*s.find("additionalProperties"), Json(false));
   const Json& p = *s.find("properties");
   EXPECT_EQ(canonical(*p.find("name")), R"({"maxLength":63,"minLength":1,"type":"string","x-maxBytes":63,"x-minBytes":1})");
@@ -58,8 +64,53 @@ TEST(Schema, DescribesEveryKindOfMember) {
   EXPECT_EQ(canonical(*p.find("inners")),
             R"({"items":{"additionalProperties":false,"properties":{"count":{"maximum":9,"minimum":-1,"type":"integer"}},)"
             R"("required":["count"],"type":"object"},"maxItems":4,"minItems":1,"type":"array"})");
-  EXPECT_EQ(canonical(*p.find("env")), R"({"additionalProperties":{"type":"string"},"maxProperties":3,"type":"object"})");
+  EXPECT_EQ(canonical(*p.find("env")),
+            R"({"additionalProperties":{"maxLength":5,"type":"string","x-maxBytes":5},"maxProperties":3,)"
+            R"("propertyNames":{"maxLength":5,"type":"string","x-maxBytes":5},"type":"object"})");
+  EXPECT_EQ(canonical(*p.find("words")),
+            R"({"items":{"maxLength":7,"type":"string","x-maxBytes":7},"maxItems":2,"type":"array"})");
+  EXPECT_EQ(*p.find("blobs")->find("items")->find("maxLength"), Json(4));
   EXPECT_EQ(canonical(*p.find("any")), "{}");
+  EXPECT_EQ(canonical(*p.find("some")), R"({"x-maxBytes":12})");
+}
+
+struct Texts {
+  std::map<std::string, std::string> env;
+  std::vector<std::string> words;
+  std::vector<Bytes> blobs;
+  Json some;
+  template <class F>
+  void fields(F& f) {
+    f("env", env, Bound{0, 3, 5});
+    f("words", words, Bound{0, 2, 7});
+    f("blobs", blobs, Bound{0, 2, 3});
+    f("some", some, Bound{0, 12});
+  }
+};
+
+TEST(Schema, EveryTextInAListOrMapIsBounded) {
+  Texts good{{{"abcde", "12345"}}, {"1234567"}, {Bytes(3)}, Json("1234567890")};
+  EXPECT_TRUE(from_json<Texts>(to_json(good)).ok());
+  const auto refused = [](const Texts& t, const std::string& where) {
+    const auto r = from_json<Texts>(to_json(t));
+    EXPECT_EQ(r.reason(), Reason::kBadValue) << where;
+    EXPECT_EQ(r.error().what.substr(0, where.size()), where);
+  };
+  Texts bad = good;
+  bad.env = {{"abcdef", "1"}};
+  refused(bad, "env");
+  bad = good;
+  bad.env = {{"a", "123456"}};
+  refused(bad, "env.a");
+  bad = good;
+  bad.words = {"a", "12345678"};
+  refused(bad, "words[1]");
+  bad = good;
+  bad.blobs = {Bytes(4)};
+  refused(bad, "blobs[0]");
+  bad = good;
+  bad.some = Json("12345678901");
+  refused(bad, "some");
 }
 
 TEST(Schema, LengthsOfBase64AreThoseOfTheWriter) {

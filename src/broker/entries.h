@@ -127,7 +127,7 @@ struct KeyEntry {
   void fields(F& f) {
     f("request", request);
     f("reply", reply);
-    f("reserved", reserved, Bound{0, 33});
+    f("reserved", reserved, Bound{0, records::kMaxAssets});
   }
 };
 struct Key1Entry : KeyEntry {
@@ -156,7 +156,7 @@ struct JudgeEntry {
   void fields(F& f) {
     f("jobId", job_id);
     f("outcome", outcome);
-    f("reasons", reasons, Bound{0, 16});
+    f("reasons", reasons, Bound{0, 16, 64});
   }
 };
 struct HoldEntry {
@@ -168,7 +168,7 @@ struct HoldEntry {
   void fields(F& f) {
     f("jobId", job_id);
     f("notice", notice);
-    f("previewKeys", preview_keys, Bound{0, 32});
+    f("previewKeys", preview_keys, Bound{0, records::kMaxReviewers, 512});
   }
 };
 struct RulingEntry {
@@ -199,10 +199,10 @@ struct ReleaseEntry {
     f("runStatement", run_statement);
     f("manifest", manifest);
     f("decision", decision);
-    f("reasons", reasons, Bound{0, 16});
+    f("reasons", reasons, Bound{0, 16, 64});
     f("holdNotice", hold_notice);
-    f("rulings", rulings, Bound{0, 32});
-    f("charges", charges, Bound{0, 33});
+    f("rulings", rulings, Bound{0, records::kMaxRulings});
+    f("charges", charges, Bound{0, records::kMaxAssets});
   }
 };
 struct DeliverEntry {
@@ -212,7 +212,7 @@ struct DeliverEntry {
   template <class F>
   void fields(F& f) {
     f("jobId", job_id);
-    f("outerKeys", outer_keys, Bound{0, 8});
+    f("outerKeys", outer_keys, Bound{0, 8, 512});
   }
 };
 struct CancelEntry {

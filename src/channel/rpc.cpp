@@ -49,12 +49,7 @@ struct Response {
   }
 };
 
-// Printable, bounded, and not cut within a character.
-std::string wire_text(std::string_view text) {
-  std::string out = printable(text, kMaxErrorText);
-  while (!valid_utf8(out)) out.pop_back();
-  return out;
-}
+std::string wire_text(std::string_view text) { return printable(text, kMaxErrorText); }
 
 WireError wire_error(const Error& e) {
   return {std::string(reason_code(e.reason)), wire_text(e.what), wire_text(e.expected), wire_text(e.actual), wire_text(e.next)};

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <set>
 
+#include "base/log.h"
 #include "policy/policy.h"
 
 namespace gbx::policy {
@@ -16,6 +17,7 @@ using records::Technology;
 namespace {
 
 constexpr std::int64_t kDefaultPids = 256;
+constexpr std::size_t kTextBytes = 1000;  // of one text of a check; PlanCheck has room for one escape more
 
 template <class T>
 bool contains(const std::vector<T>& list, const T& value) {
@@ -251,10 +253,10 @@ class Judge {
     line.allowed = status.ok();
     if (!status.ok()) {
       line.reason = std::string(reason_code(status.reason()));
-      line.what = status.error().what;
-      line.expected = status.error().expected;
-      line.actual = status.error().actual;
-      line.next = status.error().next;
+      line.what = printable(status.error().what, kTextBytes);
+      line.expected = printable(status.error().expected, kTextBytes);
+      line.actual = printable(status.error().actual, kTextBytes);
+      line.next = printable(status.error().next, kTextBytes);
     }
     out_.explanation.checks.push_back(std::move(line));
     return status.ok();
@@ -300,9 +302,10 @@ class Judge {
     for (const auto& o : s_.spec.spec.outputs) {
       auto c = in_.capacity(o);
       if (!c.ok()) return c.error().at("output " + o.name);
-      if (*c < 0 || *c > (std::int64_t{1} << 40)) return fail(Reason::kOutputTooLarge, "capacity of output " + o.name);
+      if (*c < 0 || *c > records::kMaxBits) return fail(Reason::kOutputTooLarge, "capacity of output " + o.name);
       bits += *c;
     }
+    if (bits > records::kMaxBits) return fail(Reason::kOutputTooLarge, "capacity of all outputs");
     return bits;
   }
 
@@ -357,7 +360,7 @@ class Judge {
     }
     GBX_ASSIGN(plan.gate, merge_gates(gates));
     GBX_TRY(merge_environment(plan));
-    merge_reviewers(plan);
+    GBX_TRY(merge_reviewers(plan));
     GBX_TRY(fill_controls(plan));
     out_.explanation.plan = std::move(plan);
     return ok_status();
@@ -381,7 +384,8 @@ class Judge {
     plan.residual_channels.assign(channels.begin(), channels.end());
     return ok_status();
   }
-  void merge_reviewers(RunPlan& plan) const {
+  // A reviewer whom the plan had no room for could rule on what he cannot open.
+  Status merge_reviewers(RunPlan& plan) const {
     plan.may_preview = facts_[0].policy.body.clauses.may_preview;
     for (const auto& f : facts_) {
       const auto& m = f.policy.body.clauses.may_preview;
@@ -393,9 +397,13 @@ class Judge {
         const bool known = std::any_of(plan.reviewers.begin(), plan.reviewers.end(), [&](const auto& k) {
           return k.identity_id == r.identity_id && k.key == r.key && k.hpke == r.hpke;
         });
-        if (!known && plan.reviewers.size() < 32) plan.reviewers.push_back(r);
+        if (!known) plan.reviewers.push_back(r);
       }
     }
+    const auto count = static_cast<std::int64_t>(plan.reviewers.size());
+    if (count <= records::kMaxReviewers) return ok_status();
+    return fail(Reason::kPolicyUnmergeable, "reviewers of all owners")
+        .with("at most " + number(records::kMaxReviewers), number(count));
   }
   Status fill_controls(RunPlan& plan) const {
     const auto& spec = s_.spec.spec;

@@ -213,6 +213,36 @@ TEST_F(Judging, WhatOwnersSpentCounts) {
   EXPECT_EQ(denied(), "capacity:output-too-large");
 }
 
+TEST_F(Judging, MoreReviewersThanAPlanHoldsAreDenied) {
+  inputs = 2;
+  std::vector<Hash32> ids;
+  for (std::size_t i = 0; i < 17; ++i) ids.push_back(random.fixed<32>());
+  for (std::size_t a = 0; a < 2; ++a) {
+    clauses(a).may_preview = ids;
+    clauses(a).reviewers.clear();
+    // The same people with other keys: each would have to get a preview.
+    for (const auto& id : ids) clauses(a).reviewers.push_back({id, to_hex(random.fixed<32>()), to_hex(random.fixed<32>())});
+  }
+  EXPECT_EQ(denied(), "merge:policy-unmergeable");
+  clauses(1).reviewers.resize(15);
+  EXPECT_EQ(denied(), "");
+  EXPECT_EQ(judge_job().plan->reviewers.size(), 32u);
+}
+
+TEST_F(Judging, TextsOfChecksAreBoundedAndWhole) {
+  // 64 bytes cut the 33rd character of two bytes.
+  std::string name = "x";
+  for (int i = 0; i < 63; ++i) name += "\xc3\xa4";
+  spec.spec.env[name] = "1";
+  EXPECT_EQ(denied(), "command:command-not-allowed");
+  clauses(0).purposes.assign(64, std::string(200, 'p'));
+  const Explanation e = judge_job();
+  for (const auto& c : e.checks) {
+    for (const std::string* text : {&c.what, &c.expected, &c.actual, &c.next}) EXPECT_TRUE(valid_utf8(*text)) << c.check;
+  }
+  EXPECT_TRUE(from_json_text<Explanation>(canonical(to_json(e))).ok());
+}
+
 TEST_F(Judging, ForgedRecordsAndPolicies) {
   const Asset good{copy(assets[0].owner), assets[0].key.clone(), assets[0].record, assets[0].policy};
   assets[0].owner = copy(registry);  // signed by somebody else

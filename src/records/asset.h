@@ -1,6 +1,7 @@
 // An asset version, the owner's policy for it, leases on it, and what the broker answers when it is published.
 #pragma once
 
+#include "records/limits.h"
 #include "records/set.h"
 
 namespace gbx::records {
@@ -75,8 +76,8 @@ struct CommandRule {
   std::vector<std::string> env;   // names of variables that the consumer may set
   template <class F>
   void fields(F& f) {
-    f("argv", argv, Bound{1, 256});
-    f("env", env, Bound{0, 64});
+    f("argv", argv, Bound{1, 256, kMaxArgumentBytes});
+    f("env", env, Bound{0, 64, 128});
   }
 };
 struct PlatformRule {
@@ -88,7 +89,7 @@ struct PlatformRule {
   void fields(F& f) {
     f("technology", technology);
     f("root", root, Bound{0, 80});
-    f("releases", releases, Bound{0, 32});
+    f("releases", releases, Bound{0, 32, 64});
     f("minimumSvn", minimum_svn);
   }
 };
@@ -160,8 +161,8 @@ struct Clauses {
   void fields(F& f) {
     f("consumers", consumers, Bound{0, 1024});
     f("leaseRequired", lease_required);
-    f("leaseIssuers", lease_issuers, Bound{0, 16});
-    f("purposes", purposes, Bound{0, 64});
+    f("leaseIssuers", lease_issuers, Bound{0, 16, 256});
+    f("purposes", purposes, Bound{0, 64, 200});
     f("images", images, Bound{0, 64});
     f("commands", commands, Bound{0, 64});
     f("anyCommand", any_command);
@@ -171,12 +172,12 @@ struct Clauses {
     f("custody", custody, Bound{0, 4});
     f("rollback", rollback, Bound{1, 16});
     f("gate", gate);
-    f("reviewers", reviewers, Bound{0, 32});
-    f("reviewersNeeded", reviewers_needed, Bound{1, 32});
-    f("mayPreview", may_preview, Bound{0, 32});
+    f("reviewers", reviewers, Bound{0, kMaxReviewers});
+    f("reviewersNeeded", reviewers_needed, Bound{1, kMaxReviewers});
+    f("mayPreview", may_preview, Bound{0, kMaxReviewers});
     f("attempts", attempts, Bound{1, 100});
     f("access", access);
-    f("residualChannels", residual_channels, Bound{0, 32});
+    f("residualChannels", residual_channels, Bound{0, 32, 64});
     f("notAfter", not_after);
     f("freshForSeconds", fresh_for_seconds, Bound{0, 31'536'000});
   }

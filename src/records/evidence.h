@@ -161,7 +161,7 @@ struct KeyContext {
     f("evidence", evidence);
     f("stage", stage);
     f("seq", seq);
-    f("policySerials", policy_serials, Bound{0, 33});
+    f("policySerials", policy_serials, Bound{0, kMaxAssets});
   }
 };
 // KeyBundle, the sealed plaintext: for each asset version 32 bytes of its id and 32 bytes of its key. No JSON: keys

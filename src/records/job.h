@@ -37,7 +37,7 @@ struct SpecOutput {
     f("name", name, Bound{1, 63});
     f("path", path, Bound{1, 200});
     f("type", type);
-    f("schema", schema);
+    f("schema", schema, Bound{2, kMaxSchemaBytes});
     f("maxBytes", max_bytes, Bound{1, std::int64_t{1} << 30});
   }
 };
@@ -60,7 +60,7 @@ struct SpecTee {
   template <class F>
   void fields(F& f) {
     f("anyOf", any_of, Bound{1, 8});
-    f("releases", releases, Bound{0, 32});
+    f("releases", releases, Bound{0, 32, 64});
   }
 };
 struct SpecSandbox {
@@ -110,9 +110,9 @@ struct SpecBody {
   void fields(F& f) {
     f("purpose", purpose, Bound{1, 200});
     f("image", image);
-    f("command", command, Bound{1, 64});
-    f("args", args, Bound{0, 256});
-    f("env", env, Bound{0, 64});
+    f("command", command, Bound{1, 64, kMaxArgumentBytes});
+    f("args", args, Bound{0, 256, kMaxArgumentBytes});
+    f("env", env, Bound{0, 64, kMaxArgumentBytes});
     f("inputs", inputs, Bound{1, 32});
     f("outputs", outputs, Bound{1, 32});
     f("resources", resources);
@@ -129,7 +129,7 @@ struct SpecMetadata {
   template <class F>
   void fields(F& f) {
     f("name", name, Bound{1, 63});
-    f("labels", labels, Bound{0, 16});
+    f("labels", labels, Bound{0, 16, 128});
   }
 };
 struct JobSpec {
@@ -184,7 +184,7 @@ struct Submission {
   template <class F>
   void fields(F& f) {
     f("spec", spec);
-    f("assets", assets, Bound{1, 33});
+    f("assets", assets, Bound{1, kMaxAssets});
     f("imageDigest", image_digest, Bound{71, 71});
     f("resultKeys", result_keys, Bound{1, 8});
     f("consumerId", consumer_id);
@@ -238,7 +238,7 @@ struct PlanControls {  // what the environment must enforce; the agent refuses t
     f("pids", pids);
     f("runSeconds", run_seconds);
     f("access", access);
-    f("mandatory", mandatory, Bound{0, 64});
+    f("mandatory", mandatory, Bound{0, 64, 64});
   }
 };
 struct PlanCharge {  // reserved per owner and asset before any key leaves
@@ -250,8 +250,8 @@ struct PlanCharge {  // reserved per owner and asset before any key leaves
   void fields(F& f) {
     f("ownerId", owner_id);
     f("assetId", asset_id);
-    f("freeBits", free_bits);
-    f("verifiedBits", verified_bits);
+    f("freeBits", free_bits, Bound{0, kMaxBits});
+    f("verifiedBits", verified_bits, Bound{0, kMaxBits});
   }
 };
 struct RunPlan {
@@ -274,18 +274,18 @@ struct RunPlan {
   template <class F>
   void fields(F& f) {
     f("jobId", job_id);
-    f("policies", policies, Bound{1, 33});
+    f("policies", policies, Bound{1, kMaxAssets});
     f("controls", controls);
     f("gate", gate);
     f("tee", tee, Bound{1, 16});
-    f("reviewers", reviewers, Bound{0, 32});
+    f("reviewers", reviewers, Bound{0, kMaxReviewers});
     f("reviewersNeeded", reviewers_needed);
-    f("mayPreview", may_preview, Bound{0, 32});
-    f("charges", charges, Bound{0, 33});
+    f("mayPreview", may_preview, Bound{0, kMaxReviewers});
+    f("charges", charges, Bound{0, kMaxAssets});
     f("attempts", attempts);
     f("custody", custody);
     f("rollback", rollback, Bound{1, 16});
-    f("residualChannels", residual_channels, Bound{0, 32});
+    f("residualChannels", residual_channels, Bound{0, 32, 64});
     f("time", time);
   }
 };

@@ -126,10 +126,10 @@ struct PlanCheck {
     f("ownerId", owner_id);
     f("allowed", allowed);
     f("reason", reason, Bound{0, 64});
-    f("what", what);
-    f("expected", expected);
-    f("actual", actual);
-    f("next", next);
+    f("what", what, Bound{0, 1024});
+    f("expected", expected, Bound{0, 1024});
+    f("actual", actual, Bound{0, 1024});
+    f("next", next, Bound{0, 1024});
   }
 };
 struct Explanation {
@@ -192,7 +192,7 @@ struct Judgement {
     f("state", state);
     f("decideAt", decide_at);
     f("holdNotice", hold_notice);
-    f("previewKeys", preview_keys, Bound{0, 32});
+    f("previewKeys", preview_keys, Bound{0, kMaxReviewers, 512});
     f("release", release);
   }
 };
@@ -279,9 +279,9 @@ struct LaunchBundle {
     f("submission", submission);
     f("plan", plan);
     f("credential", credential);
-    f("owners", owners, Bound{1, 33});
-    f("versions", versions, Bound{1, 33});
-    f("policies", policies, Bound{1, 33});
+    f("owners", owners, Bound{1, kMaxAssets});
+    f("versions", versions, Bound{1, kMaxAssets});
+    f("policies", policies, Bound{1, kMaxAssets});
   }
 };
 struct PollReply {
@@ -351,7 +351,7 @@ struct AgentEnd {
     f("manifest", manifest);
     f("reason", reason, Bound{0, 64});
     f("detail", detail, Bound{0, 500});
-    f("residue", residue, Bound{0, 64});
+    f("residue", residue, Bound{0, 64, 500});
   }
 };
 

@@ -26,7 +26,7 @@ struct GateFinding {
     f("rule", rule, Bound{1, 64});
     f("status", status);
     f("reason", reason, Bound{0, 64});
-    f("refs", refs, Bound{0, 64});
+    f("refs", refs, Bound{0, 64, 256});
   }
 };
 struct GateCharge {
@@ -36,9 +36,9 @@ struct GateCharge {
   std::string code_id;             // which prefix-free code was charged
   template <class F>
   void fields(F& f) {
-    f("freeBits", free_bits);
-    f("verifiedBits", verified_bits);
-    f("zcdpMicro", zcdp_micro);
+    f("freeBits", free_bits, Bound{0, kMaxBits});
+    f("verifiedBits", verified_bits, Bound{0, kMaxBits});
+    f("zcdpMicro", zcdp_micro, Bound{0, kMaxBits});
     f("codeId", code_id, Bound{0, 64});
   }
 };
@@ -117,7 +117,7 @@ struct OutputManifest {
   void fields(F& f) {
     f("context", context);
     f("wrappedContent", wrapped_content, Bound{1, 8});
-    f("wrappedPreview", wrapped_preview, Bound{0, 32});
+    f("wrappedPreview", wrapped_preview, Bound{0, kMaxReviewers});
   }
 };
 struct RunStatement {
@@ -138,7 +138,7 @@ struct RunStatement {
     f("runtime", runtime, Bound{0, 64});
     f("imageDigest", image_digest, Bound{71, 71});
     f("unpackedRootHash", unpacked_root_hash);
-    f("residualChannels", residual_channels, Bound{0, 32});
+    f("residualChannels", residual_channels, Bound{0, 32, 64});
   }
 };
 // Message 8: what the agent hands to the broker. The ciphertexts themselves go to storage through the node.
@@ -171,8 +171,8 @@ struct SealedOutput {
   template <class F>
   void fields(F& f) {
     f("ciphertext", ciphertext, Bound{16, 64 << 20});
-    f("wrappedContent", wrapped_content, Bound{1, 8});
-    f("wrappedPreview", wrapped_preview, Bound{0, 32});
+    f("wrappedContent", wrapped_content, Bound{1, 8, 512});
+    f("wrappedPreview", wrapped_preview, Bound{0, kMaxReviewers, 512});
     f("review", review, Bound{16, 16 << 20});
   }
 };
@@ -189,7 +189,7 @@ struct HoldNotice {
   void fields(F& f) {
     f("manifest", manifest);
     f("ciphertext", ciphertext);
-    f("policyHashes", policy_hashes, Bound{1, 33});
+    f("policyHashes", policy_hashes, Bound{1, kMaxAssets});
     f("ledgerEntry", ledger_entry);
     f("expires", expires);
   }
@@ -213,7 +213,7 @@ struct Ruling {
     f("ciphertext", ciphertext);
     f("ownerPolicyHash", owner_policy_hash);
     f("decision", decision);
-    f("reasons", reasons, Bound{0, 16});
+    f("reasons", reasons, Bound{0, 16, 200});
     f("time", time);
   }
 };
@@ -237,9 +237,9 @@ struct ReleaseStatement {
     f("runStatement", run_statement);
     f("manifest", manifest);
     f("decision", decision);
-    f("reasons", reasons, Bound{0, 16});
-    f("rulings", rulings, Bound{0, 32});
-    f("charges", charges, Bound{0, 33});
+    f("reasons", reasons, Bound{0, 16, 64});
+    f("rulings", rulings, Bound{0, kMaxRulings});
+    f("charges", charges, Bound{0, kMaxAssets});
     f("time", time);
     f("inclusion", inclusion);
   }
@@ -251,7 +251,7 @@ struct Release {
   template <class F>
   void fields(F& f) {
     f("statement", statement);
-    f("outerKeys", outer_keys, Bound{0, 8});
+    f("outerKeys", outer_keys, Bound{0, 8, 512});
   }
 };
 // A claim of the node, worded as one.
@@ -267,7 +267,7 @@ struct DestroyedClaim {
     f("jobId", job_id);
     f("attempt", attempt);
     f("time", time);
-    f("residue", residue, Bound{0, 64});
+    f("residue", residue, Bound{0, 64, 500});
   }
 };
 
@@ -299,8 +299,8 @@ struct Receipt {
     f("format", format, Bound{1, 32});
     f("set", set);
     f("identities", identities, Bound{1, 128});
-    f("versions", versions, Bound{1, 33});
-    f("policies", policies, Bound{1, 33});
+    f("versions", versions, Bound{1, kMaxAssets});
+    f("policies", policies, Bound{1, kMaxAssets});
     f("leases", leases, Bound{0, 32});
     f("submission", submission);
     f("plan", plan);
@@ -313,9 +313,9 @@ struct Receipt {
     f("runStatement", run_statement);
     f("sealAck", seal_ack);
     f("holdNotice", hold_notice);
-    f("rulings", rulings, Bound{0, 32});
+    f("rulings", rulings, Bound{0, kMaxRulings});
     f("release", release);
-    f("logEntry", log_entry);
+    f("logEntry", log_entry, Bound{2, kMaxRequestBytes});
     f("destroyed", destroyed);
   }
 };

@@ -1,6 +1,7 @@
 // Signing, chains, evidence of technology none, spec validation, and every sealed message with its refusals.
 #include <gtest/gtest.h>
 
+#include "base/schema.h"
 #include "records/messages.h"
 #include "records/sealing.h"
 
@@ -254,6 +255,74 @@ TEST(JobSpec, ValidateNamesTheMember) {
   refuse([](JobSpec& s) { s.spec.resources.memory = "512"; }, "spec.resources");
   refuse([](JobSpec& s) { s.spec.env["A=B"] = "c"; }, "spec.env");
   refuse([](JobSpec& s) { s.spec.sandbox.runtime = "docker"; }, "spec.sandbox.runtime");
+}
+
+// Whatever a schema lets grow without end, by its path.
+void unbounded(const Json& schema, const std::string& path, std::vector<std::string>* out) {
+  const auto has = [&](const char* word) { return schema.find(word) != nullptr; };
+  const Json* type = schema.find("type");
+  const std::string kind = type == nullptr ? "anything" : *type->string();
+  const bool fixed = has("enum") || (has("pattern") && !has("contentEncoding"));
+  if (kind == "anything" && !has("x-maxBytes")) out->push_back(path);
+  if (kind == "string" && !fixed && !has("maxLength")) out->push_back(path);
+  if (kind == "array") {
+    if (!has("maxItems")) out->push_back(path);
+    unbounded(*schema.find("items"), path + "[]", out);
+  }
+  if (kind != "object") return;
+  if (const Json* more = schema.find("additionalProperties"); more != nullptr && more->object() != nullptr) {
+    if (!has("maxProperties")) out->push_back(path);
+    unbounded(*more, path + ".*", out);
+    unbounded(*schema.find("propertyNames"), path + ".key", out);
+  }
+  if (!has("properties")) return;
+  for (const auto& [name, member] : *schema.find("properties")->object()) unbounded(member, path + "." + name, out);
+}
+template <class... Records>
+std::vector<std::string> all_unbounded() {
+  std::vector<std::string> out;
+  (unbounded(json_schema<Records>(), "$", &out), ...);
+  return out;
+}
+
+TEST(Limits, NothingThatIsReadGrowsWithoutEnd) {
+  const auto found = all_unbounded<InfoReply, Publish, Signed<PublishAck>, RotateRequest, SignedSubmission, Explanation,
+                                   Signed<RunPlan>, CancelRequest, Signed<Credential>, AttestRequest, Signed<KeyRequest>,
+                                   KeyReply, Seal, Signed<SealAck>, Judgement, RulingRequest, Receipt, LaunchBundle, NodeInfo,
+                                   NodeLease, Heartbeat, PhaseReport, OutputUpload, AgentEnd, Signed<DestroyedClaim>>();
+  EXPECT_EQ(found, std::vector<std::string>{});
+  struct Loose {
+    std::vector<std::string> words;
+    void fields(schema_detail::SchemaWriter& f) { f("words", words, Bound{0, 2}); }
+  };
+  EXPECT_EQ(all_unbounded<Loose>(), std::vector<std::string>{"$.words[]"});  // the walk sees what it looks for
+}
+
+TEST(Limits, OneTextOfAListIsRefusedAtItsLimit) {
+  Clauses c;
+  c.rollback = "unprotected";
+  c.purposes = {std::string(200, 'p')};
+  c.commands = {{{std::string(kMaxArgumentBytes, 'a')}, {std::string(128, 'e')}}};
+  ASSERT_TRUE(from_json<Clauses>(to_json(c)).ok());
+  const auto refused = [](Clauses bad, const std::string& where) {
+    const auto r = from_json<Clauses>(to_json(bad));
+    EXPECT_EQ(r.reason(), Reason::kBadValue);
+    EXPECT_EQ(r.error().what.substr(0, where.size()), where) << r.error().line();
+  };
+  Clauses bad = c;
+  bad.purposes[0] += "p";
+  refused(bad, "purposes[0]");
+  bad = c;
+  bad.commands[0].argv[0] += "a";
+  refused(bad, "commands[0].argv[0]");
+  bad = c;
+  bad.commands[0].env[0] += "e";
+  refused(bad, "commands[0].env[0]");
+  // No charge is so large that a sum of charges overflows.
+  PlanCharge charge{{}, {}, kMaxBits, 0};
+  EXPECT_TRUE(from_json<PlanCharge>(to_json(charge)).ok());
+  ++charge.free_bits;
+  EXPECT_EQ(from_json<PlanCharge>(to_json(charge)).reason(), Reason::kBadValue);
 }
 
 TEST(JobSpec, SizesAndStableHash) {

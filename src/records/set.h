@@ -28,13 +28,13 @@ struct Charter {
   void fields(F& f) {
     f("genesisSetKey", genesis_set_key, Bound{1, 256});
     f("salt", salt);
-    f("releaseSigners", release_signers, Bound{0, 16});
+    f("releaseSigners", release_signers, Bound{0, 16, 256});
     f("minimumSvn", minimum_svn);
     f("technologies", technologies, Bound{1, 8});
     f("custody", custody);
-    f("witnesses", witnesses, Bound{0, 32});
+    f("witnesses", witnesses, Bound{0, 32, 256});
     f("witnessThreshold", witness_threshold, Bound{0, 32});
-    f("custodians", custodians, Bound{0, 32});
+    f("custodians", custodians, Bound{0, 32, 256});
   }
   SetId set_id() const { return hash_of(*this); }
 };
