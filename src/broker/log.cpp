@@ -8,25 +8,31 @@ Result<std::unique_ptr<Log>> Log::open(LogStore& store, Random& random) {
   return log;
 }
 
-Status Log::add(const StoredEntry& entry, const LogEntry& parsed, std::vector<translog::Node>& nodes) {
-  const auto leaf = static_cast<std::int64_t>(frontier_.size());
-  GBX_TRY(state_.apply(parsed, leaf));
-  GBX_ASSIGN(std::vector<translog::Node> made, frontier_.append(translog::leaf_hash(entry.salt, as_bytes(entry.entry))));
-  nodes.insert(nodes.end(), made.begin(), made.end());
-  return ok_status();
+namespace {
+
+// What the entry's text says, read as strictly as at every later start.
+Result<LogEntry> read_entry(const std::string& text, const JsonLimits& limits) {
+  GBX_ASSIGN(LogEntry entry, from_json_text<LogEntry>(text, limits));
+  if (canonical(to_json(entry)) != text) return fail(Reason::kBadStructure, "the entry is not canonical");
+  return entry;
 }
+
+Result<std::vector<translog::Node>> add_leaf(translog::Frontier& frontier, const StoredEntry& e) {
+  return frontier.append(translog::leaf_hash(e.salt, as_bytes(e.entry)));
+}
+
+}  // namespace
 
 Status Log::replay() {
   GBX_ASSIGN(std::uint64_t size, store_.size());
   for (std::uint64_t i = 0; i < size; ++i) {
     const std::string where = "log entry " + std::to_string(i);
     GBX_ASSIGN(StoredEntry e, store_.entry(i));
-    auto parsed = from_json_text<LogEntry>(e.entry);
+    auto parsed = read_entry(e.entry, kReplayLimits);
     if (!parsed.ok()) return parsed.error().at(where);
-    if (canonical(to_json(*parsed)) != e.entry) return fail(Reason::kBadStructure, where + " is not canonical");
-    std::vector<translog::Node> nodes;
-    Status s = add(e, *parsed, nodes);
+    Status s = state_.apply(*parsed, static_cast<std::int64_t>(i));
     if (!s.ok()) return s.error().at(where);
+    GBX_ASSIGN(std::vector<translog::Node> nodes, add_leaf(frontier_, e));
     for (const auto& n : nodes) {
       GBX_ASSIGN(Hash32 stored, store_.node(n.id));
       if (stored != n.hash) return fail(Reason::kBadHash, where).with(to_hex(n.hash), to_hex(stored));
@@ -35,17 +41,45 @@ Status Log::replay() {
   return ok_status();
 }
 
+// All of them or none. A single entry that does not fold leaves the state as it was; after several, what was folded before
+// it is undone by reading the log again. No request gets that far: the core checks what it appends.
+Status Log::fold(const std::vector<LogEntry>& entries) {
+  auto leaf = static_cast<std::int64_t>(frontier_.size());
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    const Status s = state_.apply(entries[i], leaf++);
+    if (s.ok()) continue;
+    if (i == 0) return s;
+    broken_ = true;
+    state_ = State{};
+    frontier_ = translog::Frontier{};
+    GBX_TRY(replay());
+    broken_ = false;
+    return s;
+  }
+  return ok_status();
+}
+
 Status Log::append(const std::vector<LogEntry>& entries) {
   if (broken_) return fail(Reason::kUnavailable, "the log must be read again after a failure").hint("restart the broker");
-  broken_ = true;
-  const std::uint64_t first = frontier_.size();
   std::vector<StoredEntry> stored;
-  std::vector<translog::Node> nodes;
+  std::vector<LogEntry> parsed;
   for (const auto& e : entries) {
     stored.push_back({random_.fixed<32>(), canonical(to_json(e))});
-    GBX_TRY(add(stored.back(), e, nodes));
+    auto again = read_entry(stored.back().entry, kAppendLimits);
+    if (!again.ok()) return again.error().at("log entry " + e.kind);
+    GBX_TRY(check_body(*again));
+    parsed.push_back(std::move(*again));
   }
-  GBX_TRY(store_.append(first, stored, nodes));
+  translog::Frontier frontier = frontier_;
+  std::vector<translog::Node> nodes;
+  for (const auto& e : stored) {
+    GBX_ASSIGN(std::vector<translog::Node> made, add_leaf(frontier, e));
+    nodes.insert(nodes.end(), made.begin(), made.end());
+  }
+  GBX_TRY(fold(parsed));
+  broken_ = true;
+  GBX_TRY(store_.append(frontier_.size(), stored, nodes));
+  frontier_ = std::move(frontier);
   broken_ = false;
   return ok_status();
 }

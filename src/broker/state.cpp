@@ -10,7 +10,35 @@ Error broken(const std::string& what) { return fail(Reason::kBadStructure, "log 
 std::string ledger_key(const Hash32& owner, const Id16& asset) { return to_hex(owner) + "/" + to_hex(asset); }
 std::string lease_key(const Id16& lease, const Id16& asset) { return to_hex(lease) + "/" + to_hex(asset); }
 
+template <class Body>
+Status reads_as(const Json& body) {
+  const auto parsed = from_json<Body>(body);
+  return parsed.ok() ? ok_status() : Status(parsed.error());
+}
+struct Kind {
+  std::string_view name;
+  Status (*check)(const Json& body);
+};
+template <class Body>
+constexpr Kind kind() {
+  return {Body::kKind, reads_as<Body>};
+}
+constexpr Kind kKinds[] = {
+    kind<BootEntry>(),       kind<PublishEntry>(),   kind<RotateEntry>(), kind<AuthoriseEntry>(), kind<LeaseUseEntry>(),
+    kind<CredentialEntry>(), kind<TombstoneEntry>(), kind<AttestEntry>(), kind<Key1Entry>(),      kind<Key2Entry>(),
+    kind<SealEntry>(),       kind<JudgeEntry>(),     kind<HoldEntry>(),   kind<RulingEntry>(),    kind<ReleaseEntry>(),
+    kind<DeliverEntry>(),    kind<CancelEntry>()};
+
 }  // namespace
+
+Status check_body(const LogEntry& entry) {
+  for (const Kind& k : kKinds) {
+    if (k.name != entry.kind) continue;
+    Status s = k.check(entry.body);
+    return s.ok() ? s : Status(s.error().at("log entry " + entry.kind));
+  }
+  return broken("unknown kind").with("", entry.kind.substr(0, 32));
+}
 
 const PolicyState* State::policy(const Hash32& policy_hash) const {
   const auto it = policies_.find(to_hex(policy_hash));
@@ -83,11 +111,11 @@ Status State::publish(const PublishEntry& e, std::int64_t time, std::int64_t lea
 
 Status State::key(const KeyEntry& e, std::int64_t time, std::int64_t leaf) {
   const auto& r = e.request.body;
+  GBX_ASSIGN(JobState * job, find(r.job_id));
   GBX_ASSIGN(AttemptState * attempt, find(r.job_id, r.attempt));
   if (r.seq != static_cast<std::int64_t>(attempt->keys.size()) + 1) return broken("key release out of order");
   attempt->keys.push_back(e);
   if (r.stage != 2) return ok_status();
-  GBX_ASSIGN(JobState * job, find(r.job_id));
   job->reserved = e.reserved;
   job->reserved_leaf = leaf;
   charge(r.job_id, *job, e.reserved, time, false);
@@ -158,7 +186,12 @@ Status State::apply_job(const LogEntry& entry, std::int64_t leaf) {
 
 Status State::apply(const LogEntry& entry, std::int64_t leaf) {
   if (entry.time < last_time_) return broken("time fell");
+  GBX_TRY(apply_any(entry, leaf));
   last_time_ = entry.time;
+  return ok_status();
+}
+
+Status State::apply_any(const LogEntry& entry, std::int64_t leaf) {
   if (entry.kind == BootEntry::kKind) {
     GBX_TRY(from_json<BootEntry>(entry.body));
     ++boots_;

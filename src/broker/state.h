@@ -119,9 +119,13 @@ struct LedgerLine {
   }
 };
 
+// The kind is known and the body is one of its kind, whatever came before. Errors: kBadStructure and those of reading.
+Status check_body(const LogEntry& entry);
+
 class State {
  public:
-  // Folds one entry, the `leaf`-th. kBadStructure when it cannot follow what came before: the log is not this broker's.
+  // Folds one entry, the `leaf`-th, or changes nothing. kBadStructure when it cannot follow what came before: the log is
+  // not this broker's.
   Status apply(const LogEntry& entry, std::int64_t leaf);
 
   const PolicyState* current_policy(const Hash32& version_id) const;
@@ -154,6 +158,7 @@ class State {
   }
 
  private:
+  Status apply_any(const LogEntry& entry, std::int64_t leaf);
   Status apply_job(const LogEntry& entry, std::int64_t leaf);
   Status publish(const PublishEntry& e, std::int64_t time, std::int64_t leaf);
   Status key(const KeyEntry& e, std::int64_t time, std::int64_t leaf);
