@@ -37,11 +37,37 @@ Result<std::unique_ptr<Core>> Core::open(BrokerKeys keys, LogStore& store, Rando
   return core;
 }
 
+namespace {
+
+Status may_call(std::string_view m, const ConnectionContext& c) {
+  if (m == method::kInfo || c.peer == Peer::kPlane) return ok_status();
+  if (m.rfind("agent.", 0) == 0) {
+    if (c.peer_key) return ok_status();
+    return fail(Reason::kUnauthenticated, "an agent proves its key").hint("connect with the key of agentKeys.tls");
+  }
+  return fail(Reason::kUnauthenticated, "this is the plane's to ask")
+      .with("the key that the broker was started with", c.peer_key ? c.peer_key->text() : "no key")
+      .hint("glovebox-broker serve --plane KEY; glovebox-plane key prints it");
+}
+
+Status small_enough(const char* what, const Json& json, std::int64_t limit) {
+  const auto bytes = static_cast<std::int64_t>(canonical(json).size());
+  if (bytes <= limit) return ok_status();
+  return fail(Reason::kTooLarge, what).with("at most " + std::to_string(limit) + " bytes", std::to_string(bytes));
+}
+
+}  // namespace
+
 Result<Json> Core::handle(std::string_view m, const Json& body, const ConnectionContext& connection, TimeMs now) {
   // What is in memory after a failed append may not be durable, so nothing may be told of it.
   if (!healthy()) return fail(Reason::kUnavailable, "the log must be read again after a failure").hint("restart the broker");
+  GBX_TRY(may_call(m, connection));
+  GBX_TRY(small_enough("request", body, kMaxRequestBytes));
   // Time never runs backwards for the log, whatever the machine's clock does.
-  const Call c{connection, std::max(now.seconds(), log_->state().last_time())};
+  return dispatch(m, body, Call{connection, std::max(now.seconds(), log_->state().last_time())});
+}
+
+Result<Json> Core::dispatch(std::string_view m, const Json& body, const Call& c) {
   if (m == method::kInfo) return call(&Core::info, body, c);
   if (m == method::kPublish) return call(&Core::publish, body, c);
   if (m == method::kRotate) return call(&Core::rotate, body, c);
@@ -118,6 +144,7 @@ policy::PolicyInputs Core::policy_inputs(const SignedSubmission& s, std::int64_t
 
 Status Core::check_publish(const Publish& p) const {
   const Policy& body = p.policy.body;
+  GBX_TRY(small_enough("policy", to_json(body), kMaxPolicyBytes));
   GBX_ASSIGN(crypto::PublicKey key, standing(p.owner));
   GBX_TRY(policy::verify_asset(set_id_, {p.owner, p.record, p.policy, 0}));
   GBX_TRY(p.policy.verify(set_id_, key));

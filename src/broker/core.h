@@ -23,11 +23,17 @@ struct BrokerKeys {
   crypto::HpkeKeyPair kek;
 };
 
-// What TLS says about the peer. `id` is never used twice in one life of the program.
+// Who asks. The plane passes on what people signed; everybody else gets what an agent gets when it has proved itself, and
+// the broker's evidence.
+enum class Peer { kStranger, kPlane };
+
+// What TLS says about the peer: `peer` is made from the key that it proved, never from what a request says. `id` is never
+// used twice in one life of the program.
 struct ConnectionContext {
   std::uint64_t id = 0;
   std::optional<crypto::PublicKey> peer_key;
   Hash32 exporter{};
+  Peer peer = Peer::kStranger;
 };
 
 // Held outputs are rejected after this time without enough rulings.
@@ -42,7 +48,8 @@ class Core {
   static Result<std::unique_ptr<Core>> open(BrokerKeys keys, LogStore& store, Random& random,
                                             policy::Capacity capacity, TimeMs now);
 
-  // Methods of records::method, "broker.*" and "agent.*". kNotFound for any other.
+  // Methods of records::method, "broker.*" and "agent.*". kNotFound for any other, kUnauthenticated for a peer who may not
+  // call it, kTooLarge for a body above records::kMaxRequestBytes.
   Result<Json> handle(std::string_view method, const Json& body, const ConnectionContext& connection, TimeMs now);
   // The connection is gone, and with it what was bound to it.
   void closed(std::uint64_t connection_id) { connections_.erase(connection_id); }
@@ -83,6 +90,7 @@ class Core {
   }
 
   // core.cpp
+  Result<Json> dispatch(std::string_view method, const Json& body, const Call& c);
   Result<records::InfoReply> info(const records::InfoRequest& r, const Call& c);
   Result<records::Signed<records::PublishAck>> publish(const records::Publish& p, const Call& c);
   Result<records::Empty> rotate(const records::RotateRequest& r, const Call& c);

@@ -652,14 +652,69 @@ TEST(BrokerRuling, TheConsumerNeverRulesOnHisOwnOutput) {
 TEST(Broker, RefusesWhatItDoesNotKnow) {
   BrokerWorld w(50);
   w.start_and_publish();
-  EXPECT_EQ(w.core->handle("broker.delete", Json(JsonObject{}), {}, w.clock.now()).reason(), Reason::kNotFound);
+  EXPECT_EQ(w.core->handle("broker.delete", Json(JsonObject{}), w.plane(), w.clock.now()).reason(), Reason::kNotFound);
   Json extra;
   extra["jobId"] = std::string(64, '0');
   extra["force"] = true;
-  EXPECT_EQ(w.core->handle(method::kJudge, extra, {}, w.clock.now()).reason(), Reason::kUnknownField);
+  EXPECT_EQ(w.core->handle(method::kJudge, extra, w.plane(), w.clock.now()).reason(), Reason::kUnknownField);
   EXPECT_EQ(w.judge(Hash32{}).reason(), Reason::kNotFound);
   EXPECT_EQ(w.credential(Hash32{}, 1).reason(), Reason::kNotFound);
   EXPECT_EQ(w.call<Receipt>(method::kReceipt, JobRequest{Hash32{}}).reason(), Reason::kNotFound);
+}
+
+TEST(Broker, OnlyThePlanePassesOn) {
+  BrokerWorld w(55);
+  w.start_and_publish();
+  const auto run = w.run_until_sealed(w.submission());
+  must(w.judge(run.job_id()));
+  const auto size = w.core->log_size();
+  const std::vector<std::pair<std::string_view, Json>> asked = {
+      {method::kPublish, to_json(make_publish(w.set, w.data, w.random))},
+      {method::kRotate, Json(JsonObject{})},
+      {method::kExplain, to_json(w.submission())},
+      {method::kAuthorise, to_json(w.submission())},
+      {method::kCancel, Json(JsonObject{})},
+      {method::kCredential, to_json(CredentialRequest{run.job_id(), 2})},
+      {method::kJudge, to_json(JobRequest{run.job_id()})},
+      {method::kRuling, Json(JsonObject{})},
+      {method::kReceipt, to_json(JobRequest{run.job_id()})},
+      {"broker.delete", Json(JsonObject{})}};
+  // Nobody, a stranger with a key, and the agent that attested on its own connection.
+  for (const auto& who : {ConnectionContext{}, w.connect(make_agent(w.random)), run.connection}) {
+    for (const auto& [m, body] : asked) {
+      EXPECT_EQ(w.core->handle(m, body, who, w.clock.now()).reason(), Reason::kUnauthenticated) << m;
+    }
+    EXPECT_TRUE(w.core->handle(method::kInfo, to_json(InfoRequest{}), who, w.clock.now()).ok());
+  }
+  for (const auto m : {method::kHello, method::kAttest, method::kKey, method::kSeal}) {
+    EXPECT_EQ(w.core->handle(m, Json(JsonObject{}), {}, w.clock.now()).reason(), Reason::kUnauthenticated) << m;
+  }
+  EXPECT_EQ(w.core->log_size(), size);
+}
+
+TEST(Broker, LargeRequestsAreRefusedAndTheLogStaysReadable) {
+  BrokerWorld w(56);
+  w.start_and_publish();
+  const auto size = w.core->log_size();
+  SignedSubmission s = w.submission();
+  s.submission.body.spec.spec.purpose = std::string(5U << 20, 'x');
+  resign(s, w.set.id(), w.consumer);
+  EXPECT_EQ(w.authorise(s).reason(), Reason::kTooLarge);
+  s = w.submission();
+  s.submission.body.spec.metadata.labels = std::map<std::string, std::string>{{"a", std::string(100'000, 'x')}};
+  resign(s, w.set.id(), w.consumer);
+  EXPECT_EQ(w.authorise(s).reason(), Reason::kBadValue);  // one text above its bound
+  // Every part within its bound, the whole above: 300 KiB are no policy, and 600 KiB no request.
+  next_policy(w.data);
+  for (const std::size_t kib : {300U, 600U}) {
+    w.data.policy.clauses.commands.assign(kib / 60, {std::vector<std::string>(15, std::string(4096, 'a')), {}});
+    EXPECT_EQ(w.publish(w.data).reason(), Reason::kTooLarge) << kib;
+  }
+  w.data.policy.clauses.commands.resize(4);
+  EXPECT_TRUE(w.publish(w.data).ok());
+  EXPECT_EQ(w.core->log_size(), size + 1);
+  EXPECT_TRUE(w.core->healthy());
+  EXPECT_TRUE(w.start().ok());
 }
 
 TEST(Broker, EvidenceAnswersTheNonce) {

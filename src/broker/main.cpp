@@ -18,8 +18,8 @@ using namespace gbx::broker;  // NOLINT
 constexpr char kUsage[] =
     "glovebox-broker init --state DIR --passphrase-fd N\n"
     "    makes a key set and prints its set id\n"
-    "glovebox-broker serve --state DIR --listen HOST:PORT --passphrase-fd N [--ready-fd M]\n"
-    "    serves; writes {\"address\",\"setId\"} to M when it does\n"
+    "glovebox-broker serve --state DIR --listen HOST:PORT --plane KEY --passphrase-fd N [--ready-fd M]\n"
+    "    serves agents, and the plane that proves KEY (glovebox-plane key prints it); writes {\"address\",\"setId\"} to M when it does\n"
     "glovebox-broker fingerprint --state DIR\n"
     "    prints the set id that owners pin\n";
 
@@ -49,7 +49,7 @@ Result<Arguments> parse(int argc, char** argv) {
     if (!a.values.emplace(name.substr(2), argv[i + 1]).second) return fail(Reason::kUsage, name.substr(0, 64) + " is given twice");
   }
   for (const auto& [name, unused] : a.values) {
-    if (name != "state" && name != "listen" && name != "passphrase-fd" && name != "ready-fd") {
+    if (name != "state" && name != "listen" && name != "plane" && name != "passphrase-fd" && name != "ready-fd") {
       return fail(Reason::kUsage, "unknown argument --" + name.substr(0, 64)).hint("glovebox-broker --help");
     }
   }
@@ -105,6 +105,10 @@ Status serve(const Arguments& a) {
   GBX_ASSIGN(std::string listen, a.text("listen"));
   ServerOptions options;
   GBX_ASSIGN(options.listen, channel::TcpAddress::from_text(listen));
+  GBX_ASSIGN(std::string plane, a.text("plane"));
+  auto plane_key = crypto::PublicKey::from_text(plane);
+  if (!plane_key.ok()) return fail(Reason::kUsage, "--plane").with("a public key, as glovebox-plane key prints it", plane.substr(0, 80));
+  options.plane = std::move(*plane_key);
   GBX_ASSIGN(Passphrase pass, passphrase(a));
   GBX_ASSIGN(SetKeys keys, load_state(dir, pass));
   pass.wipe();

@@ -86,7 +86,9 @@ class Program : public ::testing::Test {
   void start() {
     auto ready = must(make_pipe());
     const Fd pass = passphrase(kPassphrase);
-    ProcessOptions o = options({"serve", "--state", dir_, "--listen", "127.0.0.1:0", "--passphrase-fd", "3", "--ready-fd", "4"}, pass);
+    ProcessOptions o = options({"serve", "--state", dir_, "--listen", "127.0.0.1:0", "--plane", plane_key_.public_key().text(),
+                                "--passphrase-fd", "3", "--ready-fd", "4"},
+                               pass);
     o.descriptors[4] = ready.second.get();
     process_ = must(spawn(o));
     ready.second.reset();
@@ -106,6 +108,8 @@ class Program : public ::testing::Test {
   }
 
   std::string dir_;
+  SystemRandom random_;
+  const crypto::SigningKey plane_key_ = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random_));
   Process process_;
   Ready ready_;
 };
@@ -118,7 +122,14 @@ TEST_F(Program, InitFingerprintAndWrongPassphrase) {
   const auto again = run({"init", "--state", dir_ + "/state", "--passphrase-fd", "3"}, kPassphrase);
   EXPECT_EQ(again.status.code, static_cast<int>(exit_class(Reason::kAlreadyExists)));
   EXPECT_EQ(run({"fingerprint", "--state", dir_ + "/state"}, "").out, id + "\n");
-  const auto wrong = run({"serve", "--state", dir_ + "/state", "--listen", "127.0.0.1:0", "--passphrase-fd", "3"}, "wrong horse battery");
+  const std::vector<std::string> serve = {"serve", "--state", dir_ + "/state", "--listen", "127.0.0.1:0", "--passphrase-fd", "3", "--plane"};
+  const auto with_plane = [&](const std::string& key) {
+    auto arguments = serve;
+    arguments.push_back(key);
+    return arguments;
+  };
+  EXPECT_EQ(run(with_plane("somebody"), kPassphrase).status.code, static_cast<int>(ExitClass::kUsage));
+  const auto wrong = run(with_plane(plane_key_.public_key().text()), "wrong horse battery");
   EXPECT_EQ(wrong.status.code, static_cast<int>(exit_class(Reason::kWrongPassphrase)));
   EXPECT_NE(wrong.err.find("wrong-passphrase"), std::string::npos) << wrong.err;
   EXPECT_EQ(run({"destroy"}, "").status.code, static_cast<int>(ExitClass::kUsage));
@@ -137,10 +148,10 @@ TEST_F(Program, AJobOverTlsAndAKillInBetween) {
   const auto connect = [&](const crypto::SigningKey* own) {
     return std::make_unique<Connection>(ready_.address, w.set.tls.public_key(), own);
   };
-  auto anyone = connect(nullptr);
+  auto plane = connect(&plane_key_);
   std::unique_ptr<Connection> agent_connection;
   w.remote = [&](std::string_view method, const Json& body, const ConnectionContext& c) {
-    return c.peer_key ? agent_connection->call(method, body) : anyone->call(method, body);
+    return c.peer_key ? agent_connection->call(method, body) : plane->call(method, body);
   };
   const auto info = must(w.call<InfoReply>(method::kInfo, InfoRequest{Nonce32{1}}));
   EXPECT_TRUE(info.set.verify(w.set.id()).ok());
@@ -161,7 +172,7 @@ TEST_F(Program, AJobOverTlsAndAKillInBetween) {
   must(process_.signal(SIGKILL));
   must(process_.wait(10'000));
   start();
-  anyone = connect(nullptr);
+  plane = connect(&plane_key_);
   agent_connection = connect(&agent.tls);
   EXPECT_EQ(must(w.attest(agent, credential, agent_connection->context)), evidence);
   const auto replay = must(w.call<KeyReply>(method::kKey, agent.sent[0], agent_connection->context));
@@ -174,12 +185,35 @@ TEST_F(Program, AJobOverTlsAndAKillInBetween) {
   const auto& manifest = sealed.seal.statement.body.manifest;
   EXPECT_TRUE(open_result(w.consumer.hpke, 0, manifest, sealed.output, j.release->outer_keys[0]).ok());
   // A key that was proved to nobody is no agent's.
-  const auto refused = anyone->call(method::kKey, to_json(agent.sent[0]));
-  EXPECT_EQ(refused.reason(), Reason::kUnauthenticated);
+  EXPECT_EQ(plane->call(method::kKey, to_json(agent.sent[0])).reason(), Reason::kUnauthenticated);
   must(process_.signal(SIGTERM));
   const auto end = must(process_.wait(10'000));
   ASSERT_TRUE(end.has_value());
   EXPECT_EQ(end->code, 0);
+}
+
+// Whoever reaches the port: with no key, with a key of his own, with an agent's.
+TEST_F(Program, StrangersGetEvidenceAndNothingElse) {
+  BrokerWorld w(71);
+  write_state(w.set, w.random);
+  start();
+  const FakeAgent agent = make_agent(w.random);
+  for (const crypto::SigningKey* own : {static_cast<const crypto::SigningKey*>(nullptr), &agent.tls}) {
+    SCOPED_TRACE(own == nullptr ? "no key" : "a key of his own");
+    Connection c(ready_.address, w.set.tls.public_key(), own);
+    EXPECT_TRUE(c.call(method::kInfo, to_json(InfoRequest{Nonce32{1}})).ok());
+    EXPECT_EQ(c.call(method::kPublish, to_json(make_publish(w.set, w.data, w.random))).reason(), Reason::kUnauthenticated);
+    EXPECT_EQ(c.call(method::kReceipt, to_json(JobRequest{})).reason(), Reason::kUnauthenticated);
+    const auto hello = c.call(method::kHello, to_json(CredentialRequest{}));
+    EXPECT_EQ(hello.reason(), own == nullptr ? Reason::kUnauthenticated : Reason::kNotFound);
+    // Frames of a receipt's size are the plane's; the connection ends.
+    Json large;
+    large["text"] = std::string(2 << 20, 'x');
+    EXPECT_FALSE(c.call(method::kInfo, large).ok());
+    EXPECT_EQ(c.call(method::kInfo, to_json(InfoRequest{})).reason(), Reason::kConnectionClosed);
+  }
+  Connection plane(ready_.address, w.set.tls.public_key(), &plane_key_);
+  EXPECT_TRUE(plane.call(method::kPublish, to_json(make_publish(w.set, w.data, w.random))).ok());
 }
 
 }  // namespace

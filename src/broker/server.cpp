@@ -29,6 +29,18 @@ Result<Json> Server::dispatch(std::string_view method, const Json& body, const C
   return reply;
 }
 
+// Receipts are the largest answers, and the plane's alone. Who proved no key may ask for evidence, and goes again.
+channel::ServeLimits Server::limits_for(const ConnectionContext& context) const {
+  channel::ServeLimits limits;
+  limits.idle_ms = options_.idle_ms;
+  if (context.peer == Peer::kPlane) return limits;
+  limits.max_frame_bytes = static_cast<std::size_t>(2 * records::kMaxRequestBytes);
+  if (context.peer_key) return limits;
+  limits.idle_ms = options_.keyless_idle_ms;
+  limits.max_frames = 16;
+  return limits;
+}
+
 void Server::connection(channel::FdStream& stream) {
   channel::TlsOptions tls;
   tls.clock = &clock_;
@@ -44,9 +56,10 @@ void Server::connection(channel::FdStream& stream) {
     logger_.error("handshake", exporter.error());
     return;
   }
-  const ConnectionContext context{++last_id_, opened->peer_key(), *exporter};
-  channel::ServeLimits limits;
-  limits.idle_ms = options_.idle_ms;
+  const auto& key = opened->peer_key();
+  const bool plane = key && options_.plane && *key == *options_.plane;
+  const ConnectionContext context{++last_id_, key, *exporter, plane ? Peer::kPlane : Peer::kStranger};
+  const channel::ServeLimits limits = limits_for(context);
   const Status ended = channel::serve(
       *opened, [&](std::string_view method, const Json& body) { return dispatch(method, body, context); }, limits, clock_);
   if (!ended.ok()) logger_.error("connection", ended.error());

@@ -15,9 +15,11 @@ namespace gbx::broker {
 
 struct ServerOptions {
   channel::TcpAddress listen;
+  std::optional<crypto::PublicKey> plane;  // whoever proves it may pass on what people signed; empty: nobody
   std::size_t max_connections = 512;
   // An agent is silent while its container runs.
   std::int64_t idle_ms = 2 * 3600 * 1000;
+  std::int64_t keyless_idle_ms = 10'000;
 };
 
 class Server {
@@ -35,6 +37,7 @@ class Server {
          std::function<void()> on_failure)
       : options_(options), core_(core), tls_key_(tls_key), clock_(clock), logger_(logger), on_failure_(std::move(on_failure)) {}
   void connection(channel::FdStream& stream);
+  channel::ServeLimits limits_for(const ConnectionContext& context) const;
   Result<Json> dispatch(std::string_view method, const Json& body, const ConnectionContext& context);
 
   const ServerOptions options_;

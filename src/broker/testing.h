@@ -65,14 +65,16 @@ class BrokerWorld {
     GBX_ASSIGN(core, broker::Core::open(broker_keys(set), *store_, random, capacity, clock.now()));
     return ok_status();
   }
+  // The plane's connection, on which everything comes that people signed.
+  static broker::ConnectionContext plane() { return {0, std::nullopt, {}, broker::Peer::kPlane}; }
   template <class Reply, class Request>
-  Result<Reply> call(std::string_view method, const Request& request, const broker::ConnectionContext& connection = {}) {
+  Result<Reply> call(std::string_view method, const Request& request, const broker::ConnectionContext& connection = plane()) {
     GBX_ASSIGN(Json reply, remote ? remote(method, to_json(request), connection)
                                   : core->handle(method, to_json(request), connection, clock.now()));
     return from_json<Reply>(reply);
   }
   broker::ConnectionContext connect(const FakeAgent& agent) {
-    return {++connections_, agent.tls.public_key(), random.fixed<32>()};
+    return {++connections_, agent.tls.public_key(), random.fixed<32>(), broker::Peer::kStranger};
   }
 
   Result<records::Signed<records::PublishAck>> publish(const Asset& a) {

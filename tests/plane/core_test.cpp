@@ -95,7 +95,7 @@ class Plane {
       if (due.empty()) return;
       for (const auto& effect : due) {
         const auto call = must(core->prepare(effect));
-        if (call) must(core->finish(effect, b.core->handle(call->method, call->body, {}, b.clock.now())));
+        if (call) must(core->finish(effect, b.core->handle(call->method, call->body, b.plane(), b.clock.now())));
       }
     }
     FAIL() << "the outbox never empties";

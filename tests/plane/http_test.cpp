@@ -49,11 +49,14 @@ class BrokerServer {
     tls.peer = channel::PeerPolicy::any_key_or_none();
     auto opened = channel::TlsChannel::server(stream, tls);
     if (!opened.ok()) return;
+    // Like the program, but whoever proves a key counts as the plane.
+    const broker::ConnectionContext context =
+        opened->peer_key() ? testing::BrokerWorld::plane() : broker::ConnectionContext{};
     (void)channel::serve(
         *opened,
-        [this](std::string_view method, const Json& body) {
+        [this, &context](std::string_view method, const Json& body) {
           const std::lock_guard lock(mutex);
-          return world_.core->handle(method, body, {}, clock_.now());
+          return world_.core->handle(method, body, context, clock_.now());
         },
         {}, clock_);
   }

@@ -215,8 +215,9 @@ class BrokerActor final : public Caller {
 
   void handle(const std::string&, const std::string& method, const Json& body, const Json& whole) override {
     sync_clock();
-    broker::ConnectionContext connection;
+    broker::ConnectionContext connection = testing::BrokerWorld::plane();
     if (const Json* c = whole.find("connection")) {
+      connection.peer = broker::Peer::kStranger;
       connection.id = static_cast<std::uint64_t>(*c->find("id")->integer());
       connection.peer_key = testing::must(crypto::PublicKey::from_text(*c->find("key")->string()));
       connection.exporter = crypto::sha256(as_bytes(std::to_string(connection.id)));

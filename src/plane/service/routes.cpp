@@ -37,6 +37,7 @@ constexpr QueryParameter kWait[] = {
 
 constexpr std::uint64_t kObjectBytes = std::uint64_t{128} << 20;
 constexpr std::uint64_t kSmall = 64U << 10;
+constexpr std::uint64_t kSigned = records::kMaxRequestBytes;  // what the broker takes
 
 constexpr Route<PlaneApi> kRoutes[] = {
     {{.method = "GET", .path = "/v1/info", .operation_id = "getInfo", .summary = "Versions, key set and authority of this service",
@@ -66,7 +67,8 @@ constexpr Route<PlaneApi> kRoutes[] = {
 
     {{.method = "POST", .path = "/v1/assets", .operation_id = "publishAsset",
       .summary = "Passes a publication, or a new policy, to the broker and lists it", .roles = api::kOwner,
-      .request_schema = "Publish", .response_schema = "SignedPublishAck", .body = BodyKind::kJson, .success = 201}, &PlaneApi::publish},
+      .request_schema = "Publish", .response_schema = "SignedPublishAck", .body = BodyKind::kJson, .max_body = kSigned,
+      .success = 201}, &PlaneApi::publish},
     {{.method = "GET", .path = "/v1/assets", .operation_id = "listAssets", .summary = "The catalogue, newest first",
       .roles = api::kAnyRole, .response_schema = "AssetList", .query = kAssets}, &PlaneApi::assets},
     {{.method = "GET", .path = "/v1/assets/{id}", .operation_id = "getAsset", .summary = "One version with its latest policy",
@@ -93,11 +95,13 @@ constexpr Route<PlaneApi> kRoutes[] = {
       .roles = api::kAnyRole, .response_schema = "LeaseList", .query = kPage}, &PlaneApi::leases},
 
     {{.method = "POST", .path = "/v1/jobs/plan", .operation_id = "planJob", .summary = "What would be allowed, and why; nothing is logged",
-      .roles = api::kConsumer, .request_schema = "SignedSubmission", .response_schema = "Explanation", .body = BodyKind::kJson},
+      .roles = api::kConsumer, .request_schema = "SignedSubmission", .response_schema = "Explanation", .body = BodyKind::kJson,
+      .max_body = kSigned},
      &PlaneApi::plan},
     {{.method = "POST", .path = "/v1/jobs", .operation_id = "submitJob",
       .summary = "Submits a signed job; with an idempotency-key header the same spec is the same job", .roles = api::kConsumer,
-      .request_schema = "SignedSubmission", .response_schema = "Job", .body = BodyKind::kJson, .success = 201}, &PlaneApi::submit},
+      .request_schema = "SignedSubmission", .response_schema = "Job", .body = BodyKind::kJson, .max_body = kSigned,
+      .success = 201}, &PlaneApi::submit},
     {{.method = "GET", .path = "/v1/jobs", .operation_id = "listJobs", .summary = "Jobs of the caller, newest first",
       .roles = api::kConsumer | api::kOperator | api::kAuditor, .response_schema = "JobList", .query = kJobs}, &PlaneApi::jobs},
     {{.method = "GET", .path = "/v1/jobs/{id}", .operation_id = "getJob", .summary = "One job; waits for a change when asked to",
