@@ -46,7 +46,7 @@ Status may_call(std::string_view m, const ConnectionContext& c) {
     return fail(Reason::kUnauthenticated, "an agent proves its key").hint("connect with the key of agentKeys.tls");
   }
   return fail(Reason::kUnauthenticated, "this is the plane's to ask")
-      .with("the key that the broker was started with", c.peer_key ? c.peer_key->text() : "no key")
+      .with("the plane's key, with which the broker was started", c.peer_key ? c.peer_key->text() : "no key")
       .hint("glovebox-broker serve --plane KEY; glovebox-plane key prints it");
 }
 

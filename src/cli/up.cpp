@@ -74,6 +74,7 @@ class Installer {
     }
     GBX_TRY(block_signals());
     GBX_TRY(folders());
+    GBX_ASSIGN(plane_key_, public_key("glovebox-plane", {"key", "--state", dir("plane")}, uid(kPlaneUid)));
     GBX_TRY(start_broker());
     GBX_TRY(start_plane());
     GBX_TRY(start_node());
@@ -189,7 +190,7 @@ class Installer {
     }
     ProcessOptions p = base("glovebox-broker", {"serve", "--state", dir("broker"), "--listen",
                                                 broker_.address.empty() ? "127.0.0.1:0" : broker_.address,
-                                                "--passphrase-fd", "3", "--ready-fd", "4"});
+                                                "--plane", plane_key_, "--passphrase-fd", "3", "--ready-fd", "4"});
     GBX_ASSIGN(Fd pass, passphrase_pipe());
     p.descriptors[3] = pass.get();
     p.uid = uid(kBrokerUid);
@@ -199,15 +200,17 @@ class Installer {
     return write_file_atomic(dir("set.json"), set, 0644);
   }
 
-  Result<std::string> node_public_key() {
-    ProcessOptions p = base("glovebox-node", {"key", "--key", dir("node") + "/key"});
+  // One that the program makes on first use and prints.
+  Result<std::string> public_key(const std::string& program, std::vector<std::string> arguments, uid_t as) {
+    ProcessOptions p = base(program, std::move(arguments));
+    if (as != 0) p.uid = as;
     GBX_ASSIGN(RunOutput out, run_command(std::move(p)));
-    if (!out.status.exited || out.status.code != 0) return fail(Reason::kUnavailable, printable(out.err, 500));
+    if (!out.status.exited || out.status.code != 0) return fail(Reason::kUnavailable, printable(out.err, 500)).at(program);
     return out.out.substr(0, out.out.find('\n'));
   }
 
   Status start_plane() {
-    GBX_ASSIGN(node_key_, node_public_key());
+    GBX_ASSIGN(node_key_, public_key("glovebox-node", {"key", "--key", dir("node") + "/key"}, 0));
     ProcessOptions p = base("glovebox-plane", {"serve", "--state", dir("plane"), "--listen", plane_.https.empty() ? o_.listen : plane_.https,
                                                "--node-listen", plane_.nodes.empty() ? "127.0.0.1:0" : plane_.nodes,
                                                "--broker", broker_.address, "--set", dir("set.json"), "--objects", dir("objects"),
@@ -302,6 +305,7 @@ class Installer {
   BrokerReady broker_;
   PlaneReady plane_;
   std::string node_key_;
+  std::string plane_key_;
 };
 
 }  // namespace

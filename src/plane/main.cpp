@@ -56,6 +56,13 @@ Status run(ServeOptions options, const Arguments& a) {
   return serve(options, a.ready_fd);
 }
 
+Status print_key(const std::string& state_dir) {
+  SystemRandom random;
+  GBX_ASSIGN(const crypto::PublicKey key, plane_key(state_dir, random));
+  std::cout << key.text() << "\n";
+  return ok_status();
+}
+
 int main_with(int argc, char** argv) {
   CLI::App app{"Glovebox plane: API, catalogue, queue and nodes"};
   app.require_subcommand(1);
@@ -73,13 +80,15 @@ int main_with(int argc, char** argv) {
   serve_command->add_option("--lease-seconds", options.lease_seconds, "a node silent for longer counts as lost")
       ->check(CLI::Range(2, 3600));
   serve_command->add_option("--ready-fd", a.ready_fd, "gets one line of JSON when everything answers");
+  CLI::App* key_command = app.add_subcommand("key", "Print the public key that broker and nodes are told");
+  key_command->add_option("--state", options.state_dir, "directory for database, keys and sealed outputs")->required();
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     const int code = app.exit(e);
     return code == 0 ? 0 : static_cast<int>(ExitClass::kUsage);
   }
-  const Status s = run(options, a);
+  const Status s = *key_command ? print_key(options.state_dir) : run(options, a);
   if (s.ok()) return 0;
   std::cerr << "glovebox-plane: " << s.error().line() << "\n";
   return static_cast<int>(exit_class(s.reason()));

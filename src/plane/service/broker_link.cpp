@@ -47,7 +47,13 @@ Result<Json> BrokerLink::call(std::string_view method, const Json& body) {
     const bool fresh = client_ == nullptr;
     GBX_TRY(connect());
     Result<Json> reply = client_->call(method, body, options_.timeout_ms);
-    if (!client_->broken()) return reply;
+    if (!client_->broken()) {
+      if (reply.ok() || reply.reason() != Reason::kUnauthenticated) return reply;
+      // Nobody's fault but the installation's: what waits for the broker waits on.
+      return fail(Reason::kUnavailable, "the broker was started with another plane's key")
+          .with(options_.key->public_key().text(), "another")
+          .hint("glovebox-broker serve --plane KEY");
+    }
     disconnect();
     if (fresh || round > 0) {
       return fail(Reason::kUnavailable, "the broker gave no answer").with("", reply.error().line().substr(0, 200));

@@ -31,6 +31,12 @@ Result<crypto::SigningKey> load_key(const std::string& path, crypto::SignatureAl
   return key;
 }
 
+constexpr char kNodeKey[] = "node.key";
+Result<crypto::SigningKey> load_node_key(const std::string& state_dir, Random& random) {
+  GBX_TRY(make_dirs(state_dir, 0700));
+  return load_key(state_dir + "/" + kNodeKey, crypto::SignatureAlgorithm::kEd25519, random);
+}
+
 // Issued on first start and again when other names are asked for; the authority's key stays the same.
 struct Certificates {
   Bytes ca;
@@ -99,6 +105,11 @@ struct ReadyLine {
 
 }  // namespace
 
+Result<crypto::PublicKey> plane_key(const std::string& state_dir, Random& random) {
+  GBX_ASSIGN(crypto::SigningKey key, load_node_key(state_dir, random));
+  return key.public_key();
+}
+
 struct PlaneServer::Parts {
   const Clock& clock;
   Random& random;
@@ -159,7 +170,7 @@ struct PlaneServer::Parts {
   }
 
   Status connect() {
-    GBX_ASSIGN(node_key, load_key(path("node.key"), crypto::SignatureAlgorithm::kEd25519, random));
+    GBX_ASSIGN(node_key, load_node_key(options.state_dir, random));
     BrokerLinkOptions link{&clock, options.broker, &*node_key, core->set_keys().tls};
     broker = std::make_unique<BrokerLink>(std::move(link));
     effects = std::make_unique<EffectDispatcher>(*core, *broker, clock, log);

@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "channel/net.h"
+#include "crypto/keys.h"
 
 namespace gbx::plane {
 
@@ -26,6 +27,9 @@ struct ServeOptions {
   std::vector<std::string> names;  // more names and addresses for the server's certificate
   std::int64_t lease_seconds = 30;
 };
+
+// What the plane proves to nodes and to the broker, made in `state_dir` on first use: the broker is started with it.
+Result<crypto::PublicKey> plane_key(const std::string& state_dir, Random& random);
 
 class PlaneServer {
  public:
