@@ -73,7 +73,7 @@ TEST(BrokerLog, RefusesWhatItCouldNotReadAgain) {
   f.refused({e}, Reason::kUnknownField);
   e = f.boot();
   e.body["nonce"] = "\xff";
-  f.refused({e}, Reason::kBadEncoding);
+  f.refused({e}, Reason::kBadJson);
   Json deep;
   for (int i = 0; i < 70; ++i) deep = Json(JsonArray{std::move(deep)});
   e.body = deep;
