@@ -54,7 +54,7 @@ gate::GatePolicy gate_policy(const GateClause& c) {
   p.autoClearVerifiedBits = c.auto_clear_verified_bits;
   p.maxOutputBytes = std::min(c.max_output_bytes, gate::kHardMaxOutputBytes);
   p.maxRows = std::min(c.max_rows, gate::kHardMaxRows);
-  p.maxConsumerLogBytes = c.logs == LogVisibility::kConsumer ? std::min<std::int64_t>(c.log_bytes, 65536) : 0;
+  p.maxConsumerLogBytes = c.logs == LogVisibility::kConsumer ? std::min(c.log_bytes, gate::kHardMaxLogBytes) : 0;
   p.scoreThreshold = c.hold_score;
   p.copyCheck = c.copy_check;
   p.allowedTypes.clear();

@@ -239,7 +239,13 @@ Result<Empty> Core::cancel(const CancelRequest& r, const Call& c) {
     entries.push_back(make_entry(c.now, TombstoneEntry{body.job_id, static_cast<std::int64_t>(job->attempts.size()),
                                                        std::string(reason_code(Reason::kJobCancelled))}));
   }
-  entries.push_back(make_entry(c.now, CancelEntry{r}));
+  // Whoever had the data has told what the control channel tells; the rest of the reservation is free again.
+  std::vector<PlanCharge> charges = job->reserved;
+  for (auto& charge : charges) {
+    charge.free_bits = policy::kControlBits;
+    charge.verified_bits = 0;
+  }
+  entries.push_back(make_entry(c.now, CancelEntry{r, std::move(charges)}));
   GBX_TRY(log_->append(entries));
   GBX_TRY(advance(body.job_id, c.now));
   return Empty{};

@@ -176,7 +176,7 @@ TEST(BrokerAuthorise, TamperingAndTime) {
   const auto plan = must(w.authorise(s));
   EXPECT_EQ(canonical(to_json(must(w.authorise(s)))), canonical(to_json(plan)));
   EXPECT_TRUE(plan.verify(w.set.id(), w.set.signing.public_key()).ok());
-  EXPECT_EQ(plan.body.charges[0].free_bits, 600 + policy::kEnvelopeBits + 2);  // three attempts: two bits more
+  EXPECT_EQ(plan.body.charges[0].free_bits, 608 + 2);  // three attempts: two bits more
   // The one job of the lease is used.
   SignedSubmission again = s;
   again.submission.body.nonce = Nonce32{1};
@@ -236,7 +236,7 @@ TEST(BrokerCancel, RejectsWhatWasSealedAndFreesTheBudget) {
   EXPECT_EQ(j.release->statement.body.reasons, std::vector<std::string>{"cancelled"});
   EXPECT_TRUE(j.release->outer_keys.empty());
   const auto spent = w.core->state().spent(run.plan.body.charges[0], w.consumer.id(), 0, Hash32{});
-  EXPECT_EQ(spent.total_free_bits, policy::kRejectionBits);
+  EXPECT_EQ(spent.total_free_bits, policy::kControlBits);
 }
 
 // ---- attempts ----
@@ -299,6 +299,43 @@ TEST(BrokerAttempt, NonceKeyAndConnectionAreBound) {
   ConnectionContext same_key = w.connect(agent);
   must(w.hello(plan.body.job_id, 1, same_key));
   EXPECT_EQ(attest(w.attest_request(agent, credential, fresh, c), same_key), Reason::kEvidenceRejected);
+// The data keys left: what the control channel tells is told, whatever follows.
+TEST(BrokerCancel, CostsTheControlChannelOnceTheDataKeysLeft) {
+  for (const bool data_keys : {false, true}) {
+    BrokerWorld w(16);
+    w.start_and_publish();
+    auto run = w.run_until_attested(w.submission());
+    const auto spent = [&](std::size_t i) {
+      return w.core->state().spent(run.plan.body.charges[i], w.consumer.id(), 0, Hash32{});
+    };
+    for (std::int64_t stage = 1; stage <= (data_keys ? 2 : 1); ++stage) {
+      must(w.key(run.agent, run.credential.body, run.evidence, stage, run.connection));
+    }
+    EXPECT_EQ(spent(0).total_free_bits, data_keys ? run.plan.body.charges[0].free_bits : 0);
+    must(w.call<Empty>(method::kCancel,
+                       CancelRequest{w.consumer.chain, must(sign(w.set.id(), Cancel{run.job_id(), w.consumer.id(), kNow}, w.consumer.key))}));
+    for (const std::size_t i : {0U, 1U}) {
+      EXPECT_EQ(spent(i).total_free_bits, data_keys ? policy::kControlBits : 0);
+      EXPECT_EQ(spent(i).period_free_bits, data_keys ? policy::kControlBits : 0);
+    }
+    const std::string before = canonical(*w.core->state().snapshot().find("ledger"));
+    ASSERT_TRUE(w.start().ok());
+    EXPECT_EQ(canonical(*w.core->state().snapshot().find("ledger")), before);
+  }
+}
+
+// An attempt that is lost after it had the data keeps the whole reservation: what left with it is unknown.
+TEST(BrokerCancel, ALostAttemptKeepsItsReservation) {
+  BrokerWorld w(17);
+  w.start_and_publish();
+  auto run = w.run_until_attested(w.submission());
+  for (const std::int64_t stage : {1, 2}) must(w.key(run.agent, run.credential.body, run.evidence, stage, run.connection));
+  must(w.credential(run.job_id(), 2));  // the plane gave the first attempt up
+  const auto& charge = run.plan.body.charges[0];
+  EXPECT_EQ(w.core->state().spent(charge, w.consumer.id(), 0, Hash32{}).total_free_bits, charge.free_bits);
+  EXPECT_GE(charge.free_bits, policy::kControlBits);
+}
+
   // A node that the owner does not name.
   auto stranger = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, w.random));
   auto r = w.attest_request(agent, credential, fresh, c);
@@ -533,7 +570,7 @@ TEST(BrokerDecision, WhatWaitsForAPerson) {
   }
 }
 
-TEST(BrokerDecision, RejectionTellsTwoBits) {
+TEST(BrokerDecision, ARejectionCostsTheControlChannel) {
   BrokerWorld w(43);
   w.start_and_publish();
   GateVerdict v = clean_verdict();
@@ -543,7 +580,7 @@ TEST(BrokerDecision, RejectionTellsTwoBits) {
   const auto j = must(w.judge(run.job_id()));
   EXPECT_EQ(j.state, JudgementState::kRejected);
   EXPECT_TRUE(j.release->outer_keys.empty());
-  EXPECT_EQ(j.release->statement.body.charges[0].free_bits, 2);
+  for (const auto& c : j.release->statement.body.charges) EXPECT_EQ(c.free_bits, 8);  // docs/gate.md
 }
 
 TEST(BrokerDecision, WithoutReviewersAHoldIsARejection) {

@@ -300,8 +300,8 @@ class Chaos {
       if (job.decision) {
         committed += job.decision->entry.charges[0].free_bits;
         ++decided_;
-      } else if (!job.cancelled && !job.reserved.empty()) {
-        reserved += job.reserved[0].free_bits;
+      } else if (!job.reserved.empty()) {
+        reserved += job.cancelled ? policy::kControlBits : job.reserved[0].free_bits;
       }
     }
     const PlanCharge data{world_.owner.id(), world_.data.record.asset_id, 0, 0};

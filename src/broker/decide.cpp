@@ -40,7 +40,7 @@ std::vector<PlanCharge> Core::final_charges(const JobState& job, ReleaseDecision
   const bool released = decision == ReleaseDecision::kRelease;
   std::vector<PlanCharge> out = job.plan.body.charges;
   for (auto& c : out) {
-    c.free_bits = released ? policy::release_bits(verdict, tries) : policy::kRejectionBits;
+    c.free_bits = released ? policy::release_bits(verdict, tries) : policy::kControlBits;
     c.verified_bits = released ? verdict.charge.verified_bits : 0;
   }
   return out;

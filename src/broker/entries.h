@@ -215,12 +215,15 @@ struct DeliverEntry {
     f("outerKeys", outer_keys, Bound{0, 8, 512});
   }
 };
+// Commits what a job costs that has had data keys, in place of its reservation; nothing for any other.
 struct CancelEntry {
   static constexpr std::string_view kKind = "cancel";
   records::CancelRequest request;
+  std::vector<records::PlanCharge> charges;
   template <class F>
   void fields(F& f) {
     f("request", request);
+    f("charges", charges, Bound{0, records::kMaxAssets});
   }
 };
 

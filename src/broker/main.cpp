@@ -61,16 +61,23 @@ Result<Passphrase> passphrase(const Arguments& a) {
   return read_passphrase(fd.get());
 }
 
-// The most that one declared output can tell, by the gate's own reckoning.
-Result<std::int64_t> capacity(const records::SpecOutput& o) {
-  gate::OutputDeclaration d;
-  d.name = o.name;
-  d.path = o.path;
-  GBX_ASSIGN(d.type, enum_from<gate::OutputType>(enum_name(o.type)));
-  if (o.schema) d.schema = *o.schema;
-  d.maxBytes = o.max_bytes;
-  GBX_ASSIGN(gate::Capacity c, gate::capacity(d));
-  return c.bits;
+static_assert(policy::kControlBits == gate::kControlBits);
+
+// The most that a job can tell, by the gate's own reckoning.
+Result<std::int64_t> capacity(const records::SpecBody& spec) {
+  std::vector<gate::OutputDeclaration> outputs;
+  for (const auto& o : spec.outputs) {
+    gate::OutputDeclaration d;
+    d.name = o.name;
+    d.path = o.path;
+    GBX_ASSIGN(d.type, enum_from<gate::OutputType>(enum_name(o.type)));
+    if (o.schema) d.schema = *o.schema;
+    d.maxBytes = o.max_bytes;
+    outputs.push_back(std::move(d));
+  }
+  const bool logs = spec.logs.visibility == records::LogVisibility::kConsumer;
+  GBX_ASSIGN(gate::Charge c, gate::job_charge(outputs, logs ? spec.logs.max_bytes : 0));
+  return c.freeBits;
 }
 
 Status init(const Arguments& a) {

@@ -175,9 +175,9 @@ Status State::apply_job(const LogEntry& entry, std::int64_t leaf) {
   } else if (entry.kind == CancelEntry::kKind) {
     GBX_ASSIGN(CancelEntry e, from_json<CancelEntry>(entry.body));
     GBX_ASSIGN(JobState * job, find(e.request.cancel.body.job_id));
+    if (e.charges.size() != job->reserved.size()) return broken("cancellation that charges for something else");
     job->cancelled = true;
-    // Nothing of it will ever be released: what was reserved is free again.
-    for (const auto& c : job->reserved) ledger_[ledger_key(c.owner_id, c.asset_id)].erase(to_hex(e.request.cancel.body.job_id));
+    charge(e.request.cancel.body.job_id, *job, e.charges, entry.time, true);
   } else {
     return broken("unknown kind").with("", entry.kind);
   }

@@ -234,7 +234,7 @@ class BrokerWorld {
   crypto::SigningKey node;
   Asset data;
   Asset image;
-  policy::Capacity capacity = [](const records::SpecOutput&) { return Result<std::int64_t>(600); };
+  policy::Capacity capacity = [](const records::SpecBody&) { return Result<std::int64_t>(608); };
   std::unique_ptr<broker::Core> core;
   // Set: requests go there and not to `core`.
   std::function<Result<Json>(std::string_view method, const Json& body, const broker::ConnectionContext&)> remote;

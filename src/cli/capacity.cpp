@@ -15,10 +15,15 @@ Result<gate::OutputDeclaration> declaration_of(const records::SpecOutput& o) {
 }
 
 policy::Capacity gate_capacity() {
-  return [](const records::SpecOutput& o) -> Result<std::int64_t> {
-    GBX_ASSIGN(gate::OutputDeclaration d, declaration_of(o));
-    GBX_ASSIGN(gate::Capacity c, gate::capacity(d));
-    return c.bits;
+  return [](const records::SpecBody& spec) -> Result<std::int64_t> {
+    std::vector<gate::OutputDeclaration> outputs;
+    for (const auto& o : spec.outputs) {
+      GBX_ASSIGN(gate::OutputDeclaration d, declaration_of(o));
+      outputs.push_back(std::move(d));
+    }
+    const bool logs = spec.logs.visibility == records::LogVisibility::kConsumer;
+    GBX_ASSIGN(gate::Charge c, gate::job_charge(outputs, logs ? spec.logs.max_bytes : 0));
+    return c.freeBits;
   };
 }
 

@@ -1,4 +1,4 @@
-// How much a declared output can tell, by the gate's own reckoning.
+// How much a job can tell, by the gate's own reckoning.
 #pragma once
 
 #include "gate/records.h"

@@ -121,6 +121,32 @@ TEST(Capacity, KnownAnswers) {
       {"name":"a","type":"boolean"},{"name":"b","type":"integer","minimum":0,"maximum":3}]}})"), 11);
 }
 
+// What the broker reserves is what the gate charges, log bytes and all.
+TEST(Capacity, OneReckoningForReservationAndCharge) {
+  EXPECT_EQ(job_charge({}, 0)->freeBits, kControlBits);
+  EXPECT_EQ(job_charge({}, 0)->code, CodeId::kControlOnly);
+  EXPECT_EQ(job_charge({}, 1)->freeBits, kControlBits + 8 + 1);
+  EXPECT_EQ(job_charge({}, 16)->freeBits, kControlBits + 8 * 16 + 5);
+  // More log bytes than can reach anybody cost nothing.
+  EXPECT_EQ(job_charge({}, 1 << 20)->freeBits, job_charge({}, kHardMaxLogBytes)->freeBits);
+  EXPECT_EQ(job_charge({}, kHardMaxLogBytes)->freeBits, kControlBits + 8 * kHardMaxLogBytes + 17);
+  OutputDeclaration o;
+  o.name = "x";
+  o.path = "x";
+  o.type = OutputType::kOpaque;
+  o.schema = Json(JsonObject{});
+  o.maxBytes = 100;
+  GateRequest r;
+  r.outputs = {o};
+  r.exitClass = RunExit::kOk;
+  r.logs.visibility = LogVisibility::kConsumer;
+  r.logs.maxBytes = 1 << 20;
+  for (const std::int64_t most : {std::int64_t{0}, std::int64_t{100}, kHardMaxLogBytes}) {
+    r.policy.maxConsumerLogBytes = most;
+    EXPECT_EQ(release_charge(r)->freeBits, job_charge(r.outputs, most)->freeBits);
+  }
+}
+
 TEST(Capacity, TheSampleStudyFitsItsFreeBits) {
   // The schemas of examples/breast-cancer/job.yaml, whose comment states 961 bits for the three together.
   std::string words = R"(["w0")";

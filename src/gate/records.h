@@ -142,6 +142,7 @@ inline std::span<const EnumName<CodeId>> enum_names(CodeId) {
 
 inline constexpr std::int64_t kHardMaxOutputBytes = 16 << 20;
 inline constexpr std::int64_t kHardMaxTotalBytes = 64 << 20;
+inline constexpr std::int64_t kHardMaxLogBytes = 64 << 10;  // that may reach a consumer
 inline constexpr std::int64_t kHardMaxRows = 100'000;
 inline constexpr std::int64_t kMaxOutputs = 64;
 inline constexpr std::int64_t kMaxInputs = 64;
@@ -195,7 +196,7 @@ struct GatePolicy {
     f("autoClearVerifiedBits", autoClearVerifiedBits);
     f("maxOutputBytes", maxOutputBytes, Bound{0, kHardMaxOutputBytes});
     f("maxRows", maxRows, Bound{0, kHardMaxRows});
-    f("maxConsumerLogBytes", maxConsumerLogBytes, Bound{0, 65536});
+    f("maxConsumerLogBytes", maxConsumerLogBytes, Bound{0, kHardMaxLogBytes});
     f("scoreThreshold", scoreThreshold, Bound{0, 101});
     f("allowedTypes", allowedTypes, Bound{0, 5});
     f("copyCheck", copyCheck);

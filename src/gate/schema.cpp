@@ -294,19 +294,23 @@ std::int64_t consumer_log_bytes(const GateRequest& r) {
   return std::min(r.logs.maxBytes, r.policy.maxConsumerLogBytes);
 }
 
-Result<Charge> release_charge(const GateRequest& r) {
+Result<Charge> job_charge(const std::vector<OutputDeclaration>& outputs, std::int64_t log_bytes) {
+  const std::int64_t log = std::clamp<std::int64_t>(log_bytes, 0, kHardMaxLogBytes);
   Charge c;
   c.freeBits = kControlBits;
-  const std::int64_t log = consumer_log_bytes(r);
   if (log > 0) c.freeBits += 8 * log + ceil_bits(log2_upper_q32(static_cast<UWide>(log) + 1));
-  if (r.exitClass != RunExit::kOk) return c;
-  for (const auto& o : r.outputs) {
+  for (const auto& o : outputs) {
     Result<Capacity> cap = capacity(o);
     if (!cap.ok()) return cap.error().at("output " + o.name);
     c.freeBits += cap->bits;
     c.code = cap->code;
   }
   return c;
+}
+
+Result<Charge> release_charge(const GateRequest& r) {
+  static const std::vector<OutputDeclaration> kNone;
+  return job_charge(r.exitClass == RunExit::kOk ? r.outputs : kNone, consumer_log_bytes(r));
 }
 
 }  // namespace gbx::gate

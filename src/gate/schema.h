@@ -41,8 +41,10 @@ struct Capacity {
 Result<Capacity> capacity(const OutputDeclaration& declaration);
 // Control channel: exit class 2, decision 2, duration bucket 4.
 inline constexpr std::int64_t kControlBits = 8;
-// The charge of a whole job when it is released or held: control, outputs, log bytes that may reach the consumer.
-// Known before the run; the same whatever the container writes.
+// What a job can tell when it is released: control, every output, log bytes that may reach the consumer (kHardMaxLogBytes at
+// most). The broker reserves by it before the run, the gate charges by it after; the same whatever the container writes.
+Result<Charge> job_charge(const std::vector<OutputDeclaration>& outputs, std::int64_t log_bytes);
+// The same of the job that a request describes; a run that was not ok delivers no outputs.
 Result<Charge> release_charge(const GateRequest& request);
 // Bytes of log that may reach the consumer under request and policy.
 std::int64_t consumer_log_bytes(const GateRequest& request);

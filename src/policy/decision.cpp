@@ -18,7 +18,7 @@ const char* gate_reason(records::GateCause cause) {
 }
 
 std::int64_t release_bits(const records::GateVerdict& verdict, std::int64_t attempts_with_data) {
-  return std::max(verdict.charge.free_bits, kEnvelopeBits) + attempt_bits(attempts_with_data);
+  return std::max(verdict.charge.free_bits, kControlBits) + attempt_bits(attempts_with_data);
 }
 
 std::set<std::string> hold_reasons(const records::Submission& submission, const records::GateVerdict& verdict) {

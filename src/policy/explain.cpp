@@ -295,18 +295,14 @@ class Judge {
     }
     return ok_status();
   }
-  // The most that a release can cost: declared outputs, logs, envelope, and the choice among attempts.
+  // The most that a release can cost: what the job can tell, and the choice among attempts.
   Result<std::int64_t> charge_bits() const {
-    std::int64_t bits = kEnvelopeBits + attempt_bits(s_.spec.spec.attempts);
-    if (s_.spec.spec.logs.visibility != records::LogVisibility::kNone) bits += 8 * s_.spec.spec.logs.max_bytes;
-    for (const auto& o : s_.spec.spec.outputs) {
-      auto c = in_.capacity(o);
-      if (!c.ok()) return c.error().at("output " + o.name);
-      if (*c < 0 || *c > records::kMaxBits) return fail(Reason::kOutputTooLarge, "capacity of output " + o.name);
-      bits += *c;
+    GBX_ASSIGN(const std::int64_t told, in_.capacity(s_.spec.spec));
+    const std::int64_t most = records::kMaxBits / 2;
+    if (told < kControlBits || told > most) {
+      return fail(Reason::kOutputTooLarge, "capacity of the outputs").with("at most " + number(most) + " bits", number(told));
     }
-    if (bits > records::kMaxBits) return fail(Reason::kOutputTooLarge, "capacity of all outputs");
-    return bits;
+    return told + attempt_bits(s_.spec.spec.attempts);
   }
 
   bool judge_assets(std::int64_t bits) {

@@ -13,8 +13,9 @@
 
 namespace gbx::policy {
 
-// The most free bits that one declared output can carry, known before the run.
-using Capacity = std::function<Result<std::int64_t>(const records::SpecOutput&)>;
+// The most free bits that a job of this spec can tell when it is released, control channel and logs included, known before the
+// run. It is the gate's own reckoning (gate/schema.h), which charges by the same function.
+using Capacity = std::function<Result<std::int64_t>(const records::SpecBody&)>;
 
 // One published asset version. `policy` is the one in force: the last serial that the broker accepted.
 struct AssetFacts {
@@ -102,10 +103,9 @@ bool needs_rulings(const records::Policy& policy, const records::Submission& sub
 
 // Extra bits of the n-th attempt: a node can pick the attempt that it likes. ceil(log2 n).
 std::int64_t attempt_bits(std::int64_t attempt);
-// Exit class (2), duration bucket (4) and the decision itself (2): what any release tells besides its outputs.
-inline constexpr std::int64_t kEnvelopeBits = 8;
-// A rejection tells that it was one.
-inline constexpr std::int64_t kRejectionBits = 2;
+// The control channel (docs/gate.md): exit class (2), duration bucket (4), the decision and its cause (2). Every job tells as
+// much once it has had the data, however it ends: a release tells its outputs besides, a rejection or a cancellation nothing.
+inline constexpr std::int64_t kControlBits = 8;
 
 // Every control that an environment must enforce (docs/sandbox.md), in the order of the plan.
 const std::vector<std::string>& mandatory_controls();

@@ -62,7 +62,7 @@ class Judging : public ::testing::Test {
     in.lease = [](const AssetFacts&) { return Result<Id16>(fail(Reason::kLeaseMissing, "no lease")); };
     in.spent = [this](const AssetFacts&) { return spent; };
     in.current_key = [this](const IdentityChain& c) { return c.current_key(set.id()); };
-    in.capacity = [this](const SpecOutput&) { return Result<std::int64_t>(capacity); };
+    in.capacity = [this](const SpecBody&) { return Result<std::int64_t>(capacity); };
     return explain(in);
   }
   // The one check that denies, as "check:reason".
@@ -89,7 +89,7 @@ class Judging : public ::testing::Test {
   JobSpec spec;
   std::size_t inputs = 1;
   std::int64_t accepted_at = kNow;
-  std::int64_t capacity = 600;
+  std::int64_t capacity = 608;
   Spent spent;
   std::function<void(SignedSubmission&)> change;
 };
@@ -209,8 +209,10 @@ TEST_F(Judging, WhatOwnersSpentCounts) {
   spent = {0, 131072};
   EXPECT_EQ(denied(), "budget:budget-exceeded");
   spent = {};
-  capacity = std::int64_t{1} << 41;
-  EXPECT_EQ(denied(), "capacity:output-too-large");
+  for (const std::int64_t bits : {kMaxBits, kControlBits - 1}) {
+    capacity = bits;
+    EXPECT_EQ(denied(), "capacity:output-too-large");
+  }
 }
 
 TEST_F(Judging, MoreReviewersThanAPlanHoldsAreDenied) {

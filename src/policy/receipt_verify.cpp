@@ -227,7 +227,7 @@ class Verifier {
       GBX_TRY(verify_by_identity(pinned_, c, r_.submission));
       return crypto::PublicKey::from_text(r_.submission.key);
     };
-    in.capacity = options_.capacity ? options_.capacity : [](const SpecOutput&) { return Result<std::int64_t>(0); };
+    in.capacity = options_.capacity ? options_.capacity : [](const SpecBody&) { return Result<std::int64_t>(kControlBits); };
     Explanation again = explain(in);
     if (!proved("every owner's policy allows this job", denial(again), "at " + format_time(in.now))) return;
     RunPlan expected = *again.plan;
@@ -375,8 +375,8 @@ class Verifier {
     const auto& planned = r_.plan.body.charges;
     const auto& verdict = r_.run_statement.body.manifest.context.verdict;
     const bool release = s.decision == ReleaseDecision::kRelease;
-    const std::int64_t least = release ? release_bits(verdict, 1) : kRejectionBits;
-    const std::int64_t most = release ? release_bits(verdict, r_.credential.body.attempt) : kRejectionBits;
+    const std::int64_t least = release ? release_bits(verdict, 1) : kControlBits;
+    const std::int64_t most = release ? release_bits(verdict, r_.credential.body.attempt) : kControlBits;
     bool right = s.charges.size() == planned.size();
     for (std::size_t i = 0; right && i < planned.size(); ++i) {
       const auto& c = s.charges[i];

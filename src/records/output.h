@@ -36,7 +36,7 @@ struct GateCharge {
   std::string code_id;             // which prefix-free code was charged
   template <class F>
   void fields(F& f) {
-    f("freeBits", free_bits, Bound{0, kMaxBits});
+    f("freeBits", free_bits, Bound{0, kMaxBits / 2});  // the attempts' bits are added to it
     f("verifiedBits", verified_bits, Bound{0, kMaxBits});
     f("zcdpMicro", zcdp_micro, Bound{0, kMaxBits});
     f("codeId", code_id, Bound{0, 64});
