@@ -148,11 +148,14 @@ Status Core::check_publish(const Publish& p) const {
   GBX_ASSIGN(crypto::PublicKey key, standing(p.owner));
   GBX_TRY(policy::verify_asset(set_id_, {p.owner, p.record, p.policy, 0}));
   GBX_TRY(p.policy.verify(set_id_, key));
+  const PolicyState* last = state().current_policy(body.asset_version_id);
+  // A key that was rotated away signs nothing new; the record that was accepted while it stood stays good.
+  const auto accepted = [&](const Publish& before) { return before.record.key == p.record.key && before.record.signature == p.record.signature; };
+  if (last == nullptr || !accepted(last->publish)) GBX_TRY(p.record.verify(set_id_, key));
   const auto owner = state().owner_of(body.asset_id);
   if (owner && *owner != body.owner_id) {
     return fail(Reason::kWrongOwner, "another identity published this asset first").with(to_hex(*owner), to_hex(body.owner_id));
   }
-  const PolicyState* last = state().current_policy(body.asset_version_id);
   const std::int64_t serial = last == nullptr ? 1 : last->publish.policy.body.serial + 1;
   if (body.serial != serial) {
     return fail(Reason::kPolicyStale, "policy serial").with(std::to_string(serial), std::to_string(body.serial));

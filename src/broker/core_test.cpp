@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "broker/testing.h"
+#include "policy/receipt_verify.h"
 
 namespace gbx::broker {
 namespace {
@@ -160,6 +161,81 @@ TEST(BrokerIdentity, OnlyTheNewestKeySigns) {
   const auto thief = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, w.random));
   const RotateRequest forged{w.consumer.chain.identity, must(sign(w.set.id(), Rotation{w.consumer.id(), 2, thief.public_key().text()}, w.consumer.key))};
   EXPECT_EQ(w.call<Empty>(method::kRotate, forged).reason(), Reason::kBadSignature);
+}
+
+// The owner's old key is stolen and rotated away: what the thief signs with it counts nowhere.
+class RotatedAway : public ::testing::Test {
+ protected:
+  RotatedAway() : w(15) { w.start_and_publish(); }
+  static crypto::SigningKey new_key(Random& random) {
+    return must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random));
+  }
+  // Of a person, by the recovery key.
+  Signed<Rotation> rotate(const gbx::testing::Person& who) {
+    const auto rotation = must(sign(w.set.id(), Rotation{who.id(), 1, newer.public_key().text()}, who.recovery));
+    must(w.call<Empty>(method::kRotate, RotateRequest{who.chain.identity, rotation}));
+    return rotation;
+  }
+  BrokerWorld w;
+  const crypto::SigningKey newer = new_key(w.random);
+};
+
+TEST_F(RotatedAway, SignsNoLease) {
+  const SignedSubmission before = w.submission();
+  auto running = w.run_until_attested(w.submission());
+  rotate(w.owner);
+  EXPECT_EQ(w.authorise(before).reason(), Reason::kLeaseMissing);
+  // What was authorised by such a lease gets no key any more.
+  EXPECT_EQ(w.key(running.agent, running.credential.body, running.evidence, 1, running.connection).reason(), Reason::kLeaseMissing);
+  SignedSubmission after = before;
+  after.leases[0] = must(sign(w.set.id(), before.leases[0].body, newer));
+  EXPECT_TRUE(w.authorise(after).ok());
+}
+
+TEST_F(RotatedAway, SignsNoRecordAndNoPolicy) {
+  const Publish old_policy = [&] {
+    auto next = make_asset(copy(w.owner), AssetKind::kDataset, w.clauses(), w.random);
+    return make_publish(w.set, next, w.random);
+  }();
+  const auto rotation = rotate(w.owner);
+  EXPECT_EQ(w.call<Signed<PublishAck>>(method::kPublish, old_policy).reason(), Reason::kChainBroken);
+  Publish p = old_policy;
+  p.owner.rotations = {rotation};
+  EXPECT_EQ(w.call<Signed<PublishAck>>(method::kPublish, p).reason(), Reason::kBadSignature);
+  p.policy = must(sign(w.set.id(), p.policy.body, newer));
+  EXPECT_EQ(w.call<Signed<PublishAck>>(method::kPublish, p).reason(), Reason::kBadSignature);  // the record is the thief's
+  p.record = must(sign(w.set.id(), p.record.body, newer));
+  EXPECT_TRUE(w.call<Signed<PublishAck>>(method::kPublish, p).ok());
+  // The next policy of a version from before: its record stays as it was accepted.
+  next_policy(w.data);
+  Publish later = make_publish(w.set, w.data, w.random);
+  later.owner.rotations = {rotation};
+  later.policy = must(sign(w.set.id(), later.policy.body, newer));
+  EXPECT_TRUE(w.call<Signed<PublishAck>>(method::kPublish, later).ok());
+}
+
+TEST_F(RotatedAway, SignsNoRulingAndNoCancellation) {
+  GateVerdict v = clean_verdict();
+  v.recommendation = Recommendation::kHold;
+  const auto run = w.run_until_sealed(w.submission(), v);
+  const auto held = must(w.judge(run.job_id()));
+  ASSERT_EQ(held.state, JudgementState::kHeld);
+  const Hash32 policy = run.plan.body.policies[0].policy_hash;
+  gbx::testing::Person reviewer = copy(w.reviewer);
+  reviewer.chain.rotations = {rotate(w.reviewer)};
+  EXPECT_EQ(w.rule(w.reviewer, held.hold_notice->body, policy, RulingDecision::kApprove).reason(), Reason::kChainBroken);
+  EXPECT_EQ(w.rule(reviewer, held.hold_notice->body, policy, RulingDecision::kApprove).reason(), Reason::kWrongRole);
+  const Cancel wish{run.job_id(), w.consumer.id(), kNow};
+  CancelRequest cancel{w.consumer.chain, must(sign(w.set.id(), wish, w.consumer.key))};
+  cancel.consumer.rotations = {rotate(w.consumer)};
+  EXPECT_EQ(w.call<Empty>(method::kCancel, cancel).reason(), Reason::kBadSignature);
+  // A receipt of what was decided under the old keys holds.
+  cancel.cancel = must(sign(w.set.id(), wish, newer));
+  must(w.call<Empty>(method::kCancel, cancel));
+  const auto receipt = must(w.call<Receipt>(method::kReceipt, JobRequest{run.job_id()}));
+  const auto report = policy::verify_receipt(receipt, w.set.id());
+  EXPECT_TRUE(report.valid) << report.first_failure().line();
+  EXPECT_EQ(receipt.leases.size(), 1u);
 }
 
 // ---- authorising ----

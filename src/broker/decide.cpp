@@ -231,7 +231,9 @@ bool Core::lease_counts(const JobState& job, const Signed<Lease>& l) const {
     const Publish& publish = state().policy(named.policy_hash)->publish;
     const auto& p = publish.policy.body;
     const IdentityChain owner = state().chain(publish.owner.identity);
-    return lease::verify_lease(l, {set_id_, p.asset_id, submission.consumer_id, &owner, &p.clauses.lease_issuers, job.plan.body.time}).ok();
+    return lease::verify_lease(l, {set_id_, p.asset_id, submission.consumer_id, &owner, &p.clauses.lease_issuers, job.plan.body.time,
+                                   lease::Signer::kEver})
+        .ok();
   });
 }
 

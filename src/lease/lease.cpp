@@ -7,12 +7,17 @@ namespace gbx::lease {
 namespace {
 
 Status verify_signer(const records::Signed<records::Lease>& lease, const LeaseQuery& q) {
-  GBX_TRY(q.owner->current_key(q.set_id));
-  std::vector<std::string> keys{q.owner->identity.genesis_key};
-  for (const auto& r : q.owner->rotations) keys.push_back(r.body.new_key);
+  GBX_ASSIGN(crypto::PublicKey standing, q.owner->current_key(q.set_id));
+  std::vector<std::string> keys{standing.text()};
+  if (q.signer == Signer::kEver) {
+    keys.push_back(q.owner->identity.genesis_key);
+    for (const auto& r : q.owner->rotations) keys.push_back(r.body.new_key);
+  }
   keys.insert(keys.end(), q.issuers->begin(), q.issuers->end());
   if (std::find(keys.begin(), keys.end(), lease.key) == keys.end()) {
-    return fail(Reason::kLeaseMissing, "the lease is signed by nobody whom the owner's policy names").with(keys.front(), lease.key);
+    return fail(Reason::kLeaseMissing, "the lease is signed neither by the owner's present key nor by an issuer whom the policy names")
+        .with(keys.front(), lease.key)
+        .hint("ask the owner for a new lease");
   }
   GBX_ASSIGN(crypto::PublicKey signer, crypto::PublicKey::from_text(lease.key));
   return lease.verify(q.set_id, signer);

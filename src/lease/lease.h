@@ -10,13 +10,18 @@
 
 namespace gbx::lease {
 
+// Which of the owner's keys may have signed. kStanding, for whatever is decided now: the newest one, for a key that was
+// rotated away may be a thief's. kEver, for checking again what was decided when an older key stood.
+enum class Signer { kStanding, kEver };
+
 struct LeaseQuery {
   records::SetId set_id{};
   Id16 asset_id{};
   Hash32 consumer_id{};
-  const records::IdentityChain* owner = nullptr;
+  const records::IdentityChain* owner = nullptr;      // with all rotations
   const std::vector<std::string>* issuers = nullptr;  // public keys, from the policy
   std::int64_t now = 0;
+  Signer signer = Signer::kStanding;
 };
 
 class LeaseBook {

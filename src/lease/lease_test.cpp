@@ -57,6 +57,21 @@ TEST_F(Leases, OwnerOrNamedIssuer) {
   EXPECT_EQ(find(forged), Reason::kBadSignature);
 }
 
+// The old key may be a thief's. What was accepted while it stood can still be checked.
+TEST_F(Leases, AKeyThatWasRotatedAwaySignsNothingNew) {
+  const auto old_lease = by(owner);
+  auto newer = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random));
+  owner.chain.rotations = {must(sign(set, Rotation{owner.id(), 1, newer.public_key().text()}, owner.recovery))};
+  EXPECT_EQ(find(old_lease), Reason::kLeaseMissing);
+  EXPECT_EQ(find(must(sign(set, body, newer))), Reason::kUninitialised);
+  EXPECT_EQ(find(must(sign(set, body, owner.recovery))), Reason::kLeaseMissing);
+  LeaseQuery historical = query();
+  historical.signer = Signer::kEver;
+  EXPECT_TRUE(verify_lease(old_lease, historical).ok());
+  EXPECT_TRUE(verify_lease(must(sign(set, body, newer)), historical).ok());
+  EXPECT_EQ(verify_lease(by(issuer), historical).reason(), Reason::kLeaseMissing);
+}
+
 TEST_F(Leases, ExactlyThisSetAssetAndConsumer) {
   const Lease good = body;
   const auto lease = [&](auto change) {

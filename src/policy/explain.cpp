@@ -444,8 +444,8 @@ Status verify_asset(const records::SetId& set_id, const AssetFacts& f) {
     return fail(Reason::kWrongAsset, "the policy is about another version").with(to_hex(r.id()), to_hex(p.asset_version_id));
   }
   if (p.commit_dk != r.commit_dk) return fail(Reason::kBadCommitment, "policy and record commit to different keys");
-  GBX_TRY(verify_by_identity(set_id, f.owner, f.record));
-  return verify_by_identity(set_id, f.owner, f.policy);
+  GBX_TRY(records::verify_by_identity(set_id, f.owner, f.record));
+  return records::verify_by_identity(set_id, f.owner, f.policy);
 }
 
 Judged judge(const PolicyInputs& inputs) { return Judge(inputs).run(); }

@@ -69,22 +69,6 @@ Status in_force(const AssetFacts& facts, std::int64_t now);
 // identity ever had: the broker's log holds the order. Errors: kWrongOwner, kWrongAsset, kBadCommitment, kBadSignature.
 Status verify_asset(const records::SetId& set_id, const AssetFacts& facts);
 
-// Signed by the genesis key or by a key of a rotation of `chain`.
-template <class Body>
-Status verify_by_identity(const records::SetId& set_id, const records::IdentityChain& chain,
-                          const records::Signed<Body>& record) {
-  GBX_TRY(chain.current_key(set_id));
-  std::vector<std::string> keys{chain.identity.genesis_key};
-  for (const auto& r : chain.rotations) keys.push_back(r.body.new_key);
-  for (const auto& text : keys) {
-    if (text != record.key) continue;
-    GBX_ASSIGN(crypto::PublicKey key, crypto::PublicKey::from_text(text));
-    return record.verify(set_id, key);
-  }
-  return fail(Reason::kBadSignature, std::string(Body::kType) + " is signed by a key that the identity never had")
-      .with(keys.back(), record.key);
-}
-
 // Does one of the rules allow an environment with this verdict? Only checks that passed count; "not checked" is no pass.
 // `none` and `sim` count only under a rule that names their root. kTeeNotAllowed.
 Status verdict_allowed(const std::vector<records::PlatformRule>& rules, const records::Verdict& verdict);

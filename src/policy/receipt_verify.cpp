@@ -190,7 +190,8 @@ class Verifier {
   lease::LeaseQuery lease_query(const Policy& p) const {
     static const IdentityChain kNobody{};
     const IdentityChain* owner = chain(p.owner_id);
-    return {pinned_, p.asset_id, submission_.consumer_id, owner != nullptr ? owner : &kNobody, &p.clauses.lease_issuers, r_.plan.body.time};
+    return {pinned_, p.asset_id, submission_.consumer_id, owner != nullptr ? owner : &kNobody, &p.clauses.lease_issuers,
+            r_.plan.body.time, lease::Signer::kEver};
   }
 
   SignedSubmission whole_submission() const {

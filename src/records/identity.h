@@ -48,4 +48,21 @@ struct IdentityChain {
   Result<crypto::PublicKey> current_key(const SetId& set_id) const;
 };
 
+// Signed by the genesis key or by a key of a rotation of `chain`: for what somebody accepted when that key stood. What is
+// decided now takes current_key() alone.
+template <class Body>
+Status verify_by_identity(const SetId& set_id, const IdentityChain& chain,
+                          const Signed<Body>& record) {
+  GBX_TRY(chain.current_key(set_id));
+  std::vector<std::string> keys{chain.identity.genesis_key};
+  for (const auto& r : chain.rotations) keys.push_back(r.body.new_key);
+  for (const auto& text : keys) {
+    if (text != record.key) continue;
+    GBX_ASSIGN(crypto::PublicKey key, crypto::PublicKey::from_text(text));
+    return record.verify(set_id, key);
+  }
+  return fail(Reason::kBadSignature, std::string(Body::kType) + " is signed by a key that the identity never had")
+      .with(keys.back(), record.key);
+}
+
 }  // namespace gbx::records
