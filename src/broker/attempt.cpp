@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "broker/core.h"
+#include "lease/lease.h"
 #include "records/sealing.h"
 
 namespace gbx::broker {
@@ -28,7 +29,27 @@ Status Core::recheck(const JobState& job, std::int64_t now) const {
           .hint("submit the job again");
     }
   }
+  for (const auto& use : job.lease_uses) GBX_TRY(lease_stands(job, use, now));
   return ok_status();
+}
+
+// By the owner's key and the issuers of now: a lease that a stolen key made opens nothing once the key is rotated away.
+Status Core::lease_stands(const JobState& job, const LeaseUseEntry& use, std::int64_t now) const {
+  Error last = fail(Reason::kLeaseMissing, "the lease that the plan rests on");
+  for (const auto& l : job.submission.leases) {
+    if (l.body.lease_id != use.lease_id || l.body.asset_id != use.asset_id) continue;
+    for (const auto& named : job.plan.body.policies) {
+      const PolicyState* current = state().current_policy(named.asset_version_id);
+      if (current == nullptr || current->publish.policy.body.asset_id != use.asset_id) continue;
+      const IdentityChain owner = state().chain(current->publish.owner.identity);
+      const auto& issuers = current->publish.policy.body.clauses.lease_issuers;
+      const Status s = lease::verify_lease(
+          l, {set_id_, use.asset_id, job.submission.submission.body.consumer_id, &owner, &issuers, now, lease::Signer::kStanding});
+      if (s.ok()) return s;
+      last = s.error();
+    }
+  }
+  return last;
 }
 
 // The attempt, when it may still get something or give its seal.

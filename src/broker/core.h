@@ -120,8 +120,10 @@ class Core {
   }
 
   Result<Found> live(const Hash32& job_id, std::int64_t attempt) const;
-  // Every policy of the plan is still the one in force. kPolicyStale, kPolicyRevoked, kPolicyExpired.
+  // Every policy of the plan is still the one in force, and every lease that the plan rests on still good. kPolicyStale,
+  // kPolicyRevoked, kPolicyExpired, kLeaseExpired, kLeaseMissing.
   Status recheck(const JobState& job, std::int64_t now) const;
+  Status lease_stands(const JobState& job, const LeaseUseEntry& use, std::int64_t now) const;
   Status check_credential(const records::AttestRequest& r, const Found& f, std::int64_t now) const;
   Result<records::Verdict> verify_evidence(const records::AttestRequest& r, const Found& f, const Connection& own,
                                            const Call& c) const;

@@ -299,6 +299,43 @@ TEST(BrokerCancel, EndsAJobForGood) {
   EXPECT_EQ(w.authorise(run.submission).reason(), Reason::kJobCancelled);
 }
 
+// The data keys left: what the control channel tells is told, whatever follows.
+TEST(BrokerCancel, CostsTheControlChannelOnceTheDataKeysLeft) {
+  for (const bool data_keys : {false, true}) {
+    BrokerWorld w(16);
+    w.start_and_publish();
+    auto run = w.run_until_attested(w.submission());
+    const auto spent = [&](std::size_t i) {
+      return w.core->state().spent(run.plan.body.charges[i], w.consumer.id(), 0, Hash32{});
+    };
+    for (std::int64_t stage = 1; stage <= (data_keys ? 2 : 1); ++stage) {
+      must(w.key(run.agent, run.credential.body, run.evidence, stage, run.connection));
+    }
+    EXPECT_EQ(spent(0).total_free_bits, data_keys ? run.plan.body.charges[0].free_bits : 0);
+    must(w.call<Empty>(method::kCancel,
+                       CancelRequest{w.consumer.chain, must(sign(w.set.id(), Cancel{run.job_id(), w.consumer.id(), kNow}, w.consumer.key))}));
+    for (const std::size_t i : {0U, 1U}) {
+      EXPECT_EQ(spent(i).total_free_bits, data_keys ? policy::kControlBits : 0);
+      EXPECT_EQ(spent(i).period_free_bits, data_keys ? policy::kControlBits : 0);
+    }
+    const std::string before = canonical(*w.core->state().snapshot().find("ledger"));
+    ASSERT_TRUE(w.start().ok());
+    EXPECT_EQ(canonical(*w.core->state().snapshot().find("ledger")), before);
+  }
+}
+
+// An attempt that is lost after it had the data keeps the whole reservation: what left with it is unknown.
+TEST(BrokerCancel, ALostAttemptKeepsItsReservation) {
+  BrokerWorld w(17);
+  w.start_and_publish();
+  auto run = w.run_until_attested(w.submission());
+  for (const std::int64_t stage : {1, 2}) must(w.key(run.agent, run.credential.body, run.evidence, stage, run.connection));
+  must(w.credential(run.job_id(), 2));  // the plane gave the first attempt up
+  const auto& charge = run.plan.body.charges[0];
+  EXPECT_EQ(w.core->state().spent(charge, w.consumer.id(), 0, Hash32{}).total_free_bits, charge.free_bits);
+  EXPECT_GE(charge.free_bits, policy::kControlBits);
+}
+
 TEST(BrokerCancel, RejectsWhatWasSealedAndFreesTheBudget) {
   BrokerWorld w(10);
   for (auto* a : {&w.data, &w.image}) a->policy.clauses.gate.release_slot_seconds = 900;
@@ -375,43 +412,6 @@ TEST(BrokerAttempt, NonceKeyAndConnectionAreBound) {
   ConnectionContext same_key = w.connect(agent);
   must(w.hello(plan.body.job_id, 1, same_key));
   EXPECT_EQ(attest(w.attest_request(agent, credential, fresh, c), same_key), Reason::kEvidenceRejected);
-// The data keys left: what the control channel tells is told, whatever follows.
-TEST(BrokerCancel, CostsTheControlChannelOnceTheDataKeysLeft) {
-  for (const bool data_keys : {false, true}) {
-    BrokerWorld w(16);
-    w.start_and_publish();
-    auto run = w.run_until_attested(w.submission());
-    const auto spent = [&](std::size_t i) {
-      return w.core->state().spent(run.plan.body.charges[i], w.consumer.id(), 0, Hash32{});
-    };
-    for (std::int64_t stage = 1; stage <= (data_keys ? 2 : 1); ++stage) {
-      must(w.key(run.agent, run.credential.body, run.evidence, stage, run.connection));
-    }
-    EXPECT_EQ(spent(0).total_free_bits, data_keys ? run.plan.body.charges[0].free_bits : 0);
-    must(w.call<Empty>(method::kCancel,
-                       CancelRequest{w.consumer.chain, must(sign(w.set.id(), Cancel{run.job_id(), w.consumer.id(), kNow}, w.consumer.key))}));
-    for (const std::size_t i : {0U, 1U}) {
-      EXPECT_EQ(spent(i).total_free_bits, data_keys ? policy::kControlBits : 0);
-      EXPECT_EQ(spent(i).period_free_bits, data_keys ? policy::kControlBits : 0);
-    }
-    const std::string before = canonical(*w.core->state().snapshot().find("ledger"));
-    ASSERT_TRUE(w.start().ok());
-    EXPECT_EQ(canonical(*w.core->state().snapshot().find("ledger")), before);
-  }
-}
-
-// An attempt that is lost after it had the data keeps the whole reservation: what left with it is unknown.
-TEST(BrokerCancel, ALostAttemptKeepsItsReservation) {
-  BrokerWorld w(17);
-  w.start_and_publish();
-  auto run = w.run_until_attested(w.submission());
-  for (const std::int64_t stage : {1, 2}) must(w.key(run.agent, run.credential.body, run.evidence, stage, run.connection));
-  must(w.credential(run.job_id(), 2));  // the plane gave the first attempt up
-  const auto& charge = run.plan.body.charges[0];
-  EXPECT_EQ(w.core->state().spent(charge, w.consumer.id(), 0, Hash32{}).total_free_bits, charge.free_bits);
-  EXPECT_GE(charge.free_bits, policy::kControlBits);
-}
-
   // A node that the owner does not name.
   auto stranger = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, w.random));
   auto r = w.attest_request(agent, credential, fresh, c);
@@ -512,6 +512,34 @@ TEST(BrokerKeys, ExpiredOrStaleBetweenStages) {
   EXPECT_EQ(w.key(run.agent, run.credential.body, run.evidence, 2, run.connection).reason(), Reason::kPolicyStale);
   w.clock.advance(2'000'000'000);
   EXPECT_EQ(w.key(run.agent, run.credential.body, run.evidence, 2, run.connection).reason(), Reason::kPolicyExpired);
+}
+
+// The lease is looked at again before every key, not only when the job is authorised.
+TEST(BrokerKeys, AnExpiredLeaseGetsNoCredentialAndNoKey) {
+  constexpr std::int64_t kPastTheLease = 100'001'000;
+  const auto long_job = [](BrokerWorld& w) {
+    SignedSubmission s = w.submission();
+    s.submission.body.not_after = kNow + 900'000;
+    resign(s, w.set.id(), w.consumer);
+    return s;
+  };
+  BrokerWorld w(32);
+  w.start_and_publish();
+  const auto plan = must(w.authorise(long_job(w)));
+  auto run = w.run_until_attested(long_job(w));
+  auto loaded = w.run_until_attested(long_job(w));
+  must(w.key(loaded.agent, loaded.credential.body, loaded.evidence, 1, loaded.connection));
+  w.clock.advance(kPastTheLease);
+  EXPECT_EQ(w.credential(plan.body.job_id, 1).reason(), Reason::kLeaseExpired);
+  EXPECT_EQ(w.key(run.agent, run.credential.body, run.evidence, 1, run.connection).reason(), Reason::kLeaseExpired);
+  EXPECT_EQ(w.key(loaded.agent, loaded.credential.body, loaded.evidence, 2, loaded.connection).reason(), Reason::kLeaseExpired);
+  // A consumer whom the policy lists needs none.
+  BrokerWorld listed(33);
+  listed.data.policy.clauses.consumers = {listed.consumer.id()};
+  listed.start_and_publish();
+  const auto free_plan = must(listed.authorise(long_job(listed)));
+  listed.clock.advance(kPastTheLease);
+  EXPECT_TRUE(listed.credential(free_plan.body.job_id, 1).ok());
 }
 
 TEST(BrokerAttempt, TheNextAttemptBuriesTheLast) {

@@ -205,9 +205,14 @@ Status State::apply_any(const LogEntry& entry, std::int64_t leaf) {
     GBX_ASSIGN(AuthoriseEntry e, from_json<AuthoriseEntry>(entry.body));
     const std::string id = to_hex(e.plan.body.job_id);
     if (jobs_.count(id) != 0) return broken("second plan for one job");
-    jobs_[id] = {e.submission, e.plan, false, {}, {}, 0, std::nullopt, std::nullopt, std::nullopt};
+    JobState job;
+    job.submission = std::move(e.submission);
+    job.plan = std::move(e.plan);
+    jobs_.emplace(id, std::move(job));
   } else if (entry.kind == LeaseUseEntry::kKind) {
     GBX_ASSIGN(LeaseUseEntry e, from_json<LeaseUseEntry>(entry.body));
+    GBX_ASSIGN(JobState * job, find(e.job_id));
+    job->lease_uses.push_back(e);
     ++lease_uses_[lease_key(e.lease_id, e.asset_id)];
   } else if (entry.kind == JudgeEntry::kKind) {
     GBX_TRY(from_json<JudgeEntry>(entry.body));

@@ -82,6 +82,7 @@ struct DecisionState {
 struct JobState {
   records::SignedSubmission submission;
   records::Signed<records::RunPlan> plan;
+  std::vector<LeaseUseEntry> lease_uses;  // of the plan, each once
   bool cancelled = false;
   std::vector<AttemptState> attempts;  // by number, from 1; only the last can be live
   std::vector<records::PlanCharge> reserved;
@@ -93,6 +94,7 @@ struct JobState {
   void fields(F& f) {
     f("submission", submission);
     f("plan", plan);
+    f("leaseUses", lease_uses);
     f("cancelled", cancelled);
     f("attempts", attempts);
     f("reserved", reserved);
