@@ -129,6 +129,47 @@ TEST(BundleCheck, RefusesOtherPoliciesVersionsAndImages) {
             Reason::kWrongVersion);
 }
 
+// An owner may have rotated the key between the record and the policy, or after both.
+TEST(BundleCheck, RecordsOfEarlierKeysStayGood) {
+  World w;
+  const auto newer = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, w.random));
+  LaunchBundle b = w.bundle();
+  b.owners[0].rotations = {must(sign(w.set.id(), Rotation{w.data.owner.id(), 1, newer.public_key().text()}, w.data.owner.recovery))};
+  EXPECT_TRUE(check_bundle(b, kNow).ok());
+  b.policies[0] = must(sign(w.set.id(), w.data.policy, newer));
+  EXPECT_TRUE(check_bundle(b, kNow).ok());
+  b.policies[0] = must(sign(w.set.id(), w.data.policy, w.stranger.key));
+  EXPECT_EQ(check_bundle(b, kNow).reason(), Reason::kBadSignature);
+}
+
+TEST(KeyRelease, MustBeForThisRequestAndUnderThePlansPolicies) {
+  World w;
+  const CheckedJob job = must(check_bundle(w.bundle(), kNow));
+  KeyRequest request;
+  request.stage = 2;
+  request.seq = 2;
+  const Hash32 evidence{3};
+  KeyContext good;
+  good.credential = job.bundle.credential.hash();
+  good.evidence = evidence;
+  good.stage = 2;
+  good.seq = 2;
+  good.policy_serials = {1, 1};
+  EXPECT_TRUE(check_key_context(job, evidence, request, good).ok());
+  const auto refused = [&](auto change) {
+    KeyContext c = good;
+    change(c);
+    return check_key_context(job, evidence, request, c).reason();
+  };
+  EXPECT_EQ(refused([](KeyContext& c) { c.credential[0] ^= 1; }), Reason::kBrokerUntrusted);
+  EXPECT_EQ(refused([](KeyContext& c) { c.evidence[0] ^= 1; }), Reason::kBrokerUntrusted);
+  EXPECT_EQ(refused([](KeyContext& c) { c.stage = 1; }), Reason::kBrokerUntrusted);
+  EXPECT_EQ(refused([](KeyContext& c) { c.seq = 1; }), Reason::kBrokerUntrusted);
+  EXPECT_EQ(refused([](KeyContext& c) { c.policy_serials = {1, 2}; }), Reason::kPolicyMismatch);
+  EXPECT_EQ(refused([](KeyContext& c) { c.policy_serials = {1}; }), Reason::kPolicyMismatch);
+  EXPECT_EQ(refused([](KeyContext& c) { c.policy_serials.clear(); }), Reason::kPolicyMismatch);
+}
+
 TEST(Ipc, CarriesADescriptorAndAnError) {
   auto pair = must(make_packet_pair());
   Fd pipe = must(pipe_with(as_bytes("secret")));

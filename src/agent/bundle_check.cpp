@@ -114,4 +114,16 @@ Result<CheckedJob> check_bundle(LaunchBundle bundle, std::int64_t now) {
   return job;
 }
 
+Status check_key_context(const CheckedJob& job, const Hash32& evidence, const KeyRequest& request, const KeyContext& c) {
+  if (c.credential != job.bundle.credential.hash() || c.evidence != evidence || c.stage != request.stage || c.seq != request.seq) {
+    return fail(Reason::kBrokerUntrusted, "key release for another request");
+  }
+  std::vector<std::int64_t> serials;
+  for (const auto& p : job.bundle.plan.body.policies) serials.push_back(p.serial);
+  if (c.policy_serials != serials) {
+    return fail(Reason::kPolicyMismatch, "the keys were released under other policies than the plan's");
+  }
+  return ok_status();
+}
+
 }  // namespace gbx::agent

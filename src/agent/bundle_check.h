@@ -23,4 +23,9 @@ struct CheckedJob {
 // kPolicyMismatch, kWrongVersion, kImageDigestMismatch.
 Result<CheckedJob> check_bundle(records::LaunchBundle bundle, std::int64_t now_seconds);
 
+// A key release is for exactly this request of this attempt, and was made under the plan's policies and no others. `evidence`
+// is the hash of the attempt's first evidence. Errors: kBrokerUntrusted, kPolicyMismatch.
+Status check_key_context(const CheckedJob& job, const Hash32& evidence, const records::KeyRequest& request,
+                         const records::KeyContext& context);
+
 }  // namespace gbx::agent

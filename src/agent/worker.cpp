@@ -195,11 +195,8 @@ class Attempt {
     GBX_ASSIGN(auto signed_request, sign(job_->set.set_id, request, keys_->sig));
     last_request_ = signed_request.hash();
     GBX_ASSIGN(KeyReply reply, rpc<KeyReply>(broker, method::kKey, to_json(signed_request), kBrokerTimeoutMs));
-    const KeyContext& c = reply.context;
-    if (c.credential != bundle().credential.hash() || c.evidence != evidence_ || c.stage != request.stage || c.seq != request.seq) {
-      return fail(Reason::kBrokerUntrusted, "key release for another request");
-    }
-    return open_key_bundle(keys_->hpke, c, reply.sealed);
+    GBX_TRY(check_key_context(*job_, evidence_, request, reply.context));
+    return open_key_bundle(keys_->hpke, reply.context, reply.sealed);
   }
 
   // A pipe for DecryptFS; the key is wiped here as soon as it is in there.
