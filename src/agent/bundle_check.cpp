@@ -50,15 +50,15 @@ Status check_assets(const CheckedJob& job) {
     if (!planned) return fail(Reason::kPolicyMismatch, "a policy is not the one of the plan");
     const IdentityChain* owner = owner_of(b, p.body.owner_id);
     if (owner == nullptr) return fail(Reason::kPolicyMismatch, "a policy's owner is unknown");
-    GBX_ASSIGN(crypto::PublicKey key, owner->current_key(job.set.set_id));
-    GBX_TRY(p.verify(job.set.set_id, key));
+    // The broker accepted both while the key stood; the owner may have rotated it since.
+    GBX_TRY(verify_by_identity(job.set.set_id, *owner, p));
     const auto record = std::find_if(b.versions.begin(), b.versions.end(),
                                      [&](const auto& v) { return v.body.id() == p.body.asset_version_id; });
     if (record == b.versions.end()) return fail(Reason::kWrongVersion, "a version record is missing");
     if (record->body.owner_id != p.body.owner_id || record->body.asset_id != p.body.asset_id || record->body.commit_dk != p.body.commit_dk) {
       return fail(Reason::kPolicyMismatch, "policy and version record disagree");
     }
-    GBX_TRY(record->verify(job.set.set_id, key));
+    GBX_TRY(verify_by_identity(job.set.set_id, *owner, *record));
   }
   return ok_status();
 }

@@ -157,8 +157,8 @@ Result<Keys*> Session::keys() {
   k.id = k.file.chain.id();
   const auto& rotations = k.file.chain.rotations;
   const std::string current = rotations.empty() ? k.file.chain.identity.genesis_key : rotations.back().body.new_key;
-  GBX_ASSIGN(crypto::SigningKey key, read_signing_key(home_.signing_key()));
-  if (key.public_key().text() != current && path_exists(home_.next_signing_key())) {
+  auto key = read_signing_key(home_.signing_key());
+  if ((!key.ok() || key->public_key().text() != current) && path_exists(home_.next_signing_key())) {
     GBX_ASSIGN(crypto::SigningKey next, read_signing_key(home_.next_signing_key()));
     if (next.public_key().text() == current) {
       if (rename(home_.next_signing_key().c_str(), home_.signing_key().c_str()) != 0)
@@ -166,10 +166,12 @@ Result<Keys*> Session::keys() {
       key = std::move(next);
     }
   }
-  if (key.public_key().text() != current) {
-    return fail(Reason::kChainBroken, "the signing key is not the identity's").with(current, key.public_key().text());
+  const std::string lost = "lost? glovebox identity rotate --recovery makes a new one";
+  if (!key.ok()) return key.reason() == Reason::kNotFound ? key.error().hint(lost) : key.error();
+  if (key->public_key().text() != current) {
+    return fail(Reason::kChainBroken, "the signing key is not the identity's").with(current, key->public_key().text()).hint(lost);
   }
-  k.signing = std::make_unique<crypto::SigningKey>(std::move(key));
+  k.signing = std::make_unique<crypto::SigningKey>(std::move(*key));
   keys_ = std::move(k);
   return &*keys_;
 }

@@ -57,6 +57,7 @@ class Session {
   // Finishes a rotation that stopped between its two last steps.
   Result<Keys*> keys();
   Result<crypto::SigningKey> next_signing_key() { return read_signing_key(home_.next_signing_key()); }
+  Result<crypto::SigningKey> recovery_signing_key() { return read_signing_key(home_.recovery_signing_key()); }
   Result<crypto::HpkeKeyPair> result_key(bool recovery);
   // Protects a new key like the keys that were opened.
   std::optional<Passphrase> same_protection() const;

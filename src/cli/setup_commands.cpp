@@ -184,62 +184,82 @@ struct PendingRotation {
   }
 };
 
-Result<PendingRotation> new_rotation(Session& s, const Keys& keys, bool by_recovery) {
-  const auto ask = [&s](const std::string& why) { return s.passphrase(why); };
+// `signer` signs the change: the present key, or the recovery key.
+Result<PendingRotation> new_rotation(Session& s, const IdentityFile& file, const crypto::SigningKey& signer) {
   GBX_ASSIGN(auto fresh, crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, s.random()));
   const std::optional<Passphrase> phrase = s.same_protection();
+  GBX_TRY(s.home().make("keys"));
   GBX_TRY(write_key_file(s.home().next_signing_key(), KeyKind::kSigning, fresh.private_bytes(kAccess).view(kAccess),
                          kAccess, phrase ? &*phrase : nullptr, s.random()));
   records::Rotation r;
-  r.identity_id = keys.id;
-  r.serial = static_cast<std::int64_t>(keys.file.chain.rotations.size()) + 1;
+  r.identity_id = file.chain.id();
+  r.serial = static_cast<std::int64_t>(file.chain.rotations.size()) + 1;
   r.new_key = fresh.public_key().text();
   GBX_ASSIGN(Context * context, s.context());
   PendingRotation p;
-  if (by_recovery) {
-    GBX_ASSIGN(SecretBuffer raw, read_key_file(s.home().recovery_signing_key(), KeyKind::kSigning, ask));
-    GBX_ASSIGN(auto recovery, crypto::SigningKey::from_private(crypto::SignatureAlgorithm::kEd25519,
-                                                               Secret<SigningKeyTag>::adopt(std::move(raw))));
-    GBX_ASSIGN(p.rotation, records::sign(context->set_id, r, recovery));
-  } else {
-    GBX_ASSIGN(p.rotation, records::sign(context->set_id, r, *keys.signing));
-  }
+  GBX_ASSIGN(p.rotation, records::sign(context->set_id, r, signer));
   return p;
 }
 
 // Accepted, now or by an earlier run whose answer was lost: then the plane lets in the new key only.
-Status send_rotation(Session& s, const IdentityFile& next, const records::Signed<records::Rotation>& rotation) {
-  GBX_ASSIGN(Plane * plane, s.plane());
-  const auto sent = plane->rotate({next.chain.identity, rotation});
+Status send_rotation(Session& s, const IdentityFile& next, const records::Signed<records::Rotation>& rotation,
+                     const crypto::SigningKey& signer) {
+  GBX_ASSIGN(auto as_signer, s.connect_as(next.chain.id(), &signer));
+  const auto sent = as_signer->rotate({next.chain.identity, rotation});
   if (sent.ok() || sent.reason() != Reason::kUnauthenticated) return sent.ok() ? ok_status() : Status(sent.error());
   GBX_ASSIGN(const crypto::SigningKey key, s.next_signing_key());
   GBX_ASSIGN(auto as_new, s.connect_as(next.chain.id(), &key));
   return as_new->identity(next.chain.id()).ok() ? ok_status() : Status(sent.error());
 }
 
-Status identity_rotate(Session& s, const Invocation& in) {
-  const std::string pending = s.home().file("rotation.json");
-  GBX_ASSIGN(Keys * keys, s.keys());
+// What an interrupted run left, or a new one.
+Result<PendingRotation> pending_rotation(Session& s, const std::string& path, const IdentityFile& file,
+                                         const crypto::SigningKey& signer) {
   PendingRotation p;
-  if (path_exists(pending)) {
-    GBX_ASSIGN(std::string text, read_text_file(pending, 1U << 16));
-    GBX_ASSIGN(p, from_json_text<PendingRotation>(text));
-  } else {
-    GBX_ASSIGN(p, new_rotation(s, *keys, in.has("recovery")));
-    GBX_TRY(write_file_atomic(pending, as_bytes(canonical(to_json(p))), 0600));
+  if (!path_exists(path)) {
+    GBX_ASSIGN(p, new_rotation(s, file, signer));
+    GBX_TRY(write_file_atomic(path, as_bytes(canonical(to_json(p))), 0600));
+    return p;
   }
-  IdentityFile next = keys->file;
-  next.chain.rotations.push_back(p.rotation);
-  GBX_ASSIGN(Context * context, s.context());
-  GBX_TRY(next.chain.current_key(context->set_id));
-  GBX_TRY(send_rotation(s, next, p.rotation));
-  // From here on identity.json names the new key; Session::keys() moves its file into place, now or at the next
-  // command.
-  GBX_TRY(s.home().save(next));
-  GBX_TRY(remove_tree(pending));
+  GBX_ASSIGN(std::string text, read_text_file(path, 1U << 16));
+  GBX_ASSIGN(p, from_json_text<PendingRotation>(text));
+  const std::string own = signer.public_key().text();
+  const bool holds = p.rotation.body.serial == static_cast<std::int64_t>(file.chain.rotations.size());
+  if (holds || p.rotation.key == own) return p;
+  return fail(Reason::kConflict, "an interrupted rotation was signed with another key")
+      .with(p.rotation.key, own)
+      .hint("finish it as it was begun, with or without --recovery; or remove " + path);
+}
+
+Status identity_rotate(Session& s, const Invocation& in) {
+  const std::string path = s.home().file("rotation.json");
+  IdentityFile next;
+  std::optional<crypto::SigningKey> recovery;
+  const crypto::SigningKey* signer = nullptr;
+  if (in.has("recovery")) {
+    // The present key may be lost: nothing below asks for it.
+    GBX_ASSIGN(next, s.home().identity());
+    GBX_ASSIGN(recovery, s.recovery_signing_key());
+    signer = &*recovery;
+  } else {
+    GBX_ASSIGN(Keys * keys, s.keys());
+    next = keys->file;
+    signer = keys->signing.get();
+  }
+  GBX_ASSIGN(PendingRotation p, pending_rotation(s, path, next, *signer));
+  const std::int64_t serial = p.rotation.body.serial;
+  if (serial != static_cast<std::int64_t>(next.chain.rotations.size())) {
+    next.chain.rotations.push_back(p.rotation);
+    GBX_ASSIGN(Context * context, s.context());
+    GBX_TRY(next.chain.current_key(context->set_id));
+    GBX_TRY(send_rotation(s, next, p.rotation, *signer));
+    // From here on identity.json names the new key; Session::keys() moves its file into place, now or at the next
+    // command.
+    GBX_TRY(s.home().save(next));
+  }
+  GBX_TRY(remove_tree(path));
   const Json j = identity_json(next);
-  s.print(
-      j, "your key is now " + p.rotation.body.new_key + " (rotation " + std::to_string(p.rotation.body.serial) + ")\n");
+  s.print(j, "your key is now " + p.rotation.body.new_key + " (rotation " + std::to_string(serial) + ")\n");
   return ok_status();
 }
 
@@ -300,9 +320,10 @@ void add_setup(CommandTree& t) {
   t.add("identity",
         {"rotate",
          "change your signing key",
-         "Makes a new key and signs the change with the present one, or with the recovery key when somebody else may "
-         "know the present one: the first change that the broker logs is the one that counts. Your identity stays. "
-         "A rotation that was interrupted goes on when the command is given again.",
+         "Makes a new key and signs the change with the present one, or with the recovery key when the present one is "
+         "lost or somebody else may know it: the first change that the broker logs is the one that counts. Your identity "
+         "stays, the old key signs nothing more: give new leases for those that it signed. A rotation that was "
+         "interrupted goes on when the command is given again.",
          {},
          {flag("recovery", "sign with the recovery key (put `recovery` back into the home folder for it)")},
          {},

@@ -1,6 +1,8 @@
 """The whole way with real processes: the real study on the real data, and what must be refused, each with its reason."""
+import copy
 import json
 import os
+import shutil
 import subprocess
 import sys
 import unittest
@@ -300,6 +302,63 @@ class Ciphertext(Case):
                 f.write(byte)
         self.assertGreaterEqual(found, 2)
         world.hospital.run("asset", "verify", "wdbc")
+
+
+class LostKey(Case):
+    """Keys are lost or known to others; the recovery folder makes new ones, and the old ones sign nothing more."""
+
+    def lose(self, person):
+        """A copy of the home as a thief has it; then the owner's own key is gone."""
+        thief = copy.copy(person)
+        thief.home = person.home + "-stolen"
+        shutil.copytree(person.home, thief.home)
+        shutil.rmtree(os.path.join(thief.home, "recovery"))
+        os.unlink(os.path.join(person.home, "keys", "signing.key"))
+        return thief
+
+    def test_a_consumer_and_an_owner_go_on(self):
+        node = world.up.facts["nodeKey"]
+        owner = h.Person(world.up, "registry", ["owner"])
+        consumer = h.Person(world.up, "analyst", ["consumer"])
+        policy = owner.policy(os.path.join(world.up.dir, "registry.yaml"), "dataset", world.digest, node, world.engineer.id)
+        owner.run("asset", "publish", world.data, "--name", "lost", "--kind", "dataset", "--policy", policy)
+        image = world.engineer.policy(os.path.join(world.up.dir, "image2.yaml"), "image", world.digest, node, owner.id,
+                                      extra=["--consumer", consumer.id, "--no-lease"])
+        layout, _ = h.image("study-image")
+        world.engineer.run("image", "import", layout, "--name", "lost-image", "--policy", image)
+        owner.run("lease", "grant", "--asset", "lost", "--consumer", consumer.id, "--jobs", "5", "--days", "1")
+        spec = h.job_spec("lost", [PYTHON, "-c", "open('/out/m.json','w').write('{\"ok\":7}')"], [h.metrics("ok")], ["lost"])
+        spec["spec"]["image"]["asset"] = "lost-image"
+        spec = h.write_json(os.path.join(world.up.dir, "lost.json"), spec)
+        consumer.run("job", "plan", spec)
+
+        thief_of_owner = self.lose(owner)
+        thief = self.lose(consumer)
+        self.refused("not-found", h.USAGE, consumer, "job", "list")
+        self.refused("not-found", h.USAGE, consumer, "identity", "rotate")
+        for person in (owner, consumer):
+            person.run("identity", "rotate", "--recovery")
+            self.assertEqual(person.run("identity", "show")["rotations"], 1)
+        self.refused("unauthenticated", h.DENIED, thief, "job", "plan", spec)
+        self.refused("unauthenticated", h.DENIED, thief_of_owner, "asset", "publish", world.data, "--name", "lost", "--kind", "dataset",
+                     "--policy", policy)
+        # The lease is of the key that was lost; a new one, and the job runs to its end.
+        with self.assertRaises(h.CommandFailed) as caught:
+            consumer.run("job", "plan", spec)
+        self.assertIn("lease-missing", caught.exception.out + caught.exception.err)
+        owner.run("lease", "grant", "--asset", "lost", "--consumer", consumer.id, "--jobs", "5", "--days", "1")
+        job = consumer.run("job", "submit", spec)["jobId"]
+        consumer.run("job", "wait", job, timeout=200)
+        out = os.path.join(world.up.dir, "lost-result")
+        consumer.run("job", "result", job, "--out", out)
+        with open(os.path.join(out, "m.json"), encoding="utf-8") as f:
+            self.assertEqual(json.load(f), {"ok": 7})
+        receipt = os.path.join(world.up.dir, "lost-receipt.json")
+        consumer.run("receipt", "get", job, "--out", receipt)
+        consumer.run("receipt", "verify", receipt, "--set", world.up.facts["setId"])
+        # The next version is published with the new key, and the old version's policy renewed.
+        owner.run("policy", "sign", "lost", "--policy", policy)
+        owner.run("asset", "publish", world.data, "--name", "lost", "--kind", "dataset", "--policy", policy)
 
 
 class Restart(Case):

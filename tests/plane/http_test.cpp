@@ -393,6 +393,35 @@ TEST_F(PlaneHttp, SignaturesCoverBodyTargetAndTime) {
   EXPECT_EQ(raw(late + "\r\n").reason(), "expired");
 }
 
+// The recovery key rotates its own identity's key and does nothing else.
+TEST_F(PlaneHttp, ALostKeyIsReplacedByTheRecoveryKey) {
+  enrol_all();
+  const auto clone = [](const crypto::SigningKey& k) {
+    return must(crypto::SigningKey::from_private(k.public_key().algorithm(), k.private_bytes(SecretAccess{})));
+  };
+  testing::Person recovering = testing::copy(b.consumer);
+  recovering.key = clone(b.consumer.recovery);
+  testing::Person after = testing::copy(b.consumer);
+  after.key = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random));
+  const auto route = [](const Hash32& id) { return "/v1/identities/" + to_hex(id) + "/rotations"; };
+  const auto request = [&](const crypto::SigningKey& by) {
+    const Rotation r{b.consumer.id(), 1, after.key.public_key().text()};
+    return canonical(to_json(RotateRequest{b.consumer.chain.identity, must(sign(b.set.id(), r, by))}));
+  };
+  EXPECT_EQ(send(&recovering, "GET", "/v1/jobs").reason(), "unauthenticated");
+  EXPECT_EQ(send(&recovering, "POST", route(b.owner.id()), request(b.consumer.recovery)).reason(), "unauthenticated");
+  EXPECT_EQ(send(&recovering, "POST", route(b.consumer.id()), request(b.owner.key)).reason(), "chain-broken");
+  EXPECT_EQ(send(&b.consumer, "GET", "/v1/jobs").status, 200);
+  const std::string good = request(b.consumer.recovery);
+  EXPECT_EQ(send(&recovering, "POST", route(b.consumer.id()), good).status, 200);
+  EXPECT_EQ(send(&recovering, "POST", route(b.consumer.id()), good).status, 200) << "its answer was lost";
+  EXPECT_EQ(send(&b.consumer, "GET", "/v1/jobs").reason(), "unauthenticated");
+  EXPECT_EQ(send(&b.consumer, "POST", route(b.consumer.id()), good).reason(), "unauthenticated");
+  EXPECT_EQ(send(&after, "GET", "/v1/jobs").status, 200);
+  const auto view = expect<api::IdentityView>(200, send(&after, "GET", "/v1/identities/" + to_hex(b.consumer.id())));
+  EXPECT_EQ(view.chain.rotations.size(), 1U);
+}
+
 // The same people may have identities at two installations: what one gets is worth nothing at the other.
 TEST_F(PlaneHttp, ARequestForAnotherInstallationIsRefused) {
   enrol_all();

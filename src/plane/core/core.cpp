@@ -138,6 +138,17 @@ Status Core::check_key(const Hash32& identity, const crypto::PublicKey& key) {
   return ok_status();
 }
 
+Status Core::check_rotation_key(const Hash32& identity, const crypto::PublicKey& key) {
+  GBX_ASSIGN(auto found, find_identity(identity));
+  if (found && found->second.chain.identity.recovery_key == key.text()) return ok_status();
+  return check_key(identity, key);
+}
+
+Result<records::IdentityChain> Core::newest_chain(const records::IdentityChain& chain) {
+  GBX_ASSIGN(auto found, find_identity(chain.id()));
+  return found && found->second.chain.rotations.size() > chain.rotations.size() ? found->second.chain : chain;
+}
+
 Result<Caller> Core::caller(const Hash32& identity) {
   GBX_ASSIGN(auto found, find_identity(identity));
   if (!found) return fail(Reason::kUnauthenticated, "this identity is not enrolled here");
@@ -149,6 +160,9 @@ api::IdentityView identity_view(const Record& record, const IdentityBody& body) 
   return {body.chain.id(), record.name, body.roles, body.chain, record.order};
 }
 std::string today(std::int64_t now_ms) { return std::to_string(now_ms / 86'400'000); }
+bool is_last(const records::IdentityChain& chain, const Signed<records::Rotation>& rotation) {
+  return !chain.rotations.empty() && chain.rotations.back().hash() == rotation.hash();
+}
 }  // namespace
 
 Status Core::put_identity(const records::IdentityChain& chain, const std::string& name, std::vector<Role> roles,
@@ -267,6 +281,7 @@ Status Core::check_rotation(const Caller& who, const records::RotateRequest& req
   GBX_ASSIGN(auto found, find_identity(who.identity));
   if (!found) return fail(Reason::kNotFound, "identity");
   records::IdentityChain chain = found->second.chain;
+  if (is_last(chain, request.rotation)) return ok_status();
   chain.rotations.push_back(request.rotation);
   return chain.current_key(config_.set_id).ok() ? ok_status() : Status(fail(Reason::kChainBroken, "rotation"));
 }
@@ -276,6 +291,7 @@ Result<api::IdentityView> Core::accept_rotation(const Caller& who, const records
   GBX_ASSIGN(auto found, find_identity(who.identity));
   if (!found) return fail(Reason::kNotFound, "identity");
   auto& [record, body] = *found;
+  if (is_last(body.chain, request.rotation)) return identity_view(record, body);
   body.chain.rotations.push_back(request.rotation);
   GBX_TRY(body.chain.current_key(config_.set_id));
   record.body = to_json(body);

@@ -81,6 +81,9 @@ class Core {
   // ---- identities ----
   // For the signature check of a request: kUnauthenticated unless `key` is the identity's current key.
   Status check_key(const Hash32& identity, const crypto::PublicKey& key);
+  // For a request that rotates the identity's key and nothing else: the recovery key may sign it, too, for the current one
+  // may be lost.
+  Status check_rotation_key(const Hash32& identity, const crypto::PublicKey& key);
   Result<Caller> caller(const Hash32& identity);
   // `by`: who signed the request; its key was checked against `self_key` when it is not enrolled yet.
   Result<api::IdentityView> enrol(const Hash32& by, const crypto::PublicKey& by_key, const api::EnrolRequest& request);
@@ -89,7 +92,7 @@ class Core {
   Status invite(const Caller& who, const api::InviteRequest& request, std::string_view token);
   Result<api::IdentityView> identity(const Hash32& id);
   Result<api::IdentityList> identities(const Page& page);
-  // After broker.rotate succeeded.
+  // After broker.rotate succeeded. Both take the newest rotation once more, for its answer may have been lost.
   Result<api::IdentityView> accept_rotation(const Caller& who, const records::RotateRequest& request);
   Status check_rotation(const Caller& who, const records::RotateRequest& request);
 
@@ -179,6 +182,8 @@ class Core {
   Result<Machine> visible_job(const Caller& who, const Hash32& id);
   Result<api::JobView> view(const Machine& job);
   Result<std::optional<std::pair<machines::Record, IdentityBody>>> find_identity(const Hash32& id);
+  // The longest chain that is known of this identity: of its enrolment with all rotations, or the one given.
+  Result<records::IdentityChain> newest_chain(const records::IdentityChain& chain);
   Result<std::pair<machines::Record, NodeBody>> find_node(const crypto::PublicKey& key);
   Result<api::AssetView> asset_view(const machines::Record& record);
   Status put_identity(const records::IdentityChain& chain, const std::string& name, std::vector<Role> roles,

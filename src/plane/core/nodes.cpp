@@ -189,7 +189,8 @@ Result<records::LaunchBundle> Core::bundle(const JobBody& job, const Signed<reco
     if (!record) return fail(Reason::kNotFound, "asset version of the plan");
     GBX_ASSIGN(AssetBody asset, from_json<AssetBody>(record->body));
     b.versions.push_back(asset.record);
-    if (owners.insert(asset.owner.id()).second) b.owners.push_back(asset.owner);
+    GBX_ASSIGN(const records::IdentityChain owner, newest_chain(asset.owner));
+    if (owners.insert(owner.id()).second) b.owners.push_back(owner);
     GBX_ASSIGN(api::PolicyView policy_view, policy(p.policy_hash));
     b.policies.push_back(policy_view.policy);
   }

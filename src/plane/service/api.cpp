@@ -52,11 +52,13 @@ Result<T> PlaneApi::ask(std::string_view method, const Json& body) {
 }
 
 Result<api::Caller> PlaneApi::authenticate(const http::Request& request) {
-  const bool enrolment = request.method == "POST" && request.target == "/v1/identities";
+  const bool post = request.method == "POST";
+  const bool enrolment = post && request.target == "/v1/identities";
   bool unknown = false;
   // Somebody who enrols is not known yet: the handler compares key and chain.
   const httpsig::KeyCheck check = [&](const Hash32& identity, const crypto::PublicKey& key) -> Status {
-    Status s = core_.check_key(identity, key);
+    const bool rotation = post && request.target == "/v1/identities/" + to_hex(identity) + "/rotations";
+    Status s = rotation ? core_.check_rotation_key(identity, key) : core_.check_key(identity, key);
     if (!s.ok() && enrolment && !core_.identity(identity).ok()) {
       unknown = true;
       return ok_status();
