@@ -6,7 +6,9 @@
 
 #include "base/os.h"
 #include "broker/testing.h"
+#include "cli/capacity.h"
 #include "gate/records.h"
+#include "gate/schema.h"
 
 namespace gbx::cli {
 namespace {
@@ -70,6 +72,21 @@ struct Released {
   BrokerWorld world{31};
   std::optional<DeliveryInput> input;
 };
+
+// The reservation of a plan, reckoned from the spec, is the charge that the gate makes of the same job.
+TEST(GateCapacity, IsWhatTheGateCharges) {
+  records::SpecBody spec = gbx::testing::make_spec(true).spec;
+  gate::GateRequest request;
+  request.exitClass = gate::RunExit::kOk;
+  for (const auto& o : spec.outputs) request.outputs.push_back(must(declaration_of(o)));
+  request.logs.visibility = gate::LogVisibility::kConsumer;
+  for (const std::int64_t log_bytes : {0, 1, 4000}) {
+    spec.logs = {log_bytes == 0 ? records::LogVisibility::kNone : records::LogVisibility::kConsumer, log_bytes};
+    request.logs.maxBytes = log_bytes;
+    request.policy.maxConsumerLogBytes = log_bytes;
+    EXPECT_EQ(must(gate_capacity()(spec)), must(gate::release_charge(request)).freeBits) << log_bytes;
+  }
+}
 
 TEST(Delivery, AGenuineResultOpens) {
   Released r;
