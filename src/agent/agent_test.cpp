@@ -5,9 +5,12 @@
 
 #include "agent/bundle_check.h"
 #include "agent/ipc.h"
+#include "agent/worker.h"
 #include "agent/memory_bound.h"
 #include "asset/prefetch.h"
+#include "policy/policy.h"
 #include "policy/testing.h"
+#include "sandbox/sandbox.h"
 
 namespace gbx::agent {
 namespace {
@@ -214,6 +217,22 @@ TEST(KeyRelease, MustBeForThisRequestAndUnderThePlansPolicies) {
   EXPECT_EQ(refused([](KeyContext& c) { c.policy_serials = {1, 2}; }), Reason::kPolicyMismatch);
   EXPECT_EQ(refused([](KeyContext& c) { c.policy_serials = {1}; }), Reason::kPolicyMismatch);
   EXPECT_EQ(refused([](KeyContext& c) { c.policy_serials.clear(); }), Reason::kPolicyMismatch);
+}
+
+TEST(Controls, TheSandboxReadsBackEveryOneThatPlansDemandAndAMissingOneIsFatal) {
+  PlanControls plan;
+  plan.mandatory = policy::mandatory_controls();
+  ASSERT_FALSE(plan.mandatory.empty());
+  const auto in_force = sandbox::control_names();
+  EXPECT_TRUE(require_controls(plan, in_force).ok());
+  for (const auto& control : plan.mandatory) {
+    auto fewer = in_force;
+    std::erase(fewer, control);
+    const Status s = require_controls(plan, fewer);
+    EXPECT_EQ(s.reason(), Reason::kSandboxSetup);
+    EXPECT_EQ(s.error().expected, control);
+  }
+  EXPECT_EQ(require_controls(plan, {}).reason(), Reason::kSandboxSetup);
 }
 
 TEST(Ipc, CarriesADescriptorAndAnError) {

@@ -27,16 +27,13 @@ constexpr std::int64_t kContainerIds = 65'536;  // from uid_base: the range that
 constexpr std::int64_t kContainerUid = 1000;     // in the container
 constexpr std::uint64_t kWorkBytes = std::uint64_t{8} << 30;  // unpacked image; memory is used as it fills
 
-// What the container runtime was asked for and enforces on every run (docs/sandbox.md maps each to its test).
-const std::vector<std::string> kControls = {
-    "user-namespace", "no-capabilities", "no-new-privs", "read-only-root", "private-namespaces", "seccomp",
-    "proc-subset", "no-sysfs", "pids-limit", "memory-limit", "cpu-limit", "no-network", "no-runtime-socket",
-    "out-bounded", "logs-bounded"};
-
 class Supervisor {
  public:
   explicit Supervisor(const SupervisorOptions& o) : o_(o) {}
-  ~Supervisor() { (void)destroy(); }
+  // The worker asks for it when all went well; when it is dead, nobody is left to be told but the log.
+  ~Supervisor() {
+    for (const auto& line : destroy()) o_.log->error("residue", fail(Reason::kSandboxSetup, line));
+  }
 
   Status run() {
     GBX_TRY(private_mounts());
@@ -129,7 +126,7 @@ class Supervisor {
   sandbox::ContainerSpec container(const RunRequest& request) const {
     const auto& c = request.controls;
     sandbox::ContainerSpec s;
-    s.id = "gbx-" + request.job_id.substr(0, 24);
+    s.id = o_.container;
     if (request.runtime) s.runtime = *request.runtime;
     s.rootfs = o_.dir + "/rootfs";
     s.argv = request.argv;
@@ -163,8 +160,8 @@ class Supervisor {
     GBX_ASSIGN(logs_, memory_file(as_bytes(r.out.text + r.err.text)));
     RunReply reply;
     reply.duration_ms = r.run_ms;
-    reply.runtime = spec.runtime;
-    reply.controls = kControls;
+    reply.runtime = r.runtime;
+    reply.controls = r.controls;
     reply.exit = exit_of(r);
     reply.reason = reason_of(r);
     // Numbers only: what the container said stays inside.

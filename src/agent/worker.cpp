@@ -262,7 +262,6 @@ class Attempt {
 
   Status work() {
     RunRequest request;
-    request.job_id = to_hex(job_->job_id);
     request.argv = spec().command;
     request.argv.insert(request.argv.end(), spec().args.begin(), spec().args.end());
     request.env = spec().env;
@@ -270,13 +269,7 @@ class Attempt {
     request.runtime = spec().sandbox.runtime;
     request.log_bytes = spec().logs.max_bytes;
     GBX_ASSIGN(run_, ask<RunReply>(o_.supervisor, operation::kRun, request));
-    // A container that ran without one of the plan's controls has no output.
-    for (const auto& control : request.controls.mandatory) {
-      if (std::find(run_.controls.begin(), run_.controls.end(), control) == run_.controls.end()) {
-        return fail(Reason::kSandboxSetup, "a mandatory control was not applied").with(control, "absent");
-      }
-    }
-    return ok_status();
+    return require_controls(request.controls, run_.controls);
   }
 
   gate::GateRequest gate_request() const {
@@ -396,6 +389,15 @@ class Attempt {
 };
 
 }  // namespace
+
+Status require_controls(const PlanControls& plan, const std::vector<std::string>& in_force) {
+  for (const auto& control : plan.mandatory) {
+    if (std::find(in_force.begin(), in_force.end(), control) == in_force.end()) {
+      return fail(Reason::kSandboxSetup, "a mandatory control was not in force").with(control, "absent");
+    }
+  }
+  return ok_status();
+}
 
 Status run_worker(const WorkerOptions& o) {
   channel::RpcClient node(o.mux->stream(channel::kMuxControl), *o.clock, kControlFrame);

@@ -256,6 +256,7 @@ struct ChildPlan {
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
   signal(SIGPIPE, SIG_DFL);
+  if (o.cgroup_procs >= 0 && write(o.cgroup_procs, "0", 1) != 1) die(6);
   if (o.new_session) setsid();
   for (const auto& [target, parked] : plan.moves) {
     if (dup2(parked, target) < 0) die(1);

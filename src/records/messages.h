@@ -226,15 +226,6 @@ struct NodeInfo {
     f("version", version, Bound{1, 64});
   }
 };
-struct NodeLease {
-  std::int64_t lease_seconds = 30;      // without a heartbeat in this time its environments count as lost
-  std::vector<Hash32> cancelled;        // jobs that this node must stop
-  template <class F>
-  void fields(F& f) {
-    f("leaseSeconds", lease_seconds);
-    f("cancelled", cancelled, Bound{0, 1024});
-  }
-};
 struct RunningAttempt {
   Hash32 job_id{};
   std::int64_t attempt = 1;
@@ -243,14 +234,26 @@ struct RunningAttempt {
     f("jobId", job_id);
     f("attempt", attempt);
   }
+  auto operator<=>(const RunningAttempt&) const = default;
+};
+struct NodeLease {
+  std::int64_t lease_seconds = 30;        // without a heartbeat in this time its environments count as lost
+  std::vector<RunningAttempt> cancelled;  // of those that the heartbeat named: to be destroyed at once
+  template <class F>
+  void fields(F& f) {
+    f("leaseSeconds", lease_seconds);
+    f("cancelled", cancelled, Bound{0, 1024});
+  }
 };
 struct Heartbeat {
   std::string name;
   std::vector<RunningAttempt> running;
+  std::int64_t wait_ms = 0;  // the answer may take so long, but comes at once when there is something to cancel
   template <class F>
   void fields(F& f) {
     f("name", name, Bound{1, 63});
     f("running", running, Bound{0, 1024});
+    f("waitMs", wait_ms, Bound{0, 30000});
   }
 };
 struct PollRequest {

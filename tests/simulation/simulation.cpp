@@ -377,7 +377,7 @@ class NodeActor final : public Caller {
       for (const auto& [id, a] : attempts_) beat.running.push_back(id);
       ask("plane", method::kNodeHeartbeat, to_json(beat), [this](const Result<Json>& r) {
         if (!r.ok()) return;
-        for (const Hash32& job : testing::must(from_json<NodeLease>(*r)).cancelled) stop(job);
+        for (const auto& id : testing::must(from_json<NodeLease>(*r)).cancelled) stop(id);
       });
     });
     every(500, [this] {
@@ -436,15 +436,14 @@ class NodeActor final : public Caller {
   void report(const Attempt& a, EnvironmentPhase phase) {
     const RunningAttempt id = id_of(a);
     ask("plane", method::kNodePhase, to_json(PhaseReport{id.job_id, id.attempt, phase, {}, {}}), [this, id](const Result<Json>& r) {
-      if (r.ok() && testing::must(from_json<PhaseReply>(*r)).stop) stop(id.job_id);
+      if (r.ok() && testing::must(from_json<PhaseReply>(*r)).stop) stop(id);
     });
   }
-  void stop(const Hash32& job) {
-    for (auto& [id, a] : attempts_) {
-      if (id.job_id != job || a.stage == Stage::kClaim || a.stage == Stage::kLost) continue;
-      give_up(a, "job-cancelled");
-      return;
-    }
+  void stop(const RunningAttempt& id) {
+    const auto found = attempts_.find(id);
+    if (found == attempts_.end()) return;
+    Attempt& a = found->second;
+    if (a.stage != Stage::kClaim && a.stage != Stage::kLost) give_up(a, "job-cancelled");
   }
   void give_up(Attempt& a, const std::string& reason) {
     a.failure = reason;
@@ -503,7 +502,7 @@ class NodeActor final : public Caller {
         return {std::string(method::kNodeOutput),
                 to_json(OutputUpload{id.job_id, id.attempt, hash_of(a.sealed->seal.statement.body.manifest), a.sealed->output})};
       case Stage::kLost:
-        return {std::string(method::kNodePhase), to_json(PhaseReport{id.job_id, id.attempt, EnvironmentPhase::kLost, a.failure, {}})};
+        return {std::string(method::kNodePhase), to_json(PhaseReport{id.job_id, id.attempt, EnvironmentPhase::kDestroyed, a.failure, {}})};
       case Stage::kClaim:
         break;
     }
