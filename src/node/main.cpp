@@ -104,7 +104,7 @@ class Node {
   }
   void note(const NodeLease& lease) {
     const std::scoped_lock lock(mutex_);
-    for (const auto& id : lease.cancelled) {
+    for (const auto& id : lease.stop) {
       for (auto& a : running_) {
         if (a.id == id) a.stop->request(Reason::kJobCancelled);
       }

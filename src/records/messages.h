@@ -237,12 +237,12 @@ struct RunningAttempt {
   auto operator<=>(const RunningAttempt&) const = default;
 };
 struct NodeLease {
-  std::int64_t lease_seconds = 30;        // without a heartbeat in this time its environments count as lost
-  std::vector<RunningAttempt> cancelled;  // of those that the heartbeat named: to be destroyed at once
+  std::int64_t lease_seconds = 30;      // without a heartbeat in this time its environments count as lost
+  std::vector<RunningAttempt> stop;     // of those that it said it runs; not the job, which may be here again
   template <class F>
   void fields(F& f) {
     f("leaseSeconds", lease_seconds);
-    f("cancelled", cancelled, Bound{0, 1024});
+    f("stop", stop, Bound{0, 1024});
   }
 };
 struct Heartbeat {

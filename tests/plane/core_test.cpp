@@ -318,7 +318,7 @@ TEST_P(CoreSuite, ANodeThatWasStartedAgainLosesWhatItRan) {
   must(p.core->heartbeat(p.node(), {"n", {}}));
   EXPECT_EQ(p.job(id).state, "Authorized");
   const NodeLease lease = must(p.core->heartbeat(p.node(), {"n", {{id, 1}}}));
-  EXPECT_EQ(lease.cancelled, (std::vector<RunningAttempt>{{id, 1}}));
+  EXPECT_EQ(lease.stop, (std::vector<RunningAttempt>{{id, 1}}));
 }
 
 TEST_P(CoreSuite, AnOutputOfALostAttemptIsStillTaken) {
@@ -481,7 +481,7 @@ TEST_P(CoreSuite, CancellingStopsTheNodeAndTheBroker) {
   p.pump();
   EXPECT_TRUE(p.b.core->state().job(id)->cancelled);
   EXPECT_TRUE(must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kWorking))).stop);
-  EXPECT_EQ(must(p.core->heartbeat(p.node(), {"n", {{id, 1}}})).cancelled, (std::vector<RunningAttempt>{{id, 1}}));
+  EXPECT_EQ(must(p.core->heartbeat(p.node(), {"n", {{id, 1}}})).stop, (std::vector<RunningAttempt>{{id, 1}}));
   EXPECT_EQ(p.job(id).environments.back().state, "Working");  // until its node says otherwise
   must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kDestroyed, "job-cancelled")));
   EXPECT_EQ(p.job(id).state, "Cancelled");

@@ -108,7 +108,7 @@ Result<records::NodeLease> Core::lease_for(const std::string& node, const std::v
       GBX_ASSIGN(Machine job, need_machine(job_machine(r.job_id), "job"));
       stop = !job.live;
     }
-    if (stop) lease.cancelled.push_back(r);
+    if (stop) lease.stop.push_back(r);
   }
   return lease;
 }

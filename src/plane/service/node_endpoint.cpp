@@ -62,7 +62,7 @@ Result<Json> NodeEndpoint::heartbeat(const crypto::PublicKey& node, const Heartb
     const std::uint64_t seen = core_.version();
     GBX_ASSIGN(NodeLease lease, core_.heartbeat(node, beat));
     const std::int64_t left = until - clock_.steady_ms();
-    if (!lease.cancelled.empty() || left <= 0 || stopping_) return to_json(lease);
+    if (!lease.stop.empty() || left <= 0 || stopping_) return to_json(lease);
     (void)core_.wait(seen, std::min<std::int64_t>(left, 500));
   }
 }
