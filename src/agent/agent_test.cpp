@@ -9,6 +9,7 @@
 #include "agent/memory_bound.h"
 #include "asset/prefetch.h"
 #include "policy/policy.h"
+#include "gate/records.h"
 #include "policy/testing.h"
 #include "sandbox/sandbox.h"
 
@@ -132,6 +133,50 @@ TEST(BundleCheck, RefusesOtherPoliciesVersionsAndImages) {
               b = w.bundle();
             }),
             Reason::kWrongVersion);
+}
+
+TEST(BundleCheck, RefusesACredentialThatTheSetDidNotSign) {
+  EXPECT_EQ(refused([](World& w, LaunchBundle& b) { b.credential = must(sign(w.set.id(), w.credential, w.stranger.key)); }),
+            Reason::kBadSignature);
+  EXPECT_EQ(refused([](World&, LaunchBundle& b) { ++b.credential.body.expires; }), Reason::kBadSignature);
+}
+
+// A policy that the plan names and its owner signed, about another asset, key or owner than the record's.
+TEST(BundleCheck, RefusesPolicyAndRecordThatDisagree) {
+  const auto disagree = [](auto change) {
+    World w;
+    change(w);
+    w.plan.policies[0].policy_hash = hash_of(w.data.policy);
+    LaunchBundle b = w.bundle();
+    b.policies[0] = must(sign(w.set.id(), w.data.policy, w.data.policy.owner_id == w.image.owner.id() ? w.image.owner.key : w.data.owner.key));
+    const auto r = check_bundle(std::move(b), kNow);
+    return r.ok() ? std::string("accepted") : r.error().what;
+  };
+  EXPECT_EQ(disagree([](World&) {}), "accepted");
+  EXPECT_EQ(disagree([](World& w) { w.data.policy.asset_id[0] ^= 1; }), "policy and version record disagree");
+  EXPECT_EQ(disagree([](World& w) { w.data.policy.commit_dk[0] ^= 1; }), "policy and version record disagree");
+  EXPECT_EQ(disagree([](World& w) { w.data.policy.owner_id = w.image.owner.id(); }), "policy and version record disagree");
+}
+
+TEST(BundleCheck, RefusesBindingsThatThePlanDoesNotCover) {
+  EXPECT_EQ(refused([](World& w, LaunchBundle& b) {
+              w.submission.assets[0].asset_id[0] ^= 1;
+              b = w.bundle();
+            }),
+            Reason::kWrongAsset);
+  // A record comes along, but the plan rests on no policy for it.
+  EXPECT_EQ(refused([](World& w, LaunchBundle& b) {
+              w.plan.policies.erase(w.plan.policies.begin());
+              b = w.bundle();
+              b.policies.erase(b.policies.begin());
+            }),
+            Reason::kPolicyMissing);
+}
+
+// The words in which the gate names a code are those in which owners' ledgers keep it.
+TEST(Charges, GateAndPolicyNameOneCode) {
+  EXPECT_EQ(enum_name(gate::CodeId::kSchema), policy::kSchemaCode);
+  EXPECT_EQ(enum_name(gate::CodeId::kControlOnly), policy::kControlCode);
 }
 
 TEST(MemoryBound, ReadsWhatTheKernelSays) {

@@ -91,6 +91,7 @@ GateVerdict verdict_of(const gate::GateResult& r) {
 GateReview review_of(const gate::GateResult& r) {
   GateReview v;
   v.score = r.score;
+  for (const auto& s : r.scoreReasons) v.score_reasons.push_back({std::string(enum_name(s.reason)), s.points});
   for (const auto& a : r.analysers) {
     if (v.findings.size() == 256) break;
     GateFinding f;

@@ -30,7 +30,7 @@ inline broker::BrokerKeys broker_keys(const KeySet& set) {
 inline records::GateVerdict clean_verdict() {
   records::GateVerdict v;
   v.recommendation = records::Recommendation::kRelease;
-  v.charge = {200, 0, 0, "metrics-v1"};
+  v.charge = {200, 0, 0, policy::kSchemaCode};
   v.exit_class = records::JobExit::kOk;
   return v;
 }

@@ -17,12 +17,6 @@ bool is_hex(std::string_view s) {
 }
 bool starts(const std::string& whole, const std::string& prefix) { return whole.rfind(prefix, 0) == 0; }
 
-Status check_inclusion(const records::Inclusion& p, ByteView entry) {
-  if (p.leaf_index < 0) return fail(Reason::kBadInclusion, "leaf index");
-  return translog::verify_inclusion(translog::leaf_hash(p.leaf_salt, entry), static_cast<std::uint64_t>(p.leaf_index),
-                                    static_cast<std::uint64_t>(p.tree_size), p.path, p.root);
-}
-
 }  // namespace
 
 Status verify_asset_view(const records::SetChain::Keys& set, const api::AssetView& v) {
@@ -60,7 +54,7 @@ Status verify_publish_ack(const records::SetChain::Keys& set, const records::Pub
   entry["kind"] = "publish";
   entry["time"] = a.time;
   entry["body"]["publish"] = to_json(publish);
-  return check_inclusion(a.inclusion, as_bytes(canonical(entry)));
+  return translog::verify(a.inclusion, as_bytes(canonical(entry)));
 }
 
 Result<AssetName> parse_asset_name(const std::string& text) {

@@ -352,7 +352,7 @@ class Judge {
       const auto charged = std::find_if(plan.charges.begin(), plan.charges.end(), [&](const auto& c) {
         return c.owner_id == p.owner_id && c.asset_id == p.asset_id;
       });
-      if (charged == plan.charges.end()) plan.charges.push_back({p.owner_id, p.asset_id, bits, 0});
+      if (charged == plan.charges.end()) plan.charges.push_back({p.owner_id, p.asset_id, bits, 0, 0, kSchemaCode, {}});
     }
     GBX_ASSIGN(plan.gate, merge_gates(gates));
     GBX_TRY(merge_environment(plan));

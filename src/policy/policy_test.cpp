@@ -201,6 +201,23 @@ TEST_F(Judging, ASignedImage) {
   EXPECT_EQ(denied(), "published:image-digest-mismatch");
 }
 
+TEST_F(Judging, AnImageIsAnImageAndADatasetIsNot) {
+  const auto as_kind = [](Asset& a, AssetKind kind) {
+    a.record.kind = kind;
+    a.record.content_digest = kImageDigest;  // so that nothing but the kind is wrong
+    a.policy.asset_version_id = a.record.id();
+  };
+  spec = gbx::testing::make_spec(true);
+  clauses(0).join_owners.push_back(consumer.id());
+  EXPECT_EQ(denied(), "");
+  as_kind(assets[2], AssetKind::kDataset);
+  EXPECT_EQ(denied(), "published:wrong-asset");
+  as_kind(assets[2], AssetKind::kImage);
+  EXPECT_EQ(denied(), "");
+  as_kind(assets[0], AssetKind::kImage);  // decrypted where the program reads, under the rules for what it is run from
+  EXPECT_EQ(denied(), "published:wrong-asset");
+}
+
 TEST_F(Judging, WhatOwnersSpentCounts) {
   spent.period_free_bits = 16384 - 610;
   EXPECT_EQ(denied(), "");

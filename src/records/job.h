@@ -246,12 +246,18 @@ struct PlanCharge {  // reserved per owner and asset before any key leaves
   Id16 asset_id{};
   std::int64_t free_bits = 0;
   std::int64_t verified_bits = 0;
+  std::int64_t zcdp_micro = 0;      // differential privacy, millionths of rho; no policy allows any yet
+  std::string code_id = {};         // which prefix-free code the bits were reckoned with
+  std::optional<Hash32> subject = {};  // a ledger for one person; absent: the whole asset's
   template <class F>
   void fields(F& f) {
     f("ownerId", owner_id);
     f("assetId", asset_id);
     f("freeBits", free_bits, Bound{0, kMaxBits});
     f("verifiedBits", verified_bits, Bound{0, kMaxBits});
+    f("zcdpMicro", zcdp_micro, Bound{0, kMaxBits});
+    f("codeId", code_id, Bound{1, 64});
+    f("subject", subject);
   }
 };
 struct RunPlan {

@@ -76,7 +76,9 @@ Result<Verdict> verify_none(const SetId& set_id, const Evidence& e, const FixedB
   if (e.technology != Technology::kNone) {
     return fail(Reason::kEvidenceRejected, "no verifier for this technology").with("none", std::string(enum_name(e.technology)));
   }
-  if (!e.node || e.quote) return fail(Reason::kEvidenceMissing, "technology none needs the node's introduction and no quote");
+  if (!e.node || e.quote || !e.collateral.empty() || !e.release.empty()) {
+    return fail(Reason::kEvidenceMissing, "technology none needs the node's introduction and no quote, collateral or release");
+  }
   const auto& intro = e.node->body;
   if (intro.report_data != expected_report_data) {
     return fail(Reason::kEvidenceRejected, "report data")

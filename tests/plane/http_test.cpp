@@ -317,9 +317,9 @@ TEST_F(PlaneHttp, PublicPartsAnswerUnsigned) {
   const Answer metrics = send(nullptr, "GET", "/metrics");
   EXPECT_EQ(metrics.status, 200);
   EXPECT_NE(metrics.text.find("glovebox_plane_jobs{state=\"Submitted\"} 0"), std::string::npos) << metrics.text.substr(0, 400);
-  const Answer document = send(nullptr, "GET", "/openapi.json");
-  EXPECT_EQ(document.status, 200);
-  EXPECT_EQ(canonical(document.body), canonical(must(PlaneApi::openapi("0.1.0"))));
+  const Answer served = send(nullptr, "GET", "/openapi.json");
+  EXPECT_EQ(served.status, 200);
+  EXPECT_EQ(canonical(served.body), canonical(must(PlaneApi::openapi("0.1.0"))));
 }
 
 TEST_F(PlaneHttp, AJobOverTheWire) {
