@@ -34,6 +34,7 @@ class Running {
 
   // Until the agent said `end`, broke its stream, or ran out of time.
   Status live() {
+    if (o_.refused) return *o_.refused;
     GBX_ASSIGN(environment_, o_.provisioner->start(name()));
     channel::Mux mux(environment_->stream(), *o_.clock);
     std::thread to_broker([&] { relay_to_broker(mux); });

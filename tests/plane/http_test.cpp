@@ -232,7 +232,7 @@ TEST_F(PlaneHttp, AJobOverTheWire) {
   const std::string path = "/v1/jobs/" + to_hex(job.job_id);
 
   NodeClient node(port("nodes"), b.node, must(crypto::PublicKey::from_text(*ready.find("nodeKey")->string())), clock);
-  const NodeInfo info{"local", b.node.public_key().text(), {Technology::kNone}, 4, std::int64_t{8} << 30, 1, "test"};
+  const NodeInfo info{"local", b.node.public_key().text(), {Technology::kNone}, 4, std::int64_t{8} << 30, 1, "test", kMaxPids};
   EXPECT_EQ(node.call(method::kNodePoll, PollRequest{"local", 0}).reason(), Reason::kWrongState);
   must(node.call(method::kNodeRegister, info));
   const auto reply = must(from_json<PollReply>(must(node.call(method::kNodePoll, PollRequest{"local", 20'000}))));
