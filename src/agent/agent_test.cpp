@@ -195,6 +195,27 @@ TEST(MemoryBound, ReadsWhatTheKernelSays) {
   EXPECT_GE(real->total_bytes, real->available_bytes);
 }
 
+TEST(MemoryBound, AContainerGetsNoMoreThanTheMachineLends) {
+  const std::uint64_t gib = std::uint64_t{1} << 30;
+  PlanControls c;
+  c.memory_bytes = std::int64_t{512} << 20;
+  c.scratch_bytes = std::int64_t{64} << 20;
+  EXPECT_TRUE(check_controls({gib, gib}, c).ok());
+  const auto refused = [&](auto change) {
+    PlanControls bad = c;
+    change(bad);
+    return check_controls({gib, gib}, bad).reason();
+  };
+  EXPECT_EQ(refused([](PlanControls& p) { p.scratch_bytes = std::int64_t{1024} << 30; }), Reason::kNoCapacity);
+  EXPECT_EQ(refused([](PlanControls& p) { p.memory_bytes = std::int64_t{757} << 20; }), Reason::kNoCapacity);  // 80 % with scratch
+  EXPECT_EQ(refused([](PlanControls& p) { p.memory_bytes = kMaxJsonInteger; }), Reason::kNoCapacity);
+  EXPECT_EQ(refused([](PlanControls& p) { p.memory_bytes = 0; }), Reason::kNoCapacity);
+  EXPECT_EQ(refused([](PlanControls& p) { p.scratch_bytes = -1; }), Reason::kNoCapacity);
+  EXPECT_EQ(refused([](PlanControls& p) { p.pids = kMaxPids + 1; }), Reason::kNoCapacity);
+  EXPECT_EQ(refused([](PlanControls& p) { p.pids = 0; }), Reason::kNoCapacity);
+  EXPECT_EQ(check_controls({0, 0}, c).reason(), Reason::kNoCapacity);
+}
+
 TEST(MemoryBound, LeavesRoomForTheContainer) {
   PlanControls c;
   c.memory_bytes = 300;

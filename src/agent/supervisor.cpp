@@ -10,6 +10,7 @@
 
 #include "agent/asset_mount.h"
 #include "agent/ipc.h"
+#include "agent/memory_bound.h"
 #include "agent/operations.h"
 #include "gate/spawn.h"
 #include "oci/oci.h"
@@ -149,6 +150,8 @@ class Supervisor {
 
   Result<RunReply> run_container(const RunRequest& request) {
     if (out_.valid()) return fail(Reason::kWrongState, "this attempt has run already");
+    GBX_ASSIGN(const MemoryFacts facts, memory_facts());
+    GBX_TRY(check_controls(facts, request.controls));
     const sandbox::ContainerSpec spec = container(request);
     container_id_ = spec.id;
     sandbox::RunOptions options;

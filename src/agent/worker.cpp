@@ -123,7 +123,7 @@ class Attempt {
   Result<Hash32> run() {
     GBX_ASSIGN(LaunchBundle bundle, rpc<LaunchBundle>(node_, method::kLaunch, to_json(Empty{}), kNodeTimeoutMs));
     GBX_ASSIGN(job_, checked(std::move(bundle)));
-    GBX_TRY(bound_prefetch());
+    GBX_TRY(bound_memory());
     GBX_ASSIGN(keys_, made());
     GBX_TRY(report(EnvironmentPhase::kBooting));
     channel::TlsOptions tls;
@@ -152,10 +152,11 @@ class Attempt {
     GBX_ASSIGN(OwnKeys keys, make_keys(*o_.random));
     return std::optional<OwnKeys>(std::move(keys));
   }
-  // Before any key is asked for: what cannot be prefetched costs the consumer nothing.
-  Status bound_prefetch() {
-    if (bundle().plan.body.controls.access == Access::kDirect) return ok_status();
+  // Before any key is asked for: what does not fit costs the consumer nothing.
+  Status bound_memory() {
     GBX_ASSIGN(const MemoryFacts facts, memory_facts());
+    GBX_TRY(check_controls(facts, bundle().plan.body.controls));
+    if (bundle().plan.body.controls.access == Access::kDirect) return ok_status();
     prefetch_left_ = prefetch_bound(facts, bundle().plan.body.controls);
     return check_prefetch(bundle(), job_->image, job_->inputs, prefetch_left_);
   }

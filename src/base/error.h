@@ -80,6 +80,7 @@ enum class ExitClass : int {
   X(kLogsNotAllowed, "logs-not-allowed", kDenied)                        \
   X(kBudgetExceeded, "budget-exceeded", kDenied)                         \
   X(kAttemptsExceeded, "attempts-exceeded", kDenied)                     \
+  X(kNoCapacity, "no-capacity", kDenied)                                 \
   X(kLeaseMissing, "lease-missing", kDenied)                             \
   X(kLeaseExpired, "lease-expired", kDenied)                             \
   X(kLeaseExhausted, "lease-exhausted", kDenied)                         \

@@ -127,7 +127,7 @@ Status serve(const Arguments& a) {
   SystemClock clock;
   SystemRandom random;
   const Logger logger(STDERR_FILENO, "broker", clock);
-  GBX_ASSIGN(std::unique_ptr<LogStore> store, open_sqlite_store(dir + "/log.db"));
+  GBX_ASSIGN(std::unique_ptr<LogStore> store, open_sqlite_store(dir + "/log.db", LogFile::kMustExist));
   GBX_ASSIGN(std::unique_ptr<Core> core, Core::open({keys.chain, std::move(keys.signing), std::move(keys.kek)}, *store, random,
                                                     capacity, clock.now()));
   std::atomic<bool> failed{false};

@@ -81,9 +81,8 @@ class BrokerWorld {
     return call<records::Signed<records::PublishAck>>(records::method::kPublish, make_publish(set, a, random));
   }
   // A job of one input, with one lease for it.
-  records::SignedSubmission submission(bool image_asset = true) {
-    SubmissionParts parts{make_spec(image_asset), {&data}, image_asset ? &image : nullptr,
-                          {make_lease(set.id(), data, consumer, 1, random)}};
+  records::SignedSubmission submission(bool image_by_name = true) {
+    SubmissionParts parts{make_spec(image_by_name), {&data}, &image, {make_lease(set.id(), data, consumer, 1, random)}};
     return make_submission(set.id(), consumer, parts, random);
   }
   Result<records::Signed<records::RunPlan>> authorise(const records::SignedSubmission& s) {

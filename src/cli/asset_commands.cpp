@@ -59,10 +59,11 @@ void print_published(Session& s, const Published& p) {
   s.print(j, text);
 }
 
-Result<records::Clauses> policy_for_publishing(Session& s, const Invocation& in) {
-  GBX_ASSIGN(records::Clauses clauses, read_policy_file(in.text("policy")));
-  for (const auto& w : warnings(clauses)) s.note("note: " + w);
-  return clauses;
+Result<records::Clauses> policy_for_publishing(Session& s, const Invocation& in, records::AssetKind kind) {
+  GBX_ASSIGN(PolicyFile file, read_policy_file(in.text("policy")));
+  GBX_TRY(check_kind(file, kind));
+  note_policy(s, file.clauses, kind);
+  return std::move(file.clauses);
 }
 
 Status asset_publish(Session& s, const Invocation& in) {
@@ -71,7 +72,7 @@ Status asset_publish(Session& s, const Invocation& in) {
   r.name = in.text("name");
   const std::string kind = in.has("kind") ? in.text("kind") : "dataset";
   GBX_ASSIGN(r.kind, enum_from<records::AssetKind>(kind));
-  GBX_ASSIGN(r.clauses, policy_for_publishing(s, in));
+  GBX_ASSIGN(r.clauses, policy_for_publishing(s, in, r.kind));
   GBX_ASSIGN(Published p, publish_asset(s, std::move(r)));
   print_published(s, p);
   return ok_status();
@@ -84,7 +85,7 @@ Status image_import(Session& s, const Invocation& in) {
   r.kind = records::AssetKind::kImage;
   GBX_ASSIGN(oci::ImageInfo image, oci::inspect(r.source));
   r.content_digest = image.manifest_digest;
-  GBX_ASSIGN(r.clauses, policy_for_publishing(s, in));
+  GBX_ASSIGN(r.clauses, policy_for_publishing(s, in, r.kind));
   GBX_ASSIGN(Published p, publish_asset(s, std::move(r)));
   print_published(s, p);
   return ok_status();
@@ -157,7 +158,7 @@ Status asset_show(Session& s, const Invocation& in) {
   Json j = asset_json(v);
   std::string text = describe(j) + "\nwhat its policy allows:\n";
   JsonArray lines;
-  for (const auto& line : policy::explain_policy(v.policy.body)) {
+  for (const auto& line : policy::explain_policy(v.policy.body, v.record.body.kind)) {
     text += wrap("- " + line, 2, 100);
     lines.push_back(Json(line));
   }

@@ -120,6 +120,34 @@ Result<const api::AssetView*> choose_asset(const AssetName& n, const std::vector
   return best;
 }
 
+Result<const api::AssetView*> choose_image(const std::string& name, const Hash32& own,
+                                           const std::vector<api::AssetView>& images) {
+  std::vector<const api::AssetView*> left;
+  for (const auto& v : images) left.push_back(&v);
+  const auto narrow = [&left](const auto& fits) {
+    std::vector<const api::AssetView*> fitting;
+    std::copy_if(left.begin(), left.end(), std::back_inserter(fitting), fits);
+    if (!fitting.empty()) left = std::move(fitting);
+  };
+  if (const auto wanted = parse_asset_name(name); wanted.ok()) {
+    narrow([&](const auto* v) {
+      return v->record.body.name == wanted->name && starts(to_hex(v->record.body.owner_id), wanted->owner_prefix);
+    });
+  }
+  narrow([&](const auto* v) { return v->record.body.owner_id == own; });
+  if (left.empty()) return fail(Reason::kNotFound, "image");
+  const api::AssetView* best = left[0];
+  for (const auto* v : left) {
+    if (v->record.body.asset_id != best->record.body.asset_id) {
+      return fail(Reason::kConflict, "several published assets hold this image")
+          .with("spec.image.asset with one of the version ids",
+                to_hex(best->version_id).substr(0, 16) + " or " + to_hex(v->version_id).substr(0, 16));
+    }
+    if (v->record.body.version > best->record.body.version) best = v;
+  }
+  return best;
+}
+
 Result<api::AssetView> resolve_asset(Session& session, const std::string& text, Listed listed) {
   GBX_ASSIGN(AssetName name, parse_asset_name(text));
   GBX_ASSIGN(Plane * plane, session.plane());

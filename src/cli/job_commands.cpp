@@ -77,8 +77,9 @@ std::string plan_text(const records::Explanation& e) {
     Json j;
     j["check"] = c.check;
     j["asset"] = c.asset;
-    j["result"] = c.allowed ? "allowed" : "DENIED";
-    std::string why = c.allowed ? "" : c.reason + ": " + c.what;
+    const bool waits = c.allowed && !c.reason.empty();
+    j["result"] = !c.allowed ? "DENIED" : waits ? "WAITS" : "allowed";
+    std::string why = c.reason.empty() ? c.what : c.reason + ": " + c.what;
     if (!c.allowed && !c.expected.empty()) why += " (expected " + c.expected + ", actual " + c.actual + ")";
     j["why"] = why;
     rows.push_back(std::move(j));

@@ -8,6 +8,7 @@
 #include "cli/catalogue.h"
 #include "cli/policy_file.h"
 #include "cli/progress.h"
+#include "policy/policy.h"
 #include "records/sealing.h"
 
 namespace gbx::cli {
@@ -183,6 +184,14 @@ class Publication {
 };
 
 }  // namespace
+
+void note_policy(Session& s, const records::Clauses& clauses, records::AssetKind kind) {
+  const std::string words = exposure(clauses, kind);
+  if (!words.empty()) s.note("note: this policy accepts " + words + " (`glovebox policy explain` says what that means)");
+  records::Policy p;
+  p.clauses = clauses;
+  for (const auto& reason : policy::dead_ends(p, kind, s.now())) s.note("warning: no job can run under it: " + reason);
+}
 
 Result<BrokerCheck> verify_broker(const records::SetChain::Keys& set, const records::Signed<records::BrokerEvidence>& e,
                                   const Nonce32& nonce) {

@@ -291,7 +291,7 @@ void add_setup(CommandTree& t) {
                                ArgKind::kFile)),
                required(option("set", "SETID", "id of the key set, 64 hex digits")),
                flag("force", "replace the settings of another installation")};
-  c.examples = {{"glovebox init --plane glovebox.example:8443 --ca ca.pem --set 5f0c…", "once per installation"}};
+  c.examples = {{"glovebox init --plane glovebox.example:7443 --ca ca.pem --set 5f0c…", "once per installation"}};
   c.run = init;
   t.add(std::move(c));
 

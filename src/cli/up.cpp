@@ -240,6 +240,8 @@ class Installer {
     i.set_id = broker_.set_id;
     i.broker = broker_.address;
     i.node_key = to_hex(node.fingerprint());
+    i.nodes = plane_.nodes;
+    i.nodes_key = plane_.node_key;
     i.invite = dir("plane") + "/operator-invite";
     const std::string text = canonical(to_json(i)) + "\n";
     GBX_TRY(write_file_atomic(dir("installation.json"), as_bytes(text), 0644));

@@ -23,6 +23,8 @@ struct Installation {
   std::string set_id;      // hex: pin it
   std::string broker;      // host:port
   std::string node_key;    // hash of the node's key: what a policy names to allow this machine
+  std::string nodes;       // host:port where further nodes connect
+  std::string nodes_key;   // the plane's key there
   std::string invite;      // file with a token that makes operators, readable by root and the plane only
   template <class F>
   void fields(F& f) {
@@ -31,6 +33,8 @@ struct Installation {
     f("setId", set_id, Bound{64, 64});
     f("broker", broker, Bound{1, 300});
     f("nodeKey", node_key, Bound{64, 64});
+    f("nodes", nodes, Bound{1, 300});
+    f("nodesKey", nodes_key, Bound{1, 256});
     f("invite", invite, Bound{0, 4096});
   }
 };

@@ -36,6 +36,7 @@ class Running {
 
   // Until the agent said `end`, broke its stream, or ran out of time.
   Status live() {
+    if (o_.refused) return *o_.refused;
     GBX_ASSIGN(environment_, o_.provisioner->start(name()));
     channel::Mux mux(environment_->stream(), *o_.clock);
     // The agent, its stream gone, kills the container and ends; destroy() sees to it. An output that is on its way

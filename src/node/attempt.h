@@ -45,6 +45,7 @@ struct AttemptOptions {
   channel::TcpAddress broker;
   Provisioner* provisioner = nullptr;
   PlaneLink* plane = nullptr;
+  std::optional<Error> refused;             // why this node does not begin: it is only told to the plane
   std::int64_t grace_ms = 60'000;           // beyond the plan's run time, for start and gate
 };
 

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "node/attempt.h"
+#include "node/capacity.h"
 
 namespace gbx::node {
 namespace {
@@ -26,7 +27,20 @@ struct Settings {
   std::string agent = program_dir() + "/glovebox-agent";
   std::int64_t slots = 1;
   std::int64_t uid_base = 0;
+  std::string memory;  // empty: what lent_memory_bytes() leaves of this machine's
+  std::int64_t pids = kMaxPids;
 };
+
+Result<std::int64_t> lent_memory(const Settings& s) {
+  struct sysinfo si {};
+  if (sysinfo(&si) != 0) return io_error("sysinfo", errno);
+  const std::int64_t most = lent_memory_bytes(static_cast<std::int64_t>(si.totalram) * si.mem_unit);
+  if (s.memory.empty()) return most;
+  auto asked = parse_size(s.memory);
+  if (!asked.ok()) return asked.error().at("--memory");
+  if (*asked <= most) return asked;
+  return fail(Reason::kUsage, "--memory").with("at most " + std::to_string(most >> 20) + "MiB, 80 % of this machine's", s.memory);
+}
 
 // Raw 32-byte Ed25519 seed, mode 0600, made on first use.
 Result<crypto::SigningKey> load_key(const std::string& path, Random& random) {
@@ -46,9 +60,10 @@ constexpr std::int64_t kListenMs = 2'000;  // a heartbeat waits so long at the p
 
 class Node {
  public:
-  Node(const Settings& s, crypto::SigningKey key, channel::TcpAddress plane, channel::TcpAddress broker,
-       std::optional<crypto::PublicKey> plane_key)
+  Node(const Settings& s, std::int64_t memory_bytes, crypto::SigningKey key, channel::TcpAddress plane,
+       channel::TcpAddress broker, std::optional<crypto::PublicKey> plane_key)
       : s_(s),
+        capacity_(memory_bytes, s.pids),
         key_(std::move(key)),
         log_(2, "node", clock_),
         broker_(std::move(broker)),
@@ -81,14 +96,13 @@ class Node {
 
  private:
   NodeInfo info() const {
-    struct sysinfo si {};
-    (void)sysinfo(&si);
     NodeInfo n;
     n.name = s_.name;
     n.key = key_.public_key().text();
     n.technologies = {Technology::kNone};
     n.cpu = std::max<std::int64_t>(1, static_cast<std::int64_t>(std::thread::hardware_concurrency()));
-    n.memory_bytes = static_cast<std::int64_t>(si.totalram) * si.mem_unit;
+    n.memory_bytes = capacity_.memory_bytes();
+    n.pids = capacity_.pids();
     n.slots = s_.slots;
     n.version = "0.1.0";
     return n;
@@ -192,8 +206,12 @@ class Node {
     o.broker = broker_;
     o.provisioner = provisioner_.get();
     o.plane = &link;
+    const PlanControls& controls = bundle.plan.body.controls;
+    const Status taken = capacity_.take(controls);
+    if (!taken.ok()) o.refused = taken.error();
     Status s = run_attempt(o, bundle, stop);
     if (!s.ok()) log_.error("attempt", s.error());
+    if (taken.ok()) capacity_.give_back(controls);
     const std::scoped_lock lock(mutex_);
     std::erase_if(running_, [&](const Attempt& a) { return a.stop == &stop; });
   }
@@ -205,6 +223,7 @@ class Node {
 
   // Constant after construction.
   const Settings& s_;
+  Capacity capacity_;
   SystemClock clock_;
   crypto::SigningKey key_;
   Logger log_;
@@ -230,7 +249,8 @@ Status serve(const Settings& s) {
   GBX_ASSIGN(auto plane, channel::TcpAddress::from_text(s.plane));
   GBX_ASSIGN(auto broker, channel::TcpAddress::from_text(s.broker));
   GBX_ASSIGN(auto plane_key, crypto::PublicKey::from_text(s.plane_key));
-  Node node(s, std::move(key), std::move(plane), std::move(broker), std::move(plane_key));
+  GBX_ASSIGN(const std::int64_t memory, lent_memory(s));
+  Node node(s, memory, std::move(key), std::move(plane), std::move(broker), std::move(plane_key));
   return node.serve(signals);
 }
 
@@ -255,6 +275,8 @@ int run_main(int argc, char** argv) {
   serve_command->add_option("--state", s.state, "Private folder for environments")->required();
   serve_command->add_option("--agent", s.agent, "The agent's program");
   serve_command->add_option("--slots", s.slots, "Attempts at a time")->check(CLI::Range(1, 64));
+  serve_command->add_option("--memory", s.memory, "Memory and scratch of all attempts at a time, like 8GiB (default and most: 80 % of this machine's)");
+  serve_command->add_option("--pids", s.pids, "Most processes of one job")->check(CLI::Range(std::int64_t{1}, kMaxPids));
   serve_command->add_option("--uid-base", s.uid_base, "First of the agent's user ids")->required();
   auto* key_command = app.add_subcommand("key", "Print this node's public key");
   key_command->add_option("--key", s.key_file, "Private key file; made on first use")->required();

@@ -97,7 +97,10 @@ inline constexpr char kControlCode[] = "control-1";
 // Every control that an environment must enforce (docs/sandbox.md), in the order of the plan.
 const std::vector<std::string>& mandatory_controls();
 
-// The policy in plain sentences: who could read what, when, and how much.
-std::vector<std::string> explain_policy(const records::Policy& policy);
+// The policy in plain sentences: who could read what, when, and how much. An image's own policy judges no code: the
+// policies of the data do.
+std::vector<std::string> explain_policy(const records::Policy& policy, records::AssetKind kind);
+// Why no job can ever run under this policy, a sentence each, with the member to change; empty where some job could.
+std::vector<std::string> dead_ends(const records::Policy& policy, records::AssetKind kind, std::int64_t now);
 
 }  // namespace gbx::policy

@@ -105,6 +105,29 @@ class Verifier {
     return verify_by_identity(pinned_, *c, record);
   }
 
+  // ---- words ----
+  // "wdbc@1", as its owner signed it.
+  std::string asset_name(const Id16& asset_id) const {
+    for (const auto& v : r_.versions) {
+      if (v.body.asset_id == asset_id) return printable_text(v.body.name) + "@" + std::to_string(v.body.version);
+    }
+    return "asset " + to_hex(asset_id).substr(0, 16) + "…";
+  }
+  std::string policy_name(const Hash32& hash) const {
+    for (const auto& p : r_.policies) {
+      if (p.hash() == hash) return asset_name(p.body.asset_id);
+    }
+    return "an unknown policy";
+  }
+  // What somebody is in this job.
+  std::string person(const Hash32& id) const {
+    std::string parts = id == submission_.consumer_id ? "the consumer" : "";
+    for (const auto& v : r_.versions) {
+      if (v.body.owner_id == id) parts += (parts.empty() ? "" : ", ") + std::string("the owner of ") + asset_name(v.body.asset_id);
+    }
+    return (parts.empty() ? "a reviewer" : parts) + " (" + short_hash(id) + ")";
+  }
+
   // ---- steps ----
   void key_set() {
     keys_ = r_.set.verify(pinned_);
@@ -158,13 +181,13 @@ class Verifier {
     for (const auto& c : r_.identities) {
       const Hash32 id = c.id();
       auto key = c.current_key(pinned_);
-      proved("key rotations of " + short_hash(id), key.ok() ? ok_status() : Status(key.error()));
+      proved("keys of " + person(id), key.ok() ? ok_status() : Status(key.error()));
       proved("listed once", seen.insert(id).second, Reason::kBadStructure);
       if (wanted.count(id) != 0) continue;
       const bool rules = std::any_of(r_.rulings.begin(), r_.rulings.end(), [&](const auto& ruling) {
         return verify_by_identity(pinned_, c, ruling).ok();
       });
-      proved("has a part in this job", rules, Reason::kBadStructure, short_hash(id));
+      proved("has a part in this job", rules, Reason::kBadStructure, person(id));
     }
   }
 
@@ -180,9 +203,9 @@ class Verifier {
       const IdentityChain* owner = chain(record.body.owner_id);
       Status s = owner == nullptr ? Status(fail(Reason::kChainBroken, "the owner's identity is missing"))
                                   : verify_asset(pinned_, {*owner, record, policy, 0});
-      proved("asset " + record.body.name + " and its policy are the owner's", s,
-             "owner " + short_hash(record.body.owner_id) + ", serial " + std::to_string(policy.body.serial));
-      proved("the plan rests on this policy",
+      const std::string name = asset_name(record.body.asset_id);
+      proved(name + " and its policy are signed by " + person(record.body.owner_id), s, "policy serial " + std::to_string(policy.body.serial));
+      proved("the plan rests on this policy of " + name,
              named[i].policy_hash == policy.hash() && named[i].serial == policy.body.serial &&
                  named[i].owner_id == policy.body.owner_id && named[i].asset_version_id == policy.body.asset_version_id,
              Reason::kPolicyMismatch);
@@ -201,9 +224,9 @@ class Verifier {
   }
 
   void submission() {
-    proved("signed by the consumer", by_identity(submission_.consumer_id, r_.submission), "consumer " + short_hash(submission_.consumer_id));
+    proved("signed by " + person(submission_.consumer_id), by_identity(submission_.consumer_id, r_.submission));
     proved("the job spec is valid", submission_.spec.validate(), "purpose: " + printable_text(submission_.spec.spec.purpose));
-    for (const auto& l : r_.leases) proved("lease " + to_hex(l.body.lease_id).substr(0, 16) + "…", lease_holds(l));
+    for (const auto& l : r_.leases) proved("lease of " + asset_name(l.body.asset_id), lease_holds(l), "for " + std::to_string(l.body.jobs) + " jobs");
   }
   static std::string printable_text(const std::string& s) {
     std::string out;
@@ -371,7 +394,8 @@ class Verifier {
     const Panel all = panel();
     std::set<std::pair<Hash32, std::string>> seen;
     for (const auto& ruling : r_.rulings) {
-      proved("ruling: " + std::string(enum_name(ruling.body.decision)), ruling_holds(all, notice, ruling));
+      proved("ruling for " + policy_name(ruling.body.owner_policy_hash) + ": " + std::string(enum_name(ruling.body.decision)),
+             ruling_holds(all, notice, ruling));
       proved("one ruling for each reviewer and policy", seen.insert({ruling.body.owner_policy_hash, ruling.key}).second, Reason::kConflict);
     }
     if (r_.release.body.decision == ReleaseDecision::kRelease) {
@@ -413,7 +437,7 @@ class Verifier {
     if (release) {
       proved("the gate had not rejected it", s.verdict.recommendation != Recommendation::kReject, Reason::kRejected);
       for (const auto& p : r_.policies) {
-        proved("the policy had not expired", s.time <= p.body.clauses.not_after, Reason::kPolicyExpired);
+        proved("the policy of " + asset_name(p.body.asset_id) + " had not expired", s.time <= p.body.clauses.not_after, Reason::kPolicyExpired);
       }
     }
   }

@@ -212,9 +212,10 @@ struct NodeInfo {
   std::string key;  // public key text: signs introductions and destruction claims
   std::vector<Technology> technologies;
   std::int64_t cpu = 1;
-  std::int64_t memory_bytes = 0;
+  std::int64_t memory_bytes = 0;  // lent to all containers at a time together, for memory and scratch
   std::int64_t slots = 1;
   std::string version;
+  std::optional<std::int64_t> pids;  // most processes of one job; absent: the node takes none
   template <class F>
   void fields(F& f) {
     f("name", name, Bound{1, 63});
@@ -224,6 +225,7 @@ struct NodeInfo {
     f("memoryBytes", memory_bytes);
     f("slots", slots, Bound{1, 1024});
     f("version", version, Bound{1, 64});
+    f("pids", pids, Bound{1, kMaxPids});
   }
 };
 struct RunningAttempt {

@@ -253,6 +253,11 @@ TEST(JobSpec, ValidateNamesTheMember) {
   refuse([](JobSpec& s) { s.kind = "Pod"; }, "kind");
   refuse([](JobSpec& s) { s.metadata.name = "Bad_Name"; }, "metadata.name");
   refuse([](JobSpec& s) { s.spec.image.ref = "x"; }, "spec.image");
+  for (const std::string& ref : {std::string("study"), "@sha256:" + std::string(64, 'a'), std::string("study@sha256:ab"),
+                                 "study@sha256:" + std::string(64, 'A'), "study@sha512:" + std::string(64, 'a'),
+                                 "a b@sha256:" + std::string(64, 'a'), "a@sha256:" + std::string(64, 'a') + "0"}) {
+    refuse([&](JobSpec& s) { s.spec.image = {std::nullopt, ref}; }, "spec.image.ref");
+  }
   refuse([](JobSpec& s) { s.spec.command[0] = "sh"; }, "spec.command[0]");
   refuse([](JobSpec& s) { s.spec.inputs[0].mount = "/data/../etc"; }, "spec.inputs[0].mount");
   refuse([](JobSpec& s) { s.spec.inputs[0].mount = "/data/a/b"; }, "spec.inputs[0].mount");
@@ -262,7 +267,13 @@ TEST(JobSpec, ValidateNamesTheMember) {
   refuse([](JobSpec& s) { s.spec.outputs[0].path = "../x"; }, "spec.outputs[0].path");
   refuse([](JobSpec& s) { s.spec.outputs[0].path = "/x"; }, "spec.outputs[0].path");
   refuse([](JobSpec& s) { s.spec.outputs[0].schema.reset(); }, "spec.outputs[0].schema");
-  refuse([](JobSpec& s) { s.spec.resources.memory = "512"; }, "spec.resources");
+  refuse([](JobSpec& s) { s.spec.resources.memory = "512"; }, "spec.resources.memory");
+  refuse([](JobSpec& s) { s.spec.resources.memory = "8191KiB"; }, "spec.resources.memory");
+  refuse([](JobSpec& s) { s.spec.resources.memory = "1025GiB"; }, "spec.resources.memory");
+  refuse([](JobSpec& s) { s.spec.resources.scratch = "1025GiB"; }, "spec.resources.scratch");
+  refuse([](JobSpec& s) { s.spec.resources.gpu = 1; }, "spec.resources.gpu");
+  refuse([](JobSpec& s) { s.spec.sandbox.pids = 4097; }, "spec.sandbox.pids");
+  refuse([](JobSpec& s) { s.spec.sandbox.pids = 0; }, "spec.sandbox.pids");
   refuse([](JobSpec& s) { s.spec.env["A=B"] = "c"; }, "spec.env");
   refuse([](JobSpec& s) { s.spec.sandbox.runtime = "docker"; }, "spec.sandbox.runtime");
 }
@@ -336,6 +347,10 @@ TEST(Limits, OneTextOfAListIsRefusedAtItsLimit) {
 }
 
 TEST(JobSpec, SizesAndStableHash) {
+  JobSpec by_digest = good_spec();
+  by_digest.spec.image = {std::nullopt, "registry.example:5000/study@sha256:" + std::string(64, 'a')};
+  EXPECT_TRUE(by_digest.validate().ok());
+  EXPECT_EQ(*image_ref_digest(*by_digest.spec.image.ref), "sha256:" + std::string(64, 'a'));
   EXPECT_EQ(*parse_size("512MiB"), 512 << 20);
   EXPECT_EQ(parse_size("0MiB").reason(), Reason::kBadValue);
   EXPECT_EQ(parse_size("1MB").reason(), Reason::kBadValue);

@@ -61,7 +61,7 @@ struct ContainerSpec {
     f("tmpBytes", tmp_bytes, Bound{4096, std::int64_t{1} << 40});
     f("memoryBytes", memory_bytes, Bound{8 << 20, std::int64_t{1} << 42});
     f("cpuMillis", cpu_millis, Bound{10, 1'024'000});
-    f("pidsMax", pids_max, Bound{1, 32768});
+    f("pidsMax", pids_max, Bound{1, 4096});
     f("wallTimeoutMs", wall_timeout_ms, Bound{1, std::int64_t{30} * 86'400'000});
     f("logBytes", log_bytes, Bound{0, 256 << 20});
   }

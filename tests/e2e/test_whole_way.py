@@ -102,6 +102,18 @@ class TheStudy(Case):
         with self.assertRaises(h.CommandFailed):
             world.stranger.run("receipt", "verify", receipt, "--set", "00" * 32)
 
+    def test_image_named_by_its_digest(self):
+        write = [PYTHON, "-c", "open('/out/m.json','w').write('{\"ok\":1}')"]
+        spec = h.job_spec("by-digest", write, [h.metrics("ok")], ["open"])
+        spec["spec"]["image"] = {"ref": "registry.example:5000/study@" + world.digest}
+        world.engineer.run("job", "plan", world.spec(spec))
+        job = self.finish(spec)
+        self.assertEqual(job["state"], "Completed", job)
+        spec["spec"]["image"] = {"ref": "study-image@sha256:" + "0" * 64}
+        self.refused("not-found", h.USAGE, world.engineer, "job", "submit", world.spec(spec))
+        spec["spec"]["image"] = {"ref": "study-image"}
+        self.refused("bad-value", h.USAGE, world.engineer, "job", "validate", world.spec(spec))
+
     def test_same_idempotency_key_same_job(self):
         spec = world.spec(h.job_spec("once", [PYTHON, "-c", "open('/out/m.json','w').write('{\"ok\":1}')"], [h.metrics("ok")], ["open"]))
         first = world.engineer.run("job", "submit", spec, "--idempotency-key", "k1")

@@ -252,7 +252,7 @@ class PlaneHttp : public ::testing::Test {
     return std::make_unique<NodeClient>(port("nodes"), b.node, must(crypto::PublicKey::from_text(*ready.find("nodeKey")->string())), clock);
   }
   NodeInfo node_info() const {
-    return {"local", b.node.public_key().text(), {Technology::kNone}, 4, std::int64_t{8} << 30, 1, "test"};
+    return {"local", b.node.public_key().text(), {Technology::kNone}, 4, std::int64_t{8} << 30, 1, "test", kMaxPids};
   }
   // The node takes the job that waits, and an agent that does what a genuine one does hands in its output.
   OutputUpload run_next(NodeClient& node, const GateVerdict& verdict) {
@@ -382,7 +382,7 @@ TEST_F(PlaneHttp, AJobWaitsForABrokerThatIsAway) {
 TEST_F(PlaneHttp, ANodeThatNobodyEnrolledIsRefused) {
   const testing::Person stranger = testing::make_person(b.random);
   NodeClient node(port("nodes"), stranger.key, must(crypto::PublicKey::from_text(*ready.find("nodeKey")->string())), clock);
-  const NodeInfo info{"x", stranger.key.public_key().text(), {Technology::kNone}, 4, 1, 1, "test"};
+  const NodeInfo info{"x", stranger.key.public_key().text(), {Technology::kNone}, 4, 1, 1, "test", kMaxPids};
   EXPECT_FALSE(node.call(method::kNodeRegister, info).ok());
 }
 

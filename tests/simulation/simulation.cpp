@@ -455,6 +455,7 @@ class NodeActor final : public Caller {
     info.technologies = {Technology::kNone};
     info.cpu = 8;
     info.memory_bytes = std::int64_t{8} << 30;
+    info.pids = kMaxPids;
     info.version = "simulated";
     ask("plane", method::kNodeRegister, to_json(info), [this](const Result<Json>& r) {
       if (!r.ok()) register_self();

@@ -44,7 +44,7 @@ std::optional<EnvironmentEvent> event_of(records::EnvironmentPhase phase) {
 Result<std::pair<Record, NodeBody>> Core::find_node(const crypto::PublicKey& key) {
   GBX_ASSIGN(std::optional<Record> record, store_.record("node", key.text()));
   if (!record) {
-    return fail(Reason::kUnauthenticated, "this node is not enrolled").with("an enrolled key", key.text()).hint("glovebox node enrol");
+    return fail(Reason::kUnauthenticated, "this node is not enrolled").with("an enrolled key", key.text()).hint("glovebox node enrol --name NAME --key KEY, as an operator");
   }
   GBX_ASSIGN(NodeBody body, from_json<NodeBody>(record->body));
   return std::pair(std::move(*record), std::move(body));
@@ -160,22 +160,6 @@ Status Core::find_missing(const std::string& node, const std::vector<records::Ru
   return ok_status();
 }
 
-bool Core::fits(const records::NodeInfo& info, const std::string& key, const JobBody& job) const {
-  if (!job.plan) return false;
-  const records::RunPlan& plan = job.plan->body;
-  if (plan.controls.cpu > info.cpu || plan.controls.memory_bytes > info.memory_bytes) return false;
-  const auto parsed = crypto::PublicKey::from_text(key);
-  if (!parsed.ok()) return false;
-  const std::string none_root = "none:" + to_hex(parsed->fingerprint());
-  const auto& wanted = job.submission.submission.body.spec.spec.tee.any_of;
-  return std::any_of(plan.tee.begin(), plan.tee.end(), [&](const records::PlatformRule& rule) {
-    const bool offered = std::count(info.technologies.begin(), info.technologies.end(), rule.technology) != 0;
-    const bool asked = std::count(wanted.begin(), wanted.end(), rule.technology) != 0;
-    const bool root = rule.technology != records::Technology::kNone || rule.root == none_root;
-    return offered && asked && root;
-  });
-}
-
 Result<records::LaunchBundle> Core::bundle(const JobBody& job, const Signed<records::Credential>& credential) {
   records::LaunchBundle b;
   b.launch_config = {config_.set_id, keys_.set_key.text()};
@@ -231,6 +215,7 @@ Status Core::place(const std::string& node, const NodeBody& node_body) {
   live.live = true;
   GBX_ASSIGN(const std::int64_t taken, store_.count(live));
   if (taken >= node_body.info->slots) return ok_status();
+  GBX_ASSIGN(const std::int64_t in_use, memory_in_use(node));
   MachineQuery queue;
   queue.kind = "job";
   queue.state = std::string(enum_name(JobState::kAuthorized));
@@ -238,7 +223,11 @@ Status Core::place(const std::string& node, const NodeBody& node_body) {
   GBX_ASSIGN(std::vector<Machine> waiting, store_.machines(queue));
   for (Machine& job : waiting) {
     GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
-    if (body.awaiting_output || !fits(*node_body.info, node, body)) continue;
+    if (body.awaiting_output || !body.plan) continue;
+    const Need need{body.plan->body.controls, body.submission.submission.body.spec.spec.tee.any_of, {body.plan->body.tee}};
+    if (!fits(*node_body.info, node, need).ok()) continue;
+    // It waits for what runs here to end; younger jobs do not overtake it for ever.
+    if (need.controls.footprint_bytes() > node_body.info->memory_bytes - in_use) return ok_status();
     body.attempts += 1;
     const Hash32 job_id = body.submission.submission.body.job_id();
     Transaction t;

@@ -308,7 +308,14 @@ Response PlaneApi::plan(const Call& call) {
   if (!s.ok()) return error_response(s.error());
   const auto run = [&]() -> Result<records::Explanation> {
     GBX_TRY(core_.check_submission(caller_of(call), *s));
-    return ask<records::Explanation>(records::method::kExplain, to_json(*s));
+    GBX_ASSIGN(auto explanation, ask<records::Explanation>(records::method::kExplain, to_json(*s)));
+    GBX_ASSIGN(auto placement, core_.placement(s->submission.body));
+    if (!placement.allowed) {
+      explanation.allowed = false;
+      explanation.plan.reset();
+    }
+    explanation.checks.push_back(std::move(placement));
+    return explanation;
   };
   return api::reply_or_error(200, run());
 }
