@@ -61,6 +61,7 @@ Status ask_missing(Session& s, const Invocation& in, PolicyDraft& d) {
   }
   if (!d.for_image && d.image_digests.empty() && d.image_signers.empty()) {
     GBX_ASSIGN(std::string answer, s.ask("Which image may read it? (sha256:…, or empty for none yet)"));
+    if (!answer.empty()) GBX_TRY(check_digest("the image's digest", answer));
     if (!answer.empty()) d.image_digests.push_back(answer);
   }
   if (d.none_nodes.empty()) return ok_status();
@@ -101,6 +102,8 @@ Result<PolicyDraft> draft(Session& s, const Invocation& in) {
     if (d.purposes.empty()) d.purposes = {"*"};
     d.any_command = true;
   }
+  for (const auto& digest : d.image_digests) GBX_TRY(check_digest("--image-digest", digest));
+  for (const auto& key : d.image_signers) GBX_TRY(check_key("--image-signer", key));
   GBX_TRY(check_hex(d.consumers, 64, "--consumer"));
   GBX_TRY(check_hex(d.none_nodes, 64, "--allow-none-node"));
   GBX_TRY(check_hex(d.join_assets, 32, "--join-asset"));
@@ -120,7 +123,9 @@ Status policy_new(Session& s, const Invocation& in) {
   }
   const std::string text = write_policy(d);
   GBX_ASSIGN(records::Clauses clauses, parse_policy(text));  // nothing is written that does not read back
-  for (const auto& w : warnings(clauses)) s.note("note: " + w);
+  GBX_TRY(check_in_force(clauses, s.now()));
+  const std::vector<std::string> warned = warnings(clauses);
+  for (const auto& w : warned) s.note("note: " + w);
   if (in.has("out")) {
     const std::string path = in.text("out");
     if (path_exists(path) && !in.has("force"))
@@ -129,8 +134,8 @@ Status policy_new(Session& s, const Invocation& in) {
     Json j;
     j["file"] = path;
     j["clauses"] = to_json(clauses);
-    s.print(j, "wrote " + path + "\nNext: read it with `glovebox policy explain " + path +
-                   "`, change it with any editor\n");
+    j["warnings"] = Json(JsonArray(warned.begin(), warned.end()));
+    s.print(j, "wrote " + path + "; change it with any editor\nNext: glovebox policy explain " + shell_word(path) + "\n");
     return ok_status();
   }
   GBX_ASSIGN(Json document, parse_document(text));
@@ -213,9 +218,12 @@ Status policy_sign(Session& s, const Invocation& in) {
   PolicyUpdate wish;
   wish.revoked = in.has("revoke");
   wish.reinstate = in.has("reinstate");
+  std::vector<std::string> warned;
   if (in.has("policy")) {
     GBX_ASSIGN(wish.clauses, read_policy_file(in.text("policy")));
-    for (const auto& w : warnings(*wish.clauses)) s.note("note: " + w);
+    GBX_TRY(check_in_force(*wish.clauses, s.now()));
+    warned = warnings(*wish.clauses);
+    for (const auto& w : warned) s.note("note: " + w);
   }
   GBX_ASSIGN(const OwnVersions own, resolve_own(s, in.text("asset")));
   GBX_ASSIGN(const std::vector<api::AssetView> versions, versions_to_sign(in, own));
@@ -235,6 +243,7 @@ Status policy_sign(Session& s, const Invocation& in) {
   }
   Json j;
   j["items"] = Json(std::move(items));
+  j["warnings"] = Json(JsonArray(warned.begin(), warned.end()));
   if (!text.empty()) s.print(j, text);
   GBX_TRY(result);
   if (wish.revoked && !own.one) return check_gaps(own);
@@ -248,6 +257,7 @@ Status policy_explain(Session& s, const Invocation& in) {
   bool from_file = path_exists(what);
   if (from_file) {
     GBX_ASSIGN(p.clauses, read_policy_file(what));
+    GBX_TRY(check_in_force(p.clauses, s.now()));
   } else {
     auto v = resolve_asset(s, what, Listed::kAll);
     if (!v.ok()) return v.error().at("neither a file nor an asset");

@@ -21,6 +21,10 @@ namespace gbx::cli {
 Result<records::Clauses> parse_policy(std::string_view text);
 Result<records::Clauses> read_policy_file(const std::string& path);
 
+// kBadValue about the member or option `at`.
+Status check_digest(const std::string& at, const std::string& digest);  // "sha256:…"
+Status check_key(const std::string& at, const std::string& key);        // a public key
+
 // What `policy new` was told.
 struct PolicyDraft {
   bool for_image = false;
@@ -46,6 +50,9 @@ struct PolicyDraft {
 };
 // Commented YAML that parse_policy() reads back.
 std::string write_policy(const PolicyDraft& draft);
+
+// kPolicyExpired when the clauses end before `now`: nobody could do anything under them.
+Status check_in_force(const records::Clauses& clauses, std::int64_t now);
 
 // What in these clauses lets somebody read everything, in plain words; empty when nothing does.
 std::vector<std::string> warnings(const records::Clauses& clauses);

@@ -21,7 +21,7 @@ class Running {
     auto end = live();
     if (!end.ok()) {
       end_.reason = reason_code(end.error().reason);
-      end_.detail = end.error().line().substr(0, 500);
+      end_.detail = end.error().detail().substr(0, 500);
     }
     return tell_destroyed();
   }
