@@ -66,7 +66,7 @@ class Supervisor {
     } else {
       o_.log->error("operation", body.error());
       reply["error"]["reason"] = reason_code(body.error().reason);
-      reply["error"]["what"] = printable(body.error().line(), 400);
+      reply["error"]["what"] = printable(body.error().detail(), 400);
     }
     return send_packet(o_.worker, reply, fd.get());
   }

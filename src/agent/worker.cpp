@@ -415,7 +415,7 @@ Status run_worker(const WorkerOptions& o) {
     } else {
       status = manifest.error();
       end.reason = reason_code(manifest.error().reason);
-      end.detail = manifest.error().line().substr(0, 500);
+      end.detail = manifest.error().detail().substr(0, 500);
     }
   }  // every key of the attempt is gone here
   if (!end.sealed) {

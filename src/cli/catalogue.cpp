@@ -81,6 +81,15 @@ Result<AssetName> parse_asset_name(const std::string& text) {
   return n;
 }
 
+Status check_new_name(const std::string& name) {
+  const bool plain = valid_utf8(name) && std::all_of(name.begin(), name.end(), [](char c) {
+                       return static_cast<unsigned char>(c) > 0x20 && c != 0x7f && c != '/' && c != '@';
+                     });
+  if (plain && !name.empty() && name.size() <= 64) return ok_status();
+  return fail(Reason::kUsage, "--name")
+      .with("1 to 64 bytes of UTF-8 without blanks, / and @", name.empty() ? "nothing" : printable(name, 100));
+}
+
 Result<const api::AssetView*> choose_asset(const AssetName& n, const std::vector<api::AssetView>& candidates) {
   std::vector<const api::AssetView*> by_id;
   std::vector<const api::AssetView*> by_name;

@@ -24,6 +24,8 @@ struct AssetName {
   std::int64_t version = 0;  // 0: newest
 };
 Result<AssetName> parse_asset_name(const std::string& text);
+// A name that can be given to something new: 1 to 64 bytes of plain text, none of which has a meaning in the forms above.
+Status check_new_name(const std::string& name);
 // The one version that is meant. kNotFound; kConflict when several owners use the name, with what to write instead.
 Result<const api::AssetView*> choose_asset(const AssetName& name, const std::vector<api::AssetView>& candidates);
 

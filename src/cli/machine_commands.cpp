@@ -175,7 +175,7 @@ void check_plane(Session& s, Findings& out) {
   }
   out.push_back({"key set", "ok", "pinned " + to_hex((*context)->set_id), ""});
   const std::string where = (*context)->host + ":" + std::to_string((*context)->port);
-  auto plane = s.plane();
+  auto plane = s.public_plane();
   Result<api::InfoView> info = plane.ok() ? (*plane)->info() : Result<api::InfoView>(plane.error());
   if (!info.ok()) {
     const bool silent = exit_class(info.reason()) == ExitClass::kInfrastructure;

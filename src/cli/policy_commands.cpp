@@ -61,6 +61,7 @@ Status ask_missing(Session& s, const Invocation& in, PolicyDraft& d) {
   }
   if (d.kind != records::AssetKind::kImage && d.image_digests.empty() && d.image_signers.empty()) {
     GBX_ASSIGN(std::string answer, s.ask("Which image may read it? (sha256:…, or empty for none yet)"));
+    if (!answer.empty()) GBX_TRY(check_digest("the image's digest", answer));
     if (!answer.empty()) d.image_digests.push_back(answer);
   }
   if (d.none_nodes.empty()) return ok_status();
@@ -98,8 +99,13 @@ Result<PolicyDraft> draft(Session& s, const Invocation& in) {
   d.logs = d.log_bytes > 0 ? "consumer" : "none";
   GBX_ASSIGN(const std::int64_t days, in.integer("days", 365, Bound{1, 3650}));
   d.not_after = in.has("not-after") ? in.text("not-after") : format_time(s.now() + days * kDay);
-  // An image is judged by the clauses of the data that it reads.
-  if (d.kind == records::AssetKind::kImage && d.purposes.empty()) d.purposes = {"*"};
+  if (d.kind == records::AssetKind::kImage) {
+    // Judged by the clauses of the data that it reads.
+    if (d.purposes.empty()) d.purposes = {"*"};
+    d.any_command = true;
+  }
+  for (const auto& digest : d.image_digests) GBX_TRY(check_digest("--image-digest", digest));
+  for (const auto& key : d.image_signers) GBX_TRY(check_key("--image-signer", key));
   GBX_TRY(check_hex(d.consumers, 64, "--consumer"));
   GBX_TRY(check_hex(d.none_nodes, 64, "--allow-none-node"));
   GBX_TRY(check_hex(d.join_assets, 32, "--join-asset"));
@@ -119,7 +125,7 @@ Status policy_new(Session& s, const Invocation& in) {
   }
   const std::string text = write_policy(d);
   GBX_ASSIGN(PolicyFile file, parse_policy(text));  // nothing is written that does not read back
-  note_policy(s, file.clauses, d.kind);
+  GBX_ASSIGN(const std::vector<std::string> warned, note_policy(s, file.clauses, d.kind));
   if (in.has("out")) {
     const std::string path = in.text("out");
     if (path_exists(path) && !in.has("force"))
@@ -128,8 +134,8 @@ Status policy_new(Session& s, const Invocation& in) {
     Json j;
     j["file"] = path;
     j["clauses"] = to_json(file.clauses);
-    s.print(j, "wrote " + path + "\nNext: read it with `glovebox policy explain " + path +
-                   "`, change it with any editor\n");
+    j["warnings"] = Json(JsonArray(warned.begin(), warned.end()));
+    s.print(j, "wrote " + path + "; change it with any editor\nNext: glovebox policy explain " + shell_word(path) + "\n");
     return ok_status();
   }
   GBX_ASSIGN(Json document, parse_document(text));
@@ -213,6 +219,7 @@ Status policy_sign(Session& s, const Invocation& in) {
   wish.revoked = in.has("revoke");
   wish.reinstate = in.has("reinstate");
   std::optional<PolicyFile> file;
+  std::vector<std::string> warned;
   if (in.has("policy")) {
     GBX_ASSIGN(file, read_policy_file(in.text("policy")));
     wish.clauses = file->clauses;
@@ -221,7 +228,7 @@ Status policy_sign(Session& s, const Invocation& in) {
   if (file) {
     const auto kind = own.all[own.chosen].record.body.kind;
     GBX_TRY(check_kind(*file, kind));
-    note_policy(s, file->clauses, kind);
+    GBX_ASSIGN(warned, note_policy(s, file->clauses, kind));
   }
   GBX_ASSIGN(const std::vector<api::AssetView> versions, versions_to_sign(in, own));
   JsonArray items;
@@ -240,6 +247,7 @@ Status policy_sign(Session& s, const Invocation& in) {
   }
   Json j;
   j["items"] = Json(std::move(items));
+  j["warnings"] = Json(JsonArray(warned.begin(), warned.end()));
   if (!text.empty()) s.print(j, text);
   GBX_TRY(result);
   if (wish.revoked && !own.one) return check_gaps(own);
@@ -263,6 +271,7 @@ Status policy_explain(Session& s, const Invocation& in) {
   const bool from_file = path_exists(what);
   if (from_file) {
     GBX_ASSIGN(PolicyFile file, read_policy_file(what));
+    GBX_TRY(check_in_force(file.clauses, s.now()));
     p.clauses = std::move(file.clauses);
     kind = file.kind.value_or(kind);
   } else {

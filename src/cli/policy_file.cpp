@@ -1,8 +1,10 @@
 #include "cli/policy_file.h"
 
+#include "base/log.h"
 #include "base/os.h"
 #include "base/seams.h"
 #include "cli/yaml.h"
+#include "crypto/keys.h"
 
 namespace gbx::cli {
 
@@ -103,13 +105,42 @@ Status check_words(const records::Clauses& c) {
     }
   }
   for (std::size_t i = 0; i < c.images.size(); ++i) {
-    if (!c.images[i].digest && !c.images[i].signer) {
-      return fail(Reason::kMissingField, "clauses.images[" + std::to_string(i) + "]")
-          .with("digest, signer or both", "neither");
+    const std::string at = "clauses.images[" + std::to_string(i) + "]";
+    if (!c.images[i].digest && !c.images[i].signer)
+      return fail(Reason::kMissingField, at).with("digest, signer or both", "neither");
+    if (c.images[i].digest) GBX_TRY(check_digest(at + ".digest", *c.images[i].digest));
+    if (c.images[i].signer) GBX_TRY(check_key(at + ".signer", *c.images[i].signer));
+  }
+  for (std::size_t i = 0; i < c.commands.size(); ++i) {
+    const auto& argv = c.commands[i].argv;
+    if (argv.empty() || argv[0].empty() || argv[0][0] != '/') {
+      return fail(Reason::kBadValue, "clauses.commands[" + std::to_string(i) + "].argv")
+          .with("an absolute path and its arguments", argv.empty() ? "nothing" : printable(argv[0], 100));
     }
+  }
+  for (std::size_t i = 0; i < c.lease_issuers.size(); ++i)
+    GBX_TRY(check_key("clauses.leaseIssuers[" + std::to_string(i) + "]", c.lease_issuers[i]));
+  for (std::size_t i = 0; i < c.reviewers.size(); ++i) {
+    const std::string at = "clauses.reviewers[" + std::to_string(i) + "]";
+    GBX_TRY(check_key(at + ".key", c.reviewers[i].key));
+    if (!crypto::HpkePublicKey::from_text(c.reviewers[i].hpke).ok())
+      return fail(Reason::kBadValue, at + ".hpke").with("a result key (glovebox identity show)", printable(c.reviewers[i].hpke, 100));
   }
   return ok_status();
 }
+
+}  // namespace
+
+Status check_digest(const std::string& at, const std::string& digest) {
+  if (digest.rfind("sha256:", 0) == 0 && fixed_from_hex<32>(digest.substr(7)).ok()) return ok_status();
+  return fail(Reason::kBadValue, at).with("sha256: and 64 lower-case hex digits", printable(digest, 100));
+}
+Status check_key(const std::string& at, const std::string& key) {
+  if (crypto::PublicKey::from_text(key).ok()) return ok_status();
+  return fail(Reason::kBadValue, at).with("a public key (glovebox identity show)", printable(key, 100));
+}
+
+namespace {
 
 std::string quoted(const std::string& s) { return canonical(Json(s)); }
 std::string flow(const std::vector<std::string>& words) {
@@ -244,6 +275,13 @@ std::string write_policy(const PolicyDraft& d) {
   write_where(o, d);
   write_gate(o, d);
   return o;
+}
+
+Status check_in_force(const records::Clauses& c, std::int64_t now) {
+  if (c.not_after > now) return ok_status();
+  return fail(Reason::kBadValue, "clauses.notAfter")
+      .with("a time after " + format_time(now), format_time(c.not_after))
+      .hint("under a policy that has ended nobody can do anything: give it a later end");
 }
 
 std::vector<std::string> warnings(const records::Clauses& c, records::AssetKind kind) {

@@ -29,6 +29,10 @@ Result<PolicyFile> read_policy_file(const std::string& path);
 // kConflict where the file was written for data and this is an image, or the other way round.
 Status check_kind(const PolicyFile& file, records::AssetKind kind);
 
+// kBadValue about the member or option `at`.
+Status check_digest(const std::string& at, const std::string& digest);  // "sha256:…"
+Status check_key(const std::string& at, const std::string& key);        // a public key
+
 // What `policy new` was told.
 struct PolicyDraft {
   records::AssetKind kind = records::AssetKind::kDataset;
@@ -54,6 +58,9 @@ struct PolicyDraft {
 };
 // Commented YAML that parse_policy() reads back.
 std::string write_policy(const PolicyDraft& draft);
+
+// kPolicyExpired when the clauses end before `now`: nobody could do anything under them.
+Status check_in_force(const records::Clauses& clauses, std::int64_t now);
 
 // What in these clauses lets somebody read everything, in plain words; empty when nothing does.
 std::vector<std::string> warnings(const records::Clauses& clauses, records::AssetKind kind);

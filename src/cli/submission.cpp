@@ -23,8 +23,11 @@ constexpr std::int64_t kSlackSeconds = 600;  // between signing and the first au
 Status check_outputs(const records::JobSpec& spec) {
   for (std::size_t i = 0; i < spec.spec.outputs.size(); ++i) {
     GBX_ASSIGN(gate::OutputDeclaration d, declaration_of(spec.spec.outputs[i]));
-    auto s = gate::parse_schema(d);
-    if (!s.ok()) return s.error().at("spec.outputs[" + std::to_string(i) + "]");
+    auto s = gate::capacity(d);
+    if (s.ok()) continue;
+    Error e = s.error();
+    e.what = join_path("spec.outputs[" + std::to_string(i) + "].schema", e.what);
+    return e;
   }
   return ok_status();
 }

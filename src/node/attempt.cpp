@@ -23,7 +23,7 @@ class Running {
     if (const auto why = stop_.requested(); why && !end_.sealed) end = stopped(*why);
     if (!end.ok()) {
       end_.reason = reason_code(end.error().reason);
-      end_.detail = end.error().line().substr(0, 500);
+      end_.detail = end.error().detail().substr(0, 500);
     }
     return tell_destroyed();
   }

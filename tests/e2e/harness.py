@@ -41,13 +41,12 @@ class CommandFailed(Exception):
 class Person:
     """A home folder with keys, and the commands of its owner."""
 
-    def __init__(self, installation, name, roles):
+    def __init__(self, installation, name, roles, invite=None):
         self.home = os.path.join(installation.dir, "home-" + name)
         facts = installation.facts
         self.run("init", "--plane", facts["plane"], "--ca", facts["ca"], "--set", facts["setId"])
-        with open(facts["invite"], encoding="ascii") as f:
-            invite = f.read().strip()
-        self.id = self.run("identity", "create", "--name", name, "--role", ",".join(roles), "--invite", invite)["identityId"]
+        self.id = self.run("identity", "create", "--name", name, "--role", ",".join(roles),
+                           "--invite-file", invite or facts["invite"])["identityId"]
 
     def run(self, *args, timeout=120):
         """The answer as JSON; CommandFailed with status and reason otherwise."""
@@ -76,11 +75,12 @@ class Installation:
         self.up = None
         self.start()
 
-    def start(self):
+    def start(self, *args):
         done = os.path.join(self.state, "installation.json")
         if os.path.exists(done):
             os.unlink(done)
-        command = [os.path.join(BIN, "glovebox"), "up", "--state", self.state, "--listen", "127.0.0.1:0"]
+        command = [os.path.join(BIN, "glovebox"), "up", "--state", self.state,
+                   *(() if "--listen" in args else ("--listen", "127.0.0.1:0")), *args]
         if self.uid_base:
             command += ["--uid-base", str(self.uid_base)]
         self.up = subprocess.Popen(command, stdout=self.log, stderr=self.log)

@@ -27,8 +27,11 @@ using testing::must;
 // The fixtures' day, at the speed of a real clock.
 class DayClock final : public Clock {
  public:
-  TimeMs now() const override { return {testing::kNow * 1000 + system_.steady_ms() - start_}; }
+  TimeMs now() const override {
+    return {(testing::kNow + days * 86'400) * 1000 + system_.steady_ms() - start_};
+  }
   std::int64_t steady_ms() const override { return system_.steady_ms(); }
+  std::atomic<std::int64_t> days = 0;  // that passed at once
 
  private:
   SystemClock system_;
@@ -229,10 +232,22 @@ class PlaneHttp : public ::testing::Test {
     EXPECT_TRUE(v.ok()) << v.error().line() << "\n" << a.text.substr(0, 300);
     return v.ok() ? *v : T{};
   }
-  Answer enrol(const testing::Person& who, const std::vector<Role>& roles, const std::string& name) {
-    const std::string token = must(read_text_file(o.state_dir + "/operator-invite", 256));
+  Answer enrol_with(const std::string& token, const testing::Person& who, const std::vector<Role>& roles,
+                    const std::string& name) {
     const api::EnrolRequest r{who.chain, name, roles, token};
     return send(&who, "POST", "/v1/identities", canonical(to_json(r)));
+  }
+  // As in life: the first operator comes in by the file, and invites everybody else.
+  Answer enrol(const testing::Person& who, const std::vector<Role>& roles, const std::string& name) {
+    if (!boss) {
+      boss = testing::make_person(b.random);
+      const std::string token = must(read_text_file(o.state_dir + "/operator-invite", 256));
+      EXPECT_EQ(enrol_with(token, *boss, {Role::kOperator}, "boss").status, 201);
+    }
+    const api::InviteRequest request{roles, 1, clock.now().seconds() + 60};
+    const auto invite =
+        expect<api::InviteView>(201, send(&*boss, "POST", "/v1/invites", canonical(to_json(request))));
+    return enrol_with(invite.token, who, roles, name);
   }
   void enrol_all() {
     ASSERT_EQ(enrol(b.owner, {Role::kOwner}, "owner").status, 201);
@@ -302,6 +317,7 @@ class PlaneHttp : public ::testing::Test {
   std::unique_ptr<PlaneServer> server;
   Json ready;
   std::unique_ptr<http::RawClient> client;
+  std::optional<testing::Person> boss;
 };
 
 TEST_F(PlaneHttp, PublicPartsAnswerUnsigned) {
@@ -377,6 +393,53 @@ TEST_F(PlaneHttp, AJobWaitsForABrokerThatIsAway) {
     job = expect<api::JobView>(200, send(&b.consumer, "GET", path + "?after=" + std::to_string(job.version) + "&waitMs=5000"));
   }
   EXPECT_EQ(job.state, "Authorized");
+}
+
+TEST_F(PlaneHttp, TheFirstOperatorComesInOnceAndInvitesTheOthers) {
+  const std::string file = o.state_dir + "/operator-invite";
+  const std::string token = must(read_text_file(file, 256));
+  const testing::Person first = testing::make_person(b.random);
+  const testing::Person second = testing::make_person(b.random);
+  EXPECT_EQ(enrol_with(token, first, {Role::kOwner}, "first").reason(), "wrong-role");
+  EXPECT_EQ(enrol_with(token, first, {Role::kOperator, Role::kOwner}, "first").reason(), "wrong-role");
+  // Started again before anybody came: the same file, good anew.
+  start();
+  EXPECT_EQ(must(read_text_file(file, 256)), token);
+  EXPECT_EQ(*ready.find("operator"), Json(false));
+  EXPECT_EQ(enrol_with(token, first, {Role::kOperator}, "first").status, 201);
+  EXPECT_EQ(enrol_with(token, second, {Role::kOperator}, "second").reason(), "quota-exceeded");
+  start();
+  EXPECT_FALSE(path_exists(file));
+  EXPECT_EQ(*ready.find("operator"), Json(true));
+  EXPECT_EQ(enrol_with(token, second, {Role::kOperator}, "second").reason(), "quota-exceeded");
+  const api::InviteRequest wanted{{Role::kAuditor}, 1, clock.now().seconds() + 60};
+  const auto made = expect<api::InviteView>(201, send(&first, "POST", "/v1/invites", canonical(to_json(wanted))));
+  EXPECT_EQ(enrol_with(made.token, second, {Role::kAuditor}, "second").status, 201);
+}
+
+TEST_F(PlaneHttp, TokensOfWhoeverStartsThePlaneAreLimited) {
+  o.invites = FirstInvites{std::string(64, 'a'), std::string(64, 'b')};
+  start();
+  const std::vector<Role> most{Role::kOwner, Role::kConsumer, Role::kReviewer};
+  std::vector<testing::Person> people;
+  for (int i = 0; i < 22; ++i) people.push_back(testing::make_person(b.random));
+  for (const Role r : {Role::kOperator, Role::kAuditor, Role::kNode})
+    EXPECT_EQ(enrol_with(o.invites->people, people[0], {r}, "p").reason(), "wrong-role");
+  for (std::size_t i = 0; i < 19; ++i) ASSERT_EQ(enrol_with(o.invites->people, people[i], most, "p").status, 201) << i;
+  // A restart of the plane gives no uses back.
+  start();
+  EXPECT_EQ(enrol_with(o.invites->people, people[19], most, "p").status, 201);
+  EXPECT_EQ(enrol_with(o.invites->people, people[20], most, "p").reason(), "quota-exceeded");
+  EXPECT_EQ(enrol_with(o.invites->operators, people[20], {Role::kOperator}, "p").status, 201);
+  start();
+  EXPECT_EQ(enrol_with(o.invites->operators, people[21], {Role::kOperator}, "p").reason(), "quota-exceeded");
+  // A new start of everything brings a new token; the old one ends with its time.
+  o.invites->people = std::string(64, 'c');
+  start();
+  EXPECT_EQ(enrol_with(o.invites->people, people[21], {Role::kOwner}, "p").status, 201);
+  clock.days = 8;
+  const testing::Person late = testing::make_person(b.random);
+  EXPECT_EQ(enrol_with(o.invites->people, late, {Role::kOwner}, "p").reason(), "expired");
 }
 
 TEST_F(PlaneHttp, ANodeThatNobodyEnrolledIsRefused) {

@@ -90,6 +90,9 @@ class Core {
   // For the operator of the machine, at start; raises roles, never lowers. Trusted.
   Status enrol_trusted(const records::IdentityChain& chain, const std::string& name, const std::vector<Role>& roles);
   Status invite(const Caller& who, const api::InviteRequest& request, std::string_view token);
+  // For whoever runs the machine, at start: the token is good for exactly this from now on, whatever it was before.
+  Status keep_invite(const api::InviteRequest& request, std::string_view token);
+  Result<bool> operator_enrolled();
   Result<api::IdentityView> identity(const Hash32& id);
   Result<api::IdentityList> identities(const Page& page);
   // After broker.rotate succeeded. Both take the newest rotation once more, for its answer may have been lost.
