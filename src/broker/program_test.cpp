@@ -135,7 +135,7 @@ TEST_F(Program, InitFingerprintAndWrongPassphrase) {
   EXPECT_NE(wrong.err.find("wrong-passphrase"), std::string::npos) << wrong.err;
   // A set whose log is gone does not begin anew.
   ASSERT_EQ(unlink((dir_ + "/state/log.db").c_str()), 0);
-  const auto lost = run({"serve", "--state", dir_ + "/state", "--listen", "127.0.0.1:0", "--passphrase-fd", "3"}, kPassphrase);
+  const auto lost = run(with_plane(plane_key_.public_key().text()), kPassphrase);
   EXPECT_EQ(lost.status.code, static_cast<int>(exit_class(Reason::kDatabase)));
   EXPECT_NE(lost.err.find("database: the log of this key set is missing"), std::string::npos) << lost.err;
   EXPECT_NE(lost.err.find("backup"), std::string::npos) << lost.err;

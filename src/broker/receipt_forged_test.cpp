@@ -164,22 +164,29 @@ TEST_F(Forged, Identities) {
     auto& chain = r.identities.back();
     chain.rotations = {must(sign(released.w.set.id(), Rotation{chain.id(), 1, stranger.key.public_key().text()}, stranger.key))};
   };
-  const Failure ruling{"ruling: approve", Reason::kWrongRole};
-  held_fails({{"key rotations of", Reason::kBadSignature}, {"has a part in this job", Reason::kBadStructure}, ruling, ruling}, rotated);
+  held_fails({{"keys of a reviewer (", Reason::kBadSignature},
+              {"has a part in this job", Reason::kBadStructure},
+              {"ruling for data@1: approve", Reason::kWrongRole},
+              {"ruling for image@1: approve", Reason::kWrongRole}},
+             rotated);
   released_fails({{"listed once", Reason::kBadStructure}}, [](Receipt& r) { r.identities.push_back(r.identities[0]); });
   released_fails({{"has a part in this job", Reason::kBadStructure}}, [&](Receipt& r) { r.identities.push_back(stranger.chain); });
 }
 TEST_F(Forged, AssetsAreTheOwners) {
   const auto& consumer = released.w.consumer.key;
-  const std::vector<Failure> owners{{"asset asset and its policy are the owner's", Reason::kBadSignature}, {kAllows, Reason::kBadSignature}};
   const auto by_consumer = signed_by<VersionRecord>(consumer);
-  released_fails(owners, [&](Signed<VersionRecord>& s, std::size_t i) {
-    if (i == 0) by_consumer(s);
-  });
   const auto policy_by_consumer = signed_by<Policy>(consumer);
-  released_fails(owners, [&](Signed<Policy>& s, std::size_t i) {
-    if (i == 0) policy_by_consumer(s);
-  });
+  const std::vector<std::string> names{"data@1", "image@1"};
+  for (std::size_t asset = 0; asset < names.size(); ++asset) {
+    const std::vector<Failure> owners{{names[asset] + " and its policy are signed by the owner of ", Reason::kBadSignature},
+                                      {kAllows, Reason::kBadSignature}};
+    released_fails(owners, [&](Signed<VersionRecord>& s, std::size_t i) {
+      if (i == asset) by_consumer(s);
+    });
+    released_fails(owners, [&](Signed<Policy>& s, std::size_t i) {
+      if (i == asset) policy_by_consumer(s);
+    });
+  }
   Receipt fewer = released.with();
   fewer.versions.pop_back();
   expect_failures(released, fewer,
@@ -317,13 +324,14 @@ TEST_F(Forged, Rulings) {
     };
   };
   const Failure enough{"enough reviewers of every owner approved", Reason::kHeld};
-  held_fails({{"ruling: approve", Reason::kPlanMismatch}}, first([](Ruling& r) { r.hold_notice[0] ^= 1; }));
-  held_fails({{"ruling: approve", Reason::kPlanMismatch}}, first([](Ruling& r) { r.manifest[0] ^= 1; }));
-  held_fails({{"ruling: approve", Reason::kPlanMismatch}}, first([](Ruling& r) { r.ciphertext[0] ^= 1; }));
-  held_fails({{"ruling: approve", Reason::kPolicyMismatch}, enough}, first([](Ruling& r) { r.owner_policy_hash[0] ^= 1; }));
+  const std::string approve = "ruling for data@1: approve";
+  held_fails({{approve, Reason::kPlanMismatch}}, first([](Ruling& r) { r.hold_notice[0] ^= 1; }));
+  held_fails({{approve, Reason::kPlanMismatch}}, first([](Ruling& r) { r.manifest[0] ^= 1; }));
+  held_fails({{approve, Reason::kPlanMismatch}}, first([](Ruling& r) { r.ciphertext[0] ^= 1; }));
+  held_fails({{"ruling for an unknown policy: approve", Reason::kPolicyMismatch}, enough}, first([](Ruling& r) { r.owner_policy_hash[0] ^= 1; }));
   // By the owner, who is in the receipt and no reviewer.
   const auto by_owner = signed_by<Ruling>(released.w.owner.key);
-  held_fails({{"ruling: approve", Reason::kWrongRole}}, [&](Signed<Ruling>& s, std::size_t i) {
+  held_fails({{approve, Reason::kWrongRole}}, [&](Signed<Ruling>& s, std::size_t i) {
     if (i == 0) by_owner(s);
   });
   held_fails({{"one ruling for each reviewer and policy", Reason::kConflict}}, [](Receipt& r) { r.rulings.push_back(r.rulings[0]); });
@@ -377,7 +385,7 @@ TEST_F(Forged, ReasonsAndTimes) {
   released_fails(times, [](BrokerEvidence& e) { ++e.time; });
   released_fails(times, [](ReleaseStatement& s) { s.time = kNow + 1'000'001; },
                  [](Policy& p) { p.clauses.not_after = kNow + 2'000'000; });  // later than the verifier's clock
-  released_fails({{"the policy had not expired", Reason::kPolicyExpired}}, [](ReleaseStatement& s) { s.time = kNow + 6; },
+  released_fails({{"the policy of data@1 had not expired", Reason::kPolicyExpired}}, [](ReleaseStatement& s) { s.time = kNow + 6; },
                  [](Policy& p, std::size_t i) {
                    if (i == 0) p.clauses.not_after = kNow + 5;
                  });

@@ -32,6 +32,8 @@ class ReceiptForge {
   // `prepare` changes the world before anything is published.
   explicit ReceiptForge(Ending ending, const std::function<void(BrokerWorld&)>& prepare = {}) : w(60) {
     using namespace records;  // NOLINT
+    name_asset(w.data, "data");
+    name_asset(w.image, "image");
     if (prepare) prepare(w);
     w.start_and_publish();
     GateVerdict v = clean_verdict();
@@ -71,6 +73,11 @@ class ReceiptForge {
   records::Receipt receipt;
 
  private:
+  // A name of its own, so that a failed claim tells which asset it is about.
+  static void name_asset(Asset& a, const std::string& name) {
+    a.record.name = name;
+    a.policy.asset_version_id = a.record.id();
+  }
   template <class T>
   void visit(T& value, std::size_t index = 0) {
     for (const Change& c : changes_) {

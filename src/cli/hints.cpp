@@ -69,6 +69,8 @@ std::string default_next(Reason reason) {
       return "check this machine's clock (glovebox doctor) and repeat the command";
     case Reason::kExpired:
       return "ask whoever gave it to you for a new one";
+    case Reason::kNoCapacity:
+      return "ask for less in spec.resources, or see what the nodes lend: glovebox node list";
     case Reason::kQuotaExceeded:
       return "wait until running jobs have ended, or ask an operator for more";
     case Reason::kRateLimited:

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include "base/seams.h"
+#include "crypto/keys.h"
 #include "policy/policy.h"
 
 namespace gbx::cli {
@@ -91,7 +93,8 @@ TEST(PolicyFile, ReadsBackEveryDraftThatItWrites) {
   d.lease_required = false;
   d.purposes = {"a \"quoted\" purpose: with # and ü", "*"};
   d.image_digests = {"sha256:" + std::string(64, 'c')};
-  d.image_signers = {"ed25519:" + std::string(64, 'd')};
+  SeededRandom random(1);
+  d.image_signers = {crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random)->public_key().text()};
   d.commands = {{"/bin/x", "--a=b c", "yes"}, {"/bin/y"}};
   d.none_nodes = {kNode};
   d.join_assets = {std::string(32, 'e')};

@@ -155,7 +155,7 @@ class Installer {
         return fail(Reason::kNotFound, "the passphrase that opens the broker's keys")
             .with("in the first line of " + path, "no such file")
             .hint(elsewhere ? "write it there, or leave --passphrase-file out"
-                            : "put it back, or name the file that has it: glovebox up --passphrase-file FILE");
+                            : "put it back, or name the file that has it: glovebox --passphrase-file FILE up");
       }
       SystemRandom random;
       GBX_TRY(state_->write("broker-passphrase", to_hex(random.fixed<32>()) + "\n", 0600));
@@ -463,7 +463,6 @@ void add_up(CommandTree& tree) {
   slots.standard = "1";
   c.options = {state, listen,
                many(option("name", "NAME", "DNS name or address for the certificate; clients are told the first")),
-               option("passphrase-file", "FILE", "has the passphrase of the broker's keys in its first line", ArgKind::kFile),
                uids, slots};
   c.examples = {{"sudo glovebox up", "everything on this machine"},
                 {"sudo glovebox up --listen 0.0.0.0:7443 --name glovebox.example", "for other machines too"}};

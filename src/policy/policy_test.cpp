@@ -244,6 +244,7 @@ TEST_F(Judging, MoreReviewersThanAPlanHoldsAreDenied) {
     // The same people with other keys: each would have to get a preview.
     for (const auto& id : ids) clauses(a).reviewers.push_back({id, to_hex(random.fixed<32>()), to_hex(random.fixed<32>())});
   }
+  clauses(2).may_preview = ids;  // the image's owner is asked, too
   EXPECT_EQ(denied(), "merge:policy-unmergeable");
   clauses(1).reviewers.resize(15);
   EXPECT_EQ(denied(), "");

@@ -340,9 +340,15 @@ TEST(Limits, OneTextOfAListIsRefusedAtItsLimit) {
   bad.commands[0].env[0] += "e";
   refused(bad, "commands[0].env[0]");
   // No charge is so large that a sum of charges overflows.
-  PlanCharge charge{{}, {}, kMaxBits, 0};
-  EXPECT_TRUE(from_json<PlanCharge>(to_json(charge)).ok());
-  ++charge.free_bits;
+  const PlanCharge most{{}, {}, kMaxBits, kMaxBits, kMaxBits, "schema-1", {}};
+  EXPECT_TRUE(from_json<PlanCharge>(to_json(most)).ok());
+  for (const auto member : {&PlanCharge::free_bits, &PlanCharge::verified_bits, &PlanCharge::zcdp_micro}) {
+    PlanCharge charge = most;
+    ++(charge.*member);
+    EXPECT_EQ(from_json<PlanCharge>(to_json(charge)).reason(), Reason::kBadValue);
+  }
+  PlanCharge charge = most;
+  charge.code_id.clear();  // bits that nobody says how to reckon
   EXPECT_EQ(from_json<PlanCharge>(to_json(charge)).reason(), Reason::kBadValue);
 }
 

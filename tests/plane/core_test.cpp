@@ -475,7 +475,9 @@ TEST_P(CoreSuite, AJobThatNoNodeCouldRunIsRefusedBeforeItCostsAnything) {
     EXPECT_EQ(line.check, "placement");
     const auto submitted = p.core->submit(p.consumer(), s, std::nullopt);
     EXPECT_EQ(submitted.ok(), line.allowed) << line.what;
-    if (!submitted.ok()) EXPECT_EQ(submitted.reason(), Reason::kNoCapacity);
+    if (!submitted.ok()) {
+      EXPECT_EQ(submitted.reason(), Reason::kNoCapacity);
+    }
     return line.allowed ? line.reason : line.reason + " " + line.what;
   };
   EXPECT_EQ(placed([](SpecBody&) {}), "");

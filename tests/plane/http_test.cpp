@@ -495,7 +495,7 @@ TEST_F(PlaneHttp, EveryOperationOfTheDocumentAnswersAsItSays) {
   ASSERT_EQ(reviews.items.size(), 1U);
   const HoldNotice& notice = reviews.items[0].hold_notice.body;
   for (const Hash32& policy : notice.policy_hashes) {
-    const Ruling r{hash_of(notice), notice.manifest, notice.ciphertext, policy, RulingDecision::kApprove, clock.now().seconds()};
+    const Ruling r{hash_of(notice), notice.manifest, notice.ciphertext, policy, RulingDecision::kApprove, {}, clock.now().seconds()};
     post(&b.reviewer, 200, "/v1/reviews/" + to_hex(held),
          canonical(to_json(RulingRequest{b.reviewer.chain, must(sign(b.set.id(), r, b.reviewer.key))})));
   }

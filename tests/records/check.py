@@ -135,6 +135,19 @@ def read_page(path):
     return out
 
 
+def check_types(path, records):
+    """Each type of the page's first table has a vector, and the table says whether the set id is in its message."""
+    unbound, types = set(), set()
+    for line in open(path, encoding="utf-8"):
+        row = re.match(r"\| `([a-z-]+)` \| (yes|no) \|", line)
+        if row:
+            types.add(row.group(1))
+            unbound |= {row.group(1)} if row.group(2) == "no" else set()
+    require(unbound == UNBOUND, "set id, of %s" % sorted(unbound ^ UNBOUND))
+    held = {v["type"] for v in records}
+    require(types == held, "the page or the vectors alone have %s" % sorted(types ^ held))
+
+
 class Names:
     def __init__(self, page):
         self.page = page
@@ -283,9 +296,9 @@ class Receipt:
         for ruling in self.r["rulings"]:
             require(ruling["body"]["holdNotice"] == record_hash("hold-notice", notice["body"]), "ruling on another notice")
             require(ruling["body"]["manifest"] == self.manifest_hash, "ruling on another output")
-            reviewers = [x["key"] for x in self.r["plan"]["body"]["reviewers"]]
+            reviewers = {x["key"]: x["identityId"] for x in self.r["plan"]["body"]["reviewers"]}
             require(ruling["key"] in reviewers, "ruling by a stranger")
-            self.signed(ruling, "ruling", ruling["key"], "ruling")
+            self.by_identity(ruling, "ruling", reviewers[ruling["key"]])
 
     def check_release(self):
         release, destroyed = self.r["release"], self.r["destroyed"]
@@ -415,6 +428,7 @@ def main():
         with open(path, encoding="utf-8") as f:
             vectors = json.load(f, object_pairs_hook=unique, parse_float=no_float, parse_constant=no_float)
         rows = read_page(page)
+        check_types(page, vectors["records"])
         count = check(vectors, rows)
         check_that_it_refuses(vectors, rows)
     except Wrong as e:

@@ -74,6 +74,7 @@ Key described(const crypto::SigningKey& k) {
 
 struct Maker {
   File file;
+  std::vector<Record> before;  // of the file that is written anew
   std::map<std::string, crypto::SigningKey> keys;
 
   Maker() {
@@ -95,7 +96,18 @@ struct Maker {
     r.signer = signer;
     r.signature = must(keys.at(signer).sign(message));
     must(from_json<Body>(r.body));
+    if (signer == "p256") keep_signature(r, message);
+    Body copy = body;
+    Words words(file.words, r.type);
+    copy.fields(words);
     file.records.push_back(std::move(r));
+  }
+  // P-256 signs differently each time: what the file before says is kept while it holds.
+  void keep_signature(Record& r, ByteView message) const {
+    for (const Record& old : before) {
+      if (old.name != r.name) continue;
+      if (keys.at(r.signer).public_key().verify(message, old.signature)) r.signature = old.signature;
+    }
   }
   template <class Body>
   void add_both() {
@@ -169,6 +181,12 @@ void add_receipt(File& file) {
 
 int run(const std::string& path) {
   Maker m;
+  if (path_exists(path)) {
+    // One of another format has nothing to keep.
+    const std::string text = must(read_text_file(path, kMaxFileBytes));
+    const auto old = from_json_text<File>(text, {.max_bytes = kMaxFileBytes});
+    if (old.ok()) m.before = old->records;
+  }
   m.add_all(Records{});
   m.add("submission-unicode", hard_submission());
   Lease lease;

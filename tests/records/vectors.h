@@ -5,6 +5,8 @@
 
 namespace gbx::vectors {
 
+inline constexpr std::size_t kMaxFileBytes = std::size_t{8} << 20;
+
 template <class... Bodies>
 struct Types {};
 // Every record that is hashed or signed.
@@ -16,6 +18,37 @@ using Records =
           records::PublishAck, records::ReleaseStatement, records::Rotation, records::Ruling, records::RunPlan,
           records::RunStatement, records::SealAck, records::SealContext, records::SetKeySuccessor, records::Submission,
           records::VersionRecord>;
+
+// The words of every member that is one of a list, by path: a record says one of them, the file holds them all.
+class Words {
+ public:
+  Words(std::map<std::string, std::vector<std::string>>& out, std::string at) : out_(out), at_(std::move(at)) {}
+  template <class T>
+  void operator()(const char* name, T& v, Bound = {}) {
+    visit(at_ + "." + name, v);
+  }
+
+ private:
+  template <class T>
+  void visit(const std::string& path, T& v) {
+    if constexpr (std::is_enum_v<T>) {
+      std::vector<std::string> words;
+      for (const auto& word : enum_names(T{})) words.emplace_back(word.name);
+      out_[path] = std::move(words);
+    } else if constexpr (fields_detail::is_optional<T>) {
+      if (v) visit(path, *v);
+    } else if constexpr (std::is_same_v<T, Bytes> || fields_detail::is_fixed<T> || std::is_same_v<T, Json>) {
+      return;
+    } else if constexpr (fields_detail::is_vector<T>) {
+      for (auto& e : v) visit(path, e);
+    } else if constexpr (std::is_class_v<T> && !fields_detail::is_map<T> && !std::is_same_v<T, std::string>) {
+      Words inner(out_, path);
+      v.fields(inner);
+    }
+  }
+  std::map<std::string, std::vector<std::string>>& out_;
+  std::string at_;
+};
 
 struct Key {
   std::string private_key;  // hex: Ed25519 seed or P-256 scalar
@@ -71,6 +104,7 @@ struct File {
   records::SetId set_id{};
   std::map<std::string, Key> keys;
   std::vector<Record> records;
+  std::map<std::string, std::vector<std::string>> words;  // by type and path: "lease.…"
   Derived derived;
   records::SetId receipt_set_id{};
   Hash32 receipt_job_id{};
@@ -82,6 +116,7 @@ struct File {
     f("setId", set_id);
     f("keys", keys);
     f("records", records);
+    f("words", words);
     f("derived", derived);
     f("receiptSetId", receipt_set_id);
     f("receiptJobId", receipt_job_id);

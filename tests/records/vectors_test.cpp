@@ -2,6 +2,7 @@
 // before it breaks what is signed already. check.py does the same without any code of ours.
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <regex>
 #include <set>
 
@@ -19,8 +20,8 @@ using namespace gbx::records;  // NOLINT
 std::string source_dir() { return std::getenv("GBX_SOURCE_DIR"); }
 const File& file() {
   static const File kFile = [] {
-    const auto bytes = read_file(source_dir() + "/tests/records/vectors.json", 8 << 20);
-    auto parsed = from_json_text<File>(as_text(bytes.value()), {.max_bytes = 8 << 20});
+    const auto bytes = read_file(source_dir() + "/tests/records/vectors.json", kMaxFileBytes);
+    auto parsed = from_json_text<File>(as_text(bytes.value()), {.max_bytes = kMaxFileBytes});
     if (!parsed.ok()) throw std::runtime_error("vectors.json: " + parsed.error().line());
     return std::move(parsed).value();
   }();
@@ -63,8 +64,14 @@ crypto::SigningKey signing_key(const std::string& name) {
   return std::move(key).value();
 }
 
+// What was met in the file's records.
+struct Seen {
+  std::map<std::string, bool> filled;
+  std::map<std::string, std::vector<std::string>> words;
+};
+
 template <class Body>
-void hold(const Record& v, std::map<std::string, bool>& filled) {
+void hold(const Record& v, Seen& seen) {
   SCOPED_TRACE(v.name);
   const auto body = from_json<Body>(v.body);
   ASSERT_TRUE(body.ok()) << body.error().line();
@@ -74,35 +81,41 @@ void hold(const Record& v, std::map<std::string, bool>& filled) {
   const Bytes message = signed_message(file().set_id, *body);
   EXPECT_EQ(to_hex(message), v.message_prefix + to_hex(as_bytes(v.canonical)));
   const auto key = signing_key(v.signer);
-  if (v.signer != "p256") EXPECT_EQ(key.sign(message).value(), v.signature);
+  if (v.signer != "p256") {
+    EXPECT_EQ(key.sign(message).value(), v.signature);
+  }
   Signed<Body> s;
   s.body = *body;
   s.key = key.public_key().text();
   s.signature = v.signature;
   EXPECT_TRUE(s.verify(file().set_id, key.public_key()).ok());
-  Coverage c{filled, v.type};
   Body copy = *body;
+  Coverage c{seen.filled, v.type};
   copy.fields(c);
+  Words words(seen.words, v.type);
+  copy.fields(words);
 }
 template <class... Bodies>
-bool hold_any(Types<Bodies...>, const Record& v, std::map<std::string, bool>& filled) {
-  return ((v.type == Bodies::kType && (hold<Bodies>(v, filled), true)) || ...);
+bool hold_any(Types<Bodies...>, const Record& v, Seen& seen) {
+  return ((v.type == Bodies::kType && (hold<Bodies>(v, seen), true)) || ...);
 }
 
 TEST(RecordVectors, EveryRecordHasTheBytesHashAndSignatureOfTheFile) {
-  std::map<std::string, bool> filled;
-  for (const auto& v : file().records) EXPECT_TRUE(hold_any(Records{}, v, filled)) << v.type;
-  EXPECT_GT(filled.size(), 60u);
-  for (const auto& [path, was] : filled) EXPECT_TRUE(was) << path << " is empty in every vector";
+  Seen seen;
+  for (const auto& v : file().records) EXPECT_TRUE(hold_any(Records{}, v, seen)) << v.type;
+  EXPECT_GT(seen.filled.size(), 60u);
+  for (const auto& [path, was] : seen.filled) EXPECT_TRUE(was) << path << " is empty in every vector";
+  EXPECT_EQ(seen.words, file().words);
+  EXPECT_GT(seen.words.size(), 30u);
 }
 
 // A type that is missing in the file, or here, would be held against nothing.
 TEST(RecordVectors, CoverEveryTypeOfTheSources) {
   std::set<std::string> declared;
-  const std::regex type(R"rx(kType = "([a-z-]+)")rx");
-  for (const char* header : {"asset", "evidence", "identity", "job", "messages", "output", "set"}) {
-    const std::string path = source_dir() + "/src/records/" + header + ".h";
-    const auto bytes = read_file(path, 1 << 20);
+  const std::regex type(R"rx(kType = "([^"]*)")rx");
+  for (const auto& source : std::filesystem::directory_iterator(source_dir() + "/src/records")) {
+    if (source.path().extension() != ".h") continue;
+    const auto bytes = read_file(source.path(), 1 << 20);
     const std::string text(as_text(bytes.value()));
     for (std::sregex_iterator i(text.begin(), text.end(), type), end; i != end; ++i) declared.insert((*i)[1]);
   }

@@ -1,6 +1,7 @@
 #include "simulation.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "audit.h"
 
@@ -110,6 +111,7 @@ struct Shared {
   std::string violation;      // seen while it runs
   std::map<Hash32, Signed<KeyRequest>> sent_keys;  // whose replies left the broker
   std::map<Hash32, Hash32> first_seal;             // job -> manifest that was acknowledged first
+  std::map<Hash32, std::int64_t> sealed_by;        // job -> attempt whose seal was acknowledged
   std::map<std::string, std::size_t> turned_away;  // requests of attempts that are over, by method
   std::map<std::string, std::string> node_of_key;  // TLS key -> actor
 
@@ -276,6 +278,7 @@ class BrokerActor final : public Caller {
     if (job == nullptr || !job->seal) return s.violated("a seal was acknowledged that the log does not hold");
     if (hash_of(job->seal->manifest()) != hash_of(seal.statement.body.manifest)) s.violated("two outputs were accepted");
     if (over(ctx.job_id, ctx.attempt)) s.violated("an attempt that is over sealed");
+    s.sealed_by[ctx.job_id] = ctx.attempt;
     Hash32& first = s.first_seal[ctx.job_id];
     const Hash32 manifest = hash_of(seal.statement.body.manifest);
     if (first == Hash32{}) {
@@ -392,7 +395,7 @@ class PlaneActor final : public Caller {
   }
   Result<Json> node_call(const crypto::PublicKey& key, const std::string& method, const Json& body) {
     if (method == method::kNodeRegister) return json(core->register_node(key, testing::must(from_json<NodeInfo>(body))));
-    if (method == method::kNodeHeartbeat) return json(core->heartbeat(key, testing::must(from_json<Heartbeat>(body))));
+    if (method == method::kNodeHeartbeat) return heartbeat(key, testing::must(from_json<Heartbeat>(body)));
     if (method == method::kNodePoll) {
       GBX_ASSIGN(auto work, core->poll(key));
       return to_json(PollReply{std::move(work)});
@@ -400,6 +403,20 @@ class PlaneActor final : public Caller {
     if (method == method::kNodePhase) return json(core->phase(key, testing::must(from_json<PhaseReport>(body))));
     if (method == method::kNodeOutput) return json(core->output(key, testing::must(from_json<OutputUpload>(body))));
     return json(core->destroyed(key, testing::must(from_json<Signed<DestroyedClaim>>(body))));
+  }
+  // An output that the job waits for is not destroyed on the plane's own word.
+  Result<Json> heartbeat(const crypto::PublicKey& key, const Heartbeat& beat) {
+    const auto lease = core->heartbeat(key, beat);
+    if (!lease.ok()) return lease.error();
+    for (const RunningAttempt& id : lease->stop) {
+      const auto job = testing::must(s.plane_store.machine(plane::job_machine(id.job_id)));
+      const auto sealed = s.sealed_by.find(id.job_id);
+      const bool waits = testing::must(from_json<plane::JobBody>(job->body)).awaiting_output;
+      if (waits && job->state == "Authorized" && sealed != s.sealed_by.end() && sealed->second == id.attempt) {
+        s.violated("the attempt whose output is awaited was told to stop");
+      }
+    }
+    return to_json(*lease);
   }
   std::set<machines::EffectKey> asked_;
   const std::int64_t started_ms_ = s.now_ms();
@@ -429,6 +446,7 @@ class NodeActor final : public Caller {
       });
     });
   }
+  bool idle() const { return attempts_.empty(); }
 
  private:
   enum class Stage { kHello, kAttest, kKey1, kKey2, kSeal, kUpload, kLost, kClaim };
@@ -468,8 +486,9 @@ class NodeActor final : public Caller {
     Attempt& a = attempts_.try_emplace(id, Attempt(std::move(bundle), testing::make_agent(s.random()))).first->second;
     if (s.scenario.varied && s.world.draw(10) == 0) a.failure = s.world.draw(2) == 0 ? "sandbox-setup" : "job-failed";
     if (s.world.inject(s.scenario.hang, "an agent of " + name_ + " will hang")) {
-      static constexpr Stage kStages[] = {Stage::kHello, Stage::kAttest, Stage::kKey1, Stage::kKey2,
-                                          Stage::kSeal,  Stage::kUpload, Stage::kClaim};
+      // Running is the longest, and destroying waits for others.
+      static constexpr Stage kStages[] = {Stage::kHello, Stage::kAttest, Stage::kKey1,   Stage::kKey2,  Stage::kSeal,
+                                          Stage::kSeal,  Stage::kSeal,   Stage::kUpload, Stage::kClaim, Stage::kClaim};
       a.hangs_at = kStages[s.world.draw(std::size(kStages))];
     }
     report(a, EnvironmentPhase::kBooting);
@@ -512,7 +531,8 @@ class NodeActor final : public Caller {
     if (it == attempts_.end()) return;
     Attempt& a = it->second;
     if (a.hangs_at == a.stage) return;
-    freeze_by_chance();
+    // With its request on the way, or before it: then it asks when it goes on, ahead of anything that would stop it.
+    if (freezes_by_chance() && s.world.draw(2) == 0) return s.world.after(name_, 1, [this, id] { act(id); });
     const Stage stage = a.stage;
     const std::uint64_t connection = a.context.id;
     const auto then = [this, id, stage, connection](const Result<Json>& r) {
@@ -528,9 +548,10 @@ class NodeActor final : public Caller {
     ask(to_plane ? "plane" : "broker", method, std::move(body), then, to_plane ? Json() : a.connection);
   }
   // The whole machine stops, with its agents, and later goes on where it was: by then others may do its work.
-  void freeze_by_chance() {
-    if (!s.world.inject(s.scenario.freeze, "freeze " + name_)) return;
+  bool freezes_by_chance() {
+    if (!s.world.inject(s.scenario.freeze, "freeze " + name_)) return false;
     s.world.freeze(name_, kFreezeMs + static_cast<std::int64_t>(s.world.draw(kFreezeMoreMs)));
+    return true;
   }
   std::pair<std::string, Json> request(Attempt& a) {
     const RunningAttempt id = id_of(a);
@@ -785,9 +806,21 @@ std::vector<machines::Machine> all_machines(Shared& s, const std::string& kind) 
   return testing::must(s.plane_store.machines(q));
 }
 
+// Who is frozen goes on later, with an agent that nobody waits for any more: what it then gets belongs to the run. And no
+// node may keep an attempt that is over.
+bool nodes_rest(Shared& s) {
+  for (std::size_t n = 0; n < s.node_keys.size(); ++n) {
+    const std::string name = "node" + std::to_string(n);
+    const bool silent = s.world.silent_since_ms(name).has_value();
+    if (!s.world.up(name) && silent) continue;  // dead for good
+    if (!s.world.up(name) || silent || !static_cast<NodeActor*>(s.world.actor(name))->idle()) return false;
+  }
+  return true;
+}
+
 bool settled(Shared& s) {
   if (!s.violation.empty()) return true;
-  if (s.accepted.size() + s.refused.size() < s.submissions.size()) return false;
+  if (s.accepted.size() + s.refused.size() < s.submissions.size() || !nodes_rest(s)) return false;
   for (const char* kind : {"job", "env", "out"}) {
     for (const auto& m : all_machines(s, kind)) {
       if (m.live) return false;
@@ -911,7 +944,7 @@ Outcome run(const Scenario& scenario) {
     return settled(s);
   });
   out.failure = judge(s, done, out);
-  out.report = s.world.report();
+  out.report = s.world.report(std::getenv("GBX_SIM_LINES") ? 100000 : 60);
   out.injected = s.world.injected();
   out.turned_away = s.turned_away;
   for (const auto& env : all_machines(s, "env")) {

@@ -194,7 +194,7 @@ TEST_F(HttpTest, SignedRequestsAreVerifiedAndFreshOnEveryCall) {
     EXPECT_EQ(*r, Json(to_hex(o.identity)));
   }
   o.signing_key = nullptr;
-  EXPECT_EQ(client(o)->json("POST", "/who").reason(), Reason::kPlaneUntrusted);
+  EXPECT_EQ(client(o)->json("POST", "/who").reason(), Reason::kUnauthenticated);
 }
 
 long resident_kib() {

@@ -39,12 +39,21 @@ std::optional<EnvironmentEvent> event_of(records::EnvironmentPhase phase) {
   }
   return std::nullopt;
 }
+
+// Whether an attempt that counts as lost is all that is left of its job: it sealed, so no other one can.
+Result<bool> awaits_lost(const Machine& job) {
+  if (job.state != enum_name(JobState::kAuthorized)) return false;
+  GBX_ASSIGN(const JobBody body, from_json<JobBody>(job.body));
+  return body.awaiting_output;
+}
 }  // namespace
 
 Result<std::pair<Record, NodeBody>> Core::find_node(const crypto::PublicKey& key) {
   GBX_ASSIGN(std::optional<Record> record, store_.record("node", key.text()));
   if (!record) {
-    return fail(Reason::kUnauthenticated, "this node is not enrolled").with("an enrolled key", key.text()).hint("glovebox node enrol --name NAME --key KEY, as an operator");
+    return fail(Reason::kUnauthenticated, "this node is not enrolled")
+        .with("an enrolled key", key.text())
+        .hint("glovebox node enrol --name NAME --key KEY, as an operator");
   }
   GBX_ASSIGN(NodeBody body, from_json<NodeBody>(record->body));
   return std::pair(std::move(*record), std::move(body));
@@ -103,10 +112,11 @@ Result<records::NodeLease> Core::lease_for(const std::string& node, const std::v
   lease.lease_seconds = config_.lease_seconds;
   for (const auto& r : running) {
     GBX_ASSIGN(std::optional<Machine> env, store_.machine(environment_machine(r.job_id, r.attempt)));
-    bool stop = !env || env->node != node || !env->live;
+    bool stop = !env || env->node != node;
     if (!stop && env->state != enum_name(EnvironmentState::kSealed)) {
-      GBX_ASSIGN(Machine job, need_machine(job_machine(r.job_id), "job"));
-      stop = !job.live;
+      GBX_ASSIGN(const Machine job, need_machine(job_machine(r.job_id), "job"));
+      GBX_ASSIGN(const bool awaited, awaits_lost(job));
+      stop = env->live ? !job.live : !awaited;
     }
     if (stop) lease.stop.push_back(r);
   }
