@@ -1,7 +1,8 @@
 // Test support: a single-threaded simulated world. A heap of events, a simulated clock, a network that drops, doubles,
 // delays and reorders, logs on disks that lose what was not synced, and actors that crash (which destroys the object and
-// later rebuilds it from what it had stored), freeze and go on as if nothing had been, or die for good. The same seed gives the same run. Every injected fault has a number and can be
-// suppressed, so that a failing run is shrunk to the faults that matter.
+// later rebuilds it from what it had stored), freeze and go on as if nothing had been, or die for good. The same seed
+// gives the same run. Every injected fault has a number and can be suppressed, so that a failing run is shrunk to the
+// faults that matter.
 #pragma once
 
 #include <cstdint>
