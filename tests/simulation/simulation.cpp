@@ -1,7 +1,6 @@
 #include "simulation.h"
 
 #include <algorithm>
-#include <cstdlib>
 
 #include "audit.h"
 
@@ -944,7 +943,7 @@ Outcome run(const Scenario& scenario) {
     return settled(s);
   });
   out.failure = judge(s, done, out);
-  out.report = s.world.report(std::getenv("GBX_SIM_LINES") ? 100000 : 60);
+  out.report = s.world.report();
   out.injected = s.world.injected();
   out.turned_away = s.turned_away;
   for (const auto& env : all_machines(s, "env")) {

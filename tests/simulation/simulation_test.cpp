@@ -65,7 +65,6 @@ TEST(Simulation, EverySeedHoldsEveryInvariant) {
     for (const auto& fault : o.injected) states["fault: " + fault.what.substr(0, fault.what.find(' ', 3))] += 1;
     for (const auto& [method, n] : o.turned_away) states["superseded, turned away at " + method] += n;
     faults += o.injected.size();
-    if (std::getenv("GBX_SIM_LINES") && o.states.count("Expired")) std::cout << "#### " << seed << "\n" << o.report;
     ASSERT_EQ(o.failure, "") << shrunk(s);
   }
   for (const auto& [state, n] : states) std::cout << state << " " << n << "\n";
@@ -102,7 +101,6 @@ std::map<std::string, std::size_t> mishap_everywhere(std::string actor, Mishap m
   const auto once = [&](const std::string& where) {
     const Outcome o = run(base);
     EXPECT_EQ(o.failure, "") << actor << " " << where << "\n" << o.report;
-    if (std::getenv("GBX_SIM_LINES")) std::cout << "#### " << where << "\n" << o.report;
     for (const auto& [state, n] : o.states) ends[state] += n;
     for (const auto& [method, n] : o.turned_away) ends["turned away at " + method] += n;
     return o.failure.empty();
