@@ -38,7 +38,10 @@ Status serve(const std::string& store_path, const std::string& info, const std::
   GBX_TRY(decryptfs::unmount_fuse(point));
   if (!status.ok()) return status;
   GBX_ASSIGN(const auto end, fs->process().wait(10'000));
-  if (!end || !end->exited || end->code != 0) return fail(Reason::kInternal, "glovebox-decryptfs did not end by itself");
+  if (!end) return fail(Reason::kTimedOut, "glovebox-decryptfs goes on without its mount");
+  if (!end->exited || end->code != 0) {
+    return fail(Reason::kInternal, "glovebox-decryptfs").with("exit 0", (end->exited ? "exit " : "signal ") + std::to_string(end->code));
+  }
   return ok_status();
 }
 

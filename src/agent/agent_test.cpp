@@ -5,9 +5,13 @@
 
 #include "agent/bundle_check.h"
 #include "agent/ipc.h"
+#include "agent/worker.h"
 #include "agent/memory_bound.h"
 #include "asset/prefetch.h"
+#include "policy/policy.h"
+#include "gate/records.h"
 #include "policy/testing.h"
+#include "sandbox/sandbox.h"
 
 namespace gbx::agent {
 namespace {
@@ -131,6 +135,50 @@ TEST(BundleCheck, RefusesOtherPoliciesVersionsAndImages) {
             Reason::kWrongVersion);
 }
 
+TEST(BundleCheck, RefusesACredentialThatTheSetDidNotSign) {
+  EXPECT_EQ(refused([](World& w, LaunchBundle& b) { b.credential = must(sign(w.set.id(), w.credential, w.stranger.key)); }),
+            Reason::kBadSignature);
+  EXPECT_EQ(refused([](World&, LaunchBundle& b) { ++b.credential.body.expires; }), Reason::kBadSignature);
+}
+
+// A policy that the plan names and its owner signed, about another asset, key or owner than the record's.
+TEST(BundleCheck, RefusesPolicyAndRecordThatDisagree) {
+  const auto disagree = [](auto change) {
+    World w;
+    change(w);
+    w.plan.policies[0].policy_hash = hash_of(w.data.policy);
+    LaunchBundle b = w.bundle();
+    b.policies[0] = must(sign(w.set.id(), w.data.policy, w.data.policy.owner_id == w.image.owner.id() ? w.image.owner.key : w.data.owner.key));
+    const auto r = check_bundle(std::move(b), kNow);
+    return r.ok() ? std::string("accepted") : r.error().what;
+  };
+  EXPECT_EQ(disagree([](World&) {}), "accepted");
+  EXPECT_EQ(disagree([](World& w) { w.data.policy.asset_id[0] ^= 1; }), "policy and version record disagree");
+  EXPECT_EQ(disagree([](World& w) { w.data.policy.commit_dk[0] ^= 1; }), "policy and version record disagree");
+  EXPECT_EQ(disagree([](World& w) { w.data.policy.owner_id = w.image.owner.id(); }), "policy and version record disagree");
+}
+
+TEST(BundleCheck, RefusesBindingsThatThePlanDoesNotCover) {
+  EXPECT_EQ(refused([](World& w, LaunchBundle& b) {
+              w.submission.assets[0].asset_id[0] ^= 1;
+              b = w.bundle();
+            }),
+            Reason::kWrongAsset);
+  // A record comes along, but the plan rests on no policy for it.
+  EXPECT_EQ(refused([](World& w, LaunchBundle& b) {
+              w.plan.policies.erase(w.plan.policies.begin());
+              b = w.bundle();
+              b.policies.erase(b.policies.begin());
+            }),
+            Reason::kPolicyMissing);
+}
+
+// The words in which the gate names a code are those in which owners' ledgers keep it.
+TEST(Charges, GateAndPolicyNameOneCode) {
+  EXPECT_EQ(enum_name(gate::CodeId::kSchema), policy::kSchemaCode);
+  EXPECT_EQ(enum_name(gate::CodeId::kControlOnly), policy::kControlCode);
+}
+
 TEST(MemoryBound, ReadsWhatTheKernelSays) {
   auto facts = parse_memory_facts("MemTotal:       24684148 kB\nMemFree:  1 kB\nMemAvailable:   23693312 kB\n");
   ASSERT_TRUE(facts.ok()) << facts.error().line();
@@ -145,6 +193,27 @@ TEST(MemoryBound, ReadsWhatTheKernelSays) {
   auto real = memory_facts();
   ASSERT_TRUE(real.ok()) << real.error().line();
   EXPECT_GE(real->total_bytes, real->available_bytes);
+}
+
+TEST(MemoryBound, AContainerGetsNoMoreThanTheMachineLends) {
+  const std::uint64_t gib = std::uint64_t{1} << 30;
+  PlanControls c;
+  c.memory_bytes = std::int64_t{512} << 20;
+  c.scratch_bytes = std::int64_t{64} << 20;
+  EXPECT_TRUE(check_controls({gib, gib}, c).ok());
+  const auto refused = [&](auto change) {
+    PlanControls bad = c;
+    change(bad);
+    return check_controls({gib, gib}, bad).reason();
+  };
+  EXPECT_EQ(refused([](PlanControls& p) { p.scratch_bytes = std::int64_t{1024} << 30; }), Reason::kNoCapacity);
+  EXPECT_EQ(refused([](PlanControls& p) { p.memory_bytes = std::int64_t{757} << 20; }), Reason::kNoCapacity);  // 80 % with scratch
+  EXPECT_EQ(refused([](PlanControls& p) { p.memory_bytes = kMaxJsonInteger; }), Reason::kNoCapacity);
+  EXPECT_EQ(refused([](PlanControls& p) { p.memory_bytes = 0; }), Reason::kNoCapacity);
+  EXPECT_EQ(refused([](PlanControls& p) { p.scratch_bytes = -1; }), Reason::kNoCapacity);
+  EXPECT_EQ(refused([](PlanControls& p) { p.pids = kMaxPids + 1; }), Reason::kNoCapacity);
+  EXPECT_EQ(refused([](PlanControls& p) { p.pids = 0; }), Reason::kNoCapacity);
+  EXPECT_EQ(check_controls({0, 0}, c).reason(), Reason::kNoCapacity);
 }
 
 TEST(MemoryBound, LeavesRoomForTheContainer) {
@@ -214,6 +283,22 @@ TEST(KeyRelease, MustBeForThisRequestAndUnderThePlansPolicies) {
   EXPECT_EQ(refused([](KeyContext& c) { c.policy_serials = {1, 2}; }), Reason::kPolicyMismatch);
   EXPECT_EQ(refused([](KeyContext& c) { c.policy_serials = {1}; }), Reason::kPolicyMismatch);
   EXPECT_EQ(refused([](KeyContext& c) { c.policy_serials.clear(); }), Reason::kPolicyMismatch);
+}
+
+TEST(Controls, TheSandboxReadsBackEveryOneThatPlansDemandAndAMissingOneIsFatal) {
+  PlanControls plan;
+  plan.mandatory = policy::mandatory_controls();
+  ASSERT_FALSE(plan.mandatory.empty());
+  const auto in_force = sandbox::control_names();
+  EXPECT_TRUE(require_controls(plan, in_force).ok());
+  for (const auto& control : plan.mandatory) {
+    auto fewer = in_force;
+    std::erase(fewer, control);
+    const Status s = require_controls(plan, fewer);
+    EXPECT_EQ(s.reason(), Reason::kSandboxSetup);
+    EXPECT_EQ(s.error().expected, control);
+  }
+  EXPECT_EQ(require_controls(plan, {}).reason(), Reason::kSandboxSetup);
 }
 
 TEST(Ipc, CarriesADescriptorAndAnError) {

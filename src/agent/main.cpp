@@ -1,9 +1,11 @@
 // glovebox-agent: the tee-agent. `run` is its privileged half and starts `worker`, which holds the keys.
 #include <signal.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <iostream>
+#include <thread>
 
 #include "agent/ipc.h"
 #include "agent/supervisor.h"
@@ -18,6 +20,7 @@ constexpr int kSupervisorFd = 4;
 struct Settings {
   std::string dir;
   std::string objects;
+  std::string container;
   std::int64_t uid_base = 0;
   int stream_fd = kStreamFd;
 };
@@ -38,6 +41,7 @@ Status run_supervisor(const Settings& s) {
   o.log = &log;
   o.dir = s.dir;
   o.objects_dir = s.objects;
+  o.container = s.container;
   o.uid_base = s.uid_base;
   o.worker = pair.first.get();
   return supervise(o);
@@ -54,7 +58,15 @@ Status run_worker_half() {
   o.random = &random;
   o.supervisor = kSupervisorFd;
   o.mux = &mux;
+  // When the node has gone or wants an end, nothing here is waited for: not the container either.
+  std::thread watcher([&] {
+    while (mux.wait_end(channel::Deadline::after_ms(clock, 3'600'000)).reason() == Reason::kTimedOut) {
+    }
+    shutdown(kSupervisorFd, SHUT_RDWR);
+  });
   Status s = run_worker(o);
+  mux.close();
+  watcher.join();
   if (!s.ok()) Logger(2, "agent", clock).error("attempt", s.error());
   return s;
 }
@@ -67,6 +79,7 @@ int run_main(int argc, char** argv) {
   auto* run = app.add_subcommand("run", "Privileged half");
   run->add_option("--dir", s.dir, "Private folder of this attempt")->required();
   run->add_option("--objects", s.objects, "Folder of ciphertext objects")->required();
+  run->add_option("--container", s.container, "Id of this attempt's container")->required();
   run->add_option("--uid-base", s.uid_base, "First of this agent's user ids")->required()->check(CLI::Range(std::int64_t{1000}, std::int64_t{4'000'000'000}));
   run->add_option("--stream-fd", s.stream_fd, "Byte stream to the node");
   auto* worker = app.add_subcommand("worker", "Unprivileged half; descriptor 3 is the node, 4 the privileged half");

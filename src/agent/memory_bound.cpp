@@ -47,6 +47,19 @@ Result<MemoryFacts> memory_facts() {
   return parse_memory_facts(text);
 }
 
+Status check_controls(const MemoryFacts& facts, const records::PlanControls& c) {
+  const std::int64_t total = static_cast<std::int64_t>(std::min<std::uint64_t>(facts.total_bytes, std::uint64_t{1} << 52));
+  const std::int64_t lent = records::lent_memory_bytes(total);
+  if (c.memory_bytes < 1 || c.scratch_bytes < 0 || c.footprint_bytes() > lent) {
+    return fail(Reason::kNoCapacity, "memory and scratch of the plan")
+        .with("at most " + std::to_string(lent) + " bytes", std::to_string(c.footprint_bytes()) + " bytes");
+  }
+  if (c.pids < 1 || c.pids > records::kMaxPids) {
+    return fail(Reason::kNoCapacity, "processes of the plan").with("at most " + std::to_string(records::kMaxPids), std::to_string(c.pids));
+  }
+  return ok_status();
+}
+
 std::uint64_t prefetch_bound(const MemoryFacts& facts, const records::PlanControls& controls) {
   const std::uint64_t free = less(less(facts.available_bytes, controls.memory_bytes), controls.scratch_bytes);
   return std::min(facts.total_bytes / 2, free);

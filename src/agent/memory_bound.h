@@ -1,5 +1,5 @@
-// How much ciphertext an attempt may hold in memory for `access: prefetch`. The bound comes from the memory of the machine
-// that the agent runs on, so a job whose assets do not fit is refused before any key leaves the broker.
+// What an attempt may take of the memory of the machine that the agent runs on: its container, and the ciphertext that is
+// held for `access: prefetch`. A job that does not fit is refused before any key leaves the broker.
 #pragma once
 
 #include <string_view>
@@ -15,6 +15,10 @@ struct MemoryFacts {
 // Of the text of /proc/meminfo. kBadStructure when it does not say both.
 Result<MemoryFacts> parse_memory_facts(std::string_view meminfo);
 Result<MemoryFacts> memory_facts();
+
+// Fails closed: what the container gets must be what a machine like this one lends, whatever plane, node and spec say of its
+// size. Asked before any key, and again before the container starts. kNoCapacity.
+Status check_controls(const MemoryFacts& facts, const records::PlanControls& controls);
 
 // Half of all memory, and no more than is free once the container has what its plan promises: memory, and scratch, which is
 // memory too. The other half is for the unpacked image, the page cache and the programs.

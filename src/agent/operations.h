@@ -68,7 +68,6 @@ struct MountRequest {
   }
 };
 struct RunRequest {
-  std::string job_id;
   std::vector<std::string> argv;
   std::map<std::string, std::string> env;
   records::PlanControls controls;
@@ -76,7 +75,6 @@ struct RunRequest {
   std::int64_t log_bytes = 0;
   template <class F>
   void fields(F& f) {
-    f("jobId", job_id, Bound{64, 64});
     f("argv", argv, Bound{1, 320});
     f("env", env, Bound{0, 64});
     f("controls", controls);
@@ -89,7 +87,7 @@ struct RunReply {
   std::string reason;              // reason code for people: "ok", "sandbox-setup", "out-of-memory", "timed-out", …
   std::int64_t duration_ms = 0;
   std::string runtime;             // "crun 1.8.1"
-  std::vector<std::string> controls;  // the mandatory controls that were really applied
+  std::vector<std::string> controls;  // the mandatory controls that were found in force
   template <class F>
   void fields(F& f) {
     f("exit", exit);

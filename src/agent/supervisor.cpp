@@ -10,6 +10,7 @@
 
 #include "agent/asset_mount.h"
 #include "agent/ipc.h"
+#include "agent/memory_bound.h"
 #include "agent/operations.h"
 #include "gate/spawn.h"
 #include "oci/oci.h"
@@ -27,16 +28,13 @@ constexpr std::int64_t kContainerIds = 65'536;  // from uid_base: the range that
 constexpr std::int64_t kContainerUid = 1000;     // in the container
 constexpr std::uint64_t kWorkBytes = std::uint64_t{8} << 30;  // unpacked image; memory is used as it fills
 
-// What the container runtime was asked for and enforces on every run (docs/sandbox.md maps each to its test).
-const std::vector<std::string> kControls = {
-    "user-namespace", "no-capabilities", "no-new-privs", "read-only-root", "private-namespaces", "seccomp",
-    "proc-subset", "no-sysfs", "pids-limit", "memory-limit", "cpu-limit", "no-network", "no-runtime-socket",
-    "out-bounded", "logs-bounded"};
-
 class Supervisor {
  public:
   explicit Supervisor(const SupervisorOptions& o) : o_(o) {}
-  ~Supervisor() { (void)destroy(); }
+  // The worker asks for it when all went well; when it is dead, nobody is left to be told but the log.
+  ~Supervisor() {
+    for (const auto& line : destroy()) o_.log->error("residue", fail(Reason::kSandboxSetup, line));
+  }
 
   Status run() {
     GBX_TRY(private_mounts());
@@ -68,7 +66,7 @@ class Supervisor {
     } else {
       o_.log->error("operation", body.error());
       reply["error"]["reason"] = reason_code(body.error().reason);
-      reply["error"]["what"] = printable(body.error().line(), 400);
+      reply["error"]["what"] = printable(body.error().detail(), 400);
     }
     return send_packet(o_.worker, reply, fd.get());
   }
@@ -129,7 +127,7 @@ class Supervisor {
   sandbox::ContainerSpec container(const RunRequest& request) const {
     const auto& c = request.controls;
     sandbox::ContainerSpec s;
-    s.id = "gbx-" + request.job_id.substr(0, 24);
+    s.id = o_.container;
     if (request.runtime) s.runtime = *request.runtime;
     s.rootfs = o_.dir + "/rootfs";
     s.argv = request.argv;
@@ -152,6 +150,8 @@ class Supervisor {
 
   Result<RunReply> run_container(const RunRequest& request) {
     if (out_.valid()) return fail(Reason::kWrongState, "this attempt has run already");
+    GBX_ASSIGN(const MemoryFacts facts, memory_facts());
+    GBX_TRY(check_controls(facts, request.controls));
     const sandbox::ContainerSpec spec = container(request);
     container_id_ = spec.id;
     sandbox::RunOptions options;
@@ -163,8 +163,8 @@ class Supervisor {
     GBX_ASSIGN(logs_, memory_file(as_bytes(r.out.text + r.err.text)));
     RunReply reply;
     reply.duration_ms = r.run_ms;
-    reply.runtime = spec.runtime;
-    reply.controls = kControls;
+    reply.runtime = r.runtime;
+    reply.controls = r.controls;
     reply.exit = exit_of(r);
     reply.reason = reason_of(r);
     // Numbers only: what the container said stays inside.

@@ -14,6 +14,7 @@ struct SupervisorOptions {
   const Logger* log = nullptr;
   std::string dir;           // private to this attempt; a tmpfs is mounted over it
   std::string objects_dir;   // ciphertext
+  std::string container;     // id of the container; its node knows it too, and clears up by it
   std::int64_t uid_base = 0; // worker +0, decryptfs +1, +2…; container ids from +65536, its user and the gate +66536
   int worker = -1;           // packet socket
 };

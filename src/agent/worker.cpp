@@ -91,6 +91,7 @@ GateVerdict verdict_of(const gate::GateResult& r) {
 GateReview review_of(const gate::GateResult& r) {
   GateReview v;
   v.score = r.score;
+  for (const auto& s : r.scoreReasons) v.score_reasons.push_back({std::string(enum_name(s.reason)), s.points});
   for (const auto& a : r.analysers) {
     if (v.findings.size() == 256) break;
     GateFinding f;
@@ -122,7 +123,7 @@ class Attempt {
   Result<Hash32> run() {
     GBX_ASSIGN(LaunchBundle bundle, rpc<LaunchBundle>(node_, method::kLaunch, to_json(Empty{}), kNodeTimeoutMs));
     GBX_ASSIGN(job_, checked(std::move(bundle)));
-    GBX_TRY(bound_prefetch());
+    GBX_TRY(bound_memory());
     GBX_ASSIGN(keys_, made());
     GBX_TRY(report(EnvironmentPhase::kBooting));
     channel::TlsOptions tls;
@@ -151,10 +152,11 @@ class Attempt {
     GBX_ASSIGN(OwnKeys keys, make_keys(*o_.random));
     return std::optional<OwnKeys>(std::move(keys));
   }
-  // Before any key is asked for: what cannot be prefetched costs the consumer nothing.
-  Status bound_prefetch() {
-    if (bundle().plan.body.controls.access == Access::kDirect) return ok_status();
+  // Before any key is asked for: what does not fit costs the consumer nothing.
+  Status bound_memory() {
     GBX_ASSIGN(const MemoryFacts facts, memory_facts());
+    GBX_TRY(check_controls(facts, bundle().plan.body.controls));
+    if (bundle().plan.body.controls.access == Access::kDirect) return ok_status();
     prefetch_left_ = prefetch_bound(facts, bundle().plan.body.controls);
     return check_prefetch(bundle(), job_->image, job_->inputs, prefetch_left_);
   }
@@ -262,7 +264,6 @@ class Attempt {
 
   Status work() {
     RunRequest request;
-    request.job_id = to_hex(job_->job_id);
     request.argv = spec().command;
     request.argv.insert(request.argv.end(), spec().args.begin(), spec().args.end());
     request.env = spec().env;
@@ -270,13 +271,7 @@ class Attempt {
     request.runtime = spec().sandbox.runtime;
     request.log_bytes = spec().logs.max_bytes;
     GBX_ASSIGN(run_, ask<RunReply>(o_.supervisor, operation::kRun, request));
-    // A container that ran without one of the plan's controls has no output.
-    for (const auto& control : request.controls.mandatory) {
-      if (std::find(run_.controls.begin(), run_.controls.end(), control) == run_.controls.end()) {
-        return fail(Reason::kSandboxSetup, "a mandatory control was not applied").with(control, "absent");
-      }
-    }
-    return ok_status();
+    return require_controls(request.controls, run_.controls);
   }
 
   gate::GateRequest gate_request() const {
@@ -397,6 +392,15 @@ class Attempt {
 
 }  // namespace
 
+Status require_controls(const PlanControls& plan, const std::vector<std::string>& in_force) {
+  for (const auto& control : plan.mandatory) {
+    if (std::find(in_force.begin(), in_force.end(), control) == in_force.end()) {
+      return fail(Reason::kSandboxSetup, "a mandatory control was not in force").with(control, "absent");
+    }
+  }
+  return ok_status();
+}
+
 Status run_worker(const WorkerOptions& o) {
   channel::RpcClient node(o.mux->stream(channel::kMuxControl), *o.clock, kControlFrame);
   AgentEnd end;
@@ -411,7 +415,7 @@ Status run_worker(const WorkerOptions& o) {
     } else {
       status = manifest.error();
       end.reason = reason_code(manifest.error().reason);
-      end.detail = manifest.error().line().substr(0, 500);
+      end.detail = manifest.error().detail().substr(0, 500);
     }
   }  // every key of the attempt is gone here
   if (!end.sealed) {

@@ -15,6 +15,9 @@ struct WorkerOptions {
   channel::Mux* mux = nullptr;    // to the node
 };
 
+// A container that ran without one of the plan's controls has no output: kSandboxSetup names the first.
+Status require_controls(const records::PlanControls& plan, const std::vector<std::string>& in_force);
+
 // Runs one attempt to its end and reports it to the node. The result is for the exit code only.
 Status run_worker(const WorkerOptions& options);
 

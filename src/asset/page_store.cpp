@@ -7,6 +7,11 @@ Status fetch(storage::ObjectStore& store, const std::string& name, std::uint64_t
   if (!s.ok() && s.reason() == Reason::kNotFound) return fail(Reason::kUnavailable, "object " + name + " is not in the store");
   return s;
 }
+Result<ByteView> fetch_view(storage::ObjectStore& store, const std::string& name, std::uint64_t offset, std::size_t size, Bytes& scratch) {
+  auto bytes = store.view(name, offset, size, scratch);
+  if (!bytes.ok() && bytes.reason() == Reason::kNotFound) return fail(Reason::kUnavailable, "object " + name + " is not in the store");
+  return bytes;
+}
 
 PageStore::PageStore(storage::ObjectStore& store, Parameters parameters, DatasetKey key, std::size_t cached_pages)
     : store_(store), parameters_(parameters), key_(std::move(key)), pages_(cached_pages), keys_(64) {}
@@ -27,8 +32,9 @@ Result<std::shared_ptr<const Page>> PageStore::load(const PageRef& ref, int leve
     return known;
   }
   const std::string where = "manifest page " + std::to_string(ref.slot) + " of object " + object_name(ref.object);
-  Bytes sealed(kPageSize);
-  GBX_TRY(fetch(store_, object_name(ref.object), kHeaderSize + std::uint64_t{ref.slot} * kPageSize, sealed));
+  Bytes scratch;
+  GBX_ASSIGN(const ByteView sealed,
+             fetch_view(store_, object_name(ref.object), kHeaderSize + std::uint64_t{ref.slot} * kPageSize, kPageSize, scratch));
   const Hash32 hash = crypto::sha256(sealed);
   if (hash != ref.hash) return fail(Reason::kBadHash, where).with(to_hex(ref.hash), to_hex(hash));
   GBX_ASSIGN(const auto key, object_key(ref.object));

@@ -11,6 +11,7 @@ namespace gbx::asset {
 // A read of the store for a reader: an object that is gone is kUnavailable, so that it is never taken for a file that the
 // asset does not have.
 Status fetch(storage::ObjectStore& store, const std::string& name, std::uint64_t offset, MutableByteView out);
+Result<ByteView> fetch_view(storage::ObjectStore& store, const std::string& name, std::uint64_t offset, std::size_t size, Bytes& scratch);
 
 class PageStore {
  public:

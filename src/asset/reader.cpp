@@ -189,10 +189,10 @@ Status AssetReader::Impl::open_chunks(OpenFile& f, const Extent& e, std::uint64_
   const std::uint64_t chunk_total = chunk_count(size);
   const std::uint64_t start = e.offset + (first - e.first_chunk) * kSealedChunk;
   // Private memory: what is checked is what is used, whatever the host does to the file meanwhile.
-  thread_local Bytes sealed;
-  sealed.resize(out.size() + count * crypto::kAeadTagSize);
-  Status got = fetch(store, object_name(e.object), start, sealed);
+  thread_local Bytes scratch;
+  auto got = fetch_view(store, object_name(e.object), start, out.size() + count * crypto::kAeadTagSize, scratch);
   if (!got.ok()) return bad_chunk(f, first, got.error());
+  const ByteView sealed = *got;
   std::size_t from = 0;
   std::size_t to = 0;
   std::optional<crypto::AeadStream> stream;
@@ -210,7 +210,7 @@ Status AssetReader::Impl::open_chunks(OpenFile& f, const Extent& e, std::uint64_
     const Bytes aad = chunk_aad({record.asset_id, f.inode.content->file_id, f.inode.content->content_version, index,
                                  static_cast<std::uint32_t>(plain), last, suite});
     Status s = stream->open(chunk_nonce(static_cast<std::uint32_t>(index % kSegmentChunks), last), aad,
-                            ByteView(sealed).subspan(from, plain + crypto::kAeadTagSize), out.subspan(to, plain));
+                            sealed.subspan(from, plain + crypto::kAeadTagSize), out.subspan(to, plain));
     if (!s.ok()) {
       cleanse(out);
       return bad_chunk(f, index, s.error());
@@ -226,9 +226,8 @@ Result<std::shared_ptr<ChunkPlain>> AssetReader::Impl::chunk(OpenFile& f, std::u
   const ChunkKey key{f.ino, index};
   if (auto known = chunks.find(key)) return known;
   GBX_ASSIGN(const Extent e, extent_of(f, index));
-  auto plain = std::make_shared<ChunkPlain>();
-  plain->bytes.resize(chunk_plain(f.inode.size, index));
-  GBX_TRY(open_chunks(f, e, index, 1, plain->bytes));
+  auto plain = std::make_shared<ChunkPlain>(buffers, chunk_plain(f.inode.size, index));
+  GBX_TRY(open_chunks(f, e, index, 1, plain->writable()));
   return chunks.insert(key, std::move(plain));
 }
 
@@ -259,8 +258,9 @@ Result<std::size_t> AssetReader::read(std::uint64_t ino, std::uint64_t offset, M
       continue;
     }
     GBX_ASSIGN(const auto plain, impl_->chunk(*f, index));
-    const std::size_t n = std::min(plain->bytes.size() - skip, total - done);
-    std::memcpy(out.data() + done, plain->bytes.data() + skip, n);
+    const ByteView bytes = plain->bytes().subspan(skip);
+    const std::size_t n = std::min(bytes.size(), total - done);
+    std::memcpy(out.data() + done, bytes.data(), n);
     done += n;
   }
   return done;

@@ -26,9 +26,49 @@ struct ChunkKey {
 struct ChunkKeyHash {
   std::size_t operator()(const ChunkKey& k) const { return static_cast<std::size_t>(k.ino * 0x9e3779b97f4a7c15U + k.index); }
 };
-struct ChunkPlain {
-  Bytes bytes;
-  ~ChunkPlain() { cleanse(bytes); }
+// Room for chunks of plaintext, used again as it is: the next chunk overwrites the last. Thread-safe. What lies idle is
+// bounded; whatever goes is cleansed.
+class ChunkBuffers {
+ public:
+  ~ChunkBuffers() {
+    for (Bytes& b : idle_) cleanse(b);
+  }
+  Bytes take() {
+    const std::lock_guard lock(mutex_);
+    if (idle_.empty()) return Bytes(kChunkSize);
+    Bytes b = std::move(idle_.back());
+    idle_.pop_back();
+    return b;
+  }
+  void give_back(Bytes b) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (idle_.size() < kMostIdle) {
+        idle_.push_back(std::move(b));
+        return;
+      }
+    }
+    cleanse(b);
+  }
+
+ private:
+  static constexpr std::size_t kMostIdle = 16;
+  std::mutex mutex_;
+  std::vector<Bytes> idle_;  // guarded by mutex_
+};
+class ChunkPlain {
+ public:
+  ChunkPlain(ChunkBuffers& home, std::size_t size) : home_(home), size_(size), buffer_(home.take()) {}
+  ChunkPlain(const ChunkPlain&) = delete;
+  ChunkPlain& operator=(const ChunkPlain&) = delete;
+  ~ChunkPlain() { home_.give_back(std::move(buffer_)); }
+  ByteView bytes() const { return ByteView(buffer_).first(size_); }
+  MutableByteView writable() { return MutableByteView(buffer_).first(size_); }
+
+ private:
+  ChunkBuffers& home_;
+  const std::size_t size_;
+  Bytes buffer_;
 };
 struct InoHash {
   std::size_t operator()(std::uint64_t ino) const { return static_cast<std::size_t>(ino); }
@@ -54,6 +94,7 @@ class AssetReader::Impl {
   TreeReader tree;
   Meta meta;
   Lru<std::uint64_t, OpenFile, InoHash> files;
+  ChunkBuffers buffers;  // before the chunks that lie in them
   Lru<ChunkKey, ChunkPlain, ChunkKeyHash> chunks;
   Lru<Id16, bool, FirstBytes> checked;  // objects whose header was looked at
 };

@@ -160,6 +160,8 @@ TEST(Fields, RoundTripAndEveryRefusalNamesItsPath) {
     ASSERT_FALSE(r.ok()) << key;
     EXPECT_EQ(r.reason(), why) << r.error().line();
     EXPECT_EQ(r.error().what.substr(0, path.size()), path) << r.error().line();
+    EXPECT_FALSE(r.error().expected.empty()) << r.error().line();
+    EXPECT_FALSE(r.error().actual.empty()) << r.error().line();
   };
   refuse("extra", 1, Reason::kUnknownField, "extra");
   refuse("name", "", Reason::kBadValue, "name");
@@ -173,6 +175,36 @@ TEST(Fields, RoundTripAndEveryRefusalNamesItsPath) {
   Json missing = j;
   missing.object()->erase("on");
   EXPECT_EQ(from_json<Outer>(missing).reason(), Reason::kMissingField);
+  EXPECT_EQ(from_json<Outer>(missing).error().what, "on");
+  Json mistyped = j;
+  mistyped["nmae"] = "x";
+  EXPECT_EQ(from_json<Outer>(mistyped).error().expected, "one of blob, colour, env, id, list, name, note, on");
+  EXPECT_EQ(from_json<Outer>(mistyped).error().actual, "nmae");
+  refuse("blob", "not base64!", Reason::kBadEncoding, "blob");
+  EXPECT_EQ(join_path("a[1]", "[2].b"), "a[1][2].b");
+  EXPECT_EQ(join_path("a", "b"), "a.b");
+  EXPECT_EQ(join_path("a", ""), "a");
+}
+
+TEST(Error, TheCodeStandsOnce) {
+  const Error e = fail(Reason::kSpecMismatch, "an input").with("x", "y");
+  EXPECT_EQ(e.line(), "spec-mismatch: an input (expected x, actual y)");
+  EXPECT_EQ(e.detail(), "an input (expected x, actual y)");
+  EXPECT_EQ(fail(Reason::kHeld).line(), "held");
+  EXPECT_EQ(fail(Reason::kHeld).detail(), "");
+  EXPECT_EQ(fail(Reason::kHeld).with("x", "y").line(), "held (expected x, actual y)");
+}
+
+TEST(Files, AFolderIsNoFileAndRemovalFollowsNoLink) {
+  char name[] = "/tmp/gbx-base-XXXXXX";
+  const std::string dir = mkdtemp(name);
+  EXPECT_EQ(read_file(dir, 10).reason(), Reason::kBadValue);
+  EXPECT_EQ(read_file(dir + "/none", 10).reason(), Reason::kNotFound);
+  ASSERT_TRUE(make_dirs(dir + "/kept/inner", 0700).ok());
+  ASSERT_EQ(symlink((dir + "/kept").c_str(), (dir + "/link").c_str()), 0);
+  ASSERT_TRUE(remove_tree(dir + "/link").ok());
+  EXPECT_TRUE(path_exists(dir + "/kept/inner"));
+  ASSERT_TRUE(remove_tree(dir).ok());
 }
 
 TEST(Secret, ComparesAndMoves) {

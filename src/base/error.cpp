@@ -36,10 +36,13 @@ bool reason_from_code(std::string_view code, Reason* out) {
 }
 
 std::string Error::line() const {
-  std::string s(reason_code(reason));
-  if (!what.empty()) s += ": " + what;
+  const std::string rest = detail();
+  return std::string(reason_code(reason)) + (what.empty() || rest.empty() ? "" : ":") + (rest.empty() ? "" : " ") + rest;
+}
+std::string Error::detail() const {
+  std::string s = what;
   if (!expected.empty() || !actual.empty()) {
-    s += " (expected " + (expected.empty() ? std::string("nothing") : expected) + ", actual " +
+    s += (s.empty() ? "(expected " : " (expected ") + (expected.empty() ? std::string("nothing") : expected) + ", actual " +
          (actual.empty() ? std::string("nothing") : actual) + ")";
   }
   return s;

@@ -80,6 +80,7 @@ enum class ExitClass : int {
   X(kLogsNotAllowed, "logs-not-allowed", kDenied)                        \
   X(kBudgetExceeded, "budget-exceeded", kDenied)                         \
   X(kAttemptsExceeded, "attempts-exceeded", kDenied)                     \
+  X(kNoCapacity, "no-capacity", kDenied)                                 \
   X(kLeaseMissing, "lease-missing", kDenied)                             \
   X(kLeaseExpired, "lease-expired", kDenied)                             \
   X(kLeaseExhausted, "lease-exhausted", kDenied)                         \
@@ -100,6 +101,7 @@ enum class ExitClass : int {
   X(kAgentKeyMismatch, "agent-key-mismatch", kAttestation)               \
   X(kSequenceMismatch, "sequence-mismatch", kAttestation)                \
   X(kBrokerUntrusted, "broker-untrusted", kAttestation)                  \
+  X(kPlaneUntrusted, "plane-untrusted", kAttestation)                    \
   /* output gate */                                                      \
   X(kHeld, "held", kHeld)                                                \
   X(kRejected, "rejected", kDenied)                                      \
@@ -163,6 +165,8 @@ struct Error {
   }
   // One line: "bad-tag: chunk 3 of file 7 (expected …, actual …)".
   std::string line() const;
+  // The same without the code, for where that stands beside it.
+  std::string detail() const;
 };
 
 }  // namespace gbx

@@ -57,6 +57,11 @@ Result<E> enum_from(std::string_view name) {
   return fail(Reason::kBadValue, "unknown word").with("one of " + known, std::string(name.substr(0, 64)));
 }
 
+// "a string", "a list" and the like, for messages.
+const char* json_kind(const Json& value);
+// `inner` below `outer`: "spec.outputs[0]" and "schema" or "[1].name".
+std::string join_path(const std::string& outer, const std::string& inner);
+
 namespace fields_detail {
 
 template <class T>
@@ -79,6 +84,9 @@ inline constexpr bool is_map<std::map<std::string, T>> = true;
 Status check_bound(std::int64_t v, Bound b, const char* unit);
 // Of the canonical form.
 Status check_json_bound(const Json& j, Bound b);
+
+// Names what may stand there, for the person who mistyped it.
+Error unknown_field(const std::string& name, const std::set<std::string_view>& known);
 
 struct Writer;
 struct Reader;
@@ -114,7 +122,7 @@ struct Reader {
       if constexpr (is_optional<T>) {
         v.reset();
       } else {
-        status = fail(Reason::kMissingField, name);
+        status = fail(Reason::kMissingField, name).with("a value", "nothing");
       }
       return;
     }
@@ -126,14 +134,14 @@ struct Reader {
     }
     if (!status.ok()) {
       std::string& what = status.error().what;
-      const bool nested = !what.empty() && (what[0] == '.' || what[0] == '[');
-      what = std::string(name) + (what.empty() ? "" : nested ? what : ": " + what);
+      const bool nested = what.empty() || what[0] == '.' || what[0] == '[';
+      what = std::string(name) + (nested ? what : ": " + what);
     }
   }
   Status finish() {
     if (!status.ok()) return status;
     for (const auto& [k, unused] : in) {
-      if (known.find(k) == known.end()) return fail(Reason::kUnknownField, k.substr(0, 64));
+      if (known.find(k) == known.end()) return unknown_field(k, known);
     }
     return ok_status();
   }
@@ -172,6 +180,8 @@ Json write_value(const T& v) {
 }
 
 Error kind_error(const char* expected, const Json& actual);
+// Text that is not what it encodes.
+Error encoding_error(Error error, const std::string& expected, std::string_view text);
 
 // What a list's or map's bound says of its members: texts are bounded by it, records by their own fields.
 template <class T>
@@ -222,12 +232,19 @@ Status read_value(const Json& j, T& v, Bound b) {
   } else if constexpr (std::is_same_v<T, Bytes>) {
     const std::string* x = j.string();
     if (x == nullptr) return kind_error("base64url text", j);
-    GBX_ASSIGN(v, from_base64url(*x));
+    auto bytes = from_base64url(*x);
+    if (!bytes.ok()) return encoding_error(std::move(bytes.error()), "base64url text", *x);
+    v = std::move(*bytes);
     return check_bound(static_cast<std::int64_t>(v.size()), b, "bytes long");
   } else if constexpr (is_fixed<T>) {
     const std::string* x = j.string();
     if (x == nullptr) return kind_error("hex text", j);
-    GBX_ASSIGN(v, fixed_from_hex<std::tuple_size_v<T>>(*x));
+    auto bytes = fixed_from_hex<std::tuple_size_v<T>>(*x);
+    if (!bytes.ok()) {
+      const std::string digits = std::to_string(2 * std::tuple_size_v<T>) + " lower-case hex digits";
+      return encoding_error(std::move(bytes.error()), digits, *x);
+    }
+    v = *bytes;
     return ok_status();
   } else if constexpr (std::is_enum_v<T>) {
     const std::string* x = j.string();

@@ -59,9 +59,11 @@ Result<Bytes> read_all(int fd, std::size_t limit) {
 Result<Bytes> read_file(const std::string& path, std::size_t limit) {
   Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd.valid()) {
-    if (errno == ENOENT) return fail(Reason::kNotFound, path + " does not exist");
+    if (errno == ENOENT || errno == ENOTDIR) return fail(Reason::kNotFound, path + " does not exist");
     return io_error(path, errno);
   }
+  struct stat st {};
+  if (fstat(fd.get(), &st) == 0 && S_ISDIR(st.st_mode)) return fail(Reason::kBadValue, path).with("a file", "a folder");
   auto r = read_all(fd.get(), limit);
   if (!r.ok()) r.error().at(path);
   return r;
@@ -164,7 +166,9 @@ Status remove_tree(const std::string& path) {
     if (unlink(path.c_str()) != 0) return io_error(path, errno);
     return ok_status();
   }
-  GBX_ASSIGN(Fd d, open_dir(path));
+  // Not through a link that took the folder's place since.
+  Fd d(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!d.valid()) return io_error(path, errno);
   GBX_TRY(remove_entries(d.get(), st.st_dev, 0));
   if (rmdir(path.c_str()) != 0) return io_error(path, errno);
   return ok_status();
@@ -172,8 +176,10 @@ Status remove_tree(const std::string& path) {
 
 Result<Fd> open_dir(const std::string& path) {
   Fd fd(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd.valid()) return errno == ENOENT ? fail(Reason::kNotFound, path + " does not exist") : io_error(path, errno);
-  return fd;
+  if (fd.valid()) return fd;
+  if (errno == ENOENT) return fail(Reason::kNotFound, path + " does not exist");
+  if (errno == ENOTDIR) return fail(Reason::kBadValue, path).with("a folder", "something else");
+  return io_error(path, errno);
 }
 Result<Fd> open_beneath(int dir_fd, const std::string& path, int flags, mode_t mode) {
   open_how how{};
@@ -256,6 +262,7 @@ struct ChildPlan {
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
   signal(SIGPIPE, SIG_DFL);
+  if (o.cgroup_procs >= 0 && write(o.cgroup_procs, "0", 1) != 1) die(6);
   if (o.new_session) setsid();
   for (const auto& [target, parked] : plan.moves) {
     if (dup2(parked, target) < 0) die(1);

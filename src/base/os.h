@@ -58,6 +58,7 @@ struct ProcessOptions {
   std::optional<gid_t> gid;
   bool die_with_parent = true;           // PR_SET_PDEATHSIG SIGKILL
   bool new_session = false;
+  int cgroup_procs = -1;                 // an open cgroup.procs: the child joins that cgroup before anything else
 };
 struct ExitStatus {
   bool exited = false;

@@ -302,8 +302,8 @@ Result<KeyReply> Core::key(const Signed<KeyRequest>& r, const Call& c) {
     GBX_TRY(kill(body.job_id, body.attempt, Reason::kSequenceMismatch, c.now));
     return fail(Reason::kSequenceMismatch, "two different requests with one number: the attempt is over");
   }
-  GBX_TRY(check_request(r, f.attempt));
   if (f.job.seal) return fail(Reason::kWrongState, "the job has its output");
+  GBX_TRY(check_request(r, f.attempt));
   GBX_TRY(recheck(f.job, c.now));
   GBX_ASSIGN(KeyEntry entry, make_key_entry(r, f, c.now));
   const KeyReply reply = entry.reply;

@@ -247,6 +247,8 @@ Result<Empty> Core::cancel(const CancelRequest& r, const Call& c) {
   for (auto& charge : charges) {
     charge.free_bits = policy::kControlBits;
     charge.verified_bits = 0;
+    charge.zcdp_micro = 0;
+    charge.code_id = policy::kControlCode;
   }
   entries.push_back(make_entry(c.now, CancelEntry{r, std::move(charges)}));
   GBX_TRY(log_->append(entries));

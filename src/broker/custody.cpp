@@ -5,6 +5,7 @@
 #include <cerrno>
 
 #include "base/os.h"
+#include "broker/store.h"
 
 namespace gbx::broker {
 namespace {
@@ -116,9 +117,17 @@ Result<records::SetChain> init_state(const std::string& dir, const Passphrase& p
                                      crypto::ScryptParameters cost) {
   GBX_TRY(make_dirs(dir, 0700));
   if (path_exists(dir + "/set.json")) return fail(Reason::kAlreadyExists, "there is a set in " + dir);
+  {
+    GBX_ASSIGN(const std::unique_ptr<LogStore> log, open_sqlite_store(dir + "/log.db", LogFile::kCreate));
+    GBX_ASSIGN(const std::uint64_t entries, log->size());
+    if (entries > 0) {
+      return fail(Reason::kAlreadyExists, dir + " holds the log of a set that has lost its set.json")
+          .hint("restore set.json and keys.sealed from a backup; new keys would open nothing of the old set");
+    }
+  }
   GBX_ASSIGN(SetKeys keys, make_set_keys(random));
   GBX_ASSIGN(Bytes sealed, seal_keys(keys, passphrase, cost, random));
-  // set.json is written last: without it there is no set, and a second try may replace the keys.
+  // set.json is written last: without it, and with an empty log, there is no set, and a second try may replace the keys.
   GBX_TRY(write_file_atomic(dir + "/keys.sealed", sealed, 0600));
   GBX_TRY(write_file_atomic(dir + "/set.json", as_bytes(canonical(to_json(keys.chain))), 0644));
   return keys.chain;

@@ -37,6 +37,8 @@ std::vector<PlanCharge> Core::final_charges(const JobState& job, ReleaseDecision
   for (auto& c : out) {
     c.free_bits = released ? policy::release_bits(verdict, tries) : policy::kControlBits;
     c.verified_bits = released ? verdict.charge.verified_bits : 0;
+    c.zcdp_micro = released ? verdict.charge.zcdp_micro : 0;
+    c.code_id = released ? verdict.charge.code_id : policy::kControlCode;
   }
   return out;
 }
@@ -109,6 +111,7 @@ Status Core::decide(const Hash32& job_id, const JobState& job, const Outcome& ou
   entry.job_id = job_id;
   entry.run_statement = job.seal->seal.statement.hash();
   entry.manifest = hash_of(manifest);
+  entry.verdict = manifest.context.verdict;
   entry.decision = release ? ReleaseDecision::kRelease : ReleaseDecision::kReject;
   entry.reasons = outcome.reasons;
   if (job.hold) {
@@ -159,6 +162,7 @@ Result<Release> Core::release_of(const JobState& job) const {
   s.job_id = d.entry.job_id;
   s.run_statement = d.entry.run_statement;
   s.manifest = d.entry.manifest;
+  s.verdict = d.entry.verdict;
   s.decision = d.entry.decision;
   s.reasons = d.entry.reasons;
   s.rulings = d.entry.rulings;
@@ -277,7 +281,7 @@ Result<Receipt> Core::receipt(const JobRequest& r, const Call&) {
   const auto& inclusion = out.release.body.inclusion;
   GBX_ASSIGN(out.broker_evidence, sign(BrokerEvidence{set_key_, keys_.kek.public_key().text(), epoch_, r.job_id,
                                                       keys_.set.charter.custody, job->decision->time, inclusion.tree_size,
-                                                      inclusion.root}));
+                                                      inclusion.root, std::nullopt}));
   return out;
 }
 

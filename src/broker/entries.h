@@ -188,6 +188,7 @@ struct ReleaseEntry {
   Hash32 job_id{};
   Hash32 run_statement{};
   Hash32 manifest{};
+  records::GateVerdict verdict;
   records::ReleaseDecision decision = records::ReleaseDecision::kReject;
   std::vector<std::string> reasons;
   Hash32 hold_notice{};  // zeros when it was never held
@@ -198,6 +199,7 @@ struct ReleaseEntry {
     f("jobId", job_id);
     f("runStatement", run_statement);
     f("manifest", manifest);
+    f("verdict", verdict);
     f("decision", decision);
     f("reasons", reasons, Bound{0, 16, 64});
     f("holdNotice", hold_notice);

@@ -87,8 +87,7 @@ Status Log::append(const std::vector<LogEntry>& entries) {
 Result<records::Inclusion> Log::inclusion(std::int64_t leaf) const {
   const auto index = static_cast<std::uint64_t>(leaf);
   GBX_ASSIGN(StoredEntry e, store_.entry(index));
-  GBX_ASSIGN(translog::InclusionProof p, translog::prove_inclusion(store_, index, index + 1, e.salt));
-  return records::Inclusion{p.leaf_index, p.tree_size, p.leaf_salt, p.path, p.root_hash};
+  return translog::prove_inclusion(store_, index, index + 1, e.salt);
 }
 Result<Json> Log::entry(std::int64_t leaf) const {
   GBX_ASSIGN(StoredEntry e, store_.entry(static_cast<std::uint64_t>(leaf)));

@@ -1,4 +1,5 @@
 // glovebox-broker init|serve|fingerprint (docs/broker.md).
+#include <errno.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -127,7 +128,7 @@ Status serve(const Arguments& a) {
   SystemClock clock;
   SystemRandom random;
   const Logger logger(STDERR_FILENO, "broker", clock);
-  GBX_ASSIGN(std::unique_ptr<LogStore> store, open_sqlite_store(dir + "/log.db"));
+  GBX_ASSIGN(std::unique_ptr<LogStore> store, open_sqlite_store(dir + "/log.db", LogFile::kMustExist));
   GBX_ASSIGN(std::unique_ptr<Core> core, Core::open({keys.chain, std::move(keys.signing), std::move(keys.kek)}, *store, random,
                                                     capacity, clock.now()));
   std::atomic<bool> failed{false};
@@ -150,14 +151,16 @@ Status serve(const Arguments& a) {
 Status run(int argc, char** argv) {
   GBX_TRY(harden_process());
   umask(0077);
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (word != "--help" && word != "-h" && !(i == 1 && word == "help")) continue;
+    std::fputs(kUsage, stdout);
+    return std::fflush(stdout) == 0 ? ok_status() : Status(io_error("standard output", errno));
+  }
   GBX_ASSIGN(Arguments a, parse(argc, argv));
   if (a.command == "init") return init(a);
   if (a.command == "serve") return serve(a);
   if (a.command == "fingerprint") return fingerprint(a);
-  if (a.command == "--help" || a.command == "help") {
-    std::fputs(kUsage, stdout);
-    return ok_status();
-  }
   return fail(Reason::kUsage, "unknown command").with("init, serve or fingerprint", a.command.substr(0, 64));
 }
 

@@ -104,6 +104,7 @@ class Program : public ::testing::Test {
     const SetKeys keys{clone(set.set_key), clone(set.signing), clone(set.tls), must(crypto::HpkeKeyPair::from_private(set.kek.private_key())), set.chain};
     const auto pass = Passphrase::copy_of(as_bytes(kPassphrase));
     must(write_file_atomic(dir_ + "/keys.sealed", must(seal_keys(keys, pass, kCheap, random)), 0600));
+    must(open_sqlite_store(dir_ + "/log.db"));
     must(write_file_atomic(dir_ + "/set.json", as_bytes(canonical(to_json(set.chain))), 0644));
   }
 
@@ -132,6 +133,13 @@ TEST_F(Program, InitFingerprintAndWrongPassphrase) {
   const auto wrong = run(with_plane(plane_key_.public_key().text()), "wrong horse battery");
   EXPECT_EQ(wrong.status.code, static_cast<int>(exit_class(Reason::kWrongPassphrase)));
   EXPECT_NE(wrong.err.find("wrong-passphrase"), std::string::npos) << wrong.err;
+  // A set whose log is gone does not begin anew.
+  ASSERT_EQ(unlink((dir_ + "/state/log.db").c_str()), 0);
+  const auto lost = run(with_plane(plane_key_.public_key().text()), kPassphrase);
+  EXPECT_EQ(lost.status.code, static_cast<int>(exit_class(Reason::kDatabase)));
+  EXPECT_NE(lost.err.find("database: the log of this key set is missing"), std::string::npos) << lost.err;
+  EXPECT_NE(lost.err.find("backup"), std::string::npos) << lost.err;
+  EXPECT_FALSE(path_exists(dir_ + "/state/log.db"));
   EXPECT_EQ(run({"destroy"}, "").status.code, static_cast<int>(ExitClass::kUsage));
   EXPECT_EQ(run({"serve", "--force", "yes"}, "").status.code, static_cast<int>(ExitClass::kUsage));
 }

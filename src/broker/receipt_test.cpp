@@ -54,6 +54,23 @@ TEST(ReceiptVerify, AReleasedJob) {
   EXPECT_FALSE(verify_receipt(r, w.set.id(), kNow - 5).valid);
 }
 
+TEST(ReceiptVerify, TheTreeNamesAssetsAndSaysWhosePolicy) {
+  BrokerWorld w(16);
+  const Receipt r = released(w);
+  std::string tree;
+  for (const auto& group : verify_receipt(r, w.set.id()).checks) {
+    for (const auto& part : group.parts) tree += part.claim + "\n";
+  }
+  for (const auto& v : r.versions) {
+    const std::string name = v.body.name + "@1";
+    EXPECT_NE(tree.find(name + " and its policy are signed by the owner of "), std::string::npos) << tree;
+    EXPECT_NE(tree.find("the plan rests on this policy of " + name + "\n"), std::string::npos) << tree;
+    EXPECT_NE(tree.find("the policy of " + name + " had not expired\n"), std::string::npos) << tree;
+  }
+  EXPECT_NE(tree.find("signed by the consumer ("), std::string::npos) << tree;
+  EXPECT_NE(tree.find("lease of "), std::string::npos) << tree;
+}
+
 TEST(ReceiptVerify, SaysWhatIsOnlyClaimed) {
   BrokerWorld w(12);
   Receipt r = released(w);

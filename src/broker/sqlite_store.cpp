@@ -1,6 +1,7 @@
 // The log in SQLite: table `entry` holds what was decided, `node` the complete subtrees of the tree over it.
 #include <sqlite3.h>
 
+#include "base/os.h"
 #include "broker/store.h"
 
 namespace gbx::broker {
@@ -79,13 +80,18 @@ class Statement {
 
 class SqliteStore final : public LogStore {
  public:
-  static Result<std::unique_ptr<LogStore>> open(const std::string& path) {
+  static Result<std::unique_ptr<LogStore>> open(const std::string& path, LogFile file) {
+    if (file == LogFile::kMustExist && !path_exists(path)) return missing(path, "nothing");
     std::unique_ptr<SqliteStore> s(new SqliteStore);
     sqlite3* raw = nullptr;
-    const int rc = sqlite3_open_v2(path.c_str(), &raw,
-                                   SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW, nullptr);
+    const int create = file == LogFile::kCreate ? SQLITE_OPEN_CREATE : 0;
+    const int rc = sqlite3_open_v2(path.c_str(), &raw, SQLITE_OPEN_READWRITE | create | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW, nullptr);
     s->db_.reset(raw);
     if (rc != SQLITE_OK) return database_error(raw, "open the log").at(path);
+    if (file == LogFile::kMustExist) {
+      GBX_ASSIGN(const std::int64_t version, s->version());
+      if (version == 0) return missing(path, "an empty file");
+    }
     GBX_TRY(s->prepare());
     return std::unique_ptr<LogStore>(std::move(s));
   }
@@ -134,6 +140,12 @@ class SqliteStore final : public LogStore {
 
  private:
   SqliteStore() = default;
+  static Error missing(const std::string& path, const char* actual) {
+    return fail(Reason::kDatabase, "the log of this key set is missing")
+        .with(path, actual)
+        .hint("restore the broker's folder whole from its last backup (docs/guide-operator.md); a set without its log has "
+              "forgotten every policy, revocation and charge");
+  }
   Status execute(const char* sql) {
     if (sqlite3_exec(db_.get(), sql, nullptr, nullptr, nullptr) != SQLITE_OK) return database_error(db_.get(), sql);
     return ok_status();
@@ -160,11 +172,15 @@ class SqliteStore final : public LogStore {
     GBX_TRY(statement(read_node_, "SELECT hash FROM node WHERE level = ? AND idx = ?"));
     return statement(size_, "SELECT count(*) FROM entry");
   }
-  Status check_version() {
+  Result<std::int64_t> version() {
     GBX_ASSIGN(Statement s, Statement::prepare(db_.get(), "PRAGMA user_version"));
     GBX_ASSIGN(bool some, s.row());
     const std::int64_t version = some ? s.integer(0) : 0;
     s.reset();
+    return version;
+  }
+  Status check_version() {
+    GBX_ASSIGN(const std::int64_t version, this->version());
     if (version != 0 && version != kSchemaVersion) {
       return fail(Reason::kBadVersion, "format of the log").with(std::to_string(kSchemaVersion), std::to_string(version));
     }
@@ -191,6 +207,6 @@ class SqliteStore final : public LogStore {
 
 }  // namespace
 
-Result<std::unique_ptr<LogStore>> open_sqlite_store(const std::string& path) { return SqliteStore::open(path); }
+Result<std::unique_ptr<LogStore>> open_sqlite_store(const std::string& path, LogFile file) { return SqliteStore::open(path, file); }
 
 }  // namespace gbx::broker

@@ -39,8 +39,10 @@ class MemoryStore final : public LogStore {
   translog::MemoryNodes nodes_;
 };
 
+// A set is made with its log. One that lost it has forgotten every policy, revocation and charge, and must not begin anew.
+enum class LogFile { kCreate, kMustExist };
 // SQLite with a write-ahead log and synchronous=FULL; the file is locked against a second process.
-// Errors: kDatabase, kConflict when another process has it open.
-Result<std::unique_ptr<LogStore>> open_sqlite_store(const std::string& path);
+// Errors: kDatabase, also where the log must exist and does not; kConflict when another process has it open.
+Result<std::unique_ptr<LogStore>> open_sqlite_store(const std::string& path, LogFile file = LogFile::kCreate);
 
 }  // namespace gbx::broker

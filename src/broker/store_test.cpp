@@ -92,6 +92,18 @@ TEST_F(SqliteStore, AnAppendIsWholeOrNothing) {
   EXPECT_EQ(must(store->entry(1)).entry, "b");
 }
 
+TEST_F(SqliteStore, ALostLogIsNoEmptyLog) {
+  const auto reason = [this] { return open_sqlite_store(path_, LogFile::kMustExist).reason(); };
+  EXPECT_EQ(reason(), Reason::kDatabase);
+  EXPECT_FALSE(path_exists(path_));
+  must(write_file_atomic(path_, {}, 0600));
+  EXPECT_EQ(reason(), Reason::kDatabase);
+  EXPECT_EQ(reason(), Reason::kDatabase);  // the first try made nothing of it
+  ASSERT_EQ(unlink(path_.c_str()), 0);
+  must(open_sqlite_store(path_));
+  EXPECT_EQ(reason(), Reason::kUninitialised);
+}
+
 TEST_F(CustodyFile, OpensWithItsPassphraseOnly) {
   SeededRandom random(90);
   const auto pass = Passphrase::copy_of(as_bytes("correct horse battery"));
@@ -136,9 +148,13 @@ TEST_F(CustodyFile, InitMakesASetOnce) {
   const auto chain = must(init_state(dir_ + "/s", pass, random, kCheap));
   EXPECT_EQ(must(load_state(dir_ + "/s", pass)).chain.charter.set_id(), chain.charter.set_id());
   EXPECT_EQ(init_state(dir_ + "/s", pass, random, kCheap).reason(), Reason::kAlreadyExists);
-  // A crash between the two files left no set: init may run again.
+  // A crash between the files left no set: init may run again.
   ASSERT_EQ(unlink((dir_ + "/s/set.json").c_str()), 0);
   EXPECT_TRUE(init_state(dir_ + "/s", pass, random, kCheap).ok());
+  // But never over a set that was used: its keys would be gone.
+  must(must(open_sqlite_store(dir_ + "/s/log.db"))->append(0, {{{}, "boot"}}, {}));
+  ASSERT_EQ(unlink((dir_ + "/s/set.json").c_str()), 0);
+  EXPECT_EQ(init_state(dir_ + "/s", pass, random, kCheap).reason(), Reason::kAlreadyExists);
 }
 
 TEST_F(CustodyFile, PassphraseFromADescriptor) {

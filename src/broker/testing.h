@@ -30,7 +30,7 @@ inline broker::BrokerKeys broker_keys(const KeySet& set) {
 inline records::GateVerdict clean_verdict() {
   records::GateVerdict v;
   v.recommendation = records::Recommendation::kRelease;
-  v.charge = {200, 0, 0, "metrics-v1"};
+  v.charge = {200, 0, 0, policy::kSchemaCode};
   v.exit_class = records::JobExit::kOk;
   return v;
 }
@@ -81,9 +81,8 @@ class BrokerWorld {
     return call<records::Signed<records::PublishAck>>(records::method::kPublish, make_publish(set, a, random));
   }
   // A job of one input, with one lease for it.
-  records::SignedSubmission submission(bool image_asset = true) {
-    SubmissionParts parts{make_spec(image_asset), {&data}, image_asset ? &image : nullptr,
-                          {make_lease(set.id(), data, consumer, 1, random)}};
+  records::SignedSubmission submission(bool image_by_name = true) {
+    SubmissionParts parts{make_spec(image_by_name), {&data}, &image, {make_lease(set.id(), data, consumer, 1, random)}};
     return make_submission(set.id(), consumer, parts, random);
   }
   Result<records::Signed<records::RunPlan>> authorise(const records::SignedSubmission& s) {

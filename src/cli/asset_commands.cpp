@@ -35,7 +35,9 @@ Json asset_json(const api::AssetView& v) {
   return j;
 }
 
-void print_published(Session& s, const Published& p) {
+Json list_of(const std::vector<std::string>& lines) { return Json(JsonArray(lines.begin(), lines.end())); }
+
+void print_published(Session& s, const Published& p, const std::vector<std::string>& warned) {
   const auto& r = p.record.body;
   Json j;
   j["versionId"] = to_hex(r.id());
@@ -49,6 +51,7 @@ void print_published(Session& s, const Published& p) {
   j["files"] = static_cast<std::int64_t>(p.files);
   j["bytes"] = static_cast<std::int64_t>(p.bytes);
   j["ciphertextBytes"] = r.ciphertext_bytes;
+  j["warnings"] = list_of(warned);
   std::string text =
       "published " + std::string(enum_name(r.kind)) + " " + printable(r.name) + "@" + std::to_string(r.version) + "\n";
   text += "  version id  " + to_hex(r.id()) + "\n";
@@ -59,10 +62,26 @@ void print_published(Session& s, const Published& p) {
   s.print(j, text);
 }
 
-Result<records::Clauses> policy_for_publishing(Session& s, const Invocation& in) {
-  GBX_ASSIGN(records::Clauses clauses, read_policy_file(in.text("policy")));
-  for (const auto& w : warnings(clauses)) s.note("note: " + w);
-  return clauses;
+Status publish_and_print(Session& s, const Invocation& in, PublishRequest r) {
+  GBX_ASSIGN(PolicyFile file, read_policy_file(in.text("policy")));
+  GBX_TRY(check_kind(file, r.kind));
+  GBX_ASSIGN(const std::vector<std::string> warned, note_policy(s, file.clauses, r.kind));
+  r.clauses = std::move(file.clauses);
+  GBX_ASSIGN(Published p, publish_asset(s, std::move(r)));
+  print_published(s, p, warned);
+  return ok_status();
+}
+
+// A folder that is no image layout is a wrong word; a layout that does not hold together is a damaged image.
+Result<oci::ImageInfo> inspect_layout(const std::string& path) {
+  GBX_TRY(open_dir(path));
+  for (const char* file : {"oci-layout", "index.json"}) {
+    if (path_exists(path + "/" + file)) continue;
+    return fail(Reason::kBadValue, path)
+        .with("an OCI image layout: a folder with oci-layout and index.json", std::string("no ") + file)
+        .hint("make one, for example with: skopeo copy docker://IMAGE oci:FOLDER");
+  }
+  return oci::inspect(path);
 }
 
 Status asset_publish(Session& s, const Invocation& in) {
@@ -71,10 +90,7 @@ Status asset_publish(Session& s, const Invocation& in) {
   r.name = in.text("name");
   const std::string kind = in.has("kind") ? in.text("kind") : "dataset";
   GBX_ASSIGN(r.kind, enum_from<records::AssetKind>(kind));
-  GBX_ASSIGN(r.clauses, policy_for_publishing(s, in));
-  GBX_ASSIGN(Published p, publish_asset(s, std::move(r)));
-  print_published(s, p);
-  return ok_status();
+  return publish_and_print(s, in, std::move(r));
 }
 
 Status image_import(Session& s, const Invocation& in) {
@@ -82,16 +98,13 @@ Status image_import(Session& s, const Invocation& in) {
   r.source = in.text("layout");
   r.name = in.text("name");
   r.kind = records::AssetKind::kImage;
-  GBX_ASSIGN(oci::ImageInfo image, oci::inspect(r.source));
+  GBX_ASSIGN(oci::ImageInfo image, inspect_layout(r.source));
   r.content_digest = image.manifest_digest;
-  GBX_ASSIGN(r.clauses, policy_for_publishing(s, in));
-  GBX_ASSIGN(Published p, publish_asset(s, std::move(r)));
-  print_published(s, p);
-  return ok_status();
+  return publish_and_print(s, in, std::move(r));
 }
 
 Status image_inspect(Session& s, const Invocation& in) {
-  GBX_ASSIGN(oci::ImageInfo image, oci::inspect(in.text("layout")));
+  GBX_ASSIGN(oci::ImageInfo image, inspect_layout(in.text("layout")));
   Json j;
   j["digest"] = image.manifest_digest;
   j["bytes"] = static_cast<std::int64_t>(image.blob_bytes);
@@ -140,6 +153,7 @@ Status asset_list(Session& s, const Invocation& in) {
   if (bad > 0) s.note("warning: " + std::to_string(bad) + " entries of the plane do not verify and are left out");
   Json j;
   j["items"] = Json(std::move(rows));
+  if (bad > 0) j["notVerified"] = static_cast<std::int64_t>(bad);
   s.print(j, table({{"NAME", "name"},
                     {"VERSION", "version"},
                     {"KIND", "kind"},
@@ -157,7 +171,7 @@ Status asset_show(Session& s, const Invocation& in) {
   Json j = asset_json(v);
   std::string text = describe(j) + "\nwhat its policy allows:\n";
   JsonArray lines;
-  for (const auto& line : policy::explain_policy(v.policy.body)) {
+  for (const auto& line : policy::explain_policy(v.policy.body, v.record.body.kind)) {
     text += wrap("- " + line, 2, 100);
     lines.push_back(Json(line));
   }

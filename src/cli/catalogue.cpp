@@ -17,12 +17,6 @@ bool is_hex(std::string_view s) {
 }
 bool starts(const std::string& whole, const std::string& prefix) { return whole.rfind(prefix, 0) == 0; }
 
-Status check_inclusion(const records::Inclusion& p, ByteView entry) {
-  if (p.leaf_index < 0) return fail(Reason::kBadInclusion, "leaf index");
-  return translog::verify_inclusion(translog::leaf_hash(p.leaf_salt, entry), static_cast<std::uint64_t>(p.leaf_index),
-                                    static_cast<std::uint64_t>(p.tree_size), p.path, p.root);
-}
-
 }  // namespace
 
 Status verify_asset_view(const records::SetChain::Keys& set, const api::AssetView& v) {
@@ -60,7 +54,7 @@ Status verify_publish_ack(const records::SetChain::Keys& set, const records::Pub
   entry["kind"] = "publish";
   entry["time"] = a.time;
   entry["body"]["publish"] = to_json(publish);
-  return check_inclusion(a.inclusion, as_bytes(canonical(entry)));
+  return translog::verify(a.inclusion, as_bytes(canonical(entry)));
 }
 
 Result<AssetName> parse_asset_name(const std::string& text) {
@@ -85,6 +79,15 @@ Result<AssetName> parse_asset_name(const std::string& text) {
   if (rest.empty()) return bad;
   n.name = rest;
   return n;
+}
+
+Status check_new_name(const std::string& name) {
+  const bool plain = valid_utf8(name) && std::all_of(name.begin(), name.end(), [](char c) {
+                       return static_cast<unsigned char>(c) > 0x20 && c != 0x7f && c != '/' && c != '@';
+                     });
+  if (plain && !name.empty() && name.size() <= 64) return ok_status();
+  return fail(Reason::kUsage, "--name")
+      .with("1 to 64 bytes of UTF-8 without blanks, / and @", name.empty() ? "nothing" : printable(name, 100));
 }
 
 Result<const api::AssetView*> choose_asset(const AssetName& n, const std::vector<api::AssetView>& candidates) {
@@ -122,6 +125,34 @@ Result<const api::AssetView*> choose_asset(const AssetName& n, const std::vector
   if (!by_id.empty() && by_id[0]->version_id != best->version_id) {
     return fail(Reason::kConflict, n.name + " is a name and the beginning of a version id")
         .hint("write the whole version id, or OWNER/NAME");
+  }
+  return best;
+}
+
+Result<const api::AssetView*> choose_image(const std::string& name, const Hash32& own,
+                                           const std::vector<api::AssetView>& images) {
+  std::vector<const api::AssetView*> left;
+  for (const auto& v : images) left.push_back(&v);
+  const auto narrow = [&left](const auto& fits) {
+    std::vector<const api::AssetView*> fitting;
+    std::copy_if(left.begin(), left.end(), std::back_inserter(fitting), fits);
+    if (!fitting.empty()) left = std::move(fitting);
+  };
+  if (const auto wanted = parse_asset_name(name); wanted.ok()) {
+    narrow([&](const auto* v) {
+      return v->record.body.name == wanted->name && starts(to_hex(v->record.body.owner_id), wanted->owner_prefix);
+    });
+  }
+  narrow([&](const auto* v) { return v->record.body.owner_id == own; });
+  if (left.empty()) return fail(Reason::kNotFound, "image");
+  const api::AssetView* best = left[0];
+  for (const auto* v : left) {
+    if (v->record.body.asset_id != best->record.body.asset_id) {
+      return fail(Reason::kConflict, "several published assets hold this image")
+          .with("spec.image.asset with one of the version ids",
+                to_hex(best->version_id).substr(0, 16) + " or " + to_hex(v->version_id).substr(0, 16));
+    }
+    if (v->record.body.version > best->record.body.version) best = v;
   }
   return best;
 }

@@ -24,8 +24,15 @@ struct AssetName {
   std::int64_t version = 0;  // 0: newest
 };
 Result<AssetName> parse_asset_name(const std::string& text);
+// A name that can be given to something new: 1 to 64 bytes of plain text, none of which has a meaning in the forms above.
+Status check_new_name(const std::string& name);
 // The one version that is meant. kNotFound; kConflict when several owners use the name, with what to write instead.
 Result<const api::AssetView*> choose_asset(const AssetName& name, const std::vector<api::AssetView>& candidates);
+
+// Which of several published images with one digest: the one of this name (NAME or OWNER/NAME), else one's own, else the
+// only one; its newest version. kConflict.
+Result<const api::AssetView*> choose_image(const std::string& name, const Hash32& own,
+                                           const std::vector<api::AssetView>& images);
 
 // What a name may stand for: what is offered, or also what was taken out of the catalogue (for its owner).
 enum class Listed { kOffered, kAll };

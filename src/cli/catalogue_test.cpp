@@ -54,6 +54,24 @@ TEST(AssetName, NeverPicksAnOwnerByChance) {
   EXPECT_EQ(chosen(tricky[1].record.body.name, tricky).reason(), Reason::kConflict);
 }
 
+TEST(AssetName, AnImageByDigestIsNeverPickedByChance) {
+  const std::vector<api::AssetView> list{named("a", 1, 1, 1), named("a", 2, 1, 1), named("b", 1, 2, 2),
+                                         named("a", 1, 3, 3)};
+  Hash32 nobody{};
+  Hash32 second{};
+  second.fill(2);
+  const auto pick = [&](const std::string& name, const Hash32& own) -> Result<Hash32> {
+    GBX_ASSIGN(const api::AssetView* v, choose_image(name, own, list));
+    return v->version_id;
+  };
+  EXPECT_EQ(must(pick("b", nobody)), list[2].version_id);
+  EXPECT_EQ(must(pick("01010101/a", nobody)), list[1].version_id);  // its newest version
+  EXPECT_EQ(pick("a", nobody).reason(), Reason::kConflict);
+  EXPECT_EQ(pick("registry.example:5000/x", nobody).reason(), Reason::kConflict);
+  EXPECT_EQ(must(pick("registry.example:5000/x", second)), list[2].version_id);
+  EXPECT_EQ(choose_image("a", nobody, {}).reason(), Reason::kNotFound);
+}
+
 TEST(OwnVersions, ANameIsAllOfItsAssetAndAVersionIsItself) {
   const std::vector<api::AssetView> list{named("a", 3, 1, 1), named("a", 1, 1, 1), named("b", 1, 1, 2),
                                          named("a", 2, 1, 1)};

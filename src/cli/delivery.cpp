@@ -111,7 +111,11 @@ Result<Delivered> fetch_result(Session& session, const Hash32& job_id, bool reco
   GBX_ASSIGN(records::SetChain::Keys set, session.set());
   GBX_ASSIGN(api::JobView job, plane->job(job_id));
   // A failed job has something to fetch too: what the gate let out of it, its logs first of all.
-  if (!job.output || job.output->state != "Released") GBX_TRY(outcome_of(job));
+  if (!job.output || job.output->state != "Released") {
+    const Status ended = outcome_of(job);
+    if (!ended.ok()) session.exit_as(class_of_end(job));
+    if (!ended.ok()) return ended.error();
+  }
   GBX_ASSIGN(api::JobResult result, plane->result(job_id));
   GBX_ASSIGN(records::Receipt receipt, plane->receipt(job_id));
   GBX_ASSIGN(api::JobDetail detail, plane->job_detail(job_id));

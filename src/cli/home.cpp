@@ -132,7 +132,7 @@ Result<Context> Home::context() const {
 Status Home::save(const Context& c) const { return write_setting(*this, file("context.json"), to_json(c)); }
 Result<IdentityFile> Home::identity() const {
   return read_setting<IdentityFile>(file("identity.json"), "you have no identity here",
-                                    "glovebox identity create --name NAME --role owner --role consumer");
+                                    "glovebox identity create --name NAME --role owner,consumer --invite-file FILE");
 }
 Status Home::save(const IdentityFile& i) const { return write_setting(*this, file("identity.json"), to_json(i)); }
 std::string Home::dataset_key(const Id16& asset_id, std::int64_t version) const {
@@ -175,11 +175,11 @@ Result<Bytes> parse_certificate(ByteView file) {
   return der;
 }
 
-Result<Address> parse_address(const std::string& text) {
+Result<Address> parse_address(const std::string& text, PortZero zero) {
   std::string_view rest = text;
   if (rest.rfind("https://", 0) == 0) rest.remove_prefix(8);
   if (!rest.empty() && rest.back() == '/') rest.remove_suffix(1);
-  const Error bad = fail(Reason::kUsage, "address of the plane").with("HOST:PORT", text.substr(0, 200));
+  const Error bad = fail(Reason::kUsage, "address").with("HOST:PORT", text.substr(0, 200));
   const auto colon = rest.rfind(':');
   if (colon == std::string_view::npos || colon == 0) return bad;
   const std::string_view port = rest.substr(colon + 1);
@@ -191,7 +191,7 @@ Result<Address> parse_address(const std::string& text) {
   if (port.empty() || port.size() > 5 || port.find_first_not_of("0123456789") != std::string_view::npos) return bad;
   if (host.find_first_of("/@? \t") != std::string_view::npos || host.size() > 255) return bad;
   const int number = std::stoi(std::string(port));
-  if (number < 1 || number > 65535) return bad;
+  if (number < (zero == PortZero::kAllowed ? 0 : 1) || number > 65535) return bad;
   return Address{std::string(host), static_cast<std::uint16_t>(number)};
 }
 

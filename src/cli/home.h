@@ -86,6 +86,8 @@ struct Address {
   std::string host;
   std::uint16_t port = 0;
 };
-Result<Address> parse_address(const std::string& text);
+// Clients cannot reach port 0; what listens may ask for any port with it.
+enum class PortZero { kRefused, kAllowed };
+Result<Address> parse_address(const std::string& text, PortZero zero = PortZero::kRefused);
 
 }  // namespace gbx::cli

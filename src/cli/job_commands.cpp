@@ -15,6 +15,8 @@ namespace gbx::cli {
 
 namespace {
 
+constexpr std::size_t kMaxIdempotencyKey = 128;
+
 std::string short_id(const Hash32& id) { return to_hex(id).substr(0, 16); }
 
 Json job_json(const api::JobView& v) {
@@ -77,8 +79,9 @@ std::string plan_text(const records::Explanation& e) {
     Json j;
     j["check"] = c.check;
     j["asset"] = c.asset;
-    j["result"] = c.allowed ? "allowed" : "DENIED";
-    std::string why = c.allowed ? "" : c.reason + ": " + c.what;
+    const bool waits = c.allowed && !c.reason.empty();
+    j["result"] = !c.allowed ? "DENIED" : waits ? "WAITS" : "allowed";
+    std::string why = c.reason.empty() ? c.what : c.reason + ": " + c.what;
     if (!c.allowed && !c.expected.empty()) why += " (expected " + c.expected + ", actual " + c.actual + ")";
     j["why"] = why;
     rows.push_back(std::move(j));
@@ -112,11 +115,32 @@ Status job_plan(Session& s, const Invocation& in) {
   GBX_ASSIGN(Plane * plane, s.plane());
   GBX_ASSIGN(records::Explanation e, plane->explain(job.submission));
   s.print(to_json(e), plan_text(e));
+  s.exit_as(ExitClass::kDenied);
   return policy::denial(e);
 }
 
-Status finish_waiting(Session& s, const api::JobView& v) {
-  s.print(job_json(v), job_text(v));
+// What the answer says beside the job, for people and programs.
+std::vector<std::string> notes_of(const SignedJob& job) {
+  std::vector<std::string> notes;
+  for (const auto& a : job.assets) {
+    notes.push_back("uses " + printable(a.record.body.name) + "@" + std::to_string(a.record.body.version) +
+                    " of owner " + short_id(a.record.body.owner_id) + ", version " + short_id(a.version_id));
+  }
+  for (const auto t : job.submission.submission.body.spec.spec.tee.any_of) {
+    const char* what = t == records::Technology::kNone ? "NO TEE" : t == records::Technology::kSim ? "SIMULATED TEE" : "";
+    if (*what != 0)
+      notes.push_back(std::string(what) + ": this job may run where the machine's operator can read everything");
+  }
+  return notes;
+}
+Json with_notes(Json j, const std::vector<std::string>& notes) {
+  j["notes"] = Json(JsonArray(notes.begin(), notes.end()));
+  return j;
+}
+
+Status finish_waiting(Session& s, const api::JobView& v, const std::vector<std::string>& notes) {
+  s.print(notes.empty() ? job_json(v) : with_notes(job_json(v), notes), job_text(v));
+  s.exit_as(class_of_end(v));
   return outcome_of(v);
 }
 
@@ -128,40 +152,47 @@ Result<WatchOptions> watch_options(const Invocation& in) {
   return o;
 }
 
-// Said each time: nobody should find out later.
-void note_protection(Session& s, const records::SpecTee& tee) {
-  for (const auto t : tee.any_of) {
-    if (t == records::Technology::kNone)
-      s.note("note: NO TEE: this job may run where the machine's operator can read everything");
-    if (t == records::Technology::kSim)
-      s.note("note: SIMULATED TEE: this job may run where the machine's operator can read everything");
+Status check_submit_options(const Invocation& in) {
+  for (const char* name : {"timeout", "through-hold"}) {
+    if (in.has(name) && !in.has("wait"))
+      return fail(Reason::kUsage, std::string("--") + name).with("together with --wait", "without it");
   }
+  if (in.has("idempotency-key")) {
+    const std::string& key = in.text("idempotency-key");
+    const bool plain = std::all_of(key.begin(), key.end(), [](char c) { return c > 0x20 && c < 0x7f; });
+    if (key.empty() || key.size() > kMaxIdempotencyKey || !plain) {
+      return fail(Reason::kUsage, "--idempotency-key")
+          .with("1 to " + std::to_string(kMaxIdempotencyKey) + " visible ASCII characters",
+                key.empty() ? "nothing" : printable(key, 80));
+    }
+  }
+  return ok_status();
 }
 
 Status job_submit(Session& s, const Invocation& in) {
+  GBX_TRY(check_submit_options(in));
   GBX_ASSIGN(records::JobSpec spec, read_job_spec(in.text("file")));
   GBX_ASSIGN(SignedJob job, sign_job(s, std::move(spec)));
-  for (const auto& a : job.assets) {
-    s.note("uses " + printable(a.record.body.name) + "@" + std::to_string(a.record.body.version) + " of owner " +
-           short_id(a.record.body.owner_id) + ", version " + short_id(a.version_id));
-  }
-  note_protection(s, job.submission.submission.body.spec.spec.tee);
+  std::vector<std::string> notes = notes_of(job);
+  for (const auto& n : notes) s.note(n);
   GBX_ASSIGN(Plane * plane, s.plane());
   const std::string key = in.text("idempotency-key");
   GBX_ASSIGN(api::JobView v, plane->submit(job.submission, key));
   if (v.job_id != job.job_id) {
     if (key.empty())
       return fail(Reason::kBadHash, "the plane answers with another job").with(to_hex(job.job_id), to_hex(v.job_id));
-    s.note("this idempotency key was used before: it is job " + short_id(v.job_id));
+    notes.push_back("this idempotency key was used before: it is job " + short_id(v.job_id));
+    s.note(notes.back());
   }
   if (!in.has("wait")) {
-    s.print(job_json(v), "submitted " + to_hex(v.job_id) + "\nNext: glovebox job wait " + short_id(v.job_id) + "\n");
+    s.print(with_notes(job_json(v), notes),
+            "submitted " + to_hex(v.job_id) + "\nNext: glovebox job wait " + short_id(v.job_id) + "\n");
     return ok_status();
   }
   s.note("submitted " + to_hex(v.job_id));
   GBX_ASSIGN(WatchOptions o, watch_options(in));
   GBX_ASSIGN(api::JobView last, watch_job(s, std::move(v), o));
-  return finish_waiting(s, last);
+  return finish_waiting(s, last, notes);
 }
 
 Status job_wait(Session& s, const Invocation& in) {
@@ -170,7 +201,7 @@ Status job_wait(Session& s, const Invocation& in) {
   GBX_ASSIGN(Plane * plane, s.plane());
   GBX_ASSIGN(api::JobView v, plane->job(id));
   GBX_ASSIGN(api::JobView last, watch_job(s, std::move(v), o));
-  return finish_waiting(s, last);
+  return finish_waiting(s, last, {});
 }
 
 Status job_get(Session& s, const Invocation& in) {

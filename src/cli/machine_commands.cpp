@@ -69,6 +69,23 @@ Status node_list(Session& s, const Invocation&) {
   return ok_status();
 }
 
+Status node_enrol(Session& s, const Invocation& in) {
+  const std::string name = in.text("name");
+  auto key = crypto::PublicKey::from_text(in.text("key"));
+  if (!key.ok())
+    return fail(Reason::kUsage, "--key")
+        .with("a public key, as `glovebox-node key` prints it", printable(in.text("key"), 80));
+  GBX_ASSIGN(Plane * plane, s.plane());
+  GBX_TRY(plane->enrol_node({name, key->text()}));
+  Json j;
+  j["name"] = name;
+  j["key"] = key->text();
+  j["keyHash"] = to_hex(key->fingerprint());
+  s.print(j, "enrolled " + printable(name) + "\n  key hash  " + to_hex(key->fingerprint()) +
+                 "\nNext: start it with `glovebox-node serve` (docs/node.md)\n");
+  return ok_status();
+}
+
 struct Finding {
   std::string check;
   std::string result;  // "ok", "missing", "warning"
@@ -158,11 +175,13 @@ void check_plane(Session& s, Findings& out) {
   }
   out.push_back({"key set", "ok", "pinned " + to_hex((*context)->set_id), ""});
   const std::string where = (*context)->host + ":" + std::to_string((*context)->port);
-  auto plane = s.plane();
+  auto plane = s.public_plane();
   Result<api::InfoView> info = plane.ok() ? (*plane)->info() : Result<api::InfoView>(plane.error());
   if (!info.ok()) {
+    const bool silent = exit_class(info.reason()) == ExitClass::kInfrastructure;
     out.push_back({"plane", "missing", where + ": " + info.error().line(),
-                   info.error().next.empty() ? "is it running? (glovebox up)" : info.error().next});
+                   silent ? "start it (sudo glovebox up), or ask its operator; if its address changed: glovebox init"
+                          : info.error().next});
     return;
   }
   out.push_back({"plane", "ok", where + ", version " + printable(info->version, 64), ""});
@@ -223,6 +242,16 @@ void add_machines(CommandTree& t) {
                  {},
                  node_list,
                  {}});
+  t.add("node",
+        {"enrol",
+         "let a machine lend itself (operators)",
+         "A node is known by its key, which `glovebox-node key` prints on that machine. Owners' policies then name the "
+         "hash of this key.",
+         {},
+         {required(option("name", "NAME", "how it is listed")), required(option("key", "KEY", "its public key"))},
+         {{"glovebox node enrol --name lab-2 --key ed25519:5f0c…", "a second machine"}},
+         node_enrol,
+         {}});
   t.add({"doctor",
          "check this machine, your keys and the installation",
          "Each line has a next step where something is missing. What only a node needs says so. Exit status 6 when "

@@ -4,6 +4,7 @@
 #include "base/os.h"
 #include "cli/commands.h"
 #include "cli/session.h"
+#include "cli/shell.h"
 
 #ifndef GBX_VERSION
 #error "the build gives the version"
@@ -14,53 +15,61 @@ namespace {
 using namespace gbx;
 using namespace gbx::cli;
 
-// The format of error messages must be known before the command line is understood.
-Format guess_format(const std::vector<std::string>& words) {
-  Format f = Format::kTable;
-  const auto take = [&](const std::string& value) {
-    if (value == "json") f = Format::kJson;
-    if (value == "yaml") f = Format::kYaml;
-  };
+// What errors need before the command line is understood.
+std::string early(const std::vector<std::string>& words, const std::string& name, const std::string& letter = {}) {
+  std::string found;
   for (std::size_t i = 0; i < words.size(); ++i) {
-    if ((words[i] == "-o" || words[i] == "--output") && i + 1 < words.size()) take(words[i + 1]);
-    if (words[i].rfind("-o", 0) == 0 && words[i].size() > 2) take(words[i].substr(2));
-    if (words[i].rfind("--output=", 0) == 0) take(words[i].substr(9));
+    const std::string& w = words[i];
+    const bool alone = w == "--" + name || (!letter.empty() && w == letter);
+    if (alone && i + 1 < words.size()) found = words[i + 1];
+    if (!letter.empty() && w.rfind(letter, 0) == 0 && w.size() > 2) found = w.substr(2);
+    if (w.rfind("--" + name + "=", 0) == 0) found = w.substr(name.size() + 3);
   }
-  return f;
+  return found;
+}
+Format format_of(const std::string& word) {
+  return word == "json" ? Format::kJson : word == "yaml" ? Format::kYaml : Format::kTable;
 }
 
-Status run(const std::vector<std::string>& words, Format format) {
+// `exit` is set where a command's exit status is documented apart from its reason's.
+Status run(const std::vector<std::string>& words, Format format, const Self& self, std::optional<ExitClass>& exit) {
   const CommandTree tree = make_tree();
+  if (!words.empty() && words[0] == kCompleteWord)
+    return write_out(complete(tree, {words.begin() + 1, words.end()}).lines());
   GBX_ASSIGN(Parsed parsed, parse_command_line(tree, words));
-  if (parsed.help) {
-    std::fputs(help_text(tree, *parsed.command, parsed.path).c_str(), stdout);
-    return ok_status();
-  }
-  if (parsed.version) {
-    std::printf("glovebox %s\n", GBX_VERSION);
-    return ok_status();
-  }
+  if (parsed.help) return write_out(help_text(tree, *parsed.command, parsed.path));
+  if (parsed.version) return write_out(std::string("glovebox ") + GBX_VERSION + "\n");
   const Invocation& in = parsed.invocation;
   SessionOptions options;
   options.format = format;
+  options.self = self;
   options.passphrase_file = in.text("passphrase-file");
   GBX_ASSIGN(options.home, home_path(in.text("home")));
   const SystemClock clock;
   SystemRandom random;
   Session session(std::move(options), clock, random);
-  return parsed.command->run(session, in);
+  const Status s = parsed.command->run(session, in);
+  if (!session.output_status().ok()) return session.output_status();
+  exit = session.exit_as();
+  return s;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   const Status hardened = harden_process();
-  const std::vector<std::string> words(argv + 1, argv + argc);
-  const Format format = guess_format(words);
-  Status s = hardened.ok() ? run(words, format) : hardened;
+  const std::vector<std::string> words(argv + (argc > 0 ? 1 : 0), argv + argc);
+  const Format format = format_of(early(words, "output", "-o"));
+  Self self;
+  if (argc > 0 && std::string(argv[0]).find('/') != std::string::npos) self.program = argv[0];
+  self.home = early(words, "home");
+  std::optional<ExitClass> exit;
+  Status s = hardened.ok() ? run(words, format, self, exit) : hardened;
   if (s.ok()) return 0;
+  Error& e = s.error();
+  e.next = self.rewrite(e.next.empty() ? default_next(e.reason) : e.next);
   std::string text = render_error(format, s.error());
   if (text.empty() || text.back() != '\n') text += '\n';
   std::fputs(text.c_str(), stderr);
-  return static_cast<int>(exit_class(s.reason()));
+  return static_cast<int>(exit.value_or(exit_class(s.reason())));
 }

@@ -1,10 +1,12 @@
 #include "cli/output.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 
 #include "base/log.h"
+#include "base/os.h"
 #include "cli/yaml.h"
 
 namespace gbx::cli {
@@ -115,7 +117,9 @@ std::string render(Format format, const Json& value, const std::string& text) {
   return text;
 }
 
-std::string render_error(Format format, const Error& e) {
+std::string render_error(Format format, const Error& error) {
+  Error e = error;
+  if (e.next.empty()) e.next = default_next(e.reason);
   if (format != Format::kTable) {
     Json j;
     j["error"]["reason"] = reason_code(e.reason);
@@ -133,6 +137,37 @@ std::string render_error(Format format, const Error& e) {
   return out;
 }
 
+std::string shell_word(const std::string& word) {
+  static constexpr const char* kPlain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-";
+  if (!word.empty() && word.find_first_not_of(kPlain) == std::string::npos) return word;
+  std::string out = "'";
+  for (const char c : word) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
+}
+
+std::string Self::command(const std::vector<std::string>& words) const {
+  std::string out = shell_word(program);
+  if (!home.empty()) out += " --home " + shell_word(home);
+  for (const auto& w : words) out += " " + shell_word(w);
+  return out;
+}
+std::string Self::rewrite(const std::string& text) const {
+  static constexpr std::string_view kName = "glovebox ";
+  const std::string prefix = command({}) + " ";
+  std::string out;
+  std::size_t at = 0;
+  for (std::size_t found = text.find(kName); found != std::string::npos; found = text.find(kName, at)) {
+    const std::size_t after = found + kName.size();
+    const bool begins = found == 0 || std::string_view(" `\n").find(text[found - 1]) != std::string_view::npos;
+    const bool command_follows =
+        after < text.size() && ((text[after] >= 'a' && text[after] <= 'z') || text[after] == '-');
+    out += text.substr(at, found - at) + (begins && command_follows ? prefix : std::string(kName));
+    at = after;
+  }
+  return out + text.substr(at);
+}
+
 std::string human_bytes(std::uint64_t n) {
   static constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
   double v = static_cast<double>(n);
@@ -142,6 +177,12 @@ std::string human_bytes(std::uint64_t n) {
     ++u;
   }
   return u == 0 ? fmt::format("{} B", n) : fmt::format("{:.1f} {}", v, kUnits[u]);
+}
+
+Status write_out(const std::string& text) {
+  Status s = write_all(STDOUT_FILENO, as_bytes(text));
+  if (!s.ok()) return s.error().at("standard output").hint("the answer is not complete: free some room, or print it elsewhere");
+  return s;
 }
 
 std::string progress_bar(std::uint64_t done, std::uint64_t total) {

@@ -21,11 +21,28 @@ std::string table(const std::vector<Column>& columns, const JsonArray& rows, con
 std::string describe(const Json& value);
 // `text` in the table format, else the value.
 std::string render(Format format, const Json& value, const std::string& text);
-// Several lines: what failed, expected, actual, next command. In JSON format: {"error": {...}}.
+// What to do next where an error does not say it.
+std::string default_next(Reason reason);
+// Several lines: what failed, expected, actual, next step. In JSON format: {"error": {...}}.
 std::string render_error(Format format, const Error& error);
+
+// One word of a command line, quoted where a shell would take it for something else.
+std::string shell_word(const std::string& word);
+// How this program was called: what it prints as the next command does what it says when it is pasted.
+struct Self {
+  std::string program = "glovebox";  // as typed when that was a path
+  std::string home;                  // of --home; empty when it was not given
+  // "glovebox --home X job wait ID"
+  std::string command(const std::vector<std::string>& words) const;
+  // The same for each "glovebox COMMAND" in a text of ours.
+  std::string rewrite(const std::string& text) const;
+};
 
 // "[=====>    ] 45 % 12.3 of 27.0 MiB" for a terminal of any width above 40.
 std::string progress_bar(std::uint64_t done, std::uint64_t total);
 std::string human_bytes(std::uint64_t n);
+
+// To standard output, to the last byte: kIo where that is full or closed.
+Status write_out(const std::string& text);
 
 }  // namespace gbx::cli

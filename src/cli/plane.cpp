@@ -146,6 +146,11 @@ Result<api::JobView> Plane::cancel(const records::CancelRequest& r) {
 }
 Result<api::JobResult> Plane::result(const Hash32& id) { return get<api::JobResult>(job_path(id) + "/result"); }
 Result<records::Receipt> Plane::receipt(const Hash32& id) { return get<records::Receipt>(job_path(id) + "/receipt"); }
+Status Plane::enrol_node(const api::NodeEnrolRequest& n) {
+  // The same name and key again are no error, so it may be repeated.
+  GBX_TRY(client_->json("POST", "/v1/nodes", to_json(n), to_hex(crypto::sha256(as_bytes(n.key)))));
+  return ok_status();
+}
 Result<std::vector<api::NodeView>> Plane::nodes() { return pages<api::NodeList>("/v1/nodes", kMostItems); }
 
 // ---- objects ----

@@ -63,6 +63,7 @@ class Plane {
   Result<records::Receipt> receipt(const Hash32& id);
 
   Result<std::vector<api::NodeView>> nodes();
+  Status enrol_node(const api::NodeEnrolRequest& node);
 
   http::Client& client() { return *client_; }
 

@@ -59,8 +59,9 @@ Status ask_missing(Session& s, const Invocation& in, PolicyDraft& d) {
                s.ask("For which purpose may this be used? (the exact words a job has to state; * for any)"));
     if (!answer.empty()) d.purposes.push_back(answer);
   }
-  if (!d.for_image && d.image_digests.empty() && d.image_signers.empty()) {
+  if (d.kind != records::AssetKind::kImage && d.image_digests.empty() && d.image_signers.empty()) {
     GBX_ASSIGN(std::string answer, s.ask("Which image may read it? (sha256:…, or empty for none yet)"));
+    if (!answer.empty()) GBX_TRY(check_digest("the image's digest", answer));
     if (!answer.empty()) d.image_digests.push_back(answer);
   }
   if (d.none_nodes.empty()) return ok_status();
@@ -71,7 +72,9 @@ Status ask_missing(Session& s, const Invocation& in, PolicyDraft& d) {
 
 Result<PolicyDraft> draft(Session& s, const Invocation& in) {
   PolicyDraft d;
-  d.for_image = in.text("kind") == "image";
+  if (in.has("kind")) {
+    GBX_ASSIGN(d.kind, enum_from<records::AssetKind>(in.text("kind")));
+  }
   d.consumers = in.list("consumer");
   d.lease_required = !in.has("no-lease");
   d.purposes = in.list("purpose");
@@ -96,11 +99,13 @@ Result<PolicyDraft> draft(Session& s, const Invocation& in) {
   d.logs = d.log_bytes > 0 ? "consumer" : "none";
   GBX_ASSIGN(const std::int64_t days, in.integer("days", 365, Bound{1, 3650}));
   d.not_after = in.has("not-after") ? in.text("not-after") : format_time(s.now() + days * kDay);
-  if (d.for_image) {
+  if (d.kind == records::AssetKind::kImage) {
     // Judged by the clauses of the data that it reads.
     if (d.purposes.empty()) d.purposes = {"*"};
     d.any_command = true;
   }
+  for (const auto& digest : d.image_digests) GBX_TRY(check_digest("--image-digest", digest));
+  for (const auto& key : d.image_signers) GBX_TRY(check_key("--image-signer", key));
   GBX_TRY(check_hex(d.consumers, 64, "--consumer"));
   GBX_TRY(check_hex(d.none_nodes, 64, "--allow-none-node"));
   GBX_TRY(check_hex(d.join_assets, 32, "--join-asset"));
@@ -119,8 +124,8 @@ Status policy_new(Session& s, const Invocation& in) {
            ": sign it with `glovebox policy sign " + to_hex(v.version_id).substr(0, 16) + " --policy FILE`");
   }
   const std::string text = write_policy(d);
-  GBX_ASSIGN(records::Clauses clauses, parse_policy(text));  // nothing is written that does not read back
-  for (const auto& w : warnings(clauses)) s.note("note: " + w);
+  GBX_ASSIGN(PolicyFile file, parse_policy(text));  // nothing is written that does not read back
+  GBX_ASSIGN(const std::vector<std::string> warned, note_policy(s, file.clauses, d.kind));
   if (in.has("out")) {
     const std::string path = in.text("out");
     if (path_exists(path) && !in.has("force"))
@@ -128,9 +133,9 @@ Status policy_new(Session& s, const Invocation& in) {
     GBX_TRY(write_file_atomic(path, as_bytes(text), 0644));
     Json j;
     j["file"] = path;
-    j["clauses"] = to_json(clauses);
-    s.print(j, "wrote " + path + "\nNext: read it with `glovebox policy explain " + path +
-                   "`, change it with any editor\n");
+    j["clauses"] = to_json(file.clauses);
+    j["warnings"] = Json(JsonArray(warned.begin(), warned.end()));
+    s.print(j, "wrote " + path + "; change it with any editor\nNext: glovebox policy explain " + shell_word(path) + "\n");
     return ok_status();
   }
   GBX_ASSIGN(Json document, parse_document(text));
@@ -213,11 +218,18 @@ Status policy_sign(Session& s, const Invocation& in) {
   PolicyUpdate wish;
   wish.revoked = in.has("revoke");
   wish.reinstate = in.has("reinstate");
+  std::optional<PolicyFile> file;
+  std::vector<std::string> warned;
   if (in.has("policy")) {
-    GBX_ASSIGN(wish.clauses, read_policy_file(in.text("policy")));
-    for (const auto& w : warnings(*wish.clauses)) s.note("note: " + w);
+    GBX_ASSIGN(file, read_policy_file(in.text("policy")));
+    wish.clauses = file->clauses;
   }
   GBX_ASSIGN(const OwnVersions own, resolve_own(s, in.text("asset")));
+  if (file) {
+    const auto kind = own.all[own.chosen].record.body.kind;
+    GBX_TRY(check_kind(*file, kind));
+    GBX_ASSIGN(warned, note_policy(s, file->clauses, kind));
+  }
   GBX_ASSIGN(const std::vector<api::AssetView> versions, versions_to_sign(in, own));
   JsonArray items;
   std::string text;
@@ -235,6 +247,7 @@ Status policy_sign(Session& s, const Invocation& in) {
   }
   Json j;
   j["items"] = Json(std::move(items));
+  j["warnings"] = Json(JsonArray(warned.begin(), warned.end()));
   if (!text.empty()) s.print(j, text);
   GBX_TRY(result);
   if (wish.revoked && !own.one) return check_gaps(own);
@@ -242,35 +255,42 @@ Status policy_sign(Session& s, const Invocation& in) {
   return ok_status();
 }
 
+void add_lines(std::string& text, Json& list, const char* mark, const std::vector<std::string>& lines) {
+  JsonArray items;
+  for (const auto& l : lines) {
+    text += wrap(mark + l, 0, 100);
+    items.push_back(Json(l));
+  }
+  list = Json(std::move(items));
+}
+
 Status policy_explain(Session& s, const Invocation& in) {
   const std::string what = in.text("what");
   records::Policy p;
-  bool from_file = path_exists(what);
+  records::AssetKind kind = records::AssetKind::kDataset;
+  const bool from_file = path_exists(what);
   if (from_file) {
-    GBX_ASSIGN(p.clauses, read_policy_file(what));
+    GBX_ASSIGN(PolicyFile file, read_policy_file(what));
+    GBX_TRY(check_in_force(file.clauses, s.now()));
+    p.clauses = std::move(file.clauses);
+    kind = file.kind.value_or(kind);
   } else {
     auto v = resolve_asset(s, what, Listed::kAll);
     if (!v.ok()) return v.error().at("neither a file nor an asset");
     p = v->policy.body;
+    kind = v->record.body.kind;
   }
-  std::vector<std::string> lines = policy::explain_policy(p);
+  std::vector<std::string> lines = policy::explain_policy(p, kind);
   if (from_file && !lines.empty()) lines.erase(lines.begin());  // names the version, which a file does not have
   std::string text;
-  JsonArray items;
-  for (const auto& l : lines) {
-    text += wrap("- " + l, 0, 100);
-    items.push_back(Json(l));
-  }
-  const auto warned = warnings(p.clauses);
-  JsonArray alarms;
-  if (!warned.empty()) text += "\nwho could read it without asking you:\n";
-  for (const auto& w : warned) {
-    text += wrap("! " + w, 0, 100);
-    alarms.push_back(Json(w));
-  }
   Json j;
-  j["explanation"] = Json(std::move(items));
-  j["warnings"] = Json(std::move(alarms));
+  add_lines(text, j["explanation"], "- ", lines);
+  const auto warned = warnings(p.clauses, kind);
+  if (!warned.empty()) text += "\nwho could read it without asking you:\n";
+  add_lines(text, j["warnings"], "! ", warned);
+  const auto dead = policy::dead_ends(p, kind, s.now());
+  if (!dead.empty()) text += "\nNO JOB CAN RUN under this policy:\n";
+  add_lines(text, j["deadEnds"], "! ", dead);
   j["clauses"] = to_json(p.clauses);
   s.print(j, text);
   return ok_status();

@@ -1,8 +1,10 @@
 #include "cli/policy_file.h"
 
+#include "base/log.h"
 #include "base/os.h"
 #include "base/seams.h"
 #include "cli/yaml.h"
+#include "crypto/keys.h"
 
 namespace gbx::cli {
 
@@ -13,11 +15,13 @@ constexpr std::size_t kMaxPolicy = 1U << 20;
 struct PolicyDocument {
   std::string api_version;
   std::string kind;
+  std::optional<records::AssetKind> for_kind;
   Json clauses;
   template <class F>
   void fields(F& f) {
     f("apiVersion", api_version, Bound{1, 32});
     f("kind", kind, Bound{1, 32});
+    f("for", for_kind);
     f("clauses", clauses);
   }
 };
@@ -101,13 +105,42 @@ Status check_words(const records::Clauses& c) {
     }
   }
   for (std::size_t i = 0; i < c.images.size(); ++i) {
-    if (!c.images[i].digest && !c.images[i].signer) {
-      return fail(Reason::kMissingField, "clauses.images[" + std::to_string(i) + "]")
-          .with("digest, signer or both", "neither");
+    const std::string at = "clauses.images[" + std::to_string(i) + "]";
+    if (!c.images[i].digest && !c.images[i].signer)
+      return fail(Reason::kMissingField, at).with("digest, signer or both", "neither");
+    if (c.images[i].digest) GBX_TRY(check_digest(at + ".digest", *c.images[i].digest));
+    if (c.images[i].signer) GBX_TRY(check_key(at + ".signer", *c.images[i].signer));
+  }
+  for (std::size_t i = 0; i < c.commands.size(); ++i) {
+    const auto& argv = c.commands[i].argv;
+    if (argv.empty() || argv[0].empty() || argv[0][0] != '/') {
+      return fail(Reason::kBadValue, "clauses.commands[" + std::to_string(i) + "].argv")
+          .with("an absolute path and its arguments", argv.empty() ? "nothing" : printable(argv[0], 100));
     }
+  }
+  for (std::size_t i = 0; i < c.lease_issuers.size(); ++i)
+    GBX_TRY(check_key("clauses.leaseIssuers[" + std::to_string(i) + "]", c.lease_issuers[i]));
+  for (std::size_t i = 0; i < c.reviewers.size(); ++i) {
+    const std::string at = "clauses.reviewers[" + std::to_string(i) + "]";
+    GBX_TRY(check_key(at + ".key", c.reviewers[i].key));
+    if (!crypto::HpkePublicKey::from_text(c.reviewers[i].hpke).ok())
+      return fail(Reason::kBadValue, at + ".hpke").with("a result key (glovebox identity show)", printable(c.reviewers[i].hpke, 100));
   }
   return ok_status();
 }
+
+}  // namespace
+
+Status check_digest(const std::string& at, const std::string& digest) {
+  if (digest.rfind("sha256:", 0) == 0 && fixed_from_hex<32>(digest.substr(7)).ok()) return ok_status();
+  return fail(Reason::kBadValue, at).with("sha256: and 64 lower-case hex digits", printable(digest, 100));
+}
+Status check_key(const std::string& at, const std::string& key) {
+  if (crypto::PublicKey::from_text(key).ok()) return ok_status();
+  return fail(Reason::kBadValue, at).with("a public key (glovebox identity show)", printable(key, 100));
+}
+
+namespace {
 
 std::string quoted(const std::string& s) { return canonical(Json(s)); }
 std::string flow(const std::vector<std::string>& words) {
@@ -127,6 +160,12 @@ void write_who(std::string& o, const PolicyDraft& d) {
   o += "  purposes: " + flow(d.purposes) + "\n";
 }
 void write_code(std::string& o, const PolicyDraft& d) {
+  if (d.kind == records::AssetKind::kImage) {
+    o += "\n  # An image's own policy judges no code: the owners of the data say which image and command may read it. It says\n"
+         "  # which data the image may meet: everything of an owner (64 hex digits), or assets (32).\n"
+         "  joinOwners: " + flow(d.join_owners) + "\n  joinAssets: " + flow(d.join_assets) + "\n";
+    return;
+  }
   o += "\n  # Which code. An image by digest, by the key that signed its record, or by both.\n";
   if (d.image_digests.empty() && d.image_signers.empty())
     o += "  images: []\n";
@@ -194,7 +233,7 @@ Result<std::int64_t> parse_date(const std::string& text) {
   return t;
 }
 
-Result<records::Clauses> parse_policy(std::string_view text) {
+Result<PolicyFile> parse_policy(std::string_view text) {
   GBX_ASSIGN(Json document, parse_document(text));
   GBX_ASSIGN(PolicyDocument d, from_json<PolicyDocument>(document));
   if (d.api_version != "glovebox/v1") return fail(Reason::kBadValue, "apiVersion").with("glovebox/v1", d.api_version);
@@ -206,23 +245,31 @@ Result<records::Clauses> parse_policy(std::string_view text) {
   Result<records::Clauses> c = from_json<records::Clauses>(full);
   if (!c.ok()) {
     c.error().what = "clauses." + c.error().what;
-    return c;
+    return c.error();
   }
   GBX_TRY(check_words(*c));
-  return c;
+  return PolicyFile{std::move(*c), d.for_kind};
 }
-Result<records::Clauses> read_policy_file(const std::string& path) {
+Result<PolicyFile> read_policy_file(const std::string& path) {
   GBX_ASSIGN(std::string text, read_text_file(path, kMaxPolicy));
   auto c = parse_policy(text);
   if (!c.ok()) return c.error().at(path);
   return c;
 }
+Status check_kind(const PolicyFile& file, records::AssetKind kind) {
+  const bool image = kind == records::AssetKind::kImage;
+  if (!file.kind || (*file.kind == records::AssetKind::kImage) == image) return ok_status();
+  return fail(Reason::kConflict, "the policy was written for another kind of asset")
+      .with(std::string(enum_name(kind)), std::string(enum_name(*file.kind)))
+      .hint("glovebox policy new --kind " + std::string(enum_name(kind)));
+}
 
 std::string write_policy(const PolicyDraft& d) {
   std::string o =
       "# A release policy: what the broker may do with the key of one asset. It does nothing that is not said here.\n"
-      "# Read it back in plain sentences with `glovebox policy explain FILE`.\n"
-      "apiVersion: glovebox/v1\nkind: ReleasePolicy\nclauses:\n";
+      "# docs/policy.md describes every member; `glovebox policy explain FILE` reads it back in plain sentences.\n"
+      "apiVersion: glovebox/v1\nkind: ReleasePolicy\nfor: " +
+      std::string(enum_name(d.kind)) + "\nclauses:\n";
   write_who(o, d);
   write_code(o, d);
   write_where(o, d);
@@ -230,7 +277,15 @@ std::string write_policy(const PolicyDraft& d) {
   return o;
 }
 
-std::vector<std::string> warnings(const records::Clauses& c) {
+Status check_in_force(const records::Clauses& c, std::int64_t now) {
+  if (c.not_after > now) return ok_status();
+  return fail(Reason::kBadValue, "clauses.notAfter")
+      .with("a time after " + format_time(now), format_time(c.not_after))
+      .hint("under a policy that has ended nobody can do anything: give it a later end");
+}
+
+std::vector<std::string> warnings(const records::Clauses& c, records::AssetKind kind) {
+  const bool image = kind == records::AssetKind::kImage;
   std::vector<std::string> out;
   for (const auto& r : c.tee) {
     if (r.technology == records::Technology::kNone)
@@ -246,8 +301,24 @@ std::vector<std::string> warnings(const records::Clauses& c) {
   }
   if (c.rollback == "unprotected")
     out.push_back("Rollback unprotected: whoever runs the broker could restore an old log and with it old budgets.");
-  if (c.any_command) out.push_back("anyCommand: whoever submits chooses the code that reads this asset.");
-  if (!c.lease_required && c.consumers.empty()) out.push_back("No lease and no consumers: anybody may submit jobs.");
+  if (c.any_command && !image) out.push_back("anyCommand: whoever submits chooses the code that reads this asset.");
+  if (!c.lease_required && c.consumers.empty())
+    out.push_back(image ? "No lease and no consumers: anybody may run this image on data whose owners allow it."
+                        : "No lease and no consumers: anybody may submit jobs.");
+  return out;
+}
+
+std::string exposure(const records::Clauses& c, records::AssetKind kind) {
+  std::string out;
+  const auto add = [&out](const std::string& words) { out += (out.empty() ? "" : ", ") + words; };
+  for (const auto& r : c.tee) {
+    if (r.technology == records::Technology::kNone) add("NO TEE on node " + r.root.substr(5, 16) + "…");
+    if (r.technology == records::Technology::kSim) add("SIMULATED TEE");
+  }
+  if (!c.custody.empty() && c.custody[0] == records::Custody::kOperator) add("custody operator");
+  if (c.rollback == "unprotected") add("rollback unprotected");
+  if (c.any_command && kind != records::AssetKind::kImage) add("any command");
+  if (!c.lease_required && c.consumers.empty()) add("anybody may submit");
   return out;
 }
 

@@ -4,12 +4,14 @@
 //
 //   apiVersion: glovebox/v1
 //   kind: ReleasePolicy
+//   for: dataset            (optional: dataset, model or image; it is then published for nothing else)
 //   clauses: { … as in records::Clauses … }
 //
 // Beyond the record's own members: `notAfter` may be a time ("2027-01-31T00:00:00Z", "2027-01-31"), `tee` entries may
 // say `node: HASH` for `root: "none:HASH"`, `freshFor`, `releaseSlot` and the like keep the record's names in seconds.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,13 +19,23 @@
 
 namespace gbx::cli {
 
+struct PolicyFile {
+  records::Clauses clauses;
+  std::optional<records::AssetKind> kind;
+};
 // Errors: kUnknownField, kMissingField, kBadValue with the path of the member.
-Result<records::Clauses> parse_policy(std::string_view text);
-Result<records::Clauses> read_policy_file(const std::string& path);
+Result<PolicyFile> parse_policy(std::string_view text);
+Result<PolicyFile> read_policy_file(const std::string& path);
+// kConflict where the file was written for data and this is an image, or the other way round.
+Status check_kind(const PolicyFile& file, records::AssetKind kind);
+
+// kBadValue about the member or option `at`.
+Status check_digest(const std::string& at, const std::string& digest);  // "sha256:…"
+Status check_key(const std::string& at, const std::string& key);        // a public key
 
 // What `policy new` was told.
 struct PolicyDraft {
-  bool for_image = false;
+  records::AssetKind kind = records::AssetKind::kDataset;
   std::vector<std::string> consumers;  // identities, hex: may submit without a lease
   bool lease_required = true;
   std::vector<std::string> purposes;
@@ -47,8 +59,13 @@ struct PolicyDraft {
 // Commented YAML that parse_policy() reads back.
 std::string write_policy(const PolicyDraft& draft);
 
+// kPolicyExpired when the clauses end before `now`: nobody could do anything under them.
+Status check_in_force(const records::Clauses& clauses, std::int64_t now);
+
 // What in these clauses lets somebody read everything, in plain words; empty when nothing does.
-std::vector<std::string> warnings(const records::Clauses& clauses);
+std::vector<std::string> warnings(const records::Clauses& clauses, records::AssetKind kind);
+// The same in one line of words as the file has them, for those who have read it before; empty when there is nothing.
+std::string exposure(const records::Clauses& clauses, records::AssetKind kind);
 
 // "2027-01-31T00:00:00Z" or "2027-01-31".
 Result<std::int64_t> parse_date(const std::string& text);

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include "base/seams.h"
+#include "crypto/keys.h"
 #include "policy/policy.h"
 
 namespace gbx::cli {
@@ -12,8 +14,10 @@ const std::string kNode(64, 'a');
 const std::string kHead = "apiVersion: glovebox/v1\nkind: ReleasePolicy\nclauses:\n  notAfter: 2027-01-31\n";
 
 TEST(PolicyFile, WhatIsNotSaidIsNotAllowed) {
-  const auto c = parse_policy(kHead);
-  ASSERT_TRUE(c.ok()) << c.error().line();
+  const auto file = parse_policy(kHead);
+  ASSERT_TRUE(file.ok()) << file.error().line();
+  EXPECT_FALSE(file->kind);
+  const records::Clauses* c = &file->clauses;
   EXPECT_TRUE(c->lease_required);
   EXPECT_TRUE(c->consumers.empty() && c->purposes.empty() && c->images.empty() && c->commands.empty() &&
               c->tee.empty());
@@ -24,21 +28,27 @@ TEST(PolicyFile, WhatIsNotSaidIsNotAllowed) {
   EXPECT_EQ(c->gate.logs, records::LogVisibility::kNone);
   EXPECT_EQ(std::count(c->gate.output_types.begin(), c->gate.output_types.end(), records::OutputType::kOpaque), 0);
   EXPECT_EQ(c->not_after, 1801353600);
-  EXPECT_TRUE(warnings(*c).empty());
+  EXPECT_TRUE(warnings(*c, records::AssetKind::kDataset).empty());
+  EXPECT_EQ(exposure(*c, records::AssetKind::kDataset), "");
 }
 
 TEST(PolicyFile, DangerIsAllowedByNameAndNamedBack) {
-  const auto c = parse_policy(kHead + "  tee: [{technology: none, node: " + kNode +
+  const auto file = parse_policy(kHead + "  tee: [{technology: none, node: " + kNode +
                               "}]\n  custody: [operator]\n  rollback: unprotected\n"
                               "  anyCommand: true\n  leaseRequired: false\n  gate: {releaseSlotSeconds: 0}\n");
-  ASSERT_TRUE(c.ok()) << c.error().line();
+  ASSERT_TRUE(file.ok()) << file.error().line();
+  const records::Clauses* c = &file->clauses;
   ASSERT_EQ(c->tee.size(), 1U);
   EXPECT_EQ(c->tee[0].root, "none:" + kNode);
   EXPECT_EQ(c->gate.release_slot_seconds, 0);
   EXPECT_EQ(c->gate.auto_clear_free_bits, 2048);  // the rest of the gate keeps its values
-  const auto w = warnings(*c);
+  const auto w = warnings(*c, records::AssetKind::kDataset);
   ASSERT_EQ(w.size(), 5U);
   EXPECT_EQ(w[0].substr(0, 6), "NO TEE");
+  EXPECT_EQ(exposure(*c, records::AssetKind::kDataset),
+            "NO TEE on node aaaaaaaaaaaaaaaa…, custody operator, rollback unprotected, any command, anybody may submit");
+  // Which code may read the data is for the data's policies to say, so an image's policy raises no alarm about it.
+  for (const auto& line : warnings(*c, records::AssetKind::kImage)) EXPECT_EQ(line.find("anyCommand"), std::string::npos);
 }
 
 TEST(PolicyFile, MistakesAreRefusedWithTheirPlace) {
@@ -52,6 +62,7 @@ TEST(PolicyFile, MistakesAreRefusedWithTheirPlace) {
       {"apiVersion: glovebox/v2\nkind: ReleasePolicy\nclauses: {}\n", Reason::kBadValue, "apiVersion"},
       {"apiVersion: glovebox/v1\nkind: Policy\nclauses: {}\n", Reason::kBadValue, "kind"},
       {"apiVersion: glovebox/v1\nkind: ReleasePolicy\nclauses: []\n", Reason::kBadValue, "clauses"},
+      {kHead + "for: dog\n", Reason::kBadValue, "for"},
       {kHead + "extra: 1\n", Reason::kUnknownField, "extra"},
       {kHead + "  leaseRequird: false\n", Reason::kUnknownField, "clauses.leaseRequird"},
       {kHead + "  gate: {holdscore: 1}\n", Reason::kUnknownField, "clauses.gate.holdscore"},
@@ -82,7 +93,8 @@ TEST(PolicyFile, ReadsBackEveryDraftThatItWrites) {
   d.lease_required = false;
   d.purposes = {"a \"quoted\" purpose: with # and ü", "*"};
   d.image_digests = {"sha256:" + std::string(64, 'c')};
-  d.image_signers = {"ed25519:" + std::string(64, 'd')};
+  SeededRandom random(1);
+  d.image_signers = {crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random)->public_key().text()};
   d.commands = {{"/bin/x", "--a=b c", "yes"}, {"/bin/y"}};
   d.none_nodes = {kNode};
   d.join_assets = {std::string(32, 'e')};
@@ -96,8 +108,10 @@ TEST(PolicyFile, ReadsBackEveryDraftThatItWrites) {
   d.logs = "consumer";
   d.log_bytes = 4096;
   d.not_after = "2027-01-31T12:00:00Z";
-  const auto c = parse_policy(write_policy(d));
-  ASSERT_TRUE(c.ok()) << c.error().line() << "\n" << write_policy(d);
+  const auto file = parse_policy(write_policy(d));
+  ASSERT_TRUE(file.ok()) << file.error().line() << "\n" << write_policy(d);
+  EXPECT_EQ(file->kind, records::AssetKind::kDataset);
+  const records::Clauses* c = &file->clauses;
   EXPECT_EQ(c->consumers.size(), 1U);
   EXPECT_FALSE(c->lease_required);
   EXPECT_EQ(c->purposes, d.purposes);
@@ -117,11 +131,20 @@ TEST(PolicyFile, ReadsBackEveryDraftThatItWrites) {
   empty.rollback = "witnessed";
   empty.not_after = "2027-01-31";
   EXPECT_TRUE(parse_policy(write_policy(empty)).ok());
+  empty.kind = records::AssetKind::kImage;
+  empty.join_owners = {std::string(64, 'f')};
+  const auto image = parse_policy(write_policy(empty));
+  ASSERT_TRUE(image.ok()) << image.error().line();
+  EXPECT_EQ(image->clauses.join_owners.size(), 1U);
+  EXPECT_TRUE(check_kind(*image, records::AssetKind::kImage).ok());
+  EXPECT_EQ(check_kind(*image, records::AssetKind::kDataset).reason(), Reason::kConflict);
+  EXPECT_TRUE(check_kind(*file, records::AssetKind::kModel).ok());
+  EXPECT_EQ(check_kind(*file, records::AssetKind::kImage).reason(), Reason::kConflict);
   // Every sentence of the explanation comes from something that the file said.
   records::Policy p;
   p.clauses = *c;
   std::string all;
-  for (const auto& line : policy::explain_policy(p)) all += line + "\n";
+  for (const auto& line : policy::explain_policy(p, records::AssetKind::kDataset)) all += line + "\n";
   for (const char* part : {"NO TEE", "/bin/x", "sha256:ccc", "4096 bytes of logs"})
     EXPECT_NE(all.find(part), std::string::npos) << part << "\n" << all;
 }

@@ -19,8 +19,8 @@ void Progress::show(std::uint64_t done, std::uint64_t total) {
   const std::uint64_t tenth = total == 0 ? 0 : done * 10 / total;
   if (tenth == tenth_) return;
   tenth_ = tenth;
-  session_.note(title_ + ": " + human_bytes(done) +
-                (total == 0 ? "" : " of " + human_bytes(total) + " (" + std::to_string(tenth * 10) + " %)"));
+  const std::string part = total == 0 ? "" : " of " + human_bytes(total) + " (" + std::to_string(done * 100 / total) + " %)";
+  session_.note(title_ + ": " + human_bytes(done) + part);
 }
 void Progress::end() {
   if (drawn_) session_.clear_status_line();

@@ -6,8 +6,10 @@
 #include "base/log.h"
 #include "base/os.h"
 #include "cli/catalogue.h"
+#include "cli/interrupt.h"
 #include "cli/policy_file.h"
 #include "cli/progress.h"
+#include "policy/policy.h"
 #include "records/sealing.h"
 
 namespace gbx::cli {
@@ -29,6 +31,9 @@ struct Pending {
 
 Result<std::string> absolute(const std::string& path) {
   char* real = realpath(path.c_str(), nullptr);
+  if (real == nullptr && (errno == ENOENT || errno == ENOTDIR)) {
+    return fail(Reason::kNotFound, "what to publish").with("a folder or a file", printable(path) + ": nothing there");
+  }
   if (real == nullptr) return io_error(printable(path), errno);
   std::string out(real);
   free(real);
@@ -40,23 +45,62 @@ class Publication {
   Publication(Session& session, PublishRequest request) : session_(session), r_(std::move(request)) {}
 
   Result<Published> run() {
-    GBX_ASSIGN(keys_, session_.keys());
-    GBX_ASSIGN(plane_, session_.plane());
+    GBX_TRY(check_new_name(r_.name));
     GBX_ASSIGN(r_.source, absolute(r_.source));
+    GBX_ASSIGN(plane_, session_.plane());
+    GBX_ASSIGN(keys_, session_.keys());
     const Bytes place = concat({as_bytes(r_.name), as_bytes(std::string_view("\0", 1)), as_bytes(r_.source),
                                 as_bytes(r_.content_digest), keys_->id});
     folder_ = "publish/" + to_hex(crypto::sha256(place)).substr(0, 24);
-    GBX_TRY(session_.home().make(folder_));
-    // Before any work: a broker that we do not trust gets no key, so there is no reason to begin.
+    // Before any work: a broker that we do not trust gets no key, and who is no owner publishes nothing.
     GBX_TRY(check_broker(session_));
-    GBX_TRY(decide_version());
-    GBX_ASSIGN(records::VersionRecord record, encrypt());
-    GBX_ASSIGN(Published out, announce(std::move(record)));
-    GBX_TRY(remove_tree(file("")));
+    GBX_TRY(check_role());
+    const std::string said = session_.live_display() ? "\r\033[K" : "\n";
+    const Interruptible guard(session_.format() == Format::kTable
+                                  ? said + "stopped; what is finished is kept. Give the same command to go on\n"
+                                  : std::string());
+    auto out = go_on();
+    // What was refused is not kept for ever, nor is the key of what nobody will see.
+    if (out.ok() || (refused_ && forget_)) GBX_TRY(remove_tree(file("")));
+    if (!out.ok() && refused_ && forget_ && pending_.asset_id != Id16{})
+      GBX_TRY(remove_tree(session_.home().dataset_key(pending_.asset_id, pending_.version)));
     return out;
   }
 
  private:
+  Result<Published> go_on() {
+    GBX_TRY(session_.home().make(folder_));
+    GBX_TRY(decide_version());
+    auto record = encrypt();
+    if (!record.ok()) {
+      judge(record.error());
+      return record.error();
+    }
+    return announce(std::move(*record));
+  }
+  // The plane's word counts: roles may have changed since the identity was made here.
+  Status check_role() {
+    GBX_ASSIGN(const Json me, plane_->identity(keys_->id));
+    const Json* roles = me.find("roles");
+    const JsonArray* list = roles == nullptr ? nullptr : roles->array();
+    std::string have;
+    for (const Json& r : list == nullptr ? JsonArray{} : *list) {
+      if (r == Json("owner")) return ok_status();
+      if (r.string() != nullptr) have += (have.empty() ? "" : ", ") + printable(*r.string(), 32);
+    }
+    return fail(Reason::kWrongRole, "publishing").with("role owner", have.empty() ? "none" : have);
+  }
+  // Whether an error is a refusal for good, after which nothing is left to go on with: not when somebody could not be
+  // reached, when there is no room, or when only the policy has to change.
+  void judge(const Error& e) {
+    const bool answered = exit_class(e.reason) == ExitClass::kDenied || exit_class(e.reason) == ExitClass::kUsage;
+    refused_ = answered;
+    forget_ = e.reason == Reason::kConflict || e.reason == Reason::kAlreadyExists || e.reason == Reason::kWrongRole ||
+              e.reason == Reason::kWrongOwner || e.reason == Reason::kWrongVersion || e.reason == Reason::kUnauthenticated;
+    // What the source holds cannot be published as it is: nothing of it was announced yet.
+    if (e.reason == Reason::kBadValue || e.reason == Reason::kNotFound) forget_ = !path_exists(file("state/record.json"));
+  }
+
   std::string file(const std::string& name) const {
     return session_.home().file(folder_ + (name.empty() ? "" : "/" + name));
   }
@@ -134,9 +178,10 @@ class Publication {
 
   Result<Published> announce(records::VersionRecord record) {
     if (record.asset_id != pending_.asset_id || record.version != pending_.version) {
+      refused_ = forget_ = true;
       return fail(Reason::kConflict, "the name was published meanwhile")
           .with("version " + std::to_string(pending_.version), "version " + std::to_string(record.version))
-          .hint("remove " + file("") + " and publish again");
+          .hint("publish again");
     }
     records::Publish p;
     const std::string sent = file("sent.json");
@@ -166,9 +211,15 @@ class Publication {
       GBX_ASSIGN(p.policy, records::sign(broker.keys.set_id, std::move(policy), *keys_->signing));
       GBX_TRY(write_file_atomic(sent, as_bytes(canonical(to_json(p))), 0600));
     }
-    GBX_ASSIGN(auto ack, plane_->publish(p));
-    GBX_TRY(verify_publish_ack(broker.keys, p, ack));
-    return Published{std::move(p.record), std::move(p.policy), std::move(ack), files_, bytes_};
+    auto ack = plane_->publish(p);
+    if (!ack.ok()) {
+      judge(ack.error());
+      // Refused for its policy: the next one may be another, and the ciphertext still serves.
+      if (refused_) GBX_TRY(remove_tree(sent));
+      return ack.error();
+    }
+    GBX_TRY(verify_publish_ack(broker.keys, p, *ack));
+    return Published{std::move(p.record), std::move(p.policy), std::move(*ack), files_, bytes_};
   }
 
   Session& session_;
@@ -180,9 +231,25 @@ class Publication {
   std::optional<api::AssetView> previous_;
   std::uint64_t files_ = 0;
   std::uint64_t bytes_ = 0;
+  bool refused_ = false;
+  bool forget_ = false;
 };
 
 }  // namespace
+
+Result<std::vector<std::string>> note_policy(Session& s, const records::Clauses& clauses, records::AssetKind kind) {
+  GBX_TRY(check_in_force(clauses, s.now()));
+  std::vector<std::string> all = warnings(clauses, kind);
+  const std::string words = exposure(clauses, kind);
+  if (!words.empty()) s.note("note: this policy accepts " + words + " (`glovebox policy explain` says what that means)");
+  records::Policy p;
+  p.clauses = clauses;
+  for (const auto& reason : policy::dead_ends(p, kind, s.now())) {
+    all.push_back("no job can run under it: " + reason);
+    s.note("warning: " + all.back());
+  }
+  return all;
+}
 
 Result<BrokerCheck> verify_broker(const records::SetChain::Keys& set, const records::Signed<records::BrokerEvidence>& e,
                                   const Nonce32& nonce) {

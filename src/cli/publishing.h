@@ -35,6 +35,10 @@ struct PolicyUpdate {
 };
 Result<Published> update_policy(Session& session, PolicyUpdate update);
 
+// Remarks on a policy before it is signed, printed and given back: what it accepts, and why no job could run under it.
+// kBadValue for one that has ended.
+Result<std::vector<std::string>> note_policy(Session& session, const records::Clauses& clauses, records::AssetKind kind);
+
 // The broker's keys, fresh: evidence over our nonce, signed under the pinned set. Says what custody they are in.
 struct BrokerCheck {
   records::SetChain::Keys keys;

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/os.h"
+#include "cli/interrupt.h"
 
 namespace gbx::cli {
 
@@ -20,6 +21,7 @@ class NoEcho {
  public:
   NoEcho() {
     if (tcgetattr(STDIN_FILENO, &old_) != 0) return;
+    guard_.emplace("\n", &old_);  // Ctrl-C at the question: the terminal must not stay silent
     struct termios quiet = old_;
     quiet.c_lflag &= ~static_cast<tcflag_t>(ECHO);
     set_ = tcsetattr(STDIN_FILENO, TCSAFLUSH, &quiet) == 0;
@@ -33,6 +35,7 @@ class NoEcho {
 
  private:
   struct termios old_ {};
+  std::optional<Interruptible> guard_;
   bool set_ = false;
 };
 
@@ -71,16 +74,21 @@ Session::Session(SessionOptions o, const Clock& clock, Random& random)
       home_(std::move(o.home)),
       format_(o.format),
       passphrase_file_(std::move(o.passphrase_file)),
+      self_(std::move(o.self)),
       interactive_(isatty(STDIN_FILENO) == 1 && isatty(STDERR_FILENO) == 1),
       live_(isatty(STDERR_FILENO) == 1 && o.format == Format::kTable) {}
 
-void Session::print(const Json& value, const std::string& text) const {
+void Session::print(const Json& value, const std::string& text) {
   std::string out = render(format_, value, text);
   if (!out.empty() && out.back() != '\n') out += "\n";
-  std::fwrite(out.data(), 1, out.size(), stdout);
-  std::fflush(stdout);
+  if (const auto next = out.find("\nNext: "); format_ == Format::kTable && next != std::string::npos)
+    out = out.substr(0, next) + self_.rewrite(out.substr(next));
+  Status s = write_out(out);
+  if (!s.ok()) output_ = std::move(s);
 }
-void Session::note(const std::string& line) const { std::fprintf(stderr, "%s\n", line.c_str()); }
+void Session::note(const std::string& line) const {
+  if (format_ == Format::kTable) std::fprintf(stderr, "%s\n", line.c_str());
+}
 
 void Session::status_line(const std::string& line) {
   if (!live_) return;
@@ -201,7 +209,14 @@ Result<DatasetKey> Session::dataset_key(const Id16& asset_id, std::int64_t versi
 }
 
 Result<records::SetChain::Keys> accept_chain(const Home& home, Context& context, const records::SetChain& chain) {
-  GBX_ASSIGN(records::SetChain::Keys keys, chain.verify(context.set_id));
+  auto verified = chain.verify(context.set_id);
+  if (verified.reason() == Reason::kWrongSet) {
+    return fail(Reason::kBrokerUntrusted, "the keys behind this address are not of the pinned key set")
+        .with(verified.error().expected, verified.error().actual)
+        .hint("compare the set id with what the operator gave you on a way that the plane does not control");
+  }
+  if (!verified.ok()) return verified.error();
+  records::SetChain::Keys keys = std::move(*verified);
   if (keys.epoch < context.epoch) {
     return fail(Reason::kBrokerUntrusted, "the key set went back to older keys")
         .with("epoch " + std::to_string(context.epoch), "epoch " + std::to_string(keys.epoch))
@@ -222,6 +237,11 @@ Result<Context*> Session::context() {
 }
 
 Result<Plane*> Session::plane() {
+  GBX_TRY(context());
+  GBX_TRY(home_.identity());
+  return public_plane();
+}
+Result<Plane*> Session::public_plane() {
   if (plane_) return plane_.get();
   const crypto::SigningKey* key = nullptr;
   Hash32 id{};
@@ -248,7 +268,7 @@ Result<std::unique_ptr<Plane>> Session::connect_as(const Hash32& identity, const
 
 Result<records::SetChain::Keys> Session::set() {
   if (!set_) {
-    GBX_ASSIGN(Plane * p, plane());
+    GBX_ASSIGN(Plane * p, public_plane());
     GBX_ASSIGN(api::InfoView info, p->info());
     GBX_ASSIGN(Context * c, context());
     GBX_ASSIGN(set_, accept_chain(home_, *c, info.set));

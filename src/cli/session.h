@@ -24,6 +24,7 @@ struct SessionOptions {
   Format format = Format::kTable;
   std::string home;
   std::string passphrase_file;
+  Self self;
 };
 
 class Session {
@@ -37,8 +38,17 @@ class Session {
 
   // ---- printing ----
   // The command's answer, on standard output: `text` in table format, else `value`.
-  void print(const Json& value, const std::string& text) const;
-  // A remark for people, on standard error; never part of the answer.
+  void print(const Json& value, const std::string& text);
+  // kIo when not everything that was printed reached its place: then the command has failed.
+  const Status& output_status() const { return output_; }
+  // The exit status when the command fails, where it is not that of the error's reason: a job that was denied is denied,
+  // whatever the reason.
+  void exit_as(ExitClass c) { exit_ = c; }
+  std::optional<ExitClass> exit_as() const { return exit_; }
+  // A command of this program for the user to paste.
+  std::string command(const std::vector<std::string>& words) const { return self_.command(words); }
+  // A remark for people, on standard error; never part of the answer. Silent in JSON and YAML, where standard error holds
+  // an error object or nothing: what a program should know is part of the answer.
   void note(const std::string& line) const;
   bool interactive() const { return interactive_; }  // a person can be asked
   bool live_display() const { return live_; }        // standard error is a terminal
@@ -66,8 +76,10 @@ class Session {
 
   // ---- the installation ----
   Result<Context*> context();
-  // Signed requests when there is an identity.
+  // With the user's identity, which signs every request. kNotFound where there is none.
   Result<Plane*> plane();
+  // Signed only when there is an identity: for what anybody may ask.
+  Result<Plane*> public_plane();
   // With another key than the session's, which outlives the connection.
   Result<std::unique_ptr<Plane>> connect_as(const Hash32& identity, const crypto::SigningKey* key);
   // The set's chain as the plane gives it, verified against the pin.
@@ -80,6 +92,9 @@ class Session {
   const Home home_;
   const Format format_;
   const std::string passphrase_file_;
+  const Self self_;
+  Status output_ = ok_status();
+  std::optional<ExitClass> exit_;
   bool interactive_ = false;
   bool live_ = false;
   std::size_t status_width_ = 0;

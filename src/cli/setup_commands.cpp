@@ -52,9 +52,21 @@ Status init(Session& s, const Invocation& in) {
                      ")\n";
   text += "Settings in " + s.home().path() + "\n";
   if (!path_exists(s.home().file("identity.json")))
-    text += "Next: glovebox identity create --name NAME --role consumer\n";
+    text += "Next: glovebox identity create --name NAME --role consumer --invite-file FILE\n";
   s.print(j, text);
   return ok_status();
+}
+
+// A token is a secret: it comes from a file, never from an argument that others can list.
+Result<std::string> read_invite(const Invocation& in) {
+  if (!in.has("invite-file")) return std::string();
+  GBX_ASSIGN(std::string text, read_text_file(in.text("invite-file"), 256));
+  text.erase(std::min(text.find_first_of("\r\n"), text.size()));
+  if (text.empty() || text.size() > 128 || text.find_first_of(" \t") != std::string::npos) {
+    return fail(Reason::kUsage, "--invite-file " + in.text("invite-file"))
+        .with("one line of at most 128 bytes: the token", std::to_string(text.size()) + " bytes");
+  }
+  return text;
 }
 
 Json identity_json(const IdentityFile& f) {
@@ -77,24 +89,6 @@ Status enrol_at_plane(Session& s, const IdentityFile& f, const std::string& invi
   if (id == nullptr || *id != to_json(f.chain.id()))
     return fail(Reason::kBadStructure, "the plane enrolled somebody else");
   return ok_status();
-}
-
-Result<std::vector<std::string>> roles_of(const Invocation& in) {
-  std::vector<std::string> roles;
-  for (const auto& text : in.list("role")) {
-    std::size_t at = 0;
-    while (at <= text.size()) {
-      const std::size_t comma = std::min(text.find(',', at), text.size());
-      const std::string role = text.substr(at, comma - at);
-      if (std::find(kRoles.begin(), kRoles.end(), role) == kRoles.end()) {
-        return fail(Reason::kUsage, "--role")
-            .with("owner, consumer, reviewer, node, operator or auditor", role.substr(0, 64));
-      }
-      if (std::find(roles.begin(), roles.end(), role) == roles.end()) roles.push_back(role);
-      at = comma + 1;
-    }
-  }
-  return roles;
 }
 
 Result<IdentityFile> make_keys(Session& s, const std::string& name, bool protect) {
@@ -127,11 +121,12 @@ Status identity_create(Session& s, const Invocation& in) {
     return fail(Reason::kAlreadyExists, "an identity lies in " + s.home().path())
         .hint("glovebox identity show, or another --home");
   }
-  GBX_ASSIGN(auto roles, roles_of(in));
+  std::vector<std::string> roles = in.list("role");
   if (roles.empty()) roles = {"consumer"};
   const std::string name = in.text("name");
   if (name.empty() || name.size() > 63)
     return fail(Reason::kUsage, "--name").with("1 to 63 bytes", std::to_string(name.size()) + " bytes");
+  GBX_ASSIGN(const std::string invite, read_invite(in));
   GBX_ASSIGN(IdentityFile f, make_keys(s, name, in.has("passphrase")));
   f.roles = roles;
   GBX_TRY(s.home().save(f));
@@ -141,12 +136,12 @@ Status identity_create(Session& s, const Invocation& in) {
           " to a place that is not connected to anything: its keys sign for a change of your key and open results.\n";
   bool enrolled = false;
   if (!in.has("offline")) {
-    Status e = enrol_at_plane(s, f, in.text("invite"));
+    Status e = enrol_at_plane(s, f, invite);
     if (!e.ok()) {
-      s.note("The identity " + to_hex(f.chain.id()) + " was made and lies in " + s.home().path() +
-             ", but it is not enrolled.");
+      e.error().at("the identity " + to_hex(f.chain.id()) + " was made and lies in " + s.home().path() +
+                   ", but it is not enrolled");
       if (e.error().next.empty() || e.reason() == Reason::kUnauthenticated)
-        e.error().hint("glovebox identity enrol --invite TOKEN");
+        e.error().hint("glovebox identity enrol --invite-file FILE");
       return e;
     }
     enrolled = true;
@@ -158,9 +153,10 @@ Status identity_create(Session& s, const Invocation& in) {
 
 Status identity_enrol(Session& s, const Invocation& in) {
   GBX_ASSIGN(IdentityFile f, s.home().identity());
-  GBX_ASSIGN(auto roles, roles_of(in));
+  std::vector<std::string> roles = in.list("role");
   if (!roles.empty()) f.roles = roles;
-  GBX_TRY(enrol_at_plane(s, f, in.text("invite")));
+  GBX_ASSIGN(const std::string invite, read_invite(in));
+  GBX_TRY(enrol_at_plane(s, f, invite));
   GBX_TRY(s.home().save(f));
   Json j = identity_json(f);
   j["enrolled"] = true;
@@ -264,15 +260,23 @@ Status identity_rotate(Session& s, const Invocation& in) {
 }
 
 Status identity_invite(Session& s, const Invocation& in) {
-  GBX_ASSIGN(auto roles, roles_of(in));
-  if (roles.empty()) return fail(Reason::kUsage, "--role").with("at least one", "none");
+  std::vector<std::string> roles = in.list("role");
   GBX_ASSIGN(const std::int64_t uses, in.integer("uses", 1, Bound{1, 1000}));
   GBX_ASSIGN(const std::int64_t days, in.integer("days", 7, Bound{1, 365}));
+  const std::string path = in.text("out");
+  if (path_exists(path) && !in.has("force"))
+    return fail(Reason::kAlreadyExists, path).hint("choose another --out, or add --force");
   GBX_ASSIGN(Plane * plane, s.plane());
-  GBX_ASSIGN(std::string token, plane->invite(roles, uses, s.now() + days * 86400));
+  const std::int64_t until = s.now() + days * 86400;
+  GBX_ASSIGN(const std::string token, plane->invite(roles, uses, until));
+  GBX_TRY(write_file_atomic(path, as_bytes(printable(token, 128) + "\n"), 0600));
   Json j;
-  j["token"] = printable(token, 128);
-  s.print(j, printable(token, 128) + "\n");
+  j["file"] = path;
+  j["roles"] = Json(JsonArray(roles.begin(), roles.end()));
+  j["uses"] = uses;
+  j["notAfter"] = format_time(until);
+  s.print(j, "wrote a token to " + path + " (mode 0600), good " + std::to_string(uses) + " times until " +
+                 format_time(until) + "\nWho gets the file says: glovebox identity create --name NAME --invite-file FILE\n");
   return ok_status();
 }
 
@@ -291,7 +295,7 @@ void add_setup(CommandTree& t) {
                                ArgKind::kFile)),
                required(option("set", "SETID", "id of the key set, 64 hex digits")),
                flag("force", "replace the settings of another installation")};
-  c.examples = {{"glovebox init --plane glovebox.example:8443 --ca ca.pem --set 5f0c…", "once per installation"}};
+  c.examples = {{"glovebox init --plane glovebox.example:7443 --ca ca.pem --set 5f0c…", "once per installation"}};
   c.run = init;
   t.add(std::move(c));
 
@@ -299,9 +303,10 @@ void add_setup(CommandTree& t) {
   group.name = "identity";
   group.summary = "your keys and who you are here";
   t.add(std::move(group));
-  const Argument role =
-      many(option("role", "ROLE", "owner, consumer, reviewer, operator or auditor; several with commas"));
-  const Argument invite = option("invite", "TOKEN", "from an operator of the plane");
+  Argument role = many(option("role", "ROLE", "what you are here", ArgKind::kChoices));
+  role.choices = kRoles;
+  const Argument invite =
+      option("invite-file", "FILE", "file with the token that an operator gave you", ArgKind::kFile);
   t.add("identity",
         {"create",
          "make your keys and enrol them",
@@ -312,7 +317,7 @@ void add_setup(CommandTree& t) {
          {required(option("name", "NAME", "how others see you")), role, invite,
           flag("passphrase", "ask for a passphrase that protects the keys"),
           flag("offline", "make the keys only; enrol later")},
-         {{"glovebox identity create --name hospital --role owner --invite TOKEN", "an owner of data"}},
+         {{"glovebox identity create --name hospital --role owner --invite-file token", "an owner of data"}},
          identity_create,
          {}});
   t.add("identity", {"enrol", "enrol your identity at the plane", "", {}, {role, invite}, {}, identity_enrol, {}});
@@ -329,13 +334,19 @@ void add_setup(CommandTree& t) {
          {},
          identity_rotate,
          {}});
+  Argument uses = option("uses", "N", "how often it may be used", ArgKind::kInteger);
+  uses.standard = "1";
+  Argument days = option("days", "N", "how long it is good", ArgKind::kInteger);
+  days.standard = "7";
   t.add("identity", {"invite",
                      "invite somebody (operators)",
-                     "Prints a token with which somebody enrols.",
+                     "Writes a token with which somebody enrols into a file that only you can read. Give it to them on "
+                     "a way that others cannot read: who has it first is let in.",
                      {},
-                     {required(role), option("uses", "N", "how often it may be used", ArgKind::kInteger),
-                      option("days", "N", "how long it is good", ArgKind::kInteger)},
-                     {},
+                     {required(role), uses, days,
+                      required(option("out", "FILE", "where the token goes, mode 0600", ArgKind::kFile)),
+                      flag("force", "replace the file")},
+                     {{"glovebox identity invite --role consumer --uses 5 --days 3 --out token", "five consumers"}},
                      identity_invite,
                      {}});
 }

@@ -23,225 +23,199 @@ std::string joined(const Path& path, const char* between) {
   for (const auto& p : path) out += (out.empty() ? "" : between) + p;
   return out;
 }
-std::string words(const std::vector<std::string>& list) { return joined(list, " "); }
 std::string upper(std::string s) {
   std::transform(s.begin(), s.end(), s.begin(),
                  [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c; });
   return s;
 }
-// Inside single quotes of a shell.
-std::string quoted(const std::string& s) {
-  std::string out = "'";
-  for (const char c : s) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return out + "'";
-}
+// ---- completion: what could stand at the end of a command line ----
 
-// ---- bash ----
+class Completer {
+ public:
+  explicit Completer(const CommandTree& tree) : tree_(tree), command_(&tree.root()) {}
 
-std::string option_list(const CommandTree& tree, const Command& c) {
-  std::vector<std::string> names;
-  for (const auto& o : c.options) names.push_back("--" + o.name);
-  for (const auto& o : tree.global()) names.push_back("--" + o.name);
-  names.push_back("--help");
-  return words(names);
-}
-// What completes the value of one option, as a bash command.
-std::string bash_values(const Argument& a) {
-  switch (a.kind) {
-    case ArgKind::kChoice:
-      return "COMPREPLY=($(compgen -W " + quoted(words(a.choices)) + " -- \"$cur\"))";
-    case ArgKind::kFile:
-      return "COMPREPLY=($(compgen -f -- \"$cur\"))";
-    case ArgKind::kDirectory:
-      return "COMPREPLY=($(compgen -d -- \"$cur\"))";
-    case ArgKind::kText:
-    case ArgKind::kInteger:
-    case ArgKind::kFlag:
-      break;
-  }
-  return "COMPREPLY=()";
-}
-std::string value_options(const CommandTree& tree) {
-  std::vector<std::string> names{"-o"};
-  for (const auto& o : tree.global()) names.push_back("--" + o.name);
-  walk(tree.root(), {}, [&](const Path&, const Command& c) {
-    for (const auto& o : c.options) {
-      const std::string name = "--" + o.name;
-      if (o.kind != ArgKind::kFlag && std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+  Completion run(const std::vector<std::string>& words) {
+    for (std::size_t i = 0; i + 1 < words.size(); ++i) pass(words[i]);
+    const std::string current = words.empty() ? std::string() : words.back();
+    if (value_of_ != nullptr) {
+      values(*value_of_, "", current);
+    } else if (const auto equals = current.find('='); options_ && current.rfind("--", 0) == 0 &&
+                                                     equals != std::string::npos) {
+      const Argument* a = find(current.substr(2, equals - 2));
+      if (a != nullptr) values(*a, current.substr(0, equals + 1), current.substr(equals + 1));
+    } else if (options_ && current.size() > 2 && current.rfind("-o", 0) == 0) {
+      values(*find("output"), "-o", current.substr(2));
+    } else if (options_ && !current.empty() && current[0] == '-') {
+      option_names(current);
+    } else if (!command_->children.empty()) {
+      for (const auto& c : command_->children) offer(c.name, c.summary, current);
+    } else if (at_ < command_->positionals.size()) {
+      values(command_->positionals[at_], "", current);
     }
-  });
-  return joined(names, "|");
-}
-
-std::string bash_script(const CommandTree& tree) {
-  std::string o =
-      "# bash completion for glovebox; made by `glovebox completion bash`\n"
-      "_glovebox() {\n"
-      "  local cur prev path i word skip\n"
-      "  cur=\"${COMP_WORDS[COMP_CWORD]}\"\n"
-      "  prev=\"${COMP_WORDS[COMP_CWORD-1]}\"\n"
-      "  path=''\n  skip=''\n"
-      "  for ((i = 1; i < COMP_CWORD; i++)); do\n"
-      "    word=\"${COMP_WORDS[i]}\"\n"
-      "    if [ -n \"$skip\" ]; then skip=''; continue; fi\n"
-      "    case \"$word\" in\n"
-      "      " +
-      value_options(tree) +
-      ") skip=1; continue ;;\n"
-      "      -*) continue ;;\n"
-      "    esac\n"
-      "    case \"$path $word\" in\n";
-  walk(tree.root(), {}, [&](const Path& path, const Command&) {
-    if (path.empty()) return;
-    o += "      " + quoted(" " + joined(path, " ")) + ") path=\"$path $word\" ;;\n";
-  });
-  o += "    esac\n  done\n  case \"$path,$prev\" in\n";
-  for (const auto& g : tree.global()) {
-    o += "    *," + std::string(g.name == "output" ? "-o|*,--output" : "--" + g.name) + ") " + bash_values(g) +
-         "; return ;;\n";
+    return std::move(out_);
   }
-  walk(tree.root(), {}, [&](const Path& path, const Command& c) {
-    for (const auto& a : c.options) {
-      if (a.kind == ArgKind::kFlag) continue;
-      o += "    " + quoted((path.empty() ? "" : " " + joined(path, " ")) + ",--" + a.name) + ") " + bash_values(a) +
-           "; return ;;\n";
+
+ private:
+  // A word that is complete.
+  void pass(const std::string& w) {
+    if (value_of_ != nullptr) {
+      value_of_ = nullptr;
+    } else if (!options_ || w.size() < 2 || w[0] != '-') {
+      word(w);
+    } else if (w == "--") {
+      options_ = false;
+    } else if (w == "-o") {
+      value_of_ = find("output");
+    } else if (w.rfind("--", 0) == 0) {
+      const std::string name = w.substr(2, w.find('=') == std::string::npos ? w.npos : w.find('=') - 2);
+      const Argument* a = find(name);
+      if (a == nullptr) return;
+      given_.push_back(name);
+      if (a->kind != ArgKind::kFlag && w.find('=') == std::string::npos) value_of_ = a;
     }
-  });
-  o += "  esac\n  case \"$path\" in\n";
-  walk(tree.root(), {}, [&](const Path& path, const Command& c) {
-    o += "    " + quoted(path.empty() ? "" : " " + joined(path, " ")) + ")\n";
-    std::vector<std::string> names;
-    for (const auto& k : c.children) names.push_back(k.name);
-    if (!names.empty()) {
-      o += "      COMPREPLY=($(compgen -W " + quoted(words(names) + " --help") + " -- \"$cur\")) ;;\n";
+  }
+  void word(const std::string& w) {
+    for (const auto& c : command_->children) {
+      if (c.name != w) continue;
+      command_ = &c;
       return;
     }
-    o += "      if [[ \"$cur\" == -* ]]; then COMPREPLY=($(compgen -W " + quoted(option_list(tree, c)) +
-         " -- \"$cur\"))\n";
-    o += "      else " + (c.positionals.empty() ? std::string("COMPREPLY=()") : bash_values(c.positionals[0])) +
-         "; fi ;;\n";
-  });
-  return o + "  esac\n}\ncomplete -o filenames -F _glovebox glovebox\n";
-}
-
-// ---- fish ----
-
-std::string fish_condition(const Path& path) {
-  std::string o = "__fish_glovebox_at";
-  for (const auto& p : path) o += " " + p;
-  return o;
-}
-std::string fish_values(const Argument& a) {
-  switch (a.kind) {
-    case ArgKind::kFlag:
-      return "";
-    case ArgKind::kChoice:
-      return " -x -a " + quoted(words(a.choices));
-    case ArgKind::kFile:
-      return " -r -F";
-    case ArgKind::kDirectory:
-      return " -x -a '(__fish_complete_directories)'";
-    case ArgKind::kText:
-    case ArgKind::kInteger:
-      return " -x";
+    if (at_ < command_->positionals.size() && !command_->positionals[at_].many) ++at_;
   }
-  return "";
-}
-std::string fish_script(const CommandTree& tree) {
-  std::string o =
-      "# fish completion for glovebox; made by `glovebox completion fish`\n"
-      "function __fish_glovebox_at\n"
-      "  set -l words (commandline -opc)\n"
-      "  set -l found\n"
-      "  for w in $words[2..-1]\n"
-      "    string match -q -- '-*' $w; and continue\n"
-      "    set -a found $w\n"
-      "  end\n"
-      "  test (count $found) -ge (count $argv); or return 1\n"
-      "  test (count $argv) -eq 0; and return (test (count $found) -eq 0)\n"
-      "  test \"$found[1..\"(count $argv)\"]\" = \"$argv\"\n"
-      "end\n"
-      "complete -c glovebox -f\n";
-  for (const auto& g : tree.global()) {
-    o += "complete -c glovebox" + std::string(g.name == "output" ? " -s o" : "") + " -l " + g.name + fish_values(g) +
-         " -d " + quoted(g.help) + "\n";
-  }
-  walk(tree.root(), {}, [&](const Path& path, const Command& c) {
-    for (const auto& k : c.children) {
-      o += "complete -c glovebox -n " + quoted(fish_condition(path)) + " -a " + quoted(k.name) + " -d " +
-           quoted(k.summary) + "\n";
-    }
-    for (const auto& a : c.options) {
-      o += "complete -c glovebox -n " + quoted(fish_condition(path)) + " -l " + a.name + fish_values(a) + " -d " +
-           quoted(a.help) + "\n";
-    }
-    if (!c.positionals.empty() &&
-        (c.positionals[0].kind == ArgKind::kFile || c.positionals[0].kind == ArgKind::kDirectory)) {
-      o += "complete -c glovebox -n " + quoted(fish_condition(path)) + " -F\n";
-    }
-  });
-  return o;
-}
-
-// ---- zsh ----
-
-std::string zsh_text(const std::string& s) {
-  std::string out;
-  for (const char c : s) {
-    if (c == ':' || c == '[' || c == ']' || c == '\\') out += '\\';
-    out += c;
-  }
-  return out;
-}
-std::string zsh_values(const Argument& a) {
-  const std::string label = ":" + zsh_text(a.value.empty() ? a.name : a.value) + ":";
-  switch (a.kind) {
-    case ArgKind::kFlag:
-      return "";
-    case ArgKind::kChoice:
-      return label + "(" + words(a.choices) + ")";
-    case ArgKind::kFile:
-      return label + "_files";
-    case ArgKind::kDirectory:
-      return label + "_files -/";
-    case ArgKind::kText:
-    case ArgKind::kInteger:
-      return label;
-  }
-  return "";
-}
-std::string zsh_option(const Argument& a) {
-  const std::string text = "[" + zsh_text(a.help) + "]" + zsh_values(a);
-  return quoted(std::string(a.many ? "*" : "") + "--" + a.name + text);
-}
-std::string zsh_function(const Path& path) {
-  return "_glovebox" + (path.empty() ? std::string() : "_" + joined(path, "_"));
-}
-std::string zsh_script(const CommandTree& tree) {
-  std::string o = "#compdef glovebox\n# zsh completion for glovebox; made by `glovebox completion zsh`\n";
-  walk(tree.root(), {}, [&](const Path& path, const Command& c) {
-    o += zsh_function(path) + "() {\n  local context state line\n  typeset -A opt_args\n";
-    if (!c.children.empty()) {
-      o += "  local -a commands\n  commands=(\n";
-      for (const auto& k : c.children) o += "    " + quoted(zsh_text(k.name) + ":" + zsh_text(k.summary)) + "\n";
-      o += "  )\n  _arguments -C '--help[show help]' '1: :->command' '*:: :->rest'\n  case $state in\n"
-           "    command) _describe -t commands command commands ;;\n    rest)\n      case $words[1] in\n";
-      for (const auto& k : c.children) {
-        Path below = path;
-        below.push_back(k.name);
-        o += "        " + k.name + ") " + zsh_function(below) + " ;;\n";
+  const Argument* find(const std::string& name) const {
+    for (const auto* list : {&command_->options, &tree_.global()}) {
+      for (const auto& a : *list) {
+        if (a.name == name) return &a;
       }
-      o += "      esac ;;\n  esac\n}\n";
-      return;
     }
-    o += "  _arguments '--help[show help]'";
-    for (const auto& a : tree.global()) o += " \\\n    " + zsh_option(a);
-    for (const auto& a : c.options) o += " \\\n    " + zsh_option(a);
-    for (const auto& a : c.positionals) o += " \\\n    " + quoted((a.many ? "*" : "1") + zsh_values(a));
-    o += "\n}\n";
-  });
-  return o + "compdef _glovebox glovebox\n";
+    return nullptr;
+  }
+
+  void offer(const std::string& w, const std::string& help, const std::string& begins) {
+    if (w.rfind(begins, 0) == 0) out_.words.push_back({w, help});
+  }
+  void option_names(const std::string& current) {
+    for (const auto* list : {&command_->options, &tree_.global()}) {
+      for (const auto& a : *list) {
+        const bool again = a.many || std::find(given_.begin(), given_.end(), a.name) == given_.end();
+        if (again) offer("--" + a.name, a.help, current);
+      }
+    }
+    offer("-o", "how to print", current);
+    offer("--help", "explain the command", current);
+    offer("--version", "print the version", current);
+  }
+  void values(const Argument& a, const std::string& before, const std::string& current) {
+    switch (a.kind) {
+      case ArgKind::kChoice:
+        for (const auto& c : a.choices) offer(before + c, "", before + current);
+        break;
+      case ArgKind::kChoices: {
+        const auto comma = current.rfind(',');
+        const std::string first = comma == std::string::npos ? "" : current.substr(0, comma + 1);
+        for (const auto& c : a.choices) {
+          if (("," + first).find("," + c + ",") == std::string::npos) offer(before + first + c, "", before + current);
+        }
+        break;
+      }
+      case ArgKind::kFile:
+        out_.files = Completion::Files::kAny;
+        break;
+      case ArgKind::kDirectory:
+        out_.files = Completion::Files::kDirectories;
+        break;
+      case ArgKind::kFlag:
+      case ArgKind::kText:
+      case ArgKind::kInteger:
+        break;
+    }
+  }
+
+  const CommandTree& tree_;
+  const Command* command_;
+  std::size_t at_ = 0;
+  bool options_ = true;
+  const Argument* value_of_ = nullptr;
+  std::vector<std::string> given_;
+  Completion out_;
+};
+
+// The scripts ask the program, so that there is one grammar, and it is that of the installed version.
+constexpr const char* kBash = R"(# bash completion for glovebox; made by `glovebox completion bash`
+_glovebox() {
+  local words=() word i line before merge=''
+  # bash takes words apart at = and :
+  for ((i = 1; i <= COMP_CWORD; i++)); do
+    word="${COMP_WORDS[i]}"
+    if [ ${#words[@]} -gt 0 ] && { [ -n "$merge" ] || [ "$word" = = ] || [ "$word" = : ]; }; then
+      words[${#words[@]}-1]+="$word"
+      if [ "$word" = = ] || [ "$word" = : ]; then merge=1; else merge=''; fi
+    else
+      words+=("$word")
+    fi
+  done
+  word="${words[${#words[@]}-1]}"
+  before="${word%"${word##*[=:]}"}"
+  COMPREPLY=()
+  while IFS= read -r line; do
+    case "$line" in
+      :files) compopt -o filenames 2>/dev/null; COMPREPLY+=($(compgen -f -- "${word#"$before"}")) ;;
+      :dirs) compopt -o filenames 2>/dev/null; COMPREPLY+=($(compgen -d -- "${word#"$before"}")) ;;
+      *) line="${line%%$'\t'*}"; COMPREPLY+=("${line#"$before"}") ;;
+    esac
+  done < <("${COMP_WORDS[0]/#\~/$HOME}" __complete "${words[@]}" 2>/dev/null)
 }
+complete -F _glovebox glovebox
+)";
+
+constexpr const char* kZsh = R"(#compdef glovebox
+# zsh completion for glovebox; made by `glovebox completion zsh`
+_glovebox() {
+  local line
+  local -a lines candidates
+  lines=("${(@f)$("${(Q)words[1]/#\~/$HOME}" __complete "${(@Q)words[2,CURRENT]}" 2>/dev/null)}")
+  for line in $lines; do
+    case $line in
+      :files|:dirs)
+        [[ $words[CURRENT] == --*=* ]] && compset -P '*='
+        if [[ $line == :dirs ]]; then _files -/; else _files; fi
+        return ;;
+      *) candidates+=("${${line%%$'\t'*}//:/\\:}:${line#*$'\t'}") ;;
+    esac
+  done
+  (( $#candidates )) && _describe -t words glovebox candidates
+}
+if [[ "${funcstack[1]}" == _glovebox ]]; then
+  _glovebox "$@"
+else
+  compdef _glovebox glovebox
+fi
+)";
+
+constexpr const char* kFish = R"(# fish completion for glovebox; made by `glovebox completion fish`
+function __glovebox_complete
+  set -l words (commandline -opc)
+  set -l current (commandline -ct)
+  set -l program $words[1]
+  set -e words[1]
+  set -l before (string match -r -- '^--[^=]*=' $current)
+  for line in ($program __complete $words "$current" 2>/dev/null)
+    switch $line
+      case :files
+        for path in (__fish_complete_path (string replace -- "$before" '' "$current"))
+          echo -- "$before$path"
+        end
+      case :dirs
+        for path in (__fish_complete_directories (string replace -- "$before" '' "$current") '')
+          echo -- "$before$path"
+        end
+      case '*'
+        echo -- $line
+    end
+  end
+end
+complete -c glovebox -f -a '(__glovebox_complete)'
+)";
 
 // ---- troff ----
 
@@ -291,6 +265,7 @@ std::string troff_option(const Argument& a) {
   if (!a.value.empty()) o += " \\fI" + troff(a.value) + "\\fR";
   o += "\n" + troff(a.help);
   if (!a.choices.empty()) o += " (" + troff(joined(a.choices, ", ")) + ")";
+  if (a.kind == ArgKind::kChoices) o += ", several with commas";
   if (!a.standard.empty()) o += " [" + troff(a.standard) + "]";
   if (a.required) o += " (required)";
   if (a.many) o += "; may be repeated";
@@ -316,7 +291,7 @@ std::string manual_page(const CommandTree& tree, const Path& path, const Command
                         const std::string& date) {
   const std::string name = path.empty() ? "glovebox" : "glovebox-" + joined(path, "-");
   std::string o =
-      ".TH " + quoted(upper(name)) + " 1 \"" + date + "\" \"glovebox " + version + "\" \"Glovebox manual\"\n";
+      ".TH \"" + upper(name) + "\" 1 \"" + date + "\" \"glovebox " + version + "\" \"Glovebox manual\"\n";
   o += ".SH NAME\n" + troff(name) + " \\- " + troff(c.summary) + "\n";
   o += ".SH SYNOPSIS\n\\fB" + troff(usage_line(c, path)) + "\\fR\n";
   if (!c.details.empty()) o += ".SH DESCRIPTION\n" + paragraphs(c.details);
@@ -331,6 +306,8 @@ std::string manual_page(const CommandTree& tree, const Path& path, const Command
   for (const auto& a : c.options) o += troff_option(a);
   for (const auto& a : tree.global()) o += troff_option(a);
   o += ".TP\n\\fB\\-h\\fR, \\fB\\-\\-help\\fR\nprint help\n";
+  o += ".TP\n\\fB\\-\\-version\\fR\nprint the version\n";
+  o += ".TP\n\\fB\\-\\-version\\fR\nprint the version\n";
   if (!c.examples.empty()) o += ".SH EXAMPLES\n";
   for (const auto& e : c.examples) o += ".TP\n\\fB" + troff(e.line) + "\\fR\n" + troff(e.what) + "\n";
   o += exit_status();
@@ -343,10 +320,21 @@ std::string manual_page(const CommandTree& tree, const Path& path, const Command
 
 }  // namespace
 
-Result<std::string> completion_script(const CommandTree& tree, const std::string& shell) {
-  if (shell == "bash") return bash_script(tree);
-  if (shell == "zsh") return zsh_script(tree);
-  if (shell == "fish") return fish_script(tree);
+Completion complete(const CommandTree& tree, const std::vector<std::string>& words) {
+  return Completer(tree).run(words);
+}
+std::string Completion::lines() const {
+  std::string out;
+  for (const auto& w : words) out += w.word + "\t" + w.help + "\n";
+  if (files == Files::kAny) out += ":files\n";
+  if (files == Files::kDirectories) out += ":dirs\n";
+  return out;
+}
+
+Result<std::string> completion_script(const std::string& shell) {
+  if (shell == "bash") return std::string(kBash);
+  if (shell == "zsh") return std::string(kZsh);
+  if (shell == "fish") return std::string(kFish);
   return fail(Reason::kUsage, "shell").with("bash, zsh or fish", shell);
 }
 
@@ -373,6 +361,7 @@ std::string markdown_reference(const CommandTree& tree) {
     const auto row = [&](const std::string& name, const Argument& a) {
       std::string text = a.help;
       if (!a.choices.empty()) text += " (" + joined(a.choices, ", ") + ")";
+      if (a.kind == ArgKind::kChoices) text += ", several with commas";
       if (!a.standard.empty()) text += " [" + a.standard + "]";
       if (a.required && !a.value.empty()) text += " (required)";
       if (a.many) text += "; may be repeated";

@@ -8,15 +8,15 @@ namespace gbx::cli {
 
 namespace {
 
-// The tree that holds these commands is made in main(); they make the same one again.
 Status completion(Session& s, const Invocation& in) {
-  GBX_ASSIGN(std::string script, completion_script(make_tree(), in.text("shell")));
+  GBX_ASSIGN(std::string script, completion_script(in.text("shell")));
   Json j;
   j["script"] = script;
   s.print(j, script);
   return ok_status();
 }
 
+// The tree that holds this command is made in main(); it makes the same one again.
 Status man(Session& s, const Invocation& in) {
   const std::string dir = in.text("dir");
   GBX_TRY(make_dirs(dir, 0755));

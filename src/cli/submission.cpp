@@ -23,8 +23,11 @@ constexpr std::int64_t kSlackSeconds = 600;  // between signing and the first au
 Status check_outputs(const records::JobSpec& spec) {
   for (std::size_t i = 0; i < spec.spec.outputs.size(); ++i) {
     GBX_ASSIGN(gate::OutputDeclaration d, declaration_of(spec.spec.outputs[i]));
-    auto s = gate::parse_schema(d);
-    if (!s.ok()) return s.error().at("spec.outputs[" + std::to_string(i) + "]");
+    auto s = gate::capacity(d);
+    if (s.ok()) continue;
+    Error e = s.error();
+    e.what = join_path("spec.outputs[" + std::to_string(i) + "].schema", e.what);
+    return e;
   }
   return ok_status();
 }
@@ -38,15 +41,11 @@ class Builder {
     GBX_ASSIGN(set_, session_.set());
     const auto& spec = body_.spec.spec;
     for (const auto& in : spec.inputs) GBX_TRY(bind(in.name, in.asset));
-    if (spec.image.asset) {
-      GBX_TRY(bind("image", *spec.image.asset));
-      const auto& record = out_.assets.back().record.body;
-      if (record.kind != records::AssetKind::kImage)
-        return fail(Reason::kWrongAsset, "spec.image.asset").with("an image", std::string(enum_name(record.kind)));
-      body_.image_digest = record.content_digest;
-    } else {
-      GBX_ASSIGN(body_.image_digest, digest_of_ref(*spec.image.ref));
-    }
+    GBX_TRY(spec.image.asset ? bind("image", *spec.image.asset) : bind_ref(*spec.image.ref));
+    const auto& image = out_.assets.back().record.body;
+    if (image.kind != records::AssetKind::kImage)
+      return fail(Reason::kWrongAsset, "spec.image.asset").with("an image", std::string(enum_name(image.kind)));
+    body_.image_digest = image.content_digest;
     GBX_TRY(choose_leases());
     body_.result_keys = {{"primary", keys_->file.result_key}, {"recovery", keys_->file.recovery_result_key}};
     body_.consumer_id = keys_->id;
@@ -63,40 +62,82 @@ class Builder {
   Status bind(const std::string& name, const std::string& asset) {
     auto view = resolve_asset(session_, asset);
     if (!view.ok()) return view.error().at("asset of " + name);
-    if (view->policy.body.revoked)
+    return bind_view(name, std::move(*view));
+  }
+  Status bind_view(const std::string& name, api::AssetView view) {
+    if (view.policy.body.revoked)
       return fail(Reason::kPolicyRevoked, "asset of " + name).with("a policy in force", "revoked by its owner");
-    body_.assets.push_back({name, view->record.body.asset_id, view->version_id});
-    out_.assets.push_back(std::move(*view));
+    body_.assets.push_back({name, view.record.body.asset_id, view.version_id});
+    out_.assets.push_back(std::move(view));
     return ok_status();
+  }
+  // The published image of this digest that we may use. The digest is what counts; the name chooses among several.
+  Status bind_ref(const std::string& ref) {
+    GBX_ASSIGN(const std::string digest, records::image_ref_digest(ref));
+    GBX_ASSIGN(Plane * plane, session_.plane());
+    Plane::AssetFilter filter;
+    filter.kind = std::string(enum_name(records::AssetKind::kImage));
+    GBX_ASSIGN(std::vector<api::AssetView> images, plane->assets(filter));
+    std::erase_if(images, [&](const auto& v) {
+      return v.record.body.content_digest != digest || !verify_asset_view(*set_, v).ok();
+    });
+    if (images.empty()) {
+      return fail(Reason::kNotFound, "spec.image.ref")
+          .with("a published image with the digest " + digest, "none")
+          .hint("publish it: glovebox image import LAYOUT --name NAME --policy FILE");
+    }
+    Error why = fail(Reason::kPolicyRevoked, "spec.image.ref").with("an image in force", "revoked by its owner");
+    std::vector<api::AssetView> usable;
+    for (auto& v : images) {
+      if (v.policy.body.revoked) continue;
+      GBX_ASSIGN(const auto leases, leases_for(v));
+      if (!needs_lease(v) || !leases.empty()) {
+        usable.push_back(std::move(v));
+      } else {
+        why = fail(Reason::kLeaseMissing, "spec.image.ref")
+                  .with("a lease for " + version_label(v), "none")
+                  .hint("ask its owner " + to_hex(v.record.body.owner_id).substr(0, 16) + "… for one");
+      }
+    }
+    if (usable.empty()) return why;
+    GBX_ASSIGN(const api::AssetView* chosen, choose_image(ref.substr(0, ref.find('@')), keys_->id, usable));
+    return bind_view("image", *chosen);
   }
 
   // Every lease of ours that covers an asset whose policy wants one; which of them is used up is the broker's to say.
   Status choose_leases() {
-    bool wanted = false;
-    for (const auto& a : out_.assets) wanted = wanted || needs_lease(a);
-    if (!wanted) return ok_status();
-    GBX_ASSIGN(Plane * plane, session_.plane());
-    GBX_ASSIGN(std::vector<api::LeaseView> leases, plane->leases());
     std::set<Id16> assets;
     for (const auto& a : out_.assets) {
       if (!needs_lease(a) || !assets.insert(a.record.body.asset_id).second) continue;
-      lease::LeaseQuery q;
-      q.set_id = set_->set_id;
-      q.asset_id = a.record.body.asset_id;
-      q.consumer_id = keys_->id;
-      q.owner = &a.owner;
-      q.issuers = &a.policy.body.clauses.lease_issuers;
-      q.now = session_.now();
-      std::size_t taken = 0;
+      GBX_ASSIGN(const auto leases, leases_for(a));
       for (const auto& l : leases) {
-        if (taken == kLeasesPerAsset || body_.leases.size() == kMostLeases) break;
-        if (!lease::verify_lease(l.lease, q).ok()) continue;
-        body_.leases.push_back(l.lease.body.lease_id);
-        out_.submission.leases.push_back(l.lease);
-        ++taken;
+        if (body_.leases.size() == kMostLeases) break;
+        body_.leases.push_back(l.body.lease_id);
+        out_.submission.leases.push_back(l);
       }
     }
     return ok_status();
+  }
+  // At most kLeasesPerAsset; none where the policy asks for none.
+  Result<std::vector<records::Signed<records::Lease>>> leases_for(const api::AssetView& a) {
+    std::vector<records::Signed<records::Lease>> out;
+    if (!needs_lease(a)) return out;
+    if (!leases_) {
+      GBX_ASSIGN(Plane * plane, session_.plane());
+      GBX_ASSIGN(leases_, plane->leases());
+    }
+    lease::LeaseQuery q;
+    q.set_id = set_->set_id;
+    q.asset_id = a.record.body.asset_id;
+    q.consumer_id = keys_->id;
+    q.owner = &a.owner;
+    q.issuers = &a.policy.body.clauses.lease_issuers;
+    q.now = session_.now();
+    for (const auto& l : *leases_) {
+      if (out.size() == kLeasesPerAsset) break;
+      if (lease::verify_lease(l.lease, q).ok()) out.push_back(l.lease);
+    }
+    return out;
   }
   bool needs_lease(const api::AssetView& a) const {
     const auto& c = a.policy.body.clauses;
@@ -107,6 +148,7 @@ class Builder {
   Session& session_;
   Keys* keys_ = nullptr;
   std::optional<records::SetChain::Keys> set_;
+  std::optional<std::vector<api::LeaseView>> leases_;
   records::Submission body_;
   SignedJob out_;
 };
@@ -127,15 +169,6 @@ Result<records::JobSpec> read_job_spec(const std::string& path) {
   auto spec = parse_job_spec(text);
   if (!spec.ok()) return spec.error().at(path);
   return spec;
-}
-
-Result<std::string> digest_of_ref(const std::string& ref) {
-  const auto at = ref.find('@');
-  const std::string digest = at == std::string::npos ? "" : ref.substr(at + 1);
-  if (digest.rfind("sha256:", 0) != 0 || !fixed_from_hex<32>(digest.substr(7)).ok()) {
-    return fail(Reason::kBadValue, "spec.image.ref").with("NAME@sha256: and 64 hex digits", ref.substr(0, 120));
-  }
-  return digest;
 }
 
 Result<SignedJob> sign_job(Session& session, records::JobSpec spec) { return Builder(session, std::move(spec)).run(); }

@@ -19,7 +19,4 @@ struct SignedJob {
 // Asks the plane for assets and leases and verifies both.
 Result<SignedJob> sign_job(Session& session, records::JobSpec spec);
 
-// The digest of "name@sha256:…".
-Result<std::string> digest_of_ref(const std::string& ref);
-
 }  // namespace gbx::cli

@@ -1,9 +1,8 @@
 #include "cli/tree.h"
 
-#include <CLI/App.hpp>
-#include <CLI/Config.hpp>
-#include <CLI/Formatter.hpp>
 #include <algorithm>
+
+#include "base/log.h"
 
 namespace gbx::cli {
 
@@ -23,57 +22,206 @@ std::string upper(std::string s) {
   return s;
 }
 
-// CLI11 names: "-o,--output" where there is a short form.
-std::string option_names(const Argument& a) { return a.name == "output" ? "-o,--output" : "--" + a.name; }
-
-void add_argument(CLI::App& app, const Argument& a, bool positional, Invocation& into) {
-  const std::string name = a.name;
-  if (a.kind == ArgKind::kFlag) {
-    app.add_flag_callback(
-        option_names(a), [&into, name] { into.add(name, "true"); }, a.help);
-    return;
-  }
-  auto* option = app.add_option_function<std::vector<std::string>>(
-      positional ? name : option_names(a),
-      [&into, name](const std::vector<std::string>& values) {
-        for (const auto& v : values) into.add(name, v);
-      },
-      a.help);
-  option->required(a.required);
-  if (positional) {
-    option->expected(a.many ? -1 : 1);
-  } else {
-    option->expected(1)->allow_extra_args(false);
-    option->multi_option_policy(a.many ? CLI::MultiOptionPolicy::TakeAll : CLI::MultiOptionPolicy::Throw);
-  }
-  if (a.kind == ArgKind::kChoice) option->check(CLI::IsMember(a.choices));
-}
-
-void add_command(CLI::App& app, const Command& c, Invocation& into) {
-  for (const auto& p : c.positionals) add_argument(app, p, true, into);
-  for (const auto& o : c.options) add_argument(app, o, false, into);
-  for (const auto& child : c.children) {
-    CLI::App* sub = app.add_subcommand(child.name, child.summary);
-    sub->fallthrough();
-    add_command(*sub, child, into);
-  }
-}
-
 const Command* child_of(const Command& c, const std::string& name) {
   const auto it = std::find_if(c.children.begin(), c.children.end(), [&](const auto& k) { return k.name == name; });
   return it == c.children.end() ? nullptr : &*it;
 }
 
-// The longest chain of commands at the beginning, for help and for hints.
-void follow(const CommandTree& tree, const std::vector<std::string>& words, Parsed& out) {
-  out.command = &tree.root();
-  for (const auto& w : words) {
-    const Command* next = child_of(*out.command, w);
-    if (next == nullptr) continue;
-    out.command = next;
-    out.path.push_back(w);
+// Letters to change, add or leave out between two words; more than `most` counts as `most` + 1.
+std::size_t distance(const std::string& a, const std::string& b, std::size_t most) {
+  if (a.size() > b.size() + most || b.size() > a.size() + most) return most + 1;
+  std::vector<std::size_t> row(b.size() + 1);
+  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = row[0];
+    row[0] = i;
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t change = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+      diagonal = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, change});
+    }
   }
+  return row[b.size()];
 }
+// " (did you mean …?)" when one of the words is near.
+std::string nearest(const std::string& word, const std::vector<std::string>& known) {
+  std::size_t best = 3;
+  const std::string* found = nullptr;
+  for (const auto& k : known) {
+    const std::size_t d = distance(word, k, 2);
+    if (d >= best || d >= k.size()) continue;
+    best = d;
+    found = &k;
+  }
+  return found == nullptr ? "" : " (did you mean " + *found + "?)";
+}
+
+class Parser {
+ public:
+  explicit Parser(const CommandTree& tree) : tree_(tree) { out_.command = &tree.root(); }
+
+  Result<Parsed> run(const std::vector<std::string>& words) {
+    Status s = read(words);
+    if (s.ok() && !out_.help && !out_.version) s = complete(words.empty());
+    if (!s.ok()) return s.error().hint(help());
+    return std::move(out_);
+  }
+
+ private:
+  std::string help() const {
+    return "glovebox " + joined(out_.path, " ") + (out_.path.empty() ? "" : " ") + "--help";
+  }
+
+  Status read(const std::vector<std::string>& words) {
+    bool only_arguments = false;
+    for (std::size_t i = 0; i < words.size(); ++i) {
+      const std::string& w = words[i];
+      if (only_arguments || w.size() < 2 || w[0] != '-') {
+        GBX_TRY(word(w));
+      } else if (w == "--") {
+        only_arguments = true;
+      } else if (w == "-h" || w == "--help") {
+        out_.help = true;
+      } else if (w == "--version") {
+        out_.version = true;
+      } else {
+        GBX_TRY(option(words, i));
+      }
+    }
+    return ok_status();
+  }
+
+  // A command as long as there are any, then what the command is about.
+  Status word(const std::string& w) {
+    if (!out_.command->children.empty()) {
+      const Command* next = child_of(*out_.command, w);
+      if (next == nullptr) {
+        std::vector<std::string> names;
+        for (const auto& c : out_.command->children) names.push_back(c.name);
+        return fail(Reason::kUsage, "unknown command")
+            .with("one of " + joined(names, ", ") + nearest(w, names), printable(w, 64));
+      }
+      out_.command = next;
+      out_.path.push_back(w);
+      return ok_status();
+    }
+    const auto& wanted = out_.command->positionals;
+    if (at_ >= wanted.size()) {
+      return fail(Reason::kUsage, "one word too many")
+          .with(wanted.empty() ? "no further words" : std::to_string(wanted.size()) + " of them", printable(w, 200));
+    }
+    GBX_TRY(take(wanted[at_], upper(wanted[at_].name), w));
+    if (!wanted[at_].many) ++at_;
+    return ok_status();
+  }
+
+  const Argument* find(const std::string& name) const {
+    for (const auto* list : {&out_.command->options, &tree_.global()}) {
+      for (const auto& a : *list) {
+        if (a.name == name) return &a;
+      }
+    }
+    return nullptr;
+  }
+
+  // "--name value", "--name=value", "-o value", "-ovalue".
+  Status option(const std::vector<std::string>& words, std::size_t& i) {
+    const std::string& w = words[i];
+    std::string name;
+    std::optional<std::string> value;
+    if (w[1] != '-') {
+      if (w[1] != 'o') return unknown(w);
+      name = "output";
+      if (w.size() > 2) value = w.substr(w[2] == '=' ? 3 : 2);
+    } else {
+      const std::size_t equals = std::min(w.find('='), w.size());
+      name = w.substr(2, equals - 2);
+      if (equals < w.size()) value = w.substr(equals + 1);
+    }
+    const Argument* a = find(name);
+    if (a == nullptr) return unknown(w);
+    const std::string shown = "--" + name;
+    if (a->kind == ArgKind::kFlag) {
+      if (value) return fail(Reason::kUsage, shown).with("no value", printable(*value, 64));
+      return take(*a, shown, "true");
+    }
+    if (!value) {
+      const bool there = i + 1 < words.size();
+      const bool is_option = there && words[i + 1].rfind("--", 0) == 0 && find(words[i + 1].substr(2)) != nullptr;
+      if (!there || is_option) {
+        return fail(Reason::kUsage, shown + " needs a value")
+            .with(a->value, there ? "the option " + words[i + 1] : "nothing");
+      }
+      value = words[++i];
+    }
+    return take(*a, shown, *value);
+  }
+  Error unknown(const std::string& w) const {
+    std::vector<std::string> names{"--help"};
+    for (const auto* list : {&out_.command->options, &tree_.global()}) {
+      for (const auto& a : *list) names.push_back("--" + a.name);
+    }
+    const std::string word = w.substr(0, w.find('='));
+    return fail(Reason::kUsage, "unknown option")
+        .with("one of " + joined(names, ", ") + nearest(word, names), printable(word, 64));
+  }
+
+  Status take(const Argument& a, const std::string& shown, const std::string& value) {
+    if (!a.many && out_.invocation.has(a.name)) {
+      if (a.kind == ArgKind::kFlag) return ok_status();
+      return fail(Reason::kUsage, shown + " is given twice")
+          .with("once", printable(out_.invocation.text(a.name), 64) + " and " + printable(value, 64));
+    }
+    if (a.kind == ArgKind::kChoice && std::find(a.choices.begin(), a.choices.end(), value) == a.choices.end()) {
+      return fail(Reason::kUsage, shown)
+          .with("one of " + joined(a.choices, ", ") + nearest(value, a.choices), printable(value, 64));
+    }
+    if (a.kind == ArgKind::kChoices) return take_each(a, shown, value);
+    out_.invocation.add(a.name, value);
+    return ok_status();
+  }
+  Status take_each(const Argument& a, const std::string& shown, const std::string& value) {
+    std::size_t at = 0;
+    while (at <= value.size()) {
+      const std::size_t comma = std::min(value.find(',', at), value.size());
+      const std::string one = value.substr(at, comma - at);
+      if (std::find(a.choices.begin(), a.choices.end(), one) == a.choices.end()) {
+        return fail(Reason::kUsage, shown)
+            .with("one of " + joined(a.choices, ", ") + ", or several with commas between" + nearest(one, a.choices),
+                  printable(value, 64));
+      }
+      const auto& have = out_.invocation.list(a.name);
+      if (std::find(have.begin(), have.end(), one) == have.end()) out_.invocation.add(a.name, one);
+      at = comma + 1;
+    }
+    return ok_status();
+  }
+
+  Status complete(bool nothing_said) {
+    if (!out_.command->run) {
+      if (nothing_said) {
+        out_.help = true;
+        return ok_status();
+      }
+      std::vector<std::string> names;
+      for (const auto& c : out_.command->children) names.push_back(c.name);
+      return fail(Reason::kUsage, "a command is missing").with("one of " + joined(names, ", "), "nothing");
+    }
+    for (const auto& p : out_.command->positionals) {
+      if (p.required && !out_.invocation.has(p.name))
+        return fail(Reason::kUsage, upper(p.name) + " is missing").with(p.help, "nothing");
+    }
+    for (const auto& o : out_.command->options) {
+      if (o.required && !out_.invocation.has(o.name))
+        return fail(Reason::kUsage, "--" + o.name + " is missing").with(o.value + ": " + o.help, "nothing");
+    }
+    return ok_status();
+  }
+
+  const CommandTree& tree_;
+  Parsed out_;
+  std::size_t at_ = 0;  // positional that comes next
+};
 
 std::string argument_column(const Argument& a) {
   std::string s = (a.name == "output" ? "-o, --output" : "--" + a.name);
@@ -83,6 +231,7 @@ std::string argument_column(const Argument& a) {
 std::string argument_help(const Argument& a) {
   std::string s = a.help;
   if (!a.choices.empty()) s += " (" + joined(a.choices, ", ") + ")";
+  if (a.kind == ArgKind::kChoices) s += ", several with commas";
   if (!a.standard.empty()) s += " [" + a.standard + "]";
   if (a.many) s += "; may be repeated";
   return s;
@@ -160,39 +309,7 @@ Command& CommandTree::add(const std::string& group, Command command) {
 }
 
 Result<Parsed> parse_command_line(const CommandTree& tree, const std::vector<std::string>& words) {
-  Parsed out;
-  follow(tree, words, out);
-  CLI::App app("", "glovebox");
-  app.option_defaults()->always_capture_default(false);
-  bool version = false;
-  app.add_flag("--version", version);
-  for (const auto& g : tree.global()) add_argument(app, g, false, out.invocation);
-  add_command(app, tree.root(), out.invocation);
-  std::vector<std::string> reversed(words.rbegin(), words.rend());
-  const std::string help = "glovebox " + joined(out.path, " ") + (out.path.empty() ? "" : " ") + "--help";
-  try {
-    app.parse(reversed);
-  } catch (const CLI::CallForHelp&) {
-    out.help = true;
-    return out;
-  } catch (const CLI::ParseError& e) {
-    return fail(Reason::kUsage, e.what()).hint(help);
-  }
-  // What CLI11 chose, which differs from follow() when a value has the name of a command.
-  out.path.clear();
-  out.command = &tree.root();
-  for (const CLI::App* at = &app; !at->get_subcommands().empty();) {
-    at = at->get_subcommands().front();
-    out.command = child_of(*out.command, at->get_name());
-    out.path.push_back(at->get_name());
-  }
-  out.version = version;
-  if (out.command->run || version) return out;
-  if (out.path.empty() && words.empty()) {
-    out.help = true;
-    return out;
-  }
-  return fail(Reason::kUsage, "a command is missing").hint(help);
+  return Parser(tree).run(words);
 }
 
 std::string wrap(const std::string& text, std::size_t indent, std::size_t width) {
@@ -260,6 +377,7 @@ std::string help_text(const CommandTree& tree, const Command& c, const std::vect
   rows.clear();
   for (const auto& o : tree.global()) rows.emplace_back(argument_column(o), argument_help(o));
   rows.emplace_back("-h, --help", "this text");
+  rows.emplace_back("--version", "print the version of glovebox");
   help_rows(out, "everywhere", rows);
   if (!c.examples.empty()) out += "\nexamples:\n";
   for (const auto& e : c.examples) out += "  " + e.line + "\n" + wrap(e.what, 6, 100);

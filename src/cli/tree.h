@@ -14,7 +14,8 @@ namespace gbx::cli {
 class Session;
 
 // What a value is, for completion and for checks before a command runs.
-enum class ArgKind { kFlag, kText, kInteger, kFile, kDirectory, kChoice };
+// kChoices: several of the choices with commas between.
+enum class ArgKind { kFlag, kText, kInteger, kFile, kDirectory, kChoice, kChoices };
 
 struct Argument {
   std::string name;   // long option without dashes, or the name of a positional
@@ -23,7 +24,7 @@ struct Argument {
   ArgKind kind = ArgKind::kText;
   bool required = false;
   bool many = false;                 // may be given several times
-  std::vector<std::string> choices;  // kChoice
+  std::vector<std::string> choices;  // kChoice, kChoices
   std::string standard;              // what holds when it is absent, for help
 };
 struct Example {
@@ -81,7 +82,8 @@ struct Parsed {
   bool help = false;
   bool version = false;
 };
-// `words` without the program's name. Errors: kUsage with the command whose --help mends it.
+// `words` without the program's name. Options stand anywhere behind their command, the global ones anywhere; behind
+// "--" nothing is an option. Errors: kUsage, what was expected and given, and the command whose --help mends it.
 Result<Parsed> parse_command_line(const CommandTree& tree, const std::vector<std::string>& words);
 std::string help_text(const CommandTree& tree, const Command& command, const std::vector<std::string>& path);
 // "glovebox job submit FILE [--wait]"

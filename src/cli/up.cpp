@@ -1,16 +1,15 @@
 #include "cli/up.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/signalfd.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <functional>
-#include <iostream>
 #include <thread>
 
 #include "base/fields.h"
@@ -18,6 +17,8 @@
 #include "base/os.h"
 #include "base/seams.h"
 #include "cli/commands.h"
+#include "cli/session.h"
+#include "cli/up_state.h"
 #include "crypto/keys.h"
 
 namespace gbx::cli {
@@ -31,6 +32,10 @@ constexpr int kRestartLimit = 5;  // in a row, each within a minute of the last
 constexpr std::int64_t kBrokerUid = 1;
 constexpr std::int64_t kPlaneUid = 2;
 constexpr std::int64_t kAgentUids = 100;
+
+constexpr const char* kInvite = "invite";
+constexpr const char* kOperatorInvite = "operator-invite";
+constexpr std::size_t kTokenSize = 64;
 
 struct BrokerReady {
   std::string address;
@@ -46,12 +51,14 @@ struct PlaneReady {
   std::string nodes;
   std::string ca;
   std::string node_key;  // public key of the node endpoint
+  bool operator_enrolled = false;
   template <class F>
   void fields(F& f) {
     f("https", https, Bound{1, 300});
     f("nodes", nodes, Bound{1, 300});
     f("ca", ca, Bound{1, 8192});
     f("nodeKey", node_key, Bound{1, 256});
+    f("operator", operator_enrolled);
   }
 };
 
@@ -62,7 +69,7 @@ std::string current_dir() {
 
 class Installer {
  public:
-  explicit Installer(const UpOptions& o) : o_(o), log_(2, "up", clock_) {
+  Installer(const UpOptions& o, Session& session) : o_(o), session_(session), log_(2, "up", clock_) {
     programs_ = o.programs.empty() ? program_dir() : o.programs;
   }
 
@@ -72,14 +79,16 @@ class Installer {
           .with("user id 0", std::to_string(geteuid()))
           .hint("sudo glovebox up");
     }
+    GBX_ASSIGN(state_, UpState::open(o_.state_dir));
+    GBX_TRY(choose_uids());
     GBX_TRY(block_signals());
     GBX_TRY(folders());
+    GBX_TRY(make_invites());
     GBX_ASSIGN(plane_key_, public_key("glovebox-plane", {"key", "--state", dir("plane")}, uid(kPlaneUid)));
-    GBX_TRY(start_broker());
-    GBX_TRY(start_plane());
-    GBX_TRY(start_node());
-    GBX_TRY(publish_installation());
-    return watch();
+    Status s = start_all();
+    if (s.ok()) s = watch();
+    stop_all();
+    return s;
   }
 
  private:
@@ -90,6 +99,13 @@ class Installer {
     int failures = 0;
     std::int64_t started_ms = 0;
   };
+
+  Status start_all() {
+    GBX_TRY(start_broker());
+    GBX_TRY(start_plane());
+    GBX_TRY(start_node());
+    return publish_installation();
+  }
 
   Status block_signals() {
     sigset_t set;
@@ -102,38 +118,83 @@ class Installer {
     return signals_.valid() ? ok_status() : Status(io_error("signalfd", errno));
   }
 
-  uid_t uid(std::int64_t offset) const { return static_cast<uid_t>(o_.uid_base + offset); }
-  std::string dir(const char* name) const { return o_.state_dir + "/" + name; }
-
-  Status folder(const std::string& path, uid_t owner, mode_t mode) {
-    GBX_TRY(make_dirs(path, mode));
-    if (chown(path.c_str(), owner, owner) != 0 || chmod(path.c_str(), mode) != 0) return io_error(path, errno);
-    return ok_status();
-  }
-  Status folders() {
-    GBX_TRY(folder(o_.state_dir, 0, 0755));
-    GBX_TRY(folder(dir("broker"), uid(kBrokerUid), 0700));
-    GBX_TRY(folder(dir("plane"), uid(kPlaneUid), 0700));
-    GBX_TRY(folder(dir("objects"), uid(kPlaneUid), 0755));
-    GBX_TRY(folder(dir("node"), 0, 0700));
-    return folder(dir("environments"), 0, 0711);
-  }
-
-  // Custody `operator` on one machine: the passphrase lies beside the keys that it opens, readable by root only.
-  Result<Bytes> passphrase() {
-    const std::string path = dir("broker-passphrase");
-    if (!path_exists(path)) {
-      SystemRandom random;
-      const std::string text = to_hex(random.fixed<32>());
-      GBX_TRY(write_file_atomic(path, as_bytes(text), 0600));
+  // An installation keeps the ids that it was made with, for its files belong to them.
+  Status choose_uids() {
+    uid_base_ = o_.uid_base.value_or(kDefaultUidBase);
+    GBX_ASSIGN(const std::optional<uid_t> owner, state_->owner_of("broker"));
+    if (owner) {
+      const std::int64_t made_with = static_cast<std::int64_t>(*owner) - kBrokerUid;
+      if (o_.uid_base && *o_.uid_base != made_with) {
+        return fail(Reason::kConflict, "--uid-base: " + o_.state_dir + " was made with other user ids")
+            .with(std::to_string(made_with), std::to_string(*o_.uid_base))
+            .hint("leave --uid-base out, or give another --state");
+      }
+      uid_base_ = made_with;
     }
-    return read_file(path, 4096);
+    return check_uids_free(uids_needed(uid_base_, o_.slots));
+  }
+
+  uid_t uid(std::int64_t offset) const { return static_cast<uid_t>(uid_base_ + offset); }
+  std::string dir(const char* name) const { return state_->file(name); }
+
+  Status folders() {
+    GBX_TRY(state_->folder("broker", uid(kBrokerUid), 0700));
+    GBX_TRY(state_->folder("plane", uid(kPlaneUid), 0700));
+    GBX_TRY(state_->folder("objects", uid(kPlaneUid), 0755));
+    GBX_TRY(state_->folder("node", 0, 0700));
+    return state_->folder("environments", 0, 0711);
+  }
+
+  // Custody `operator` on one machine: unless it is kept elsewhere, the passphrase lies beside the keys that it opens,
+  // readable by root only. It is made with the keys and never afterwards: another one would open nothing.
+  Result<Bytes> passphrase() {
+    const bool elsewhere = !o_.passphrase_file.empty();
+    const std::string path = elsewhere ? o_.passphrase_file : dir("broker-passphrase");
+    if (!path_exists(path)) {
+      if (elsewhere || state_->has("broker", "set.json")) {
+        return fail(Reason::kNotFound, "the passphrase that opens the broker's keys")
+            .with("in the first line of " + path, "no such file")
+            .hint(elsewhere ? "write it there, or leave --passphrase-file out"
+                            : "put it back, or name the file that has it: glovebox --passphrase-file FILE up");
+      }
+      SystemRandom random;
+      GBX_TRY(state_->write("broker-passphrase", to_hex(random.fixed<32>()) + "\n", 0600));
+    }
+    GBX_ASSIGN(Bytes text, read_file(path, 4096));
+    const auto end = std::find(text.begin(), text.end(), std::uint8_t{'\n'});
+    std::fill(end, text.end(), std::uint8_t{0});
+    text.erase(end, text.end());
+    return text;
   }
   Result<Fd> passphrase_pipe() {
     GBX_ASSIGN(Bytes text, passphrase());
     GBX_ASSIGN(auto pipe, make_pipe());
     GBX_TRY(write_all(pipe.second.get(), text));
     cleanse(text);
+    return std::move(pipe.first);
+  }
+
+  // Tokens by which people come in. Root makes and keeps them: a token that is read from a service's folder could be
+  // a link to anything. The one of the first operator stays until it was used; the other is new at every start.
+  Status make_invites() {
+    SystemRandom random;
+    if (path_exists(dir(kOperatorInvite))) {
+      GBX_ASSIGN(std::string text, read_text_file(dir(kOperatorInvite), 256));
+      operator_token_ = text.substr(0, text.find('\n'));
+    }
+    if (operator_token_.size() != kTokenSize) {
+      operator_token_ = to_hex(random.fixed<32>());
+      GBX_TRY(state_->write(kOperatorInvite, operator_token_ + "\n", 0600));
+    }
+    people_token_ = to_hex(random.fixed<32>());
+    return state_->write(kInvite, people_token_ + "\n", 0600, o_.person);
+  }
+  Result<Fd> invites_pipe() const {
+    Json tokens;
+    tokens["operator"] = operator_token_;
+    tokens["people"] = people_token_;
+    GBX_ASSIGN(auto pipe, make_pipe());
+    GBX_TRY(write_all(pipe.second.get(), as_bytes(canonical(tokens))));
     return std::move(pipe.first);
   }
 
@@ -180,7 +241,7 @@ class Installer {
   }
 
   Status start_broker() {
-    if (!path_exists(dir("broker") + "/set.json")) {
+    if (!state_->has("broker", "set.json")) {
       ProcessOptions init = base("glovebox-broker", {"init", "--state", dir("broker"), "--passphrase-fd", "3"});
       GBX_ASSIGN(Fd pass, passphrase_pipe());
       init.descriptors[3] = pass.get();
@@ -195,9 +256,12 @@ class Installer {
     p.descriptors[3] = pass.get();
     p.uid = uid(kBrokerUid);
     GBX_ASSIGN(broker_, start<BrokerReady>("broker", std::move(p), 4, [this] { return start_broker(); }));
-    // The plane and clients read the key set; it holds public keys only.
-    GBX_ASSIGN(Bytes set, read_file(dir("broker") + "/set.json", 1U << 20));
-    return write_file_atomic(dir("set.json"), set, 0644);
+    // The plane and clients read the key set. It is published as what it was read as: whatever else the broker's folder
+    // held, or a link there pointed to, stays where it is.
+    GBX_ASSIGN(const Bytes file, state_->read_of("broker", "set.json", uid(kBrokerUid), 1U << 20));
+    auto set = publishable_set(file, broker_.set_id);
+    if (!set.ok()) return set.error().at("key set of the broker");
+    return state_->write("set.json", *set, 0644);
   }
 
   // One that the program makes on first use and prints.
@@ -211,20 +275,36 @@ class Installer {
 
   Status start_plane() {
     GBX_ASSIGN(node_key_, public_key("glovebox-node", {"key", "--key", dir("node") + "/key"}, 0));
-    ProcessOptions p = base("glovebox-plane", {"serve", "--state", dir("plane"), "--listen", plane_.https.empty() ? o_.listen : plane_.https,
-                                               "--node-listen", plane_.nodes.empty() ? "127.0.0.1:0" : plane_.nodes,
-                                               "--broker", broker_.address, "--set", dir("set.json"), "--objects", dir("objects"),
-                                               "--node", "local=" + node_key_, "--ready-fd", "3"});
+    std::vector<std::string> words = {"serve",
+                                      "--state", dir("plane"),
+                                      "--listen", plane_.https.empty() ? o_.listen : plane_.https,
+                                      "--node-listen", plane_.nodes.empty() ? "127.0.0.1:0" : plane_.nodes,
+                                      "--broker", broker_.address,
+                                      "--set", dir("set.json"),
+                                      "--objects", dir("objects"),
+                                      "--node", "local=" + node_key_,
+                                      "--ready-fd", "3",
+                                      "--invites-fd", "4"};
+    for (const auto& name : o_.names) words.insert(words.end(), {"--name", name});
+    ProcessOptions p = base("glovebox-plane", std::move(words));
     p.uid = uid(kPlaneUid);
+    GBX_ASSIGN(const Fd invites, invites_pipe());
+    p.descriptors[4] = invites.get();
     GBX_ASSIGN(plane_, start<PlaneReady>("plane", std::move(p), 3, [this] { return start_plane(); }));
     return ok_status();
   }
 
   Status start_node() {
-    ProcessOptions p = base("glovebox-node", {"serve", "--name", "local", "--plane", plane_.nodes, "--plane-key", plane_.node_key,
-                                              "--broker", broker_.address, "--key", dir("node") + "/key", "--objects", dir("objects"),
-                                              "--state", dir("environments"), "--slots", std::to_string(o_.slots),
-                                              "--uid-base", std::to_string(o_.uid_base + kAgentUids)});
+    ProcessOptions p = base("glovebox-node", {"serve",
+                                              "--name", "local",
+                                              "--plane", plane_.nodes,
+                                              "--plane-key", plane_.node_key,
+                                              "--broker", broker_.address,
+                                              "--key", dir("node") + "/key",
+                                              "--objects", dir("objects"),
+                                              "--state", dir("environments"),
+                                              "--slots", std::to_string(o_.slots),
+                                              "--uid-base", std::to_string(uid_base_ + kAgentUids)});
     GBX_ASSIGN(Process process, spawn(p));
     keep("node", std::move(process), [this] { return start_node(); });
     return ok_status();
@@ -235,22 +315,37 @@ class Installer {
     GBX_ASSIGN(Bytes ca, from_base64url(plane_.ca));
     GBX_TRY(write_file_atomic(dir("ca.der"), ca, 0644));
     Installation i;
-    i.plane = plane_.https;
+    GBX_ASSIGN(i.plane, reachable(plane_.https, o_.names));
     i.ca = dir("ca.der");
     i.set_id = broker_.set_id;
     i.broker = broker_.address;
     i.node_key = to_hex(node.fingerprint());
-    i.invite = dir("plane") + "/operator-invite";
-    const std::string text = canonical(to_json(i)) + "\n";
-    GBX_TRY(write_file_atomic(dir("installation.json"), as_bytes(text), 0644));
-    std::cout << "Glovebox is up: https://" << i.plane << "\n"
-              << "  set id (pin it)  " << i.set_id << "\n"
-              << "  this machine     " << i.node_key << "\n"
-              << "                   NO TEE: this machine can read everything that runs on it\n"
-              << "  keys             held by the operator of this machine (custody: operator)\n"
-              << "Next: glovebox init --plane " << i.plane << " --ca " << i.ca << " --set " << i.set_id << "\n"
-              << "Stop with Ctrl-C." << std::endl;
-    return ok_status();
+    i.nodes = plane_.nodes;
+    i.nodes_key = plane_.node_key;
+    i.invite = dir(kInvite);
+    if (plane_.operator_enrolled) {
+      GBX_TRY(state_->remove(kOperatorInvite));
+    } else {
+      i.operator_invite = dir(kOperatorInvite);
+    }
+    GBX_TRY(state_->write("installation.json", canonical(to_json(i)) + "\n", 0644));
+    session_.print(to_json(i), summary(i));
+    return session_.output_status();
+  }
+  std::string summary(const Installation& i) const {
+    std::string o = "Glovebox is up: https://" + i.plane + "\n";
+    o += "  set id (pin it)  " + i.set_id + "\n";
+    o += "  this machine     " + i.node_key + "\n";
+    o += "                   NO TEE: this machine can read everything that runs on it\n";
+    o += "  keys             held by the operator of this machine (custody: operator)\n";
+    o += "  invites          " + i.invite + " lets owners, consumers and reviewers in (20, within 7 days)\n";
+    if (!i.operator_invite.empty()) o += "                   " + i.operator_invite + " makes the first operator\n";
+    if (o_.names.empty()) o += "  reached by       this machine only; for others start it with --listen and --name\n";
+    o += "Next: " + session_.command({"init", "--plane", i.plane, "--ca", i.ca, "--set", i.set_id}) + "\n";
+    o += "      " +
+         session_.command({"identity", "create", "--name", "NAME", "--role", "owner,consumer", "--invite-file", i.invite}) +
+         "\n";
+    return o + "Stop with Ctrl-C.\n";
   }
 
   // Restarts what dies, as the programs resume from their stores; gives up on what keeps dying.
@@ -261,15 +356,8 @@ class Installer {
       if (n < 0 && errno == EINTR) continue;
       if (n != static_cast<ssize_t>(sizeof info)) return io_error("signalfd", errno);
       if (info.ssi_signo != SIGCHLD) break;
-      for (Child& c : children_) {
-        Status s = revive(c);
-        if (!s.ok()) {
-          stop_all();
-          return s;
-        }
-      }
+      for (Child& c : children_) GBX_TRY(revive(c));
     }
-    stop_all();
     return ok_status();
   }
   Status revive(Child& c) {
@@ -297,6 +385,9 @@ class Installer {
   }
 
   const UpOptions& o_;
+  Session& session_;
+  std::optional<UpState> state_;
+  std::int64_t uid_base_ = 0;
   SystemClock clock_;
   Logger log_;
   std::string programs_;
@@ -306,11 +397,48 @@ class Installer {
   PlaneReady plane_;
   std::string node_key_;
   std::string plane_key_;
+  std::string operator_token_;
+  std::string people_token_;
 };
+
+// Who called sudo may read the invite of owners and consumers; else root only.
+uid_t person_behind_sudo() {
+  const char* text = std::getenv("SUDO_UID");
+  const std::string digits = text == nullptr ? "" : text;
+  if (digits.empty() || digits.size() > 9 || digits.find_first_not_of("0123456789") != std::string::npos) return 0;
+  return static_cast<uid_t>(std::stoul(digits));
+}
 
 }  // namespace
 
-Status run_up(const UpOptions& options) { return Installer(options).run(); }
+Status run_up(Session& session, const UpOptions& options) { return Installer(options, session).run(); }
+
+Result<UpOptions> up_options(const Invocation& in) {
+  UpOptions o;
+  if (in.has("state")) o.state_dir = in.text("state");
+  if (o.state_dir.empty()) return fail(Reason::kUsage, "--state").with("a folder", "nothing");
+  if (o.state_dir[0] != '/') o.state_dir = current_dir() + "/" + o.state_dir;
+  if (in.has("listen")) {
+    o.listen = in.text("listen");
+    GBX_TRY(parse_address(o.listen, PortZero::kAllowed));
+  }
+  o.names = in.list("name");
+  for (const auto& name : o.names) {
+    const bool plain = name.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.:-") ==
+                       std::string::npos;
+    if (name.empty() || name.size() > 253 || !plain || name == "0.0.0.0" || name == "::") {
+      return fail(Reason::kUsage, "--name").with("a DNS name or an IP address by which clients reach the API", name);
+    }
+  }
+  GBX_ASSIGN(o.slots, in.integer("slots", o.slots, Bound{1, 64}));
+  if (in.has("uid-base")) {
+    const std::int64_t most = kHighestUid - uids_needed(0, o.slots).count + 1;
+    GBX_ASSIGN(o.uid_base, in.integer("uid-base", 0, Bound{65'536, most}));
+  }
+  o.passphrase_file = in.text("passphrase-file");
+  o.person = person_behind_sudo();
+  return o;
+}
 
 void add_up(CommandTree& tree) {
   Command c;
@@ -318,21 +446,29 @@ void add_up(CommandTree& tree) {
   c.summary = "run a whole Glovebox on this machine";
   c.details =
       "Starts broker, plane and one node, each under its own user id, with SQLite and a folder for state. Runs in the "
-      "foreground until Ctrl-C; started again on the same folder it goes on where it stopped. Environments have no TEE: this "
-      "machine can read what runs on it, and owners' policies must allow it by its key.";
-  c.options = {option("state", "DIR", "where everything is kept (default /var/lib/glovebox)", ArgKind::kDirectory),
-               option("listen", "HOST:PORT", "address of the HTTPS API (default 127.0.0.1:7443; port 0: any)"),
-               option("uid-base", "N", "first of 100 + 140,000 a slot user ids that are nobody else's (default 190000)", ArgKind::kInteger),
-               option("slots", "N", "environments at a time (default 1)", ArgKind::kInteger)};
-  c.examples = {{"sudo glovebox up", "everything on this machine"}};
-  c.run = [](Session&, const Invocation& in) -> Status {
-    UpOptions o;
-    if (in.has("state")) o.state_dir = in.text("state");
-    if (in.has("listen")) o.listen = in.text("listen");
-    if (!o.state_dir.empty() && o.state_dir[0] != '/') o.state_dir = current_dir() + "/" + o.state_dir;
-    GBX_ASSIGN(o.uid_base, in.integer("uid-base", o.uid_base, Bound{65'536, 4'000'000'000}));
-    GBX_ASSIGN(o.slots, in.integer("slots", o.slots, Bound{1, 64}));
-    return run_up(o);
+      "foreground until Ctrl-C; started again on the same folder it goes on where it stopped. Environments have no "
+      "TEE: this machine can read what runs on it, and owners' policies must allow it by its key.\n\n"
+      "For other machines: --listen 0.0.0.0:7443 with --name for each name or address by which they reach this one; "
+      "they need the file ca.der of the state folder and the set id.\n\n"
+      "The passphrase that opens the broker's keys is made on the first start and lies in the state folder as "
+      "broker-passphrase; move it elsewhere and name it with --passphrase-file. Without it the keys are lost.";
+  Argument state = option("state", "DIR", "where everything is kept", ArgKind::kDirectory);
+  state.standard = "/var/lib/glovebox";
+  Argument listen = option("listen", "HOST:PORT", "address of the HTTPS API; port 0: any");
+  listen.standard = "127.0.0.1:7443";
+  Argument uids = option("uid-base", "N", "first of 100 + 140,000 a slot user ids that are nobody else's",
+                         ArgKind::kInteger);
+  uids.standard = std::to_string(kDefaultUidBase);
+  Argument slots = option("slots", "N", "environments at a time", ArgKind::kInteger);
+  slots.standard = "1";
+  c.options = {state, listen,
+               many(option("name", "NAME", "DNS name or address for the certificate; clients are told the first")),
+               uids, slots};
+  c.examples = {{"sudo glovebox up", "everything on this machine"},
+                {"sudo glovebox up --listen 0.0.0.0:7443 --name glovebox.example", "for other machines too"}};
+  c.run = [](Session& session, const Invocation& in) -> Status {
+    GBX_ASSIGN(const UpOptions o, up_options(in));
+    return run_up(session, o);
   };
   tree.add(std::move(c));
 }

@@ -2,18 +2,26 @@
 // gives each program its own uid and environments need mounts and namespaces; the programs drop to their uids.
 #pragma once
 
+#include <sys/types.h>
+
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "cli/tree.h"
+#include "cli/uids.h"
 
 namespace gbx::cli {
 
 struct UpOptions {
   std::string state_dir = "/var/lib/glovebox";
-  std::string listen = "127.0.0.1:7443";   // HTTPS API; port 0: any
-  std::int64_t uid_base = 190'000;         // first of 100 + 140,000 a slot that belong to nobody else
-  std::int64_t slots = 1;                  // environments at a time
-  std::string programs;                    // folder of the other programs; empty: this program's
+  std::string listen = "127.0.0.1:7443";  // HTTPS API; port 0: any
+  std::vector<std::string> names;         // for the certificate; clients are told the first
+  std::optional<std::int64_t> uid_base;   // absent: that of the state, else kDefaultUidBase
+  std::int64_t slots = 1;                 // environments at a time
+  std::string passphrase_file;            // empty: broker-passphrase in the state
+  uid_t person = 0;                       // may read the invite of owners and consumers, beside root
+  std::string programs;                   // folder of the other programs; empty: this program's
 };
 
 // What is left in `state_dir`/installation.json for clients of this machine: no secret in it.
@@ -23,7 +31,10 @@ struct Installation {
   std::string set_id;      // hex: pin it
   std::string broker;      // host:port
   std::string node_key;    // hash of the node's key: what a policy names to allow this machine
-  std::string invite;      // file with a token that makes operators, readable by root and the plane only
+  std::string nodes;       // host:port where further nodes connect
+  std::string nodes_key;   // the plane's key there
+  std::string invite;      // file with a token for owners, consumers and reviewers; not everybody may read it
+  std::string operator_invite;  // file with the token of the first operator, root's; empty: one is enrolled
   template <class F>
   void fields(F& f) {
     f("plane", plane, Bound{1, 300});
@@ -31,12 +42,17 @@ struct Installation {
     f("setId", set_id, Bound{64, 64});
     f("broker", broker, Bound{1, 300});
     f("nodeKey", node_key, Bound{64, 64});
+    f("nodes", nodes, Bound{1, 300});
+    f("nodesKey", nodes_key, Bound{1, 256});
     f("invite", invite, Bound{0, 4096});
+    f("operatorInvite", operator_invite, Bound{0, 4096});
   }
 };
 
 // Returns when SIGINT or SIGTERM came and everything was stopped, or with the reason why it could not start or go on.
-Status run_up(const UpOptions& options);
+Status run_up(Session& session, const UpOptions& options);
+// kUsage for what cannot be right, before anything is touched.
+Result<UpOptions> up_options(const Invocation& in);
 void add_up(CommandTree& tree);
 
 }  // namespace gbx::cli

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "cli/interrupt.h"
 
 namespace gbx::cli {
 
@@ -101,7 +102,19 @@ std::string phase_text(const api::JobView& v) {
   return s;
 }
 
+ExitClass class_of_end(const api::JobView& v) {
+  if (held(v)) return ExitClass::kHeld;
+  if (v.state == "Completed") return ExitClass::kOk;
+  const bool failed = v.state == "Failed" || v.state == "Cancelled" || v.state == "Expired";
+  return failed ? ExitClass::kFailed : ExitClass::kDenied;
+}
+
 Result<api::JobView> watch_job(Session& session, api::JobView job, WatchOptions options) {
+  const std::string go_on = session.command({"job", "wait", to_hex(job.job_id).substr(0, 16)});
+  const bool plain = session.format() == Format::kTable;
+  const Interruptible guard(plain ? std::string(session.live_display() ? "\r\033[K" : "\n") +
+                                        "stopped waiting; the job goes on. Next: " + go_on + "\n"
+                                  : std::string());
   return Watch(session, options).run(std::move(job));
 }
 

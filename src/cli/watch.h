@@ -18,6 +18,8 @@ bool held(const api::JobView& job);
 Result<api::JobView> watch_job(Session& session, api::JobView job, WatchOptions options);
 // ok for a completed job; else why it was not, with the exit class that fits; kHeld while a reviewer has to decide.
 Status outcome_of(const api::JobView& job);
+// The exit status of how it ended, whatever the reason: denied, failed, held.
+ExitClass class_of_end(const api::JobView& job);
 
 // The published schema, as in docs/jobspec.schema.json.
 Json job_spec_schema();

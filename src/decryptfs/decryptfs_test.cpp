@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/statvfs.h>
@@ -13,10 +14,13 @@
 
 #include "asset/asset_test_util.h"
 #include "asset/prefetch.h"
+#include "asset/reader.h"
 #include "asset/verify.h"
 #include "decryptfs/confine.h"
 #include "decryptfs/decryptfs.h"
+#include "decryptfs/serve.h"
 #include "storage/directory_store.h"
+#include "storage/testing.h"
 
 namespace gbx::decryptfs {
 namespace {
@@ -347,6 +351,121 @@ TEST(DecryptFs, OpensOnlyTheVersionThatCameWithTheKey) {
   EXPECT_EQ(m.start(random.secret<DatasetKey>(32), m.result.record.id()).reason(), Reason::kBadCommitment);
   m.stop();
   EXPECT_EQ(m.start(random.secret<DatasetKey>(31), m.result.record.id()).reason(), Reason::kBadValue);
+}
+
+// Serves within the test, so that its store can be watched.
+class ServedHere {
+ public:
+  explicit ServedHere(const Tree& tree) : audit_(open("/dev/null", O_WRONLY | O_CLOEXEC)) {
+    write_tree(dir_.path + "/src", tree);
+    (void)make_dirs(point(), 0755);
+    SeededRandom random(7);
+    auto r = asset::publish(options_for(dir_.path + "/src", dir_.path + "/state"), objects_, random).value();
+    reader_.emplace(asset::AssetReader::open(watched_, r.record, r.record.id(), r.key).value());
+    fuse_ = mount_fuse(point()).value();
+    thread_ = std::thread([this, id = r.record.asset_id] {
+      ServeOptions o;
+      o.fuse_fd = fuse_.get();
+      status_ = serve(*reader_, id, audit_, o);
+    });
+  }
+  ~ServedHere() {
+    EXPECT_TRUE(unmount_fuse(point()).ok());
+    thread_.join();
+    EXPECT_TRUE(status_.ok());
+  }
+  std::string point() const { return dir_.path + "/mnt"; }
+  // Every read of ciphertext so far that was longer than a page: where it began and ended.
+  const std::vector<std::pair<std::uint64_t, std::uint64_t>>& chunk_reads() {
+    for (const std::string& line : watched_.take_log()) {
+      char name[80];
+      unsigned long offset = 0;
+      unsigned long size = 0;
+      if (sscanf(line.c_str(), "get %79s %lu %lu", name, &offset, &size) != 3) continue;
+      if (size > asset::kPageSize) reads_.emplace_back(offset, offset + size);
+    }
+    return reads_;
+  }
+
+ private:
+  TempDir dir_;
+  storage::MemoryStore objects_;
+  storage::testing::RecordingStore watched_{objects_};
+  std::optional<asset::AssetReader> reader_;
+  Audit audit_;
+  Fd fuse_;
+  Status status_;
+  std::thread thread_;
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> reads_;
+};
+
+TEST(DecryptFs, ReadsAheadOfASequentialReaderAndNotOfARandomOne) {
+  NEEDS_FUSE();
+  const std::string content = pattern(8 << 20, 4);
+  ServedHere s(Tree{{"f", content}});
+  const Fd fd(open((s.point() + "/f").c_str(), O_RDONLY | O_CLOEXEC));
+  Bytes out(16384);
+  ASSERT_EQ(pread(fd.get(), out.data(), 4096, 5 << 20), 4096);
+  ASSERT_EQ(s.chunk_reads().size(), 1u);
+  EXPECT_EQ(s.chunk_reads()[0].second - s.chunk_reads()[0].first, asset::kSealedChunk);
+
+  constexpr std::size_t kTotal = 1 << 20;
+  for (std::size_t at = 0; at < kTotal; at += out.size()) {
+    ASSERT_EQ(pread(fd.get(), out.data(), out.size(), static_cast<off_t>(at)), static_cast<ssize_t>(out.size()));
+    ASSERT_TRUE(equal(out, as_bytes(content).subspan(at, out.size())));
+  }
+  // What lies behind the last byte that was asked for comes by itself: the kernel asks for it, and our threads open it
+  // while the reader is busy with what it has.
+  const auto furthest = [&] {
+    std::uint64_t end = 0;
+    for (const auto& [from, to] : s.chunk_reads()) end = std::max(end, from < (4U << 20) ? to : 0);
+    return end;
+  };
+  const std::uint64_t asked = asset::kHeaderSize + kTotal / asset::kChunkSize * asset::kSealedChunk;
+  for (int i = 0; i < 2000 && furthest() <= asked; ++i) (void)poll(nullptr, 0, 5);
+  EXPECT_GT(furthest(), asked);
+  EXPECT_LT(s.chunk_reads().size(), 32u) << "64 reads of 16 KiB are few reads of the store";
+}
+
+// Names in a directory that is open already, from its beginning.
+std::set<std::string> names_in(DIR* d) {
+  std::set<std::string> out;
+  rewinddir(d);
+  while (const ::dirent* e = readdir(d)) out.insert(e->d_name);
+  return out;
+}
+
+// With the server stopped, whatever would have to ask it hangs. Only opening a directory may ask.
+TEST(DecryptFs, WhatWasSeenOnceIsAnsweredFromTheKernelsCaches) {
+  NEEDS_FUSE();
+  Tree tree{{"big", pattern(300'000, 1)}};
+  for (int i = 0; i < 300; ++i) tree["d/f" + std::to_string(i)] = "content " + std::to_string(i);
+  Mounted m(tree);
+  ASSERT_TRUE(m.start().ok());
+  const auto seen = walk(m.point());
+  ASSERT_TRUE(seen.ok() && *seen == with_directories(tree));
+  const std::unique_ptr<DIR, int (*)(DIR*)> directory(opendir((m.point() + "/d").c_str()), closedir);
+  ASSERT_NE(directory, nullptr);
+  const auto look = [&] {
+    bool good = names_in(directory.get()).size() == 300 && open_error(m.point() + "/d/absent", O_RDONLY) == ENOENT;
+    for (const auto& [path, content] : tree) {
+      const auto text = read_text_file(m.point() + "/" + path, 1 << 20);
+      struct stat st {};
+      good = good && text.ok() && *text == content && stat((m.point() + "/" + path).c_str(), &st) == 0 &&
+             st.st_size == static_cast<off_t>(content.size());
+    }
+    return good;
+  };
+  ASSERT_TRUE(look());
+  ASSERT_TRUE(m.fs.process().signal(SIGSTOP).ok());
+  const pid_t pid = fork();
+  if (pid == 0) _exit(look() ? 0 : 1);
+  Process child(pid);
+  const auto end = child.wait(kPatience);
+  ASSERT_TRUE(m.fs.process().signal(SIGCONT).ok());
+  ASSERT_TRUE(end.ok());
+  ASSERT_TRUE(*end) << "something had to be asked again";
+  EXPECT_TRUE((*end)->exited && (*end)->code == 0);
 }
 
 // What /proc says the descriptors of a process point to.

@@ -12,25 +12,41 @@ constexpr std::size_t kMaxWords = 4096;
 constexpr std::size_t kMaxLeaves = 4096;
 constexpr std::size_t kMaxAllWords = 20'000;
 constexpr std::int64_t kMaxBits = std::int64_t{1} << 40;
+constexpr const char* kTypes = "integer, decimal, text, boolean, object or array";
+
+// Errors name the member by its path below the schema: "columns[2].minimum".
+Error below(Error e, const std::string& outer) {
+  e.what = join_path(outer, e.what);
+  return e;
+}
+std::string entry(const char* list, std::size_t i) { return std::string(list) + "[" + std::to_string(i) + "]"; }
+std::string shown(const Json& j) { return j.string() != nullptr ? j.string()->substr(0, 64) : json_kind(j); }
 
 Status only(const JsonObject& o, std::initializer_list<std::string_view> known) {
   for (const auto& [k, unused] : o) {
-    if (std::find(known.begin(), known.end(), k) == known.end()) return fail(Reason::kUnknownField, k.substr(0, 64));
+    if (std::find(known.begin(), known.end(), k) != known.end()) continue;
+    std::string list;
+    for (const auto word : known) list += (list.empty() ? "" : ", ") + std::string(word);
+    const std::string bounded = k.substr(0, 64);
+    return fail(Reason::kUnknownField, bounded).with(list.empty() ? "no members" : "one of " + list, bounded);
   }
   return ok_status();
+}
+Error missing(const char* name, const std::string& expected) {
+  return fail(Reason::kMissingField, name).with(expected, "nothing");
 }
 
 Result<std::int64_t> integer(const JsonObject& o, const char* name, std::int64_t least, std::int64_t most,
                              std::optional<std::int64_t> otherwise = {}) {
+  const std::string range = "an integer from " + std::to_string(least) + " to " + std::to_string(most);
   const auto it = o.find(std::string_view(name));
   if (it == o.end()) {
     if (otherwise) return *otherwise;
-    return fail(Reason::kMissingField, name);
+    return missing(name, range);
   }
   const std::int64_t* v = it->second.integer();
-  if (v == nullptr || *v < least || *v > most) {
-    return fail(Reason::kBadValue, name).with(std::to_string(least) + " to " + std::to_string(most), "another value");
-  }
+  if (v == nullptr) return fail(Reason::kBadValue, name).with(range, json_kind(it->second));
+  if (*v < least || *v > most) return fail(Reason::kBadValue, name).with(range, std::to_string(*v));
   return *v;
 }
 
@@ -41,70 +57,104 @@ bool plain_text(const std::string& s, std::size_t limit) {
   return std::all_of(s.begin(), s.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x20 && c != 0x7f; });
 }
 
+enum class Allowed { kAnything, kScalars, kNumbers };
+
 class SchemaParser {
  public:
   Result<Node> node(const Json& j, int depth, bool named) {
     const JsonObject* o = j.object();
-    if (o == nullptr) return fail(Reason::kBadValue, "a schema must be an object");
-    if (depth > kMaxDepth) return fail(Reason::kTooLarge, "a schema nests too deeply");
+    if (o == nullptr) return fail(Reason::kBadValue).with("an object with a type", json_kind(j));
+    if (depth > kMaxDepth) {
+      return fail(Reason::kTooLarge).with("at most " + std::to_string(kMaxDepth) + " levels", "more");
+    }
     const Json* type = j.find("type");
-    const std::string* t = type == nullptr ? nullptr : type->string();
-    if (t == nullptr) return fail(Reason::kMissingField, "type");
+    if (type == nullptr) return missing("type", kTypes);
+    const std::string* t = type->string();
+    if (t == nullptr) return fail(Reason::kBadValue, "type").with(kTypes, json_kind(*type));
     if (*t == "integer" || *t == "decimal") return number(*o, *t == "integer", named);
     if (*t == "text") return text(*o, named);
     if (*t == "boolean") return boolean(*o, named);
     if (*t == "object") return object(*o, depth, named);
     if (*t == "array") return array(*o, depth, named);
-    return fail(Reason::kBadValue, "type").with("integer, decimal, text, boolean, object or array", t->substr(0, 32));
+    return fail(Reason::kBadValue, "type").with(kTypes, t->substr(0, 32));
   }
 
   Result<std::vector<std::string>> words(const JsonObject& o) {
+    const std::string wanted = "a list of 1 to " + std::to_string(kMaxWords) + " words";
     const auto it = o.find(std::string_view("enum"));
-    if (it == o.end()) return fail(Reason::kMissingField, "enum");
+    if (it == o.end()) return missing("enum", wanted);
     const JsonArray* a = it->second.array();
-    if (a == nullptr || a->empty() || a->size() > kMaxWords) return fail(Reason::kBadValue, "enum");
+    if (a == nullptr) return fail(Reason::kBadValue, "enum").with(wanted, json_kind(it->second));
+    if (a->empty() || a->size() > kMaxWords) {
+      return fail(Reason::kBadValue, "enum").with(wanted, std::to_string(a->size()) + " words");
+    }
     std::vector<std::string> out;
     std::set<std::string> seen;
-    for (const Json& w : *a) {
+    for (std::size_t i = 0; i < a->size(); ++i) {
+      const Json& w = (*a)[i];
       const std::string* s = w.string();
-      if (s == nullptr || !plain_text(*s, 256)) return fail(Reason::kBadValue, "enum: a word is not plain text");
-      if (!seen.insert(*s).second) return fail(Reason::kBadValue, "enum: a word appears twice");
+      if (s == nullptr || !plain_text(*s, 256)) {
+        return fail(Reason::kBadValue, entry("enum", i))
+            .with("1 to 256 bytes of plain text without spaces at its ends", shown(w));
+      }
+      if (!seen.insert(*s).second) return fail(Reason::kBadValue, entry("enum", i)).with("a word not used before", *s);
       out.push_back(*s);
     }
     all_words_ += out.size();
-    if (all_words_ > kMaxAllWords) return fail(Reason::kTooLarge, "too many words in one schema");
+    if (all_words_ > kMaxAllWords) {
+      return fail(Reason::kTooLarge, "enum")
+          .with("at most " + std::to_string(kMaxAllWords) + " words in the whole schema", std::to_string(all_words_));
+    }
     return out;
   }
 
-  // The members of `list`, each an object with a name and a node.
-  Result<Node> members(const Json* list, int depth, bool scalars_only, bool numbers_only) {
-    const JsonArray* a = list == nullptr ? nullptr : list->array();
-    if (a == nullptr || a->empty() || a->size() > kMaxMembers) return fail(Reason::kBadValue, "list of members");
+  // The members of `o`'s list `key`, each an object with a name and a node.
+  Result<Node> members(const JsonObject& o, const char* key, int depth, Allowed allowed) {
+    const std::string wanted = "a list of 1 to " + std::to_string(kMaxMembers) + " objects with name and type";
+    const auto it = o.find(std::string_view(key));
+    if (it == o.end()) return missing(key, wanted);
+    const JsonArray* a = it->second.array();
+    if (a == nullptr) return fail(Reason::kBadValue, key).with(wanted, json_kind(it->second));
+    if (a->empty() || a->size() > kMaxMembers) {
+      return fail(Reason::kBadValue, key).with(wanted, std::to_string(a->size()) + " of them");
+    }
     Node out;
     out.kind = NodeKind::kObject;
     std::set<std::string> seen;
-    for (const Json& m : *a) {
-      const Json* name = m.find("name");
-      const std::string* s = name == nullptr ? nullptr : name->string();
-      if (s == nullptr || !plain_text(*s, 128)) return fail(Reason::kBadValue, "name");
-      if (!seen.insert(*s).second) return fail(Reason::kBadValue, "two members have the name " + *s);
-      Result<Node> child = node(m, depth + 1, true);
-      if (!child.ok()) return child.error().at(*s);
-      const NodeKind k = child->kind;
-      const bool is_number = k == NodeKind::kInteger || k == NodeKind::kDecimal;
-      if (scalars_only && !is_number && (numbers_only || k != NodeKind::kText)) {
-        return fail(Reason::kBadValue, *s + ": type not possible here");
-      }
-      out.names.push_back(*s);
-      out.children.push_back(std::move(*child));
+    for (std::size_t i = 0; i < a->size(); ++i) {
+      auto m = member((*a)[i], depth, allowed, seen);
+      if (!m.ok()) return below(m.error(), entry(key, i));
+      out.names.push_back(std::move(m->first));
+      out.children.push_back(std::move(m->second));
     }
     return out;
   }
 
  private:
+  Result<std::pair<std::string, Node>> member(const Json& m, int depth, Allowed allowed, std::set<std::string>& seen) {
+    if (m.object() == nullptr) return fail(Reason::kBadValue).with("an object with name and type", json_kind(m));
+    const char* wanted = "1 to 128 bytes of plain text without spaces at its ends";
+    const Json* name = m.find("name");
+    if (name == nullptr) return missing("name", wanted);
+    const std::string* s = name->string();
+    if (s == nullptr || !plain_text(*s, 128)) return fail(Reason::kBadValue, "name").with(wanted, shown(*name));
+    if (!seen.insert(*s).second) return fail(Reason::kBadValue, "name").with("a name not used before", *s);
+    GBX_ASSIGN(Node child, node(m, depth + 1, true));
+    const NodeKind k = child.kind;
+    const bool is_number = k == NodeKind::kInteger || k == NodeKind::kDecimal;
+    const bool fits = allowed == Allowed::kAnything || is_number || (allowed == Allowed::kScalars && k == NodeKind::kText);
+    if (!fits) {
+      return fail(Reason::kBadValue, "type")
+          .with(allowed == Allowed::kNumbers ? "integer or decimal" : "integer, decimal or text",
+                m.find("type")->string()->substr(0, 32));
+    }
+    return std::pair<std::string, Node>(*s, std::move(child));
+  }
   Status leaf(Node& n) {
     n.leaf = leaves_++;
-    if (n.leaf >= static_cast<std::int64_t>(kMaxLeaves)) return fail(Reason::kTooLarge, "too many members");
+    if (n.leaf >= static_cast<std::int64_t>(kMaxLeaves)) {
+      return fail(Reason::kTooLarge).with("at most " + std::to_string(kMaxLeaves) + " values in a schema", "more");
+    }
     return ok_status();
   }
   Result<Node> number(const JsonObject& o, bool is_integer, bool named) {
@@ -142,8 +192,7 @@ class SchemaParser {
   }
   Result<Node> object(const JsonObject& o, int depth, bool named) {
     GBX_TRY(only(o, {"type", named ? "name" : "type", "members"}));
-    const auto it = o.find(std::string_view("members"));
-    return members(it == o.end() ? nullptr : &it->second, depth, false, false);
+    return members(o, "members", depth, Allowed::kAnything);
   }
   Result<Node> array(const JsonObject& o, int depth, bool named) {
     GBX_TRY(only(o, {"type", named ? "name" : "type", "items", "maxItems"}));
@@ -151,9 +200,10 @@ class SchemaParser {
     n.kind = NodeKind::kArray;
     GBX_ASSIGN(n.max_items, integer(o, "maxItems", 0, kHardMaxRows));
     const auto it = o.find(std::string_view("items"));
-    if (it == o.end()) return fail(Reason::kMissingField, "items");
-    GBX_ASSIGN(Node item, node(it->second, depth + 1, false));
-    n.children.push_back(std::move(item));
+    if (it == o.end()) return missing("items", "an object with a type");
+    auto item = node(it->second, depth + 1, false);
+    if (!item.ok()) return below(item.error(), "items");
+    n.children.push_back(std::move(*item));
     return n;
   }
 
@@ -163,7 +213,10 @@ class SchemaParser {
 
 // Bits in units of 2^-32, at most kMaxBits.
 Result<UWide> checked(UWide q32) {
-  if ((q32 >> 32) > static_cast<UWide>(kMaxBits)) return fail(Reason::kTooLarge, "the schema admits too many values");
+  if ((q32 >> 32) > static_cast<UWide>(kMaxBits)) {
+    return fail(Reason::kTooLarge, "the schema admits too many values")
+        .with("at most " + std::to_string(kMaxBits) + " bits", "more");
+  }
   return q32;
 }
 
@@ -172,7 +225,11 @@ Result<UWide> node_bits(const Node& n) {
     case NodeKind::kInteger:
     case NodeKind::kDecimal: {
       const UWide size = alphabet_size(n.number);
-      if (size == 0) return fail(Reason::kBadValue, "no value lies between minimum and maximum");
+      if (size == 0) {
+        return fail(Reason::kBadValue, "no value lies between minimum and maximum")
+            .with("a range with a value of so many digits", std::to_string(n.number.minimum) + " to " +
+                                                                 std::to_string(n.number.maximum));
+      }
       return UWide{log2_upper_q32(size)};
     }
     case NodeKind::kText:
@@ -233,19 +290,19 @@ Result<Schema> parse_schema(const OutputDeclaration& d) {
   Schema s;
   s.type = d.type;
   const JsonObject* o = d.schema.object();
-  if (o == nullptr) return fail(Reason::kBadValue, "schema must be an object");
+  if (o == nullptr) return fail(Reason::kBadValue).with("an object", json_kind(d.schema));
   SchemaParser parser;
   switch (d.type) {
     case OutputType::kTable: {
       GBX_TRY(only(*o, {"columns", "maxRows"}));
       GBX_ASSIGN(s.max_rows, integer(*o, "maxRows", 0, kHardMaxRows));
-      GBX_ASSIGN(s.root, parser.members(d.schema.find("columns"), 1, true, false));
+      GBX_ASSIGN(s.root, parser.members(*o, "columns", 1, Allowed::kScalars));
       s.bounded = true;
       return s;
     }
     case OutputType::kMetrics: {
       GBX_TRY(only(*o, {"fields"}));
-      GBX_ASSIGN(s.root, parser.members(d.schema.find("fields"), 1, true, true));
+      GBX_ASSIGN(s.root, parser.members(*o, "fields", 1, Allowed::kNumbers));
       s.bounded = true;
       return s;
     }

@@ -87,6 +87,16 @@ TEST_F(Leases, ExactlyThisSetAssetAndConsumer) {
   EXPECT_EQ(find(by(owner)), Reason::kLeaseMissing);  // the consumer did not offer it
 }
 
+// What SignedLeases looks at before it asks; whoever verifies a receipt asks directly.
+TEST_F(Leases, VerifyingRefusesAnotherAssetByItself) {
+  EXPECT_TRUE(verify_lease(by(owner), query()).ok());
+  LeaseQuery other = query();
+  other.asset_id[0] ^= 1;
+  const Status s = verify_lease(by(owner), other);
+  EXPECT_EQ(s.reason(), Reason::kLeaseMissing);
+  EXPECT_EQ(s.error().actual, to_hex(body.asset_id));
+}
+
 TEST_F(Leases, TimeAndUses) {
   now = kNow + 100;
   EXPECT_EQ(find(by(owner)), Reason::kUninitialised);

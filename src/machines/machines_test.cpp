@@ -143,6 +143,41 @@ TEST(World, CrashLosesOnlyWhatWasNotSyncedAndTimersOfTheDead) {
   EXPECT_TRUE(w.up("counter"));
 }
 
+TEST(World, AFrozenActorGoesOnWithEverythingInItsOrder) {
+  World w(7, {});
+  DiskLog disk;
+  std::vector<int> seen;
+  w.add("counter", [&] { return std::make_unique<Counter>(w, disk); }, true);
+  w.at_event("counter", 1, [&] { w.freeze("counter", 5'000); });
+  const std::int64_t start = w.clock().now().ms;
+  for (int i = 0; i < 5; ++i) {
+    w.after("counter", 100 * (5 - i), [&seen, i] { seen.push_back(i); });
+  }
+  w.run(4'000, [] { return false; });
+  ASSERT_EQ(seen.size(), 1U);  // froze after this one
+  EXPECT_EQ(w.silent_since_ms("counter"), start + 100);
+  w.run(10'000, [] { return false; });
+  EXPECT_EQ(seen, (std::vector<int>{4, 3, 2, 1, 0}));
+  EXPECT_EQ(w.clock().now().ms, start + 5'100);
+  EXPECT_FALSE(w.silent_since_ms("counter"));
+}
+
+TEST(World, WhoDiedForGoodStaysDead) {
+  World w(7, {});
+  DiskLog disk;
+  w.add("counter", [&] { return std::make_unique<Counter>(w, disk); }, true);
+  w.crash_at_event("counter", 1);
+  w.send("x", "counter", {"sync", Json(1)});
+  w.run(100, [&] { return !w.up("counter"); });
+  w.kill("counter");  // while it waits to be started again
+  w.freeze("counter", 10);
+  w.send("x", "counter", {"sync", Json(2)});
+  w.run(100'000, [] { return false; });
+  EXPECT_FALSE(w.up("counter"));
+  EXPECT_EQ(disk.entries().size(), 1U);
+  EXPECT_TRUE(w.silent_since_ms("counter"));
+}
+
 TEST(World, ShrinkKeepsOnlyTheFaultsThatMatter) {
   const auto run = [](const std::set<std::uint64_t>& suppressed) {
     Faults f;

@@ -1,6 +1,7 @@
 #include "machines/world.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace gbx::world {
 
@@ -112,6 +113,55 @@ void World::crash(const std::string& name, const std::string& why) {
   });
 }
 
+void World::freeze(const std::string& name, std::int64_t ms) {
+  Slot& slot = slots_[name];
+  if (slot.gone) return;
+  note("FREEZE " + name + " for " + std::to_string(ms) + " ms");
+  if (slot.frozen_until_ms == 0) slot.silent_ms = clock_.now().ms;
+  slot.frozen_until_ms = std::max(slot.frozen_until_ms, clock_.now().ms + ms);
+  push(ms, "", 0, [this, name] { thaw(name); });
+}
+
+void World::thaw(const std::string& name) {
+  Slot& slot = slots_[name];
+  if (slot.gone || slot.frozen_until_ms == 0 || clock_.now().ms < slot.frozen_until_ms) return;
+  note("THAW " + name);
+  slot.frozen_until_ms = 0;
+  slot.silent_ms.reset();
+  for (Event& event : std::exchange(slot.waiting, {})) {
+    event.at_ms = clock_.now().ms;
+    event.order = next_order_++;
+    heap_.push(std::move(event));
+  }
+}
+
+void World::kill(const std::string& name) {
+  Slot& slot = slots_[name];
+  if (slot.gone) return;
+  note("DEATH " + name);
+  slot.object.reset();
+  slot.life += 1;
+  slot.gone = true;
+  slot.frozen_until_ms = 0;
+  if (!slot.silent_ms) slot.silent_ms = clock_.now().ms;
+  slot.waiting.clear();
+}
+
+void World::restart(const std::string& name) {
+  Slot& slot = slots_[name];
+  note("RESTART " + name);
+  slot.object.reset();
+  slot.life += 1;
+  const bool armed = std::exchange(armed_, false);
+  slot.object = slot.factory();
+  armed_ = armed;
+}
+
+std::optional<std::int64_t> World::silent_since_ms(const std::string& name) const {
+  const auto it = slots_.find(name);
+  return it == slots_.end() ? std::nullopt : it->second.silent_ms;
+}
+
 void World::crash_point(const std::string& name) {
   if (!armed_) return;
   Slot& slot = slots_[name];
@@ -124,6 +174,10 @@ void World::crash_point(const std::string& name) {
 void World::handle(Event event) {
   Slot& slot = slots_[event.actor];
   if (event.life != 0 && event.life != slot.life) return;
+  if (slot.frozen_until_ms != 0) {
+    slot.waiting.push_back(std::move(event));
+    return;
+  }
   const std::uint64_t n = ++slot.events;
   const bool was_up = slot.object != nullptr;
   try {
@@ -133,7 +187,9 @@ void World::handle(Event event) {
     return;
   }
   if (!slot.may_crash || !was_up || !slot.object) return;
-  if (planned(planned_event_, event.actor, n)) {
+  if (planned(planned_event_, event.actor, n) && planned_work_) {
+    planned_work_();
+  } else if (planned(planned_event_, event.actor, n)) {
     crash(event.actor, "after event " + std::to_string(n));
   } else if (inject(faults_.crash, "crash " + event.actor + " after event " + std::to_string(n))) {
     crash(event.actor, "by chance");
@@ -143,9 +199,9 @@ void World::handle(Event event) {
 bool World::run(std::int64_t until_ms, const std::function<bool()>& done) {
   while (!heap_.empty()) {
     if (done()) return true;
+    if (heap_.top().at_ms - start_ms_ > until_ms) return false;
     Event event = heap_.top();
     heap_.pop();
-    if (event.at_ms - start_ms_ > until_ms) return false;
     if (event.at_ms > clock_.now().ms) clock_.advance(event.at_ms - clock_.now().ms);
     handled_ += 1;
     handle(std::move(event));

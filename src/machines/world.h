@@ -1,13 +1,15 @@
 // Test support: a single-threaded simulated world. A heap of events, a simulated clock, a network that drops, doubles,
-// delays and reorders, logs on disks that lose what was not synced, and actors whose crash destroys the object and later
-// rebuilds it from what it had stored. The same seed gives the same run. Every injected fault has a number and can be
-// suppressed, so that a failing run is shrunk to the faults that matter.
+// delays and reorders, logs on disks that lose what was not synced, and actors that crash (which destroys the object and
+// later rebuilds it from what it had stored), freeze and go on as if nothing had been, or die for good. The same seed
+// gives the same run. Every injected fault has a number and can be suppressed, so that a failing run is shrunk to the
+// faults that matter.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <queue>
 #include <set>
 #include <string>
@@ -64,6 +66,21 @@ class World {
   // Crashes `actor` at exactly its n-th event (1-based) or crash point, apart from chance.
   void crash_at_event(const std::string& actor, std::uint64_t n) { planned_event_ = {actor, n}; }
   void crash_at_point(const std::string& actor, std::uint64_t n) { planned_point_ = {actor, n}; }
+  // Runs `work` right after `actor` handled its n-th event: for freezing or killing it there.
+  void at_event(const std::string& actor, std::uint64_t n, std::function<void()> work) {
+    planned_event_ = {actor, n};
+    planned_work_ = std::move(work);
+  }
+  // A frozen machine: for so long `actor` handles nothing; what was due is handled afterwards, in its order.
+  void freeze(const std::string& actor, std::int64_t ms);
+  // A machine that burnt down: `actor` is destroyed and never built again. Not from inside its own events.
+  void kill(const std::string& actor);
+  // Destroys `actor`, if it is there, and builds it again at once, without crash points. Not from inside its own events.
+  void restart(const std::string& actor);
+  // Since when `actor` is frozen or dead for good, so that nothing can come from it but what was on its way.
+  std::optional<std::int64_t> silent_since_ms(const std::string& actor) const;
+  // True with the given chance, unless quiet or suppressed; numbers and notes the fault.
+  bool inject(std::uint64_t thousandths, const std::string& what);
 
   // Handles events until `done` says so or the simulated time is over; true when done.
   bool run(std::int64_t until_ms, const std::function<bool()>& done);
@@ -103,9 +120,12 @@ class World {
     std::uint64_t life = 1;
     std::uint64_t events = 0;
     std::uint64_t points = 0;
+    bool gone = false;                      // for good
+    std::int64_t frozen_until_ms = 0;       // 0: not frozen
+    std::optional<std::int64_t> silent_ms;  // when it froze or died for good
+    std::vector<Event> waiting;             // what came due while it was frozen
   };
-  // True with the given chance, unless quiet or suppressed; numbers and notes the fault.
-  bool inject(std::uint64_t thousandths, const std::string& what);
+  void thaw(const std::string& name);
   void push(std::int64_t delay_ms, const std::string& actor, std::uint64_t life, std::function<void()> work);
   void crash(const std::string& name, const std::string& why);
   void handle(Event event);
@@ -128,6 +148,7 @@ class World {
   std::vector<std::string> trace_;
   std::vector<Injected> injected_;
   std::pair<std::string, std::uint64_t> planned_event_;
+  std::function<void()> planned_work_;  // empty: a crash
   std::pair<std::string, std::uint64_t> planned_point_;
 };
 

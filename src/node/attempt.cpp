@@ -1,5 +1,6 @@
 #include "node/attempt.h"
 
+#include <atomic>
 #include <thread>
 
 #include "channel/mux.h"
@@ -14,14 +15,15 @@ constexpr std::int64_t kPlaneTimeoutMs = 30'000;
 
 class Running {
  public:
-  Running(const AttemptOptions& o, const LaunchBundle& bundle, const std::function<bool()>& stop)
+  Running(const AttemptOptions& o, const LaunchBundle& bundle, StopSignal& stop)
       : o_(o), bundle_(bundle), stop_(stop), job_id_(bundle.submission.submission.body.job_id()) {}
 
   Status run() {
-    auto end = live();
+    Status end = live();
+    if (const auto why = stop_.requested(); why && !end_.sealed) end = stopped(*why);
     if (!end.ok()) {
       end_.reason = reason_code(end.error().reason);
-      end_.detail = end.error().line().substr(0, 500);
+      end_.detail = end.error().detail().substr(0, 500);
     }
     return tell_destroyed();
   }
@@ -34,8 +36,14 @@ class Running {
 
   // Until the agent said `end`, broke its stream, or ran out of time.
   Status live() {
+    if (o_.refused) return *o_.refused;
     GBX_ASSIGN(environment_, o_.provisioner->start(name()));
     channel::Mux mux(environment_->stream(), *o_.clock);
+    // The agent, its stream gone, kills the container and ends; destroy() sees to it. An output that is on its way
+    // when the node stops is let through: no other attempt could seal one.
+    const StopSignal::Listener listener(stop_, [&](Reason why) {
+      if (why == Reason::kJobCancelled || !uploading_) mux.close();
+    });
     std::thread to_broker([&] { relay_to_broker(mux); });
     channel::ServeLimits limits;
     limits.idle_ms = life_ms();
@@ -89,15 +97,20 @@ class Running {
     GBX_ASSIGN(auto report, from_json<PhaseReport>(body));
     report.job_id = job_id_;
     report.attempt = bundle_.credential.body.attempt;
-    if (stop_()) return to_json(PhaseReply{true});
+    if (stop_.requested() && !uploading_) return to_json(PhaseReply{true});
     return o_.plane->call(method::kNodePhase, to_json(report), kPlaneTimeoutMs);
   }
 
   Result<Json> output(const Json& body) {
+    uploading_ = true;
     GBX_ASSIGN(auto upload, from_json<OutputUpload>(body));
     upload.job_id = job_id_;
     upload.attempt = bundle_.credential.body.attempt;
     return o_.plane->call(method::kNodeOutput, to_json(upload), 4 * kPlaneTimeoutMs);
+  }
+
+  static Error stopped(Reason why) {
+    return fail(why, why == Reason::kJobCancelled ? "the plane has this attempt stopped" : "the node was stopped");
   }
 
   Status tell_destroyed() {
@@ -107,9 +120,10 @@ class Running {
     }
     const std::int64_t attempt = bundle_.credential.body.attempt;
     if (!end_.sealed) {
-      const PhaseReport lost{job_id_, attempt, EnvironmentPhase::kLost, end_.reason.empty() ? "lost" : end_.reason, printable(end_.detail, 500)};
-      GBX_TRY(insist(method::kNodePhase, to_json(lost)));
-      o_.log->warn("attempt-ended", {{"job", to_hex(job_id_)}, {"reason", lost.reason}, {"detail", lost.detail}});
+      const EnvironmentPhase phase = residue.empty() ? EnvironmentPhase::kDestroyed : EnvironmentPhase::kLost;
+      const PhaseReport last{job_id_, attempt, phase, end_.reason.empty() ? "lost" : end_.reason, printable(end_.detail, 500)};
+      GBX_TRY(insist(method::kNodePhase, to_json(last)));
+      o_.log->warn("attempt-ended", {{"job", to_hex(job_id_)}, {"reason", last.reason}, {"detail", last.detail}});
     }
     const std::int64_t slot = bundle_.plan.body.gate.release_slot_seconds;  // the receipt is the consumer's: no finer time
     const DestroyedClaim claim{job_id_, attempt, slot_end(o_.clock->now().seconds(), slot), residue};
@@ -130,16 +144,37 @@ class Running {
 
   const AttemptOptions& o_;
   const LaunchBundle& bundle_;
-  const std::function<bool()>& stop_;
+  StopSignal& stop_;
   const Hash32 job_id_;
   std::unique_ptr<Environment> environment_;
   AgentEnd end_;
   bool ended_ = false;
+  std::atomic<bool> uploading_{false};
 };
 
 }  // namespace
 
-Status run_attempt(const AttemptOptions& options, const LaunchBundle& bundle, const std::function<bool()>& stop) {
+void StopSignal::request(Reason why) {
+  const std::scoped_lock lock(mutex_);
+  if (why_) return;
+  why_ = why;
+  if (action_) action_(why);
+}
+std::optional<Reason> StopSignal::requested() const {
+  const std::scoped_lock lock(mutex_);
+  return why_;
+}
+StopSignal::Listener::Listener(StopSignal& signal, std::function<void(Reason)> action) : signal_(signal) {
+  const std::scoped_lock lock(signal_.mutex_);
+  signal_.action_ = std::move(action);
+  if (signal_.why_) signal_.action_(*signal_.why_);
+}
+StopSignal::Listener::~Listener() {
+  const std::scoped_lock lock(signal_.mutex_);
+  signal_.action_ = nullptr;
+}
+
+Status run_attempt(const AttemptOptions& options, const LaunchBundle& bundle, StopSignal& stop) {
   return Running(options, bundle, stop).run();
 }
 

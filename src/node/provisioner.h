@@ -16,13 +16,16 @@ class Environment {
   virtual ~Environment() = default;
   // Control and relayed bytes, multiplexed (channel/mux.h). Valid as long as the environment.
   virtual channel::ByteStream& stream() = 0;
-  // Ends it whatever it does; afterwards nothing of it runs. Returns what was found left behind, a line each.
+  // Ends it whatever it does; afterwards nothing of it runs. Returns what could not be removed, a line each.
   virtual std::vector<std::string> destroy() = 0;
 };
 
 class Provisioner {
  public:
   virtual ~Provisioner() = default;
+  // Once, before the first start(): what an earlier life of this node left behind is killed and removed. Says what it
+  // was, a line each. An error when something withstood, or another node is at work there: then nothing may start.
+  virtual Result<std::vector<std::string>> clear() = 0;
   // `name` is unique per attempt: letters, digits and '-'.
   virtual Result<std::unique_ptr<Environment>> start(const std::string& name) = 0;
 };

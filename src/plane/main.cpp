@@ -42,6 +42,7 @@ struct Arguments {
   std::string broker;
   std::vector<std::string> nodes;
   int ready_fd = -1;
+  int invites_fd = -1;
 };
 
 Status run(ServeOptions options, const Arguments& a) {
@@ -52,6 +53,13 @@ Status run(ServeOptions options, const Arguments& a) {
     const std::size_t at = n.find('=');
     if (at == std::string::npos || at == 0) return fail(Reason::kUsage, "--node").with("NAME=PUBLIC-KEY", n);
     options.nodes.push_back({n.substr(0, at), n.substr(at + 1)});
+  }
+  if (a.invites_fd >= 0) {
+    const Fd fd(a.invites_fd);
+    GBX_ASSIGN(const Bytes text, read_all(fd.get(), 1024));
+    auto invites = from_json_text<FirstInvites>(as_text(text));
+    if (!invites.ok()) return invites.error().at("--invites-fd");
+    options.invites = std::move(*invites);
   }
   return serve(options, a.ready_fd);
 }
@@ -80,6 +88,8 @@ int main_with(int argc, char** argv) {
   serve_command->add_option("--lease-seconds", options.lease_seconds, "a node silent for longer counts as lost")
       ->check(CLI::Range(2, 3600));
   serve_command->add_option("--ready-fd", a.ready_fd, "gets one line of JSON when everything answers");
+  serve_command->add_option("--invites-fd", a.invites_fd,
+                            "gives {\"operator\",\"people\"}: tokens for the first operator, and for owners, consumers and reviewers");
   CLI::App* key_command = app.add_subcommand("key", "Print the public key that broker and nodes are told");
   key_command->add_option("--state", options.state_dir, "directory for database, keys and sealed outputs")->required();
   try {

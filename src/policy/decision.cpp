@@ -34,6 +34,7 @@ std::set<std::string> hold_reasons(const records::Policy& policy, const records:
   const auto& gate = policy.clauses.gate;
   std::set<std::string> out;
   if (free_bits > gate.auto_clear_free_bits) out.insert(reason::kFreeBits);
+  if (verdict.charge.zcdp_micro > 0) out.insert(reason::kBudget);  // in a currency in which no policy gives any yet
   if (verdict.charge.verified_bits > gate.auto_clear_verified_bits) out.insert(reason::kVerifiedBits);
   return out;
 }

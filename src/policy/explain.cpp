@@ -16,7 +16,6 @@ using records::Technology;
 
 namespace {
 
-constexpr std::int64_t kDefaultPids = 256;
 constexpr std::size_t kTextBytes = 1000;  // of one text of a check; PlanCheck has room for one escape more
 
 template <class T>
@@ -70,7 +69,7 @@ Status check_image(const View& v) {
     if (rule.digest && *rule.digest != v.s.image_digest) continue;
     if (!rule.signer) return ok_status();
     known.push_back("signed by " + *rule.signer);
-    // An image asset is signed by its version record; an image in clear carries no signature that the set can see.
+    // An image is signed by its version record.
     const auto it = std::find_if(v.s.assets.begin(), v.s.assets.end(), [](const auto& a) { return a.name == "image"; });
     if (it == v.s.assets.end()) continue;
     const auto image = v.in.asset(it->version_id);
@@ -276,19 +275,17 @@ class Judge {
     if (in_.now <= s_.not_after) return ok_status();
     return fail(Reason::kExpired, "submission").with("before " + format_time(s_.not_after), format_time(in_.now));
   }
-  // Exactly one binding for each input and, for an image asset, one for the image.
+  // Exactly one binding for each input, and one for the image.
   Status check_bindings() const {
-    std::set<std::string> wanted;
+    std::set<std::string> wanted{"image"};
     const auto& spec = s_.spec.spec;
     for (const auto& i : spec.inputs) wanted.insert(i.name);
-    if (spec.image.asset) wanted.insert("image");
     for (const auto& b : s_.assets) {
       if (wanted.erase(b.name) != 1) return fail(Reason::kSpecMismatch, "an asset that the spec does not name").with("", b.name);
     }
-    if (!wanted.empty()) return fail(Reason::kSpecMismatch, "an input without an asset version").with(*wanted.begin(), "nothing");
+    if (!wanted.empty()) return fail(Reason::kSpecMismatch, "an input, or the image, without an asset version").with(*wanted.begin(), "nothing");
     if (spec.image.ref) {
-      const auto at = spec.image.ref->find('@');
-      const std::string digest = at == std::string::npos ? "" : spec.image.ref->substr(at + 1);
+      GBX_ASSIGN(const std::string digest, records::image_ref_digest(*spec.image.ref));
       if (digest != s_.image_digest) {
         return fail(Reason::kSpecMismatch, "digest of spec.image.ref").with(s_.image_digest, digest);
       }
@@ -352,7 +349,7 @@ class Judge {
       const auto charged = std::find_if(plan.charges.begin(), plan.charges.end(), [&](const auto& c) {
         return c.owner_id == p.owner_id && c.asset_id == p.asset_id;
       });
-      if (charged == plan.charges.end()) plan.charges.push_back({p.owner_id, p.asset_id, bits, 0});
+      if (charged == plan.charges.end()) plan.charges.push_back({p.owner_id, p.asset_id, bits, 0, 0, kSchemaCode, {}});
     }
     GBX_ASSIGN(plan.gate, merge_gates(gates));
     GBX_TRY(merge_environment(plan));
@@ -402,12 +399,9 @@ class Judge {
         .with("at most " + number(records::kMaxReviewers), number(count));
   }
   Status fill_controls(RunPlan& plan) const {
-    const auto& spec = s_.spec.spec;
-    plan.controls.cpu = spec.resources.cpu;
-    GBX_ASSIGN(plan.controls.memory_bytes, records::parse_size(spec.resources.memory));
-    GBX_ASSIGN(plan.controls.scratch_bytes, records::parse_size(spec.resources.scratch));
-    plan.controls.pids = spec.sandbox.pids.value_or(kDefaultPids);
-    plan.controls.run_seconds = spec.timeouts.run;
+    const records::Access access = plan.controls.access;
+    GBX_ASSIGN(plan.controls, records::controls_of(s_.spec.spec));
+    plan.controls.access = access;
     plan.controls.mandatory = mandatory_controls();
     return ok_status();
   }

@@ -90,11 +90,17 @@ std::int64_t attempt_bits(std::int64_t attempt);
 // The control channel (docs/gate.md): exit class (2), duration bucket (4), the decision and its cause (2). Every job tells as
 // much once it has had the data, however it ends: a release tells its outputs besides, a rejection or a cancellation nothing.
 inline constexpr std::int64_t kControlBits = 8;
+// The codes by which bits are reckoned (docs/gate.md): declared schemas, and the control channel alone.
+inline constexpr char kSchemaCode[] = "schema-1";
+inline constexpr char kControlCode[] = "control-1";
 
 // Every control that an environment must enforce (docs/sandbox.md), in the order of the plan.
 const std::vector<std::string>& mandatory_controls();
 
-// The policy in plain sentences: who could read what, when, and how much.
-std::vector<std::string> explain_policy(const records::Policy& policy);
+// The policy in plain sentences: who could read what, when, and how much. An image's own policy judges no code: the
+// policies of the data do.
+std::vector<std::string> explain_policy(const records::Policy& policy, records::AssetKind kind);
+// Why no job can ever run under this policy, a sentence each, with the member to change; empty where some job could.
+std::vector<std::string> dead_ends(const records::Policy& policy, records::AssetKind kind, std::int64_t now);
 
 }  // namespace gbx::policy

@@ -43,10 +43,9 @@ class Judging : public ::testing::Test {
   Clauses& clauses(std::size_t i) { return assets[i].policy.clauses; }
 
   Explanation judge_job() {
-    gbx::testing::SubmissionParts parts{spec, {}, nullptr, {}};
+    gbx::testing::SubmissionParts parts{spec, {}, &assets[2], {}};
     for (std::size_t i = 0; i < inputs; ++i) parts.inputs.push_back(&assets[i]);
     parts.spec.spec.inputs = gbx::testing::make_spec(false, inputs).spec.inputs;
-    if (spec.spec.image.asset) parts.image = &assets[2];
     PolicyInputs in;
     in.set_id = set.id();
     in.now = kNow;
@@ -160,13 +159,16 @@ TEST_F(Judging, TheSubmissionDeniesByItself) {
   EXPECT_EQ(with([](Submission& s) { s.not_after = kNow - 1; }), "expiry:expired");
   EXPECT_EQ(with([](Submission& s) { s.spec.spec.env["LD_PRELOAD"] = "/data/x"; }), "command:command-not-allowed");
   EXPECT_EQ(with([](Submission& s) { s.spec.spec.env["SEED"] = "1"; }), "");
-  EXPECT_EQ(with([](Submission& s) { s.spec.spec.logs = {LogVisibility::kConsumer, 100}; }), "logs:logs-not-allowed");
+  EXPECT_EQ(with([](Submission& s) { s.spec.spec.logs = {LogVisibility::kConsumer, 100}; }),
+            "logs:logs-not-allowed logs:logs-not-allowed");  // the image's owner is asked, too
   EXPECT_EQ(with([](Submission& s) { s.image_digest = "sha256:" + std::string(64, 'b'); }), "assets:spec-mismatch");
   EXPECT_EQ(with([](Submission& s) { s.assets.clear(); }), "assets:spec-mismatch");
+  EXPECT_EQ(with([](Submission& s) { s.assets.pop_back(); }), "assets:spec-mismatch");  // the image's
   EXPECT_EQ(with([](Submission& s) { s.assets.push_back({"more", {}, {}}); }), "assets:spec-mismatch");
   EXPECT_EQ(with([](Submission& s) { s.assets[0].asset_id = Id16{1}; }), "published:wrong-asset");
   EXPECT_EQ(with([](Submission& s) { s.assets[0].version_id = Hash32{1}; }), "published:policy-missing");
-  EXPECT_EQ(with([](Submission& s) { s.spec.spec.tee.any_of = {Technology::kTdx}; }), "tee:tee-not-allowed");
+  EXPECT_EQ(with([](Submission& s) { s.spec.spec.tee.any_of = {Technology::kTdx}; }),
+            "tee:tee-not-allowed tee:tee-not-allowed");
   EXPECT_EQ(with([](Submission& s) { s.consumer_id = Hash32{1}; }), "submission:spec-mismatch");
   EXPECT_EQ(with([](Submission& s) { s.spec.spec.command = {"study"}; }), "submission:bad-value");
   change = [](SignedSubmission& s) { s.submission.body.spec.spec.args = {"x"}; };  // not signed again
@@ -190,7 +192,7 @@ TEST_F(Judging, JoinedInputsMustBeNamedByBothSides) {
 
 TEST_F(Judging, ASignedImage) {
   clauses(0).images = {{std::nullopt, consumer.key.public_key().text()}};
-  EXPECT_EQ(denied(), "image:image-not-allowed");  // an image in clear is signed by nobody
+  EXPECT_EQ(denied(), "");  // named by its digest
   spec.spec.image = {"study-image", std::nullopt};
   EXPECT_EQ(denied(), "");
   clauses(0).images[0].signer = hospital.key.public_key().text();
@@ -201,13 +203,30 @@ TEST_F(Judging, ASignedImage) {
   EXPECT_EQ(denied(), "published:image-digest-mismatch");
 }
 
+TEST_F(Judging, AnImageIsAnImageAndADatasetIsNot) {
+  const auto as_kind = [](Asset& a, AssetKind kind) {
+    a.record.kind = kind;
+    a.record.content_digest = kImageDigest;  // so that nothing but the kind is wrong
+    a.policy.asset_version_id = a.record.id();
+  };
+  spec = gbx::testing::make_spec(true);
+  clauses(0).join_owners.push_back(consumer.id());
+  EXPECT_EQ(denied(), "");
+  as_kind(assets[2], AssetKind::kDataset);
+  EXPECT_EQ(denied(), "published:wrong-asset");
+  as_kind(assets[2], AssetKind::kImage);
+  EXPECT_EQ(denied(), "");
+  as_kind(assets[0], AssetKind::kImage);  // decrypted where the program reads, under the rules for what it is run from
+  EXPECT_EQ(denied(), "published:wrong-asset");
+}
+
 TEST_F(Judging, WhatOwnersSpentCounts) {
   spent.period_free_bits = 16384 - 610;
   EXPECT_EQ(denied(), "");
   ++spent.period_free_bits;
-  EXPECT_EQ(denied(), "budget:budget-exceeded");
+  EXPECT_EQ(denied(), "budget:budget-exceeded budget:budget-exceeded");  // of the data and of the image
   spent = {0, 131072};
-  EXPECT_EQ(denied(), "budget:budget-exceeded");
+  EXPECT_EQ(denied(), "budget:budget-exceeded budget:budget-exceeded");
   spent = {};
   for (const std::int64_t bits : {kMaxBits, kControlBits - 1}) {
     capacity = bits;
@@ -225,6 +244,7 @@ TEST_F(Judging, MoreReviewersThanAPlanHoldsAreDenied) {
     // The same people with other keys: each would have to get a preview.
     for (const auto& id : ids) clauses(a).reviewers.push_back({id, to_hex(random.fixed<32>()), to_hex(random.fixed<32>())});
   }
+  clauses(2).may_preview = ids;  // the image's owner is asked, too
   EXPECT_EQ(denied(), "merge:policy-unmergeable");
   clauses(1).reviewers.resize(15);
   EXPECT_EQ(denied(), "");
@@ -384,15 +404,18 @@ TEST(Describe, SaysTheDangerousThingsInPlainWords) {
   const Person reviewer = make_person(random);
   Policy p;
   p.clauses = make_clauses(node.public_key(), {&reviewer});
+  AssetKind kind = AssetKind::kDataset;
   const auto says = [&](const std::string& words) {
-    for (const auto& line : explain_policy(p)) {
+    for (const auto& line : explain_policy(p, kind)) {
       if (line.find(words) != std::string::npos) return true;
     }
     return false;
   };
   EXPECT_TRUE(says("NO TEE"));
   EXPECT_TRUE(says("`/bin/study`"));
-  EXPECT_TRUE(says("could restore an old log"));
+  EXPECT_TRUE(says("Its log: unprotected"));
+  EXPECT_TRUE(says("kept by: operator"));
+  EXPECT_TRUE(says("No other input may be in the same job"));
   EXPECT_TRUE(says("Decisions fall at once"));
   EXPECT_FALSE(says("ANY,"));
   EXPECT_FALSE(says("ANYONE"));
@@ -405,6 +428,52 @@ TEST(Describe, SaysTheDangerousThingsInPlainWords) {
   EXPECT_TRUE(says("ANYONE"));
   EXPECT_TRUE(says("NOT looked for"));
   EXPECT_TRUE(says("REVOKED"));
+  p.clauses.join_owners = {Hash32{1}};
+  EXPECT_TRUE(says("May be joined with anything of owner 01"));
+  p.clauses.join_assets = {Id16{2}};
+  EXPECT_TRUE(says("May be joined with asset 02"));
+  EXPECT_TRUE(says(", or with anything of owner 01"));
+  kind = AssetKind::kImage;
+  EXPECT_TRUE(says("Runs together with asset 02"));
+  EXPECT_FALSE(says("ANY,"));  // an image's own policy judges no code
+}
+
+TEST(Describe, APolicyUnderWhichNothingCanRunSaysWhichMemberIsTheReason) {
+  SeededRandom random(9);
+  const auto node = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random));
+  Policy good;
+  good.clauses = make_clauses(node.public_key(), {});
+  const auto members = [](const Policy& p, AssetKind kind) {
+    std::string out;
+    for (const auto& line : dead_ends(p, kind, kNow)) out += (out.empty() ? "" : " ") + line.substr(0, line.find(':'));
+    return out;
+  };
+  const auto without = [&](auto change, AssetKind kind = AssetKind::kDataset) {
+    Policy p = good;
+    change(p);
+    return members(p, kind);
+  };
+  EXPECT_EQ(without([](Policy&) {}), "");
+  EXPECT_EQ(without([](Policy& p) { p.revoked = true; }), "it is revoked");
+  EXPECT_EQ(without([](Policy& p) { p.clauses.not_after = kNow - 1; }), "notAfter");
+  EXPECT_EQ(without([](Policy& p) { p.clauses.purposes.clear(); }), "purposes");
+  EXPECT_EQ(without([](Policy& p) { p.clauses.images.clear(); }), "images");
+  EXPECT_EQ(without([](Policy& p) { p.clauses.commands.clear(); }), "commands");
+  EXPECT_EQ(without([](Policy& p) { p.clauses.commands.clear(); p.clauses.any_command = true; }), "");
+  EXPECT_EQ(without([](Policy& p) { p.clauses.tee.clear(); }), "tee");
+  EXPECT_EQ(without([](Policy& p) { p.clauses.tee[0].technology = Technology::kTdx; }), "tee");
+  EXPECT_EQ(without([](Policy& p) { p.clauses.custody = {Custody::kTee}; }), "custody");
+  EXPECT_EQ(without([](Policy& p) { p.clauses.rollback = "witnessed"; }), "rollback");
+  EXPECT_EQ(without([](Policy& p) { p.clauses.gate.output_types.clear(); }), "gate");
+  EXPECT_EQ(without([](Policy& p) { p.clauses.gate.total_free_bits = 7; }), "gate");
+  const auto image = [](Policy& p) { p.clauses.images.clear(), p.clauses.commands.clear(), p.clauses.join_owners = {Hash32{1}}; };
+  EXPECT_EQ(without(image, AssetKind::kImage), "");
+  EXPECT_EQ(without([](Policy& p) { p.clauses.join_owners.clear(), p.clauses.join_assets.clear(); }, AssetKind::kImage), "joinOwners");
+  // What the draft of a careful owner says when it says nothing.
+  Policy empty;
+  empty.clauses.rollback = "witnessed";
+  empty.clauses.not_after = kNow;
+  EXPECT_EQ(members(empty, AssetKind::kDataset), "purposes images commands tee custody rollback gate");
 }
 
 TEST(Tally, KOfN) {

@@ -105,6 +105,29 @@ class Verifier {
     return verify_by_identity(pinned_, *c, record);
   }
 
+  // ---- words ----
+  // "wdbc@1", as its owner signed it.
+  std::string asset_name(const Id16& asset_id) const {
+    for (const auto& v : r_.versions) {
+      if (v.body.asset_id == asset_id) return printable_text(v.body.name) + "@" + std::to_string(v.body.version);
+    }
+    return "asset " + to_hex(asset_id).substr(0, 16) + "…";
+  }
+  std::string policy_name(const Hash32& hash) const {
+    for (const auto& p : r_.policies) {
+      if (p.hash() == hash) return asset_name(p.body.asset_id);
+    }
+    return "an unknown policy";
+  }
+  // What somebody is in this job.
+  std::string person(const Hash32& id) const {
+    std::string parts = id == submission_.consumer_id ? "the consumer" : "";
+    for (const auto& v : r_.versions) {
+      if (v.body.owner_id == id) parts += (parts.empty() ? "" : ", ") + std::string("the owner of ") + asset_name(v.body.asset_id);
+    }
+    return (parts.empty() ? "a reviewer" : parts) + " (" + short_hash(id) + ")";
+  }
+
   // ---- steps ----
   void key_set() {
     keys_ = r_.set.verify(pinned_);
@@ -119,12 +142,36 @@ class Verifier {
            e.set_key == keys_->set_key.text() && e.kek == keys_->kek.text() && e.epoch == keys_->epoch &&
                e.nonce == out_.job_id && e.custody == r_.set.charter.custody,
            Reason::kBrokerUntrusted);
-    if (r_.set.charter.custody == Custody::kOperator) {
-      claimed("the broker's operator did not read keys", "custody is `operator`: whoever runs the broker could");
+    // This version can verify no broker's hardware evidence, so a set that rests on it is not believed.
+    const bool by_operator = r_.set.charter.custody == Custody::kOperator;
+    proved("custody needs no hardware evidence of the broker", by_operator && !e.quote, Reason::kUnsupported);
+    if (by_operator) claimed("the broker's operator did not read keys", "custody is `operator`: whoever runs the broker could");
+    witnesses();
+  }
+  // k of the charter's witnesses cosigned the tree that the broker's evidence names.
+  void witnesses() {
+    const Charter& charter = r_.set.charter;
+    std::set<std::string> cosigned;
+    for (const auto& c : r_.cosignatures) {
+      proved("cosigned by a witness", cosignature_holds(c), "at " + format_time(c.body.time));
+      proved("one cosignature of each witness", cosigned.insert(c.key).second, Reason::kConflict);
     }
-    if (r_.set.charter.witness_threshold == 0) {
+    if (charter.witness_threshold == 0) {
       claimed("the log was not rolled back", "rollback is unprotected: there are no witnesses");
+      return;
     }
+    const auto needed = static_cast<std::size_t>(charter.witness_threshold);
+    proved("most witnesses cosigned the log", cosigned.size() >= needed && 2 * needed > charter.witnesses.size(),
+           Reason::kRollbackNotAllowed);
+  }
+  Status cosignature_holds(const Signed<Cosignature>& c) const {
+    if (!contains(r_.set.charter.witnesses, c.key)) return fail(Reason::kWrongRole, "not a witness of the charter");
+    const auto& e = r_.broker_evidence.body;
+    if (c.body.epoch != e.epoch || c.body.tree_size != e.tree_size || c.body.tree_root != e.tree_root) {
+      return fail(Reason::kBadInclusion, "a cosignature of another state of the log");
+    }
+    GBX_ASSIGN(crypto::PublicKey witness, crypto::PublicKey::from_text(c.key));
+    return c.verify(pinned_, witness);
   }
 
   void identities() {
@@ -134,13 +181,13 @@ class Verifier {
     for (const auto& c : r_.identities) {
       const Hash32 id = c.id();
       auto key = c.current_key(pinned_);
-      proved("key rotations of " + short_hash(id), key.ok() ? ok_status() : Status(key.error()));
+      proved("keys of " + person(id), key.ok() ? ok_status() : Status(key.error()));
       proved("listed once", seen.insert(id).second, Reason::kBadStructure);
       if (wanted.count(id) != 0) continue;
       const bool rules = std::any_of(r_.rulings.begin(), r_.rulings.end(), [&](const auto& ruling) {
         return verify_by_identity(pinned_, c, ruling).ok();
       });
-      proved("has a part in this job", rules, Reason::kBadStructure, short_hash(id));
+      proved("has a part in this job", rules, Reason::kBadStructure, person(id));
     }
   }
 
@@ -156,20 +203,30 @@ class Verifier {
       const IdentityChain* owner = chain(record.body.owner_id);
       Status s = owner == nullptr ? Status(fail(Reason::kChainBroken, "the owner's identity is missing"))
                                   : verify_asset(pinned_, {*owner, record, policy, 0});
-      proved("asset " + record.body.name + " and its policy are the owner's", s,
-             "owner " + short_hash(record.body.owner_id) + ", serial " + std::to_string(policy.body.serial));
-      proved("the plan rests on this policy",
+      const std::string name = asset_name(record.body.asset_id);
+      proved(name + " and its policy are signed by " + person(record.body.owner_id), s, "policy serial " + std::to_string(policy.body.serial));
+      proved("the plan rests on this policy of " + name,
              named[i].policy_hash == policy.hash() && named[i].serial == policy.body.serial &&
                  named[i].owner_id == policy.body.owner_id && named[i].asset_version_id == policy.body.asset_version_id,
              Reason::kPolicyMismatch);
     }
+    for (const auto& b : r_.beacons) proved("the owner still stood by the policy", beacon_holds(b), "at " + format_time(b.body.time));
     claimed("these policies were the newest", "the set's log holds their order");
   }
 
+  Status beacon_holds(const Signed<OwnerBeacon>& b) const {
+    const auto named = std::find_if(r_.policies.begin(), r_.policies.end(), [&](const auto& p) {
+      return p.hash() == b.body.policy_hash && p.body.owner_id == b.body.owner_id && p.body.asset_version_id == b.body.asset_version_id;
+    });
+    if (named == r_.policies.end()) return fail(Reason::kPolicyMismatch, "a beacon for no policy of the job");
+    if (b.body.time > r_.release.body.time) return fail(Reason::kBadValue, "a beacon from after the decision");
+    return by_identity(b.body.owner_id, b);
+  }
+
   void submission() {
-    proved("signed by the consumer", by_identity(submission_.consumer_id, r_.submission), "consumer " + short_hash(submission_.consumer_id));
+    proved("signed by " + person(submission_.consumer_id), by_identity(submission_.consumer_id, r_.submission));
     proved("the job spec is valid", submission_.spec.validate(), "purpose: " + printable_text(submission_.spec.spec.purpose));
-    for (const auto& l : r_.leases) proved("lease " + to_hex(l.body.lease_id).substr(0, 16) + "…", lease_holds(l));
+    for (const auto& l : r_.leases) proved("lease of " + asset_name(l.body.asset_id), lease_holds(l), "for " + std::to_string(l.body.jobs) + " jobs");
   }
   static std::string printable_text(const std::string& s) {
     std::string out;
@@ -209,6 +266,7 @@ class Verifier {
     PolicyInputs in;
     in.set_id = pinned_;
     in.custody = r_.set.charter.custody;
+    in.witnessed = r_.set.charter.witness_threshold > 0;
     in.now = r_.plan.body.time;
     in.submission = whole;
     in.asset = [this](const Hash32& version) -> std::optional<AssetFacts> {
@@ -286,10 +344,13 @@ class Verifier {
            Reason::kPlanMismatch);
     proved("the image is the one that was submitted", s.image_digest == submission_.image_digest, Reason::kImageDigestMismatch, s.image_digest);
     proved("the plan's controls", canonical(to_json(s.controls)) == canonical(to_json(r_.plan.body.controls)), Reason::kPlanMismatch);
-    proved("sealed to the consumer's keys and the reviewers, and to nobody else",
+    const auto& reviewers = r_.plan.body.reviewers;
+    proved("one sealed key for each result key and each reviewer",
            s.manifest.wrapped_content.size() == submission_.result_keys.size() &&
-               s.manifest.wrapped_preview.size() == r_.plan.body.reviewers.size(),
+               s.manifest.wrapped_preview.size() == reviewers.size() && context.review.has_value() == !reviewers.empty(),
            Reason::kWrongRecipient);
+    proved("the gate's verdict is one that it can give", context.verdict.well_formed(), Reason::kOutputInvalid);
+    claimed("sealed to the consumer's keys and the reviewers, and to nobody else", "the agent's word, as good as its environment");
     const auto& channels = r_.plan.body.residual_channels;
     proved("names the plan's residual channels",
            std::all_of(channels.begin(), channels.end(), [&](const auto& c) { return contains(s.residual_channels, c); }),
@@ -333,7 +394,8 @@ class Verifier {
     const Panel all = panel();
     std::set<std::pair<Hash32, std::string>> seen;
     for (const auto& ruling : r_.rulings) {
-      proved("ruling: " + std::string(enum_name(ruling.body.decision)), ruling_holds(all, notice, ruling));
+      proved("ruling for " + policy_name(ruling.body.owner_policy_hash) + ": " + std::string(enum_name(ruling.body.decision)),
+             ruling_holds(all, notice, ruling));
       proved("one ruling for each reviewer and policy", seen.insert({ruling.body.owner_policy_hash, ruling.key}).second, Reason::kConflict);
     }
     if (r_.release.body.decision == ReleaseDecision::kRelease) {
@@ -356,7 +418,8 @@ class Verifier {
     by_set("release statement", r_.release);
     const ReleaseStatement& s = r_.release.body;
     proved("of this run", s.job_id == out_.job_id && s.run_statement == r_.run_statement.hash() &&
-                              s.manifest == hash_of(r_.run_statement.body.manifest),
+                              s.manifest == hash_of(r_.run_statement.body.manifest) &&
+                              canonical(to_json(s.verdict)) == canonical(to_json(r_.run_statement.body.manifest.context.verdict)),
            Reason::kPlanMismatch, out_.decision + " at " + format_time(s.time));
     std::vector<Hash32> rulings;
     for (const auto& ruling : r_.rulings) rulings.push_back(ruling.hash());
@@ -372,8 +435,9 @@ class Verifier {
     if (options_.now) ordered = ordered && s.time <= *options_.now;
     proved("times are in order", ordered, Reason::kBadValue);
     if (release) {
+      proved("the gate had not rejected it", s.verdict.recommendation != Recommendation::kReject, Reason::kRejected);
       for (const auto& p : r_.policies) {
-        proved("the policy had not expired", s.time <= p.body.clauses.not_after, Reason::kPolicyExpired);
+        proved("the policy of " + asset_name(p.body.asset_id) + " had not expired", s.time <= p.body.clauses.not_after, Reason::kPolicyExpired);
       }
     }
   }
@@ -388,7 +452,9 @@ class Verifier {
     for (std::size_t i = 0; right && i < planned.size(); ++i) {
       const auto& c = s.charges[i];
       right = c.owner_id == planned[i].owner_id && c.asset_id == planned[i].asset_id && c.free_bits >= least && c.free_bits <= most &&
-              c.verified_bits == (release ? verdict.charge.verified_bits : 0);
+              c.verified_bits == (release ? verdict.charge.verified_bits : 0) &&
+              c.zcdp_micro == (release ? verdict.charge.zcdp_micro : 0) && c.subject == planned[i].subject &&
+              c.code_id == (release ? verdict.charge.code_id : kControlCode);
     }
     proved("every owner was charged in full", right, Reason::kBudgetExceeded, std::to_string(least) + " free bits");
   }
@@ -401,20 +467,14 @@ class Verifier {
     entry["time"] = s.time;
     Json& body = entry["body"];
     const Json statement = to_json(s);
-    for (const char* same : {"jobId", "runStatement", "manifest", "decision", "reasons", "rulings", "charges"}) {
+    for (const char* same : {"jobId", "runStatement", "manifest", "verdict", "decision", "reasons", "rulings", "charges"}) {
       body[same] = *statement.find(same);
     }
     body["holdNotice"] = to_hex(r_.hold_notice ? r_.hold_notice->hash() : Hash32{});
     proved("the entry says what the statement says", canonical(entry) == canonical(r_.log_entry), Reason::kBadStructure);
     const Inclusion& in = s.inclusion;
-    translog::InclusionProof proof;
-    proof.tree_size = in.tree_size;
-    proof.leaf_index = in.leaf_index;
-    proof.leaf_salt = in.leaf_salt;
-    proof.path = in.path;
-    proof.root_hash = in.root;
     const auto& e = r_.broker_evidence.body;
-    proved("the entry is in the set's log", translog::verify(proof, as_bytes(canonical(entry)), {e.tree_size, e.tree_root}),
+    proved("the entry is in the set's log", translog::verify(in, as_bytes(canonical(entry)), {e.tree_size, e.tree_root}),
            "entry " + std::to_string(in.leaf_index) + " of " + std::to_string(in.tree_size));
   }
 

@@ -144,14 +144,14 @@ inline records::Signed<records::Lease> make_lease(const records::SetId& set, con
   return must(records::sign(set, l, a.owner.key));
 }
 
-inline records::JobSpec make_spec(bool image_asset, std::size_t inputs = 1) {
+inline records::JobSpec make_spec(bool image_by_name, std::size_t inputs = 1) {
   records::JobSpec s;
   s.api_version = "glovebox/v1";
   s.kind = "PrivateJob";
   s.metadata.name = "study";
   auto& b = s.spec;
   b.purpose = "research";
-  if (image_asset) {
+  if (image_by_name) {
     b.image.asset = "study-image";
   } else {
     b.image.ref = "study@" + kImageDigest;

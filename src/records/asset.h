@@ -209,6 +209,24 @@ struct Policy {
   }
 };
 
+// "I stand by this policy still": for policies with freshForSeconds. It counts from its own time, so holding one back
+// gains nothing. Until the broker takes beacons, publishing the next serial is the only one.
+struct OwnerBeacon {
+  static constexpr std::string_view kType = "owner-beacon";
+  static constexpr bool kBindsSet = true;
+  Hash32 owner_id{};
+  Hash32 asset_version_id{};
+  Hash32 policy_hash{};
+  std::int64_t time = 0;
+  template <class F>
+  void fields(F& f) {
+    f("ownerId", owner_id);
+    f("assetVersionId", asset_version_id);
+    f("policyHash", policy_hash);
+    f("time", time);
+  }
+};
+
 struct Lease {
   static constexpr std::string_view kType = "lease";
   static constexpr bool kBindsSet = true;
@@ -256,6 +274,27 @@ struct PublishAck {
     f("assetVersionId", asset_version_id);
     f("policyHash", policy_hash);
     f("serial", serial);
+    f("time", time);
+    f("inclusion", inclusion);
+  }
+};
+// The set's claim that no key of its own opens this version any more. Nobody can prove that nothing was kept, so the
+// claim names what it does not cover. Made once keys can be erased: docs/decisions/0012.
+struct DeletedClaim {
+  static constexpr std::string_view kType = "deleted-claim";
+  static constexpr bool kBindsSet = true;
+  Hash32 asset_version_id{};
+  Hash32 policy_hash{};                  // of the revocation that asked for it
+  std::int64_t epoch = 0;                // the last epoch whose kek could open the version's wraps; that kek is erased too
+  std::vector<std::string> not_erased;   // "backups" and other copies, in words
+  std::int64_t time = 0;
+  Inclusion inclusion;
+  template <class F>
+  void fields(F& f) {
+    f("assetVersionId", asset_version_id);
+    f("policyHash", policy_hash);
+    f("epoch", epoch, Bound{1, 1'000'000});
+    f("notErased", not_erased, Bound{0, 16, 200});
     f("time", time);
     f("inclusion", inclusion);
   }

@@ -82,6 +82,7 @@ struct Evidence {
   Technology technology = Technology::kNone;
   std::optional<Signed<NodeIntroduction>> node;  // none
   std::optional<Bytes> quote;                    // hardware and sim, as the platform made it
+  std::vector<Collateral> collateral;            // for the quote; empty for none
   LaunchConfig launch_config;
   std::string release;                           // name of the guest release; empty for none
   template <class F>
@@ -89,6 +90,7 @@ struct Evidence {
     f("technology", technology);
     f("node", node);
     f("quote", quote, Bound{1, 65536});
+    f("collateral", collateral, Bound{0, 16});
     f("launchConfig", launch_config);
     f("release", release, Bound{0, 64});
   }

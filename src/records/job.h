@@ -8,7 +8,7 @@ namespace gbx::records {
 // ---- the job spec: apiVersion glovebox/v1 (docs/jobspec.md) ----
 struct SpecImage {
   std::optional<std::string> asset;  // an encrypted image asset, by name or version id
-  std::optional<std::string> ref;    // "name@sha256:…", in clear
+  std::optional<std::string> ref;    // "name@sha256:…": the image asset that holds the image of this digest
   template <class F>
   void fields(F& f) {
     f("asset", asset, Bound{1, 128});
@@ -63,13 +63,16 @@ struct SpecTee {
     f("releases", releases, Bound{0, 32, 64});
   }
 };
+// Most processes of one job, on any node.
+inline constexpr std::int64_t kMaxPids = 4096;
+inline constexpr std::int64_t kDefaultPids = 256;
 struct SpecSandbox {
   std::optional<std::string> runtime;  // "crun" or "runc"; absent: the node's choice
   std::optional<std::int64_t> pids;
   template <class F>
   void fields(F& f) {
     f("runtime", runtime, Bound{1, 16});
-    f("pids", pids, Bound{1, 32768});
+    f("pids", pids, Bound{1, kMaxPids});
   }
 };
 struct SpecLogs {
@@ -147,6 +150,8 @@ struct JobSpec {
   // The checks that a schema cannot say: names, mounts, sizes, duplicates. `what` is the path of the member.
   Status validate() const;
 };
+// "name@sha256:…" -> "sha256:…". kBadValue.
+Result<std::string> image_ref_digest(std::string_view ref);
 // "512MiB" -> bytes; suffixes KiB MiB GiB. kBadValue.
 Result<std::int64_t> parse_size(std::string_view text);
 
@@ -222,6 +227,9 @@ struct PlanPolicy {
     f("serial", serial);
   }
 };
+// What a machine lends to all containers together: the rest is for the unpacked image, the page cache and the programs.
+constexpr std::int64_t lent_memory_bytes(std::int64_t total_bytes) { return total_bytes / 10 * 8; }
+
 struct PlanControls {  // what the environment must enforce; the agent refuses to run with less
   std::int64_t cpu = 1;
   std::int64_t memory_bytes = 0;
@@ -230,6 +238,8 @@ struct PlanControls {  // what the environment must enforce; the agent refuses t
   std::int64_t run_seconds = 0;
   Access access = Access::kPrefetch;
   std::vector<std::string> mandatory;  // names of the controls, docs/sandbox.md
+  // What the container may fill: /out and /tmp are memory, too.
+  std::int64_t footprint_bytes() const;
   template <class F>
   void fields(F& f) {
     f("cpu", cpu);
@@ -241,17 +251,25 @@ struct PlanControls {  // what the environment must enforce; the agent refuses t
     f("mandatory", mandatory, Bound{0, 64, 64});
   }
 };
+// What a spec asks a node for, without what the policies add. kBadValue.
+Result<PlanControls> controls_of(const SpecBody& spec);
 struct PlanCharge {  // reserved per owner and asset before any key leaves
   Hash32 owner_id{};
   Id16 asset_id{};
   std::int64_t free_bits = 0;
   std::int64_t verified_bits = 0;
+  std::int64_t zcdp_micro = 0;      // differential privacy, millionths of rho; no policy allows any yet
+  std::string code_id = {};         // which prefix-free code the bits were reckoned with
+  std::optional<Hash32> subject = {};  // a ledger for one person; absent: the whole asset's
   template <class F>
   void fields(F& f) {
     f("ownerId", owner_id);
     f("assetId", asset_id);
     f("freeBits", free_bits, Bound{0, kMaxBits});
     f("verifiedBits", verified_bits, Bound{0, kMaxBits});
+    f("zcdpMicro", zcdp_micro, Bound{0, kMaxBits});
+    f("codeId", code_id, Bound{1, 64});
+    f("subject", subject);
   }
 };
 struct RunPlan {

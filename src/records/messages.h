@@ -212,9 +212,10 @@ struct NodeInfo {
   std::string key;  // public key text: signs introductions and destruction claims
   std::vector<Technology> technologies;
   std::int64_t cpu = 1;
-  std::int64_t memory_bytes = 0;
+  std::int64_t memory_bytes = 0;  // lent to all containers at a time together, for memory and scratch
   std::int64_t slots = 1;
   std::string version;
+  std::optional<std::int64_t> pids;  // most processes of one job; absent: the node takes none
   template <class F>
   void fields(F& f) {
     f("name", name, Bound{1, 63});
@@ -224,15 +225,7 @@ struct NodeInfo {
     f("memoryBytes", memory_bytes);
     f("slots", slots, Bound{1, 1024});
     f("version", version, Bound{1, 64});
-  }
-};
-struct NodeLease {
-  std::int64_t lease_seconds = 30;      // without a heartbeat in this time its environments count as lost
-  std::vector<Hash32> cancelled;        // jobs that this node must stop
-  template <class F>
-  void fields(F& f) {
-    f("leaseSeconds", lease_seconds);
-    f("cancelled", cancelled, Bound{0, 1024});
+    f("pids", pids, Bound{1, kMaxPids});
   }
 };
 struct RunningAttempt {
@@ -243,14 +236,26 @@ struct RunningAttempt {
     f("jobId", job_id);
     f("attempt", attempt);
   }
+  auto operator<=>(const RunningAttempt&) const = default;
+};
+struct NodeLease {
+  std::int64_t lease_seconds = 30;      // without a heartbeat in this time its environments count as lost
+  std::vector<RunningAttempt> stop;     // of those that it said it runs; not the job, which may be here again
+  template <class F>
+  void fields(F& f) {
+    f("leaseSeconds", lease_seconds);
+    f("stop", stop, Bound{0, 1024});
+  }
 };
 struct Heartbeat {
   std::string name;
   std::vector<RunningAttempt> running;
+  std::int64_t wait_ms = 0;  // the answer may take so long, but comes at once when there is something to cancel
   template <class F>
   void fields(F& f) {
     f("name", name, Bound{1, 63});
     f("running", running, Bound{0, 1024});
+    f("waitMs", wait_ms, Bound{0, 30000});
   }
 };
 struct PollRequest {

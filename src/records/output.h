@@ -39,7 +39,7 @@ struct GateCharge {
     f("freeBits", free_bits, Bound{0, kMaxBits / 2});  // the attempts' bits are added to it
     f("verifiedBits", verified_bits, Bound{0, kMaxBits});
     f("zcdpMicro", zcdp_micro, Bound{0, kMaxBits});
-    f("codeId", code_id, Bound{0, 64});
+    f("codeId", code_id, Bound{1, 64});
   }
 };
 // What everybody may read of the gate's judgement. The container can choose every value here, so each is of a small closed
@@ -62,13 +62,24 @@ struct GateVerdict {
 };
 // What only the reviewers of a held output read, sealed to them: rules, positions and the score depend on the output, and
 // whoever writes the output would write them too.
+struct ScoreReason {
+  std::string reason;        // from the gate's closed list
+  std::int64_t points = 0;
+  template <class F>
+  void fields(F& f) {
+    f("reason", reason, Bound{1, 64});
+    f("points", points, Bound{0, 100});
+  }
+};
 struct GateReview {
   std::vector<GateFinding> findings;
   std::int64_t score = 100;
+  std::vector<ScoreReason> score_reasons;  // they add up to the score, or to more than 100
   template <class F>
   void fields(F& f) {
     f("findings", findings, Bound{0, 256});
     f("score", score, Bound{0, 100});
+    f("scoreReasons", score_reasons, Bound{0, 64});
   }
 };
 struct OutputDigest {
@@ -225,6 +236,7 @@ struct ReleaseStatement {
   Hash32 job_id{};
   Hash32 run_statement{};
   Hash32 manifest{};
+  GateVerdict verdict;               // the manifest's, on which the owners' clauses were applied
   ReleaseDecision decision = ReleaseDecision::kReject;
   std::vector<std::string> reasons;  // closed list, for the consumer
   std::vector<Hash32> rulings;
@@ -236,6 +248,7 @@ struct ReleaseStatement {
     f("jobId", job_id);
     f("runStatement", run_statement);
     f("manifest", manifest);
+    f("verdict", verdict);
     f("decision", decision);
     f("reasons", reasons, Bound{0, 16, 64});
     f("rulings", rulings, Bound{0, kMaxRulings});
@@ -278,6 +291,7 @@ struct Receipt {
   std::vector<IdentityChain> identities;          // owners, consumer, reviewers
   std::vector<Signed<VersionRecord>> versions;
   std::vector<Signed<Policy>> policies;
+  std::vector<Signed<OwnerBeacon>> beacons;       // newer than the policies, where owners sent any
   std::vector<Signed<Lease>> leases;
   Signed<Submission> submission;
   Signed<RunPlan> plan;
@@ -287,6 +301,7 @@ struct Receipt {
   AgentKeys agent_keys;
   Evidence evidence;
   Signed<BrokerEvidence> broker_evidence;
+  std::vector<Signed<Cosignature>> cosignatures;  // of the tree that the broker's evidence names, by witnesses
   Signed<RunStatement> run_statement;
   Signed<SealAck> seal_ack;
   std::optional<Signed<HoldNotice>> hold_notice;
@@ -301,6 +316,7 @@ struct Receipt {
     f("identities", identities, Bound{1, 128});
     f("versions", versions, Bound{1, kMaxAssets});
     f("policies", policies, Bound{1, kMaxAssets});
+    f("beacons", beacons, Bound{0, kMaxAssets});
     f("leases", leases, Bound{0, 32});
     f("submission", submission);
     f("plan", plan);
@@ -310,6 +326,7 @@ struct Receipt {
     f("agentKeys", agent_keys);
     f("evidence", evidence);
     f("brokerEvidence", broker_evidence);
+    f("cosignatures", cosignatures, Bound{0, 32});
     f("runStatement", run_statement);
     f("sealAck", seal_ack);
     f("holdNotice", hold_notice);

@@ -76,7 +76,9 @@ Result<Verdict> verify_none(const SetId& set_id, const Evidence& e, const FixedB
   if (e.technology != Technology::kNone) {
     return fail(Reason::kEvidenceRejected, "no verifier for this technology").with("none", std::string(enum_name(e.technology)));
   }
-  if (!e.node || e.quote) return fail(Reason::kEvidenceMissing, "technology none needs the node's introduction and no quote");
+  if (!e.node || e.quote || !e.collateral.empty() || !e.release.empty()) {
+    return fail(Reason::kEvidenceMissing, "technology none needs the node's introduction and no quote, collateral or release");
+  }
   const auto& intro = e.node->body;
   if (intro.report_data != expected_report_data) {
     return fail(Reason::kEvidenceRejected, "report data")
@@ -109,7 +111,38 @@ Result<std::int64_t> parse_size(std::string_view text) {
   return n * factor;
 }
 
+Result<std::string> image_ref_digest(std::string_view ref) {
+  constexpr std::string_view kName = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/:";
+  constexpr std::string_view kAlgorithm = "sha256:";
+  const auto at = std::min(ref.find('@'), ref.size());
+  const std::string_view digest = ref.substr(std::min(at + 1, ref.size()));
+  const bool named = at > 0 && ref.substr(0, at).find_first_not_of(kName) == std::string_view::npos;
+  if (!named || digest.substr(0, kAlgorithm.size()) != kAlgorithm || !fixed_from_hex<32>(digest.substr(kAlgorithm.size())).ok()) {
+    return fail(Reason::kBadValue, "spec.image.ref").with("NAME@sha256: and 64 hex digits", std::string(ref.substr(0, 120)));
+  }
+  return std::string(digest);
+}
+
+std::int64_t PlanControls::footprint_bytes() const {
+  // Both come from JSON, so that their sum cannot overflow.
+  return std::max<std::int64_t>(memory_bytes, 0) + std::max<std::int64_t>(scratch_bytes, 0);
+}
+
+Result<PlanControls> controls_of(const SpecBody& spec) {
+  PlanControls c;
+  c.cpu = spec.resources.cpu;
+  GBX_ASSIGN(c.memory_bytes, parse_size(spec.resources.memory));
+  GBX_ASSIGN(c.scratch_bytes, parse_size(spec.resources.scratch));
+  c.pids = spec.sandbox.pids.value_or(kDefaultPids);
+  c.run_seconds = spec.timeouts.run;
+  return c;
+}
+
 namespace {
+
+// Of memory, and of scratch. What a node lends is less; this keeps nonsense from everything that adds them up.
+constexpr std::int64_t kLeastMemory = std::int64_t{8} << 20;
+constexpr std::int64_t kMostMemory = std::int64_t{1} << 40;
 
 bool name_ok(std::string_view s) {
   if (s.empty() || s.size() > 63 || s.front() == '-' || s.back() == '-') return false;
@@ -167,6 +200,25 @@ Status validate_outputs(const SpecBody& s) {
   return ok_status();
 }
 
+Status validate_resources(const SpecBody& s) {
+  struct Size {
+    const char* path;
+    const std::string& text;
+    std::int64_t least;
+  };
+  for (const Size& size : {Size{"spec.resources.memory", s.resources.memory, kLeastMemory}, Size{"spec.resources.scratch", s.resources.scratch, 1}}) {
+    auto bytes = parse_size(size.text);
+    if (!bytes.ok()) return bytes.error().at(size.path);
+    if (*bytes < size.least) return bad(size.path, "at least 8MiB", size.text);
+    if (*bytes > kMostMemory) return bad(size.path, "at most 1024GiB", size.text);
+  }
+  if (s.resources.gpu != 0) return bad("spec.resources.gpu", "0: no node lends GPUs yet", std::to_string(s.resources.gpu));
+  if (s.sandbox.pids && (*s.sandbox.pids < 1 || *s.sandbox.pids > kMaxPids)) {
+    return bad("spec.sandbox.pids", "1 to " + std::to_string(kMaxPids), std::to_string(*s.sandbox.pids));
+  }
+  return ok_status();
+}
+
 }  // namespace
 
 Status JobSpec::validate() const {
@@ -176,6 +228,7 @@ Status JobSpec::validate() const {
   if (spec.image.asset.has_value() == spec.image.ref.has_value()) {
     return bad("spec.image", "exactly one of asset and ref", spec.image.asset ? "both" : "neither");
   }
+  if (spec.image.ref) GBX_TRY(image_ref_digest(*spec.image.ref));
   for (const auto& [k, v] : spec.env) {
     if (k.empty() || k.find('=') != std::string::npos || k.find('\0') != std::string::npos || v.find('\0') != std::string::npos) {
       return bad("spec.env", "names without '=' and no NUL", k);
@@ -189,11 +242,7 @@ Status JobSpec::validate() const {
   if (spec.command[0].empty() || spec.command[0][0] != '/') return bad("spec.command[0]", "an absolute path", spec.command[0]);
   GBX_TRY(validate_inputs(spec));
   GBX_TRY(validate_outputs(spec));
-  for (const auto* size : {&spec.resources.memory, &spec.resources.scratch}) {
-    auto r = parse_size(*size);
-    if (!r.ok()) return r.error().at("spec.resources");
-  }
-  if (spec.resources.gpu != 0) return bad("spec.resources.gpu", "0: no node lends GPUs yet", std::to_string(spec.resources.gpu));
+  GBX_TRY(validate_resources(spec));
   if (spec.sandbox.runtime && *spec.sandbox.runtime != "crun" && *spec.sandbox.runtime != "runc") {
     return bad("spec.sandbox.runtime", "crun or runc", *spec.sandbox.runtime);
   }

@@ -42,12 +42,15 @@ TEST(Signed, BindsTypeSetBodyAndKey) {
     auto back = from_json<Signed<Lease>>(to_json(*s));
     ASSERT_TRUE(back.ok()) << back.error().line();
     EXPECT_TRUE(back->verify(set, key.public_key()).ok());
-    // Another type with the same body does not pass.
+    // Another type with the same body is not even read.
     Json j = to_json(*s);
-    j["type"] = "policy";
-    auto confused = from_json<Signed<Lease>>(j);
-    ASSERT_TRUE(confused.ok());
-    EXPECT_EQ(confused->verify(set, key.public_key()).reason(), Reason::kBadSignature);
+    EXPECT_EQ(*j.find("type")->string(), "lease");
+    for (const char* type : {"policy", "", "lease2"}) {
+      j["type"] = type;
+      const auto confused = from_json<Signed<Lease>>(j);
+      EXPECT_EQ(confused.reason(), Reason::kBadValue) << type;
+      EXPECT_EQ(confused.error().what, "type: unknown word");
+    }
   }
 }
 
@@ -107,9 +110,16 @@ TEST(EvidenceNone, EveryFieldCounts) {
   Evidence tdx = e;
   tdx.technology = Technology::kTdx;
   EXPECT_EQ(verify_none(set, tdx, report, launch).reason(), Reason::kEvidenceRejected);
-  Evidence missing = e;
-  missing.node.reset();
-  EXPECT_EQ(verify_none(set, missing, report, launch).reason(), Reason::kEvidenceMissing);
+  // Nothing stands beside the introduction that nobody would check.
+  const auto refuse = [&](auto change) {
+    Evidence other = e;
+    change(other);
+    EXPECT_EQ(verify_none(set, other, report, launch).reason(), Reason::kEvidenceMissing);
+  };
+  refuse([](Evidence& x) { x.node.reset(); });
+  refuse([](Evidence& x) { x.quote = Bytes{1}; });
+  refuse([](Evidence& x) { x.collateral = {{"pck-chain", Bytes{1}}}; });
+  refuse([](Evidence& x) { x.release = "guest-1"; });
 }
 
 TEST(Sealing, DatasetKeyIsBoundToPolicyAndCommitment) {
@@ -162,7 +172,7 @@ TEST(Sealing, ResultOpensOnlyForItsRecipientsAndOnlyWhole) {
   in.bundle = as_bytes("the checked output");
   in.result_keys = {consumer.public_key(), recovery.public_key()};
   in.reviewers = {reviewer.public_key()};
-  in.review = {{{"format", AnalyserStatus::kFail, "value", {"table:1119:0"}}}, 77};
+  in.review = {{{"format", AnalyserStatus::kFail, "value", {"table:1119:0"}}}, 77, {{"value", 77}}};
   const auto sealed = seal_result(in, kek.public_key(), r);
   ASSERT_TRUE(sealed.ok()) << sealed.error().line();
   const Hash32 m = hash_of(sealed->manifest);
@@ -208,7 +218,7 @@ TEST(Sealing, TheReviewIsNowhereInTheClear) {
   in.result_keys = {consumer.public_key()};
   in.reviewers = {reviewer.public_key()};
   const auto bare = *seal_result(in, kek.public_key(), r);
-  in.review = {{{"format", AnalyserStatus::kFail, "value", {"table:1119:0", "table:2474:0"}}}, 77};
+  in.review = {{{"format", AnalyserStatus::kFail, "value", {"table:1119:0", "table:2474:0"}}}, 77, {{"value", 77}}};
   const auto found = *seal_result(in, kek.public_key(), r);
   EXPECT_EQ(found.output.review->size(), bare.output.review->size());
   EXPECT_EQ(canonical(to_json(found.output)).size(), canonical(to_json(bare.output)).size());
@@ -243,6 +253,11 @@ TEST(JobSpec, ValidateNamesTheMember) {
   refuse([](JobSpec& s) { s.kind = "Pod"; }, "kind");
   refuse([](JobSpec& s) { s.metadata.name = "Bad_Name"; }, "metadata.name");
   refuse([](JobSpec& s) { s.spec.image.ref = "x"; }, "spec.image");
+  for (const std::string& ref : {std::string("study"), "@sha256:" + std::string(64, 'a'), std::string("study@sha256:ab"),
+                                 "study@sha256:" + std::string(64, 'A'), "study@sha512:" + std::string(64, 'a'),
+                                 "a b@sha256:" + std::string(64, 'a'), "a@sha256:" + std::string(64, 'a') + "0"}) {
+    refuse([&](JobSpec& s) { s.spec.image = {std::nullopt, ref}; }, "spec.image.ref");
+  }
   refuse([](JobSpec& s) { s.spec.command[0] = "sh"; }, "spec.command[0]");
   refuse([](JobSpec& s) { s.spec.inputs[0].mount = "/data/../etc"; }, "spec.inputs[0].mount");
   refuse([](JobSpec& s) { s.spec.inputs[0].mount = "/data/a/b"; }, "spec.inputs[0].mount");
@@ -252,7 +267,13 @@ TEST(JobSpec, ValidateNamesTheMember) {
   refuse([](JobSpec& s) { s.spec.outputs[0].path = "../x"; }, "spec.outputs[0].path");
   refuse([](JobSpec& s) { s.spec.outputs[0].path = "/x"; }, "spec.outputs[0].path");
   refuse([](JobSpec& s) { s.spec.outputs[0].schema.reset(); }, "spec.outputs[0].schema");
-  refuse([](JobSpec& s) { s.spec.resources.memory = "512"; }, "spec.resources");
+  refuse([](JobSpec& s) { s.spec.resources.memory = "512"; }, "spec.resources.memory");
+  refuse([](JobSpec& s) { s.spec.resources.memory = "8191KiB"; }, "spec.resources.memory");
+  refuse([](JobSpec& s) { s.spec.resources.memory = "1025GiB"; }, "spec.resources.memory");
+  refuse([](JobSpec& s) { s.spec.resources.scratch = "1025GiB"; }, "spec.resources.scratch");
+  refuse([](JobSpec& s) { s.spec.resources.gpu = 1; }, "spec.resources.gpu");
+  refuse([](JobSpec& s) { s.spec.sandbox.pids = 4097; }, "spec.sandbox.pids");
+  refuse([](JobSpec& s) { s.spec.sandbox.pids = 0; }, "spec.sandbox.pids");
   refuse([](JobSpec& s) { s.spec.env["A=B"] = "c"; }, "spec.env");
   refuse([](JobSpec& s) { s.spec.sandbox.runtime = "docker"; }, "spec.sandbox.runtime");
 }
@@ -319,13 +340,23 @@ TEST(Limits, OneTextOfAListIsRefusedAtItsLimit) {
   bad.commands[0].env[0] += "e";
   refused(bad, "commands[0].env[0]");
   // No charge is so large that a sum of charges overflows.
-  PlanCharge charge{{}, {}, kMaxBits, 0};
-  EXPECT_TRUE(from_json<PlanCharge>(to_json(charge)).ok());
-  ++charge.free_bits;
+  const PlanCharge most{{}, {}, kMaxBits, kMaxBits, kMaxBits, "schema-1", {}};
+  EXPECT_TRUE(from_json<PlanCharge>(to_json(most)).ok());
+  for (const auto member : {&PlanCharge::free_bits, &PlanCharge::verified_bits, &PlanCharge::zcdp_micro}) {
+    PlanCharge charge = most;
+    ++(charge.*member);
+    EXPECT_EQ(from_json<PlanCharge>(to_json(charge)).reason(), Reason::kBadValue);
+  }
+  PlanCharge charge = most;
+  charge.code_id.clear();  // bits that nobody says how to reckon
   EXPECT_EQ(from_json<PlanCharge>(to_json(charge)).reason(), Reason::kBadValue);
 }
 
 TEST(JobSpec, SizesAndStableHash) {
+  JobSpec by_digest = good_spec();
+  by_digest.spec.image = {std::nullopt, "registry.example:5000/study@sha256:" + std::string(64, 'a')};
+  EXPECT_TRUE(by_digest.validate().ok());
+  EXPECT_EQ(*image_ref_digest(*by_digest.spec.image.ref), "sha256:" + std::string(64, 'a'));
   EXPECT_EQ(*parse_size("512MiB"), 512 << 20);
   EXPECT_EQ(parse_size("0MiB").reason(), Reason::kBadValue);
   EXPECT_EQ(parse_size("1MB").reason(), Reason::kBadValue);

@@ -8,6 +8,10 @@ namespace gbx::records {
 enum class Custody { kOperator, kTee };
 std::span<const EnumName<Custody>> enum_names(Custody);
 
+// Limits of the set's log.
+inline constexpr std::int64_t kMaxTreeSize = std::int64_t{1} << 52;
+inline constexpr std::int64_t kMaxTreePath = 54;  // no path in such a tree is longer
+
 // How an environment is protected. `none` and `sim` protect nothing from the host; policies must name them.
 enum class Technology { kNone, kSim, kTdx, kSnp, kSgx, kCca, kNitro, kTrustZone };
 std::span<const EnumName<Technology>> enum_names(Technology);
@@ -92,6 +96,31 @@ struct SetChain {
   Result<Keys> verify(const SetId& pinned) const;
 };
 
+// What a verifier needs besides a quote, years later and offline: certificates, revocation lists, statements about the
+// platform's state. Signed by the platform's vendor, so it does not matter who brings it.
+struct Collateral {
+  std::string kind;  // "pck-chain", "tcb-info", "vcek", …: the names of the technology's verifier
+  Bytes data;
+  template <class F>
+  void fields(F& f) {
+    f("kind", kind, Bound{1, 64});
+    f("data", data, Bound{1, 65536});
+  }
+};
+// Hardware evidence of the broker itself; its report data binds {setId, setKey, kek, epoch, nonce}.
+struct BrokerQuote {
+  Technology technology = Technology::kNone;
+  std::string release;  // name of the broker's release
+  Bytes quote;          // as the platform made it
+  std::vector<Collateral> collateral;
+  template <class F>
+  void fields(F& f) {
+    f("technology", technology);
+    f("release", release, Bound{1, 64});
+    f("quote", quote, Bound{1, 65536});
+    f("collateral", collateral, Bound{0, 16});
+  }
+};
 // Answer to a nonce of the owner's CLI before it wraps a key (message 0). With custody `operator` there is no TEE
 // evidence: the signature proves possession of the set's keys and nothing about where they are.
 struct BrokerEvidence {
@@ -105,6 +134,7 @@ struct BrokerEvidence {
   std::int64_t time = 0;
   std::int64_t tree_size = 0;
   Hash32 tree_root{};
+  std::optional<BrokerQuote> quote;  // absent with custody `operator`
   template <class F>
   void fields(F& f) {
     f("setKey", set_key, Bound{1, 256});
@@ -115,22 +145,41 @@ struct BrokerEvidence {
     f("time", time);
     f("treeSize", tree_size);
     f("treeRoot", tree_root);
+    f("quote", quote);
+  }
+};
+// A witness of the charter has seen the set's log at this size with this root, grown from all that it saw before. Signed
+// by the witness; the root is that of the BrokerEvidence beside it. No set has witnesses yet.
+struct Cosignature {
+  static constexpr std::string_view kType = "cosignature";
+  static constexpr bool kBindsSet = true;
+  std::int64_t epoch = 0;
+  std::int64_t tree_size = 0;
+  Hash32 tree_root{};
+  std::int64_t time = 0;  // the witness's clock; the set's time is the median of them
+  template <class F>
+  void fields(F& f) {
+    f("epoch", epoch, Bound{1, 1'000'000});
+    f("treeSize", tree_size, Bound{1, kMaxTreeSize});
+    f("treeRoot", tree_root);
+    f("time", time);
   }
 };
 
-// RFC 6962 inclusion of one log entry; the leaf is SHA-256(0x00 ‖ salt ‖ entry).
+// RFC 6962 inclusion of one log entry; the leaf is SHA-256(0x00 ‖ salt ‖ entry). translog proves and verifies it.
 struct Inclusion {
   std::int64_t leaf_index = 0;
   std::int64_t tree_size = 0;
   Hash32 leaf_salt{};
-  std::vector<Hash32> path;
+  std::vector<Hash32> path;  // from the leaf upwards
   Hash32 root{};
+  bool operator==(const Inclusion&) const = default;
   template <class F>
   void fields(F& f) {
-    f("leafIndex", leaf_index);
-    f("treeSize", tree_size, Bound{1, kMaxJsonInteger});
+    f("leafIndex", leaf_index, Bound{0, kMaxTreeSize - 1});
+    f("treeSize", tree_size, Bound{1, kMaxTreeSize});
     f("leafSalt", leaf_salt);
-    f("path", path, Bound{0, 64});
+    f("path", path, Bound{0, kMaxTreePath});
     f("root", root);
   }
 };

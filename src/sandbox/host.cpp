@@ -2,8 +2,11 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -134,7 +137,7 @@ Result<std::vector<Mount>> read_mounts(const std::string& path) {
     const std::vector<std::string> f = split(line, ' ');
     const auto dash = std::find(f.begin(), f.end(), "-");
     if (f.size() < 10 || f.end() - dash < 4) continue;
-    out.push_back({unescape(f[4]), *(dash + 1), unescape(*(dash + 2)), *(dash + 3)});
+    out.push_back({unescape(f[4]), *(dash + 1), unescape(*(dash + 2)), *(dash + 3), f[5]});
   }
   return out;
 }
@@ -224,6 +227,17 @@ Status clear_residue(const std::string& id) {
   GBX_ASSIGN(const HostProbe host, probe_host());
   if (!kill_cgroup(host, cgroup_name(id))) return fail(Reason::kSandboxSetup, "processes of container " + id + " could not be killed");
   return remove_cgroup(host, cgroup_name(id));
+}
+
+Result<Fd> make_enclosure(const std::string& id) {
+  GBX_ASSIGN(const HostProbe host, probe_host());
+  const auto pids = host.controllers.find("pids");
+  if (pids == host.controllers.end()) return fail(Reason::kSandboxSetup, "this host has no cgroup controller pids");
+  const std::string dir = pids->second + "/" + cgroup_name(id);
+  if (mkdir(dir.c_str(), 0755) != 0) return fail(Reason::kSandboxSetup, "cgroup " + dir + ": " + strerror(errno));
+  Fd procs(open((dir + "/cgroup.procs").c_str(), O_WRONLY | O_CLOEXEC));
+  if (!procs.valid()) return fail(Reason::kSandboxSetup, "cgroup " + dir + ": " + strerror(errno));
+  return procs;
 }
 
 Result<std::vector<std::string>> residue(const std::string& id) {

@@ -12,6 +12,7 @@ struct Mount {
   std::string type;
   std::string source;
   std::string super_options;
+  std::string options;  // of this mount, not of its file system
 };
 Result<std::vector<Mount>> read_mounts(const std::string& mountinfo_path);
 

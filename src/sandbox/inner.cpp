@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "sandbox/controls.h"
 #include "sandbox/runtime.h"
 #include "sandbox/stage.h"
 #include "sandbox/supervise.h"
@@ -16,6 +17,7 @@ namespace gbx::sandbox {
 namespace {
 
 constexpr std::int64_t kRuntimeTimeoutMs = 30'000;
+constexpr std::int64_t kPrivilegesTimeoutMs = 5'000;  // from the runtime's answer to the program's first instruction
 
 // What the runtime says about a failure: its log, or else what it printed.
 Error runtime_error(const std::string& step, const ContainerRuntime::Paths& paths, const std::string& printed) {
@@ -30,12 +32,14 @@ class Container {
   Container(const ContainerSpec& spec, const HostProbe& host, const InnerOptions& options, const Clock& clock)
       : spec_(spec), host_(host), options_(options), clock_(clock) {}
 
-  Status start();
+  Status start(Report& report);
   void run(Report& report);
   void finish(Report& report);
 
  private:
   enum class End { kDead, kTimeout, kCancelled };
+  Status create();
+  Result<std::vector<Namespaces>> outside() const;
   End wait_for_end(std::int64_t deadline) const;
   std::optional<int> reap() const;
   void judge(int status, End end, Report& report) const;
@@ -50,8 +54,7 @@ class Container {
   Fd pidfd_;
 };
 
-Status Container::start() {
-  GBX_ASSIGN(runtime_, find_runtime(spec_.runtime));
+Status Container::create() {
   GBX_ASSIGN(staged_, prepare_stage(spec_, host_, kOutFd));
   const ContainerRuntime::Paths& paths = staged_.runtime;
   ProcessOptions create;
@@ -68,12 +71,33 @@ Status Container::start() {
   // SAFETY: no wrapper in older libcs. The process is our child, so its number cannot have been reused.
   pidfd_ = Fd(static_cast<int>(syscall(SYS_pidfd_open, init_, 0)));
   if (init_ <= 1 || !pidfd_.valid()) return fail(Reason::kSandboxSetup, "the container's first process is not there");
+  return ok_status();
+}
+
+Result<std::vector<Namespaces>> Container::outside() const {
+  GBX_ASSIGN(Namespaces own, read_namespaces("self"));
+  return std::vector<Namespaces>{options_.host, std::move(own)};
+}
+
+// What the kernel does not show to be in force ends the container: before its program starts, where that can be read.
+Status Container::start(Report& report) {
+  GBX_ASSIGN(runtime_, find_runtime(spec_.runtime));
+  GBX_ASSIGN(report.runtime, runtime_->version());
+  GBX_TRY(create());
+  GBX_ASSIGN(Reading reading, read_created(init_, spec_, host_, staged_.runtime.bundle));
+  GBX_ASSIGN(auto namespaces, outside());
+  const Expected expected{spec_, host_.limit_swap, std::move(namespaces), file_name_of(options_.out_pipe), file_name_of(options_.err_pipe)};
+  GBX_ASSIGN(std::vector<std::string> before, check_controls(reading, expected, Moment::kCreated));
   ProcessOptions start;
-  start.argv = runtime_->start(paths, spec_.id);
-  start.env = create.env;
+  start.argv = runtime_->start(staged_.runtime, spec_.id);
+  start.env = {{"PATH", "/usr/sbin:/usr/bin:/sbin:/bin"}};
   start.cwd = "/";
   GBX_ASSIGN(const RunOutput started, run_command(start, 65536, kRuntimeTimeoutMs));
-  if (!started.status.exited || started.status.code != 0) return runtime_error("start", paths, started.err);
+  if (!started.status.exited || started.status.code != 0) return runtime_error("start", staged_.runtime, started.err);
+  GBX_TRY(read_running(init_, kPrivilegesTimeoutMs, clock_, reading));
+  GBX_ASSIGN(const auto after, check_controls(reading, expected, Moment::kRunning));
+  before.insert(before.end(), after.begin(), after.end());
+  report.controls = std::move(before);
   return ok_status();
 }
 
@@ -156,7 +180,7 @@ Report run_inner(const ContainerSpec& spec, const HostProbe& host, const InnerOp
     return report;
   }
   Container container(spec, host, options, clock);
-  const Status started = container.start();
+  const Status started = container.start(report);
   report.setup_ms = clock.steady_ms() - began;
   if (started.ok()) {
     container.run(report);

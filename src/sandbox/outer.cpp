@@ -50,7 +50,8 @@ Result<Pipes> make_pipes() {
   return p;
 }
 
-[[noreturn]] void inner_main(const ContainerSpec& spec, const HostProbe& host, Pipes& pipes, const Clock& clock) {
+[[noreturn]] void inner_main(const ContainerSpec& spec, const HostProbe& host, const Namespaces& own, Pipes& pipes,
+                             const Clock& clock) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   pipes.control.second.reset();
   pipes.report.first.reset();
@@ -59,7 +60,8 @@ Result<Pipes> make_pipes() {
   // Should the outer half have died before the line above, this end says so.
   char go = 0;
   if (read(pipes.control.first.get(), &go, 1) != 1) _exit(1);
-  const Report report = run_inner(spec, host, {pipes.control.first.get(), pipes.out.second.get(), pipes.err.second.get()}, clock);
+  const Report report =
+      run_inner(spec, host, {pipes.control.first.get(), pipes.out.second.get(), pipes.err.second.get(), own}, clock);
   const std::string text = canonical(to_json(report));
   _exit(write_all(pipes.report.second.get(), as_bytes(text)).ok() ? 0 : 1);
 }
@@ -128,11 +130,12 @@ Result<Report> Supervisor::run() {
   }
   if (!host.user_namespaces) return fail(Reason::kSandboxSetup, "this host does not allow user namespaces");
   if (!cgroup_dirs(host, cgroup_name(spec_.id)).empty()) return fail(Reason::kSandboxSetup, "a container with this id exists");
+  GBX_ASSIGN(const Namespaces own, read_namespaces("self"));
   GBX_ASSIGN(Pipes pipes, make_pipes());
   if (unshare(CLONE_NEWPID) != 0) return io_error("PID namespace", errno);
   const pid_t pid = fork();
   if (pid < 0) return io_error("fork", errno);
-  if (pid == 0) inner_main(spec_, host, pipes, clock_);
+  if (pid == 0) inner_main(spec_, host, own, pipes, clock_);
   Process inner(pid);
   pipes.control.first.reset();
   pipes.report.second.reset();

@@ -114,6 +114,8 @@ RunResult to_result(const Report& r) {
   out.peak_memory_bytes = r.peak_memory_bytes;
   out.cpu_ms = r.cpu_ms;
   out.oom_kills = r.oom_kills;
+  out.runtime = r.runtime;
+  out.controls = r.controls;
   return out;
 }
 

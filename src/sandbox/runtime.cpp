@@ -1,5 +1,6 @@
 #include "sandbox/runtime.h"
 
+#include "base/log.h"
 #include "base/os.h"
 #include "sandbox/sandbox.h"
 
@@ -66,6 +67,18 @@ std::vector<std::string> ContainerRuntime::remove(const Paths& p, const std::str
   for (std::string& o : global_options(p)) argv.push_back(std::move(o));
   argv.insert(argv.end(), {"delete", "--force", id});
   return argv;
+}
+
+Result<std::string> ContainerRuntime::version() const {
+  ProcessOptions ask;
+  ask.argv = {program(), "--version"};
+  GBX_ASSIGN(const RunOutput out, run_command(ask, 65536, 10'000));
+  const std::string begin = name() + " version ";
+  const std::string line = out.out.substr(0, out.out.find('\n'));
+  if (!out.status.exited || out.status.code != 0 || line.rfind(begin, 0) != 0 || line.size() == begin.size()) {
+    return fail(Reason::kSandboxSetup, program() + " --version").with(begin + "…", printable(line, 64));
+  }
+  return name() + " " + printable(line.substr(begin.size()), 48);
 }
 
 Result<std::unique_ptr<ContainerRuntime>> find_runtime(const std::string& name) {

@@ -23,6 +23,8 @@ class ContainerRuntime {
   std::vector<std::string> create(const Paths& p, const std::string& id) const;
   std::vector<std::string> start(const Paths& p, const std::string& id) const;
   std::vector<std::string> remove(const Paths& p, const std::string& id) const;
+  // Its name and version as it tells them: "crun 1.8.1".
+  Result<std::string> version() const;
 
  protected:
   virtual std::string program() const = 0;

@@ -61,7 +61,7 @@ struct ContainerSpec {
     f("tmpBytes", tmp_bytes, Bound{4096, std::int64_t{1} << 40});
     f("memoryBytes", memory_bytes, Bound{8 << 20, std::int64_t{1} << 42});
     f("cpuMillis", cpu_millis, Bound{10, 1'024'000});
-    f("pidsMax", pids_max, Bound{1, 32768});
+    f("pidsMax", pids_max, Bound{1, 4096});
     f("wallTimeoutMs", wall_timeout_ms, Bound{1, std::int64_t{30} * 86'400'000});
     f("logBytes", log_bytes, Bound{0, 256 << 20});
   }
@@ -70,7 +70,7 @@ struct ContainerSpec {
 Status check_spec(const ContainerSpec& spec);
 
 enum class Outcome {
-  kSetupError,   // the container's program never ran; `error` says why. No fault of the program
+  kSetupError,   // the container's program never ran, or not under every control; `error` says why. No fault of it
   kViolation,    // killed by the system call filter
   kSignaled,     // ended by a signal: `code`
   kTimeout,
@@ -101,6 +101,8 @@ struct RunResult {
   std::int64_t peak_memory_bytes = 0;
   std::int64_t cpu_ms = 0;
   std::int64_t oom_kills = 0;
+  std::string runtime;                // "crun 1.8.1", as it says itself
+  std::vector<std::string> controls;  // the mandatory controls that were found in force; all of them, or a setup error
   LogCapture out;
   LogCapture err;
   Fd output;  // /out: O_DIRECTORY, on a file system that is now read-only; gone when closed
@@ -112,16 +114,26 @@ struct RunOptions {
 };
 // Checked on cgroup v1 and hybrid hosts; pure cgroup v2 hosts are provided for by probing but UNTESTED.
 // Needs root. Blocks until the container and its supervisor are gone. An Error means that the supervisor itself could
-// not be run or broke; everything about the container is an Outcome.
+// not be run or broke; everything about the container is an Outcome. Each mandatory control is read back from the
+// kernel (docs/sandbox.md); a container that lacks one is killed.
 Result<RunResult> run_container(const ContainerSpec& spec, const RunOptions& options = {});
+
+// The names of all mandatory controls, as RunPlan.controls.mandatory has them (docs/sandbox.md).
+std::vector<std::string> control_names();
 
 // What of container `id` is still there: processes, mounts, cgroup directories, runtime state; one line each.
 // Empty is required after every run.
 Result<std::vector<std::string>> residue(const std::string& id);
 
-// Removes what a supervisor that was itself killed could not: processes and cgroup directories of container `id`.
-// For the next start of a node.
+// Removes what a supervisor that was itself killed could not: processes and cgroup directories of container or
+// enclosure `id`. For the next start of a node. Once both are gone, so are all mounts: none is made outside of mount
+// namespaces that end with these processes.
 Status clear_residue(const std::string& id);
+
+// A cgroup for a program that starts containers: whatever it forks stays in there, or is in the cgroup of its container,
+// so clear_residue() of both proves that nothing is left. Returns its cgroup.procs for ProcessOptions::cgroup_procs.
+// `id` as of a container, and no container's. kSandboxSetup where there are no cgroups, or one of this name is there.
+Result<Fd> make_enclosure(const std::string& id);
 
 // What this host offers, found by looking, and why it is chosen.
 enum class CgroupLayout { kNone, kV1, kV2 };

@@ -11,6 +11,7 @@
 #include <memory>
 #include <set>
 #include <sstream>
+#include <thread>
 
 #include "sandbox/oci_config.h"
 #include "sandbox/seccomp_profile.h"
@@ -20,6 +21,7 @@ namespace gbx::sandbox {
 namespace {
 
 using testing::outside;
+using testing::outside_program;
 using testing::probe_spec;
 using testing::run;
 using testing::TestRoot;
@@ -604,6 +606,48 @@ TEST_P(Sandbox, DeathOfTheSupervisorKillsTheContainer) {
   auto left = residue(s.id);
   ASSERT_TRUE(left.ok());
   EXPECT_TRUE(left->empty()) << left->front();
+}
+
+// A program that ends at once is read all the same: a dead process tells until it is reaped.
+TEST_P(Sandbox, EveryControlIsReadBackAndTheRuntimeNamesItsVersion) {
+  const auto names = control_names();
+  const std::set<std::string> all(names.begin(), names.end());
+  const RunOutput version = outside_program({"/bin/sh", "-c", "PATH=/usr/bin:/usr/sbin exec " + std::string(GetParam()) + " --version"});
+  for (int i = 0; i < 5; ++i) {
+    const RunResult r = probe({"do", "true"});
+    ASSERT_EQ(r.outcome, Outcome::kExited) << r.error;
+    EXPECT_EQ(std::set<std::string>(r.controls.begin(), r.controls.end()), all);
+    EXPECT_EQ(r.controls.size(), all.size());
+    ASSERT_EQ(r.runtime.rfind(std::string(GetParam()) + " ", 0), 0U) << r.runtime;
+    const std::string number = r.runtime.substr(r.runtime.find(' ') + 1);
+    EXPECT_FALSE(number.empty());
+    EXPECT_NE(version.out.find("version " + number + "\n"), std::string::npos) << version.out;
+  }
+}
+
+// What a program in an enclosure forks stays in there, whatever sessions and parents it gives itself.
+TEST(Enclosure, HoldsEverythingThatIsForkedInIt) {
+  const std::string why = testing::cannot_run("crun");
+  if (!why.empty()) GTEST_SKIP() << why;
+  const std::string id = "test-enclosure-" + std::to_string(getpid());
+  const Fd procs = testing::must(make_enclosure(id));
+  EXPECT_EQ(make_enclosure(id).reason(), Reason::kSandboxSetup);
+  ProcessOptions o;
+  o.argv = {"/bin/sh", "-c", "setsid sleep 600 & (setsid sleep 600 &) ; exec sleep 600"};
+  o.env = {{"PATH", "/usr/bin:/bin"}};
+  o.cgroup_procs = procs.get();
+  Process child = testing::must(spawn(o));
+  const auto count = [&] {
+    auto left = testing::must(residue(id));
+    return std::count_if(left.begin(), left.end(), [](const std::string& l) { return l.rfind("process ", 0) == 0; });
+  };
+  for (int i = 0; i < 500 && count() < 3; ++i) poll(nullptr, 0, 10);
+  EXPECT_GE(count(), 3);
+  std::thread reaper([&] { EXPECT_TRUE(child.wait(10'000).ok()); });  // a cgroup lists the unreaped
+  EXPECT_TRUE(clear_residue(id).ok());
+  reaper.join();
+  const auto left = testing::must(residue(id));
+  EXPECT_TRUE(left.empty()) << left.front();
 }
 
 INSTANTIATE_TEST_SUITE_P(Runtimes, Sandbox, ::testing::Values("crun", "runc"),

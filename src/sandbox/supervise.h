@@ -2,7 +2,7 @@
 #pragma once
 
 #include "base/seams.h"
-#include "sandbox/sandbox.h"
+#include "sandbox/controls.h"
 
 namespace gbx::sandbox {
 
@@ -25,6 +25,8 @@ struct Report {
   std::int64_t oom_kills = 0;
   std::int64_t stdout_bytes = 0;
   std::int64_t stderr_bytes = 0;
+  std::string runtime;
+  std::vector<std::string> controls;
   template <class F>
   void fields(F& f) {
     f("outcome", outcome);
@@ -37,6 +39,8 @@ struct Report {
     f("oomKills", oom_kills);
     f("stdoutBytes", stdout_bytes);
     f("stderrBytes", stderr_bytes);
+    f("runtime", runtime, Bound{0, 64});
+    f("controls", controls, Bound{0, 64});
   }
 };
 
@@ -48,6 +52,7 @@ struct InnerOptions {
   int control = -1;
   int out_pipe = -1;
   int err_pipe = -1;
+  Namespaces host;  // of the outer half
 };
 Report run_inner(const ContainerSpec& spec, const HostProbe& host, const InnerOptions& options, const Clock& clock);
 

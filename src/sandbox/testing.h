@@ -96,14 +96,23 @@ inline RunResult run(const ContainerSpec& spec, int cancel_fd = -1) {
   return result.ok() ? std::move(*result) : RunResult{};
 }
 
-// The same program outside, as root: the control that shows that a call would work.
-inline RunOutput outside(std::vector<std::string> arguments) {
+template <class T>
+T must(Result<T> r) {
+  EXPECT_TRUE(r.ok()) << (r.ok() ? std::string() : r.error().line());
+  return r.ok() ? std::move(*r) : T{};
+}
+
+inline RunOutput outside_program(std::vector<std::string> argv) {
   ProcessOptions o;
-  o.argv = {bin("sandbox-probe")};
-  o.argv.insert(o.argv.end(), arguments.begin(), arguments.end());
+  o.argv = std::move(argv);
   auto out = run_command(o);
   EXPECT_TRUE(out.ok()) << out.error().line();
   return out.ok() ? *out : RunOutput{};
+}
+// The same program outside, as root: the control that shows that a call would work.
+inline RunOutput outside(std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(), bin("sandbox-probe"));
+  return outside_program(std::move(arguments));
 }
 
 }  // namespace gbx::sandbox::testing

@@ -24,6 +24,12 @@ Status ObjectStore::put(const std::string& name, ByteView content) {
   return writer->commit();
 }
 
+Result<ByteView> ObjectStore::view(const std::string& name, std::uint64_t offset, std::size_t bytes, Bytes& scratch) {
+  if (scratch.size() < bytes) scratch.resize(bytes);
+  GBX_TRY(get(name, offset, MutableByteView(scratch).first(bytes)));
+  return ByteView(scratch).first(bytes);
+}
+
 Result<Bytes> ObjectStore::get_all(const std::string& name, std::size_t limit) {
   GBX_ASSIGN(const std::uint64_t bytes, size(name));
   if (bytes > limit) {

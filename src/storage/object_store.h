@@ -29,6 +29,9 @@ class ObjectStore {
   virtual Result<std::unique_ptr<ObjectWriter>> create(const std::string& name) = 0;
   // Fills `out` from `offset`. kNotFound, kTruncated when the object ends before.
   virtual Status get(const std::string& name, std::uint64_t offset, MutableByteView out) = 0;
+  // The same bytes as a view, in memory that nobody else can change: of the store's own where it has such memory, else of
+  // `scratch`, which grows as needed. It lasts as long as both.
+  virtual Result<ByteView> view(const std::string& name, std::uint64_t offset, std::size_t size, Bytes& scratch);
   virtual Result<std::uint64_t> size(const std::string& name) = 0;
   // Calls `each` with every name in no particular order; stops at the first failure and returns it.
   virtual Status list(const std::function<Status(const std::string&)>& each) = 0;

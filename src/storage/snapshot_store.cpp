@@ -53,10 +53,16 @@ Result<ByteView> SnapshotStore::object(const std::string& name) const {
   return it->second;
 }
 
-Status SnapshotStore::get(const std::string& name, std::uint64_t offset, MutableByteView out) {
+Result<ByteView> SnapshotStore::view(const std::string& name, std::uint64_t offset, std::size_t bytes, Bytes&) {
   GBX_ASSIGN(const ByteView whole, object(name));
-  if (offset > whole.size() || out.size() > whole.size() - offset) return fail(Reason::kTruncated, "object " + name);
-  if (!out.empty()) std::memcpy(out.data(), whole.data() + offset, out.size());
+  if (offset > whole.size() || bytes > whole.size() - offset) return fail(Reason::kTruncated, "object " + name);
+  return whole.subspan(static_cast<std::size_t>(offset), bytes);
+}
+
+Status SnapshotStore::get(const std::string& name, std::uint64_t offset, MutableByteView out) {
+  Bytes unused;
+  GBX_ASSIGN(const ByteView bytes, view(name, offset, out.size(), unused));
+  if (!out.empty()) std::memcpy(out.data(), bytes.data(), out.size());
   return ok_status();
 }
 

@@ -33,6 +33,7 @@ class SnapshotStore final : public ObjectStore {
 
   Result<std::unique_ptr<ObjectWriter>> create(const std::string& name) override;  // kUnsupported
   Status get(const std::string& name, std::uint64_t offset, MutableByteView out) override;
+  Result<ByteView> view(const std::string& name, std::uint64_t offset, std::size_t size, Bytes& scratch) override;
   Result<std::uint64_t> size(const std::string& name) override;
   Status list(const std::function<Status(const std::string&)>& each) override;
   Status remove(const std::string& name) override;  // kUnsupported

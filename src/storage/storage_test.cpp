@@ -35,6 +35,9 @@ void keeps_the_contract(ObjectStore& store) {
   ASSERT_TRUE(store.get(name, 3, two).ok());
   EXPECT_EQ(as_text(two), "lo");
   EXPECT_EQ(store.get(name, 4, two).reason(), Reason::kTruncated);
+  Bytes scratch(1);
+  EXPECT_EQ(as_text(*store.view(name, 1, 3, scratch)), "ell");
+  EXPECT_EQ(store.view(name, 3, 3, scratch).reason(), Reason::kTruncated);
   EXPECT_EQ(store.get(name, ~std::uint64_t{0}, two).reason(), Reason::kTruncated);
   for (const char* bad : {"", "../x", "A", ".x", "a/b", "a\n"}) {
     EXPECT_EQ(store.create(bad).reason(), Reason::kBadValue) << bad;
@@ -150,6 +153,11 @@ TEST(SnapshotStore, ReadsEachObjectOnceInTheOrderGivenAndNothingLater) {
   Bytes two(2);
   ASSERT_TRUE(s.get("a", 3, two).ok());
   EXPECT_EQ(as_text(two), "lo");
+  Bytes scratch;
+  const auto view = s.view("a", 1, 3, scratch);
+  EXPECT_EQ(as_text(*view), "ell");
+  EXPECT_TRUE(scratch.empty()) << "no copy is made of what is private already";
+  EXPECT_EQ(s.view("a", 1, 5, scratch).reason(), Reason::kTruncated);
   EXPECT_EQ(s.get("a", 4, two).reason(), Reason::kTruncated);
   EXPECT_EQ(s.get("a", ~std::uint64_t{0}, two).reason(), Reason::kTruncated);
   EXPECT_EQ(s.get("absent", 0, two).reason(), Reason::kNotFound);

@@ -150,10 +150,10 @@ Result<std::vector<Hash32>> consistency_path(const NodeSource& source, std::uint
   return std::vector<Hash32>(down.rbegin(), down.rend());
 }
 
-Result<InclusionProof> prove_inclusion(const NodeSource& source, std::uint64_t leaf, std::uint64_t size, const Salt32& salt) {
-  InclusionProof p;
+Result<Inclusion> prove_inclusion(const NodeSource& source, std::uint64_t leaf, std::uint64_t size, const Salt32& salt) {
+  Inclusion p;
   GBX_ASSIGN(p.path, inclusion_path(source, leaf, size));
-  GBX_ASSIGN(p.root_hash, root_at(source, size));
+  GBX_ASSIGN(p.root, root_at(source, size));
   p.tree_size = static_cast<std::int64_t>(size);
   p.leaf_index = static_cast<std::int64_t>(leaf);
   p.leaf_salt = salt;
@@ -236,17 +236,17 @@ Status verify_consistency(std::uint64_t old_size, std::uint64_t new_size, const 
   return ok_status();
 }
 
-Status verify(const InclusionProof& proof, ByteView entry) {
+Status verify(const Inclusion& proof, ByteView entry) {
   if (proof.tree_size < 1 || proof.leaf_index < 0) return broken("the leaf is outside the tree");
   return verify_inclusion(leaf_hash(proof.leaf_salt, entry), static_cast<std::uint64_t>(proof.leaf_index),
-                          static_cast<std::uint64_t>(proof.tree_size), proof.path, proof.root_hash);
+                          static_cast<std::uint64_t>(proof.tree_size), proof.path, proof.root);
 }
 
-Status verify(const InclusionProof& proof, ByteView entry, const TreeHead& head) {
-  if (!(proof.head() == head)) {
+Status verify(const Inclusion& proof, ByteView entry, const TreeHead& head) {
+  if (!(TreeHead{proof.tree_size, proof.root} == head)) {
     return broken("the proof names another state of the log")
         .with(std::to_string(head.tree_size) + " " + to_hex(head.root_hash),
-              std::to_string(proof.tree_size) + " " + to_hex(proof.root_hash));
+              std::to_string(proof.tree_size) + " " + to_hex(proof.root));
   }
   return verify(proof, entry);
 }

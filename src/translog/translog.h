@@ -11,13 +11,14 @@
 #include "base/bytes.h"
 #include "base/fields.h"
 #include "base/seams.h"
+#include "records/set.h"
 
 namespace gbx::translog {
 
 // Sizes travel as JSON integers.
-inline constexpr std::uint64_t kMaxTreeSize = std::uint64_t{1} << 52;
+inline constexpr std::uint64_t kMaxTreeSize = records::kMaxTreeSize;
 // No path in a tree of at most kMaxTreeSize leaves is longer (a consistency path has one node more).
-inline constexpr std::size_t kMaxPath = 54;
+inline constexpr std::size_t kMaxPath = records::kMaxTreePath;
 
 using Salt32 = FixedBytes<32>;
 
@@ -96,24 +97,6 @@ struct TreeHead {
   }
 };
 
-struct InclusionProof {
-  std::int64_t tree_size = 0;
-  std::int64_t leaf_index = 0;
-  Salt32 leaf_salt{};
-  std::vector<Hash32> path;  // from the leaf upwards
-  Hash32 root_hash{};
-  bool operator==(const InclusionProof&) const = default;
-  TreeHead head() const { return {tree_size, root_hash}; }
-  template <class F>
-  void fields(F& f) {
-    f("treeSize", tree_size, Bound{1, std::int64_t{kMaxTreeSize}});
-    f("leafIndex", leaf_index, Bound{0, std::int64_t{kMaxTreeSize} - 1});
-    f("leafSalt", leaf_salt);
-    f("path", path, Bound{0, std::int64_t{kMaxPath}});
-    f("rootHash", root_hash);
-  }
-};
-
 struct ConsistencyProof {
   std::int64_t old_size = 0;
   Hash32 old_root{};
@@ -131,7 +114,8 @@ struct ConsistencyProof {
   }
 };
 
-Result<InclusionProof> prove_inclusion(const NodeSource& source, std::uint64_t leaf, std::uint64_t size, const Salt32& salt);
+using records::Inclusion;
+Result<Inclusion> prove_inclusion(const NodeSource& source, std::uint64_t leaf, std::uint64_t size, const Salt32& salt);
 Result<ConsistencyProof> prove_consistency(const NodeSource& source, std::uint64_t old_size, std::uint64_t new_size);
 
 // All return kBadInclusion when the proof does not hold.
@@ -141,10 +125,10 @@ Status verify_inclusion(const Hash32& leaf, std::uint64_t leaf_index, std::uint6
 // RFC 9162 section 2.1.4.2, and the cases it leaves out: equal sizes, and an empty old tree.
 Status verify_consistency(std::uint64_t old_size, std::uint64_t new_size, const Hash32& old_root, const Hash32& new_root,
                           const std::vector<Hash32>& path);
-// `entry` is in the log that the proof itself names: the caller checks a signature over proof.head().
-Status verify(const InclusionProof& proof, ByteView entry);
+// `entry` is in the log that the proof itself names: the caller checks a signature over its size and root.
+Status verify(const Inclusion& proof, ByteView entry);
 // The same in the log whose head the caller already trusts.
-Status verify(const InclusionProof& proof, ByteView entry, const TreeHead& head);
+Status verify(const Inclusion& proof, ByteView entry, const TreeHead& head);
 Status verify(const ConsistencyProof& proof);
 
 }  // namespace gbx::translog

@@ -243,14 +243,14 @@ TEST(Translog, SaltedRecordsRoundTripAndBindSaltEntryAndHead) {
   }
   // SHA-256(0x00 ‖ salt ‖ entry), spelled out.
   EXPECT_EQ(t.leaves[3], crypto::sha256(concat({Bytes{0}, salts[3], as_bytes("entry 3")})));
-  const InclusionProof proof = prove_inclusion(t.nodes, 3, 13, salts[3]).value();
-  EXPECT_EQ(from_json_text<InclusionProof>(canonical(to_json(proof))).value(), proof);
+  const Inclusion proof = prove_inclusion(t.nodes, 3, 13, salts[3]).value();
+  EXPECT_EQ(from_json_text<Inclusion>(canonical(to_json(proof))).value(), proof);
   EXPECT_TRUE(verify(proof, as_bytes("entry 3")).ok());
   EXPECT_TRUE(verify(proof, as_bytes("entry 3"), TreeHead{13, t.frontier.root()}).ok());
   EXPECT_EQ(verify(proof, as_bytes("entry 4")).reason(), Reason::kBadInclusion);
   EXPECT_EQ(verify(proof, as_bytes("entry 3"), TreeHead{12, root_at(t.nodes, 12).value()}).reason(), Reason::kBadInclusion);
   EXPECT_EQ(verify(proof, as_bytes("entry 3"), TreeHead{14, t.frontier.root()}).reason(), Reason::kBadInclusion);
-  InclusionProof bad = proof;
+  Inclusion bad = proof;
   bad.leaf_salt[0] ^= 1;
   EXPECT_EQ(verify(bad, as_bytes("entry 3")).reason(), Reason::kBadInclusion);
   bad = proof;
@@ -261,9 +261,9 @@ TEST(Translog, SaltedRecordsRoundTripAndBindSaltEntryAndHead) {
 
   Json j = to_json(proof);
   JsonArray path;
-  for (std::size_t i = 0; i <= kMaxPath; ++i) path.push_back(Json(to_hex(proof.root_hash)));
+  for (std::size_t i = 0; i <= kMaxPath; ++i) path.push_back(Json(to_hex(proof.root)));
   j["path"] = Json(std::move(path));
-  EXPECT_EQ(from_json<InclusionProof>(j).reason(), Reason::kBadValue);
+  EXPECT_EQ(from_json<Inclusion>(j).reason(), Reason::kBadValue);
 }
 
 TEST(Translog, ALeafIsNeverANode) {

@@ -16,6 +16,11 @@ BIN = os.environ.get("GBX_BIN_DIR", os.path.join(ROOT, "build", "dev", "bin"))
 # Exit statuses of the command line (docs/cli.md).
 OK, INTERNAL, USAGE, DENIED, ATTESTATION, HELD, INFRASTRUCTURE, INTEGRITY, FAILED = range(9)
 PURPOSE = "test of the whole way"
+PYTHON = "/usr/bin/python3"
+STUDY = [PYTHON, "/opt/study/study.py"]
+# What the hostile tests need an owner to allow.
+LOOSE = ["--log-bytes", "256", "--free-bits", "4096", "--attempts", "2"]
+LOOSE += [w for t in ("table", "json", "metrics", "text", "opaque") for w in ("--output-type", t)]
 
 
 class CommandFailed(Exception):
@@ -36,13 +41,12 @@ class CommandFailed(Exception):
 class Person:
     """A home folder with keys, and the commands of its owner."""
 
-    def __init__(self, installation, name, roles):
+    def __init__(self, installation, name, roles, invite=None):
         self.home = os.path.join(installation.dir, "home-" + name)
         facts = installation.facts
         self.run("init", "--plane", facts["plane"], "--ca", facts["ca"], "--set", facts["setId"])
-        with open(facts["invite"], encoding="ascii") as f:
-            invite = f.read().strip()
-        self.id = self.run("identity", "create", "--name", name, "--role", ",".join(roles), "--invite", invite)["identityId"]
+        self.id = self.run("identity", "create", "--name", name, "--role", ",".join(roles),
+                           "--invite-file", invite or facts["invite"])["identityId"]
 
     def run(self, *args, timeout=120):
         """The answer as JSON; CommandFailed with status and reason otherwise."""
@@ -62,7 +66,8 @@ class Person:
 
 
 class Installation:
-    def __init__(self):
+    def __init__(self, uid_base=None):
+        self.uid_base = uid_base
         self.dir = tempfile.mkdtemp(prefix="gbx-e2e-", dir="/tmp")
         os.chmod(self.dir, 0o755)
         self.state = os.path.join(self.dir, "state")
@@ -70,12 +75,15 @@ class Installation:
         self.up = None
         self.start()
 
-    def start(self):
+    def start(self, *args):
         done = os.path.join(self.state, "installation.json")
         if os.path.exists(done):
             os.unlink(done)
-        self.up = subprocess.Popen([os.path.join(BIN, "glovebox"), "up", "--state", self.state, "--listen", "127.0.0.1:0"],
-                                   stdout=self.log, stderr=self.log)
+        command = [os.path.join(BIN, "glovebox"), "up", "--state", self.state,
+                   *(() if "--listen" in args else ("--listen", "127.0.0.1:0")), *args]
+        if self.uid_base:
+            command += ["--uid-base", str(self.uid_base)]
+        self.up = subprocess.Popen(command, stdout=self.log, stderr=self.log)
         deadline = time.monotonic() + 60
         while not os.path.exists(done):
             if self.up.poll() is not None or time.monotonic() > deadline:
@@ -103,6 +111,32 @@ class Installation:
         self.stop()
         self.log.close()
         shutil.rmtree(self.dir, ignore_errors=True)
+
+
+class World:
+    """An installation with a hospital, an engineer, the study's image, and the dataset twice: `wdbc` for the study's
+    command only, `open` for any command of the same image and for two attempts."""
+
+    def __init__(self, uid_base=None):
+        layout, self.digest = image("study-image")
+        self.up = Installation(uid_base)
+        d = self.up.dir
+        self.data = os.path.join(d, "data")
+        subprocess.run([os.path.join(ROOT, "examples/breast-cancer/get-data"), self.data], check=True, stdout=subprocess.DEVNULL)
+        self.hospital = Person(self.up, "hospital", ["owner"])
+        self.engineer = Person(self.up, "engineer", ["owner", "consumer"])
+        self.stranger = Person(self.up, "stranger", ["consumer"])
+        node = self.up.facts["nodeKey"]
+        for name, command, extra in (("wdbc", STUDY, ()), ("open", None, LOOSE)):
+            policy = self.hospital.policy(os.path.join(d, name + ".yaml"), "dataset", self.digest, node, self.engineer.id, command, extra)
+            self.hospital.run("asset", "publish", self.data, "--name", name, "--kind", "dataset", "--policy", policy)
+            self.hospital.run("lease", "grant", "--asset", name, "--consumer", self.engineer.id, "--jobs", "50", "--days", "1")
+        policy = self.engineer.policy(os.path.join(d, "image.yaml"), "image", self.digest, node, self.hospital.id,
+                                      extra=[*LOOSE, "--consumer", self.engineer.id, "--consumer", self.stranger.id, "--no-lease"])
+        self.engineer.run("image", "import", layout, "--name", "study-image", "--policy", policy)
+
+    def spec(self, value):
+        return write_json(os.path.join(self.up.dir, "spec.json"), value)
 
 
 def job_spec(name, command, outputs, inputs, env=None, run=60, memory="256MiB", scratch="16MiB", pids=None):

@@ -10,37 +10,8 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import harness as h  # noqa: E402
 
-PYTHON = "/usr/bin/python3"
-STUDY = [PYTHON, "/opt/study/study.py"]
-# What the hostile tests need an owner to allow.
-LOOSE = ["--log-bytes", "256", "--free-bits", "4096"] + [w for t in ("table", "json", "metrics", "text", "opaque") for w in ("--output-type", t)]
-
-
-class World:
-    """Made once for the module: a hospital, an engineer, the study's image, the dataset twice: `wdbc` for the study's
-    command only, `open` for any command of the same image."""
-
-    def __init__(self):
-        layout, self.digest = h.image("study-image")
-        self.up = h.Installation()
-        d = self.up.dir
-        self.data = os.path.join(d, "data")
-        subprocess.run([os.path.join(h.ROOT, "examples/breast-cancer/get-data"), self.data], check=True, stdout=subprocess.DEVNULL)
-        self.hospital = h.Person(self.up, "hospital", ["owner"])
-        self.engineer = h.Person(self.up, "engineer", ["owner", "consumer"])
-        self.stranger = h.Person(self.up, "stranger", ["consumer"])
-        node = self.up.facts["nodeKey"]
-        for name, command in (("wdbc", STUDY), ("open", None)):
-            policy = self.hospital.policy(os.path.join(d, name + ".yaml"), "dataset", self.digest, node, self.engineer.id, command,
-                                          extra=LOOSE if name == "open" else ())
-            self.hospital.run("asset", "publish", self.data, "--name", name, "--kind", "dataset", "--policy", policy)
-            self.hospital.run("lease", "grant", "--asset", name, "--consumer", self.engineer.id, "--jobs", "50", "--days", "1")
-        policy = self.engineer.policy(os.path.join(d, "image.yaml"), "image", self.digest, node, self.hospital.id,
-                                      extra=[*LOOSE, "--consumer", self.engineer.id, "--consumer", self.stranger.id, "--no-lease"])
-        self.engineer.run("image", "import", layout, "--name", "study-image", "--policy", policy)
-
-    def spec(self, value):
-        return h.write_json(os.path.join(self.up.dir, "spec.json"), value)
+PYTHON = h.PYTHON
+STUDY = h.STUDY
 
 
 world = None
@@ -48,7 +19,7 @@ world = None
 
 def setUpModule():
     global world
-    world = World()
+    world = h.World()
 
 
 def tearDownModule():
@@ -130,6 +101,18 @@ class TheStudy(Case):
             world.stranger.run("receipt", "verify", bad, "--set", world.up.facts["setId"])
         with self.assertRaises(h.CommandFailed):
             world.stranger.run("receipt", "verify", receipt, "--set", "00" * 32)
+
+    def test_image_named_by_its_digest(self):
+        write = [PYTHON, "-c", "open('/out/m.json','w').write('{\"ok\":1}')"]
+        spec = h.job_spec("by-digest", write, [h.metrics("ok")], ["open"])
+        spec["spec"]["image"] = {"ref": "registry.example:5000/study@" + world.digest}
+        world.engineer.run("job", "plan", world.spec(spec))
+        job = self.finish(spec)
+        self.assertEqual(job["state"], "Completed", job)
+        spec["spec"]["image"] = {"ref": "study-image@sha256:" + "0" * 64}
+        self.refused("not-found", h.USAGE, world.engineer, "job", "submit", world.spec(spec))
+        spec["spec"]["image"] = {"ref": "study-image"}
+        self.refused("bad-value", h.USAGE, world.engineer, "job", "validate", world.spec(spec))
 
     def test_same_idempotency_key_same_job(self):
         spec = world.spec(h.job_spec("once", [PYTHON, "-c", "open('/out/m.json','w').write('{\"ok\":1}')"], [h.metrics("ok")], ["open"]))

@@ -87,7 +87,7 @@ class Plane {
     must(core->enrol_node("n", node().text()));
     must(core->register_node(node(), info()));
   }
-  NodeInfo info() { return {"n", node().text(), {Technology::kNone}, 8, std::int64_t{8} << 30, 1, "test"}; }
+  NodeInfo info() { return {"n", node().text(), {Technology::kNone}, 8, std::int64_t{8} << 30, 1, "test", kMaxPids}; }
   // Everything that is due, with the real broker.
   void pump() {
     for (int i = 0; i < 20; ++i) {
@@ -318,7 +318,7 @@ TEST_P(CoreSuite, ANodeThatWasStartedAgainLosesWhatItRan) {
   must(p.core->heartbeat(p.node(), {"n", {}}));
   EXPECT_EQ(p.job(id).state, "Authorized");
   const NodeLease lease = must(p.core->heartbeat(p.node(), {"n", {{id, 1}}}));
-  EXPECT_EQ(lease.cancelled, std::vector<Hash32>{id});
+  EXPECT_EQ(lease.stop, (std::vector<RunningAttempt>{{id, 1}}));
 }
 
 TEST_P(CoreSuite, AnOutputOfALostAttemptIsStillTaken) {
@@ -466,6 +466,62 @@ TEST_P(CoreSuite, SubmissionsAreChecked) {
   EXPECT_EQ(p.core->delist(p.consumer(), p.b.data.version_id()).reason(), Reason::kWrongOwner);
 }
 
+TEST_P(CoreSuite, AJobThatNoNodeCouldRunIsRefusedBeforeItCostsAnything) {
+  const auto placed = [&](auto change) {
+    SignedSubmission s = p.b.submission();
+    change(s.submission.body.spec.spec);
+    testing::resign(s, p.b.set.id(), p.b.consumer);
+    const PlanCheck line = must(p.core->placement(s.submission.body));
+    EXPECT_EQ(line.check, "placement");
+    const auto submitted = p.core->submit(p.consumer(), s, std::nullopt);
+    EXPECT_EQ(submitted.ok(), line.allowed) << line.what;
+    if (!submitted.ok()) {
+      EXPECT_EQ(submitted.reason(), Reason::kNoCapacity);
+    }
+    return line.allowed ? line.reason : line.reason + " " + line.what;
+  };
+  EXPECT_EQ(placed([](SpecBody&) {}), "");
+  EXPECT_EQ(placed([](SpecBody& s) { s.resources.scratch = "1024GiB"; }), "no-capacity spec.resources: memory and scratch together");
+  EXPECT_EQ(placed([](SpecBody& s) { s.resources.memory = "8GiB"; }), "no-capacity spec.resources: memory and scratch together");
+  EXPECT_EQ(placed([](SpecBody& s) { s.resources.cpu = 9; }), "no-capacity spec.resources.cpu");
+  EXPECT_EQ(placed([](SpecBody& s) { s.tee.any_of = {Technology::kTdx}; }), "no-capacity no node is one that the job and every policy allow");
+  NodeInfo small = p.info();
+  small.pids = 255;
+  must(p.core->register_node(p.node(), small));
+  EXPECT_EQ(placed([](SpecBody&) {}), "no-capacity spec.sandbox.pids");
+  small.pids.reset();
+  must(p.core->register_node(p.node(), small));
+  EXPECT_EQ(placed([](SpecBody& s) { s.sandbox.pids = 1; }), "no-capacity spec.sandbox.pids");
+  // A node that is silent may come back; one that owners do not name never helps.
+  must(p.core->register_node(p.node(), p.info()));
+  p.b.clock.advance((p.config.lease_seconds + 1) * 1000);
+  EXPECT_EQ(placed([](SpecBody&) {}), "unavailable");
+  const auto other = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, p.b.random)).public_key();
+  must(p.core->enrol_node("other", other.text()));
+  NodeInfo info = p.info();
+  info.key = other.text();
+  must(p.core->register_node(other, info));
+  EXPECT_EQ(placed([](SpecBody&) {}), "unavailable");
+}
+
+TEST_P(CoreSuite, LiveEnvironmentsShareWhatTheirNodeLends) {
+  NodeInfo info = p.info();
+  info.slots = 8;
+  info.memory_bytes = std::int64_t{1200} << 20;  // a job takes 512 + 64 MiB
+  must(p.core->register_node(p.node(), info));
+  std::vector<Hash32> ids;
+  for (int i = 0; i < 3; ++i) ids.push_back(p.submit());
+  p.pump();
+  std::vector<LaunchBundle> taken;
+  for (int i = 0; i < 6; ++i) {
+    if (auto w = p.take()) taken.push_back(std::move(*w));
+  }
+  ASSERT_EQ(taken.size(), 2u);
+  must(p.core->phase(p.node(), p.phase(taken[0], EnvironmentPhase::kLost, "lost")));
+  EXPECT_TRUE(p.take());
+  EXPECT_FALSE(p.take());
+}
+
 TEST_P(CoreSuite, CancellingStopsTheNodeAndTheBroker) {
   const Hash32 id = p.submit();
   p.pump();
@@ -481,9 +537,12 @@ TEST_P(CoreSuite, CancellingStopsTheNodeAndTheBroker) {
   p.pump();
   EXPECT_TRUE(p.b.core->state().job(id)->cancelled);
   EXPECT_TRUE(must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kWorking))).stop);
-  EXPECT_EQ(must(p.core->heartbeat(p.node(), {"n", {{id, 1}}})).cancelled, std::vector<Hash32>{id});
-  must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kLost, "job-cancelled")));
+  EXPECT_EQ(must(p.core->heartbeat(p.node(), {"n", {{id, 1}}})).stop, (std::vector<RunningAttempt>{{id, 1}}));
+  EXPECT_EQ(p.job(id).environments.back().state, "Working");  // until its node says otherwise
+  must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kDestroyed, "job-cancelled")));
   EXPECT_EQ(p.job(id).state, "Cancelled");
+  EXPECT_EQ(p.job(id).environments.back().state, "Destroyed");
+  EXPECT_EQ(p.job(id).environments.back().reason, "job-cancelled");
   EXPECT_EQ(p.core->result(p.consumer(), id).reason(), Reason::kJobCancelled);
 }
 

@@ -2,12 +2,17 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include <functional>
+#include <set>
+#include <sstream>
+
 #include "base/os.h"
 #include "broker/testing.h"
 #include "channel/rpc.h"
 #include "channel/tls.h"
 #include "httpsig/error_body.h"
 #include "httpsig/request_signing.h"
+#include "json_schema.h"
 #include "plane/api/negatives.h"
 #include "plane/http/raw_client.h"
 #include "plane/service/api.h"
@@ -22,8 +27,11 @@ using testing::must;
 // The fixtures' day, at the speed of a real clock.
 class DayClock final : public Clock {
  public:
-  TimeMs now() const override { return {testing::kNow * 1000 + system_.steady_ms() - start_}; }
+  TimeMs now() const override {
+    return {(testing::kNow + days * 86'400) * 1000 + system_.steady_ms() - start_};
+  }
   std::int64_t steady_ms() const override { return system_.steady_ms(); }
+  std::atomic<std::int64_t> days = 0;  // that passed at once
 
  private:
   SystemClock system_;
@@ -69,10 +77,34 @@ struct Answer {
   int status = 0;
   Json body;
   std::string text;
+  std::string head;
   std::string reason() const {
     const auto e = httpsig::error_from_json_text(text);
     return e ? std::string(reason_code(e->reason)) : "";
   }
+};
+
+// A node: framed calls with its key.
+class NodeClient {
+ public:
+  NodeClient(std::uint16_t port, const crypto::SigningKey& key, const crypto::PublicKey& plane, const Clock& clock)
+      : stream_(must(channel::connect_tcp({"127.0.0.1", port}, channel::Deadline::after_ms(clock, 5'000)))) {
+    channel::TlsOptions tls;
+    tls.clock = &clock;
+    tls.key = &key;
+    tls.peer = channel::PeerPolicy::pin({plane});
+    tls_ = std::make_unique<channel::TlsChannel>(must(channel::TlsChannel::client(*stream_, tls)));
+    rpc_ = std::make_unique<channel::RpcClient>(*tls_, clock);
+  }
+  template <class Body>
+  Result<Json> call(std::string_view method, const Body& body) {
+    return rpc_->call(method, to_json(body), 40'000);
+  }
+
+ private:
+  std::unique_ptr<channel::FdStream> stream_;
+  std::unique_ptr<channel::TlsChannel> tls_;
+  std::unique_ptr<channel::RpcClient> rpc_;
 };
 
 class PlaneHttp : public ::testing::Test {
@@ -101,6 +133,7 @@ class PlaneHttp : public ::testing::Test {
     server.reset();
     server = must(PlaneServer::start(o, clock, random, log));
     ready = must(parse_json(server->ready_line()));
+    send(nullptr, "GET", "/openapi.json");
   }
   std::uint16_t port(const char* which) { return must(channel::TcpAddress::from_text(*ready.find(which)->string())).port; }
 
@@ -126,13 +159,71 @@ class PlaneHttp : public ::testing::Test {
         if (answer) {
           if (answer->head.find("connection: close") != std::string::npos) client.reset();
           const auto json = parse_json(answer->body, JsonLimits{64U << 20, 64, 1'000'000});
-          return {answer->status, json.ok() ? *json : Json(), answer->body};
+          Answer a{answer->status, json.ok() ? *json : Json(), answer->body, answer->head};
+          hold_against_document(request.substr(0, request.find("\r\n")), a);
+          return a;
         }
       }
       client.reset();
     }
     ADD_FAILURE() << "no answer to " << request.substr(0, 80);
     return {};
+  }
+  // Every answer that a test of this file gets is held against the document that the server serves.
+  void hold_against_document(const std::string& request_line, const Answer& a) {
+    const std::size_t space = request_line.find(' ');
+    std::string method = request_line.substr(0, space);
+    const std::string target = request_line.substr(space + 1, request_line.find(' ', space + 1) - space - 1);
+    if (method == "GET" && target == "/openapi.json" && a.status == 200) document = a.body;
+    if (document.is_null()) return;
+    for (char& c : method) c = static_cast<char>(std::tolower(c));
+    const Json* operation = documented(method, target.substr(0, target.find('?')));
+    const std::string what = request_line + " " + std::to_string(a.status);
+    if (operation == nullptr) {
+      EXPECT_TRUE(a.status == 404 || a.status == 405) << what;
+      EXPECT_NE(a.reason(), "") << what;
+      return;
+    }
+    const Json& responses = *operation->find("responses");
+    const Json* response = responses.find(std::to_string(a.status));
+    if (response != nullptr && a.status / 100 == 2) answered.insert(*operation->find("operationId")->string());
+    if (response == nullptr) response = document.find("components")->find("responses")->find("Error");
+    if (method == "head") return;
+    const auto& content = *response->find("content")->object();
+    const auto& [type, media] = *content.begin();
+    EXPECT_NE(a.head.find("content-type: " + type + "\r\n"), std::string::npos) << what << "\n" << a.head;
+    const Json* schema = media.find("schema");
+    EXPECT_EQ(schema != nullptr, type == "application/json") << what;
+    if (schema != nullptr) {
+      EXPECT_EQ(breaks_schema(document, *schema, a.body), "") << what;
+    }
+  }
+  // The operation of a path, a literal segment before a parameter; null: none.
+  const Json* documented(const std::string& method, const std::string& path) const {
+    const auto split = [](const std::string& text) {
+      std::vector<std::string> out;
+      std::istringstream in(text);
+      for (std::string part; std::getline(in, part, '/');) out.push_back(part);
+      return out;
+    };
+    const std::vector<std::string> asked = split(path);
+    const Json* best = nullptr;
+    std::size_t most = 0;
+    for (const auto& [pattern, operations] : *document.find("paths")->object()) {
+      const std::vector<std::string> parts = split(pattern);
+      std::size_t literal = 0;
+      bool fits = parts.size() == asked.size();
+      for (std::size_t i = 0; fits && i < parts.size(); ++i) {
+        const bool same = parts[i] == asked[i];
+        literal += same ? 1 : 0;
+        fits = same || (!parts[i].empty() && parts[i][0] == '{');
+      }
+      const Json* operation = fits ? operations.find(method) : nullptr;
+      if (operation == nullptr || (best != nullptr && literal <= most)) continue;
+      best = operation;
+      most = literal;
+    }
+    return best;
   }
   template <class T>
   T expect(int status, const Answer& a) {
@@ -141,10 +232,22 @@ class PlaneHttp : public ::testing::Test {
     EXPECT_TRUE(v.ok()) << v.error().line() << "\n" << a.text.substr(0, 300);
     return v.ok() ? *v : T{};
   }
-  Answer enrol(const testing::Person& who, const std::vector<Role>& roles, const std::string& name) {
-    const std::string token = must(read_text_file(o.state_dir + "/operator-invite", 256));
+  Answer enrol_with(const std::string& token, const testing::Person& who, const std::vector<Role>& roles,
+                    const std::string& name) {
     const api::EnrolRequest r{who.chain, name, roles, token};
     return send(&who, "POST", "/v1/identities", canonical(to_json(r)));
+  }
+  // As in life: the first operator comes in by the file, and invites everybody else.
+  Answer enrol(const testing::Person& who, const std::vector<Role>& roles, const std::string& name) {
+    if (!boss) {
+      boss = testing::make_person(b.random);
+      const std::string token = must(read_text_file(o.state_dir + "/operator-invite", 256));
+      EXPECT_EQ(enrol_with(token, *boss, {Role::kOperator}, "boss").status, 201);
+    }
+    const api::InviteRequest request{roles, 1, clock.now().seconds() + 60};
+    const auto invite =
+        expect<api::InviteView>(201, send(&*boss, "POST", "/v1/invites", canonical(to_json(request))));
+    return enrol_with(invite.token, who, roles, name);
   }
   void enrol_all() {
     ASSERT_EQ(enrol(b.owner, {Role::kOwner}, "owner").status, 201);
@@ -159,6 +262,51 @@ class PlaneHttp : public ::testing::Test {
     }
   }
 
+  // The enrolled node; one at a time.
+  std::unique_ptr<NodeClient> connect_node() {
+    return std::make_unique<NodeClient>(port("nodes"), b.node, must(crypto::PublicKey::from_text(*ready.find("nodeKey")->string())), clock);
+  }
+  NodeInfo node_info() const {
+    return {"local", b.node.public_key().text(), {Technology::kNone}, 4, std::int64_t{8} << 30, 1, "test", kMaxPids};
+  }
+  // The node takes the job that waits, and an agent that does what a genuine one does hands in its output.
+  OutputUpload run_next(NodeClient& node, const GateVerdict& verdict) {
+    const auto reply = must(from_json<PollReply>(must(node.call(method::kNodePoll, PollRequest{"local", 20'000}))));
+    if (!reply.assignment) {
+      ADD_FAILURE() << "no work";
+      return {};
+    }
+    const LaunchBundle& w = *reply.assignment;
+    const Hash32 job = w.credential.body.job_id;
+    must(node.call(method::kNodePhase, PhaseReport{job, 1, EnvironmentPhase::kWorking, {}, {}}));
+    OutputUpload upload;
+    {
+      const std::lock_guard lock(broker.mutex);
+      b.clock.advance(clock.now().ms - b.clock.now().ms);
+      testing::FakeAgent agent = testing::make_agent(b.random);
+      const auto connection = b.connect(agent);
+      const Hash32 evidence = must(b.attest(agent, w.credential, connection));
+      for (std::int64_t stage = 1; stage <= 2; ++stage) must(b.key(agent, w.credential.body, evidence, stage, connection));
+      const auto sealed = b.make_seal(agent, w.submission, w.plan, 1, evidence, verdict);
+      must(b.seal(sealed.seal, connection));
+      upload = {job, 1, hash_of(sealed.seal.statement.body.manifest), sealed.output};
+    }
+    must(node.call(method::kNodeOutput, upload));
+    must(node.call(method::kNodeDestroyed, must(sign(b.set.id(), DestroyedClaim{job, 1, clock.now().seconds(), {}}, b.node))));
+    return upload;
+  }
+  api::JobView wait_for(const Hash32& id, const std::function<bool(const api::JobView&)>& done) {
+    const std::string path = "/v1/jobs/" + to_hex(id);
+    auto job = expect<api::JobView>(200, send(&b.consumer, "GET", path));
+    for (int i = 0; i < 20 && !done(job); ++i) {
+      job = expect<api::JobView>(200, send(&b.consumer, "GET", path + "?after=" + std::to_string(job.version) + "&waitMs=5000"));
+    }
+    return job;
+  }
+
+  std::set<std::string> answered;  // operations of the document that succeeded
+  Json document;                   // as it is served
+
   DayClock clock;
   SystemRandom random;
   testing::BrokerWorld b;
@@ -169,29 +317,7 @@ class PlaneHttp : public ::testing::Test {
   std::unique_ptr<PlaneServer> server;
   Json ready;
   std::unique_ptr<http::RawClient> client;
-};
-
-// A node: framed calls with its key.
-class NodeClient {
- public:
-  NodeClient(std::uint16_t port, const crypto::SigningKey& key, const crypto::PublicKey& plane, const Clock& clock)
-      : stream_(must(channel::connect_tcp({"127.0.0.1", port}, channel::Deadline::after_ms(clock, 5'000)))) {
-    channel::TlsOptions tls;
-    tls.clock = &clock;
-    tls.key = &key;
-    tls.peer = channel::PeerPolicy::pin({plane});
-    tls_ = std::make_unique<channel::TlsChannel>(must(channel::TlsChannel::client(*stream_, tls)));
-    rpc_ = std::make_unique<channel::RpcClient>(*tls_, clock);
-  }
-  template <class Body>
-  Result<Json> call(std::string_view method, const Body& body) {
-    return rpc_->call(method, to_json(body), 40'000);
-  }
-
- private:
-  std::unique_ptr<channel::FdStream> stream_;
-  std::unique_ptr<channel::TlsChannel> tls_;
-  std::unique_ptr<channel::RpcClient> rpc_;
+  std::optional<testing::Person> boss;
 };
 
 TEST_F(PlaneHttp, PublicPartsAnswerUnsigned) {
@@ -207,9 +333,9 @@ TEST_F(PlaneHttp, PublicPartsAnswerUnsigned) {
   const Answer metrics = send(nullptr, "GET", "/metrics");
   EXPECT_EQ(metrics.status, 200);
   EXPECT_NE(metrics.text.find("glovebox_plane_jobs{state=\"Submitted\"} 0"), std::string::npos) << metrics.text.substr(0, 400);
-  const Answer document = send(nullptr, "GET", "/openapi.json");
-  EXPECT_EQ(document.status, 200);
-  EXPECT_EQ(canonical(document.body), canonical(must(PlaneApi::openapi("0.1.0"))));
+  const Answer served = send(nullptr, "GET", "/openapi.json");
+  EXPECT_EQ(served.status, 200);
+  EXPECT_EQ(canonical(served.body), canonical(must(PlaneApi::openapi("0.1.0"))));
 }
 
 TEST_F(PlaneHttp, AJobOverTheWire) {
@@ -231,31 +357,11 @@ TEST_F(PlaneHttp, AJobOverTheWire) {
   auto job = expect<api::JobView>(201, send(&b.consumer, "POST", "/v1/jobs", body, "application/json", "idempotency-key: one\r\n"));
   const std::string path = "/v1/jobs/" + to_hex(job.job_id);
 
-  NodeClient node(port("nodes"), b.node, must(crypto::PublicKey::from_text(*ready.find("nodeKey")->string())), clock);
-  const NodeInfo info{"local", b.node.public_key().text(), {Technology::kNone}, 4, std::int64_t{8} << 30, 1, "test"};
-  EXPECT_EQ(node.call(method::kNodePoll, PollRequest{"local", 0}).reason(), Reason::kWrongState);
-  must(node.call(method::kNodeRegister, info));
-  const auto reply = must(from_json<PollReply>(must(node.call(method::kNodePoll, PollRequest{"local", 20'000}))));
-  ASSERT_TRUE(reply.assignment);
-  const LaunchBundle& w = *reply.assignment;
-  must(node.call(method::kNodePhase, PhaseReport{job.job_id, 1, EnvironmentPhase::kWorking, {}, {}}));
-  OutputUpload upload;
-  {
-    const std::lock_guard lock(broker.mutex);
-    b.clock.advance(clock.now().ms - b.clock.now().ms);
-    testing::FakeAgent agent = testing::make_agent(b.random);
-    const auto connection = b.connect(agent);
-    const Hash32 evidence = must(b.attest(agent, w.credential, connection));
-    for (std::int64_t stage = 1; stage <= 2; ++stage) must(b.key(agent, w.credential.body, evidence, stage, connection));
-    const auto sealed = b.make_seal(agent, w.submission, w.plan, 1, evidence, testing::clean_verdict());
-    must(b.seal(sealed.seal, connection));
-    upload = {job.job_id, 1, hash_of(sealed.seal.statement.body.manifest), sealed.output};
-  }
-  must(node.call(method::kNodeOutput, upload));
-  must(node.call(method::kNodeDestroyed, must(sign(b.set.id(), DestroyedClaim{job.job_id, 1, clock.now().seconds(), {}}, b.node))));
-  for (int i = 0; i < 20 && !job.ended; ++i) {
-    job = expect<api::JobView>(200, send(&b.consumer, "GET", path + "?after=" + std::to_string(job.version) + "&waitMs=5000"));
-  }
+  const auto node = connect_node();
+  EXPECT_EQ(node->call(method::kNodePoll, PollRequest{"local", 0}).reason(), Reason::kWrongState);
+  must(node->call(method::kNodeRegister, node_info()));
+  const OutputUpload upload = run_next(*node, testing::clean_verdict());
+  job = wait_for(job.job_id, [](const api::JobView& v) { return v.ended; });
   EXPECT_EQ(job.state, "Completed");
   const auto result = expect<api::JobResult>(200, send(&b.consumer, "GET", path + "/result"));
   EXPECT_EQ(result.output.ciphertext, upload.output.ciphertext);
@@ -289,11 +395,152 @@ TEST_F(PlaneHttp, AJobWaitsForABrokerThatIsAway) {
   EXPECT_EQ(job.state, "Authorized");
 }
 
+TEST_F(PlaneHttp, TheFirstOperatorComesInOnceAndInvitesTheOthers) {
+  const std::string file = o.state_dir + "/operator-invite";
+  const std::string token = must(read_text_file(file, 256));
+  const testing::Person first = testing::make_person(b.random);
+  const testing::Person second = testing::make_person(b.random);
+  EXPECT_EQ(enrol_with(token, first, {Role::kOwner}, "first").reason(), "wrong-role");
+  EXPECT_EQ(enrol_with(token, first, {Role::kOperator, Role::kOwner}, "first").reason(), "wrong-role");
+  // Started again before anybody came: the same file, good anew.
+  start();
+  EXPECT_EQ(must(read_text_file(file, 256)), token);
+  EXPECT_EQ(*ready.find("operator"), Json(false));
+  EXPECT_EQ(enrol_with(token, first, {Role::kOperator}, "first").status, 201);
+  EXPECT_EQ(enrol_with(token, second, {Role::kOperator}, "second").reason(), "quota-exceeded");
+  start();
+  EXPECT_FALSE(path_exists(file));
+  EXPECT_EQ(*ready.find("operator"), Json(true));
+  EXPECT_EQ(enrol_with(token, second, {Role::kOperator}, "second").reason(), "quota-exceeded");
+  const api::InviteRequest wanted{{Role::kAuditor}, 1, clock.now().seconds() + 60};
+  const auto made = expect<api::InviteView>(201, send(&first, "POST", "/v1/invites", canonical(to_json(wanted))));
+  EXPECT_EQ(enrol_with(made.token, second, {Role::kAuditor}, "second").status, 201);
+}
+
+TEST_F(PlaneHttp, TokensOfWhoeverStartsThePlaneAreLimited) {
+  o.invites = FirstInvites{std::string(64, 'a'), std::string(64, 'b')};
+  start();
+  const std::vector<Role> most{Role::kOwner, Role::kConsumer, Role::kReviewer};
+  std::vector<testing::Person> people;
+  for (int i = 0; i < 22; ++i) people.push_back(testing::make_person(b.random));
+  for (const Role r : {Role::kOperator, Role::kAuditor, Role::kNode})
+    EXPECT_EQ(enrol_with(o.invites->people, people[0], {r}, "p").reason(), "wrong-role");
+  for (std::size_t i = 0; i < 19; ++i) ASSERT_EQ(enrol_with(o.invites->people, people[i], most, "p").status, 201) << i;
+  // A restart of the plane gives no uses back.
+  start();
+  EXPECT_EQ(enrol_with(o.invites->people, people[19], most, "p").status, 201);
+  EXPECT_EQ(enrol_with(o.invites->people, people[20], most, "p").reason(), "quota-exceeded");
+  EXPECT_EQ(enrol_with(o.invites->operators, people[20], {Role::kOperator}, "p").status, 201);
+  start();
+  EXPECT_EQ(enrol_with(o.invites->operators, people[21], {Role::kOperator}, "p").reason(), "quota-exceeded");
+  // A new start of everything brings a new token; the old one ends with its time.
+  o.invites->people = std::string(64, 'c');
+  start();
+  EXPECT_EQ(enrol_with(o.invites->people, people[21], {Role::kOwner}, "p").status, 201);
+  clock.days = 8;
+  const testing::Person late = testing::make_person(b.random);
+  EXPECT_EQ(enrol_with(o.invites->people, late, {Role::kOwner}, "p").reason(), "expired");
+}
+
 TEST_F(PlaneHttp, ANodeThatNobodyEnrolledIsRefused) {
   const testing::Person stranger = testing::make_person(b.random);
   NodeClient node(port("nodes"), stranger.key, must(crypto::PublicKey::from_text(*ready.find("nodeKey")->string())), clock);
-  const NodeInfo info{"x", stranger.key.public_key().text(), {Technology::kNone}, 4, 1, 1, "test"};
+  const NodeInfo info{"x", stranger.key.public_key().text(), {Technology::kNone}, 4, 1, 1, "test", kMaxPids};
   EXPECT_FALSE(node.call(method::kNodeRegister, info).ok());
+}
+
+// The document names nothing that does not answer, and each answer is as the document says: see hold_against_document().
+TEST_F(PlaneHttp, EveryOperationOfTheDocumentAnswersAsItSays) {
+  enrol_all();
+  const testing::Person admin = testing::make_person(b.random);
+  ASSERT_EQ(enrol(admin, {Role::kOperator}, "admin").status, 201);
+  publish();
+  const auto get = [&](const testing::Person* who, const std::string& target) { EXPECT_EQ(send(who, "GET", target).status, 200) << target; };
+  const auto post = [&](const testing::Person* who, int status, const std::string& target, const std::string& body) {
+    const Answer a = send(who, "POST", target, body);
+    EXPECT_EQ(a.status, status) << target << " " << a.text;
+    return a;
+  };
+  for (const char* target : {"/v1/info", "/healthz", "/readyz", "/metrics"}) get(nullptr, target);
+  get(nullptr, "/v1/broker?nonce=" + to_hex(random.fixed<32>()));
+  get(&admin, "/v1/identities");
+  get(&b.owner, "/v1/identities/" + to_hex(b.owner.id()));
+  post(&admin, 201, "/v1/invites", canonical(to_json(api::InviteRequest{{Role::kConsumer}, 1, clock.now().seconds() + 60})));
+  post(&admin, 201, "/v1/nodes", canonical(to_json(api::NodeEnrolRequest{"second", admin.key.public_key().text()})));
+  get(&b.owner, "/v1/nodes");
+  get(&b.owner, "/v1/assets");
+  const std::string asset = "/v1/assets/" + to_hex(b.data.version_id());
+  get(&b.owner, asset);
+  get(&b.owner, asset + "/policies");
+  get(&b.owner, "/v1/policies/" + to_hex(hash_of(b.data.policy)));
+  EXPECT_EQ(send(&b.owner, "PUT", "/v1/objects/abc", "ciphertext", "application/octet-stream").status, 201);
+  get(&b.consumer, "/v1/objects/abc");
+  EXPECT_EQ(send(&b.consumer, "HEAD", "/v1/objects/abc").status, 200);
+  const auto lease = testing::make_lease(b.set.id(), b.data, b.consumer, 1, b.random);
+  post(&b.owner, 201, "/v1/leases", canonical(to_json(lease)));
+  get(&b.consumer, "/v1/leases");
+
+  const SignedSubmission s = b.submission();
+  const Hash32 held = s.submission.body.job_id();
+  const std::string path = "/v1/jobs/" + to_hex(held);
+  post(&b.consumer, 200, "/v1/jobs/plan", canonical(to_json(s)));
+  post(&b.consumer, 201, "/v1/jobs", canonical(to_json(s)));
+  const auto node = connect_node();
+  must(node->call(method::kNodeRegister, node_info()));
+  GateVerdict verdict = testing::clean_verdict();
+  verdict.recommendation = Recommendation::kHold;
+  run_next(*node, verdict);
+  wait_for(held, [](const api::JobView& v) { return v.output && v.output->state == "Held"; });
+  const auto reviews = expect<api::ReviewList>(200, send(&b.reviewer, "GET", "/v1/reviews"));
+  ASSERT_EQ(reviews.items.size(), 1U);
+  const HoldNotice& notice = reviews.items[0].hold_notice.body;
+  for (const Hash32& policy : notice.policy_hashes) {
+    const Ruling r{hash_of(notice), notice.manifest, notice.ciphertext, policy, RulingDecision::kApprove, {}, clock.now().seconds()};
+    post(&b.reviewer, 200, "/v1/reviews/" + to_hex(held),
+         canonical(to_json(RulingRequest{b.reviewer.chain, must(sign(b.set.id(), r, b.reviewer.key))})));
+  }
+  EXPECT_EQ(wait_for(held, [](const api::JobView& v) { return v.ended; }).state, "Completed");
+  get(&b.consumer, "/v1/jobs");
+  for (const char* part : {"/detail", "/events", "/result", "/receipt"}) get(&b.consumer, path + part);
+
+  const SignedSubmission other = b.submission();
+  const Hash32 unwanted = other.submission.body.job_id();
+  post(&b.consumer, 201, "/v1/jobs", canonical(to_json(other)));
+  const Cancel wish{unwanted, b.consumer.id(), clock.now().seconds()};
+  post(&b.consumer, 200, "/v1/jobs/" + to_hex(unwanted) + "/cancel",
+       canonical(to_json(CancelRequest{b.consumer.chain, must(sign(b.set.id(), wish, b.consumer.key))})));
+  const testing::Person after = testing::make_person(b.random);
+  const Rotation rotation{b.owner.id(), 1, after.key.public_key().text()};
+  post(&b.owner, 200, asset + "/delist", "");
+  post(&b.owner, 200, "/v1/identities/" + to_hex(b.owner.id()) + "/rotations",
+       canonical(to_json(RotateRequest{b.owner.chain.identity, must(sign(b.set.id(), rotation, b.owner.key))})));
+
+  std::set<std::string> documented;
+  for (const auto& [unused, operations] : *document.find("paths")->object()) {
+    for (const auto& [verb, operation] : *operations.object()) documented.insert(*operation.find("operationId")->string());
+  }
+  EXPECT_EQ(documented.size(), PlaneApi::routes().size());
+  EXPECT_EQ(answered, documented);
+}
+
+// The checker of answers is no rubber stamp: what the schemas' own negatives break, it finds.
+TEST(JsonSchema, FindsEveryNegative) {
+  const Json document = must(PlaneApi::openapi("0.1.0"));
+  std::size_t found = 0;
+  for (const auto& [name, schema] : PlaneApi::schemas().all()) {
+    if (name == "OpenApi") continue;  // made by hand, and open
+    const Json sample = api::sample_of(schema);
+    EXPECT_EQ(breaks_schema(document, schema, sample), "") << name;
+    for (const api::Negative& n : api::negatives_of(schema, sample)) {
+      EXPECT_NE(breaks_schema(document, schema, n.document), "") << name << ": " << n.name;
+      ++found;
+    }
+  }
+  EXPECT_GT(found, 300U);
+  const Json unknown = must(parse_json(R"({"type":"string","format":"date"})"));
+  EXPECT_NE(breaks_schema(document, unknown, Json("x")), "");
+  const Json dangling = must(parse_json(R"({"$ref":"#/components/schemas/Nowhere"})"));
+  EXPECT_NE(breaks_schema(document, dangling, Json("x")), "");
 }
 
 // Every route of the table with every role, and unsigned: who may not gets exactly that answer.

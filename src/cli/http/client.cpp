@@ -172,9 +172,9 @@ Status Client::Impl::handshake(Outcome* outcome) {
   const long verdict = SSL_get_verify_result(handle);
   if (verdict != X509_V_OK) {
     outcome->trust = true;
-    return fail(Reason::kUnauthenticated, "certificate of the service")
+    return fail(Reason::kPlaneUntrusted, "certificate of the service")
         .with("issued by the pinned CA for " + printable(options.host, 64), X509_verify_cert_error_string(verdict))
-        .hint("check the address, and the CA certificate in your profile");
+        .hint("compare the address and the certificate's file with what the operator gave you: glovebox init");
   }
   if (ec) return transport_error(ec, "TLS handshake with " + printable(options.host, 64));
   return ok_status();
@@ -185,7 +185,7 @@ Status Client::Impl::connect(Outcome* outcome) {
   tcp::resolver resolver(io);
   error_code ec;
   const auto found = resolver.resolve(options.host, std::to_string(options.port), ec);
-  if (ec) return fail(Reason::kUnavailable, "look up " + place + ": " + ec.message()).hint("check the address in your profile");
+  if (ec) return fail(Reason::kUnavailable, "look up " + place + ": " + ec.message()).hint("check the address: glovebox init");
   stream = std::make_unique<Stream>(io, ssl);
   buffer.clear();
   beast::tcp_stream& layer = stream->next_layer();

@@ -55,7 +55,7 @@ class Client {
   ~Client();
 
   // An answer of 2xx. Errors: what the server's error body says; kUnavailable (no connection), kConnectionClosed,
-  // kTimedOut, kUnauthenticated (not the server that we trust), kBadJson (no HTTP), kTooLarge.
+  // kTimedOut, kPlaneUntrusted (not the server that we trust), kBadJson (no HTTP), kTooLarge.
   Result<Reply> send(const Call& call);
   // The same with JSON both ways; an empty answer is null.
   Result<Json> json(const std::string& method, const std::string& target, const std::optional<Json>& body = std::nullopt,

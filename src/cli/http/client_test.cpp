@@ -306,7 +306,7 @@ TEST_F(HttpTest, AnotherCaOrNameIsRefusedBeforeARequestIsSent) {
   Certificates other;
   auto o = options();
   o.ca_der = other.issued.ca_der;
-  EXPECT_EQ(client(o)->json("GET", "/echo").reason(), Reason::kUnauthenticated);
+  EXPECT_EQ(client(o)->json("GET", "/echo").reason(), Reason::kPlaneUntrusted);
   o = options();
   o.host = "127.0.0.2";
   EXPECT_FALSE(client(o)->json("GET", "/echo").ok());

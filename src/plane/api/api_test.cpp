@@ -77,19 +77,23 @@ struct Api {
 
 constexpr QueryParameter kListQuery[] = {{"limit", "how many", ParameterKind::kInteger, 100},
                                          {"after", "where to go on", ParameterKind::kHex, 64}};
+constexpr HeaderParameter kHealthHeaders[] = {{"x-why", "for the log", 8}};
 const Route<Api> kRoutes[] = {
     {{.method = "GET", .path = "/v1/things", .operation_id = "listThings", .summary = "All", .roles = kOwner | kConsumer,
-      .query = kListQuery},
+      .response_schema = "Number", .query = kListQuery},
      &Api::list},
     {{.method = "POST", .path = "/v1/things", .operation_id = "createThing", .summary = "Make one", .roles = kOwner,
       .request_schema = "Thing", .response_schema = "Thing", .body = BodyKind::kJson, .max_body = 64U << 10, .success = 201},
      &Api::create},
-    {{.method = "GET", .path = "/v1/things/{id}", .operation_id = "getThing", .summary = "One", .roles = kAnyRole}, &Api::get},
-    {{.method = "GET", .path = "/v1/things/special", .operation_id = "getSpecial", .summary = "S", .roles = kAnyRole}, &Api::special},
+    {{.method = "GET", .path = "/v1/things/{id}", .operation_id = "getThing", .summary = "One", .roles = kAnyRole,
+      .response_schema = "Text"}, &Api::get},
+    {{.method = "GET", .path = "/v1/things/special", .operation_id = "getSpecial", .summary = "S", .roles = kAnyRole,
+      .response_schema = "Text"}, &Api::special},
     {{.method = "PUT", .path = "/v1/things/{id}/object", .operation_id = "putObject", .summary = "Bytes", .roles = kNode | kOwner,
       .body = BodyKind::kStream, .max_body = 1U << 20, .success = 204},
      &Api::put_object},
-    {{.method = "GET", .path = "/health", .operation_id = "health", .summary = "Alive?"}, &Api::health},
+    {{.method = "GET", .path = "/health", .operation_id = "health", .summary = "Alive?", .response_schema = "Flag",
+      .headers = kHealthHeaders, .also = 503}, &Api::health},
 };
 
 // The caller says who it is; the signature has its own tests.
@@ -112,13 +116,14 @@ class ApiTest : public ::testing::Test {
     o.key_pkcs8_der = key.pkcs8_der(SecretAccess{});
     o.planner = dispatcher_.planner();
     server_ = http::Server::start(std::move(o), dispatcher_.handler()).value();
-    schemas_.add<Thing>("Thing");
+    schemas_.add<Thing>("Thing").add("Number", json_schema<std::int64_t>()).add("Text", json_schema<std::string>());
+    schemas_.add("Flag", json_schema<bool>());
     document_ = openapi_document({"Test", "1", "s"}, dispatcher_.router().routes(), schemas_).value();
   }
   http::RawAnswer call(const std::string& method, const std::string& target, const std::string& body, const std::string& type,
-                       const std::string& role = "owner") {
+                       const std::string& role = "owner", const std::string& more = {}) {
     if (!client_) client_ = http::RawClient::connect(server_->port());
-    std::string text = method + " " + target + " HTTP/1.1\r\nhost: a\r\n";
+    std::string text = method + " " + target + " HTTP/1.1\r\nhost: a\r\n" + more;
     if (!role.empty()) text += "x-role: " + role + "\r\n";
     if (!type.empty()) text += "content-type: " + type + "\r\ncontent-length: " + std::to_string(body.size()) + "\r\n";
     client_->send(text + "\r\n" + body);
@@ -227,10 +232,13 @@ TEST_F(ApiTest, BodiesQueriesAndRolesAreHeldToTheTable) {
   EXPECT_EQ(e->expected, "owner or consumer");
   EXPECT_EQ(e->actual, "node");
   EXPECT_EQ(call("GET", "/health", "", "", "").status, 200);
+  EXPECT_EQ(call("GET", "/health", "", "", "", "x-why: nothing\r\n").status, 200);
+  EXPECT_EQ(call("GET", "/health", "", "", "", "x-why: \r\n").status, 422);
+  EXPECT_EQ(call("GET", "/health", "", "", "", "x-why: too long a\r\n").status, 422);
 }
 
 TEST(Router, ATableThatContradictsItselfIsRefused) {
-  const RouteInfo good{.method = "GET", .path = "/a/{x}", .operation_id = "a", .summary = "s"};
+  const RouteInfo good{.method = "GET", .path = "/a/{x}", .operation_id = "a", .summary = "s", .response_schema = "A"};
   EXPECT_TRUE(Router({good}).check().ok());
   RouteInfo twin = good;
   twin.path = "/a/{y}";
@@ -242,6 +250,11 @@ TEST(Router, ATableThatContradictsItselfIsRefused) {
   RouteInfo body = good;
   body.body = BodyKind::kJson;
   EXPECT_FALSE(Router({body}).check().ok());
+  RouteInfo silent = good;
+  silent.response_schema = {};
+  EXPECT_FALSE(Router({silent}).check().ok()) << "a JSON answer that no schema describes";
+  silent.response_type = "text/plain";
+  EXPECT_TRUE(Router({silent}).check().ok());
   RouteInfo dangling = good;
   dangling.response_schema = "Nowhere";
   EXPECT_EQ(openapi_document({"t", "1", "s"}, {dangling}, Schemas()).reason(), Reason::kInternal);
@@ -253,6 +266,10 @@ TEST_F(ApiTest, TheDocumentIsOpenApi31) {
   EXPECT_EQ(canonical(*post.find("x-glovebox-roles")), R"(["owner"])");
   EXPECT_EQ(canonical(*post.find("security")), R"([{"signedRequest":[]}])");
   EXPECT_EQ(canonical(*document_.find("paths")->find("/health")->find("get")->find("security")), "[]");
+  const Json& health = *document_.find("paths")->find("/health")->find("get");
+  EXPECT_EQ(canonical(*health.find("parameters")),
+            R"([{"description":"for the log","in":"header","name":"x-why","required":false,"schema":{"maxLength":8,"minLength":1,"type":"string"}}])");
+  EXPECT_NE(health.find("responses")->find("503"), nullptr);
   const Json& get = *document_.find("paths")->find("/v1/things/{id}")->find("get");
   EXPECT_EQ(canonical(*get.find("parameters")), R"([{"in":"path","name":"id","required":true,"schema":{"minLength":1,"type":"string"}}])");
 }

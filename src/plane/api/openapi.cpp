@@ -67,6 +67,12 @@ Json parameters_of(const RouteInfo& route) {
     }
     out.push_back(std::move(p));
   }
+  for (const HeaderParameter& h : route.headers) {
+    Json p = text_parameter(h.name, "header", false, h.summary);
+    p["schema"]["minLength"] = 1;
+    p["schema"]["maxLength"] = h.max;
+    out.push_back(std::move(p));
+  }
   return Json(std::move(out));
 }
 
@@ -93,6 +99,10 @@ Json responses_of(const RouteInfo& route) {
   error["$ref"] = "#/components/responses/Error";
   Json out;
   out[std::to_string(route.success)] = ok;
+  if (route.also != 0) {
+    out[std::to_string(route.also)] = ok;
+    out[std::to_string(route.also)]["description"] = "not now; the body says why";
+  }
   out["default"] = error;
   return out;
 }

@@ -23,6 +23,11 @@ class Schemas {
     all_[name] = json_schema<T>();
     return *this;
   }
+  // For what is no record of ours.
+  Schemas& add(const std::string& name, Json schema) {
+    all_[name] = std::move(schema);
+    return *this;
+  }
   const JsonObject& all() const { return all_; }
 
  private:

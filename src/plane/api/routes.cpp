@@ -76,6 +76,17 @@ Status check_query(const RouteInfo& route, const http::Request& request) {
   return ok_status();
 }
 
+Status check_headers(const RouteInfo& route, const http::Request& request) {
+  for (const HeaderParameter& h : route.headers) {
+    const auto it = request.headers.find(std::string(h.name));
+    if (it == request.headers.end()) continue;
+    if (!it->second.empty() && it->second.size() <= static_cast<std::size_t>(h.max)) continue;
+    return fail(Reason::kBadValue, std::string(h.name))
+        .with("1 to " + std::to_string(h.max) + " characters", std::to_string(it->second.size()));
+  }
+  return ok_status();
+}
+
 std::optional<http::Response> check_body(const RouteInfo& route, const http::Request& request) {
   if (route.body == BodyKind::kNone) return std::nullopt;  // its limit of 0 bytes says the rest
   if (!request.headers.contains("content-length")) {
@@ -174,6 +185,8 @@ Status Router::check() const {
     if (r.body != BodyKind::kJson && !r.request_schema.empty()) return wrong("a schema without a JSON body");
     if (r.body == BodyKind::kStream && r.max_body == 0) return wrong("a stream without a limit");
     if (r.method == "GET" && r.body != BodyKind::kNone) return wrong("GET with a body");
+    const bool json = r.response_type == "application/json" && r.success != 204;
+    if (json == r.response_schema.empty()) return wrong("a JSON answer and a schema for it come together");
   }
   return ok_status();
 }
@@ -189,9 +202,10 @@ http::BodyPlan Gatekeeper::plan(const http::Request& request) const {
   const RouteInfo& route = router_.routes()[match->index];
   if (route.body != BodyKind::kNone) plan.max_bytes = route.max_body != 0 ? route.max_body : kDefaultJsonBody;
   plan.streaming = route.body == BodyKind::kStream;
-  const Status query = check_query(route, request);
-  if (!query.ok()) {
-    plan.refuse = http::error_response(query.error());
+  Status parameters = check_query(route, request);
+  if (parameters.ok()) parameters = check_headers(route, request);
+  if (!parameters.ok()) {
+    plan.refuse = http::error_response(parameters.error());
   } else {
     plan.refuse = check_body(route, request);
   }

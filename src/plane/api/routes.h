@@ -47,6 +47,12 @@ struct QueryParameter {
   std::int64_t max = 256;  // length of text; value of an integer (from 0)
 };
 
+struct HeaderParameter {
+  std::string_view name;  // lower case
+  std::string_view summary;
+  std::int64_t max = 256;  // its length; an empty one is refused
+};
+
 struct RouteInfo {
   std::string_view method;
   std::string_view path;             // "/v1/jobs/{id}"
@@ -60,6 +66,8 @@ struct RouteInfo {
   int success = 200;
   std::string_view response_type = "application/json";
   std::span<const QueryParameter> query{};
+  std::span<const HeaderParameter> headers{};  // optional ones that this operation looks at
+  int also = 0;                                // another status that comes with the same body; 0: none
 };
 
 struct Caller {

@@ -42,6 +42,24 @@ struct InfoView {
   }
 };
 
+struct HealthView {
+  std::string status = "ok";
+  template <class F>
+  void fields(F& f) {
+    f("status", status, Bound{1, 16});
+  }
+};
+// Both true: 200; else 503.
+struct ReadinessView {
+  bool store = false;
+  bool broker = false;
+  template <class F>
+  void fields(F& f) {
+    f("store", store);
+    f("broker", broker);
+  }
+};
+
 // An identity enrols itself (with an invite) or an operator enrols it. Enrolling again with the same roles is idempotent.
 struct EnrolRequest {
   records::IdentityChain chain;

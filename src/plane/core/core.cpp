@@ -129,7 +129,7 @@ Status Core::check_key(const Hash32& identity, const crypto::PublicKey& key) {
   GBX_ASSIGN(auto found, find_identity(identity));
   if (!found) {
     return fail(Reason::kUnauthenticated, "this identity is not enrolled here")
-        .hint("enrol it with an invite: glovebox identity enrol --invite TOKEN");
+        .hint("enrol it with an invite: glovebox identity enrol --invite-file FILE");
   }
   GBX_ASSIGN(crypto::PublicKey current, found->second.chain.current_key(config_.set_id));
   if (!(current == key)) {
@@ -242,17 +242,50 @@ Result<api::IdentityView> Core::enrol(const Hash32& by, const crypto::PublicKey&
   return identity_view(found->first, found->second);
 }
 
-Status Core::invite(const Caller& who, const api::InviteRequest& request, std::string_view token) {
-  const Lock lock(mutex_);
-  if (!who.has(Role::kOperator)) return fail(Reason::kWrongRole, "invites come from operators");
+namespace {
+// Only the hash of a token is kept.
+RecordWrite invite_write(const api::InviteRequest& request, std::string_view token, std::int64_t now) {
   RecordWrite w;
   w.record.kind = "invite";
   w.record.id = to_hex(crypto::sha256(as_bytes(token)));
-  w.record.order = now_ms();
+  w.record.order = now;
   w.record.body = to_json(InviteBody{request.roles, request.uses, request.not_after});
+  return w;
+}
+}  // namespace
+
+Status Core::invite(const Caller& who, const api::InviteRequest& request, std::string_view token) {
+  const Lock lock(mutex_);
+  if (!who.has(Role::kOperator)) return fail(Reason::kWrongRole, "invites come from operators");
+  Transaction t;
+  t.records.push_back(invite_write(request, token, now_ms()));
+  return commit(t);
+}
+
+Status Core::keep_invite(const api::InviteRequest& request, std::string_view token) {
+  const Lock lock(mutex_);
+  RecordWrite w = invite_write(request, token, now_ms());
+  GBX_ASSIGN(const std::optional<Record> before, store_.record("invite", w.record.id));
+  if (before) {
+    w.expected_revision = before->revision;
+    w.record.order = before->order;
+  }
   Transaction t;
   t.records.push_back(std::move(w));
   return commit(t);
+}
+
+Result<bool> Core::operator_enrolled() {
+  Page page;
+  page.limit = 200;
+  do {
+    GBX_ASSIGN(const api::IdentityList list, identities(page));
+    for (const auto& i : list.items) {
+      if (std::find(i.roles.begin(), i.roles.end(), Role::kOperator) != i.roles.end()) return true;
+    }
+    page.cursor = list.next;
+  } while (!page.cursor.empty());
+  return false;
 }
 
 Result<api::IdentityView> Core::identity(const Hash32& id) {

@@ -90,6 +90,9 @@ class Core {
   // For the operator of the machine, at start; raises roles, never lowers. Trusted.
   Status enrol_trusted(const records::IdentityChain& chain, const std::string& name, const std::vector<Role>& roles);
   Status invite(const Caller& who, const api::InviteRequest& request, std::string_view token);
+  // For whoever runs the machine, at start: the token is good for exactly this from now on, whatever it was before.
+  Status keep_invite(const api::InviteRequest& request, std::string_view token);
+  Result<bool> operator_enrolled();
   Result<api::IdentityView> identity(const Hash32& id);
   Result<api::IdentityList> identities(const Page& page);
   // After broker.rotate succeeded. Both take the newest rotation once more, for its answer may have been lost.
@@ -118,6 +121,10 @@ class Core {
 
   // ---- jobs ----
   Status check_submission(const Caller& who, const records::SignedSubmission& s);
+  // One line for `job plan`: could any enrolled node ever run this? Denied with kNoCapacity when none could; allowed with
+  // the reason `unavailable` when none that could answers now. Says nothing about how busy they are.
+  Result<records::PlanCheck> placement(const records::Submission& submission);
+  // kNoCapacity too, so that what no node can run takes no place in the queue and uses up no lease.
   Result<api::JobView> submit(const Caller& who, const records::SignedSubmission& s,
                               const std::optional<std::string>& idempotency_key);
   struct JobFilter {
@@ -211,7 +218,16 @@ class Core {
   Status lose(const Machine& env, Reason reason, std::string detail);
   Result<std::optional<records::LaunchBundle>> ready_assignment(const std::string& node);
   Status place(const std::string& node, const NodeBody& body);
-  bool fits(const records::NodeInfo& info, const std::string& key, const JobBody& job) const;
+  // What a job needs of a node: sizes, and for each policy the platforms that it allows.
+  struct Need {
+    records::PlanControls controls;
+    std::vector<records::Technology> any_of;
+    std::vector<std::vector<records::PlatformRule>> rules;
+  };
+  Result<Need> need_of(const records::Submission& submission);
+  static Status fits(const records::NodeInfo& info, const std::string& key, const Need& need);
+  Result<records::PlanCheck> judge_placement(const records::Submission& submission);
+  Result<std::int64_t> memory_in_use(const std::string& node);
   Result<records::LaunchBundle> bundle(const JobBody& job, const Signed<records::Credential>& credential);
   Status find_missing(const std::string& node, const std::vector<records::RunningAttempt>& running);
   Result<records::NodeLease> lease_for(const std::string& node, const std::vector<records::RunningAttempt>& running);

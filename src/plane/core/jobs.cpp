@@ -76,6 +76,8 @@ Result<api::JobView> Core::submit(const Caller& who, const records::SignedSubmis
   GBX_ASSIGN(std::optional<Machine> existing, store_.machine(job_machine(id)));
   if (existing) return view(who, *existing);  // the very same signed submission
   GBX_TRY(check_submission(who, s));
+  GBX_ASSIGN(const records::PlanCheck placed, judge_placement(submission));
+  if (!placed.allowed) return fail(Reason::kNoCapacity, placed.what).with(placed.expected, placed.actual).hint(placed.next);
   MachineQuery live;
   live.kind = "job";
   live.owner = owner;

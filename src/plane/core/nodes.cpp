@@ -39,12 +39,21 @@ std::optional<EnvironmentEvent> event_of(records::EnvironmentPhase phase) {
   }
   return std::nullopt;
 }
+
+// Whether an attempt that counts as lost is all that is left of its job: it sealed, so no other one can.
+Result<bool> awaits_lost(const Machine& job) {
+  if (job.state != enum_name(JobState::kAuthorized)) return false;
+  GBX_ASSIGN(const JobBody body, from_json<JobBody>(job.body));
+  return body.awaiting_output;
+}
 }  // namespace
 
 Result<std::pair<Record, NodeBody>> Core::find_node(const crypto::PublicKey& key) {
   GBX_ASSIGN(std::optional<Record> record, store_.record("node", key.text()));
   if (!record) {
-    return fail(Reason::kUnauthenticated, "this node is not enrolled").with("an enrolled key", key.text()).hint("glovebox node enrol");
+    return fail(Reason::kUnauthenticated, "this node is not enrolled")
+        .with("an enrolled key", key.text())
+        .hint("glovebox node enrol --name NAME --key KEY, as an operator");
   }
   GBX_ASSIGN(NodeBody body, from_json<NodeBody>(record->body));
   return std::pair(std::move(*record), std::move(body));
@@ -103,12 +112,13 @@ Result<records::NodeLease> Core::lease_for(const std::string& node, const std::v
   lease.lease_seconds = config_.lease_seconds;
   for (const auto& r : running) {
     GBX_ASSIGN(std::optional<Machine> env, store_.machine(environment_machine(r.job_id, r.attempt)));
-    bool stop = !env || env->node != node || !env->live;
+    bool stop = !env || env->node != node;
     if (!stop && env->state != enum_name(EnvironmentState::kSealed)) {
-      GBX_ASSIGN(Machine job, need_machine(job_machine(r.job_id), "job"));
-      stop = !job.live;
+      GBX_ASSIGN(const Machine job, need_machine(job_machine(r.job_id), "job"));
+      GBX_ASSIGN(const bool awaited, awaits_lost(job));
+      stop = env->live ? !job.live : !awaited;
     }
-    if (stop) lease.cancelled.push_back(r.job_id);
+    if (stop) lease.stop.push_back(r);
   }
   return lease;
 }
@@ -158,22 +168,6 @@ Status Core::find_missing(const std::string& node, const std::vector<records::Ru
     if (now_ms() - since >= config_.missing_seconds * 1000) GBX_TRY(lose(env, Reason::kLost, "the node no longer runs it"));
   }
   return ok_status();
-}
-
-bool Core::fits(const records::NodeInfo& info, const std::string& key, const JobBody& job) const {
-  if (!job.plan) return false;
-  const records::RunPlan& plan = job.plan->body;
-  if (plan.controls.cpu > info.cpu || plan.controls.memory_bytes > info.memory_bytes) return false;
-  const auto parsed = crypto::PublicKey::from_text(key);
-  if (!parsed.ok()) return false;
-  const std::string none_root = "none:" + to_hex(parsed->fingerprint());
-  const auto& wanted = job.submission.submission.body.spec.spec.tee.any_of;
-  return std::any_of(plan.tee.begin(), plan.tee.end(), [&](const records::PlatformRule& rule) {
-    const bool offered = std::count(info.technologies.begin(), info.technologies.end(), rule.technology) != 0;
-    const bool asked = std::count(wanted.begin(), wanted.end(), rule.technology) != 0;
-    const bool root = rule.technology != records::Technology::kNone || rule.root == none_root;
-    return offered && asked && root;
-  });
 }
 
 Result<records::LaunchBundle> Core::bundle(const JobBody& job, const Signed<records::Credential>& credential) {
@@ -231,6 +225,7 @@ Status Core::place(const std::string& node, const NodeBody& node_body) {
   live.live = true;
   GBX_ASSIGN(const std::int64_t taken, store_.count(live));
   if (taken >= node_body.info->slots) return ok_status();
+  GBX_ASSIGN(const std::int64_t in_use, memory_in_use(node));
   MachineQuery queue;
   queue.kind = "job";
   queue.state = std::string(enum_name(JobState::kAuthorized));
@@ -238,7 +233,11 @@ Status Core::place(const std::string& node, const NodeBody& node_body) {
   GBX_ASSIGN(std::vector<Machine> waiting, store_.machines(queue));
   for (Machine& job : waiting) {
     GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
-    if (body.awaiting_output || !fits(*node_body.info, node, body)) continue;
+    if (body.awaiting_output || !body.plan) continue;
+    const Need need{body.plan->body.controls, body.submission.submission.body.spec.spec.tee.any_of, {body.plan->body.tee}};
+    if (!fits(*node_body.info, node, need).ok()) continue;
+    // It waits for what runs here to end; younger jobs do not overtake it for ever.
+    if (need.controls.footprint_bytes() > node_body.info->memory_bytes - in_use) return ok_status();
     body.attempts += 1;
     const Hash32 job_id = body.submission.submission.body.job_id();
     Transaction t;

@@ -107,17 +107,13 @@ Response PlaneApi::openapi_json(const Call&) {
 }
 
 Response PlaneApi::healthz(const Call&) {
-  Json v;
-  v["status"] = "ok";
-  return http::json_response(200, v);
+  return api::reply(200, api::HealthView{});
 }
 
 Response PlaneApi::readyz(const Call&) {
   const Status store = core_.next_due_ms().ok() ? ok_status() : Status(fail(Reason::kDatabase));
-  Json v;
-  v["store"] = store.ok();
-  v["broker"] = broker_.connected();
-  return http::json_response(store.ok() && broker_.connected() ? 200 : 503, v);
+  const api::ReadinessView v{store.ok(), broker_.connected()};
+  return api::reply(v.store && v.broker ? 200 : 503, v);
 }
 
 Response PlaneApi::metrics(const Call&) {
@@ -312,7 +308,14 @@ Response PlaneApi::plan(const Call& call) {
   if (!s.ok()) return error_response(s.error());
   const auto run = [&]() -> Result<records::Explanation> {
     GBX_TRY(core_.check_submission(caller_of(call), *s));
-    return ask<records::Explanation>(records::method::kExplain, to_json(*s));
+    GBX_ASSIGN(auto explanation, ask<records::Explanation>(records::method::kExplain, to_json(*s)));
+    GBX_ASSIGN(auto placement, core_.placement(s->submission.body));
+    if (!placement.allowed) {
+      explanation.allowed = false;
+      explanation.plan.reset();
+    }
+    explanation.checks.push_back(std::move(placement));
+    return explanation;
   };
   return api::reply_or_error(200, run());
 }
@@ -322,12 +325,7 @@ Response PlaneApi::submit(const Call& call) {
   if (!s.ok()) return error_response(s.error());
   std::optional<std::string> key;
   const auto header = call.request.headers.find("idempotency-key");
-  if (header != call.request.headers.end()) {
-    if (header->second.empty() || header->second.size() > 128) {
-      return error_response(fail(Reason::kBadValue, "idempotency-key").with("1 to 128 characters", std::to_string(header->second.size())));
-    }
-    key = header->second;
-  }
+  if (header != call.request.headers.end()) key = header->second;
   return api::reply_or_error(201, core_.submit(caller_of(call), *s, key));
 }
 

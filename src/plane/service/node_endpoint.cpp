@@ -56,6 +56,17 @@ Result<Json> NodeEndpoint::poll(const crypto::PublicKey& node, const PollRequest
   }
 }
 
+Result<Json> NodeEndpoint::heartbeat(const crypto::PublicKey& node, const Heartbeat& beat) {
+  const std::int64_t until = clock_.steady_ms() + std::min<std::int64_t>(beat.wait_ms, 30'000);
+  for (;;) {
+    const std::uint64_t seen = core_.version();
+    GBX_ASSIGN(NodeLease lease, core_.heartbeat(node, beat));
+    const std::int64_t left = until - clock_.steady_ms();
+    if (!lease.stop.empty() || left <= 0 || stopping_) return to_json(lease);
+    (void)core_.wait(seen, std::min<std::int64_t>(left, 500));
+  }
+}
+
 Result<Json> NodeEndpoint::dispatch(const crypto::PublicKey& node, std::string_view method, const Json& body) {
   if (method == method::kNodeRegister) {
     GBX_ASSIGN(NodeInfo info, from_json<NodeInfo>(body));
@@ -65,8 +76,7 @@ Result<Json> NodeEndpoint::dispatch(const crypto::PublicKey& node, std::string_v
   }
   if (method == method::kNodeHeartbeat) {
     GBX_ASSIGN(Heartbeat beat, from_json<Heartbeat>(body));
-    GBX_ASSIGN(NodeLease lease, core_.heartbeat(node, beat));
-    return to_json(lease);
+    return heartbeat(node, beat);
   }
   if (method == method::kNodePoll) {
     GBX_ASSIGN(PollRequest request, from_json<PollRequest>(body));

@@ -29,6 +29,7 @@ class NodeEndpoint {
       : core_(core), key_(key), clock_(clock), log_(log), frame_bytes_(frame_bytes) {}
   void serve(channel::FdStream& stream);
   Result<Json> dispatch(const crypto::PublicKey& node, std::string_view method, const Json& body);
+  Result<Json> heartbeat(const crypto::PublicKey& node, const records::Heartbeat& beat);
   Result<Json> poll(const crypto::PublicKey& node, const records::PollRequest& request);
 
   Core& core_;

@@ -35,6 +35,10 @@ constexpr QueryParameter kWait[] = {
     {"waitMs", "wait at most so long", ParameterKind::kInteger, 30'000},
 };
 
+constexpr api::HeaderParameter kIdempotency[] = {
+    {"idempotency-key", "the same key and the same spec are the same job, however often they are sent", 128},
+};
+
 constexpr std::uint64_t kObjectBytes = std::uint64_t{128} << 20;
 constexpr std::uint64_t kSmall = 64U << 10;
 constexpr std::uint64_t kSigned = records::kMaxRequestBytes;  // what the broker takes
@@ -44,9 +48,12 @@ constexpr Route<PlaneApi> kRoutes[] = {
       .response_schema = "Info"}, &PlaneApi::info},
     {{.method = "GET", .path = "/v1/broker", .operation_id = "getBroker", .summary = "The broker's evidence for a nonce",
       .response_schema = "BrokerInfo", .query = kNonce}, &PlaneApi::broker_info},
-    {{.method = "GET", .path = "/openapi.json", .operation_id = "getOpenApi", .summary = "This document"}, &PlaneApi::openapi_json},
-    {{.method = "GET", .path = "/healthz", .operation_id = "getHealth", .summary = "The process answers"}, &PlaneApi::healthz},
-    {{.method = "GET", .path = "/readyz", .operation_id = "getReadiness", .summary = "Store and broker answer"}, &PlaneApi::readyz},
+    {{.method = "GET", .path = "/openapi.json", .operation_id = "getOpenApi", .summary = "This document",
+      .response_schema = "OpenApi"}, &PlaneApi::openapi_json},
+    {{.method = "GET", .path = "/healthz", .operation_id = "getHealth", .summary = "The process answers",
+      .response_schema = "Health"}, &PlaneApi::healthz},
+    {{.method = "GET", .path = "/readyz", .operation_id = "getReadiness", .summary = "Store and broker answer",
+      .response_schema = "Readiness", .also = 503}, &PlaneApi::readyz},
     {{.method = "GET", .path = "/metrics", .operation_id = "getMetrics", .summary = "Counts for Prometheus",
       .response_type = "text/plain; version=0.0.4"}, &PlaneApi::metrics},
 
@@ -101,7 +108,7 @@ constexpr Route<PlaneApi> kRoutes[] = {
     {{.method = "POST", .path = "/v1/jobs", .operation_id = "submitJob",
       .summary = "Submits a signed job; with an idempotency-key header the same spec is the same job", .roles = api::kConsumer,
       .request_schema = "SignedSubmission", .response_schema = "Job", .body = BodyKind::kJson, .max_body = kSigned,
-      .success = 201}, &PlaneApi::submit},
+      .success = 201, .headers = kIdempotency}, &PlaneApi::submit},
     {{.method = "GET", .path = "/v1/jobs", .operation_id = "listJobs", .summary = "Jobs of the caller, newest first",
       .roles = api::kConsumer | api::kOperator | api::kAuditor, .response_schema = "JobList", .query = kJobs}, &PlaneApi::jobs},
     {{.method = "GET", .path = "/v1/jobs/{id}", .operation_id = "getJob", .summary = "One job; waits for a change when asked to",
@@ -131,6 +138,20 @@ constexpr Route<PlaneApi> kRoutes[] = {
       .max_body = kSmall}, &PlaneApi::rule},
 };
 
+// As much of an OpenAPI document as this service promises of its own.
+Json document_schema() {
+  Json s;
+  s["type"] = "object";
+  JsonArray required;
+  for (const char* name : {"openapi", "info", "paths", "components"}) {
+    s["properties"][name]["type"] = name == std::string_view("openapi") ? "string" : "object";
+    required.push_back(Json(name));
+  }
+  s["properties"]["openapi"]["enum"] = JsonArray{Json("3.1.0")};
+  s["required"] = Json(std::move(required));
+  return s;
+}
+
 }  // namespace
 
 std::span<const Route<PlaneApi>> PlaneApi::routes() { return kRoutes; }
@@ -138,6 +159,7 @@ std::span<const Route<PlaneApi>> PlaneApi::routes() { return kRoutes; }
 const api::Schemas& PlaneApi::schemas() {
   static const api::Schemas all = [] {
     api::Schemas s;
+    s.add<api::HealthView>("Health").add<api::ReadinessView>("Readiness").add("OpenApi", document_schema());
     s.add<api::InfoView>("Info").add<records::InfoReply>("BrokerInfo").add<records::Empty>("Empty");
     s.add<api::EnrolRequest>("EnrolRequest").add<api::IdentityView>("Identity").add<api::IdentityList>("IdentityList");
     s.add<records::RotateRequest>("RotateRequest").add<api::InviteRequest>("InviteRequest").add<api::InviteView>("Invite");

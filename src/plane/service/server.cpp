@@ -14,6 +14,8 @@ namespace {
 
 constexpr std::int64_t kCertificateYears = 10;
 constexpr std::int64_t kYearSeconds = 366 * 86'400;
+constexpr std::int64_t kFirstInviteDays = 7;  // from each start on
+constexpr std::int64_t kPeopleInviteUses = 20;
 
 // 32 raw bytes, mode 0600, made on first use.
 Result<crypto::SigningKey> load_key(const std::string& path, crypto::SignatureAlgorithm algorithm, Random& random) {
@@ -94,12 +96,14 @@ struct ReadyLine {
   std::string nodes;
   std::string ca;
   std::string node_key;
+  bool operator_enrolled = false;
   template <class F>
   void fields(F& f) {
     f("https", https);
     f("nodes", nodes);
     f("ca", ca);
     f("nodeKey", node_key);
+    f("operator", operator_enrolled);
   }
 };
 
@@ -127,6 +131,7 @@ struct PlaneServer::Parts {
   std::unique_ptr<NodeEndpoint> nodes;
   std::unique_ptr<http::Server> https;
   Certificates certificates;
+  bool operator_enrolled = false;  // at start
 
   std::string path(const std::string& name) const { return options.state_dir + "/" + name; }
 
@@ -148,25 +153,32 @@ struct PlaneServer::Parts {
       Status s = core->enrol_node(n.name, n.key);
       if (!s.ok() && s.reason() != Reason::kAlreadyExists) return s.error().at("--node " + n.name);
     }
-    return operator_invite();
+    return first_invites();
   }
 
-  // Whoever can read this file may become an operator: it is how the first one comes in.
-  Status operator_invite() {
+  // How the first operator comes in, and on one machine the first owners and consumers; all others are invited by an
+  // operator.
+  Status first_invites() {
+    GBX_ASSIGN(operator_enrolled, core->operator_enrolled());
+    const std::int64_t until = clock.now().seconds() + kFirstInviteDays * 86'400;
+    GBX_ASSIGN(const std::string first, first_operator_token());
+    if (!operator_enrolled) GBX_TRY(core->keep_invite({{Role::kOperator}, 1, until}, first));
+    if (!options.invites) return ok_status();
+    const api::InviteRequest people{{Role::kOwner, Role::kConsumer, Role::kReviewer}, kPeopleInviteUses, until};
+    const Status s = core->invite({{}, {Role::kOperator}}, people, options.invites->people);
+    return s.reason() == Reason::kConflict ? ok_status() : s;  // known from before a restart: its uses stay counted
+  }
+  Result<std::string> first_operator_token() {
+    if (options.invites) return options.invites->operators;
     const std::string file = path("operator-invite");
-    std::string token;
-    if (path_exists(file)) {
-      GBX_ASSIGN(token, read_text_file(file, 256));
-    } else {
-      token = to_hex(random.fixed<32>());
+    if (operator_enrolled) {
+      GBX_TRY(remove_tree(file));
+      return std::string();
     }
-    const Caller self{{}, {Role::kOperator}};
-    std::vector<Role> all;
-    for (const auto& r : enum_names(Role{})) all.push_back(r.value);
-    // First the record, then the file: a token that is in the file is known.
-    const Status s = core->invite(self, {all, 1000, clock.now().seconds() + 10 * kYearSeconds}, token);
-    if (!s.ok() && s.reason() != Reason::kConflict) return s;
-    return path_exists(file) ? ok_status() : write_file_atomic(file, as_bytes(token), 0600);
+    if (path_exists(file)) return read_text_file(file, 256);
+    const std::string token = to_hex(random.fixed<32>());
+    GBX_TRY(write_file_atomic(file, as_bytes(token), 0600));
+    return token;
   }
 
   Status connect() {
@@ -235,7 +247,8 @@ std::string PlaneServer::ready_line() const {
   https.port = parts_->https->port();
   channel::TcpAddress nodes = parts_->options.node_listen;
   nodes.port = parts_->nodes->port();
-  const ReadyLine line{https.text(), nodes.text(), to_base64url(parts_->certificates.ca), parts_->node_key->public_key().text()};
+  const ReadyLine line{https.text(), nodes.text(), to_base64url(parts_->certificates.ca), parts_->node_key->public_key().text(),
+                       parts_->operator_enrolled};
   return canonical(to_json(line)) + "\n";
 }
 

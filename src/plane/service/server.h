@@ -3,9 +3,11 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "base/fields.h"
 #include "base/log.h"
 #include "channel/net.h"
 #include "crypto/keys.h"
@@ -15,6 +17,16 @@ namespace gbx::plane {
 struct NodeKey {
   std::string name;
   std::string key;  // public key text
+};
+// Tokens that whoever starts the plane made and keeps; the plane itself keeps their hashes.
+struct FirstInvites {
+  std::string operators;  // lets the first operator in, once, while there is none
+  std::string people;     // lets a few owners, consumers and reviewers in; a new one for each start
+  template <class F>
+  void fields(F& f) {
+    f("operator", operators, Bound{32, 128});
+    f("people", people, Bound{32, 128});
+  }
 };
 struct ServeOptions {
   std::string state_dir;
@@ -26,6 +38,8 @@ struct ServeOptions {
   std::vector<NodeKey> nodes;  // enrolled at start
   std::vector<std::string> names;  // more names and addresses for the server's certificate
   std::int64_t lease_seconds = 30;
+  // Absent: the token of the first operator is made here and lies in the state folder until one is enrolled.
+  std::optional<FirstInvites> invites;
 };
 
 // What the plane proves to nodes and to the broker, made in `state_dir` on first use: the broker is started with it.
@@ -37,7 +51,8 @@ class PlaneServer {
   static Result<std::unique_ptr<PlaneServer>> start(const ServeOptions& options, const Clock& clock, Random& random,
                                                     const Logger& log);
   ~PlaneServer();
-  // One line of JSON for whoever started the program: {"https","nodes","ca","nodeKey"}.
+  // One line of JSON for whoever started the program: {"https","nodes","ca","nodeKey","operator"}; the
+  // last says whether an operator is enrolled.
   std::string ready_line() const;
   void stop();
 

@@ -1,0 +1,199 @@
+// `glovebox up`: what root does in folders that services own, and what its options mean.
+#include "cli/up.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/os.h"
+#include "broker/custody.h"
+#include "cli/commands.h"
+#include "cli/up_state.h"
+
+namespace gbx::cli {
+namespace {
+
+constexpr uid_t kService = 2'000'000'001;
+
+struct TempDir {
+  std::string path;
+  TempDir() {
+    char name[] = "/tmp/gbx-up-XXXXXX";
+    path = mkdtemp(name);
+  }
+  ~TempDir() { (void)remove_tree(path); }
+};
+void put(const std::string& path, const std::string& text, uid_t owner) {
+  ASSERT_TRUE(write_file_atomic(path, as_bytes(text), 0600).ok());
+  ASSERT_EQ(lchown(path.c_str(), owner, owner), 0);
+}
+
+class ServiceFolder : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (geteuid() != 0) GTEST_SKIP() << "gives files to other user ids: needs root";
+    auto opened = UpState::open(dir.path + "/state");
+    ASSERT_TRUE(opened.ok()) << opened.error().line();
+    state.emplace(std::move(*opened));
+    ASSERT_TRUE(state->folder("broker", kService, 0700).ok());
+    put(dir.path + "/secret", "of root", 0);
+  }
+  std::string file(const std::string& name) const { return state->file("broker/" + name); }
+  Result<Bytes> read() const { return state->read_of("broker", "set.json", kService, 100); }
+
+  TempDir dir;
+  std::optional<UpState> state;
+};
+
+TEST_F(ServiceFolder, ReadsWhatTheServiceWrote) {
+  put(file("set.json"), "{}", kService);
+  const auto r = read();
+  ASSERT_TRUE(r.ok()) << r.error().line();
+  EXPECT_EQ(as_text(*r), "{}");
+  EXPECT_TRUE(state->has("broker", "set.json"));
+  EXPECT_FALSE(state->has("broker", "other"));
+  put(file("set.json"), std::string(101, 'x'), kService);
+  EXPECT_EQ(read().reason(), Reason::kTooLarge);
+}
+
+TEST_F(ServiceFolder, FollowsNoLink) {
+  ASSERT_EQ(symlink((dir.path + "/secret").c_str(), file("set.json").c_str()), 0);
+  EXPECT_EQ(read().reason(), Reason::kIo);
+  ASSERT_EQ(unlink(file("set.json").c_str()), 0);
+  // A link that looks like the service's own, into its own folder, is none either.
+  put(file("real"), "{}", kService);
+  ASSERT_EQ(symlink("real", file("set.json").c_str()), 0);
+  ASSERT_EQ(lchown(file("set.json").c_str(), kService, kService), 0);
+  EXPECT_EQ(read().reason(), Reason::kIo);
+  EXPECT_EQ(state->read_of("broker", "../secret", kService, 100).reason(), Reason::kIo);
+}
+
+TEST_F(ServiceFolder, ReadsNothingThatIsSomebodyElses) {
+  put(file("set.json"), "of root", 0);
+  EXPECT_EQ(read().reason(), Reason::kBadStructure);
+  ASSERT_EQ(unlink(file("set.json").c_str()), 0);
+  // A second name of root's file; and of one of the service's own, which it could change while we read.
+  ASSERT_EQ(link((dir.path + "/secret").c_str(), file("set.json").c_str()), 0);
+  EXPECT_EQ(read().reason(), Reason::kBadStructure);
+  ASSERT_EQ(unlink(file("set.json").c_str()), 0);
+  put(file("set.json"), "{}", kService);
+  ASSERT_EQ(link(file("set.json").c_str(), file("again").c_str()), 0);
+  EXPECT_EQ(read().reason(), Reason::kBadStructure);
+}
+
+TEST_F(ServiceFolder, ReadsRegularFilesOnlyAndNeverWaits) {
+  ASSERT_EQ(mkfifo(file("set.json").c_str(), 0600), 0);
+  ASSERT_EQ(chown(file("set.json").c_str(), kService, kService), 0);
+  EXPECT_EQ(read().reason(), Reason::kBadStructure);
+  ASSERT_EQ(unlink(file("set.json").c_str()), 0);
+  ASSERT_EQ(mkdir(file("set.json").c_str(), 0700), 0);
+  ASSERT_EQ(chown(file("set.json").c_str(), kService, kService), 0);
+  EXPECT_EQ(read().reason(), Reason::kBadStructure);
+}
+
+TEST_F(ServiceFolder, FoldersAreNeverLinksAndNeverTakenFromOthers) {
+  const std::string elsewhere = dir.path + "/elsewhere";
+  ASSERT_EQ(mkdir(elsewhere.c_str(), 0755), 0);
+  ASSERT_EQ(symlink(elsewhere.c_str(), state->file("plane").c_str()), 0);
+  EXPECT_EQ(state->folder("plane", kService + 1, 0700).reason(), Reason::kConflict);
+  struct stat st {};
+  ASSERT_EQ(stat(elsewhere.c_str(), &st), 0);
+  EXPECT_EQ(st.st_uid, 0U);
+  EXPECT_EQ(st.st_mode & 0777, 0755U);
+  EXPECT_EQ(state->folder("broker", kService + 1, 0700).reason(), Reason::kConflict);
+  EXPECT_TRUE(state->folder("broker", kService, 0700).ok());
+  EXPECT_EQ(*state->owner_of("broker"), std::optional<uid_t>(kService));
+  EXPECT_EQ(*state->owner_of("nothing"), std::nullopt);
+  put(state->file("file"), "x", 0);
+  EXPECT_EQ(state->folder("file", 0, 0700).reason(), Reason::kConflict);
+}
+
+TEST_F(ServiceFolder, OneAtATime) {
+  const auto second = UpState::open(dir.path + "/state");
+  ASSERT_FALSE(second.ok());
+  EXPECT_EQ(second.reason(), Reason::kConflict);
+  EXPECT_NE(second.error().what.find("already running"), std::string::npos);
+  EXPECT_EQ(second.error().actual, "process " + std::to_string(getpid()));
+  state.reset();
+  EXPECT_TRUE(UpState::open(dir.path + "/state").ok());
+}
+
+TEST_F(ServiceFolder, TheStateIsRootsAlone) {
+  const std::string path = dir.path + "/other";
+  ASSERT_EQ(mkdir(path.c_str(), 0755), 0);
+  ASSERT_EQ(chown(path.c_str(), 1000, 1000), 0);
+  EXPECT_EQ(UpState::open(path).reason(), Reason::kConflict);
+  ASSERT_EQ(chown(path.c_str(), 0, 0), 0);
+  ASSERT_EQ(chmod(path.c_str(), 01777), 0);
+  const auto open = UpState::open(path);
+  EXPECT_EQ(open.reason(), Reason::kConflict);
+  EXPECT_EQ(open.error().actual, "mode 1777");
+  ASSERT_EQ(symlink(path.c_str(), (dir.path + "/link").c_str()), 0);
+  EXPECT_EQ(UpState::open(dir.path + "/link").reason(), Reason::kConflict);
+}
+
+TEST_F(ServiceFolder, FilesOfRootMayBeGivenToAPerson) {
+  ASSERT_TRUE(state->write("invite", "token\n", 0600, 1000).ok());
+  struct stat st {};
+  ASSERT_EQ(lstat(state->file("invite").c_str(), &st), 0);
+  EXPECT_EQ(st.st_uid, 1000U);
+  EXPECT_EQ(st.st_mode & 0777, 0600U);
+  EXPECT_TRUE(state->remove("invite").ok());
+  EXPECT_TRUE(state->remove("invite").ok());
+  EXPECT_FALSE(path_exists(state->file("invite")));
+}
+
+TEST(PublishableSet, IsTheBrokersOwnAndNothingElse) {
+  SystemRandom random;
+  const auto keys = broker::make_set_keys(random);
+  ASSERT_TRUE(keys.ok());
+  const std::string id = to_hex(keys->chain.charter.set_id());
+  const std::string text = canonical(to_json(keys->chain));
+  const auto set = publishable_set(as_bytes(" " + pretty(to_json(keys->chain)) + "\n"), id);
+  ASSERT_TRUE(set.ok()) << set.error().line();
+  EXPECT_EQ(*set, text);
+  EXPECT_EQ(publishable_set(as_bytes(text), std::string(64, '0')).reason(), Reason::kWrongSet);
+  EXPECT_FALSE(publishable_set(as_bytes("root:$6$secret:19000:0:99999:7:::"), id).ok());
+  Json more = to_json(keys->chain);
+  more["more"] = "x";
+  EXPECT_EQ(publishable_set(as_bytes(canonical(more)), id).reason(), Reason::kUnknownField);
+}
+
+TEST(Reachable, ByTheFirstNameElseByWhereItListens) {
+  const auto at = [](const char* bound, const std::vector<std::string>& names = {}) { return *reachable(bound, names); };
+  EXPECT_EQ(at("127.0.0.1:7443"), "127.0.0.1:7443");
+  EXPECT_EQ(at("0.0.0.0:7443"), "127.0.0.1:7443");
+  EXPECT_EQ(at("[::]:7443"), "localhost:7443");
+  EXPECT_EQ(at("[::1]:7443"), "[::1]:7443");
+  EXPECT_EQ(at("0.0.0.0:7443", {"glovebox.example", "10.0.0.5"}), "glovebox.example:7443");
+  EXPECT_EQ(at("0.0.0.0:7443", {"fe80::1"}), "[fe80::1]:7443");
+}
+
+TEST(UpOptions, AreCheckedBeforeAnythingIsTouched) {
+  const CommandTree tree = make_tree();
+  const auto options = [&](std::vector<std::string> words) -> Result<UpOptions> {
+    words.insert(words.begin(), "up");
+    GBX_ASSIGN(const Parsed p, parse_command_line(tree, words));
+    return up_options(p.invocation);
+  };
+  const std::vector<std::string> wrong[] = {
+      {"--listen", "nope"},     {"--listen", "127.0.0.1:65536"}, {"--name", "a b"},           {"--name", "0.0.0.0"},
+      {"--slots", "0"},         {"--slots", "x"},                {"--uid-base", "65535"},     {"--uid-base", "2147483647"},
+      {"--state", ""},          {"--slots", "64", "--uid-base", "2147483000"}};
+  for (const auto& words : wrong) {
+    const auto o = options(words);
+    ASSERT_FALSE(o.ok()) << words[0] << " " << words[1];
+    EXPECT_EQ(exit_class(o.reason()), ExitClass::kUsage) << words[0] << " " << words[1];
+  }
+  const auto o = options({"--listen", "0.0.0.0:0", "--name", "a.example", "--name", "::1", "--state", "x",
+                          "--passphrase-file", "/p"});
+  ASSERT_TRUE(o.ok()) << o.error().line();
+  EXPECT_EQ(o->names, (std::vector<std::string>{"a.example", "::1"}));
+  EXPECT_EQ(o->state_dir[0], '/');
+  EXPECT_EQ(o->passphrase_file, "/p");
+  EXPECT_FALSE(o->uid_base.has_value());
+}
+
+}  // namespace
+}  // namespace gbx::cli

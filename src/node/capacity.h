@@ -1,0 +1,28 @@
+// What this machine lends to containers at a time: memory and scratch of all of them together, processes of each. The plane
+// counts, too, but this is where a plane that counts wrongly, or lies, stops. Thread-safe.
+#pragma once
+
+#include <mutex>
+
+#include "records/messages.h"
+
+namespace gbx::node {
+
+class Capacity {
+ public:
+  Capacity(std::int64_t memory_bytes, std::int64_t pids) : memory_bytes_(memory_bytes), pids_(pids) {}
+  std::int64_t memory_bytes() const { return memory_bytes_; }
+  std::int64_t pids() const { return pids_; }
+  // kNoCapacity, and nothing is taken.
+  Status take(const records::PlanControls& controls);
+  // What take() gave, once.
+  void give_back(const records::PlanControls& controls);
+
+ private:
+  const std::int64_t memory_bytes_;
+  const std::int64_t pids_;
+  std::mutex mutex_;
+  std::int64_t taken_bytes_ = 0;  // guarded by mutex_
+};
+
+}  // namespace gbx::node

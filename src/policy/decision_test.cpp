@@ -1,0 +1,58 @@
+// A ruling counts for the one output that its reviewer opened.
+#include "policy/decision.h"
+
+#include <gtest/gtest.h>
+
+#include "policy/testing.h"
+
+namespace gbx::policy {
+namespace {
+
+using namespace gbx::records;  // NOLINT
+using gbx::testing::make_asset;
+using gbx::testing::make_clauses;
+using gbx::testing::make_person;
+using gbx::testing::must;
+
+TEST(RulingDenied, AboutAnotherOutputPolicyOrByAnother) {
+  SeededRandom random(30);
+  const auto set = gbx::testing::make_key_set(random);
+  const auto reviewer = make_person(random);
+  const auto consumer = make_person(random);
+  const auto data = make_asset(make_person(random), AssetKind::kDataset, make_clauses(consumer.key.public_key(), {&reviewer}), random);
+  Panel panel;
+  panel.policies = {must(sign(set.id(), data.policy, data.owner.key))};
+  panel.may_preview = {reviewer.id()};
+  panel.submission.consumer = consumer.chain;
+  panel.submission.submission.body.consumer_id = consumer.id();
+  const HoldNotice notice{Hash32{1}, Hash32{2}, {panel.policies[0].hash()}, Hash32{3}, gbx::testing::kNow};
+  const Ruling good{hash_of(notice), notice.manifest, notice.ciphertext, panel.policies[0].hash(), RulingDecision::kApprove, {}, 0};
+  const auto reason = [&](const Ruling& body, const gbx::testing::Person& by) {
+    return verify_ruling(set.id(), panel, notice, must(sign(set.id(), body, by.key)), by.chain, by.key.public_key()).reason();
+  };
+  EXPECT_EQ(reason(good, reviewer), Reason::kUninitialised);
+  EXPECT_EQ(reason(good, consumer), Reason::kWrongRole);
+  const auto changed = [&](auto change) {
+    Ruling other = good;
+    change(other);
+    return reason(other, reviewer);
+  };
+  EXPECT_EQ(changed([](Ruling& r) { r.hold_notice[0] ^= 1; }), Reason::kPlanMismatch);
+  EXPECT_EQ(changed([](Ruling& r) { r.manifest[0] ^= 1; }), Reason::kPlanMismatch);
+  EXPECT_EQ(changed([](Ruling& r) { r.ciphertext[0] ^= 1; }), Reason::kPlanMismatch);
+  EXPECT_EQ(changed([](Ruling& r) { r.owner_policy_hash[0] ^= 1; }), Reason::kPolicyMismatch);
+  const auto forged = must(sign(set.id(), good, consumer.key));
+  EXPECT_EQ(verify_ruling(set.id(), panel, notice, forged, reviewer.chain, reviewer.key.public_key()).reason(), Reason::kBadSignature);
+}
+
+TEST(HoldReasons, ACurrencyInWhichNoPolicyGives) {
+  GateVerdict v;
+  v.recommendation = Recommendation::kRelease;
+  v.charge.free_bits = 100;
+  EXPECT_TRUE(hold_reasons(Policy{}, v, 100).empty());
+  v.charge.zcdp_micro = 1;
+  EXPECT_EQ(hold_reasons(Policy{}, v, 100), std::set<std::string>{reason::kBudget});
+}
+
+}  // namespace
+}  // namespace gbx::policy

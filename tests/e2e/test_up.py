@@ -1,0 +1,163 @@
+"""`glovebox up` itself: one at a time, its passphrase, its folders, its address, and how people come in."""
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import harness as h  # noqa: E402
+
+GLOVEBOX = os.path.join(h.BIN, "glovebox")
+
+
+def up(*args, timeout=60):
+    """One `up` that is expected not to start: exit status and its error."""
+    done = subprocess.run([GLOVEBOX, "-o", "json", "up", *args], capture_output=True, text=True, timeout=timeout, check=False)
+    error = json.loads(done.stderr[done.stderr.rindex('{\n  "error"'):])["error"] if done.returncode else None
+    return done.returncode, error
+
+
+class Up(unittest.TestCase):
+    def setUp(self):
+        self.world = h.Installation()
+        self.addCleanup(self.world.close)
+
+    def path(self, name):
+        return os.path.join(self.world.state, name)
+
+    def read(self, name):
+        with open(self.path(name), encoding="utf-8") as f:
+            return f.read()
+
+    def test_one_at_a_time(self):
+        code, error = up("--state", self.world.state, "--listen", "127.0.0.1:0")
+        self.assertEqual((code, error["reason"]), (h.USAGE, "conflict"))
+        self.assertIn("already running", error["what"])
+        self.assertEqual(error["actual"], "process %d" % self.world.up.pid)
+        h.Person(self.world, "anna", ["owner"])  # and the first one goes on
+
+    def test_wrong_words_touch_nothing(self):
+        nowhere = os.path.join(self.world.dir, "nowhere")
+        for words in (["--listen", "nope"], ["--uid-base", "12"], ["--slots", "0"], ["--name", "a b"]):
+            code, error = up("--state", nowhere, *words)
+            self.assertEqual(code, h.USAGE, (words, error))
+            self.assertTrue(error["next"], words)
+        self.assertFalse(os.path.exists(nowhere))
+
+    def test_ids_of_somebody_else(self):
+        # This account's own subordinate ids, in a mount namespace of the test's own.
+        script = 'mount -t tmpfs none /mnt && cp /etc/subuid /mnt/subuid && echo "dora:2000000100:5" >>/mnt/subuid && ' \
+                 'mount --bind /mnt/subuid /etc/subuid && exec "$@"'
+        if not os.path.exists("/etc/subuid"):
+            self.skipTest("this machine has no /etc/subuid to lay something over")
+        done = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", GLOVEBOX, "-o", "json", "up", "--state",
+                               os.path.join(self.world.dir, "other"), "--listen", "127.0.0.1:0"],
+                              capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual(done.returncode, h.USAGE, done.stderr)
+        error = json.loads(done.stderr)["error"]
+        self.assertIn("2000000100 to 2000000104 to dora", error["actual"])
+        self.assertIn("--uid-base", error["next"])
+
+    def test_the_passphrase_may_lie_elsewhere_and_is_never_made_anew(self):
+        person = h.Person(self.world, "anna", ["owner"])
+        self.world.stop()
+        elsewhere = os.path.join(self.world.dir, "kept")
+        shutil.move(self.path("broker-passphrase"), elsewhere)
+        code, error = up("--state", self.world.state, "--listen", "127.0.0.1:0")
+        self.assertEqual((code, error["reason"]), (h.USAGE, "not-found"), error)
+        self.assertIn("--passphrase-file", error["next"])
+        self.assertFalse(os.path.exists(self.path("broker-passphrase")))
+        self.world.start("--passphrase-file", elsewhere)
+        self.assertFalse(os.path.exists(self.path("broker-passphrase")))
+        person.run("init", "--plane", self.world.facts["plane"], "--ca", self.world.facts["ca"], "--set", self.world.facts["setId"])
+        code, error = up("--state", os.path.join(self.world.dir, "new"), "--passphrase-file", "/no/such/file")
+        self.assertEqual((code, error["reason"]), (h.USAGE, "not-found"), error)
+
+    def test_root_follows_no_link_of_a_service(self):
+        before = self.read("set.json")
+        self.world.stop()
+        secret = os.path.join(self.world.dir, "secret")
+        h.write_json(secret, {"root": "only"})
+        os.chmod(secret, 0o600)
+        inside = self.path("broker/set.json")
+        owner = os.stat(inside).st_uid
+        os.rename(inside, inside + ".real")
+        for target in (secret, "set.json.real"):
+            os.symlink(target, inside)
+            os.lchown(inside, owner, owner)
+            code, _ = up("--state", self.world.state, "--listen", "127.0.0.1:0")
+            self.assertNotEqual(code, h.OK)
+            self.assertEqual(self.read("set.json"), before)
+            os.unlink(inside)
+        os.rename(inside + ".real", inside)
+        # A service's folder that is a link.
+        os.rename(self.path("plane"), self.path("plane.real"))
+        os.symlink(self.world.dir, self.path("plane"))
+        code, error = up("--state", self.world.state, "--listen", "127.0.0.1:0")
+        self.assertEqual((code, error["reason"]), (h.USAGE, "conflict"))
+        self.assertEqual(os.stat(self.world.dir).st_uid, 0)
+        os.unlink(self.path("plane"))
+        os.rename(self.path("plane.real"), self.path("plane"))
+        self.world.start()
+        self.assertEqual(self.read("set.json"), before)
+
+    def test_other_machines_reach_it_by_name(self):
+        self.world.stop()
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+        self.world.start("--listen", "0.0.0.0:%d" % port)
+        self.assertEqual(self.world.facts["plane"], "127.0.0.1:%d" % port)
+        h.Person(self.world, "near", ["consumer"])
+        self.world.stop()
+        name = socket.gethostname()
+        self.world.start("--listen", "0.0.0.0:%d" % port, "--name", name, "--name", "127.0.0.2")
+        self.assertEqual(self.world.facts["plane"], "%s:%d" % (name, port))
+        self.assertIn("glovebox init --plane %s:%d " % (name, port), self.world.tail())
+        h.Person(self.world, "far", ["consumer"])  # by name
+        self.world.facts["plane"] = "127.0.0.2:%d" % port
+        h.Person(self.world, "other", ["consumer"])  # by the second address
+        self.world.facts["plane"] = "127.0.0.3:%d" % port
+        with self.assertRaises(h.CommandFailed) as caught:
+            h.Person(self.world, "wrong", ["consumer"])  # the certificate does not name it
+        self.assertEqual(caught.exception.code, h.ATTESTATION, caught.exception)
+
+    def test_people_come_in_by_invites_only(self):
+        facts = self.world.facts
+        for name in ("invite", "operator-invite", "broker-passphrase"):
+            st = os.stat(self.path(name))
+            self.assertEqual((st.st_mode & 0o777, st.st_uid), (0o600, 0), name)
+        with self.assertRaises(h.CommandFailed) as caught:
+            h.Person(self.world, "eve", ["operator"])
+        self.assertEqual((caught.exception.reason, caught.exception.code), ("wrong-role", h.DENIED))
+        boss = h.Person(self.world, "boss", ["operator"], facts["operatorInvite"])
+        with self.assertRaises(h.CommandFailed) as caught:
+            h.Person(self.world, "second", ["operator"], facts["operatorInvite"])
+        self.assertEqual((caught.exception.reason, caught.exception.code), ("quota-exceeded", h.DENIED))
+        token = os.path.join(self.world.dir, "token")
+        answer = boss.run("identity", "invite", "--role", "auditor", "--uses", "1", "--days", "2", "--out", token)
+        self.assertEqual(answer["file"], token)
+        with open(token, encoding="ascii") as f:
+            self.assertNotIn(f.read().strip(), json.dumps(answer))
+        self.assertEqual(os.stat(token).st_mode & 0o777, 0o600)
+        with self.assertRaises(h.CommandFailed) as caught:
+            boss.run("identity", "invite", "--role", "auditor", "--out", token)
+        self.assertEqual(caught.exception.reason, "already-exists")
+        h.Person(self.world, "auditor", ["auditor"], token)
+        with self.assertRaises(h.CommandFailed) as caught:
+            h.Person(self.world, "another", ["auditor"], token)
+        self.assertEqual(caught.exception.reason, "quota-exceeded")
+        # The token of the first operator is gone once there is one; the other is new at every start.
+        old = self.read("invite")
+        self.world.stop()
+        self.world.start()
+        self.assertEqual(self.world.facts["operatorInvite"], "")
+        self.assertFalse(os.path.exists(self.path("operator-invite")))
+        self.assertNotEqual(self.read("invite"), old)
+
+
+if __name__ == "__main__":
+    unittest.main()

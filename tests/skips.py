@@ -1,0 +1,78 @@
+#!/usr/bin/python3
+"""Fails when a GoogleTest of the last ctest run was skipped that must run here. Usage: tests/skips.py BUILD-DIRECTORY
+
+As root, with /dev/fuse and crun, on a plain build nothing may be skipped but what waits for vectors that are not here yet.
+Where one of these is missing, or in a sanitized build, the skips that give exactly that as their reason are right, and
+are printed.
+"""
+import os
+import re
+import shutil
+import sys
+
+SKIPPED = re.compile(r"^\[  SKIPPED \] (\S+) \(\d+ ms\)$")
+
+
+def skipped_tests(log):
+    """Yields (test, reason) of each test that was skipped."""
+    reason = None
+    for line in log.split("\n"):
+        if line.startswith("[ RUN      ]"):
+            reason = None
+        elif line.endswith(": Skipped"):
+            reason = []
+        elif match := SKIPPED.match(line):
+            yield match.group(1), " ".join(reason or ["without a reason"])
+            reason = None
+        elif reason is not None and line.strip():
+            reason.append(line.strip())
+
+
+def allowed_here(sanitized):
+    allowed = [r"\bvectors\b"]
+    if sanitized:
+        allowed.append(r"\bsanitizers?\b")
+    if os.geteuid() != 0:
+        allowed.append(r"\broot\b")
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        allowed.append(r"/dev/fuse\b")
+    if shutil.which("crun") is None:
+        allowed.append(r"\bcrun is not installed\b")
+    return re.compile("|".join(allowed))
+
+
+def unexcused(log, allowed):
+    return [(test, reason) for test, reason in skipped_tests(log) if not allowed.search(reason)]
+
+
+def self_test():
+    log = ("[ RUN      ] A.NeedsVectors\na.cpp:1: Skipped\nno vectors of that chip are here\n\n[  SKIPPED ] A.NeedsVectors (0 ms)\n"
+           "[ RUN      ] B.Quiet\nb.cpp:2: Skipped\n\n[  SKIPPED ] B.Quiet (1 ms)\n"
+           "[ RUN      ] C.Runs\n[       OK ] C.Runs (0 ms)\n"
+           "[ RUN      ] D.Lazy\nd.cpp:3: Skipped\nnot today\n\n[  SKIPPED ] D.Lazy (2 ms)\n[  SKIPPED ] D.Lazy\n")
+    found = unexcused(log, re.compile(r"\bvectors\b"))
+    if found != [("B.Quiet", "without a reason"), ("D.Lazy", "not today")]:
+        sys.exit("skips: self-test: %s" % found)
+
+
+def main():
+    self_test()
+    if len(sys.argv) != 2:
+        sys.exit(__doc__.split("\n")[0])
+    build = sys.argv[1]
+    with open(os.path.join(build, "Testing/Temporary/LastTest.log"), encoding="utf-8", errors="replace") as f:
+        log = f.read()
+    if "[  PASSED  ]" not in log:
+        sys.exit("skips: the log of the last run holds no GoogleTest")
+    with open(os.path.join(build, "CMakeCache.txt"), encoding="utf-8") as f:
+        sanitized = re.search(r"^GBX_(SANITIZE|TSAN):\w+=(ON|TRUE|1)$", f.read(), re.M) is not None
+    every = list(skipped_tests(log))
+    bad = unexcused(log, allowed_here(sanitized))
+    for test, reason in every:
+        print("skipped%s: %s: %s" % (" but must run here" if (test, reason) in bad else "", test, reason))
+    print("skips: %d tests skipped, %d of them without excuse" % (len(every), len(bad)))
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
