@@ -84,14 +84,12 @@ struct RunRequest {
 };
 struct RunReply {
   gate::RunExit exit = gate::RunExit::kFailed;
-  std::string reason;              // reason code for people: "ok", "sandbox-setup", "out-of-memory", "timed-out", …
   std::int64_t duration_ms = 0;
   std::string runtime;             // "crun 1.8.1"
   std::vector<std::string> controls;  // the mandatory controls that were found in force
   template <class F>
   void fields(F& f) {
     f("exit", exit);
-    f("reason", reason, Bound{0, 64});
     f("durationMs", duration_ms);
     f("runtime", runtime, Bound{0, 64});
     f("controls", controls, Bound{0, 64});

@@ -166,7 +166,6 @@ class Supervisor {
     reply.runtime = r.runtime;
     reply.controls = r.controls;
     reply.exit = exit_of(r);
-    reply.reason = reason_of(r);
     // Numbers only: what the container said stays inside.
     o_.log->info("container-ended", {{"outcome", enum_name(r.outcome)}, {"code", r.code}, {"setup-ms", r.setup_ms},
                                      {"run-ms", r.run_ms}, {"peak-memory", r.peak_memory_bytes}, {"cpu-ms", r.cpu_ms}});
@@ -187,24 +186,6 @@ class Supervisor {
         return gate::RunExit::kFailed;
     }
     return gate::RunExit::kFailed;
-  }
-  static std::string reason_of(const sandbox::RunResult& r) {
-    switch (r.outcome) {
-      case sandbox::Outcome::kExited:
-        return r.code == 0 ? "ok" : std::string(reason_code(Reason::kJobFailed));
-      case sandbox::Outcome::kTimeout:
-        return std::string(reason_code(Reason::kTimedOut));
-      case sandbox::Outcome::kViolation:
-        return std::string(reason_code(Reason::kSandboxViolation));
-      case sandbox::Outcome::kOutOfMemory:
-        return std::string(reason_code(Reason::kOutOfMemory));
-      case sandbox::Outcome::kSetupError:
-        return std::string(reason_code(Reason::kSandboxSetup));
-      case sandbox::Outcome::kSignaled:
-      case sandbox::Outcome::kCancelled:
-        return std::string(reason_code(Reason::kJobFailed));
-    }
-    return std::string(reason_code(Reason::kJobFailed));
   }
 
   Result<GateReply> run_gate(const gate::GateRequest& request, Fd& answer_fd) {

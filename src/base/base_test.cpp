@@ -435,6 +435,21 @@ TEST(Processes, RunsWithExactlyTheGivenEnvironmentAndDescriptors) {
   EXPECT_EQ(r->err, "err\n");
 }
 
+TEST(Processes, AnotherUserIdStartsAProgramInAFolderThatItMayNotEnter) {
+  if (geteuid() != 0) GTEST_SKIP() << "changes its user id: needs root";
+  char closed[] = "/tmp/gbx-closed-XXXXXX";
+  ASSERT_NE(mkdtemp(closed), nullptr);  // mode 0700
+  ProcessOptions o;
+  o.argv = {"/bin/cp", "/bin/cat", closed};
+  ASSERT_TRUE(run_command(o).ok());
+  o.argv = {std::string(closed) + "/cat", "/proc/self/status"};
+  o.uid = 12345;
+  const auto r = run_command(o);
+  ASSERT_TRUE(r.ok()) << r.error().line();
+  EXPECT_NE(r->out.find("Uid:\t12345\t12345\t12345"), std::string::npos) << r->out;
+  EXPECT_TRUE(remove_tree(closed).ok());
+}
+
 TEST(Processes, StartFailureAndTimeoutAreErrors) {
   ProcessOptions o;
   o.argv = {"/no/such/program"};

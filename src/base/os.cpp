@@ -282,6 +282,7 @@ struct ChildPlan {
   syscall(SYS_close_range, keep + 1, ~0U, 0);
   report = keep;
   if (!o.cwd.empty() && chdir(o.cwd.c_str()) != 0) die(3);
+  const int program = open(plan.argv[0], O_PATH | O_CLOEXEC);
   if (o.uid || o.gid) {
     if (setgroups(0, nullptr) != 0) die(4);
     const gid_t g = o.gid.value_or(o.uid ? static_cast<gid_t>(*o.uid) : getgid());
@@ -294,6 +295,10 @@ struct ChildPlan {
     if (getppid() != parent) _exit(127);
   }
   execve(plan.argv[0], plan.argv.data(), plan.envp.data());
+  // A program below a folder that the new uid may not enter (somebody's home): by the descriptor from before.
+  if (errno == EACCES && program >= 0) {
+    syscall(SYS_execveat, program, "", plan.argv.data(), plan.envp.data(), AT_EMPTY_PATH);
+  }
   die(5);
   _exit(127);
 }

@@ -100,7 +100,7 @@ inline records::Clauses make_clauses(const crypto::PublicKey& node, const std::v
 inline Asset make_asset(Person owner, records::AssetKind kind, records::Clauses clauses, Random& random) {
   Asset a{std::move(owner), random.secret<DatasetKey>(32), {}, {}};
   auto& r = a.record;
-  r.format = "gbxdev";
+  r.format = "gbx1";
   r.owner_id = a.owner.id();
   r.asset_id = random.fixed<16>();
   r.kind = kind;

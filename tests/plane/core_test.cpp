@@ -286,6 +286,20 @@ TEST_P(CoreSuite, PagesOfJobsCoverAllOnceAndOthersSeeNothing) {
   EXPECT_EQ(p.core->result(auditor, *ids.begin()).reason(), Reason::kWrongOwner);
 }
 
+// The node died before its first report and started again: the broker knows the first agent already.
+TEST_P(CoreSuite, ASpentCredentialIsForOneAttemptAndTheJobGetsAnother) {
+  const Hash32 id = p.submit();
+  p.pump();
+  const auto first = p.take();
+  ASSERT_TRUE(first);
+  must(p.core->phase(p.node(), p.phase(*first, EnvironmentPhase::kLost, "credential-used")));
+  const auto second = p.take();
+  ASSERT_TRUE(second);
+  EXPECT_EQ(second->credential.body.attempt, 2);
+  must(p.core->phase(p.node(), p.phase(*second, EnvironmentPhase::kLost, "evidence-rejected")));
+  EXPECT_EQ(p.job(id).outcome.reason, "evidence-rejected") << "what no other attempt mends";
+}
+
 TEST_P(CoreSuite, ASilentNodeLosesItsAttemptAndTheJobGetsAnother) {
   const Hash32 id = p.submit();
   p.pump();
@@ -348,6 +362,7 @@ TEST_P(CoreSuite, AnOutputThatOnlyTheBrokerKnowsOfIsWaitedFor) {
     EXPECT_EQ(p.job(id).environments.at(1).reason, "wrong-state");
     EXPECT_FALSE(p.take()) << "no third attempt";
     EXPECT_EQ(p.job(id).environments.size(), 2U);
+    EXPECT_TRUE(must(p.core->heartbeat(p.node(), {"n", {{id, 1}}})).stop.empty()) << "it holds the only output";
     if (comes) {
       must(p.core->output(p.node(), p.upload(*w, sealed)));
       p.pump();
@@ -357,6 +372,7 @@ TEST_P(CoreSuite, AnOutputThatOnlyTheBrokerKnowsOfIsWaitedFor) {
       must(p.core->tick());
       EXPECT_EQ(p.job(id).state, "Expired");
       EXPECT_EQ(p.job(id).outcome.reason, "lost");
+      EXPECT_EQ(must(p.core->heartbeat(p.node(), {"n", {{id, 1}}})).stop, (std::vector<RunningAttempt>{{id, 1}}));
     }
   }
 }

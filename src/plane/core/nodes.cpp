@@ -302,7 +302,10 @@ Status Core::end_attempt(Transaction& t, Machine& env, EnvironmentEvent event, R
   GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
   if (job.state != enum_name(JobState::kRunning) || body.attempts != e.attempt) return ok_status();
   const std::int64_t allowed = std::min(body.submission.submission.body.spec.spec.attempts, body.plan ? body.plan->body.attempts : 1);
-  if (passing(reason) && e.attempt < allowed) return step_job(t, job, body, JobEvent::kRetry, nullptr);
+  // A node that died with its agent's attestation behind it and started again offers the same credential: spent for
+  // this attempt, and another attempt gets its own.
+  const bool again = passing(reason) || reason == Reason::kCredentialUsed;
+  if (again && e.attempt < allowed) return step_job(t, job, body, JobEvent::kRetry, nullptr);
   const Error why = fail(reason, detail.empty() ? "the attempt ended without an output" : detail);
   return step_job(t, job, body, reason == Reason::kPolicyRevoked ? JobEvent::kRevoke : JobEvent::kFail, &why);
 }
