@@ -1,6 +1,5 @@
 #include "cli/yaml.h"
 
-#include <fmt/format.h>
 #include <yaml.h>
 
 #include <algorithm>
@@ -220,7 +219,8 @@ std::string escape_unprintable(std::string_view text) {
     }
     const bool raw = (point < 0x7f || point > 0x9f) && point != 0x2028 && point != 0x2029 && point != 0xfeff &&
                      point != 0xfffe && point != 0xffff;
-    out += raw ? std::string(text.substr(i, size)) : fmt::format("\\u{:04x}", point);
+    const unsigned char two[] = {static_cast<unsigned char>(point >> 8), static_cast<unsigned char>(point & 0xffU)};
+    out += raw ? std::string(text.substr(i, size)) : "\\u" + to_hex(two);
     i += size;
   }
   return out;
