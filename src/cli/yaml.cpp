@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <memory>
 
+#include "base/bytes.h"
+
 namespace gbx::cli {
 
 namespace {
