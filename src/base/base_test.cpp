@@ -466,6 +466,21 @@ TEST(Processes, StartFailureAndTimeoutAreErrors) {
   EXPECT_EQ((**st).code, SIGTERM);
 }
 
+TEST(Processes, AreListedUnlessProcHidesThem) {
+  const auto listed = [](const char* options) {
+    return processes_are_listed("sys /sys sysfs rw,hidepid=2 0 0\nproc /proc proc rw,nosuid" + std::string(options) + " 0 0\nx /proc/sys proc rw 0 0\n");
+  };
+  EXPECT_TRUE(listed(""));
+  EXPECT_TRUE(listed(",hidepid=noaccess"));
+  EXPECT_TRUE(listed(",hidepid=20"));
+  EXPECT_TRUE(listed(",gid=27,hidepid=invisible"));
+  EXPECT_FALSE(listed(",hidepid=invisible"));
+  EXPECT_FALSE(listed(",hidepid=2"));
+  EXPECT_FALSE(listed(",hidepid=ptraceable"));
+  EXPECT_TRUE(processes_are_listed("proc /proc proc rw,hidepid=2 0 0\nproc /proc proc rw 0 0"));
+  EXPECT_TRUE(processes_are_listed(""));
+}
+
 TEST(Log, LinesAreJsonAndTextIsHarmless) {
   EXPECT_EQ(printable("a\x1b[31m\r\n"), "a\\x1b[31m\\x0d\\x0a");
   EXPECT_EQ(printable("\xe2\x80\xae" "x"), "\\xe2\\x80\\xaex");

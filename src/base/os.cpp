@@ -399,6 +399,21 @@ std::string program_dir() {
   return path.substr(0, path.rfind('/'));
 }
 
+bool processes_are_listed(std::string_view mounts) {
+  bool listed = true;
+  while (!mounts.empty()) {
+    const std::string_view line = mounts.substr(0, mounts.find('\n'));
+    mounts.remove_prefix(std::min(mounts.size(), line.size() + 1));
+    const std::size_t point = line.find(" /proc proc ");
+    if (point == std::string_view::npos || line.find(' ') != point) continue;
+    std::string_view options = line.substr(point + std::string_view(" /proc proc ").size());
+    const std::string all = "," + std::string(options.substr(0, options.find(' '))) + ",";  // the last mount covers the others
+    const auto has = [&](const char* option) { return all.find(option) != std::string::npos; };
+    listed = has(",gid=") || !(has(",hidepid=2,") || has(",hidepid=4,") || has(",hidepid=invisible,") || has(",hidepid=ptraceable,"));
+  }
+  return listed;
+}
+
 Status harden_process() {
   const rlimit no_core{0, 0};
   if (setrlimit(RLIMIT_CORE, &no_core) != 0) return io_error("setrlimit core", errno);

@@ -165,6 +165,7 @@ inline records::JobSpec make_spec(bool image_by_name, std::size_t inputs = 1) {
   b.outputs.push_back({"metrics", "metrics.json", records::OutputType::kMetrics, schema, 1024});
   b.resources.memory = "512MiB";
   b.resources.scratch = "64MiB";
+  b.resources.image = "1MiB";
   b.tee.any_of = {records::Technology::kNone};
   b.attempts = 3;
   return s;

@@ -139,7 +139,7 @@ class World:
         return write_json(os.path.join(self.up.dir, "spec.json"), value)
 
 
-def job_spec(name, command, outputs, inputs, env=None, run=60, memory="256MiB", scratch="16MiB", pids=None):
+def job_spec(name, command, outputs, inputs, env=None, run=60, memory="256MiB", scratch="16MiB", image="256MiB", pids=None):
     sandbox = {} if pids is None else {"pids": pids}
     return {
         "apiVersion": "glovebox/v1", "kind": "PrivateJob", "metadata": {"name": name},
@@ -147,7 +147,7 @@ def job_spec(name, command, outputs, inputs, env=None, run=60, memory="256MiB", 
             "purpose": PURPOSE, "image": {"asset": "study-image"}, "command": command, "args": [], "env": env or {},
             "inputs": [{"name": i, "asset": i, "mount": "/data/" + i} for i in inputs],
             "outputs": outputs,
-            "resources": {"cpu": 1, "memory": memory, "scratch": scratch, "gpu": 0},
+            "resources": {"cpu": 1, "memory": memory, "scratch": scratch, "image": image, "gpu": 0},
             "tee": {"anyOf": ["none"], "releases": []}, "sandbox": sandbox,
             "logs": {"visibility": "none", "maxBytes": 0}, "attempts": 1,
             "timeouts": {"queue": 60, "start": 60, "run": run},

@@ -497,8 +497,9 @@ TEST_P(CoreSuite, AJobThatNoNodeCouldRunIsRefusedBeforeItCostsAnything) {
     return line.allowed ? line.reason : line.reason + " " + line.what;
   };
   EXPECT_EQ(placed([](SpecBody&) {}), "");
-  EXPECT_EQ(placed([](SpecBody& s) { s.resources.scratch = "1024GiB"; }), "no-capacity spec.resources: memory and scratch together");
-  EXPECT_EQ(placed([](SpecBody& s) { s.resources.memory = "8GiB"; }), "no-capacity spec.resources: memory and scratch together");
+  EXPECT_EQ(placed([](SpecBody& s) { s.resources.scratch = "1024GiB"; }), "no-capacity spec.resources: memory, scratch and image together");
+  EXPECT_EQ(placed([](SpecBody& s) { s.resources.image = "8GiB"; }), "no-capacity spec.resources: memory, scratch and image together");
+  EXPECT_EQ(placed([](SpecBody& s) { s.resources.memory = "8GiB"; }), "no-capacity spec.resources: memory, scratch and image together");
   EXPECT_EQ(placed([](SpecBody& s) { s.resources.cpu = 9; }), "no-capacity spec.resources.cpu");
   EXPECT_EQ(placed([](SpecBody& s) { s.tee.any_of = {Technology::kTdx}; }), "no-capacity no node is one that the job and every policy allow");
   NodeInfo small = p.info();
