@@ -244,7 +244,9 @@ json.dump({'mib': n}, open('/out/m.json', 'w'))
     def test_memory_exhaustion_ends_the_job_only(self):
         job = self.finish(h.job_spec("hog", [PYTHON, "-c", "x = bytearray(3 << 30); print(len(x))"], [h.metrics("ok")], ["open"]))
         self.failed(job, "out-of-memory")
-        self.assertEqual(world.engineer.run("node", "list")["items"][0]["alive"], True)
+        after = self.finish(h.job_spec("after-the-hog", [PYTHON, "-c", "open('/out/m.json','w').write('{\"ok\":1}')"],
+                                       [h.metrics("ok")], ["open"]))
+        self.assertEqual(after["state"], "Completed", after)
 
     def test_a_run_ends_at_its_time(self):
         self.failed(self.finish(h.job_spec("slow", [PYTHON, "-c", "import time; time.sleep(60)"], [h.metrics("ok")], ["open"], run=2)),
