@@ -119,6 +119,21 @@ class Guides(unittest.TestCase):
             output = self.give("auditor", "glovebox %s %s" % (command, name))
             self.assertNotIn("NO JOB", output)
 
+    def test_an_installation_is_whole(self):
+        """`cmake --install`: every program beside the others, with manual pages and completions."""
+        target = os.path.join(self.up.dir, "installed")
+        subprocess.run(["cmake", "--install", os.path.dirname(h.BIN), "--prefix", "/usr"], check=True, stdout=subprocess.DEVNULL,
+                       env=dict(os.environ, DESTDIR=target))
+        programs = {name for name in os.listdir(h.BIN) if re.fullmatch("glovebox(-[a-z]+)?", name)}
+        self.assertGreater(len(programs), 8)
+        self.assertEqual(set(os.listdir(os.path.join(target, "usr/bin"))), programs)
+        done = subprocess.run(["glovebox", "--version"], stdout=subprocess.PIPE, text=True, check=True,
+                              env={"PATH": os.path.join(target, "usr/bin"), "HOME": target})
+        self.assertRegex(done.stdout, "^glovebox [0-9]")
+        for page in ("man/man1/glovebox-job-submit.1", "bash-completion/completions/glovebox", "zsh/vendor-completions/_glovebox",
+                     "fish/vendor_completions.d/glovebox.fish"):
+            self.assertGreater(os.path.getsize(os.path.join(target, "usr/share", page)), 400, page)
+
     def test_a_policy_that_says_nothing_says_so(self):
         """What a reader gets who leaves the weakening words out: told at once, not by a job that waits for ever."""
         folder = self.folders["auditor"]
