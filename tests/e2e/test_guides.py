@@ -105,6 +105,7 @@ class Guides(unittest.TestCase):
                     self.copy_words(person, section, output)
         self.assertEqual({p: b for p, b in waiting.items() if b}, {}, "blocks that no step of the schedule runs")
         self.assertNotIn("NO JOB CAN RUN", said["owner", "3"] + said["consumer", "2"])
+        self.assertIn("paging", said["consumer", "3"])  # what only the receipt can name for certain
         self.assertTrue(os.path.exists(os.path.join(self.folders["consumer"], "results", "metrics.json")))
         self.assertIn("VALID", said["auditor", "1"])
         self.assertIn("revoked wdbc@1", said["owner", "6"])

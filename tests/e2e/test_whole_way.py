@@ -2,6 +2,7 @@
 import copy
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -131,7 +132,11 @@ class Refusals(Case):
         with self.assertRaises(h.CommandFailed) as caught:
             (who or world.engineer).run("job", "plan", spec)
         self.assertEqual(caught.exception.code, h.DENIED, caught.exception)
-        self.assertIn('"%s"' % reason, caught.exception.out + caught.exception.err)
+        checks = json.loads(caught.exception.out)["checks"]
+        self.assertIn(reason, [c["reason"] for c in checks])
+        self.assertTrue(all("ownerId" not in c for c in checks if c["asset"] == "job"), checks)
+        self.assertNotIn("job plan", json.loads(caught.exception.err)["error"]["next"])  # that would be a circle
+        return next(c for c in checks if c["reason"] == reason)
 
     def test_other_purpose(self):
         self.plan_denied("purpose-not-allowed", self.base(purpose="marketing"))
@@ -140,7 +145,9 @@ class Refusals(Case):
         self.plan_denied("command-not-allowed", self.base(command=[PYTHON, "-c", "print(1)"]))
 
     def test_no_lease(self):
-        self.plan_denied("lease-missing", self.base(), world.stranger)
+        check = self.plan_denied("lease-missing", self.base(), world.stranger)
+        self.assertEqual(check["actual"], "none")
+        self.assertNotIn("--help", check["next"])
 
     def test_technology_that_no_policy_allows(self):
         self.plan_denied("tee-not-allowed", self.base(tee={"anyOf": ["tdx"], "releases": []}))
@@ -249,8 +256,13 @@ json.dump({'mib': n}, open('/out/m.json', 'w'))
         self.assertEqual(after["state"], "Completed", after)
 
     def test_a_run_ends_at_its_time(self):
-        self.failed(self.finish(h.job_spec("slow", [PYTHON, "-c", "import time; time.sleep(60)"], [h.metrics("ok")], ["open"], run=2)),
-                    "timed-out")
+        spec = h.job_spec("slow", [PYTHON, "-c", "import time; time.sleep(60)"], [h.metrics("ok")], ["open"], run=2)
+        # Who waits no longer hears nothing of a failed job.
+        said = self.refused("unavailable", h.INFRASTRUCTURE, world.engineer, "job", "submit", world.spec(spec), "--wait", "--timeout", "1")
+        job = re.search("job wait ([0-9a-f]{16})", said.err).group(1)
+        ended = self.refused("timed-out", h.FAILED, world.engineer, "job", "wait", job)
+        self.assertNotIn("(expected", json.loads(ended.err)["error"]["what"])
+        self.failed(world.engineer.run("job", "get", job), "timed-out")
 
     def test_a_failed_job_gives_its_author_its_logs(self):
         spec = h.job_spec("wrong", [PYTHON, "-c", "print('what went wrong'); raise SystemExit(3)"], [h.metrics("ok")], ["open"])
