@@ -96,6 +96,10 @@ class Commands(unittest.TestCase):
         self.assertEqual(self.owner.run("lease", "grant", "--asset", "rows", "--consumer", self.owner.id)["warnings"], [])
         self.assertEqual({lease["asset"] for lease in self.owner.run("lease", "list")["items"]}, {"rows"})
 
+    def test_what_is_shown_is_in_the_words_of_people(self):
+        self.assertRegex(self.text(self.owner, "asset", "show", "rows")[0], r"size: +[0-9.]+ (B|KiB) encrypted")
+        self.assertIn("Everybody needs a lease", self.text(self.owner, "policy", "explain", self.file)[0])
+
     def test_anothers_key_is_not_looked_for(self):
         stranger = h.Person(up, "stranger", ["owner"])
         self.refused(stranger, "wrong-owner", h.DENIED, "asset", "verify", "rows", "--with-key")

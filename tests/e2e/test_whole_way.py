@@ -95,13 +95,17 @@ class TheStudy(Case):
         world.engineer.run("receipt", "get", job, "--out", receipt)
         world.stranger.run("receipt", "verify", receipt, "--set", world.up.facts["setId"])
         with open(receipt, encoding="utf-8") as f:
-            forged = json.load(f)
+            text = f.read()
+        forged = json.loads(text)
         forged["plan"]["body"]["gate"]["autoClearFreeBits"] += 1
-        bad = h.write_json(os.path.join(out, "forged.json"), forged)
-        with self.assertRaises(h.CommandFailed):
-            world.stranger.run("receipt", "verify", bad, "--set", world.up.facts["setId"])
-        with self.assertRaises(h.CommandFailed):
-            world.stranger.run("receipt", "verify", receipt, "--set", "00" * 32)
+        unproved = json.loads(text)
+        del unproved["evidence"]["node"]
+        for changed, status in ((forged, h.INTEGRITY), (unproved, h.ATTESTATION)):
+            bad = h.write_json(os.path.join(out, "forged.json"), changed)
+            with self.assertRaises(h.CommandFailed) as caught:
+                world.stranger.run("receipt", "verify", bad, "--set", world.up.facts["setId"])
+            self.assertEqual(caught.exception.code, status, caught.exception.err)
+        self.refused("wrong-set", h.INTEGRITY, world.stranger, "receipt", "verify", receipt, "--set", "00" * 32)
 
     def test_image_named_by_its_digest(self):
         write = [PYTHON, "-c", "open('/out/m.json','w').write('{\"ok\":1}')"]
