@@ -110,6 +110,20 @@ TEST(BundleCheck, RefusesEveryLieOfTheNodeWithItsReason) {
             Reason::kCredentialExpired);
 }
 
+// Signed by its consumer and authorised by its broker, and still no job that may run here.
+TEST(BundleCheck, RefusesASpecThatIsNotValid) {
+  EXPECT_EQ(refused([](World& w, LaunchBundle& b) {
+              w.submission.spec.spec.command = {"bin/study"};
+              b = w.bundle();
+            }),
+            Reason::kBadValue);
+  EXPECT_EQ(refused([](World& w, LaunchBundle& b) {
+              w.submission.spec.spec.inputs[0].mount = "/data/../etc";
+              b = w.bundle();
+            }),
+            Reason::kBadValue);
+}
+
 TEST(BundleCheck, RefusesOtherPoliciesVersionsAndImages) {
   EXPECT_EQ(refused([](World&, LaunchBundle& b) { b.policies.pop_back(); }), Reason::kPolicyMismatch);
   EXPECT_EQ(refused([](World& w, LaunchBundle& b) {

@@ -38,6 +38,13 @@ void Fd::reset() {
   fd_ = -1;
 }
 
+namespace {
+// A hint of its own: what the plane lists does not help who mistyped a path.
+Error no_file(const std::string& path) {
+  return fail(Reason::kNotFound, path + " does not exist").hint("check the path: it is one on this machine");
+}
+}  // namespace
+
 Error io_error(std::string_view what, int errno_value) {
   return fail(Reason::kIo, std::string(what) + ": " + strerror(errno_value));
 }
@@ -59,7 +66,7 @@ Result<Bytes> read_all(int fd, std::size_t limit) {
 Result<Bytes> read_file(const std::string& path, std::size_t limit) {
   Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd.valid()) {
-    if (errno == ENOENT || errno == ENOTDIR) return fail(Reason::kNotFound, path + " does not exist");
+    if (errno == ENOENT || errno == ENOTDIR) return no_file(path);
     return io_error(path, errno);
   }
   struct stat st {};
@@ -177,7 +184,7 @@ Status remove_tree(const std::string& path) {
 Result<Fd> open_dir(const std::string& path) {
   Fd fd(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (fd.valid()) return fd;
-  if (errno == ENOENT) return fail(Reason::kNotFound, path + " does not exist");
+  if (errno == ENOENT) return no_file(path);
   if (errno == ENOTDIR) return fail(Reason::kBadValue, path).with("a folder", "something else");
   return io_error(path, errno);
 }
@@ -188,7 +195,7 @@ Result<Fd> open_beneath(int dir_fd, const std::string& path, int flags, mode_t m
   how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV;
   // SAFETY: openat2 has no libc wrapper here; how is fully initialised and its size passed.
   const long fd = syscall(SYS_openat2, dir_fd, path.c_str(), &how, sizeof how);
-  if (fd < 0) return errno == ENOENT ? fail(Reason::kNotFound, path + " does not exist") : io_error(path, errno);
+  if (fd < 0) return errno == ENOENT ? no_file(path) : io_error(path, errno);
   return Fd(static_cast<int>(fd));
 }
 

@@ -93,8 +93,8 @@ Result<InfoReply> Core::info(const InfoRequest& r, const Call& c) {
   e.nonce = r.nonce;
   e.custody = keys_.set.charter.custody;
   e.time = c.now;
-  e.tree_size = static_cast<std::int64_t>(log_->size());
-  e.tree_root = log_->root();
+  // No tree (size 0): strangers get this answer, and a log that grows at the moment of a seal would tell them of it
+  // before the owners' release slot. docs/decisions/0013.
   InfoReply reply;
   reply.set = keys_.set;
   GBX_ASSIGN(reply.evidence, sign(std::move(e)));

@@ -866,7 +866,23 @@ TEST(Broker, EvidenceAnswersTheNonce) {
   auto keys = must(r.set.verify(w.set.id()));
   EXPECT_TRUE(r.evidence.verify(w.set.id(), keys.signing).ok());
   EXPECT_EQ(r.evidence.body.nonce, Nonce32{7});
-  EXPECT_EQ(r.evidence.body.tree_size, 1);
+}
+
+// The log grows at the moment of a seal, which is told at the owners' slot only.
+TEST(Broker, EvidenceDoesNotTellThatTheLogGrew) {
+  BrokerWorld w(55);
+  must(w.start());
+  const auto ask = [&](const ConnectionContext& who) {
+    const Json reply = must(w.core->handle(method::kInfo, to_json(InfoRequest{Nonce32{7}}), who, w.clock.now()));
+    return must(from_json<InfoReply>(reply)).evidence.body;
+  };
+  for (int round = 0; round < 2; ++round) {
+    for (const auto& who : {ConnectionContext{}, BrokerWorld::plane()}) {
+      EXPECT_EQ(ask(who).tree_size, 0);
+      EXPECT_EQ(ask(who).tree_root, Hash32{});
+    }
+    if (round == 0) must(w.call<Signed<PublishAck>>(method::kPublish, make_publish(w.set, w.data, w.random)));
+  }
 }
 
 TEST(Broker, TimeNeverFalls) {

@@ -511,7 +511,11 @@ Error ReceiptReport::first_failure() const {
   for (const auto& g : checks) {
     for (const auto& c : g.parts) {
       if (c.state != ClaimState::kFailed) continue;
-      Error e(Reason::kInternal, g.claim + ": " + c.claim + (c.detail.empty() ? "" : ": " + c.detail));
+      // The detail of a failure is an error's line: its code stands beside it already.
+      const bool coded = c.detail.rfind(c.reason, 0) == 0;
+      std::string detail = coded ? c.detail.substr(c.reason.size()) : ": " + c.detail;
+      if (detail == ": ") detail.clear();
+      Error e(Reason::kInternal, g.claim + ": " + c.claim + detail);
       reason_from_code(c.reason, &e.reason);
       return e;
     }

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "base/schema.h"
+#include "crypto/testing.h"
 #include "records/messages.h"
 #include "records/sealing.h"
 
@@ -52,6 +53,16 @@ TEST(Signed, BindsTypeSetBodyAndKey) {
       EXPECT_EQ(confused.error().what, "type: unknown word");
     }
   }
+}
+
+TEST(Signed, HasOneForm) {
+  SeededRandom r(10);
+  const SigningKey key = new_key(r, SignatureAlgorithm::kEcdsaP256);
+  const SetId set = r.fixed<32>();
+  auto s = *sign(set, sample_lease(r), key);
+  s.signature = testing::other_form(s.signature);
+  EXPECT_TRUE(key.public_key().verify(signed_message(set, s.body), s.signature));
+  EXPECT_EQ(s.verify(set, key.public_key()).reason(), Reason::kBadSignature);
 }
 
 TEST(Identity, RotationsBySelfOrRecoveryKeyOnly) {

@@ -2,6 +2,7 @@
 import copy
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -94,13 +95,17 @@ class TheStudy(Case):
         world.engineer.run("receipt", "get", job, "--out", receipt)
         world.stranger.run("receipt", "verify", receipt, "--set", world.up.facts["setId"])
         with open(receipt, encoding="utf-8") as f:
-            forged = json.load(f)
+            text = f.read()
+        forged = json.loads(text)
         forged["plan"]["body"]["gate"]["autoClearFreeBits"] += 1
-        bad = h.write_json(os.path.join(out, "forged.json"), forged)
-        with self.assertRaises(h.CommandFailed):
-            world.stranger.run("receipt", "verify", bad, "--set", world.up.facts["setId"])
-        with self.assertRaises(h.CommandFailed):
-            world.stranger.run("receipt", "verify", receipt, "--set", "00" * 32)
+        unproved = json.loads(text)
+        del unproved["evidence"]["node"]
+        for changed, status in ((forged, h.INTEGRITY), (unproved, h.ATTESTATION)):
+            bad = h.write_json(os.path.join(out, "forged.json"), changed)
+            with self.assertRaises(h.CommandFailed) as caught:
+                world.stranger.run("receipt", "verify", bad, "--set", world.up.facts["setId"])
+            self.assertEqual(caught.exception.code, status, caught.exception.err)
+        self.refused("wrong-set", h.INTEGRITY, world.stranger, "receipt", "verify", receipt, "--set", "00" * 32)
 
     def test_image_named_by_its_digest(self):
         write = [PYTHON, "-c", "open('/out/m.json','w').write('{\"ok\":1}')"]
@@ -131,7 +136,11 @@ class Refusals(Case):
         with self.assertRaises(h.CommandFailed) as caught:
             (who or world.engineer).run("job", "plan", spec)
         self.assertEqual(caught.exception.code, h.DENIED, caught.exception)
-        self.assertIn('"%s"' % reason, caught.exception.out + caught.exception.err)
+        checks = json.loads(caught.exception.out)["checks"]
+        self.assertIn(reason, [c["reason"] for c in checks])
+        self.assertTrue(all("ownerId" not in c for c in checks if c["asset"] == "job"), checks)
+        self.assertNotIn("job plan", json.loads(caught.exception.err)["error"]["next"])  # that would be a circle
+        return next(c for c in checks if c["reason"] == reason)
 
     def test_other_purpose(self):
         self.plan_denied("purpose-not-allowed", self.base(purpose="marketing"))
@@ -140,7 +149,9 @@ class Refusals(Case):
         self.plan_denied("command-not-allowed", self.base(command=[PYTHON, "-c", "print(1)"]))
 
     def test_no_lease(self):
-        self.plan_denied("lease-missing", self.base(), world.stranger)
+        check = self.plan_denied("lease-missing", self.base(), world.stranger)
+        self.assertEqual(check["actual"], "none")
+        self.assertNotIn("--help", check["next"])
 
     def test_technology_that_no_policy_allows(self):
         self.plan_denied("tee-not-allowed", self.base(tee={"anyOf": ["tdx"], "releases": []}))
@@ -244,11 +255,18 @@ json.dump({'mib': n}, open('/out/m.json', 'w'))
     def test_memory_exhaustion_ends_the_job_only(self):
         job = self.finish(h.job_spec("hog", [PYTHON, "-c", "x = bytearray(3 << 30); print(len(x))"], [h.metrics("ok")], ["open"]))
         self.failed(job, "out-of-memory")
-        self.assertEqual(world.engineer.run("node", "list")["items"][0]["alive"], True)
+        after = self.finish(h.job_spec("after-the-hog", [PYTHON, "-c", "open('/out/m.json','w').write('{\"ok\":1}')"],
+                                       [h.metrics("ok")], ["open"]))
+        self.assertEqual(after["state"], "Completed", after)
 
     def test_a_run_ends_at_its_time(self):
-        self.failed(self.finish(h.job_spec("slow", [PYTHON, "-c", "import time; time.sleep(60)"], [h.metrics("ok")], ["open"], run=2)),
-                    "timed-out")
+        spec = h.job_spec("slow", [PYTHON, "-c", "import time; time.sleep(60)"], [h.metrics("ok")], ["open"], run=2)
+        # Who waits no longer hears nothing of a failed job.
+        said = self.refused("unavailable", h.INFRASTRUCTURE, world.engineer, "job", "submit", world.spec(spec), "--wait", "--timeout", "1")
+        job = re.search("job wait ([0-9a-f]{16})", said.err).group(1)
+        ended = self.refused("timed-out", h.FAILED, world.engineer, "job", "wait", job)
+        self.assertNotIn("(expected", json.loads(ended.err)["error"]["what"])
+        self.failed(world.engineer.run("job", "get", job), "timed-out")
 
     def test_a_failed_job_gives_its_author_its_logs(self):
         spec = h.job_spec("wrong", [PYTHON, "-c", "print('what went wrong'); raise SystemExit(3)"], [h.metrics("ok")], ["open"])

@@ -704,6 +704,9 @@ TEST_P(CoreSuite, Enrolment) {
   r.invite = "token";
   r.roles = {Role::kConsumer, Role::kOperator};
   EXPECT_EQ(self(), Reason::kWrongRole);
+  const auto refused = p.core->enrol(who.id(), who.key.public_key(), r);
+  EXPECT_EQ(refused.error().expected, "consumer");
+  EXPECT_EQ(refused.error().actual, "operator");
   r.roles = {Role::kConsumer};
   EXPECT_EQ(p.core->enrol(boss.id(), who.key.public_key(), r).reason(), Reason::kUnauthenticated);
   must(p.core->enrol(who.id(), who.key.public_key(), r));

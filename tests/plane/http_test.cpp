@@ -1,6 +1,7 @@
 // The plane's program in this process: HTTPS from outside, nodes over TLS, the real broker core behind a real channel.
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include <functional>
 #include <set>
@@ -232,6 +233,9 @@ class PlaneHttp : public ::testing::Test {
     EXPECT_TRUE(v.ok()) << v.error().line() << "\n" << a.text.substr(0, 300);
     return v.ok() ? *v : T{};
   }
+  Answer metrics(const std::string& authorization) {
+    return send(nullptr, "GET", "/metrics", {}, {}, "authorization: " + authorization + "\r\n");
+  }
   Answer enrol_with(const std::string& token, const testing::Person& who, const std::vector<Role>& roles,
                     const std::string& name) {
     const api::EnrolRequest r{who.chain, name, roles, token};
@@ -330,12 +334,81 @@ TEST_F(PlaneHttp, PublicPartsAnswerUnsigned) {
   EXPECT_EQ(send(nullptr, "GET", "/v1/broker?nonce=00").reason(), "bad-value");
   EXPECT_EQ(send(nullptr, "GET", "/healthz").status, 200);
   EXPECT_EQ(send(nullptr, "GET", "/readyz").status, 200);
-  const Answer metrics = send(nullptr, "GET", "/metrics");
-  EXPECT_EQ(metrics.status, 200);
-  EXPECT_NE(metrics.text.find("glovebox_plane_jobs{state=\"Submitted\"} 0"), std::string::npos) << metrics.text.substr(0, 400);
   const Answer served = send(nullptr, "GET", "/openapi.json");
   EXPECT_EQ(served.status, 200);
   EXPECT_EQ(canonical(served.body), canonical(must(PlaneApi::openapi("0.1.0"))));
+}
+
+// Counts of states tell when a run ends, before the owners' slot does: whoever has the token sees them, and nobody else.
+TEST_F(PlaneHttp, MetricsAreForWhoeverHasTheToken) {
+  enrol_all();
+  const std::string file = o.state_dir + "/metrics-token";
+  const std::string token = must(read_text_file(file, 256));
+  struct stat info {};
+  ASSERT_EQ(stat(file.c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0600U);
+  for (const std::string& header : {std::string(), "Bearer " + token.substr(1), "Bearer ", "Basic " + token, token}) {
+    const Answer refused = header.empty() ? send(nullptr, "GET", "/metrics") : metrics(header);
+    EXPECT_EQ(refused.status, 401) << header;
+    EXPECT_EQ(refused.reason(), "unauthenticated") << header;
+    EXPECT_EQ(refused.text.find("glovebox_plane"), std::string::npos) << header;
+  }
+  EXPECT_EQ(send(&*boss, "GET", "/metrics").status, 401);
+  const Answer seen = metrics("Bearer " + token);
+  EXPECT_EQ(seen.status, 200);
+  EXPECT_NE(seen.text.find("glovebox_plane_jobs{state=\"Submitted\"} 0"), std::string::npos) << seen.text.substr(0, 400);
+  start();
+  EXPECT_EQ(metrics("Bearer " + token).status, 200);
+  const Json* scheme = document.find("components")->find("securitySchemes")->find("bearerToken");
+  ASSERT_NE(scheme, nullptr);
+  EXPECT_EQ(*scheme->find("scheme"), Json("bearer"));
+  EXPECT_NE(documented("get", "/metrics")->find("security")->array()->front().find("bearerToken"), nullptr);
+}
+
+// When a node is at work, and when it was last heard of, tells of runs whose end is not told yet.
+TEST_F(PlaneHttp, OnlyOperatorsAndAuditorsSeeWhatNodesDo) {
+  enrol_all();
+  const testing::Person auditor = testing::make_person(b.random);
+  ASSERT_EQ(enrol(auditor, {Role::kAuditor}, "auditor").status, 201);
+  publish();
+  const auto node = connect_node();
+  must(node->call(method::kNodeRegister, node_info()));
+  expect<api::JobView>(201, send(&b.consumer, "POST", "/v1/jobs", canonical(to_json(b.submission()))));
+  must(node->call(method::kNodePoll, PollRequest{"local", 20'000}));
+  for (const testing::Person* who : {&b.owner, &b.consumer, &b.reviewer}) {
+    const Answer a = send(who, "GET", "/v1/nodes");
+    const auto seen = expect<api::NodeList>(200, a).items.at(0);
+    EXPECT_EQ(seen.key, b.node.public_key().text());
+    EXPECT_TRUE(seen.info);
+    for (const char* member : {"running", "lastSeenMs", "alive"}) {
+      EXPECT_EQ(a.body.find("items")->array()->front().find(member), nullptr) << member;
+    }
+  }
+  for (const testing::Person* who : std::initializer_list<const testing::Person*>{&*boss, &auditor}) {
+    const auto seen = expect<api::NodeList>(200, send(who, "GET", "/v1/nodes")).items.at(0);
+    EXPECT_EQ(seen.running, 1);
+    EXPECT_EQ(seen.alive, true);
+    EXPECT_GT(seen.last_seen_ms.value_or(0), 0);
+  }
+}
+
+// The broker's log grows with a seal, and no stranger shall watch it.
+TEST_F(PlaneHttp, StrangersSeeNoTreeHead) {
+  enrol_all();
+  const auto ask = [&] {
+    const auto info = expect<InfoReply>(200, send(nullptr, "GET", "/v1/broker?nonce=" + to_hex(random.fixed<32>())));
+    return std::pair(info.evidence.body.tree_size, info.evidence.body.tree_root);
+  };
+  const auto before = ask();
+  publish();
+  const testing::Person after = testing::make_person(b.random);
+  const Rotation rotation{b.reviewer.id(), 1, after.key.public_key().text()};
+  EXPECT_EQ(send(&b.reviewer, "POST", "/v1/identities/" + to_hex(b.reviewer.id()) + "/rotations",
+                 canonical(to_json(RotateRequest{b.reviewer.chain.identity, must(sign(b.set.id(), rotation, b.reviewer.key))})))
+                .status,
+            200);
+  EXPECT_EQ(ask(), before);
+  EXPECT_EQ(before.first, 0);
 }
 
 TEST_F(PlaneHttp, AJobOverTheWire) {
@@ -369,7 +442,7 @@ TEST_F(PlaneHttp, AJobOverTheWire) {
   EXPECT_FALSE(expect<api::JobEvents>(200, send(&b.consumer, "GET", path + "/events")).events.empty());
   EXPECT_EQ(expect<api::JobDetail>(200, send(&b.consumer, "GET", path + "/detail")).submission.submission.hash(), s.submission.hash());
   EXPECT_EQ(expect<api::JobList>(200, send(&b.consumer, "GET", "/v1/jobs?state=Completed")).items.size(), 1U);
-  EXPECT_EQ(expect<api::NodeList>(200, send(&b.consumer, "GET", "/v1/nodes")).items.at(0).alive, true);
+  EXPECT_EQ(expect<api::NodeList>(200, send(&*boss, "GET", "/v1/nodes")).items.at(0).alive, true);
 
   // The same after the program was started again, on the same files and with the same authority.
   const std::string ca = *ready.find("ca")->string();
@@ -461,7 +534,8 @@ TEST_F(PlaneHttp, EveryOperationOfTheDocumentAnswersAsItSays) {
     EXPECT_EQ(a.status, status) << target << " " << a.text;
     return a;
   };
-  for (const char* target : {"/v1/info", "/healthz", "/readyz", "/metrics"}) get(nullptr, target);
+  for (const char* target : {"/v1/info", "/healthz", "/readyz"}) get(nullptr, target);
+  EXPECT_EQ(metrics("Bearer " + must(read_text_file(o.state_dir + "/metrics-token", 256))).status, 200);
   get(nullptr, "/v1/broker?nonce=" + to_hex(random.fixed<32>()));
   get(&admin, "/v1/identities");
   get(&b.owner, "/v1/identities/" + to_hex(b.owner.id()));
@@ -567,7 +641,7 @@ TEST_F(PlaneHttp, RoleMatrixOfTheTable) {
     const Answer nobody = send(nullptr, method, target, body, type);
     const Answer unknown = send(&stranger, method, target, body, type);
     if (route.info.roles == api::kPublic) {
-      EXPECT_NE(nobody.status, 401) << what;
+      EXPECT_EQ(nobody.status == 401, route.info.bearer) << what;
       continue;
     }
     EXPECT_EQ(nobody.status, 401) << what;

@@ -227,9 +227,13 @@ Result<api::IdentityView> Core::enrol(const Hash32& by, const crypto::PublicKey&
     GBX_ASSIGN(InviteBody body, from_json<InviteBody>(invite->body));
     if (body.uses < 1) return fail(Reason::kQuotaExceeded, "this invite was used up");
     if (body.not_after <= now_ms() / 1000) return fail(Reason::kExpired, "this invite has expired");
+    std::string given;
+    for (const Role r : body.roles) given += (given.empty() ? "" : ",") + std::string(enum_name(r));
     for (const Role r : wanted) {
       if (std::find(body.roles.begin(), body.roles.end(), r) == body.roles.end()) {
-        return fail(Reason::kWrongRole, "this invite does not give the role").with("another", std::string(enum_name(r)));
+        return fail(Reason::kWrongRole, "this invite does not give the role")
+            .with(given, std::string(enum_name(r)))
+            .hint("glovebox identity enrol --role " + given + " --invite-file FILE");
       }
     }
     body.uses -= 1;

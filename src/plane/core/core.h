@@ -146,7 +146,7 @@ class Core {
 
   // ---- nodes: known by their TLS key ----
   Status enrol_node(const std::string& name, const std::string& key);
-  Result<api::NodeList> nodes(const Page& page);
+  Result<api::NodeList> nodes(const Caller& who, const Page& page);
   Status check_node(const crypto::PublicKey& key);
   Result<records::NodeLease> register_node(const crypto::PublicKey& key, const records::NodeInfo& info);
   Result<records::NodeLease> heartbeat(const crypto::PublicKey& key, const records::Heartbeat& beat);

@@ -79,7 +79,7 @@ Status Core::enrol_node(const std::string& name, const std::string& key) {
   return commit(t);
 }
 
-Result<api::NodeList> Core::nodes(const Page& page) {
+Result<api::NodeList> Core::nodes(const Caller& who, const Page& page) {
   const Lock lock(mutex_);
   machines::RecordQuery q;
   q.kind = "node";
@@ -89,17 +89,17 @@ Result<api::NodeList> Core::nodes(const Page& page) {
   api::NodeList out;
   for (std::size_t i = 0; i < rows.size() && i < page.limit; ++i) {
     GBX_ASSIGN(NodeBody body, from_json<NodeBody>(rows[i].body));
-    api::NodeView v{body.name, rows[i].id, body.info, false, 0, 0};
-    const auto seen = last_seen_ms_.find(rows[i].id);
-    if (seen != last_seen_ms_.end()) {
-      v.last_seen_ms = seen->second;
-      v.alive = now_ms() - seen->second <= config_.lease_seconds * 1000;
+    api::NodeView v{body.name, rows[i].id, body.info, std::nullopt, std::nullopt, std::nullopt};
+    if (sees_all(who)) {
+      const auto seen = last_seen_ms_.find(rows[i].id);
+      v.last_seen_ms = seen == last_seen_ms_.end() ? 0 : seen->second;
+      v.alive = seen != last_seen_ms_.end() && now_ms() - seen->second <= config_.lease_seconds * 1000;
+      MachineQuery live;
+      live.kind = "env";
+      live.node = rows[i].id;
+      live.live = true;
+      GBX_ASSIGN(v.running, store_.count(live));
     }
-    MachineQuery live;
-    live.kind = "env";
-    live.node = rows[i].id;
-    live.live = true;
-    GBX_ASSIGN(v.running, store_.count(live));
     out.items.push_back(std::move(v));
   }
   if (rows.size() > page.limit) out.next = make_cursor(rows[page.limit - 1].order, rows[page.limit - 1].id);

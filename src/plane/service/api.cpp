@@ -400,7 +400,7 @@ Response PlaneApi::receipt(const Call& call) {
 
 // ---- nodes and reviews ----
 
-Response PlaneApi::nodes(const Call& call) { return api::reply_or_error(200, core_.nodes(page_of(call))); }
+Response PlaneApi::nodes(const Call& call) { return api::reply_or_error(200, core_.nodes(caller_of(call), page_of(call))); }
 
 Response PlaneApi::enrol_node(const Call& call) {
   const auto request = api::read_json_body<api::NodeEnrolRequest>(call);

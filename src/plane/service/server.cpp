@@ -181,6 +181,16 @@ struct PlaneServer::Parts {
     return token;
   }
 
+  // Counts tell when a run ends, which its consumer hears at the slot only: so not everybody sees them.
+  Result<Hash32> metrics_token_hash() {
+    const std::string file = path("metrics-token");
+    if (!path_exists(file)) GBX_TRY(write_file_atomic(file, as_bytes(to_hex(random.fixed<32>())), 0600));
+    GBX_ASSIGN(std::string token, read_text_file(file, 256));
+    while (!token.empty() && (token.back() == '\n' || token.back() == '\r')) token.pop_back();  // an operator's own
+    if (token.size() < 32) return fail(Reason::kBadValue, file).with("at least 32 characters", std::to_string(token.size()));
+    return crypto::sha256(as_bytes(token));
+  }
+
   Status connect() {
     GBX_ASSIGN(node_key, load_node_key(options.state_dir, random));
     BrokerLinkOptions link{&clock, options.broker, &*node_key, core->set_keys().tls};
@@ -203,8 +213,9 @@ struct PlaneServer::Parts {
     ApiOptions api_options;
     api_options.ca = to_base64url(certificates.ca);
     api = std::make_unique<PlaneApi>(*core, *broker, *objects, clock, random, api_options);
+    GBX_ASSIGN(const Hash32 metrics_token, metrics_token_hash());
     routes = std::make_unique<api::Dispatcher<PlaneApi>>(
-        PlaneApi::routes(), *api, [this](const http::Request& r) { return api->authenticate(r); });
+        PlaneApi::routes(), *api, [this](const http::Request& r) { return api->authenticate(r); }, metrics_token);
     GBX_TRY(routes->router().check());
     http::ServerOptions o;
     o.bind_address = options.listen.host;
