@@ -186,6 +186,19 @@ TEST(Fields, RoundTripAndEveryRefusalNamesItsPath) {
   EXPECT_EQ(join_path("a", ""), "a");
 }
 
+struct Palette {
+  std::vector<Colour> colours;
+  template <class F>
+  void fields(F& f) {
+    f("colours", colours);
+  }
+};
+TEST(Fields, AWordInAListIsNamedLikeAnyOther) {
+  const auto r = from_json_text<Palette>(R"({"colours":["red","green"]})");
+  EXPECT_EQ(r.error().what, "colours[1]: unknown word");
+  EXPECT_EQ(from_json_text<Palette>(R"({"colours":[1]})").error().what, "colours[0]");
+}
+
 TEST(Error, TheCodeStandsOnce) {
   const Error e = fail(Reason::kSpecMismatch, "an input").with("x", "y");
   EXPECT_EQ(e.line(), "spec-mismatch: an input (expected x, actual y)");
