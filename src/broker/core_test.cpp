@@ -108,6 +108,12 @@ TEST(BrokerPublish, RefusesWithTheReason) {
   w.data.policy = skipped;
   w.data.policy.commit_dk = Hash32{9};
   refuse(make_publish(w.set, w.data, w.random), Reason::kBadCommitment);
+  // Reviewers who could neither rule nor look.
+  for (auto member : {&Reviewer::key, &Reviewer::hpke}) {
+    w.data.policy = skipped;
+    w.data.policy.clauses.reviewers[0].*member = "ed25519:00";
+    refuse(make_publish(w.set, w.data, w.random), Reason::kBadEncoding);
+  }
 }
 
 TEST(BrokerPublish, AnAssetBelongsToWhoPublishedItFirst) {
@@ -298,6 +304,21 @@ TEST(BrokerCancel, EndsAJobForGood) {
   EXPECT_EQ(w.authorise(run.submission).reason(), Reason::kJobCancelled);
 }
 
+TEST(BrokerCancel, ComesTooLateAfterTheDecision) {
+  BrokerWorld w(18);
+  w.start_and_publish();
+  auto run = w.run_until_sealed(w.submission());
+  EXPECT_EQ(must(w.judge(run.job_id())).state, JudgementState::kReleased);
+  const auto spent = [&] { return w.core->state().spent(run.plan.body.charges[0], w.consumer.id(), 0, Hash32{}).total_free_bits; };
+  EXPECT_EQ(spent(), 200);
+  const auto size = w.core->log_size();
+  const Cancel wish{run.job_id(), w.consumer.id(), kNow};
+  EXPECT_EQ(w.call<Empty>(method::kCancel, CancelRequest{w.consumer.chain, must(sign(w.set.id(), wish, w.consumer.key))}).reason(),
+            Reason::kWrongState);
+  EXPECT_EQ(spent(), 200);
+  EXPECT_EQ(w.core->log_size(), size);
+}
+
 // The data keys left: what the control channel tells is told, whatever follows.
 TEST(BrokerCancel, CostsTheControlChannelOnceTheDataKeysLeft) {
   for (const bool data_keys : {false, true}) {
@@ -424,6 +445,31 @@ TEST(BrokerAttempt, NonceKeyAndConnectionAreBound) {
   const auto first = must(w.call<AttestReply>(method::kAttest, good, c));
   EXPECT_EQ(must(w.call<AttestReply>(method::kAttest, good, c)).evidence, first.evidence);  // a doubled message
   EXPECT_EQ(attest(w.attest_request(agent, credential, fresh, c), c), Reason::kUninitialised);  // signed again, the same bytes
+}
+
+TEST(BrokerAttempt, ACredentialLivesAnHourAtMost) {
+  BrokerWorld w(34);
+  w.start_and_publish();
+  for (const auto& [start, lives] : {std::pair<std::int64_t, std::int64_t>{300, 300}, {86400, 3600}}) {
+    SignedSubmission s = w.submission();
+    s.submission.body.spec.spec.timeouts.start = start;
+    resign(s, w.set.id(), w.consumer);
+    const auto plan = must(w.authorise(s));
+    EXPECT_EQ(must(w.credential(plan.body.job_id, 1)).body.expires - kNow, lives);
+  }
+}
+
+TEST(BrokerAttempt, OneConnectionServesOneAttempt) {
+  BrokerWorld w(35);
+  w.start_and_publish();
+  const auto plan = must(w.authorise(w.submission()));
+  const auto other = must(w.authorise(w.submission()));
+  for (const auto& p : {plan, other}) must(w.credential(p.body.job_id, 1));
+  const auto c = w.connect(make_agent(w.random));
+  must(w.hello(plan.body.job_id, 1, c));
+  EXPECT_EQ(w.hello(other.body.job_id, 1, c).reason(), Reason::kWrongState);
+  must(w.credential(plan.body.job_id, 2));
+  EXPECT_EQ(w.hello(plan.body.job_id, 2, c).reason(), Reason::kWrongState);
 }
 
 TEST(BrokerAttempt, GreetingsAreLimited) {
@@ -598,6 +644,45 @@ TEST(BrokerKeys, BudgetIsReservedBeforeTheDataKey) {
   EXPECT_TRUE(w.key(second.agent, second.credential.body, second.evidence, 2, second.connection).ok());
 }
 
+SignedSubmission submission_of(BrokerWorld& w, const gbx::testing::Person& consumer) {
+  gbx::testing::SubmissionParts parts{gbx::testing::make_spec(true), {&w.data}, &w.image, {}};
+  parts.leases = {gbx::testing::make_lease(w.set.id(), w.data, consumer, 1, w.random)};
+  SignedSubmission s = gbx::testing::make_submission(w.set.id(), consumer, parts, w.random);
+  s.submission.body.not_after = kNow + 100'000;
+  resign(s, w.set.id(), consumer);
+  return s;
+}
+
+// What all consumers together may learn, as much as what one may.
+TEST(BrokerKeys, TheBudgetOfAllIsReservedBeforeTheDataKey) {
+  BrokerWorld w(36);
+  w.data.policy.clauses.gate.total_free_bits = 1000;  // room for one job of 610
+  w.start_and_publish();
+  const auto other = gbx::testing::make_person(w.random);
+  auto first = w.run_until_attested(w.submission());
+  auto second = w.run_until_attested(submission_of(w, other));
+  for (auto* r : {&first, &second}) must(w.key(r->agent, r->credential.body, r->evidence, 1, r->connection));
+  must(w.key(first.agent, first.credential.body, first.evidence, 2, first.connection));
+  EXPECT_EQ(w.key(second.agent, second.credential.body, second.evidence, 2, second.connection).reason(), Reason::kBudgetExceeded);
+}
+
+TEST(BrokerLedger, PeriodIsPerConsumerAndEnds) {
+  BrokerWorld w(37);
+  auto& gate = w.data.policy.clauses.gate;
+  gate.period_free_bits = 1000;  // room for one job of 610
+  gate.period_days = 1;
+  w.start_and_publish();
+  const auto other = gbx::testing::make_person(w.random);
+  auto run = w.run_until_attested(w.submission());
+  for (const std::int64_t stage : {1, 2}) must(w.key(run.agent, run.credential.body, run.evidence, stage, run.connection));
+  EXPECT_EQ(w.authorise(submission_of(w, w.consumer)).reason(), Reason::kBudgetExceeded);
+  EXPECT_TRUE(w.authorise(submission_of(w, other)).ok());
+  w.clock.advance(86'400'000);
+  EXPECT_EQ(w.authorise(submission_of(w, w.consumer)).reason(), Reason::kBudgetExceeded);  // the period's last second
+  w.clock.advance(1000);
+  EXPECT_TRUE(w.authorise(submission_of(w, w.consumer)).ok());
+}
+
 // ---- the seal and after ----
 TEST(BrokerSeal, MustBeWhatThePlanSays) {
   BrokerWorld w(40);
@@ -641,6 +726,10 @@ TEST(BrokerDecision, FallsOnTheSlotOfEveryOwner) {
   w.start_and_publish();
   w.clock.advance(1000);
   auto run = w.run_until_sealed(w.submission());
+  // When a run ended is the container's choice; its author is told the slot.
+  const auto ack = must(w.seal(run.sealed.seal, run.connection));
+  EXPECT_EQ(ack.body.time % 1800, 0);
+  EXPECT_NE(w.clock.now().seconds() % 1800, 0);
   auto j = must(w.judge(run.job_id()));
   EXPECT_EQ(j.state, JudgementState::kPending);
   EXPECT_EQ(j.decide_at % 1800, 0);
@@ -651,22 +740,56 @@ TEST(BrokerDecision, FallsOnTheSlotOfEveryOwner) {
   EXPECT_EQ(must(w.judge(run.job_id())).state, JudgementState::kReleased);
 }
 
+// Of the last judgement in the log.
+std::vector<std::string> judged_reasons(const MemoryStore& store) {
+  for (std::uint64_t i = must(store.size()); i-- > 0;) {
+    const auto entry = must(from_json_text<LogEntry>(must(store.entry(i)).entry));
+    if (entry.kind == JudgeEntry::kKind) return must(from_json<JudgeEntry>(entry.body)).reasons;
+  }
+  return {};
+}
+
 struct HoldCase {
   const char* reason;
-  void (*change)(GateVerdict&);
+  void (*verdict)(GateVerdict&);
+  void (*world)(BrokerWorld&) = [](BrokerWorld&) {};
+  void (*spec)(SpecBody&) = [](SpecBody&) {};
 };
+// Each for its own reason alone, which the log holds.
 TEST(BrokerDecision, WhatWaitsForAPerson) {
+  const auto budget = [](BrokerWorld& w) { w.data.policy.clauses.gate.total_free_bits = 650; };  // room for the job's 610
+  const auto opaque = [](BrokerWorld& w) {
+    for (auto* a : {&w.data, &w.image}) a->policy.clauses.gate.output_types.push_back(OutputType::kOpaque);
+  };
+  const auto unparsed = [](SpecBody& s) {
+    s.outputs[0].type = OutputType::kOpaque;
+    s.outputs[0].schema.reset();
+  };
   const HoldCase cases[] = {{"free-bits", [](GateVerdict& v) { v.charge.free_bits = 2049; }},
                             {"verified-bits", [](GateVerdict& v) { v.charge.verified_bits = 65537; }},
-                            {"gate-holds", [](GateVerdict& v) { v.recommendation = Recommendation::kHold; }}};
+                            {"gate-holds", [](GateVerdict& v) { v.recommendation = Recommendation::kHold; }},
+                            {"budget", [](GateVerdict& v) { v.charge.free_bits = 651; }, budget},
+                            {"opaque-output", [](GateVerdict&) {}, opaque, unparsed},
+                            {"", [](GateVerdict& v) { v.charge.free_bits = 650; }, budget}};
   for (const auto& c : cases) {
-    BrokerWorld w(42);
+    SCOPED_TRACE(c.reason);
+    MemoryStore store;
+    BrokerWorld w(42, &store);
+    c.world(w);
     w.start_and_publish();
     GateVerdict v = clean_verdict();
-    c.change(v);
-    auto run = w.run_until_sealed(w.submission(), v);
+    c.verdict(v);
+    SignedSubmission s = w.submission();
+    c.spec(s.submission.body.spec.spec);
+    resign(s, w.set.id(), w.consumer);
+    auto run = w.run_until_sealed(s, v);
     const auto j = must(w.judge(run.job_id()));
-    EXPECT_EQ(j.state, JudgementState::kHeld) << c.reason;
+    if (*c.reason == 0) {
+      EXPECT_EQ(j.state, JudgementState::kReleased);
+      continue;
+    }
+    ASSERT_EQ(j.state, JudgementState::kHeld);
+    EXPECT_EQ(judged_reasons(store), std::vector<std::string>{c.reason});
     ASSERT_EQ(j.preview_keys.size(), 1u);
     const auto& m = run.sealed.seal.statement.body.manifest;
     auto preview = open_preview(w.reviewer.hpke, 0, m, run.sealed.output, j.hold_notice->hash(), j.preview_keys[0]);

@@ -118,6 +118,9 @@ TEST(EvidenceNone, EveryFieldCounts) {
   EXPECT_EQ(verify_none(set, e, r.fixed<64>(), launch).reason(), Reason::kEvidenceRejected);
   EXPECT_EQ(verify_none(set, e, report, LaunchConfig{set, "ed25519:y"}).reason(), Reason::kEvidenceRejected);
   EXPECT_EQ(verify_none(r.fixed<32>(), e, report, launch).reason(), Reason::kEvidenceRejected);
+  Evidence elsewhere = e;  // what was launched, beside an introduction that says what is expected
+  elsewhere.launch_config.set_key = "ed25519:y";
+  EXPECT_EQ(verify_none(set, elsewhere, report, launch).reason(), Reason::kEvidenceRejected);
   Evidence tdx = e;
   tdx.technology = Technology::kTdx;
   EXPECT_EQ(verify_none(set, tdx, report, launch).reason(), Reason::kEvidenceRejected);
