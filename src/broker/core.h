@@ -129,6 +129,8 @@ class Core {
                                            const Call& c) const;
   Status check_bound(const Hash32& job_id, std::int64_t attempt, const Call& c) const;
   Status check_request(const records::Signed<records::KeyRequest>& r, const AttemptState& a) const;
+  Status within_budget(const JobState& job, const records::Policy& policy, const records::PlanCharge& charge,
+                       std::int64_t now) const;
   Result<std::vector<records::PlanCharge>> reserve(const JobState& job, std::int64_t now) const;
   Result<std::vector<records::BundledKey>> keys_for(const JobState& job, std::int64_t stage) const;
   Result<KeyEntry> make_key_entry(const records::Signed<records::KeyRequest>& r, const Found& f, std::int64_t now);
@@ -142,7 +144,6 @@ class Core {
   Status advance(const Hash32& job_id, std::int64_t now);
   Outcome weigh(const JobState& job, std::int64_t now) const;
   policy::Panel panel(const JobState& job) const;
-  bool over_budget(const JobState& job, const records::Policy& policy, const records::PlanCharge& charge, std::int64_t now) const;
   Status release_allowed(const JobState& job, std::int64_t now) const;
   std::vector<records::PlanCharge> final_charges(const JobState& job, records::ReleaseDecision decision) const;
   Status hold(const Hash32& job_id, const JobState& job, const Outcome& outcome, std::int64_t now);

@@ -54,15 +54,6 @@ policy::Panel Core::panel(const JobState& job) const {
   return p;
 }
 
-// Would this release take an owner's ledger over its budget?
-bool Core::over_budget(const JobState& job, const Policy& policy, const PlanCharge& charge, std::int64_t now) const {
-  const auto& gate = policy.clauses.gate;
-  const auto& submission = job.submission.submission.body;
-  const policy::Spent spent = state().spent(charge, submission.consumer_id, now - gate.period_days * 86400, submission.job_id());
-  return spent.period_free_bits + charge.free_bits > gate.period_free_bits ||
-         spent.total_free_bits + charge.free_bits > gate.total_free_bits;
-}
-
 Core::Outcome Core::weigh(const JobState& job, std::int64_t now) const {
   if (job.cancelled) return {Recommendation::kReject, {reason::kCancelled}};
   const Status allowed = release_allowed(job, now);
@@ -75,7 +66,7 @@ Core::Outcome Core::weigh(const JobState& job, std::int64_t now) const {
     for (const auto& p : all.policies) {
       if (p.body.owner_id != charge.owner_id || p.body.asset_id != charge.asset_id) continue;
       holds.merge(policy::hold_reasons(p.body, verdict, charge.free_bits));
-      if (over_budget(job, p.body, charge, now)) holds.insert(reason::kBudget);
+      if (!within_budget(job, p.body, charge, now).ok()) holds.insert(reason::kBudget);
     }
   }
   if (holds.empty()) return {Recommendation::kRelease, {}};
