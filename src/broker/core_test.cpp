@@ -847,6 +847,12 @@ TEST(BrokerDecision, RevokedOrExpiredWhileHeld) {
   }
 }
 
+void slow(BrokerWorld& w, std::int64_t slot) {
+  for (auto* a : {&w.data, &w.image}) {
+    a->policy.clauses.gate.release_slot_seconds = slot;
+    a->policy.clauses.not_after = kNow + 100 * 86400;
+  }
+}
 BrokerWorld::Run held_job(BrokerWorld& w, Judgement& held) {
   GateVerdict v = clean_verdict();
   v.recommendation = Recommendation::kHold;
@@ -854,6 +860,25 @@ BrokerWorld::Run held_job(BrokerWorld& w, Judgement& held) {
   held = must(w.judge(run.job_id()));
   EXPECT_EQ(held.state, JudgementState::kHeld);
   return run;
+}
+
+struct Held {
+  BrokerWorld::Run run;
+  HoldNotice notice;
+};
+// By owners whose decisions fall on slots; asked for `late` seconds after one.
+Held held_on_the_slot(BrokerWorld& w, std::int64_t late = 0) {
+  GateVerdict v = clean_verdict();
+  v.recommendation = Recommendation::kHold;
+  auto run = w.run_until_sealed(w.submission(), v);
+  const auto pending = must(w.judge(run.job_id()));
+  w.clock.advance((pending.decide_at + late - w.clock.now().seconds()) * 1000);
+  const auto held = must(w.judge(run.job_id()));
+  EXPECT_EQ(held.state, JudgementState::kHeld);
+  return {std::move(run), held.hold_notice->body};
+}
+void approve_all(BrokerWorld& w, const gbx::testing::Person& reviewer, const Held& held) {
+  for (const auto& p : held.run.plan.body.policies) must(w.rule(reviewer, held.notice, p.policy_hash, RulingDecision::kApprove));
 }
 
 TEST(BrokerRuling, EveryPolicyMustBeApproved) {
@@ -897,6 +922,94 @@ TEST(BrokerRuling, DeclinedOrNeverAnswered) {
     EXPECT_EQ(j.state, JudgementState::kRejected);
     EXPECT_EQ(j.release->statement.body.reasons[0], answered ? "reviewers-declined" : "hold-expired");
   }
+}
+
+// A decision of people falls on the slot, too.
+TEST(BrokerRuling, DecidesOnTheSlot) {
+  BrokerWorld w(57);
+  slow(w, 900);
+  w.start_and_publish();
+  const auto held = held_on_the_slot(w);
+  w.clock.advance(1000);
+  approve_all(w, w.reviewer, held);
+  const auto j = must(w.judge(held.run.job_id()));
+  ASSERT_EQ(j.state, JudgementState::kPending);
+  EXPECT_EQ(j.decide_at, slot_end(w.clock.now().seconds(), 900));
+  w.clock.advance((j.decide_at - w.clock.now().seconds()) * 1000 - 1000);
+  EXPECT_EQ(must(w.judge(held.run.job_id())).state, JudgementState::kPending);
+  w.clock.advance(1000);
+  EXPECT_EQ(must(w.judge(held.run.job_id())).state, JudgementState::kReleased);
+}
+
+TEST(BrokerRuling, IsOfItsTime) {
+  BrokerWorld w(58);
+  w.start_and_publish();
+  Judgement held;
+  const auto run = held_job(w, held);
+  const auto& notice = held.hold_notice->body;
+  w.clock.advance(1000'000);
+  const auto rule = [&](std::size_t policy, std::int64_t ahead) {
+    return w.rule(w.reviewer, notice, run.plan.body.policies[policy].policy_hash, RulingDecision::kApprove, ahead);
+  };
+  EXPECT_EQ(rule(0, policy::kReviewerSkewSeconds + 1).reason(), Reason::kBadValue);
+  EXPECT_EQ(rule(0, -1000 - policy::kReviewerSkewSeconds - 1).reason(), Reason::kBadValue);  // before there was a notice
+  EXPECT_TRUE(rule(0, policy::kReviewerSkewSeconds).ok());
+  EXPECT_EQ(must(rule(1, -1000 - policy::kReviewerSkewSeconds)).state, JudgementState::kReleased);
+  const auto receipt = must(w.call<Receipt>(method::kReceipt, JobRequest{run.job_id()}));
+  EXPECT_TRUE(policy::verify_receipt(receipt, w.set.id()).valid);
+}
+
+// Nothing is released after its hold: neither by a ruling whose slot ends later nor because nobody asked in time.
+TEST(BrokerRuling, ReleasesNothingAfterTheHold) {
+  for (const bool ruled_in_time : {false, true}) {
+    BrokerWorld w(59);
+    slow(w, 900);
+    w.start_and_publish();
+    const auto held = held_on_the_slot(w, 1);
+    const auto advance_to = [&](std::int64_t time) { w.clock.advance((time - w.clock.now().seconds()) * 1000); };
+    advance_to(held.notice.expires - 900);
+    if (ruled_in_time) approve_all(w, w.reviewer, held);
+    advance_to(held.notice.expires);
+    if (!ruled_in_time) {
+      const Hash32 policy = held.run.plan.body.policies[0].policy_hash;
+      EXPECT_EQ(w.rule(w.reviewer, held.notice, policy, RulingDecision::kApprove).reason(), Reason::kExpired);
+      EXPECT_EQ(must(w.judge(held.run.job_id())).state, JudgementState::kHeld);
+    }
+    advance_to(held.notice.expires + 1);
+    const auto j = must(w.judge(held.run.job_id()));
+    ASSERT_EQ(j.state, JudgementState::kRejected);
+    EXPECT_EQ(j.release->statement.body.reasons, std::vector<std::string>{"hold-expired"});
+    EXPECT_TRUE(j.release->outer_keys.empty());
+  }
+}
+
+// A stolen key approves, and its owner rotates it away before the slot: others decide.
+TEST(BrokerRuling, CountsOnlyWhileItsKeyStands) {
+  BrokerWorld w(63);
+  slow(w, 900);
+  const auto second = gbx::testing::make_person(w.random);
+  for (auto* a : {&w.data, &w.image}) {
+    a->policy.clauses.reviewers.push_back(gbx::testing::as_reviewer(second));
+    a->policy.clauses.may_preview.push_back(second.id());
+  }
+  w.start_and_publish();
+  const auto held = held_on_the_slot(w);
+  w.clock.advance(1000);
+  approve_all(w, w.reviewer, held);
+  EXPECT_EQ(must(w.judge(held.run.job_id())).state, JudgementState::kPending);
+  const auto newer = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, w.random));
+  const auto rotation = must(sign(w.set.id(), Rotation{w.reviewer.id(), 1, newer.public_key().text()}, w.reviewer.recovery));
+  must(w.call<Empty>(method::kRotate, RotateRequest{w.reviewer.chain.identity, rotation}));
+  w.clock.advance(900'000);
+  EXPECT_EQ(must(w.judge(held.run.job_id())).state, JudgementState::kHeld);
+  approve_all(w, second, held);
+  w.clock.advance(900'000);
+  EXPECT_EQ(must(w.judge(held.run.job_id())).state, JudgementState::kReleased);
+  const auto receipt = must(w.call<Receipt>(method::kReceipt, JobRequest{held.run.job_id()}));
+  ASSERT_EQ(receipt.rulings.size(), 2u);
+  for (const auto& r : receipt.rulings) EXPECT_EQ(r.key, second.key.public_key().text());
+  const auto report = policy::verify_receipt(receipt, w.set.id());
+  EXPECT_TRUE(report.valid) << report.first_failure().line();
 }
 
 TEST(BrokerRuling, TheConsumerNeverRulesOnHisOwnOutput) {
@@ -1014,6 +1127,37 @@ TEST(Broker, TimeNeverFalls) {
   auto behind = TimeMs{(kNow - 10'000'000) * 1000};
   const Json reply = must(w.core->handle(method::kInfo, to_json(InfoRequest{}), {}, behind));
   EXPECT_EQ(*reply.find("evidence")->find("body")->find("time")->integer(), kNow);
+}
+
+TEST(Broker, KeysThatTheSetKeyDidNotSignAreRefused) {
+  BrokerWorld w(64);
+  MemoryStore store;
+  const auto open = [&](auto change) {
+    BrokerKeys keys = gbx::testing::broker_keys(w.set);
+    change(keys);
+    return Core::open(std::move(keys), store, w.random, w.capacity, w.clock.now());
+  };
+  EXPECT_EQ(open([&](BrokerKeys& k) { k.kek = must(crypto::HpkeKeyPair::generate(w.random)); }).reason(), Reason::kWrongSet);
+  EXPECT_EQ(open([&](BrokerKeys& k) {
+              k.signing = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, w.random));
+            }).reason(),
+            Reason::kWrongSet);
+  EXPECT_EQ(must(store.size()), 0u);
+  EXPECT_TRUE(open([](BrokerKeys&) {}).ok());
+}
+
+// A set whose charter promises what this version does not do would answer without it.
+TEST(Broker, ACharterThatCannotBeKeptIsRefused) {
+  const auto start = [](auto change) {
+    BrokerWorld w(65);
+    change(w.set.chain.charter);
+    w.set.chain.epoch = must(sign(w.set.id(), w.set.chain.epoch.body, w.set.set_key));
+    return w.start();
+  };
+  const auto witness = [](Charter& c) { c.witnesses = {c.genesis_set_key}; };
+  EXPECT_TRUE(start(witness).ok());  // named, and not asked for
+  EXPECT_EQ(start([&](Charter& c) { witness(c), c.witness_threshold = 1; }).reason(), Reason::kUnsupported);
+  EXPECT_EQ(start([](Charter& c) { c.custody = Custody::kTee; }).reason(), Reason::kUnsupported);
 }
 
 TEST(Broker, ALogOfAnotherSetIsRefused) {

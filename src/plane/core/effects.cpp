@@ -261,7 +261,9 @@ Status Core::take_judgement(const Effect& effect, const Result<Json>& reply) {
     return commit(t);
   }
   if (j.state == records::JudgementState::kHeld && out.state == enum_name(OutputState::kHeld)) {
-    if (now_ms() < o.decide_at * 1000 + kHoldOverdueMs) {
+    // Not decideAt: it was the slot of rulings that no longer count, where the broker holds again.
+    const std::int64_t until = o.hold_notice ? o.hold_notice->body.expires : o.decide_at;
+    if (now_ms() < until * 1000 + kHoldOverdueMs) {
       Effect again = effect;
       // Rulings come in through any replica, and their answers may be lost: so the broker is asked, not waited for.
       again.due_ms = now_ms() + config_.review_poll_seconds * 1000;
