@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import unittest
+import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import harness as h  # noqa: E402
@@ -14,6 +15,7 @@ import harness as h  # noqa: E402
 PYTHON = h.PYTHON
 STUDY = h.STUDY
 
+UID_BASE = 1948100000  # of the second installation
 
 world = None
 
@@ -369,6 +371,77 @@ class LostKey(Case):
     def lose(self, person):
         """A copy of the home as a thief has it; then the owner's own key is gone."""
         thief = copy.copy(person)
+class Access(Case):
+    """How the host is kept from seeing which blocks a job reads, on a machine with a memory of the test's choosing."""
+    MEMINFO = "MemTotal: 8388608 kB\nMemFree: 1048576 kB\nMemAvailable: 1048576 kB\n"
+
+    @classmethod
+    def setUpClass(cls):
+        folder = tempfile.mkdtemp(prefix="gbx-e2e-meminfo-", dir="/tmp")
+        cls.addClassCleanup(shutil.rmtree, folder)
+        meminfo = os.path.join(folder, "meminfo")
+        with open(meminfo, "w", encoding="utf-8") as f:
+            f.write(cls.MEMINFO)
+        cls.up = h.Installation(UID_BASE, ["unshare", "-m", "sh", "-c", 'mount --bind "$0" /proc/meminfo && exec "$@"', meminfo])
+        cls.addClassCleanup(cls.up.close)
+        layout, digest = h.image("study-image")
+        cls.person = h.Person(cls.up, "both", ["owner", "consumer"])
+        data = os.path.join(cls.up.dir, "data")
+        os.mkdir(data)
+        with open(os.path.join(data, "numbers.csv"), "w", encoding="utf-8") as f:
+            f.write("n\n" + "7\n" * 1000)
+        for access in ("prefetch", "direct"):
+            policies = {}
+            for kind in ("dataset", "image"):
+                path = os.path.join(cls.up.dir, "%s-%s.yaml" % (kind, access))
+                policies[kind] = cls.person.policy(path, kind, digest, cls.up.facts["nodeKey"], cls.person.id,
+                                                   extra=["--consumer", cls.person.id, "--no-lease"])
+                with open(path, encoding="utf-8") as f:
+                    text = f.read()
+                assert "\n  access: prefetch\n" in text, text
+                with open(path, "w", encoding="utf-8") as f:
+                    f.write(text.replace("\n  access: prefetch\n", "\n  access: %s\n" % access))
+            cls.person.run("asset", "publish", data, "--name", access, "--kind", "dataset", "--policy", policies["dataset"])
+            cls.person.run("image", "import", layout, "--name", "image-" + access, "--policy", policies["image"])
+
+    def job(self, dataset, image, memory):
+        script = "open('/out/m.json','w').write('{\"ok\":%%d}' %% len(open('/data/%s/numbers.csv').readlines()))" % dataset
+        spec = h.job_spec("access", [PYTHON, "-c", script], [h.metrics("ok", maximum=5000)], [dataset], memory=memory)
+        spec["spec"]["image"]["asset"] = "image-" + image
+        path = h.write_json(os.path.join(self.up.dir, "spec.json"), spec)
+        planned = self.person.run("job", "plan", path)["plan"]
+        job = self.person.run("job", "submit", path)["jobId"]
+        try:
+            self.person.run("job", "wait", job, timeout=200)
+        except h.CommandFailed:
+            pass
+        return planned, self.person.run("job", "get", job)
+
+    def completed(self, access, *args):
+        planned, job = self.job(*args)
+        self.assertEqual(job["state"], "Completed", job)
+        self.assertEqual(planned["controls"]["access"], access)
+        path = os.path.join(self.up.dir, "receipt.json")
+        self.person.run("receipt", "get", job["jobId"], "--out", path, "--force")
+        self.person.run("receipt", "verify", path, "--set", self.up.facts["setId"])
+        with open(path, encoding="utf-8") as f:
+            statement = json.load(f)["runStatement"]["body"]
+        self.assertEqual(statement["controls"]["access"], access)
+        self.assertEqual("access-pattern" in statement["residualChannels"], access == "direct", statement)
+
+    def test_prefetch_unless_every_owner_says_otherwise(self):
+        self.completed("prefetch", "prefetch", "prefetch", "256MiB")
+        self.completed("prefetch", "direct", "prefetch", "256MiB")
+        self.completed("direct", "direct", "direct", "256MiB")
+
+    def test_what_exceeds_the_memory_is_refused(self):
+        # 1 GiB is free, and the container takes all but 8 MiB of it: the image and the dataset do not fit beside it.
+        planned, job = self.job("prefetch", "prefetch", "1000MiB")
+        self.assertEqual(planned["controls"]["access"], "prefetch")
+        self.assertEqual((job["state"], job["outcome"]["reason"]), ("Failed", "too-large"), job)
+        self.completed("direct", "direct", "direct", "1000MiB")
+
+
         thief.home = person.home + "-stolen"
         shutil.copytree(person.home, thief.home)
         shutil.rmtree(os.path.join(thief.home, "recovery"))
