@@ -569,6 +569,18 @@ TEST_F(PlaneHttp, EveryOperationOfTheDocumentAnswersAsItSays) {
   ASSERT_EQ(reviews.items.size(), 1U);
   const HoldNotice& notice = reviews.items[0].hold_notice.body;
   for (const Hash32& policy : notice.policy_hashes) {
+TEST_F(PlaneHttp, StrangersAtTheNodesPortKeepNoNodeOut) {
+  const auto early = connect_node();
+  must(early->call(method::kNodeRegister, node_info()));
+  std::vector<std::unique_ptr<channel::FdStream>> idle;
+  for (int i = 0; i < 300; ++i) {
+    idle.push_back(must(channel::connect_tcp({"127.0.0.1", port("nodes")}, channel::Deadline::after_ms(clock, 5'000))));
+  }
+  const auto late = connect_node();
+  must(late->call(method::kNodeRegister, node_info()));
+  must(early->call(method::kNodeHeartbeat, Heartbeat{"local", {}}));
+}
+
     const Ruling r{hash_of(notice), notice.manifest, notice.ciphertext, policy, RulingDecision::kApprove, {}, clock.now().seconds()};
     post(&b.reviewer, 200, "/v1/reviews/" + to_hex(held),
          canonical(to_json(RulingRequest{b.reviewer.chain, must(sign(b.set.id(), r, b.reviewer.key))})));
