@@ -141,6 +141,10 @@ class PlaneHttp : public ::testing::Test {
   // One request; `as` null: unsigned.
   Answer send(const testing::Person* as, const std::string& method, const std::string& target, const std::string& body = {},
               const std::string& type = "application/json", const std::string& more = {}) {
+    return raw(request_text(as, method, target, body, type, more), method == "HEAD");
+  }
+  std::string request_text(const testing::Person* as, const std::string& method, const std::string& target,
+                           const std::string& body, const std::string& type, const std::string& more) {
     std::string request = method + " " + target + " HTTP/1.1\r\nhost: localhost\r\n" + more;
     if (method == "PUT" || (method == "POST" && !body.empty())) {
       request += "content-type: " + type + "\r\ncontent-length: " + std::to_string(body.size()) + "\r\n";
@@ -150,7 +154,7 @@ class PlaneHttp : public ::testing::Test {
                                                       as->id(), as->key, clock.now().seconds(), random));
       for (const auto& [k, v] : headers) request += k + ": " + v + "\r\n";
     }
-    return raw(request + "\r\n" + body, method == "HEAD");
+    return request + "\r\n" + body;
   }
   Answer raw(const std::string& request, bool head_only = false) {
     for (int round = 0; round < 2; ++round) {
@@ -452,6 +456,29 @@ TEST_F(PlaneHttp, AJobOverTheWire) {
   expect<api::JobResult>(200, send(&b.consumer, "GET", path + "/result"));
 }
 
+TEST_F(PlaneHttp, NobodyHasMoreThanTwoUploadsAtOneTime) {
+  enrol_all();
+  const std::string type = "application/octet-stream";
+  const std::string bytes(100'000, 'x');
+  std::vector<std::unique_ptr<http::RawClient>> slow;
+  for (const char* name : {"one", "two"}) {
+    slow.push_back(http::RawClient::connect(port("https")));
+    const std::string whole = request_text(&b.owner, "PUT", "/v1/objects/" + std::string(name), bytes, type, {});
+    ASSERT_TRUE(slow.back()->send(whole.substr(0, whole.size() - 10)));
+  }
+  const auto third = [&] { return send(&b.owner, "PUT", "/v1/objects/three", bytes, type); };
+  Answer refused = third();
+  for (const auto end = channel::Deadline::after_ms(clock, 20'000); refused.status == 201 && !end.passed();) refused = third();
+  EXPECT_EQ(refused.status, 429);
+  EXPECT_EQ(refused.reason(), "rate-limited");
+  EXPECT_EQ(send(&b.consumer, "PUT", "/v1/objects/four", bytes, type).status, 201);
+  for (const auto& c : slow) {
+    ASSERT_TRUE(c->send(bytes.substr(0, 10)));
+    EXPECT_EQ(c->read()->status, 201);
+  }
+  EXPECT_EQ(third().status, 201);
+}
+
 TEST_F(PlaneHttp, AJobWaitsForABrokerThatIsAway) {
   enrol_all();
   publish();
@@ -522,6 +549,18 @@ TEST_F(PlaneHttp, ANodeThatNobodyEnrolledIsRefused) {
   EXPECT_FALSE(node.call(method::kNodeRegister, info).ok());
 }
 
+TEST_F(PlaneHttp, StrangersAtTheNodesPortKeepNoNodeOut) {
+  const auto early = connect_node();
+  must(early->call(method::kNodeRegister, node_info()));
+  std::vector<std::unique_ptr<channel::FdStream>> idle;
+  for (int i = 0; i < 300; ++i) {
+    idle.push_back(must(channel::connect_tcp({"127.0.0.1", port("nodes")}, channel::Deadline::after_ms(clock, 5'000))));
+  }
+  const auto late = connect_node();
+  must(late->call(method::kNodeRegister, node_info()));
+  must(early->call(method::kNodeHeartbeat, Heartbeat{"local", {}}));
+}
+
 // The document names nothing that does not answer, and each answer is as the document says: see hold_against_document().
 TEST_F(PlaneHttp, EveryOperationOfTheDocumentAnswersAsItSays) {
   enrol_all();
@@ -569,18 +608,6 @@ TEST_F(PlaneHttp, EveryOperationOfTheDocumentAnswersAsItSays) {
   ASSERT_EQ(reviews.items.size(), 1U);
   const HoldNotice& notice = reviews.items[0].hold_notice.body;
   for (const Hash32& policy : notice.policy_hashes) {
-TEST_F(PlaneHttp, StrangersAtTheNodesPortKeepNoNodeOut) {
-  const auto early = connect_node();
-  must(early->call(method::kNodeRegister, node_info()));
-  std::vector<std::unique_ptr<channel::FdStream>> idle;
-  for (int i = 0; i < 300; ++i) {
-    idle.push_back(must(channel::connect_tcp({"127.0.0.1", port("nodes")}, channel::Deadline::after_ms(clock, 5'000))));
-  }
-  const auto late = connect_node();
-  must(late->call(method::kNodeRegister, node_info()));
-  must(early->call(method::kNodeHeartbeat, Heartbeat{"local", {}}));
-}
-
     const Ruling r{hash_of(notice), notice.manifest, notice.ciphertext, policy, RulingDecision::kApprove, {}, clock.now().seconds()};
     post(&b.reviewer, 200, "/v1/reviews/" + to_hex(held),
          canonical(to_json(RulingRequest{b.reviewer.chain, must(sign(b.set.id(), r, b.reviewer.key))})));

@@ -65,18 +65,28 @@ std::string peer_group(const asio::ip::address& a) {
 // The deadline that a transfer earns by its progress.
 class Pace {
  public:
-  explicit Pace(const Limits& limits) : limits_(limits), start_(SteadyClock::now()) {}
+  // `crowd`: those who wait while this transfer has what they wait for; null: nobody ever does.
+  explicit Pace(const Limits& limits, const WorkPool* crowd = nullptr)
+      : limits_(limits), crowd_(crowd), start_(SteadyClock::now()) {}
   void moved(std::size_t n) { bytes_ += n; }
   // Time that the peer did not cause.
   void excuse(SteadyClock::duration d) { start_ += d; }
   SteadyClock::time_point deadline() const {
-    const auto earned = static_cast<std::int64_t>(bytes_ / std::max<std::uint64_t>(1, limits_.body_bytes_per_second / 1000 + 1));
-    const auto paced = start_ + milliseconds(limits_.body_grace_ms + earned);
+    auto paced = after(limits_.body_grace_ms, limits_.body_bytes_per_second);
+    if (crowd_ != nullptr && crowd_->queued() > 0) {
+      paced = std::min(paced, after(limits_.crowded_grace_ms, limits_.crowded_bytes_per_second));
+    }
     return std::min(paced, SteadyClock::now() + milliseconds(limits_.idle_timeout_ms));
   }
 
  private:
+  SteadyClock::time_point after(std::int64_t grace_ms, std::uint64_t bytes_per_second) const {
+    const auto earned = static_cast<std::int64_t>(bytes_ / std::max<std::uint64_t>(1, bytes_per_second / 1000 + 1));
+    return start_ + milliseconds(grace_ms + earned);
+  }
+
   const Limits& limits_;
+  const WorkPool* const crowd_;
   SteadyClock::time_point start_;
   std::uint64_t bytes_ = 0;
 };
@@ -385,7 +395,7 @@ Co<Status> read_whole_body(Session& s, Job& job) {
 
 // Feeds the pipe of a streamed upload until the body is in or the handler has answered.
 Co<void> pump(Session& s, const JobPtr& job) {
-  Pace pace(s.core.options.limits);
+  Pace pace(s.core.options.limits, &s.core.transfers);
   while (s.unread > 0 && !job->done) {
     const auto before = SteadyClock::now();
     const auto deadline = before + milliseconds(s.core.options.limits.handler_timeout_ms);

@@ -381,6 +381,25 @@ TEST_F(ServerTest, ConnectionsAreBoundedPerPeerAndInAll) {
   EXPECT_TRUE(client());
 }
 
+// The one thread of the transfers is held by an upload that comes in drops; it goes once somebody waits for it.
+TEST_F(ServerTest, ASlowUploadGoesWhenOthersWait) {
+  Limits l;
+  l.transfer_threads = 1;
+  l.transfer_queue = 4;
+  l.crowded_grace_ms = 100;
+  l.body_grace_ms = 600'000;
+  l.idle_timeout_ms = 600'000;
+  start(l);
+  auto slow = client();
+  slow->send("PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\nhalf");
+  eventually([this] { return handled_ == 1; });
+  auto next = client();
+  next->send("PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nok");
+  eventually([&] { return !slow->send("x") || handled_ == 2; });
+  EXPECT_EQ(next->read()->body, "2");
+  EXPECT_EQ(upload_error_, Reason::kConnectionClosed);
+}
+
 TEST_F(ServerTest, HundredsOfConnections) {
   Limits l;
   l.connections_per_peer = 1000;

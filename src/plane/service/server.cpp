@@ -223,6 +223,7 @@ struct PlaneServer::Parts {
     o.certificate_der = certificates.server;
     o.key_pkcs8_der = key.pkcs8_der(SecretAccess{});
     o.limits.call_threads = 16;  // 12 of them may wait for a job's next step
+    o.limits.transfer_threads = 16;
     o.planner = routes->planner();
     o.log = &log;
     GBX_ASSIGN(https, http::Server::start(std::move(o), routes->handler()));
