@@ -71,7 +71,7 @@ Result<api::Caller> PlaneApi::authenticate(const http::Request& request) {
   if (!request.stream && crypto::sha256(request.body) != verified.body_hash) {
     return fail(Reason::kBadHash, "body of the request");
   }
-  if (unknown) return api::Caller{verified.identity, api::kAnyRole};
+  if (unknown) return api::Caller{verified.identity, api::kAnyRole, false};
   GBX_ASSIGN(Caller caller, core_.caller(verified.identity));
   api::Caller out{verified.identity, 0};
   for (const Role r : caller.roles) {
