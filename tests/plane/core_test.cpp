@@ -430,6 +430,25 @@ TEST_P(CoreSuite, TheBrokersRefusalIsShownWithItsReason) {
   EXPECT_EQ(p.job(id).outcome.reason, "purpose-not-allowed");
 }
 
+TEST_P(CoreSuite, ARejectionSaysTheReasonOfTheReleaseStatement) {
+  GateVerdict malformed = testing::clean_verdict();
+  malformed.recommendation = Recommendation::kReject;
+  malformed.cause = GateCause::kMalformed;
+  const Hash32 id = p.submit();
+  p.pump();
+  const auto w = p.take();
+  ASSERT_TRUE(w);
+  must(p.core->output(p.node(), p.upload(*w, p.work(*w, malformed))));
+  p.pump();
+  const api::JobView v = p.job(id);
+  EXPECT_EQ(v.state, "Rejected");
+  EXPECT_EQ(v.outcome.reason, "rejected");
+  EXPECT_EQ(v.outcome.what, "the output was not released: output-malformed");
+  EXPECT_EQ(v.outcome.actual, "output-malformed");
+  EXPECT_EQ(v.outcome.expected, "outputs as the job declares them");
+  EXPECT_EQ(p.core->result(p.consumer(), id).error().actual, "output-malformed");
+}
+
 TEST_P(CoreSuite, WhatIsNotSignedByTheSetIsNotBelieved) {
   const Hash32 id = p.submit();
   const auto effect = must(p.core->due(1)).at(0);

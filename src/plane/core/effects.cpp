@@ -1,6 +1,7 @@
 // Core: the outbox. Each effect is a question to the broker; each answer is a step, checked against the state as it is
 // when the answer comes, so that doubled, late and repeated answers change nothing.
 #include <algorithm>
+#include <map>
 
 #include "base/log.h"
 #include "plane/core/core.h"
@@ -303,6 +304,27 @@ Error how_it_ended(records::JobExit exit) {
   return fail(Reason::kJobFailed, "the container did not end well").with("ok", std::string(enum_name(exit)));
 }
 
+// The words of the release statement (docs/broker.md has the closed list), which is the consumer's to read, and what a
+// release would have needed. Nothing else of the output is known here.
+Error not_released(Reason reason, const OutputBody& o) {
+  static const std::map<std::string_view, const char*> kNeeded = {
+      {"output-malformed", "outputs as the job declares them"},
+      {"output-copies-inputs", "outputs without copies of the inputs"},
+      {"policy-revoked", "policies in force"},
+      {"policy-expired", "policies in force"},
+      {"no-reviewer", "an output that needs no review, or policies that name reviewers"},
+      {"reviewers-declined", "the reviewers' approval"},
+      {"hold-expired", "the reviewers' approval in time"},
+  };
+  const std::vector<std::string> reasons = o.release ? o.release->statement.body.reasons : std::vector<std::string>{};
+  std::string said;
+  for (const std::string& r : reasons) said += (said.empty() ? "" : ", ") + r;
+  if (said.empty()) return fail(reason, "the output was not released");
+  const auto needed = kNeeded.find(reasons.front());
+  return fail(reason, "the output was not released: " + said)
+      .with(needed == kNeeded.end() ? "a release" : needed->second, said);
+}
+
 }  // namespace
 
 Status Core::take_receipt(const Effect& effect, const Result<Json>& reply) {
@@ -347,7 +369,7 @@ Status Core::take_receipt(const Effect& effect, const Result<Json>& reply) {
     Reason named = Reason::kRejected;
     if (reason_from_code(o.release->statement.body.reasons.front(), &named)) reason = named;
   }
-  const Error why = fail(reason, "the output was not released");
+  const Error why = not_released(reason, o);
   GBX_TRY(step_job(t, job, body, revoked ? JobEvent::kRevoke : expired ? JobEvent::kExpire : JobEvent::kReject, &why));
   return commit(t);
 }
