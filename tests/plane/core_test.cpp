@@ -2,6 +2,9 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include <functional>
+#include <utility>
+
 #include "base/os.h"
 #include "broker/testing.h"
 #include "plane/core/core.h"
@@ -29,6 +32,7 @@ class StoppingStore final : public machines::Store {
   Result<std::vector<Machine>> machines(const machines::MachineQuery& q) override { return inner_->machines(q); }
   Result<std::int64_t> count(const machines::MachineQuery& q) override { return inner_->count(q); }
   Result<std::vector<machines::TransitionRow>> history(const std::string& m, std::int64_t a, std::size_t l) override {
+    if (const auto now = std::exchange(before_history, {})) now();
     return inner_->history(m, a, l);
   }
   Result<std::optional<machines::Record>> record(const std::string& k, const std::string& i) override { return inner_->record(k, i); }
@@ -36,6 +40,7 @@ class StoppingStore final : public machines::Store {
   Result<std::vector<machines::Effect>> due(std::int64_t now, std::size_t l) override { return inner_->due(now, l); }
   Result<std::optional<std::int64_t>> next_due_ms() override { return inner_->next_due_ms(); }
   std::int64_t commits = 0;
+  std::function<void()> before_history;  // once: what another thread does meanwhile
   std::int64_t stop_at = 0;  // 2n: before the n-th commit; 2n + 1: after it
 
  private:
@@ -428,6 +433,22 @@ TEST_P(CoreSuite, TheBrokersRefusalIsShownWithItsReason) {
   p.pump();
   EXPECT_EQ(p.job(id).state, "Denied");
   EXPECT_EQ(p.job(id).outcome.reason, "purpose-not-allowed");
+}
+
+// Another thread ends the job between the reads of one answer.
+TEST_P(CoreSuite, AnEndIsNeverToldWithoutItsReason) {
+  SignedSubmission s = p.b.submission();
+  s.submission.body.spec.spec.purpose = "marketing";
+  testing::resign(s, p.b.set.id(), p.b.consumer);
+  const Hash32 id = p.submit(s);
+  p.store->before_history = [&] { p.pump(); };
+  const api::JobView during = p.job(id);
+  EXPECT_EQ(during.state, "Submitted");
+  EXPECT_EQ(during.outcome.reason, "");
+  const api::JobView after = p.job(id);
+  EXPECT_EQ(after.state, "Denied");
+  EXPECT_EQ(after.outcome.reason, "purpose-not-allowed");
+  EXPECT_GT(after.version, during.version);
 }
 
 TEST_P(CoreSuite, ARejectionSaysTheReasonOfTheReleaseStatement) {
