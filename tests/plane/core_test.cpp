@@ -245,6 +245,7 @@ TEST_P(CoreSuite, QuotasAreKept) {
   p.config.quotas.live_jobs = 2;
   p.config.quotas.jobs_per_day = 3;
   p.config.quotas.object_bytes = 100;
+  p.config.quotas.leases_per_day = 3;
   p.start();
   p.populate();
   const auto cancel = [&](const Hash32& id) {
@@ -260,6 +261,13 @@ TEST_P(CoreSuite, QuotasAreKept) {
   p.b.clock.advance(1000);
   cancel(must(p.core->jobs(p.consumer(), {std::nullopt, std::nullopt, true}, {})).items.at(0).job_id);
   EXPECT_EQ(p.core->submit(p.consumer(), p.b.submission(), std::nullopt).error().what, "jobs per day");
+  const auto lease = [&] {
+    return p.core->add_lease(p.owner(), testing::make_lease(p.b.set.id(), p.b.data, p.b.consumer, 1, p.b.random));
+  };
+  for (int i = 0; i < 3; ++i) must(lease());
+  EXPECT_EQ(lease().reason(), Reason::kQuotaExceeded);
+  p.b.clock.advance(86'400'000);
+  must(lease());
   must(p.core->charge_upload(p.owner(), 60));
   EXPECT_EQ(p.core->charge_upload(p.owner(), 41).reason(), Reason::kQuotaExceeded);
   must(p.core->refund_upload(p.owner(), 60));
@@ -433,6 +441,20 @@ TEST_P(CoreSuite, TheBrokersRefusalIsShownWithItsReason) {
   p.pump();
   EXPECT_EQ(p.job(id).state, "Denied");
   EXPECT_EQ(p.job(id).outcome.reason, "purpose-not-allowed");
+}
+
+TEST_P(CoreSuite, PublicationsOfADayAreLimited) {
+  p.config.quotas.publications_per_day = 2;
+  p.start();
+  p.populate();  // data and image are two
+  const Publish first = testing::make_publish(p.b.set, p.b.image, p.b.random);
+  EXPECT_TRUE(p.core->check_publish(p.owner(), first).ok()) << "the same once more costs nothing";
+  testing::next_policy(p.b.data);
+  const Publish next = testing::make_publish(p.b.set, p.b.data, p.b.random);
+  EXPECT_EQ(p.core->check_publish(p.owner(), next).reason(), Reason::kQuotaExceeded);
+  p.b.clock.advance(86'400'000);
+  must(p.core->check_publish(p.owner(), next));
+  must(p.core->accept_publish(next, must(p.b.call<Signed<PublishAck>>(method::kPublish, next))));
 }
 
 // Another thread ends the job between the reads of one answer.

@@ -88,7 +88,7 @@ Result<api::JobView> Core::submit(const Caller& who, const records::SignedSubmis
         .with(std::to_string(config_.quotas.live_jobs), std::to_string(running) + " live")
         .hint("wait for one to end, or cancel one");
   }
-  GBX_TRY(count_job_today(who, t));
+  GBX_TRY(count_today({"jobs-per-day", "jobs per day", config_.quotas.jobs_per_day}, who.identity, false, t));
   Machine m;
   m.id = job_machine(id);
   m.kind = "job";
