@@ -21,6 +21,12 @@ Result<std::unique_ptr<Core>> Core::open(BrokerKeys keys, LogStore& store, Rando
   if (!(names.kek == core->keys_.kek.public_key()) || !(names.signing == core->keys_.signing.public_key())) {
     return fail(Reason::kWrongSet, "the private keys are not those that the set key signed");
   }
+  const Charter& charter = core->keys_.set.charter;
+  if (charter.witness_threshold > 0 || charter.custody != Custody::kOperator) {
+    return fail(Reason::kUnsupported, "the charter's witnesses or custody")
+        .with("witnessThreshold 0, custody operator",
+              "witnessThreshold " + std::to_string(charter.witness_threshold) + ", custody " + std::string(enum_name(charter.custody)));
+  }
   core->epoch_ = names.epoch;
   core->set_key_ = names.set_key.text();
   GBX_ASSIGN(core->log_, Log::open(store, random));

@@ -66,8 +66,10 @@ class Person:
 
 
 class Installation:
-    def __init__(self, uid_base=None):
+    def __init__(self, uid_base=None, inside=()):
+        """`inside` is the start of a command that runs `glovebox up`, in a place of the test's making."""
         self.uid_base = uid_base
+        self.inside = list(inside)
         self.dir = tempfile.mkdtemp(prefix="gbx-e2e-", dir="/tmp")
         os.chmod(self.dir, 0o755)
         self.state = os.path.join(self.dir, "state")
@@ -79,7 +81,7 @@ class Installation:
         done = os.path.join(self.state, "installation.json")
         if os.path.exists(done):
             os.unlink(done)
-        command = [os.path.join(BIN, "glovebox"), "up", "--state", self.state,
+        command = [*self.inside, os.path.join(BIN, "glovebox"), "up", "--state", self.state,
                    *(() if "--listen" in args else ("--listen", "127.0.0.1:0")), *args]
         if self.uid_base:
             command += ["--uid-base", str(self.uid_base)]

@@ -2,6 +2,9 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include <functional>
+#include <utility>
+
 #include "base/os.h"
 #include "broker/testing.h"
 #include "plane/core/core.h"
@@ -29,6 +32,7 @@ class StoppingStore final : public machines::Store {
   Result<std::vector<Machine>> machines(const machines::MachineQuery& q) override { return inner_->machines(q); }
   Result<std::int64_t> count(const machines::MachineQuery& q) override { return inner_->count(q); }
   Result<std::vector<machines::TransitionRow>> history(const std::string& m, std::int64_t a, std::size_t l) override {
+    if (const auto now = std::exchange(before_history, {})) now();
     return inner_->history(m, a, l);
   }
   Result<std::optional<machines::Record>> record(const std::string& k, const std::string& i) override { return inner_->record(k, i); }
@@ -36,6 +40,7 @@ class StoppingStore final : public machines::Store {
   Result<std::vector<machines::Effect>> due(std::int64_t now, std::size_t l) override { return inner_->due(now, l); }
   Result<std::optional<std::int64_t>> next_due_ms() override { return inner_->next_due_ms(); }
   std::int64_t commits = 0;
+  std::function<void()> before_history;  // once: what another thread does meanwhile
   std::int64_t stop_at = 0;  // 2n: before the n-th commit; 2n + 1: after it
 
  private:
@@ -240,6 +245,7 @@ TEST_P(CoreSuite, QuotasAreKept) {
   p.config.quotas.live_jobs = 2;
   p.config.quotas.jobs_per_day = 3;
   p.config.quotas.object_bytes = 100;
+  p.config.quotas.leases_per_day = 3;
   p.start();
   p.populate();
   const auto cancel = [&](const Hash32& id) {
@@ -255,6 +261,13 @@ TEST_P(CoreSuite, QuotasAreKept) {
   p.b.clock.advance(1000);
   cancel(must(p.core->jobs(p.consumer(), {std::nullopt, std::nullopt, true}, {})).items.at(0).job_id);
   EXPECT_EQ(p.core->submit(p.consumer(), p.b.submission(), std::nullopt).error().what, "jobs per day");
+  const auto lease = [&] {
+    return p.core->add_lease(p.owner(), testing::make_lease(p.b.set.id(), p.b.data, p.b.consumer, 1, p.b.random));
+  };
+  for (int i = 0; i < 3; ++i) must(lease());
+  EXPECT_EQ(lease().reason(), Reason::kQuotaExceeded);
+  p.b.clock.advance(86'400'000);
+  must(lease());
   must(p.core->charge_upload(p.owner(), 60));
   EXPECT_EQ(p.core->charge_upload(p.owner(), 41).reason(), Reason::kQuotaExceeded);
   must(p.core->refund_upload(p.owner(), 60));
@@ -428,6 +441,55 @@ TEST_P(CoreSuite, TheBrokersRefusalIsShownWithItsReason) {
   p.pump();
   EXPECT_EQ(p.job(id).state, "Denied");
   EXPECT_EQ(p.job(id).outcome.reason, "purpose-not-allowed");
+}
+
+TEST_P(CoreSuite, PublicationsOfADayAreLimited) {
+  p.config.quotas.publications_per_day = 2;
+  p.start();
+  p.populate();  // data and image are two
+  const Publish first = testing::make_publish(p.b.set, p.b.image, p.b.random);
+  EXPECT_TRUE(p.core->check_publish(p.owner(), first).ok()) << "the same once more costs nothing";
+  testing::next_policy(p.b.data);
+  const Publish next = testing::make_publish(p.b.set, p.b.data, p.b.random);
+  EXPECT_EQ(p.core->check_publish(p.owner(), next).reason(), Reason::kQuotaExceeded);
+  p.b.clock.advance(86'400'000);
+  must(p.core->check_publish(p.owner(), next));
+  must(p.core->accept_publish(next, must(p.b.call<Signed<PublishAck>>(method::kPublish, next))));
+}
+
+// Another thread ends the job between the reads of one answer.
+TEST_P(CoreSuite, AnEndIsNeverToldWithoutItsReason) {
+  SignedSubmission s = p.b.submission();
+  s.submission.body.spec.spec.purpose = "marketing";
+  testing::resign(s, p.b.set.id(), p.b.consumer);
+  const Hash32 id = p.submit(s);
+  p.store->before_history = [&] { p.pump(); };
+  const api::JobView during = p.job(id);
+  EXPECT_EQ(during.state, "Submitted");
+  EXPECT_EQ(during.outcome.reason, "");
+  const api::JobView after = p.job(id);
+  EXPECT_EQ(after.state, "Denied");
+  EXPECT_EQ(after.outcome.reason, "purpose-not-allowed");
+  EXPECT_GT(after.version, during.version);
+}
+
+TEST_P(CoreSuite, ARejectionSaysTheReasonOfTheReleaseStatement) {
+  GateVerdict malformed = testing::clean_verdict();
+  malformed.recommendation = Recommendation::kReject;
+  malformed.cause = GateCause::kMalformed;
+  const Hash32 id = p.submit();
+  p.pump();
+  const auto w = p.take();
+  ASSERT_TRUE(w);
+  must(p.core->output(p.node(), p.upload(*w, p.work(*w, malformed))));
+  p.pump();
+  const api::JobView v = p.job(id);
+  EXPECT_EQ(v.state, "Rejected");
+  EXPECT_EQ(v.outcome.reason, "rejected");
+  EXPECT_EQ(v.outcome.what, "the output was not released: output-malformed");
+  EXPECT_EQ(v.outcome.actual, "output-malformed");
+  EXPECT_EQ(v.outcome.expected, "outputs as the job declares them");
+  EXPECT_EQ(p.core->result(p.consumer(), id).error().actual, "output-malformed");
 }
 
 TEST_P(CoreSuite, WhatIsNotSignedByTheSetIsNotBelieved) {

@@ -141,6 +141,10 @@ class PlaneHttp : public ::testing::Test {
   // One request; `as` null: unsigned.
   Answer send(const testing::Person* as, const std::string& method, const std::string& target, const std::string& body = {},
               const std::string& type = "application/json", const std::string& more = {}) {
+    return raw(request_text(as, method, target, body, type, more), method == "HEAD");
+  }
+  std::string request_text(const testing::Person* as, const std::string& method, const std::string& target,
+                           const std::string& body, const std::string& type, const std::string& more) {
     std::string request = method + " " + target + " HTTP/1.1\r\nhost: localhost\r\n" + more;
     if (method == "PUT" || (method == "POST" && !body.empty())) {
       request += "content-type: " + type + "\r\ncontent-length: " + std::to_string(body.size()) + "\r\n";
@@ -150,7 +154,7 @@ class PlaneHttp : public ::testing::Test {
                                                       as->id(), as->key, clock.now().seconds(), random));
       for (const auto& [k, v] : headers) request += k + ": " + v + "\r\n";
     }
-    return raw(request + "\r\n" + body, method == "HEAD");
+    return request + "\r\n" + body;
   }
   Answer raw(const std::string& request, bool head_only = false) {
     for (int round = 0; round < 2; ++round) {
@@ -347,7 +351,7 @@ TEST_F(PlaneHttp, MetricsAreForWhoeverHasTheToken) {
   struct stat info {};
   ASSERT_EQ(stat(file.c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0777, 0600U);
-  for (const std::string& header : {std::string(), "Bearer " + token.substr(1), "Bearer ", "Basic " + token, token}) {
+  for (const std::string& header : std::vector<std::string>{"", "Bearer " + token.substr(1), "Bearer ", "Basic " + token, token}) {
     const Answer refused = header.empty() ? send(nullptr, "GET", "/metrics") : metrics(header);
     EXPECT_EQ(refused.status, 401) << header;
     EXPECT_EQ(refused.reason(), "unauthenticated") << header;
@@ -452,6 +456,38 @@ TEST_F(PlaneHttp, AJobOverTheWire) {
   expect<api::JobResult>(200, send(&b.consumer, "GET", path + "/result"));
 }
 
+TEST_F(PlaneHttp, NobodyHasMoreThanTwoUploadsAtOneTime) {
+  enrol_all();
+  const std::string type = "application/octet-stream";
+  const std::string bytes(100'000, 'x');
+  struct Slow {
+    std::unique_ptr<http::RawClient> client;
+    std::size_t left = 0;
+  };
+  std::vector<Slow> slow;
+  for (const char* name : {"one", "two", "three", "four", "five"}) {
+    const std::string whole = request_text(&b.owner, "PUT", "/v1/objects/" + std::string(name), bytes, type, {});
+    slow.push_back({http::RawClient::connect(port("https")), 5'000});
+    ASSERT_TRUE(slow.back().client->send(whole.substr(0, whole.size() - slow.back().left)));
+  }
+  // Three are refused, whichever came last; two go on byte by byte.
+  const auto refused = [](Slow& s) {
+    if (!s.client->send("x")) return true;
+    --s.left;
+    const auto a = s.client->read(50);
+    return a && a->status == 429 && a->body.find("rate-limited") != std::string::npos;
+  };
+  for (const auto end = channel::Deadline::after_ms(clock, 20'000); slow.size() > 2 && !end.passed();) std::erase_if(slow, refused);
+  ASSERT_EQ(slow.size(), 2U);
+  EXPECT_EQ(send(&b.owner, "PUT", "/v1/objects/six", bytes, type).reason(), "rate-limited");
+  EXPECT_EQ(send(&b.consumer, "PUT", "/v1/objects/seven", bytes, type).status, 201);
+  for (const Slow& s : slow) {
+    ASSERT_TRUE(s.client->send(bytes.substr(0, s.left)));
+    EXPECT_EQ(s.client->read()->status, 201);
+  }
+  EXPECT_EQ(send(&b.owner, "PUT", "/v1/objects/six", bytes, type).status, 201);
+}
+
 TEST_F(PlaneHttp, AJobWaitsForABrokerThatIsAway) {
   enrol_all();
   publish();
@@ -466,6 +502,26 @@ TEST_F(PlaneHttp, AJobWaitsForABrokerThatIsAway) {
     job = expect<api::JobView>(200, send(&b.consumer, "GET", path + "?after=" + std::to_string(job.version) + "&waitMs=5000"));
   }
   EXPECT_EQ(job.state, "Authorized");
+}
+
+// Nobody has used the broker, and it shows all the same whether it is there.
+TEST_F(PlaneHttp, ReadinessIsOfNow) {
+  o.probe_ms = 20;
+  start();
+  EXPECT_EQ(send(nullptr, "GET", "/readyz").status, 200) << "right after the start";
+  EXPECT_TRUE(expect<api::InfoView>(200, send(nullptr, "GET", "/v1/info")).broker_connected);
+  const auto becomes = [&](int status) {
+    const channel::Deadline end = channel::Deadline::after_ms(clock, 20'000);
+    while (!end.passed()) {
+      if (send(nullptr, "GET", "/readyz").status == status) return true;
+    }
+    return false;
+  };
+  const std::uint16_t old = broker.port();
+  broker.stop();
+  EXPECT_TRUE(becomes(503));
+  broker.start(old);
+  EXPECT_TRUE(becomes(200));
 }
 
 TEST_F(PlaneHttp, TheFirstOperatorComesInOnceAndInvitesTheOthers) {
@@ -520,6 +576,18 @@ TEST_F(PlaneHttp, ANodeThatNobodyEnrolledIsRefused) {
   NodeClient node(port("nodes"), stranger.key, must(crypto::PublicKey::from_text(*ready.find("nodeKey")->string())), clock);
   const NodeInfo info{"x", stranger.key.public_key().text(), {Technology::kNone}, 4, 1, 1, "test", kMaxPids};
   EXPECT_FALSE(node.call(method::kNodeRegister, info).ok());
+}
+
+TEST_F(PlaneHttp, StrangersAtTheNodesPortKeepNoNodeOut) {
+  const auto early = connect_node();
+  must(early->call(method::kNodeRegister, node_info()));
+  std::vector<std::unique_ptr<channel::FdStream>> idle;
+  for (int i = 0; i < 300; ++i) {
+    idle.push_back(must(channel::connect_tcp({"127.0.0.1", port("nodes")}, channel::Deadline::after_ms(clock, 5'000))));
+  }
+  const auto late = connect_node();
+  must(late->call(method::kNodeRegister, node_info()));
+  must(early->call(method::kNodeHeartbeat, Heartbeat{"local", {}}));
 }
 
 // The document names nothing that does not answer, and each answer is as the document says: see hold_against_document().

@@ -229,6 +229,7 @@ std::variant<Gatekeeper::Admitted, http::Response> Gatekeeper::admit(const http:
   if (!match.ok()) return http::error_response(match.error());
   const RouteInfo& route = router_.routes()[match->index];
   Caller caller;
+  bool known = route.bearer;
   if (route.bearer && !bears_token(request)) {
     http::Response r = http::error_response(
         fail(Reason::kUnauthenticated, "this needs the installation's bearer token").hint("its operator has the file"), 401);
@@ -236,14 +237,15 @@ std::variant<Gatekeeper::Admitted, http::Response> Gatekeeper::admit(const http:
     return r;
   }
   if (route.roles != kPublic) {
-    const Result<Caller> known = authenticate_(request);
-    if (!known.ok()) {
-      const Reason why = known.reason();
+    const Result<Caller> authenticated = authenticate_(request);
+    if (!authenticated.ok()) {
+      const Reason why = authenticated.reason();
       const bool own_status = why == Reason::kRateLimited || exit_class(why) == ExitClass::kInfrastructure ||
                               exit_class(why) == ExitClass::kInternal;
-      return http::error_response(known.error(), own_status ? 0 : 401);
+      return http::error_response(authenticated.error(), own_status ? 0 : 401);
     }
-    caller = *known;
+    caller = *authenticated;
+    known = caller.enrolled;
     if ((caller.roles & route.roles) == 0) {
       std::string wanted;
       for (const std::string_view r : role_names(route.roles)) wanted += (wanted.empty() ? "" : " or ") + std::string(r);
@@ -254,7 +256,7 @@ std::variant<Gatekeeper::Admitted, http::Response> Gatekeeper::admit(const http:
                                       .hint("ask the operator of this service for the role"));
     }
   }
-  return Admitted{match->index, Call{request, route, std::move(match->path), caller}};
+  return Admitted{match->index, Call{request, route, std::move(match->path), caller}, known};
 }
 
 }  // namespace gbx::plane::api

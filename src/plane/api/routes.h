@@ -74,6 +74,7 @@ struct RouteInfo {
 struct Caller {
   Hash32 identity{};
   RoleSet roles = 0;
+  bool enrolled = true;  // false: whoever just enrols
 };
 struct Call {
   const http::Request& request;
@@ -128,6 +129,7 @@ class Gatekeeper {
   struct Admitted {
     std::size_t index = 0;
     Call call;
+    bool known_caller = false;
   };
   // Then authentication and roles. `request` must outlive the Call.
   std::variant<Admitted, http::Response> admit(const http::Request& request) const;
@@ -152,7 +154,9 @@ class Dispatcher {
     std::variant<Gatekeeper::Admitted, http::Response> admitted = gate_.admit(request);
     if (auto* refused = std::get_if<http::Response>(&admitted)) return std::move(*refused);
     const Gatekeeper::Admitted& go = std::get<Gatekeeper::Admitted>(admitted);
-    return (api_.*table_[go.index].handler)(go.call);
+    http::Response r = (api_.*table_[go.index].handler)(go.call);
+    r.known_caller = go.known_caller;
+    return r;
   }
   http::Planner planner() const {
     return [this](const http::Request& r) { return gate_.plan(r); };
