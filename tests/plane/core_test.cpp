@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include <functional>
+#include <stdexcept>
 #include <utility>
 
 #include "base/os.h"
@@ -18,12 +19,22 @@ using testing::must;
 
 // Stops the "process" at one commit: before it is written, or after.
 struct Stop {};
+// What must() is to a fixture, where a refusal may be what the test is about.
+template <class T>
+T need(Result<T> r) {
+  if (!r.ok()) throw std::runtime_error(r.error().line());
+  return std::move(r).value();
+}
+void need(const Status& s) {
+  if (!s.ok()) throw std::runtime_error(s.error().line());
+}
 class StoppingStore final : public machines::Store {
  public:
   explicit StoppingStore(std::unique_ptr<machines::Store> inner) : inner_(std::move(inner)) {}
   Status commit(const machines::Transaction& t) override {
     const std::int64_t n = ++commits;
     if (stop_at == 2 * n) throw Stop{};
+    if (full_at == n) return fail(Reason::kIo, "the disk is full");
     GBX_TRY(inner_->commit(t));
     if (stop_at == 2 * n + 1) throw Stop{};
     return ok_status();
@@ -42,6 +53,7 @@ class StoppingStore final : public machines::Store {
   std::int64_t commits = 0;
   std::function<void()> before_history;  // once: what another thread does meanwhile
   std::int64_t stop_at = 0;  // 2n: before the n-th commit; 2n + 1: after it
+  std::int64_t full_at = 0;  // the n-th commit is refused
 
  private:
   std::unique_ptr<machines::Store> inner_;
@@ -96,25 +108,25 @@ class Plane {
   // Everything that is due, with the real broker.
   void pump() {
     for (int i = 0; i < 20; ++i) {
-      const auto due = must(core->due(32));
+      const auto due = need(core->due(32));
       if (due.empty()) return;
       for (const auto& effect : due) {
-        const auto call = must(core->prepare(effect));
-        if (call) must(core->finish(effect, b.core->handle(call->method, call->body, b.plane(), b.clock.now())));
+        const auto call = need(core->prepare(effect));
+        if (call) need(core->finish(effect, b.core->handle(call->method, call->body, b.plane(), b.clock.now())));
       }
     }
     FAIL() << "the outbox never empties";
   }
   Hash32 submit() { return submit(b.submission()); }
   Hash32 submit(const SignedSubmission& s, std::optional<std::string> key = std::nullopt) {
-    return must(core->submit(consumer(), s, key)).job_id;
+    return need(core->submit(consumer(), s, key)).job_id;
   }
   api::JobView job(const Hash32& id) { return must(core->job(consumer(), id)); }
   std::optional<LaunchBundle> take() {
-    auto first = must(core->poll(node()));
+    auto first = need(core->poll(node()));
     if (first) return first;
     pump();
-    return must(core->poll(node()));
+    return need(core->poll(node()));
   }
   // What the agent does, up to the seal.
   testing::BrokerWorld::Sealed work(const LaunchBundle& w, const GateVerdict& verdict = testing::clean_verdict()) {
@@ -808,8 +820,9 @@ TEST_P(CoreSuite, NodesAreKnownByTheirKeyOnly) {
   EXPECT_EQ(p.core->phase(stranger.key.public_key(), p.phase(*w, EnvironmentPhase::kWorking)).reason(), Reason::kNotFound);
 }
 
-// One whole job, with the process stopped at one place and started again; everybody repeats what had no answer.
-std::string through_a_stop(std::int64_t stop_at, std::int64_t* commits) {
+// One whole job, with one trouble: the process stopped at one place and started again, or a commit that the disk refuses
+// while the process runs on. Everybody repeats what had no answer.
+std::string through(std::int64_t stop_at, std::int64_t full_at, std::int64_t* commits) {
   Plane p(true, 9);
   p.populate();
   const SignedSubmission submission = p.b.submission();
@@ -818,6 +831,7 @@ std::string through_a_stop(std::int64_t stop_at, std::int64_t* commits) {
   std::optional<testing::BrokerWorld::Sealed> sealed;
   p.store->commits = 0;
   p.store->stop_at = stop_at;
+  p.store->full_at = full_at;
   for (int round = 0; round < 8; ++round) {
     try {
       (void)p.core->register_node(p.node(), p.info());
@@ -827,12 +841,15 @@ std::string through_a_stop(std::int64_t stop_at, std::int64_t* commits) {
       if (!w) w = p.take();
       if (!w) continue;
       if (!sealed) sealed = p.work(*w);
-      must(p.core->output(p.node(), p.upload(*w, *sealed)));
-      must(p.core->destroyed(p.node(), p.claim(*w)));
+      need(p.core->output(p.node(), p.upload(*w, *sealed)));
+      need(p.core->destroyed(p.node(), p.claim(*w)));
       p.pump();
-      must(p.core->tick());
+      need(p.core->tick());
     } catch (const Stop&) {
       p.start();
+      continue;
+    } catch (const std::runtime_error&) {  // need(): refused, and the process runs on
+      if (full_at == 0) throw;
       continue;
     }
     if (p.job(id).ended) break;
@@ -849,9 +866,15 @@ std::string through_a_stop(std::int64_t stop_at, std::int64_t* commits) {
 
 TEST(CoreOnDisk, AStopAtEveryCommitChangesNothing) {
   std::int64_t commits = 0;
-  ASSERT_EQ(through_a_stop(0, &commits), "");
+  ASSERT_EQ(through(0, 0, &commits), "");
   ASSERT_GT(commits, 8);
-  for (std::int64_t at = 2; at <= 2 * commits + 1; ++at) EXPECT_EQ(through_a_stop(at, nullptr), "") << "stopped at " << at;
+  for (std::int64_t at = 2; at <= 2 * commits + 1; ++at) EXPECT_EQ(through(at, 0, nullptr), "") << "stopped at " << at;
+}
+
+TEST(CoreOnDisk, ACommitThatTheDiskRefusesIsAsIfNobodyHadAsked) {
+  std::int64_t commits = 0;
+  ASSERT_EQ(through(0, 0, &commits), "");
+  for (std::int64_t at = 1; at <= commits; ++at) EXPECT_EQ(through(0, at, nullptr), "") << "refused at " << at;
 }
 
 }  // namespace
