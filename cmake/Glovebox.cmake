@@ -73,6 +73,10 @@ function(gbx_program name)
     list(APPEND links gbx_${l})
   endforeach()
   target_link_libraries(${name} PRIVATE ${links} gbx_flags ${A_PRIVATE_LINK})
+  # Side by side: each finds the others beside itself.
+  if(name MATCHES "^glovebox")
+    install(TARGETS ${name} RUNTIME DESTINATION bin)
+  endif()
 endfunction()
 
 # gbx_test(name SOURCES ... LINK ... PRIVATE_LINK ...): one GoogleTest binary, one ctest entry for it.

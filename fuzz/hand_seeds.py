@@ -99,7 +99,7 @@ def records(root):
     put(root, "records_json", "duplicate", '{"a":1,"a":2}', "0")
 
 
-ASSET, OBJECT, WORD, BUNDLE = bytes(range(1, 17)), b"\4" * 16, b"gbxdev", b"GBXOUT1\n"
+ASSET, OBJECT, WORD, BUNDLE = bytes(range(1, 17)), b"\4" * 16, b"gbx1", b"GBXOUT1\n"
 
 
 def keyed(kind, *numbers):

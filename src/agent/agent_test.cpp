@@ -110,6 +110,20 @@ TEST(BundleCheck, RefusesEveryLieOfTheNodeWithItsReason) {
             Reason::kCredentialExpired);
 }
 
+// Signed by its consumer and authorised by its broker, and still no job that may run here.
+TEST(BundleCheck, RefusesASpecThatIsNotValid) {
+  EXPECT_EQ(refused([](World& w, LaunchBundle& b) {
+              w.submission.spec.spec.command = {"bin/study"};
+              b = w.bundle();
+            }),
+            Reason::kBadValue);
+  EXPECT_EQ(refused([](World& w, LaunchBundle& b) {
+              w.submission.spec.spec.inputs[0].mount = "/data/../etc";
+              b = w.bundle();
+            }),
+            Reason::kBadValue);
+}
+
 TEST(BundleCheck, RefusesOtherPoliciesVersionsAndImages) {
   EXPECT_EQ(refused([](World&, LaunchBundle& b) { b.policies.pop_back(); }), Reason::kPolicyMismatch);
   EXPECT_EQ(refused([](World& w, LaunchBundle& b) {
@@ -211,6 +225,8 @@ TEST(MemoryBound, AContainerGetsNoMoreThanTheMachineLends) {
   EXPECT_EQ(refused([](PlanControls& p) { p.memory_bytes = kMaxJsonInteger; }), Reason::kNoCapacity);
   EXPECT_EQ(refused([](PlanControls& p) { p.memory_bytes = 0; }), Reason::kNoCapacity);
   EXPECT_EQ(refused([](PlanControls& p) { p.scratch_bytes = -1; }), Reason::kNoCapacity);
+  EXPECT_EQ(refused([](PlanControls& p) { p.image_bytes = -1; }), Reason::kNoCapacity);
+  EXPECT_EQ(refused([](PlanControls& p) { p.image_bytes = std::int64_t{512} << 20; }), Reason::kNoCapacity);  // beside the others
   EXPECT_EQ(refused([](PlanControls& p) { p.pids = kMaxPids + 1; }), Reason::kNoCapacity);
   EXPECT_EQ(refused([](PlanControls& p) { p.pids = 0; }), Reason::kNoCapacity);
   EXPECT_EQ(check_controls({0, 0}, c).reason(), Reason::kNoCapacity);
@@ -219,7 +235,8 @@ TEST(MemoryBound, AContainerGetsNoMoreThanTheMachineLends) {
 TEST(MemoryBound, LeavesRoomForTheContainer) {
   PlanControls c;
   c.memory_bytes = 300;
-  c.scratch_bytes = 100;
+  c.scratch_bytes = 60;
+  c.image_bytes = 40;
   EXPECT_EQ(prefetch_bound({1000, 1000}, c), 500u);
   EXPECT_EQ(prefetch_bound({1000, 700}, c), 300u);
   EXPECT_EQ(prefetch_bound({1000, 400}, c), 0u);

@@ -50,8 +50,8 @@ Result<MemoryFacts> memory_facts() {
 Status check_controls(const MemoryFacts& facts, const records::PlanControls& c) {
   const std::int64_t total = static_cast<std::int64_t>(std::min<std::uint64_t>(facts.total_bytes, std::uint64_t{1} << 52));
   const std::int64_t lent = records::lent_memory_bytes(total);
-  if (c.memory_bytes < 1 || c.scratch_bytes < 0 || c.footprint_bytes() > lent) {
-    return fail(Reason::kNoCapacity, "memory and scratch of the plan")
+  if (c.memory_bytes < 1 || c.scratch_bytes < 0 || c.image_bytes < 0 || c.footprint_bytes() > lent) {
+    return fail(Reason::kNoCapacity, "memory, scratch and image of the plan")
         .with("at most " + std::to_string(lent) + " bytes", std::to_string(c.footprint_bytes()) + " bytes");
   }
   if (c.pids < 1 || c.pids > records::kMaxPids) {
@@ -61,7 +61,7 @@ Status check_controls(const MemoryFacts& facts, const records::PlanControls& c) 
 }
 
 std::uint64_t prefetch_bound(const MemoryFacts& facts, const records::PlanControls& controls) {
-  const std::uint64_t free = less(less(facts.available_bytes, controls.memory_bytes), controls.scratch_bytes);
+  const std::uint64_t free = less(facts.available_bytes, controls.footprint_bytes());
   return std::min(facts.total_bytes / 2, free);
 }
 

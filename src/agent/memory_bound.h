@@ -20,8 +20,8 @@ Result<MemoryFacts> memory_facts();
 // size. Asked before any key, and again before the container starts. kNoCapacity.
 Status check_controls(const MemoryFacts& facts, const records::PlanControls& controls);
 
-// Half of all memory, and no more than is free once the container has what its plan promises: memory, and scratch, which is
-// memory too. The other half is for the unpacked image, the page cache and the programs.
+// Half of all memory, and no more than is free once the attempt has what its plan promises: memory, and scratch and the
+// unpacked image, which are memory too. The other half is for the page cache and the programs.
 std::uint64_t prefetch_bound(const MemoryFacts& facts, const records::PlanControls& controls);
 
 // The bytes that the bundle's image and inputs (indices into bundle.versions) take together; kTooLarge beyond `bound`.

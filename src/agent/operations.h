@@ -29,11 +29,13 @@ struct UnpackRequest {
   records::VersionRecord record;
   std::string image_digest;
   Reading reading;
+  std::int64_t room_bytes = 0;  // what it may fill
   template <class F>
   void fields(F& f) {
     f("record", record);
     f("imageDigest", image_digest, Bound{71, 71});
     f("reading", reading);
+    f("roomBytes", room_bytes, Bound{1, std::int64_t{1} << 40});
   }
 };
 struct UnpackReply {
@@ -84,17 +86,17 @@ struct RunRequest {
 };
 struct RunReply {
   gate::RunExit exit = gate::RunExit::kFailed;
-  std::string reason;              // reason code for people: "ok", "sandbox-setup", "out-of-memory", "timed-out", …
   std::int64_t duration_ms = 0;
   std::string runtime;             // "crun 1.8.1"
   std::vector<std::string> controls;  // the mandatory controls that were found in force
+  bool listed = true;              // other accounts of the host see the command lines of the container's processes
   template <class F>
   void fields(F& f) {
     f("exit", exit);
-    f("reason", reason, Bound{0, 64});
     f("durationMs", duration_ms);
     f("runtime", runtime, Bound{0, 64});
     f("controls", controls, Bound{0, 64});
+    f("listed", listed);
   }
 };
 struct GateReply {

@@ -26,7 +26,7 @@ namespace {
 constexpr std::int64_t kFirstDecryptUid = 1;
 constexpr std::int64_t kContainerIds = 65'536;  // from uid_base: the range that container ids map to
 constexpr std::int64_t kContainerUid = 1000;     // in the container
-constexpr std::uint64_t kWorkBytes = std::uint64_t{8} << 30;  // unpacked image; memory is used as it fills
+constexpr std::int64_t kMountPoints = std::int64_t{1} << 20;  // bytes of the environment's folder beside the image
 
 class Supervisor {
  public:
@@ -50,11 +50,17 @@ class Supervisor {
   Status private_mounts() {
     if (unshare(CLONE_NEWNS) != 0) return io_error("unshare mounts", errno);
     if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return io_error("private mounts", errno);
-    const std::string size = "mode=0711,size=" + std::to_string(kWorkBytes);
-    if (mount("tmpfs", o_.dir.c_str(), "tmpfs", MS_NOSUID | MS_NODEV, size.c_str()) != 0) return io_error("tmpfs", errno);
+    GBX_TRY(mount_memory(0, kMountPoints));
     mounted_.push_back(o_.dir);
     GBX_TRY(make_dirs(o_.dir + "/rootfs", 0755));
     return make_dirs(o_.dir + "/data", 0711);
+  }
+
+  // The environment's folder is memory, and holds `bytes` at most.
+  Status mount_memory(unsigned long flags, std::int64_t bytes) {
+    const std::string size = "mode=0711,size=" + std::to_string(bytes);
+    const bool ok = mount("tmpfs", o_.dir.c_str(), "tmpfs", MS_NOSUID | MS_NODEV | flags, size.c_str()) == 0;
+    return ok ? ok_status() : Status(io_error("tmpfs", errno));
   }
 
   Status answer(Packet& packet) {
@@ -103,7 +109,9 @@ class Supervisor {
     GBX_ASSIGN(AssetMount image, mount_asset(request.record, request.reading, at, std::move(key)));
     GBX_ASSIGN(Fd layout, open_dir(at));
     GBX_ASSIGN(Fd target, open_dir(o_.dir + "/rootfs"));
+    GBX_TRY(mount_memory(MS_REMOUNT, kMountPoints + request.room_bytes));
     oci::UnpackOptions options;
+    options.limits.max_bytes = static_cast<std::uint64_t>(request.room_bytes);
     options.expected_digest = request.image_digest;
     options.uid_base = uid(kContainerIds);
     auto unpacked = oci::unpack_confined(layout.get(), target.get(), options);
@@ -165,8 +173,9 @@ class Supervisor {
     reply.duration_ms = r.run_ms;
     reply.runtime = r.runtime;
     reply.controls = r.controls;
+    auto mounts = read_text_file("/proc/self/mounts", 1U << 20);
+    reply.listed = !mounts.ok() || processes_are_listed(*mounts);
     reply.exit = exit_of(r);
-    reply.reason = reason_of(r);
     // Numbers only: what the container said stays inside.
     o_.log->info("container-ended", {{"outcome", enum_name(r.outcome)}, {"code", r.code}, {"setup-ms", r.setup_ms},
                                      {"run-ms", r.run_ms}, {"peak-memory", r.peak_memory_bytes}, {"cpu-ms", r.cpu_ms}});
@@ -187,24 +196,6 @@ class Supervisor {
         return gate::RunExit::kFailed;
     }
     return gate::RunExit::kFailed;
-  }
-  static std::string reason_of(const sandbox::RunResult& r) {
-    switch (r.outcome) {
-      case sandbox::Outcome::kExited:
-        return r.code == 0 ? "ok" : std::string(reason_code(Reason::kJobFailed));
-      case sandbox::Outcome::kTimeout:
-        return std::string(reason_code(Reason::kTimedOut));
-      case sandbox::Outcome::kViolation:
-        return std::string(reason_code(Reason::kSandboxViolation));
-      case sandbox::Outcome::kOutOfMemory:
-        return std::string(reason_code(Reason::kOutOfMemory));
-      case sandbox::Outcome::kSetupError:
-        return std::string(reason_code(Reason::kSandboxSetup));
-      case sandbox::Outcome::kSignaled:
-      case sandbox::Outcome::kCancelled:
-        return std::string(reason_code(Reason::kJobFailed));
-    }
-    return std::string(reason_code(Reason::kJobFailed));
   }
 
   Result<GateReply> run_gate(const gate::GateRequest& request, Fd& answer_fd) {

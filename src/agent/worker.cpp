@@ -240,7 +240,8 @@ class Attempt {
     GBX_ASSIGN(auto keys, request_keys(broker, request));
     const VersionRecord& image = bundle().versions[job_->image].body;
     GBX_ASSIGN(Fd pipe, key_pipe(keys, image));
-    const UnpackRequest unpack{image, bundle().submission.submission.body.image_digest, reading(image)};
+    const UnpackRequest unpack{image, bundle().submission.submission.body.image_digest, reading(image),
+                               bundle().plan.body.controls.image_bytes};
     GBX_ASSIGN(image_, ask<UnpackReply>(o_.supervisor, operation::kUnpack, unpack, pipe.get()));
     pageable_ = image_.pageable;
     return ok_status();
@@ -251,6 +252,7 @@ class Attempt {
     request.stage = 2;
     request.image_digest = image_.image_digest;
     request.unpacked_root_hash = image_.root_hash;
+    data_opened_ = true;
     GBX_ASSIGN(auto keys, request_keys(broker, request));
     for (std::size_t i = 0; i < job_->inputs.size(); ++i) {
       const VersionRecord& record = bundle().versions[job_->inputs[i]].body;
@@ -358,7 +360,11 @@ class Attempt {
     statement.image_digest = image_.image_digest;
     statement.unpacked_root_hash = image_.root_hash;
     statement.residual_channels = bundle().plan.body.residual_channels;
-    if (pageable_ && statement.residual_channels.size() < 32) statement.residual_channels.push_back("paging");
+    const auto remains = [&](const char* channel) {
+      if (statement.residual_channels.size() < 32) statement.residual_channels.push_back(channel);
+    };
+    if (pageable_) remains("paging");
+    if (run_.listed) remains("process-list");
     Seal seal;
     GBX_ASSIGN(seal.statement, sign(job_->set.set_id, statement, keys_->sig));
     seal.release_keys = sealed.release_keys;
@@ -374,6 +380,7 @@ class Attempt {
 
  public:
   const std::vector<std::string>& residue() const { return residue_; }
+  bool data_opened() const { return data_opened_; }  // keys of data were asked for
 
  private:
   const WorkerOptions& o_;
@@ -386,6 +393,7 @@ class Attempt {
   std::uint64_t prefetch_left_ = 0;
   bool pageable_ = false;
   UnpackReply image_;
+  bool data_opened_ = false;
   RunReply run_;
   std::vector<std::string> residue_;
 };
@@ -404,10 +412,12 @@ Status require_controls(const PlanControls& plan, const std::vector<std::string>
 Status run_worker(const WorkerOptions& o) {
   channel::RpcClient node(o.mux->stream(channel::kMuxControl), *o.clock, kControlFrame);
   AgentEnd end;
+  bool data_opened = false;
   Status status = ok_status();
   {
     Attempt attempt(o, node);
     auto manifest = attempt.run();
+    data_opened = attempt.data_opened();
     end.residue = attempt.residue();
     if (manifest.ok()) {
       end.sealed = true;
@@ -415,7 +425,8 @@ Status run_worker(const WorkerOptions& o) {
     } else {
       status = manifest.error();
       end.reason = reason_code(manifest.error().reason);
-      end.detail = manifest.error().detail().substr(0, 500);
+      // Of what failed over opened data its author reads a reason of the closed list and nothing more.
+      if (!data_opened) end.detail = manifest.error().detail().substr(0, 500);
     }
   }  // every key of the attempt is gone here
   if (!end.sealed) {

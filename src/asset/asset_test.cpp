@@ -1,12 +1,14 @@
 // Publishing and reading: round trips, versions, and every way in which a store may lie.
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <set>
 
 #include "asset/asset_test_util.h"
 #include "asset/object_builder.h"
 #include "asset/prefetch.h"
 #include "asset/verify.h"
+#include "storage/directory_store.h"
 #include "storage/testing.h"
 
 namespace gbx::asset {
@@ -272,6 +274,69 @@ TEST(Hostile, EverySingleByteFlipOfTheVersionRecordIsFound) {
   EXPECT_GT(parsed, text.size());
   EXPECT_EQ(codes(parsing), "bad-encoding bad-json missing-field bad-value");
   EXPECT_EQ(codes(opening), "bad-version bad-suite bad-structure wrong-version");
+}
+
+// Files that their host rewrites as soon as they were read: whatever was looked at becomes something else.
+class Turncoat final : public storage::ObjectStore {
+ public:
+  explicit Turncoat(const std::string& path) : path_(path), inner_(std::move(*storage::DirectoryStore::open(path, storage::SyncPolicy::kNever))) {}
+  Result<std::unique_ptr<storage::ObjectWriter>> create(const std::string& name) override { return inner_->create(name); }
+  Status get(const std::string& name, std::uint64_t offset, MutableByteView out) override {
+    GBX_TRY(inner_->get(name, offset, out));
+    return turn(name, offset, out.size());
+  }
+  Result<ByteView> view(const std::string& name, std::uint64_t offset, std::size_t size, Bytes& scratch) override {
+    GBX_ASSIGN(const ByteView seen, inner_->view(name, offset, size, scratch));
+    GBX_TRY(turn(name, offset, size));
+    return seen;
+  }
+  Result<std::uint64_t> size(const std::string& name) override { return inner_->size(name); }
+  Status list(const std::function<Status(const std::string&)>& each) override { return inner_->list(each); }
+  Status remove(const std::string& name) override { return inner_->remove(name); }
+
+  bool armed = false;
+  std::size_t turned = 0;
+
+ private:
+  Status turn(const std::string& name, std::uint64_t offset, std::size_t size) {
+    if (!armed) return ok_status();
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(path_)) {
+      if (entry.path().filename() != name) continue;
+      Bytes content(size);
+      const Fd fd(open(entry.path().c_str(), O_RDWR | O_CLOEXEC));
+      if (pread(fd.get(), content.data(), size, static_cast<off_t>(offset)) != static_cast<ssize_t>(size)) return fail(Reason::kIo, name);
+      for (auto& b : content) b = static_cast<std::uint8_t>(~b);
+      if (pwrite(fd.get(), content.data(), size, static_cast<off_t>(offset)) != static_cast<ssize_t>(size)) return fail(Reason::kIo, name);
+      ++turned;
+      return ok_status();
+    }
+    return fail(Reason::kNotFound, name);
+  }
+  const std::string path_;
+  const std::unique_ptr<storage::DirectoryStore> inner_;
+};
+
+// Ciphertext is looked at once, in memory of the reader's own: what it checked is what it opens, and what comes later is
+// found out as if it had always been there.
+TEST(Hostile, BytesThatChangeBetweenCheckAndUseChangeNothing) {
+  TempDir dir;
+  const Tree tree{{"a", pattern(300'000, 1)}, {"d/b", pattern(70'000, 2)}, {"d/c", "small"}};
+  write_tree(dir.path + "/src", tree);
+  Turncoat store(dir.path + "/objects");
+  SeededRandom random(1);
+  auto published = publish(options_for(dir.path + "/src", dir.path + "/state"), store, random);
+  ASSERT_TRUE(published.ok()) << published.error().line();
+  const auto& record = published->record;
+  store.armed = true;
+  auto reader = AssetReader::open(store, record, record.id(), published->key);
+  ASSERT_TRUE(reader.ok()) << reader.error().line();
+  const auto got = read_tree(*reader);
+  ASSERT_TRUE(got.ok()) << got.error().line();
+  EXPECT_TRUE(*got == with_directories(tree));
+  EXPECT_GT(store.turned, 6U);
+  // The files are wrong by now: a reader that begins again gets an error and no byte.
+  store.armed = false;
+  EXPECT_EQ(AssetReader::open(store, record, record.id(), published->key).reason(), Reason::kBadMagic);
 }
 
 TEST(Hostile, TruncationExtensionLoss) {

@@ -16,7 +16,7 @@ namespace gbx::asset {
 
 // The format's word: magic of every object, prefix of every label, `format` of the version record. It becomes "gbx1" here,
 // and nowhere else, when the format is frozen.
-inline constexpr std::string_view kFormatWord = "gbxdev";
+inline constexpr std::string_view kFormatWord = "gbx1";
 
 inline constexpr std::size_t kHeaderSize = 64;
 inline constexpr std::size_t kObjectSize = std::size_t{64} << 20;  // every object but the last of its kind

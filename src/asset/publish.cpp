@@ -303,6 +303,7 @@ Status Publisher::count_source() {
       }
     }
   }
+  if (seen_.files_total == 0) return fail(Reason::kBadValue, o_.source).with("a file, or a folder that has one", "no file in it");
   report();
   return ok_status();
 }

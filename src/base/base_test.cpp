@@ -186,6 +186,19 @@ TEST(Fields, RoundTripAndEveryRefusalNamesItsPath) {
   EXPECT_EQ(join_path("a", ""), "a");
 }
 
+struct Palette {
+  std::vector<Colour> colours;
+  template <class F>
+  void fields(F& f) {
+    f("colours", colours);
+  }
+};
+TEST(Fields, AWordInAListIsNamedLikeAnyOther) {
+  const auto r = from_json_text<Palette>(R"({"colours":["red","green"]})");
+  EXPECT_EQ(r.error().what, "colours[1]: unknown word");
+  EXPECT_EQ(from_json_text<Palette>(R"({"colours":[1]})").error().what, "colours[0]");
+}
+
 TEST(Error, TheCodeStandsOnce) {
   const Error e = fail(Reason::kSpecMismatch, "an input").with("x", "y");
   EXPECT_EQ(e.line(), "spec-mismatch: an input (expected x, actual y)");
@@ -435,6 +448,21 @@ TEST(Processes, RunsWithExactlyTheGivenEnvironmentAndDescriptors) {
   EXPECT_EQ(r->err, "err\n");
 }
 
+TEST(Processes, AnotherUserIdStartsAProgramInAFolderThatItMayNotEnter) {
+  if (geteuid() != 0) GTEST_SKIP() << "changes its user id: needs root";
+  char closed[] = "/tmp/gbx-closed-XXXXXX";
+  ASSERT_NE(mkdtemp(closed), nullptr);  // mode 0700
+  ProcessOptions o;
+  o.argv = {"/bin/cp", "/bin/cat", closed};
+  ASSERT_TRUE(run_command(o).ok());
+  o.argv = {std::string(closed) + "/cat", "/proc/self/status"};
+  o.uid = 12345;
+  const auto r = run_command(o);
+  ASSERT_TRUE(r.ok()) << r.error().line();
+  EXPECT_NE(r->out.find("Uid:\t12345\t12345\t12345"), std::string::npos) << r->out;
+  EXPECT_TRUE(remove_tree(closed).ok());
+}
+
 TEST(Processes, StartFailureAndTimeoutAreErrors) {
   ProcessOptions o;
   o.argv = {"/no/such/program"};
@@ -449,6 +477,21 @@ TEST(Processes, StartFailureAndTimeoutAreErrors) {
   ASSERT_TRUE(st.ok() && st->has_value());
   EXPECT_FALSE((**st).exited);
   EXPECT_EQ((**st).code, SIGTERM);
+}
+
+TEST(Processes, AreListedUnlessProcHidesThem) {
+  const auto listed = [](const char* options) {
+    return processes_are_listed("sys /sys sysfs rw,hidepid=2 0 0\nproc /proc proc rw,nosuid" + std::string(options) + " 0 0\nx /proc/sys proc rw 0 0\n");
+  };
+  EXPECT_TRUE(listed(""));
+  EXPECT_TRUE(listed(",hidepid=noaccess"));
+  EXPECT_TRUE(listed(",hidepid=20"));
+  EXPECT_TRUE(listed(",gid=27,hidepid=invisible"));
+  EXPECT_FALSE(listed(",hidepid=invisible"));
+  EXPECT_FALSE(listed(",hidepid=2"));
+  EXPECT_FALSE(listed(",hidepid=ptraceable"));
+  EXPECT_TRUE(processes_are_listed("proc /proc proc rw,hidepid=2 0 0\nproc /proc proc rw 0 0"));
+  EXPECT_TRUE(processes_are_listed(""));
 }
 
 TEST(Log, LinesAreJsonAndTextIsHarmless) {

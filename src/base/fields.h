@@ -202,7 +202,7 @@ Status read_list(const Json& j, T& v, Bound b) {
     if (!s.ok()) {
       std::string& what = s.error().what;
       const bool nested = !what.empty() && (what[0] == '.' || what[0] == '[');
-      what = "[" + std::to_string(i) + "]" + (nested || what.empty() ? "" : ".") + what;
+      what = "[" + std::to_string(i) + "]" + (nested || what.empty() ? "" : ": ") + what;
       return s;
     }
   }

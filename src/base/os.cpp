@@ -38,6 +38,13 @@ void Fd::reset() {
   fd_ = -1;
 }
 
+namespace {
+// A hint of its own: what the plane lists does not help who mistyped a path.
+Error no_file(const std::string& path) {
+  return fail(Reason::kNotFound, path + " does not exist").hint("check the path: it is one on this machine");
+}
+}  // namespace
+
 Error io_error(std::string_view what, int errno_value) {
   return fail(Reason::kIo, std::string(what) + ": " + strerror(errno_value));
 }
@@ -59,7 +66,7 @@ Result<Bytes> read_all(int fd, std::size_t limit) {
 Result<Bytes> read_file(const std::string& path, std::size_t limit) {
   Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd.valid()) {
-    if (errno == ENOENT || errno == ENOTDIR) return fail(Reason::kNotFound, path + " does not exist");
+    if (errno == ENOENT || errno == ENOTDIR) return no_file(path);
     return io_error(path, errno);
   }
   struct stat st {};
@@ -177,7 +184,7 @@ Status remove_tree(const std::string& path) {
 Result<Fd> open_dir(const std::string& path) {
   Fd fd(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (fd.valid()) return fd;
-  if (errno == ENOENT) return fail(Reason::kNotFound, path + " does not exist");
+  if (errno == ENOENT) return no_file(path);
   if (errno == ENOTDIR) return fail(Reason::kBadValue, path).with("a folder", "something else");
   return io_error(path, errno);
 }
@@ -188,7 +195,7 @@ Result<Fd> open_beneath(int dir_fd, const std::string& path, int flags, mode_t m
   how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV;
   // SAFETY: openat2 has no libc wrapper here; how is fully initialised and its size passed.
   const long fd = syscall(SYS_openat2, dir_fd, path.c_str(), &how, sizeof how);
-  if (fd < 0) return errno == ENOENT ? fail(Reason::kNotFound, path + " does not exist") : io_error(path, errno);
+  if (fd < 0) return errno == ENOENT ? no_file(path) : io_error(path, errno);
   return Fd(static_cast<int>(fd));
 }
 
@@ -282,6 +289,7 @@ struct ChildPlan {
   syscall(SYS_close_range, keep + 1, ~0U, 0);
   report = keep;
   if (!o.cwd.empty() && chdir(o.cwd.c_str()) != 0) die(3);
+  const int program = open(plan.argv[0], O_PATH | O_CLOEXEC);
   if (o.uid || o.gid) {
     if (setgroups(0, nullptr) != 0) die(4);
     const gid_t g = o.gid.value_or(o.uid ? static_cast<gid_t>(*o.uid) : getgid());
@@ -294,6 +302,10 @@ struct ChildPlan {
     if (getppid() != parent) _exit(127);
   }
   execve(plan.argv[0], plan.argv.data(), plan.envp.data());
+  // A program below a folder that the new uid may not enter (somebody's home): by the descriptor from before.
+  if (errno == EACCES && program >= 0) {
+    syscall(SYS_execveat, program, "", plan.argv.data(), plan.envp.data(), AT_EMPTY_PATH);
+  }
   die(5);
   _exit(127);
 }
@@ -392,6 +404,21 @@ std::string program_dir() {
   if (n <= 0) return ".";
   std::string path(buf, static_cast<std::size_t>(n));
   return path.substr(0, path.rfind('/'));
+}
+
+bool processes_are_listed(std::string_view mounts) {
+  bool listed = true;
+  while (!mounts.empty()) {
+    const std::string_view line = mounts.substr(0, mounts.find('\n'));
+    mounts.remove_prefix(std::min(mounts.size(), line.size() + 1));
+    const std::size_t point = line.find(" /proc proc ");
+    if (point == std::string_view::npos || line.find(' ') != point) continue;
+    std::string_view options = line.substr(point + std::string_view(" /proc proc ").size());
+    const std::string all = "," + std::string(options.substr(0, options.find(' '))) + ",";  // the last mount covers the others
+    const auto has = [&](const char* option) { return all.find(option) != std::string::npos; };
+    listed = has(",gid=") || !(has(",hidepid=2,") || has(",hidepid=4,") || has(",hidepid=invisible,") || has(",hidepid=ptraceable,"));
+  }
+  return listed;
 }
 
 Status harden_process() {

@@ -227,8 +227,15 @@ Status Core::check_request(const Signed<KeyRequest>& r, const AttemptState& a) c
   return ok_status();
 }
 
-Result<std::vector<PlanCharge>> Core::reserve(const JobState& job, std::int64_t now) const {
+// Beside what other jobs have spent and reserved.
+Status Core::within_budget(const JobState& job, const Policy& policy, const PlanCharge& charge, std::int64_t now) const {
+  const auto& gate = policy.clauses.gate;
   const auto& submission = job.submission.submission.body;
+  const policy::Spent spent = state().spent(charge, submission.consumer_id, now - gate.period_days * 86400, submission.job_id());
+  return policy::within_budget(spent, gate, charge.free_bits);
+}
+
+Result<std::vector<PlanCharge>> Core::reserve(const JobState& job, std::int64_t now) const {
   const auto& plan = job.plan.body;
   for (const auto& p : plan.policies) {
     const Policy& policy = state().policy(p.policy_hash)->publish.policy.body;
@@ -236,14 +243,7 @@ Result<std::vector<PlanCharge>> Core::reserve(const JobState& job, std::int64_t 
       return x.owner_id == policy.owner_id && x.asset_id == policy.asset_id;
     });
     if (charge == plan.charges.end()) return fail(Reason::kInternal, "a policy without a charge");
-    const auto& gate = policy.clauses.gate;
-    const policy::Spent spent = state().spent(*charge, submission.consumer_id, now - gate.period_days * 86400, submission.job_id());
-    if (spent.period_free_bits + charge->free_bits > gate.period_free_bits ||
-        spent.total_free_bits + charge->free_bits > gate.total_free_bits) {
-      return fail(Reason::kBudgetExceeded, "free bits that are left")
-          .with(std::to_string(std::min(gate.period_free_bits - spent.period_free_bits, gate.total_free_bits - spent.total_free_bits)),
-                std::to_string(charge->free_bits));
-    }
+    GBX_TRY(within_budget(job, policy, *charge, now));
   }
   return plan.charges;
 }

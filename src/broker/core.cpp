@@ -21,6 +21,12 @@ Result<std::unique_ptr<Core>> Core::open(BrokerKeys keys, LogStore& store, Rando
   if (!(names.kek == core->keys_.kek.public_key()) || !(names.signing == core->keys_.signing.public_key())) {
     return fail(Reason::kWrongSet, "the private keys are not those that the set key signed");
   }
+  const Charter& charter = core->keys_.set.charter;
+  if (charter.witness_threshold > 0 || charter.custody != Custody::kOperator) {
+    return fail(Reason::kUnsupported, "the charter's witnesses or custody")
+        .with("witnessThreshold 0, custody operator",
+              "witnessThreshold " + std::to_string(charter.witness_threshold) + ", custody " + std::string(enum_name(charter.custody)));
+  }
   core->epoch_ = names.epoch;
   core->set_key_ = names.set_key.text();
   GBX_ASSIGN(core->log_, Log::open(store, random));
@@ -93,8 +99,8 @@ Result<InfoReply> Core::info(const InfoRequest& r, const Call& c) {
   e.nonce = r.nonce;
   e.custody = keys_.set.charter.custody;
   e.time = c.now;
-  e.tree_size = static_cast<std::int64_t>(log_->size());
-  e.tree_root = log_->root();
+  // No tree (size 0): strangers get this answer, and a log that grows at the moment of a seal would tell them of it
+  // before the owners' release slot. docs/decisions/0013.
   InfoReply reply;
   reply.set = keys_.set;
   GBX_ASSIGN(reply.evidence, sign(std::move(e)));

@@ -36,15 +36,15 @@ struct ConnectionContext {
   Peer peer = Peer::kStranger;
 };
 
-// Held outputs are rejected after this time without enough rulings.
-inline constexpr std::int64_t kHoldSeconds = 14 * 86400;
+using policy::kHoldSeconds;
 inline constexpr std::int64_t kLongestCredentialSeconds = 3600;
 inline constexpr std::size_t kHellosPerConnection = 8;
 
 class Core {
  public:
   // Verifies keys and log and appends a boot entry. `store` and `random` must outlive the Core.
-  // Errors: kWrongSet when log and keys do not belong together, kBadSuite, and those of Log::open.
+  // Errors: kWrongSet when log and keys do not belong together, kBadSuite, kUnsupported when the charter promises what this
+  // version does not do, and those of Log::open.
   static Result<std::unique_ptr<Core>> open(BrokerKeys keys, LogStore& store, Random& random,
                                             policy::Capacity capacity, TimeMs now);
 
@@ -129,6 +129,8 @@ class Core {
                                            const Call& c) const;
   Status check_bound(const Hash32& job_id, std::int64_t attempt, const Call& c) const;
   Status check_request(const records::Signed<records::KeyRequest>& r, const AttemptState& a) const;
+  Status within_budget(const JobState& job, const records::Policy& policy, const records::PlanCharge& charge,
+                       std::int64_t now) const;
   Result<std::vector<records::PlanCharge>> reserve(const JobState& job, std::int64_t now) const;
   Result<std::vector<records::BundledKey>> keys_for(const JobState& job, std::int64_t stage) const;
   Result<KeyEntry> make_key_entry(const records::Signed<records::KeyRequest>& r, const Found& f, std::int64_t now);
@@ -141,8 +143,8 @@ class Core {
   };
   Status advance(const Hash32& job_id, std::int64_t now);
   Outcome weigh(const JobState& job, std::int64_t now) const;
+  std::vector<records::RulingRequest> standing_rulings(const JobState& job) const;
   policy::Panel panel(const JobState& job) const;
-  bool over_budget(const JobState& job, const records::Policy& policy, const records::PlanCharge& charge, std::int64_t now) const;
   Status release_allowed(const JobState& job, std::int64_t now) const;
   std::vector<records::PlanCharge> final_charges(const JobState& job, records::ReleaseDecision decision) const;
   Status hold(const Hash32& job_id, const JobState& job, const Outcome& outcome, std::int64_t now);

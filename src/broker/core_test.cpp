@@ -108,6 +108,12 @@ TEST(BrokerPublish, RefusesWithTheReason) {
   w.data.policy = skipped;
   w.data.policy.commit_dk = Hash32{9};
   refuse(make_publish(w.set, w.data, w.random), Reason::kBadCommitment);
+  // Reviewers who could neither rule nor look.
+  for (auto member : {&Reviewer::key, &Reviewer::hpke}) {
+    w.data.policy = skipped;
+    w.data.policy.clauses.reviewers[0].*member = "ed25519:00";
+    refuse(make_publish(w.set, w.data, w.random), Reason::kBadEncoding);
+  }
 }
 
 TEST(BrokerPublish, AnAssetBelongsToWhoPublishedItFirst) {
@@ -298,6 +304,21 @@ TEST(BrokerCancel, EndsAJobForGood) {
   EXPECT_EQ(w.authorise(run.submission).reason(), Reason::kJobCancelled);
 }
 
+TEST(BrokerCancel, ComesTooLateAfterTheDecision) {
+  BrokerWorld w(18);
+  w.start_and_publish();
+  auto run = w.run_until_sealed(w.submission());
+  EXPECT_EQ(must(w.judge(run.job_id())).state, JudgementState::kReleased);
+  const auto spent = [&] { return w.core->state().spent(run.plan.body.charges[0], w.consumer.id(), 0, Hash32{}).total_free_bits; };
+  EXPECT_EQ(spent(), 200);
+  const auto size = w.core->log_size();
+  const Cancel wish{run.job_id(), w.consumer.id(), kNow};
+  EXPECT_EQ(w.call<Empty>(method::kCancel, CancelRequest{w.consumer.chain, must(sign(w.set.id(), wish, w.consumer.key))}).reason(),
+            Reason::kWrongState);
+  EXPECT_EQ(spent(), 200);
+  EXPECT_EQ(w.core->log_size(), size);
+}
+
 // The data keys left: what the control channel tells is told, whatever follows.
 TEST(BrokerCancel, CostsTheControlChannelOnceTheDataKeysLeft) {
   for (const bool data_keys : {false, true}) {
@@ -424,6 +445,31 @@ TEST(BrokerAttempt, NonceKeyAndConnectionAreBound) {
   const auto first = must(w.call<AttestReply>(method::kAttest, good, c));
   EXPECT_EQ(must(w.call<AttestReply>(method::kAttest, good, c)).evidence, first.evidence);  // a doubled message
   EXPECT_EQ(attest(w.attest_request(agent, credential, fresh, c), c), Reason::kUninitialised);  // signed again, the same bytes
+}
+
+TEST(BrokerAttempt, ACredentialLivesAnHourAtMost) {
+  BrokerWorld w(34);
+  w.start_and_publish();
+  for (const auto& [start, lives] : {std::pair<std::int64_t, std::int64_t>{300, 300}, {86400, 3600}}) {
+    SignedSubmission s = w.submission();
+    s.submission.body.spec.spec.timeouts.start = start;
+    resign(s, w.set.id(), w.consumer);
+    const auto plan = must(w.authorise(s));
+    EXPECT_EQ(must(w.credential(plan.body.job_id, 1)).body.expires - kNow, lives);
+  }
+}
+
+TEST(BrokerAttempt, OneConnectionServesOneAttempt) {
+  BrokerWorld w(35);
+  w.start_and_publish();
+  const auto plan = must(w.authorise(w.submission()));
+  const auto other = must(w.authorise(w.submission()));
+  for (const auto& p : {plan, other}) must(w.credential(p.body.job_id, 1));
+  const auto c = w.connect(make_agent(w.random));
+  must(w.hello(plan.body.job_id, 1, c));
+  EXPECT_EQ(w.hello(other.body.job_id, 1, c).reason(), Reason::kWrongState);
+  must(w.credential(plan.body.job_id, 2));
+  EXPECT_EQ(w.hello(plan.body.job_id, 2, c).reason(), Reason::kWrongState);
 }
 
 TEST(BrokerAttempt, GreetingsAreLimited) {
@@ -598,6 +644,45 @@ TEST(BrokerKeys, BudgetIsReservedBeforeTheDataKey) {
   EXPECT_TRUE(w.key(second.agent, second.credential.body, second.evidence, 2, second.connection).ok());
 }
 
+SignedSubmission submission_of(BrokerWorld& w, const gbx::testing::Person& consumer) {
+  gbx::testing::SubmissionParts parts{gbx::testing::make_spec(true), {&w.data}, &w.image, {}};
+  parts.leases = {gbx::testing::make_lease(w.set.id(), w.data, consumer, 1, w.random)};
+  SignedSubmission s = gbx::testing::make_submission(w.set.id(), consumer, parts, w.random);
+  s.submission.body.not_after = kNow + 100'000;
+  resign(s, w.set.id(), consumer);
+  return s;
+}
+
+// What all consumers together may learn, as much as what one may.
+TEST(BrokerKeys, TheBudgetOfAllIsReservedBeforeTheDataKey) {
+  BrokerWorld w(36);
+  w.data.policy.clauses.gate.total_free_bits = 1000;  // room for one job of 610
+  w.start_and_publish();
+  const auto other = gbx::testing::make_person(w.random);
+  auto first = w.run_until_attested(w.submission());
+  auto second = w.run_until_attested(submission_of(w, other));
+  for (auto* r : {&first, &second}) must(w.key(r->agent, r->credential.body, r->evidence, 1, r->connection));
+  must(w.key(first.agent, first.credential.body, first.evidence, 2, first.connection));
+  EXPECT_EQ(w.key(second.agent, second.credential.body, second.evidence, 2, second.connection).reason(), Reason::kBudgetExceeded);
+}
+
+TEST(BrokerLedger, PeriodIsPerConsumerAndEnds) {
+  BrokerWorld w(37);
+  auto& gate = w.data.policy.clauses.gate;
+  gate.period_free_bits = 1000;  // room for one job of 610
+  gate.period_days = 1;
+  w.start_and_publish();
+  const auto other = gbx::testing::make_person(w.random);
+  auto run = w.run_until_attested(w.submission());
+  for (const std::int64_t stage : {1, 2}) must(w.key(run.agent, run.credential.body, run.evidence, stage, run.connection));
+  EXPECT_EQ(w.authorise(submission_of(w, w.consumer)).reason(), Reason::kBudgetExceeded);
+  EXPECT_TRUE(w.authorise(submission_of(w, other)).ok());
+  w.clock.advance(86'400'000);
+  EXPECT_EQ(w.authorise(submission_of(w, w.consumer)).reason(), Reason::kBudgetExceeded);  // the period's last second
+  w.clock.advance(1000);
+  EXPECT_TRUE(w.authorise(submission_of(w, w.consumer)).ok());
+}
+
 // ---- the seal and after ----
 TEST(BrokerSeal, MustBeWhatThePlanSays) {
   BrokerWorld w(40);
@@ -641,6 +726,10 @@ TEST(BrokerDecision, FallsOnTheSlotOfEveryOwner) {
   w.start_and_publish();
   w.clock.advance(1000);
   auto run = w.run_until_sealed(w.submission());
+  // When a run ended is the container's choice; its author is told the slot.
+  const auto ack = must(w.seal(run.sealed.seal, run.connection));
+  EXPECT_EQ(ack.body.time % 1800, 0);
+  EXPECT_NE(w.clock.now().seconds() % 1800, 0);
   auto j = must(w.judge(run.job_id()));
   EXPECT_EQ(j.state, JudgementState::kPending);
   EXPECT_EQ(j.decide_at % 1800, 0);
@@ -651,22 +740,56 @@ TEST(BrokerDecision, FallsOnTheSlotOfEveryOwner) {
   EXPECT_EQ(must(w.judge(run.job_id())).state, JudgementState::kReleased);
 }
 
+// Of the last judgement in the log.
+std::vector<std::string> judged_reasons(const MemoryStore& store) {
+  for (std::uint64_t i = must(store.size()); i-- > 0;) {
+    const auto entry = must(from_json_text<LogEntry>(must(store.entry(i)).entry));
+    if (entry.kind == JudgeEntry::kKind) return must(from_json<JudgeEntry>(entry.body)).reasons;
+  }
+  return {};
+}
+
 struct HoldCase {
   const char* reason;
-  void (*change)(GateVerdict&);
+  void (*verdict)(GateVerdict&);
+  void (*world)(BrokerWorld&) = [](BrokerWorld&) {};
+  void (*spec)(SpecBody&) = [](SpecBody&) {};
 };
+// Each for its own reason alone, which the log holds.
 TEST(BrokerDecision, WhatWaitsForAPerson) {
+  const auto budget = [](BrokerWorld& w) { w.data.policy.clauses.gate.total_free_bits = 650; };  // room for the job's 610
+  const auto opaque = [](BrokerWorld& w) {
+    for (auto* a : {&w.data, &w.image}) a->policy.clauses.gate.output_types.push_back(OutputType::kOpaque);
+  };
+  const auto unparsed = [](SpecBody& s) {
+    s.outputs[0].type = OutputType::kOpaque;
+    s.outputs[0].schema.reset();
+  };
   const HoldCase cases[] = {{"free-bits", [](GateVerdict& v) { v.charge.free_bits = 2049; }},
                             {"verified-bits", [](GateVerdict& v) { v.charge.verified_bits = 65537; }},
-                            {"gate-holds", [](GateVerdict& v) { v.recommendation = Recommendation::kHold; }}};
+                            {"gate-holds", [](GateVerdict& v) { v.recommendation = Recommendation::kHold; }},
+                            {"budget", [](GateVerdict& v) { v.charge.free_bits = 651; }, budget},
+                            {"opaque-output", [](GateVerdict&) {}, opaque, unparsed},
+                            {"", [](GateVerdict& v) { v.charge.free_bits = 650; }, budget}};
   for (const auto& c : cases) {
-    BrokerWorld w(42);
+    SCOPED_TRACE(c.reason);
+    MemoryStore store;
+    BrokerWorld w(42, &store);
+    c.world(w);
     w.start_and_publish();
     GateVerdict v = clean_verdict();
-    c.change(v);
-    auto run = w.run_until_sealed(w.submission(), v);
+    c.verdict(v);
+    SignedSubmission s = w.submission();
+    c.spec(s.submission.body.spec.spec);
+    resign(s, w.set.id(), w.consumer);
+    auto run = w.run_until_sealed(s, v);
     const auto j = must(w.judge(run.job_id()));
-    EXPECT_EQ(j.state, JudgementState::kHeld) << c.reason;
+    if (*c.reason == 0) {
+      EXPECT_EQ(j.state, JudgementState::kReleased);
+      continue;
+    }
+    ASSERT_EQ(j.state, JudgementState::kHeld);
+    EXPECT_EQ(judged_reasons(store), std::vector<std::string>{c.reason});
     ASSERT_EQ(j.preview_keys.size(), 1u);
     const auto& m = run.sealed.seal.statement.body.manifest;
     auto preview = open_preview(w.reviewer.hpke, 0, m, run.sealed.output, j.hold_notice->hash(), j.preview_keys[0]);
@@ -724,6 +847,12 @@ TEST(BrokerDecision, RevokedOrExpiredWhileHeld) {
   }
 }
 
+void slow(BrokerWorld& w, std::int64_t slot) {
+  for (auto* a : {&w.data, &w.image}) {
+    a->policy.clauses.gate.release_slot_seconds = slot;
+    a->policy.clauses.not_after = kNow + 100 * 86400;
+  }
+}
 BrokerWorld::Run held_job(BrokerWorld& w, Judgement& held) {
   GateVerdict v = clean_verdict();
   v.recommendation = Recommendation::kHold;
@@ -731,6 +860,25 @@ BrokerWorld::Run held_job(BrokerWorld& w, Judgement& held) {
   held = must(w.judge(run.job_id()));
   EXPECT_EQ(held.state, JudgementState::kHeld);
   return run;
+}
+
+struct Held {
+  BrokerWorld::Run run;
+  HoldNotice notice;
+};
+// By owners whose decisions fall on slots; asked for `late` seconds after one.
+Held held_on_the_slot(BrokerWorld& w, std::int64_t late = 0) {
+  GateVerdict v = clean_verdict();
+  v.recommendation = Recommendation::kHold;
+  auto run = w.run_until_sealed(w.submission(), v);
+  const auto pending = must(w.judge(run.job_id()));
+  w.clock.advance((pending.decide_at + late - w.clock.now().seconds()) * 1000);
+  const auto held = must(w.judge(run.job_id()));
+  EXPECT_EQ(held.state, JudgementState::kHeld);
+  return {std::move(run), held.hold_notice->body};
+}
+void approve_all(BrokerWorld& w, const gbx::testing::Person& reviewer, const Held& held) {
+  for (const auto& p : held.run.plan.body.policies) must(w.rule(reviewer, held.notice, p.policy_hash, RulingDecision::kApprove));
 }
 
 TEST(BrokerRuling, EveryPolicyMustBeApproved) {
@@ -774,6 +922,94 @@ TEST(BrokerRuling, DeclinedOrNeverAnswered) {
     EXPECT_EQ(j.state, JudgementState::kRejected);
     EXPECT_EQ(j.release->statement.body.reasons[0], answered ? "reviewers-declined" : "hold-expired");
   }
+}
+
+// A decision of people falls on the slot, too.
+TEST(BrokerRuling, DecidesOnTheSlot) {
+  BrokerWorld w(57);
+  slow(w, 900);
+  w.start_and_publish();
+  const auto held = held_on_the_slot(w);
+  w.clock.advance(1000);
+  approve_all(w, w.reviewer, held);
+  const auto j = must(w.judge(held.run.job_id()));
+  ASSERT_EQ(j.state, JudgementState::kPending);
+  EXPECT_EQ(j.decide_at, slot_end(w.clock.now().seconds(), 900));
+  w.clock.advance((j.decide_at - w.clock.now().seconds()) * 1000 - 1000);
+  EXPECT_EQ(must(w.judge(held.run.job_id())).state, JudgementState::kPending);
+  w.clock.advance(1000);
+  EXPECT_EQ(must(w.judge(held.run.job_id())).state, JudgementState::kReleased);
+}
+
+TEST(BrokerRuling, IsOfItsTime) {
+  BrokerWorld w(58);
+  w.start_and_publish();
+  Judgement held;
+  const auto run = held_job(w, held);
+  const auto& notice = held.hold_notice->body;
+  w.clock.advance(1000'000);
+  const auto rule = [&](std::size_t policy, std::int64_t ahead) {
+    return w.rule(w.reviewer, notice, run.plan.body.policies[policy].policy_hash, RulingDecision::kApprove, ahead);
+  };
+  EXPECT_EQ(rule(0, policy::kReviewerSkewSeconds + 1).reason(), Reason::kBadValue);
+  EXPECT_EQ(rule(0, -1000 - policy::kReviewerSkewSeconds - 1).reason(), Reason::kBadValue);  // before there was a notice
+  EXPECT_TRUE(rule(0, policy::kReviewerSkewSeconds).ok());
+  EXPECT_EQ(must(rule(1, -1000 - policy::kReviewerSkewSeconds)).state, JudgementState::kReleased);
+  const auto receipt = must(w.call<Receipt>(method::kReceipt, JobRequest{run.job_id()}));
+  EXPECT_TRUE(policy::verify_receipt(receipt, w.set.id()).valid);
+}
+
+// Nothing is released after its hold: neither by a ruling whose slot ends later nor because nobody asked in time.
+TEST(BrokerRuling, ReleasesNothingAfterTheHold) {
+  for (const bool ruled_in_time : {false, true}) {
+    BrokerWorld w(59);
+    slow(w, 900);
+    w.start_and_publish();
+    const auto held = held_on_the_slot(w, 1);
+    const auto advance_to = [&](std::int64_t time) { w.clock.advance((time - w.clock.now().seconds()) * 1000); };
+    advance_to(held.notice.expires - 900);
+    if (ruled_in_time) approve_all(w, w.reviewer, held);
+    advance_to(held.notice.expires);
+    if (!ruled_in_time) {
+      const Hash32 policy = held.run.plan.body.policies[0].policy_hash;
+      EXPECT_EQ(w.rule(w.reviewer, held.notice, policy, RulingDecision::kApprove).reason(), Reason::kExpired);
+      EXPECT_EQ(must(w.judge(held.run.job_id())).state, JudgementState::kHeld);
+    }
+    advance_to(held.notice.expires + 1);
+    const auto j = must(w.judge(held.run.job_id()));
+    ASSERT_EQ(j.state, JudgementState::kRejected);
+    EXPECT_EQ(j.release->statement.body.reasons, std::vector<std::string>{"hold-expired"});
+    EXPECT_TRUE(j.release->outer_keys.empty());
+  }
+}
+
+// A stolen key approves, and its owner rotates it away before the slot: others decide.
+TEST(BrokerRuling, CountsOnlyWhileItsKeyStands) {
+  BrokerWorld w(63);
+  slow(w, 900);
+  const auto second = gbx::testing::make_person(w.random);
+  for (auto* a : {&w.data, &w.image}) {
+    a->policy.clauses.reviewers.push_back(gbx::testing::as_reviewer(second));
+    a->policy.clauses.may_preview.push_back(second.id());
+  }
+  w.start_and_publish();
+  const auto held = held_on_the_slot(w);
+  w.clock.advance(1000);
+  approve_all(w, w.reviewer, held);
+  EXPECT_EQ(must(w.judge(held.run.job_id())).state, JudgementState::kPending);
+  const auto newer = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, w.random));
+  const auto rotation = must(sign(w.set.id(), Rotation{w.reviewer.id(), 1, newer.public_key().text()}, w.reviewer.recovery));
+  must(w.call<Empty>(method::kRotate, RotateRequest{w.reviewer.chain.identity, rotation}));
+  w.clock.advance(900'000);
+  EXPECT_EQ(must(w.judge(held.run.job_id())).state, JudgementState::kHeld);
+  approve_all(w, second, held);
+  w.clock.advance(900'000);
+  EXPECT_EQ(must(w.judge(held.run.job_id())).state, JudgementState::kReleased);
+  const auto receipt = must(w.call<Receipt>(method::kReceipt, JobRequest{held.run.job_id()}));
+  ASSERT_EQ(receipt.rulings.size(), 2u);
+  for (const auto& r : receipt.rulings) EXPECT_EQ(r.key, second.key.public_key().text());
+  const auto report = policy::verify_receipt(receipt, w.set.id());
+  EXPECT_TRUE(report.valid) << report.first_failure().line();
 }
 
 TEST(BrokerRuling, TheConsumerNeverRulesOnHisOwnOutput) {
@@ -866,7 +1102,23 @@ TEST(Broker, EvidenceAnswersTheNonce) {
   auto keys = must(r.set.verify(w.set.id()));
   EXPECT_TRUE(r.evidence.verify(w.set.id(), keys.signing).ok());
   EXPECT_EQ(r.evidence.body.nonce, Nonce32{7});
-  EXPECT_EQ(r.evidence.body.tree_size, 1);
+}
+
+// The log grows at the moment of a seal, which is told at the owners' slot only.
+TEST(Broker, EvidenceDoesNotTellThatTheLogGrew) {
+  BrokerWorld w(55);
+  must(w.start());
+  const auto ask = [&](const ConnectionContext& who) {
+    const Json reply = must(w.core->handle(method::kInfo, to_json(InfoRequest{Nonce32{7}}), who, w.clock.now()));
+    return must(from_json<InfoReply>(reply)).evidence.body;
+  };
+  for (int round = 0; round < 2; ++round) {
+    for (const auto& who : {ConnectionContext{}, BrokerWorld::plane()}) {
+      EXPECT_EQ(ask(who).tree_size, 0);
+      EXPECT_EQ(ask(who).tree_root, Hash32{});
+    }
+    if (round == 0) must(w.call<Signed<PublishAck>>(method::kPublish, make_publish(w.set, w.data, w.random)));
+  }
 }
 
 TEST(Broker, TimeNeverFalls) {
@@ -875,6 +1127,37 @@ TEST(Broker, TimeNeverFalls) {
   auto behind = TimeMs{(kNow - 10'000'000) * 1000};
   const Json reply = must(w.core->handle(method::kInfo, to_json(InfoRequest{}), {}, behind));
   EXPECT_EQ(*reply.find("evidence")->find("body")->find("time")->integer(), kNow);
+}
+
+TEST(Broker, KeysThatTheSetKeyDidNotSignAreRefused) {
+  BrokerWorld w(64);
+  MemoryStore store;
+  const auto open = [&](auto change) {
+    BrokerKeys keys = gbx::testing::broker_keys(w.set);
+    change(keys);
+    return Core::open(std::move(keys), store, w.random, w.capacity, w.clock.now());
+  };
+  EXPECT_EQ(open([&](BrokerKeys& k) { k.kek = must(crypto::HpkeKeyPair::generate(w.random)); }).reason(), Reason::kWrongSet);
+  EXPECT_EQ(open([&](BrokerKeys& k) {
+              k.signing = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, w.random));
+            }).reason(),
+            Reason::kWrongSet);
+  EXPECT_EQ(must(store.size()), 0u);
+  EXPECT_TRUE(open([](BrokerKeys&) {}).ok());
+}
+
+// A set whose charter promises what this version does not do would answer without it.
+TEST(Broker, ACharterThatCannotBeKeptIsRefused) {
+  const auto start = [](auto change) {
+    BrokerWorld w(65);
+    change(w.set.chain.charter);
+    w.set.chain.epoch = must(sign(w.set.id(), w.set.chain.epoch.body, w.set.set_key));
+    return w.start();
+  };
+  const auto witness = [](Charter& c) { c.witnesses = {c.genesis_set_key}; };
+  EXPECT_TRUE(start(witness).ok());  // named, and not asked for
+  EXPECT_EQ(start([&](Charter& c) { witness(c), c.witness_threshold = 1; }).reason(), Reason::kUnsupported);
+  EXPECT_EQ(start([](Charter& c) { c.custody = Custody::kTee; }).reason(), Reason::kUnsupported);
 }
 
 TEST(Broker, ALogOfAnotherSetIsRefused) {

@@ -43,24 +43,24 @@ std::vector<PlanCharge> Core::final_charges(const JobState& job, ReleaseDecision
   return out;
 }
 
+// A ruling counts while its key is its reviewer's: one that was rotated away after it ruled may have been a thief's.
+std::vector<RulingRequest> Core::standing_rulings(const JobState& job) const {
+  std::vector<RulingRequest> out;
+  if (!job.hold) return out;
+  for (const auto& r : job.hold->rulings) {
+    const auto key = state().chain(r.reviewer.identity).current_key(set_id_);
+    if (key.ok() && key->text() == r.ruling.key) out.push_back(r);
+  }
+  return out;
+}
+
 policy::Panel Core::panel(const JobState& job) const {
   policy::Panel p;
   for (const auto& named : job.plan.body.policies) p.policies.push_back(state().policy(named.policy_hash)->publish.policy);
   p.may_preview = job.plan.body.may_preview;
   p.submission = job.submission;
-  if (job.hold) {
-    for (const auto& r : job.hold->rulings) p.rulings.push_back(r.ruling.body);
-  }
+  for (const auto& r : standing_rulings(job)) p.rulings.push_back(r.ruling.body);
   return p;
-}
-
-// Would this release take an owner's ledger over its budget?
-bool Core::over_budget(const JobState& job, const Policy& policy, const PlanCharge& charge, std::int64_t now) const {
-  const auto& gate = policy.clauses.gate;
-  const auto& submission = job.submission.submission.body;
-  const policy::Spent spent = state().spent(charge, submission.consumer_id, now - gate.period_days * 86400, submission.job_id());
-  return spent.period_free_bits + charge.free_bits > gate.period_free_bits ||
-         spent.total_free_bits + charge.free_bits > gate.total_free_bits;
 }
 
 Core::Outcome Core::weigh(const JobState& job, std::int64_t now) const {
@@ -75,7 +75,7 @@ Core::Outcome Core::weigh(const JobState& job, std::int64_t now) const {
     for (const auto& p : all.policies) {
       if (p.body.owner_id != charge.owner_id || p.body.asset_id != charge.asset_id) continue;
       holds.merge(policy::hold_reasons(p.body, verdict, charge.free_bits));
-      if (over_budget(job, p.body, charge, now)) holds.insert(reason::kBudget);
+      if (!within_budget(job, p.body, charge, now).ok()) holds.insert(reason::kBudget);
     }
   }
   if (holds.empty()) return {Recommendation::kRelease, {}};
@@ -116,7 +116,7 @@ Status Core::decide(const Hash32& job_id, const JobState& job, const Outcome& ou
   entry.reasons = outcome.reasons;
   if (job.hold) {
     entry.hold_notice = job.hold->notice.hash();
-    for (const auto& r : job.hold->rulings) entry.rulings.push_back(r.ruling.hash());
+    for (const auto& r : standing_rulings(job)) entry.rulings.push_back(r.ruling.hash());
   }
   entry.charges = final_charges(job, entry.decision);
   std::vector<LogEntry> entries{make_entry(now, JudgeEntry{job_id, outcome.what, outcome.reasons}), make_entry(now, entry)};
@@ -145,11 +145,10 @@ Status Core::advance(const Hash32& job_id, std::int64_t now) {
     return outcome.what == Recommendation::kHold ? hold(job_id, *job, outcome, now) : decide(job_id, *job, outcome, now);
   }
   const Tally t = policy::tally(panel(*job));
-  if (t == Tally::kOpen) {
-    if (now <= job->hold->notice.body.expires) return ok_status();
+  if (t != Tally::kDeclined && now > job->hold->notice.body.expires) {
     return decide(job_id, *job, {Recommendation::kReject, {reason::kHoldExpired}}, now);
   }
-  if (now < decide_at(*job)) return ok_status();
+  if (t == Tally::kOpen || now < decide_at(*job)) return ok_status();
   if (t == Tally::kDeclined) return decide(job_id, *job, {Recommendation::kReject, {reason::kDeclined}}, now);
   const Status allowed = release_allowed(*job, now);
   if (!allowed.ok()) return decide(job_id, *job, {Recommendation::kReject, {allowed.error().what}}, now);
@@ -216,8 +215,11 @@ Result<Judgement> Core::ruling(const RulingRequest& r, const Call& c) {
   if (job->decision || policy::tally(panel(*job)) != Tally::kOpen) return fail(Reason::kWrongState, "the output was decided already");
   const HoldNotice& notice = job->hold->notice.body;
   GBX_ASSIGN(crypto::PublicKey key, standing(r.reviewer));
-  GBX_TRY(policy::verify_ruling(set_id_, panel(*job), notice, r.ruling, r.reviewer, key));
-  if (c.now > notice.expires) return fail(Reason::kExpired, "hold").with("before " + format_time(notice.expires), format_time(c.now));
+  GBX_TRY(policy::verify_ruling(set_id_, panel(*job), notice, r.ruling, {r.reviewer, key, c.now}));
+  const std::int64_t decides = slot_end(c.now, job->plan.body.gate.release_slot_seconds);
+  if (decides > notice.expires) {
+    return fail(Reason::kExpired, "hold").with("decided before " + format_time(notice.expires), format_time(decides));
+  }
   GBX_TRY(log_->append({make_entry(c.now, RulingEntry{job_id, r})}));
   return judge({job_id}, c);
 }
@@ -270,7 +272,9 @@ Result<Receipt> Core::receipt(const JobRequest& r, const Call&) {
   out.seal_ack = job->seal->ack;
   if (job->hold) {
     out.hold_notice = job->hold->notice;
+    const auto& counted = job->decision->entry.rulings;
     for (const auto& ruling : job->hold->rulings) {
+      if (std::find(counted.begin(), counted.end(), ruling.ruling.hash()) == counted.end()) continue;
       add(ruling.reviewer);
       out.rulings.push_back(ruling.ruling);
     }

@@ -8,6 +8,7 @@
 #include <map>
 
 #include "base/os.h"
+#include "base/ready.h"
 #include "broker/server.h"
 #include "gate/schema.h"
 
@@ -99,16 +100,17 @@ Status fingerprint(const Arguments& a) {
   return ok_status();
 }
 
-Status announce(const Arguments& a, const std::string& address, const records::SetId& set_id) {
-  if (a.values.count("ready-fd") == 0) return ok_status();
-  GBX_ASSIGN(Fd fd, a.descriptor("ready-fd"));
-  Json ready;
-  ready["address"] = address;
-  ready["setId"] = to_hex(set_id);
-  return write_all(fd.get(), as_bytes(canonical(ready)));
+// Closes `ready`: who waits for it reads to its end.
+Status announce(Fd& ready, const std::string& address, const records::SetId& set_id) {
+  if (!ready.valid()) return ok_status();
+  const Fd fd = std::move(ready);
+  Json j;
+  j["address"] = address;
+  j["setId"] = to_hex(set_id);
+  return write_all(fd.get(), as_bytes(canonical(j)));
 }
 
-Status serve(const Arguments& a) {
+Status serve(const Arguments& a, Fd& ready) {
   GBX_ASSIGN(std::string dir, a.text("state"));
   GBX_ASSIGN(std::string listen, a.text("listen"));
   ServerOptions options;
@@ -137,7 +139,7 @@ Status serve(const Arguments& a) {
     kill(getpid(), SIGTERM);
   }));
   options.listen.port = server->port();
-  GBX_TRY(announce(a, options.listen.text(), core->set_id()));
+  GBX_TRY(announce(ready, options.listen.text(), core->set_id()));
   logger.info("serving", {{"address", Json(options.listen.text())},
                           {"setId", Json(to_hex(core->set_id()))},
                           {"logSize", Json(static_cast<std::int64_t>(core->log_size()))}});
@@ -159,7 +161,15 @@ Status run(int argc, char** argv) {
   }
   GBX_ASSIGN(Arguments a, parse(argc, argv));
   if (a.command == "init") return init(a);
-  if (a.command == "serve") return serve(a);
+  if (a.command == "serve") {
+    Fd ready;
+    if (a.values.count("ready-fd") != 0) {
+      GBX_ASSIGN(ready, a.descriptor("ready-fd"));
+    }
+    const Status s = serve(a, ready);
+    if (!s.ok()) tell_failure(ready.get(), s.error());
+    return s;
+  }
   if (a.command == "fingerprint") return fingerprint(a);
   return fail(Reason::kUsage, "unknown command").with("init, serve or fingerprint", a.command.substr(0, 64));
 }

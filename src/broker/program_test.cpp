@@ -224,5 +224,44 @@ TEST_F(Program, StrangersGetEvidenceAndNothingElse) {
   EXPECT_TRUE(plane.call(method::kPublish, to_json(make_publish(w.set, w.data, w.random))).ok());
 }
 
+// Keys are free: hundreds of them keep neither the plane nor an agent out, nor those away who are there.
+TEST_F(Program, ManyStrangersKeepNobodyOut) {
+  BrokerWorld w(72);
+  w.clock = ManualClock(SystemClock().now().ms);
+  const std::int64_t later = SystemClock().now().seconds() + 10'000;
+  for (auto* a : {&w.data, &w.image}) a->policy.clauses.not_after = later;
+  write_state(w.set, w.random);
+  start();
+  const auto open = [&](const crypto::SigningKey* key) {
+    return std::make_unique<Connection>(ready_.address, w.set.tls.public_key(), key);
+  };
+  auto plane = open(&plane_key_);
+  std::unique_ptr<Connection> agent_connection;
+  w.remote = [&](std::string_view method, const Json& body, const ConnectionContext& c) {
+    return c.peer_key ? agent_connection->call(method, body) : plane->call(method, body);
+  };
+  must(w.publish(w.data));
+  must(w.publish(w.image));
+  SignedSubmission s = w.submission();
+  s.leases[0].body.not_after = later;
+  s.leases[0] = must(sign(w.set.id(), s.leases[0].body, w.owner.key));
+  s.submission.body.not_after = later;
+  resign(s, w.set.id(), w.consumer);
+  const auto plan = must(w.authorise(s));
+  const auto credential = must(w.credential(plan.body.job_id, 1));
+  FakeAgent agent = make_agent(w.random);
+  agent_connection = open(&agent.tls);
+  const Hash32 evidence = must(w.attest(agent, credential, agent_connection->context));
+  const FakeAgent other = make_agent(w.random);
+  std::vector<std::unique_ptr<Connection>> idle;
+  for (int i = 0; i < 530; ++i) idle.push_back(open(&other.tls));
+  must(w.key(agent, credential.body, evidence, 1, agent_connection->context));
+  EXPECT_TRUE(plane->call(method::kInfo, to_json(InfoRequest{Nonce32{1}})).ok());
+  plane = open(&plane_key_);
+  EXPECT_EQ(plane->call(method::kReceipt, to_json(JobRequest{plan.body.job_id})).reason(), Reason::kWrongState);
+  agent_connection = open(&agent.tls);
+  EXPECT_EQ(must(w.attest(agent, credential, agent_connection->context)), evidence);
+}
+
 }  // namespace
 }  // namespace gbx::broker

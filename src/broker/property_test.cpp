@@ -275,7 +275,7 @@ class AnyRequests {
 };
 
 TEST(BrokerProperty, NoRequestMakesTheLogUnreadable) {
-  const char* more = std::getenv("GBX_SEEDS");
+  const char* more = std::getenv("GBX_SIM_SEEDS");
   const std::uint64_t seeds = more != nullptr ? std::strtoull(more, nullptr, 10) : 25;
   std::int64_t decided = 0;
   std::int64_t sealed = 0;

@@ -26,7 +26,7 @@ const char kAllows[] = "every owner's policy allows this job";
 const char kSamePlan[] = "the plan is the one that these policies give";
 
 std::vector<Failure> failures(const Receipt& r, const BrokerWorld& w) {
-  const auto report = policy::verify_receipt(r, r.set.charter.set_id(), {kNow + 1'000'000, w.capacity});
+  const auto report = policy::verify_receipt(r, r.set.charter.set_id(), {kNow + 2'000'000, w.capacity});
   std::vector<Failure> out;
   for (const auto& group : report.checks) {
     for (const auto& c : group.parts) {
@@ -304,6 +304,15 @@ TEST_F(Forged, ReleasedWithoutAPerson) {
                  charged([](PlanCharge& c) { c.verified_bits = 65537; }));
   released_fails(person, [](RunStatement& s) { s.manifest.context.verdict.charge.zcdp_micro = 1; },
                  charged([](PlanCharge& c) { c.zcdp_micro = 1; }));
+  // What the second attempt costs counts, too.
+  released_fails(person, [](RunStatement& s) { s.manifest.context.verdict.charge.free_bits = 2048; },
+                 charged([](PlanCharge& c) { c.free_bits = 2049; }), [](Credential& c) { c.attempt = 2; });
+  released_fails(person, [](Policy& p) { p.clauses.gate.output_types.push_back(OutputType::kOpaque); },
+                 [](RunPlan& p) { p.gate.output_types.push_back(OutputType::kOpaque); },
+                 [](Submission& s) {
+                   s.spec.spec.outputs[0].type = OutputType::kOpaque;
+                   s.spec.spec.outputs[0].schema.reset();
+                 });
   // A ruling about something that was never held.
   released_fails({{"never held, so nobody ruled", Reason::kWrongState}}, [this](Receipt& r) {
     r.identities.push_back(released.w.reviewer.chain);
@@ -316,6 +325,14 @@ TEST_F(Forged, HoldNotice) {
   held_fails(about, [](HoldNotice& n) { n.manifest[0] ^= 1; });
   held_fails(about, [](HoldNotice& n) { n.ciphertext[0] ^= 1; });
   held_fails(about, [](HoldNotice& n) { std::swap(n.policy_hashes[0], n.policy_hashes[1]); });
+  // Its time follows from the one at which it expires.
+  const std::vector<Failure> order{{"held after the seal and before the decision", Reason::kBadValue}};
+  held_fails(order, [](HoldNotice& n) { --n.expires; });
+  held_fails(order, [](HoldNotice& n) { ++n.expires; });
+  const auto long_policy = [](Policy& p) { p.clauses.not_after = kNow + 2'000'000; };
+  held_fails({}, [](ReleaseStatement& s) { s.time = kNow + policy::kHoldSeconds; }, long_policy);
+  held_fails({{"released before the hold expired", Reason::kExpired}}, [](ReleaseStatement& s) { s.time = kNow + policy::kHoldSeconds + 1; },
+             long_policy);
 }
 TEST_F(Forged, Rulings) {
   const auto first = [](auto change) {
@@ -329,6 +346,9 @@ TEST_F(Forged, Rulings) {
   held_fails({{approve, Reason::kPlanMismatch}}, first([](Ruling& r) { r.manifest[0] ^= 1; }));
   held_fails({{approve, Reason::kPlanMismatch}}, first([](Ruling& r) { r.ciphertext[0] ^= 1; }));
   held_fails({{"ruling for an unknown policy: approve", Reason::kPolicyMismatch}, enough}, first([](Ruling& r) { r.owner_policy_hash[0] ^= 1; }));
+  held_fails({{approve, Reason::kBadValue}}, first([](Ruling& r) { r.time = kNow - policy::kReviewerSkewSeconds - 1; }));
+  held_fails({{approve, Reason::kBadValue}}, first([](Ruling& r) { r.time = kNow + policy::kReviewerSkewSeconds + 1; }));
+  held_fails({}, [](Ruling& r, std::size_t i) { r.time = kNow + (i == 0 ? 1 : -1) * policy::kReviewerSkewSeconds; });
   // By the owner, who is in the receipt and no reviewer.
   const auto by_owner = signed_by<Ruling>(released.w.owner.key);
   held_fails({{approve, Reason::kWrongRole}}, [&](Signed<Ruling>& s, std::size_t i) {
@@ -369,6 +389,18 @@ TEST_F(Forged, ChargedInFull) {
   first([](PlanCharge& c) { c.owner_id[0] ^= 1; });
   first([](PlanCharge& c) { c.asset_id[0] ^= 1; });
   released_fails(charged, [](ReleaseStatement& s) { s.charges.pop_back(); });
+  // Of eight attempts three may have had the data, by the plan: two bits. The same for every owner.
+  const auto eighth = [](Credential& c) { c.attempt = 8; };
+  const auto more = [](std::int64_t bits, std::int64_t to_second) {
+    return [bits, to_second](ReleaseStatement& s) {
+      s.charges[0].free_bits += bits;
+      s.charges[1].free_bits += to_second;
+    };
+  };
+  released_fails({}, eighth, more(2, 2));
+  released_fails(charged, eighth, more(3, 3));
+  released_fails(charged, eighth, more(2, 1));
+  released_fails(charged, more(1, 1));  // the first attempt of a job
   ReceiptForge rejected(Ending::kRejected);
   fails(rejected, charged, [](ReleaseStatement& s) { s.charges[0].free_bits = 1; });
   fails(rejected, charged, [](ReleaseStatement& s) { s.charges[0].code_id = policy::kSchemaCode; });
@@ -383,8 +415,8 @@ TEST_F(Forged, ReasonsAndTimes) {
   released_fails(times, [](SealAck& a) { a.time = kNow - 1; });
   released_fails(times, [](SealAck& a) { a.time = kNow + 1; });
   released_fails(times, [](BrokerEvidence& e) { ++e.time; });
-  released_fails(times, [](ReleaseStatement& s) { s.time = kNow + 1'000'001; },
-                 [](Policy& p) { p.clauses.not_after = kNow + 2'000'000; });  // later than the verifier's clock
+  released_fails(times, [](ReleaseStatement& s) { s.time = kNow + 2'000'001; },
+                 [](Policy& p) { p.clauses.not_after = kNow + 3'000'000; });  // later than the verifier's clock
   released_fails({{"the policy of data@1 had not expired", Reason::kPolicyExpired}}, [](ReleaseStatement& s) { s.time = kNow + 6; },
                  [](Policy& p, std::size_t i) {
                    if (i == 0) p.clauses.not_after = kNow + 5;

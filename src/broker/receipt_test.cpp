@@ -92,6 +92,8 @@ TEST(ReceiptVerify, AHeldJobAndARejectedOne) {
   const Receipt r = held_and_released(w);
   auto report = verify_receipt(r, w.set.id());
   EXPECT_TRUE(report.valid) << report.first_failure().line();
+  const std::string reserved = "the charge was reserved before the data keys left: leaf " + to_hex(r.hold_notice->body.ledger_entry).substr(0, 16);
+  EXPECT_TRUE(std::any_of(report.claims.begin(), report.claims.end(), [&](const auto& c) { return c.rfind(reserved, 0) == 0; }));
   // Fewer rulings than the statement names.
   Receipt fewer = r;
   fewer.rulings.pop_back();

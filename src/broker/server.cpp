@@ -9,8 +9,9 @@ Result<std::unique_ptr<Server>> Server::start(const ServerOptions& options, Core
   std::unique_ptr<Server> s(new Server(options, core, tls_key, clock, logger, std::move(on_failure)));
   GBX_ASSIGN(channel::Listener listener, channel::listen_tcp(options.listen));
   Server* self = s.get();
+  const auto serve = [self](channel::FdStream& stream, const auto& known) { self->connection(stream, known); };
   GBX_ASSIGN(s->server_, channel::ConnectionServer::start(std::move(listener), options.max_connections,
-                                                          [self](channel::FdStream& stream) { self->connection(stream); }));
+                                                          {&clock, options.max_strangers, options.stranger_ms}, serve));
   return s;
 }
 
@@ -41,7 +42,7 @@ channel::ServeLimits Server::limits_for(const ConnectionContext& context) const 
   return limits;
 }
 
-void Server::connection(channel::FdStream& stream) {
+void Server::connection(channel::FdStream& stream, const channel::ConnectionServer::Known& known) {
   channel::TlsOptions tls;
   tls.clock = &clock_;
   tls.key = &tls_key_;
@@ -59,9 +60,14 @@ void Server::connection(channel::FdStream& stream) {
   const auto& key = opened->peer_key();
   const bool plane = key && options_.plane && *key == *options_.plane;
   const ConnectionContext context{++last_id_, key, *exporter, plane ? Peer::kPlane : Peer::kStranger};
+  if (plane) known();
   const channel::ServeLimits limits = limits_for(context);
-  const Status ended = channel::serve(
-      *opened, [&](std::string_view method, const Json& body) { return dispatch(method, body, context); }, limits, clock_);
+  const auto answer = [&](std::string_view method, const Json& body) {
+    auto reply = dispatch(method, body, context);
+    if (reply.ok() && method == records::method::kAttest) known();
+    return reply;
+  };
+  const Status ended = channel::serve(*opened, answer, limits, clock_);
   if (!ended.ok()) logger_.error("connection", ended.error());
   const std::lock_guard lock(mutex_);
   core_.closed(context.id);

@@ -17,6 +17,9 @@ struct ServerOptions {
   channel::TcpAddress listen;
   std::optional<crypto::PublicKey> plane;  // whoever proves it may pass on what people signed; empty: nobody
   std::size_t max_connections = 512;
+  // Whoever neither proved the plane's key nor attested for a job. Keys of one's own are free, so they count for nothing.
+  std::size_t max_strangers = 64;
+  std::int64_t stranger_ms = 30'000;
   // An agent is silent while its container runs.
   std::int64_t idle_ms = 2 * 3600 * 1000;
   std::int64_t keyless_idle_ms = 10'000;
@@ -36,7 +39,7 @@ class Server {
   Server(const ServerOptions& options, Core& core, const crypto::SigningKey& tls_key, const Clock& clock, const Logger& logger,
          std::function<void()> on_failure)
       : options_(options), core_(core), tls_key_(tls_key), clock_(clock), logger_(logger), on_failure_(std::move(on_failure)) {}
-  void connection(channel::FdStream& stream);
+  void connection(channel::FdStream& stream, const channel::ConnectionServer::Known& known);
   channel::ServeLimits limits_for(const ConnectionContext& context) const;
   Result<Json> dispatch(std::string_view method, const Json& body, const ConnectionContext& context);
 

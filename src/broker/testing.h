@@ -179,15 +179,16 @@ class BrokerWorld {
   Result<records::Judgement> judge(const Hash32& job) {
     return call<records::Judgement>(records::method::kJudge, records::JobRequest{job});
   }
+  // By a reviewer whose clock is `ahead` seconds before the broker's.
   Result<records::Judgement> rule(const Person& by, const records::HoldNotice& notice, const Hash32& policy,
-                                  records::RulingDecision decision) {
+                                  records::RulingDecision decision, std::int64_t ahead = 0) {
     records::Ruling r;
     r.hold_notice = records::hash_of(notice);
     r.manifest = notice.manifest;
     r.ciphertext = notice.ciphertext;
     r.owner_policy_hash = policy;
     r.decision = decision;
-    r.time = clock.now().seconds();
+    r.time = clock.now().seconds() + ahead;
     return call<records::Judgement>(records::method::kRuling,
                                     records::RulingRequest{by.chain, must(records::sign(set.id(), r, by.key))});
   }

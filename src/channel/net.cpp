@@ -184,18 +184,32 @@ Result<uid_t> peer_uid(const FdStream& stream) {
   return who.uid;
 }
 
-ConnectionServer::ConnectionServer(Listener listener, Fd wake, std::size_t max_connections, Handler handler)
+ConnectionServer::ConnectionServer(Listener listener, Fd wake, std::size_t max_connections,
+                                   std::optional<StrangerLimits> strangers, CautiousHandler handler)
     : listener_(std::move(listener)),
       wake_(std::move(wake)),
       max_connections_(max_connections),
+      strangers_(strangers),
       handler_(std::move(handler)) {}
 
 Result<std::unique_ptr<ConnectionServer>> ConnectionServer::start(Listener listener, std::size_t max_connections,
                                                                   Handler handler) {
+  return run(std::move(listener), max_connections, std::nullopt,
+             [handler = std::move(handler)](FdStream& stream, const Known&) { handler(stream); });
+}
+
+Result<std::unique_ptr<ConnectionServer>> ConnectionServer::start(Listener listener, std::size_t max_connections,
+                                                                  StrangerLimits strangers, CautiousHandler handler) {
+  return run(std::move(listener), max_connections, strangers, std::move(handler));
+}
+
+Result<std::unique_ptr<ConnectionServer>> ConnectionServer::run(Listener listener, std::size_t max_connections,
+                                                                std::optional<StrangerLimits> strangers,
+                                                                CautiousHandler handler) {
   Fd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!wake.valid()) return io_error("eventfd", errno);
   std::unique_ptr<ConnectionServer> server(
-      new ConnectionServer(std::move(listener), std::move(wake), max_connections, std::move(handler)));
+      new ConnectionServer(std::move(listener), std::move(wake), max_connections, strangers, std::move(handler)));
   ConnectionServer* self = server.get();
   server->acceptor_ = std::thread([self] { self->accept_loop(); });
   return server;
@@ -214,6 +228,7 @@ void ConnectionServer::accept_loop() {
   while (!stopping_) {
     pollfd fds[2] = {{listener_.fd.get(), POLLIN, 0}, {wake_.get(), POLLIN, 0}};
     const int n = poll(fds, 2, kReapMs);
+    cut_overdue();
     reap();
     if (n <= 0 || fds[1].revents != 0) continue;
     Fd fd(accept4(listener_.fd.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
@@ -226,8 +241,31 @@ void ConnectionServer::accept_loop() {
   }
 }
 
+// The first stranger of the list came first.
+void ConnectionServer::make_room() {
+  if (!strangers_) return;
+  const auto stranger = [](const Connection& c) { return !c.known && !c.cut && !c.done; };
+  if (static_cast<std::size_t>(std::ranges::count_if(connections_, stranger)) < strangers_->most) return;
+  const auto first = std::ranges::find_if(connections_, stranger);
+  if (first == connections_.end()) return;
+  first->cut = true;
+  first->stream->close();
+}
+
+void ConnectionServer::cut_overdue() {
+  if (!strangers_) return;
+  const std::lock_guard lock(mutex_);
+  const std::int64_t now = strangers_->clock->steady_ms();
+  for (Connection& c : connections_) {
+    if (c.known || c.cut || c.done || now - c.since_ms < strangers_->longest_ms) continue;
+    c.cut = true;
+    c.stream->close();
+  }
+}
+
 void ConnectionServer::admit(Fd fd) {
   const std::lock_guard lock(mutex_);
+  make_room();
   const auto busy = static_cast<std::size_t>(std::ranges::count_if(connections_, [](const Connection& c) { return !c.done; }));
   if (stopping_ || busy >= max_connections_) {
     ++refused_;
@@ -241,9 +279,14 @@ void ConnectionServer::admit(Fd fd) {
   }
   Connection& c = connections_.emplace_back();
   c.stream = std::move(*stream);
+  c.known = !strangers_;
+  if (strangers_) c.since_ms = strangers_->clock->steady_ms();
   try {
     c.thread = std::thread([this, &c] {
-      handler_(*c.stream);
+      handler_(*c.stream, [this, &c] {
+        const std::lock_guard inner(mutex_);
+        c.known = true;
+      });
       c.stream->close();
       const std::lock_guard inner(mutex_);
       c.done = true;

@@ -6,9 +6,11 @@
 #include <list>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 
+#include "base/seams.h"
 #include "channel/stream.h"
 
 namespace gbx::channel {
@@ -35,6 +37,14 @@ Result<std::unique_ptr<FdStream>> connect_unix(const std::string& path, Deadline
 // The user at the other end of a Unix socket.
 Result<uid_t> peer_uid(const FdStream& stream);
 
+// Connections of strangers: peers of whom nothing is known but that they connected. They get few places, for a short
+// time, and give way to newer ones, so that nobody keeps others out by holding connections.
+struct StrangerLimits {
+  const Clock* clock = nullptr;
+  std::size_t most = 64;
+  std::int64_t longest_ms = 30'000;
+};
+
 // Accepts until stop(); each connection runs `handler` on its own thread, at most `max_connections` at once; further
 // ones are closed at once. The handler sets its own deadlines. stop() (also by the destructor) closes every stream and
 // returns when all handlers have returned; it must not be called from a handler.
@@ -42,6 +52,12 @@ class ConnectionServer {
  public:
   using Handler = std::function<void(FdStream&)>;
   static Result<std::unique_ptr<ConnectionServer>> start(Listener listener, std::size_t max_connections, Handler handler);
+  // As above, but every peer is a stranger until its handler calls `known`. When strangers have all their places, the
+  // one that came first is cut off for the next.
+  using Known = std::function<void()>;
+  using CautiousHandler = std::function<void(FdStream&, const Known& known)>;
+  static Result<std::unique_ptr<ConnectionServer>> start(Listener listener, std::size_t max_connections,
+                                                         StrangerLimits strangers, CautiousHandler handler);
   ~ConnectionServer();
   std::uint16_t port() const { return listener_.port; }
   std::size_t active() const;
@@ -52,18 +68,27 @@ class ConnectionServer {
   struct Connection {
     std::unique_ptr<FdStream> stream;
     std::thread thread;
-    bool done = false;  // guarded by mutex_
+    std::int64_t since_ms = 0;
+    bool known = true;  // guarded by mutex_, like the next two
+    bool cut = false;
+    bool done = false;
   };
-  ConnectionServer(Listener listener, Fd wake, std::size_t max_connections, Handler handler);
+  ConnectionServer(Listener listener, Fd wake, std::size_t max_connections, std::optional<StrangerLimits> strangers,
+                   CautiousHandler handler);
+  static Result<std::unique_ptr<ConnectionServer>> run(Listener listener, std::size_t max_connections,
+                                                       std::optional<StrangerLimits> strangers, CautiousHandler handler);
   void accept_loop();
   void admit(Fd fd);
+  void make_room();  // mutex_ is held
+  void cut_overdue();
   void reap();
 
   // Constant after construction.
   Listener listener_;
   Fd wake_;
   const std::size_t max_connections_;
-  const Handler handler_;
+  const std::optional<StrangerLimits> strangers_;  // empty: everybody is known
+  const CautiousHandler handler_;
   std::atomic<std::uint64_t> refused_{0};
   std::atomic<bool> stopping_{false};
   mutable std::mutex mutex_;

@@ -90,6 +90,53 @@ TEST(Net, NobodyListening) {
   EXPECT_EQ(connect_tcp({"127.0.0.1", port}, in_ms(10'000)).reason(), Reason::kUnavailable);
 }
 
+// Whoever proved who he is by the byte `k` is known; all others are strangers.
+void echo_and_know(FdStream& s, const ConnectionServer::Known& known) {
+  Bytes one(1);
+  for (;;) {
+    const auto n = s.read(one, in_ms(60'000));
+    if (!n.ok() || *n == 0) return;
+    if (one[0] == 'k') known();
+    if (!s.write_all(one, in_ms(10'000)).ok()) return;
+  }
+}
+bool introduces_itself(FdStream& s) {
+  Bytes one{'k'};
+  if (!s.write_all(one, in_ms(10'000)).ok()) return false;
+  const auto n = s.read(one, in_ms(10'000));
+  return n.ok() && *n == 1;
+}
+
+TEST(Server, StrangersGiveWayAndTheKnownStay) {
+  auto server = ConnectionServer::start(listen_tcp({}).value(), 100, StrangerLimits{&kClock, 4, 600'000}, echo_and_know).value();
+  const TcpAddress to{"127.0.0.1", server->port()};
+  const auto early = connect_tcp(to, in_ms(10'000)).value();
+  ASSERT_TRUE(introduces_itself(*early));
+  std::vector<std::unique_ptr<FdStream>> idle;
+  for (int i = 0; i < 50; ++i) {
+    idle.push_back(connect_tcp(to, in_ms(10'000)).value());
+    ASSERT_TRUE(answers(*idle.back())) << i;  // the newest is served
+  }
+  const auto late = connect_tcp(to, in_ms(10'000)).value();
+  EXPECT_TRUE(introduces_itself(*late));
+  EXPECT_TRUE(answers(*early));
+  EXPECT_FALSE(answers(*idle.front()));  // the first to come was the first to go
+  EXPECT_TRUE(answers(*idle.back()));
+  EXPECT_EQ(server->refused(), 0U);
+}
+
+TEST(Server, AStrangerStaysForAWhileOnly) {
+  auto server = ConnectionServer::start(listen_tcp({}).value(), 100, StrangerLimits{&kClock, 4, 50}, echo_and_know).value();
+  const TcpAddress to{"127.0.0.1", server->port()};
+  const auto known = connect_tcp(to, in_ms(10'000)).value();
+  ASSERT_TRUE(introduces_itself(*known));
+  const auto stranger = connect_tcp(to, in_ms(10'000)).value();
+  Bytes one(1);
+  const auto end = stranger->read(one, in_ms(20'000));
+  EXPECT_TRUE(end.ok() && *end == 0) << "closed by the server, without a word from here";
+  EXPECT_TRUE(answers(*known));
+}
+
 TEST(Server, RefusesBeyondItsLimitAndRecovers) {
   auto server = ConnectionServer::start(listen_tcp({}).value(), 3, echo).value();
   const TcpAddress to{"127.0.0.1", server->port()};

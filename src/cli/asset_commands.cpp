@@ -169,7 +169,10 @@ Status asset_list(Session& s, const Invocation& in) {
 Status asset_show(Session& s, const Invocation& in) {
   GBX_ASSIGN(api::AssetView v, resolve_asset(s, in.text("asset"), Listed::kAll));
   Json j = asset_json(v);
-  std::string text = describe(j) + "\nwhat its policy allows:\n";
+  Json shown = j;
+  shown.object()->erase("ciphertextBytes");
+  shown["size"] = human_bytes(static_cast<std::uint64_t>(v.record.body.ciphertext_bytes)) + " encrypted";
+  std::string text = describe(shown) + "\nwhat its policy allows:\n";
   JsonArray lines;
   for (const auto& line : policy::explain_policy(v.policy.body, v.record.body.kind)) {
     text += wrap("- " + line, 2, 100);
@@ -202,6 +205,12 @@ Status asset_verify(Session& s, const Invocation& in) {
   const auto& r = v.record.body;
   std::optional<DatasetKey> key;
   if (in.has("with-key")) {
+    GBX_ASSIGN(const IdentityFile own, s.home().identity());
+    if (r.owner_id != own.chain.id()) {
+      return fail(Reason::kWrongOwner, "the key of " + version_label(v))
+          .with(to_hex(r.owner_id), to_hex(own.chain.id()))
+          .hint("leave --with-key out: what is stored can be checked without a key");
+    }
     GBX_ASSIGN(key, s.dataset_key(r.asset_id, r.version));
   }
   Progress bar(s, "verify " + printable(r.name));
@@ -228,7 +237,7 @@ Status asset_verify(Session& s, const Invocation& in) {
 Status image_sign(Session& s, const Invocation& in) {
   GBX_ASSIGN(api::AssetView v, resolve_asset(s, in.text("asset"), Listed::kAll));
   if (v.record.body.kind != records::AssetKind::kImage)
-    return fail(Reason::kWrongAsset, "asset").with("an image", std::string(enum_name(v.record.body.kind)));
+    return fail(Reason::kBadValue, "asset").with("an image", std::string(enum_name(v.record.body.kind)));
   GBX_ASSIGN(Keys * keys, s.keys());
   const bool own = v.record.body.owner_id == keys->id;
   if (!own)
@@ -257,7 +266,8 @@ void add_images(CommandTree& t) {
   t.add("image",
         {"import",
          "publish an OCI image layout as an encrypted asset",
-         "Verifies the layout, then does what `asset publish` does. The image's identity is its manifest digest.",
+         "Verifies the layout, then does what `asset publish` does. The image's identity is its manifest digest. Its "
+         "record is signed with your key; `image sign` prints the clause by which policies allow what that key signed.",
          {positional("layout", "folder with oci-layout and index.json", ArgKind::kDirectory)},
          {name, policy},
          {{"glovebox image import ./study --name study-image --policy image-policy.yaml", "publish an image"}},
@@ -273,9 +283,9 @@ void add_images(CommandTree& t) {
                   {}});
   t.add("image", {"sign",
                   "show the signature that policies can ask for",
-                  "An image asset is signed by its owner's key when it is imported; a policy may allow every image "
-                  "that a key signed. "
-                  "This checks the signature of one of your images and prints the clause that names it.",
+                  "Signs nothing: an image asset was signed by its owner's key when it was imported, and a policy may "
+                  "allow every image that a key signed. This checks the signature of one of your images and prints the "
+                  "clause that names it.",
                   {asset},
                   {},
                   {},

@@ -94,8 +94,14 @@ Result<std::string> verify_delivery(const DeliveryInput& in) {
   return check_result(in);
 }
 
-Result<Delivered> open_delivery(const DeliveryInput& in, const crypto::HpkeKeyPair& key, std::size_t recipient) {
+Result<Delivered> open_delivery(const DeliveryInput& in, const crypto::HpkeKeyPair& key) {
   GBX_ASSIGN(std::string protection, verify_delivery(in));
+  const auto& recipients = in.submission.submission.body.result_keys;
+  const std::string own = key.public_key().text();
+  const auto mine = std::find_if(recipients.begin(), recipients.end(), [&](const auto& r) { return r.hpke == own; });
+  if (mine == recipients.end())
+    return fail(Reason::kWrongRecipient, "the result is sealed to other keys").with(recipients[0].hpke, own);
+  const auto recipient = static_cast<std::size_t>(mine - recipients.begin());
   const auto& outer = in.result.release.outer_keys;
   if (recipient >= outer.size()) return fail(Reason::kWrongRecipient, "the release holds no key for this recipient");
   GBX_ASSIGN(SecretBuffer plain, records::open_result(key, recipient, in.result.run_statement.body.manifest,
@@ -120,12 +126,6 @@ Result<Delivered> fetch_result(Session& session, const Hash32& job_id, bool reco
   GBX_ASSIGN(records::Receipt receipt, plane->receipt(job_id));
   GBX_ASSIGN(api::JobDetail detail, plane->job_detail(job_id));
   GBX_ASSIGN(crypto::HpkeKeyPair key, session.result_key(recovery));
-  const auto& recipients = detail.submission.submission.body.result_keys;
-  const std::string own = key.public_key().text();
-  const auto mine = std::find_if(recipients.begin(), recipients.end(), [&](const auto& r) { return r.hpke == own; });
-  if (mine == recipients.end())
-    return fail(Reason::kWrongRecipient, "the result is sealed to other keys").with(recipients[0].hpke, own);
-  const auto recipient = static_cast<std::size_t>(mine - recipients.begin());  // before detail is moved from
   // A job signed before a rotation was signed by an older key of ours.
   std::optional<crypto::PublicKey> signer;
   std::vector<std::string> own_keys{keys->file.chain.identity.genesis_key};
@@ -140,7 +140,7 @@ Result<Delivered> fetch_result(Session& session, const Hash32& job_id, bool reco
   const DeliveryInput in{
       std::move(set),    job_id,         std::move(*signer), std::move(detail.submission), std::move(receipt),
       std::move(result), gate_capacity()};
-  return open_delivery(in, key, recipient);
+  return open_delivery(in, key);
 }
 
 Status write_files(const std::string& directory, const Delivered& d, bool force) {

@@ -34,9 +34,9 @@ struct Delivered {
   std::optional<Bytes> log;
   std::string protection;  // "NO TEE: …" in plain words
 };
-// verify_delivery(), then opens the content with the key at `recipient` and holds every output against its signed
-// digest.
-Result<Delivered> open_delivery(const DeliveryInput& in, const crypto::HpkeKeyPair& key, std::size_t recipient);
+// verify_delivery(), then opens the content with `key`, which the submission names (kWrongRecipient otherwise), and holds
+// every output against its signed digest.
+Result<Delivered> open_delivery(const DeliveryInput& in, const crypto::HpkeKeyPair& key);
 
 // Fetches and opens; `recovery` uses the recovery key. A job that has no result says why, as it ended.
 Result<Delivered> fetch_result(Session& session, const Hash32& job_id, bool recovery);

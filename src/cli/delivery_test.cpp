@@ -68,7 +68,7 @@ struct Released {
                       {sealed.output, *judged.release, statement},
                       world.capacity});
   }
-  Result<Delivered> open() { return open_delivery(*input, world.consumer.hpke, 0); }
+  Result<Delivered> open() { return open_delivery(*input, world.consumer.hpke); }
   BrokerWorld world{31};
   std::optional<DeliveryInput> input;
 };
@@ -105,7 +105,7 @@ TEST(Delivery, EveryLieOfThePlaneIsNamed) {
   const auto with = [&](const std::function<void(DeliveryInput&)>& change) {
     DeliveryInput in = *r.input;
     change(in);
-    const auto d = open_delivery(in, r.world.consumer.hpke, 0);
+    const auto d = open_delivery(in, r.world.consumer.hpke);
     return d.ok() ? Reason::kUninitialised : d.reason();
   };
   EXPECT_EQ(with([](auto& in) { in.job_id[0] ^= 1; }), Reason::kBadHash);
@@ -127,7 +127,7 @@ TEST(Delivery, EveryLieOfThePlaneIsNamed) {
   EXPECT_EQ(with([](auto& in) { in.result.output.wrapped_content[0][5] ^= 1; }), Reason::kBadHash);
   EXPECT_EQ(with([](auto& in) { in.result.release.outer_keys[0][40] ^= 1; }), Reason::kBadTag);
   EXPECT_EQ(with([](auto& in) { in.result.release.outer_keys.clear(); }), Reason::kWrongRecipient);
-  EXPECT_EQ(open_delivery(*r.input, r.world.owner.hpke, 0).reason(), Reason::kBadTag);
+  EXPECT_EQ(open_delivery(*r.input, r.world.owner.hpke).reason(), Reason::kWrongRecipient);
 }
 
 TEST(Delivery, ARejectedJobOpensNothing) {
@@ -136,6 +136,17 @@ TEST(Delivery, ARejectedJobOpensNothing) {
   body.decision = records::ReleaseDecision::kReject;
   r.input->result.release.statement = must(records::sign(r.world.set.id(), body, r.world.set.signing));
   EXPECT_EQ(r.open().reason(), Reason::kRejected);
+}
+
+// What the outputs can carry is reckoned here again: a broker that planned another charge signed a plan of nothing.
+TEST(Delivery, APlanWithAnotherChargeThanItsOutputsHaveIsRefused) {
+  Released r;
+  ASSERT_TRUE(verify_delivery(*r.input).ok());
+  r.input->capacity = [&](const records::SpecBody& spec) -> Result<std::int64_t> {
+    GBX_ASSIGN(const std::int64_t bits, r.world.capacity(spec));
+    return bits + 1;
+  };
+  EXPECT_EQ(r.open().reason(), Reason::kPlanMismatch);
 }
 
 TEST(Delivery, ContentThatTheManifestDoesNotNameIsRefused) {

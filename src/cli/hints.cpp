@@ -138,7 +138,7 @@ std::string default_next(Reason reason) {
     case Reason::kLost:
       return kLook;
     case Reason::kSandboxSetup:
-      return "glovebox doctor on the node tells what it lacks";
+      return "see that spec.command is a program of the image; what the node lacks is told there by glovebox doctor";
     case Reason::kIo:
       return "check the path, who may use it, and the room on its file system";
     case Reason::kUnavailable:

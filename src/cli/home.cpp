@@ -45,7 +45,11 @@ Error key_error(Reason reason, const std::string& path, std::string what) {
 Result<Bytes> read_private(const std::string& path) {
   const Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   if (!fd.valid()) {
-    if (errno == ENOENT) return fail(Reason::kNotFound, "key file").with(path, "no such file");
+    if (errno == ENOENT) {
+      return fail(Reason::kNotFound, "key file")
+          .with(path, "no such file")
+          .hint("put it back there from your copy: nobody else has this key");
+    }
     return io_error(path, errno);
   }
   struct stat st {};

@@ -33,13 +33,14 @@ std::string job_text(const api::JobView& v) {
   for (const auto& e : v.environments) {
     o += "attempt " + std::to_string(e.attempt) + " " + printable(e.state) + " on " +
          (e.node.empty() ? "-" : printable(e.node));
-    if (!e.reason.empty()) o += ", " + printable(e.reason) + ": " + printable(e.detail);
+    if (!e.reason.empty()) o += ", " + printable(e.reason) + ": " + printable(without_code(e.reason, e.detail));
     if (e.destroyed_claim) o += ", the node claims that it is destroyed";
     o += "\n";
   }
   if (v.output && v.output->decide_at > 0 && !v.ended) o += "decision  at " + format_time(v.output->decide_at) + "\n";
   if (!v.outcome.reason.empty()) {
-    o += "reason    " + printable(v.outcome.reason) + ": " + printable(v.outcome.what, 1000) + "\n";
+    const std::string what = without_code(v.outcome.reason, v.outcome.what);
+    o += "reason    " + printable(v.outcome.reason) + ": " + printable(what, 1000) + "\n";
     if (!v.outcome.expected.empty()) o += "expected  " + printable(v.outcome.expected, 1000) + "\n";
     if (!v.outcome.actual.empty()) o += "actual    " + printable(v.outcome.actual, 1000) + "\n";
     if (!v.outcome.next.empty()) o += "next      " + printable(v.outcome.next, 1000) + "\n";
@@ -106,7 +107,16 @@ std::string plan_text(const records::Explanation& e) {
   o += "  custody   " + std::string(enum_name(p.custody)) + ", rollback " + printable(p.rollback) + "\n  channels  ";
   for (std::size_t i = 0; i < p.residual_channels.size(); ++i)
     o += (i > 0 ? ", " : "") + printable(p.residual_channels[i]);
-  return o + "\n";
+  return o + "; and paging, where the node could not lock what is decrypted into memory: the receipt says so\n";
+}
+
+// What is about the job itself is nobody's check: no owner stands there.
+Json plan_json(const records::Explanation& e) {
+  Json j = to_json(e);
+  for (std::size_t i = 0; i < e.checks.size(); ++i) {
+    if (e.checks[i].owner_id == Hash32{}) (*j["checks"].array())[i].object()->erase("ownerId");
+  }
+  return j;
 }
 
 Status job_plan(Session& s, const Invocation& in) {
@@ -114,9 +124,13 @@ Status job_plan(Session& s, const Invocation& in) {
   GBX_ASSIGN(SignedJob job, sign_job(s, std::move(spec)));
   GBX_ASSIGN(Plane * plane, s.plane());
   GBX_ASSIGN(records::Explanation e, plane->explain(job.submission));
-  s.print(to_json(e), plan_text(e));
+  s.print(plan_json(e), plan_text(e));
   s.exit_as(ExitClass::kDenied);
-  return policy::denial(e);
+  Status denied = policy::denial(e);
+  // What stands for these reasons elsewhere names this very command.
+  if (!denied.ok() && denied.error().next.empty() && default_next(denied.reason()).find("job plan") != std::string::npos)
+    denied.error().hint("change the job where a check is DENIED, or ask the owner whose check it is");
+  return denied;
 }
 
 // What the answer says beside the job, for people and programs.
@@ -166,6 +180,7 @@ Status check_submit_options(const Invocation& in) {
                 key.empty() ? "nothing" : printable(key, 80));
     }
   }
+  GBX_TRY(watch_options(in));  // before any effect: nothing is submitted under a mistake
   return ok_status();
 }
 
@@ -265,7 +280,7 @@ Status job_describe(Session& s, const Invocation& in) {
     j["machine"] = e.machine.substr(0, e.machine.find('/'));
     j["event"] = e.event;
     j["to"] = e.to;
-    j["why"] = e.reason.empty() ? "" : e.reason + (e.detail.empty() ? "" : ": " + e.detail);
+    j["why"] = e.reason.empty() ? "" : e.reason + (e.detail.empty() ? "" : ": " + without_code(e.reason, e.detail));
     rows.push_back(std::move(j));
   }
   o += "\n" + table({{"AFTER", "at"}, {"WHAT", "machine"}, {"EVENT", "event"}, {"STATE", "to"}, {"WHY", "why"}}, rows,
@@ -374,7 +389,7 @@ void add_jobs(CommandTree& t) {
   const Argument file = positional("file", "job spec, YAML or JSON", ArgKind::kFile);
   const Argument id = positional("id", "job id, or its first 4 or more digits");
   const Argument through = flag("through-hold", "wait on while a reviewer has to decide");
-  const Argument timeout = option("timeout", "SECONDS", "stop waiting after so long", ArgKind::kInteger);
+  const Argument timeout = option("timeout", "SECONDS", "stop waiting after so long; the job goes on", ArgKind::kInteger);
   t.add({"job", "run a study and get its result", "", {}, {}, {}, {}, {}});
   t.add("job", {"validate", "check a job spec, offline", "", {file}, {}, {}, job_validate, {}});
   t.add("job", {"schema", "print the JSON Schema of job specs", "", {}, {}, {}, job_schema, {}});
@@ -391,7 +406,8 @@ void add_jobs(CommandTree& t) {
                 "sign a job and send it",
                 "Names become version ids before signing, so what you sign cannot come to mean something else. With "
                 "--wait the exit "
-                "status tells how the job ended: 0 completed, 3 denied or rejected, 5 held for a reviewer, 8 failed.",
+                "status tells how the job ended: 0 completed, 3 denied or rejected, 5 held for a reviewer, 8 failed; 6 "
+                "when --timeout ran out first, and the job goes on.",
                 {file},
                 {flag("wait", "show progress until the job ends"), through, timeout,
                  option("idempotency-key", "KEY", "the same key never makes a second job")},

@@ -30,9 +30,10 @@ Status node_list(Session& s, const Invocation&) {
     j["name"] = n.name;
     j["key"] = n.key;
     j["keyHash"] = key_hash(n.key);
-    j["alive"] = n.alive;
-    j["running"] = n.running;
-    j["lastSeen"] = n.last_seen_ms == 0 ? Json() : Json(format_time(n.last_seen_ms / 1000));
+    // Only operators and auditors are told of these.
+    j["alive"] = n.alive ? Json(*n.alive) : Json();
+    j["running"] = n.running ? Json(*n.running) : Json();
+    j["lastSeen"] = n.last_seen_ms.value_or(0) == 0 ? Json() : Json(format_time(*n.last_seen_ms / 1000));
     JsonArray technologies;
     if (n.info) {
       for (const auto t : n.info->technologies) technologies.push_back(Json(enum_name(t)));
@@ -43,7 +44,8 @@ Status node_list(Session& s, const Invocation&) {
     }
     j["technologies"] = Json(std::move(technologies));
     rows.push_back(j);
-    j["alive"] = n.alive ? "yes" : "no";
+    j["alive"] = !n.alive ? "-" : *n.alive ? "yes" : "no";
+    if (!n.running) j["running"] = "-";
     std::string tee;
     for (const auto t : n.info ? n.info->technologies : std::vector<records::Technology>{}) {
       const bool none = t == records::Technology::kNone;
@@ -140,6 +142,11 @@ void check_kernel(Findings& out) {
   out.push_back({"control groups", groups.empty() ? "missing" : "ok",
                  groups.empty() ? "nothing at /sys/fs/cgroup" : groups,
                  groups.empty() ? "mount cgroup2 at /sys/fs/cgroup (only for a node)" : ""});
+  auto mounts = read_text_file("/proc/self/mounts", 1U << 20);
+  const bool listed = !mounts.ok() || processes_are_listed(*mounts);
+  out.push_back({"process list", listed ? "warning" : "ok",
+                 listed ? "every account of this machine reads command lines, those in containers too" : "hidden from other accounts",
+                 listed ? "on a node with other accounts: mount -o remount,hidepid=invisible /proc" : ""});
   out.push_back({"root", geteuid() == 0 ? "ok" : "warning", geteuid() == 0 ? "yes" : "no",
                  geteuid() == 0 ? "" : "`glovebox up` and nodes need root; everything else does not"});
 }

@@ -48,7 +48,12 @@ Status run(const std::vector<std::string>& words, Format format, const Self& sel
   const SystemClock clock;
   SystemRandom random;
   Session session(std::move(options), clock, random);
-  const Status s = parsed.command->run(session, in);
+  Status s = parsed.command->run(session, in);
+  if (s.reason() == Reason::kUsage && s.error().next.empty()) {
+    std::string help = "glovebox";
+    for (const auto& word : parsed.path) help += " " + word;
+    s.error().hint(help + " --help");
+  }
   if (!session.output_status().ok()) return session.output_status();
   exit = session.exit_as();
   return s;

@@ -137,6 +137,27 @@ std::string render_error(Format format, const Error& error) {
   return out;
 }
 
+std::string without_code(const std::string& code, std::string text) {
+  const std::string prefix = code + ": ";
+  while (text.rfind(prefix, 0) == 0) text.erase(0, prefix.size());
+  return text;
+}
+
+Error unfolded(Error e) {
+  static constexpr std::string_view kExpected = "(expected ";
+  static constexpr std::string_view kActual = ", actual ";
+  e.what = without_code(std::string(reason_code(e.reason)), std::move(e.what));
+  const std::size_t from = e.what.rfind(kExpected);
+  if (!e.expected.empty() || !e.actual.empty() || from == std::string::npos || e.what.back() != ')') return e;
+  const std::size_t between = e.what.find(kActual, from);
+  if (between == std::string::npos) return e;
+  const std::size_t begin = from + kExpected.size();
+  const std::size_t second = between + kActual.size();
+  e.with(e.what.substr(begin, between - begin), e.what.substr(second, e.what.size() - 1 - second));
+  e.what.erase(from > 0 && e.what[from - 1] == ' ' ? from - 1 : from);
+  return e;
+}
+
 std::string shell_word(const std::string& word) {
   static constexpr const char* kPlain =
       "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-";

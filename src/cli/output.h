@@ -26,6 +26,11 @@ std::string default_next(Reason reason);
 // Several lines: what failed, expected, actual, next step. In JSON format: {"error": {...}}.
 std::string render_error(Format format, const Error& error);
 
+// Text from elsewhere that begins with the code that stands beside it: without that.
+std::string without_code(const std::string& code, std::string text);
+// An error that came as one line, "code: what (expected …, actual …)": in its members again.
+Error unfolded(Error error);
+
 // One word of a command line, quoted where a shell would take it for something else.
 std::string shell_word(const std::string& word);
 // How this program was called: what it prints as the next command does what it says when it is pasted.

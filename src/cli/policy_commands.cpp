@@ -1,5 +1,6 @@
 // policy, lease
 #include <algorithm>
+#include <map>
 
 #include "base/log.h"
 #include "base/os.h"
@@ -28,7 +29,9 @@ Status check_hex(const std::vector<std::string>& list, std::size_t digits, const
 Result<std::vector<std::string>> split_command(const std::string& text) {
   std::vector<std::string> argv;
   if (!text.empty() && text[0] == '[') {
-    GBX_ASSIGN(Json list, parse_json(text));
+    auto parsed = parse_json(text);
+    if (!parsed.ok()) return fail(Reason::kUsage, "--command: " + parsed.error().what).with("a JSON list of strings, or words", text.substr(0, 200));
+    const Json list = std::move(*parsed);
     for (const auto& e : *list.array()) {
       if (e.string() == nullptr)
         return fail(Reason::kUsage, "--command").with("a list of strings", text.substr(0, 200));
@@ -332,7 +335,14 @@ Status lease_grant(Session& s, const Invocation& in) {
   GBX_ASSIGN(auto signed_lease, records::sign(set.set_id, l, *keys->signing));
   GBX_ASSIGN(Plane * plane, s.plane());
   GBX_TRY(plane->add_lease(signed_lease));
-  const Json j = lease_json({signed_lease, keys->id});
+  Json j = lease_json({signed_lease, keys->id});
+  JsonArray warned;
+  // Allowed, for somebody may be invited later; but most often a digit is wrong.
+  if (plane->identity(l.consumer_id).reason() == Reason::kNotFound) {
+    warned.push_back(Json("nobody with the identity " + to_hex(l.consumer_id) + " is enrolled here"));
+    s.note("warning: " + *warned[0].string());
+  }
+  j["warnings"] = Json(std::move(warned));
   s.print(j, "leased " + printable(v.record.body.name) + " to " + to_hex(l.consumer_id).substr(0, 16) + "… for " +
                  std::to_string(l.jobs) + " jobs until " + format_time(l.not_after) + "\n  lease id  " +
                  to_hex(l.lease_id) + "\n");
@@ -342,11 +352,22 @@ Status lease_grant(Session& s, const Invocation& in) {
 Status lease_list(Session& s, const Invocation&) {
   GBX_ASSIGN(Plane * plane, s.plane());
   GBX_ASSIGN(std::vector<api::LeaseView> leases, plane->leases());
+  Plane::AssetFilter all;
+  all.delisted = true;
+  std::vector<api::AssetView> assets;
+  if (!leases.empty()) {
+    GBX_ASSIGN(assets, plane->assets(all));
+  }
+  std::map<Id16, std::string> names;
+  for (const auto& v : assets) names[v.record.body.asset_id] = printable(v.record.body.name);
   JsonArray rows;
   JsonArray shown;
   for (const auto& l : leases) {
     Json j = lease_json(l);
+    const auto name = names.find(l.lease.body.asset_id);
+    j["asset"] = name == names.end() ? "" : name->second;
     rows.push_back(j);
+    if (name == names.end()) j["asset"] = to_hex(l.lease.body.asset_id);
     j["consumerId"] = to_hex(l.lease.body.consumer_id).substr(0, 16);
     j["jobs"] = std::to_string(l.lease.body.jobs);
     if (l.lease.body.not_after < s.now()) j["notAfter"] = format_time(l.lease.body.not_after) + " (expired)";
@@ -355,7 +376,7 @@ Status lease_list(Session& s, const Invocation&) {
   Json j;
   j["items"] = Json(std::move(rows));
   s.print(j, table({{"LEASE", "leaseId"},
-                    {"ASSET", "assetId"},
+                    {"ASSET", "asset"},
                     {"CONSUMER", "consumerId"},
                     {"JOBS", "jobs"},
                     {"UNTIL", "notAfter"}},

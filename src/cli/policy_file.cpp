@@ -257,8 +257,7 @@ Result<PolicyFile> read_policy_file(const std::string& path) {
   return c;
 }
 Status check_kind(const PolicyFile& file, records::AssetKind kind) {
-  const bool image = kind == records::AssetKind::kImage;
-  if (!file.kind || (*file.kind == records::AssetKind::kImage) == image) return ok_status();
+  if (!file.kind || *file.kind == kind) return ok_status();
   return fail(Reason::kConflict, "the policy was written for another kind of asset")
       .with(std::string(enum_name(kind)), std::string(enum_name(*file.kind)))
       .hint("glovebox policy new --kind " + std::string(enum_name(kind)));

@@ -138,7 +138,8 @@ TEST(PolicyFile, ReadsBackEveryDraftThatItWrites) {
   EXPECT_EQ(image->clauses.join_owners.size(), 1U);
   EXPECT_TRUE(check_kind(*image, records::AssetKind::kImage).ok());
   EXPECT_EQ(check_kind(*image, records::AssetKind::kDataset).reason(), Reason::kConflict);
-  EXPECT_TRUE(check_kind(*file, records::AssetKind::kModel).ok());
+  EXPECT_TRUE(check_kind(*file, records::AssetKind::kDataset).ok());
+  EXPECT_EQ(check_kind(*file, records::AssetKind::kModel).reason(), Reason::kConflict);
   EXPECT_EQ(check_kind(*file, records::AssetKind::kImage).reason(), Reason::kConflict);
   // Every sentence of the explanation comes from something that the file said.
   records::Policy p;

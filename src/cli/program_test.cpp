@@ -99,8 +99,9 @@ TEST(Program, WrongWordsAndFilesAreUsage) {
                          {"image", "inspect", folder},
                          {"image", "inspect", garbage},
                          {"receipt", "verify", none, "--set", std::string(64, '0')},
-                         {"receipt", "verify", garbage, "--set", std::string(64, '0')},
                          {"receipt", "verify", garbage, "--set", "12"},
+                         {"job", "submit", garbage, "--wait", "--timeout", "0"},
+                         {"policy", "new", "--command", "[\"x\""},
                          {"init", "--plane", "x:1", "--ca", garbage, "--set", std::string(64, '0')},
                          {"init", "--plane", "x:1", "--ca", none, "--set", std::string(64, '0')},
                          {"init", "--plane", "nope", "--ca", none, "--set", std::string(64, '0')},
@@ -115,6 +116,106 @@ TEST(Program, WrongWordsAndFilesAreUsage) {
     EXPECT_EQ(e.code, 2) << line;
     for (const char* member : {"reason", "what", "next"}) EXPECT_NE(text(e.error, member), "") << line;
   }
+}
+
+// What is wrong with a command's options is said before the command does anything: here, before it reads the spec.
+TEST(Program, OptionsAreCheckedBeforeAnyEffect) {
+  const TempDir dir;
+  const Ended e = run(dir, {"job", "submit", dir.path + "/none", "--wait", "--timeout", "0"});
+  EXPECT_EQ(e.code, 2);
+  EXPECT_EQ(text(e.error, "what"), "--timeout");
+  EXPECT_NE(text(e.error, "next").find("job submit --help"), std::string::npos) << canonical(e.error);
+  EXPECT_NE(text(run(dir, {"policy", "new", "--command", "[\"x\""}).error, "what").find("--command"), std::string::npos);
+}
+
+TEST(Program, AMissingFileIsNotLookedForAtThePlane) {
+  const TempDir dir;
+  const std::string none = dir.path + "/none";
+  const Words cases[] = {{"job", "validate", none},
+                         {"image", "inspect", none},
+                         {"receipt", "verify", none, "--set", std::string(64, '0')},
+                         {"init", "--plane", "x:1", "--ca", none, "--set", std::string(64, '0')},
+                         {"identity", "create", "--name", "n", "--offline", "--invite-file", none},
+                         {"identity", "create", "--name", "n", "--offline", "--passphrase-file", none}};
+  for (const auto& words : cases) {
+    const Ended e = run(dir, words);
+    EXPECT_EQ(text(e.error, "reason"), "not-found") << words[1];
+    EXPECT_NE(text(e.error, "next").find("check the path"), std::string::npos) << canonical(e.error);
+  }
+}
+
+TEST(Program, PassphrasesAreAsLongAsTheBrokersAndATypoMakesNoNewKey) {
+  const TempDir dir;
+  const Words create = {"identity", "create", "--name", "n", "--offline", "--passphrase-file"};
+  const auto with = [&](Words words, const std::string& file) {
+    words.push_back(file);
+    return run(dir, words);
+  };
+  const Ended small = with(create, dir.put("short", "12345\n"));
+  EXPECT_EQ(small.code, 2);
+  EXPECT_EQ(text(small.error, "expected"), "at least 8 bytes");
+  EXPECT_EQ(text(small.error, "actual"), "5 bytes");
+  ASSERT_EQ(with(create, dir.put("long", "12345678\n")).code, 0);
+  const Home home(dir.path + "/home");
+  Context c;
+  c.host = "127.0.0.1";
+  c.port = 1;
+  c.ca = Bytes(64);
+  ASSERT_TRUE(home.save(c).ok());
+  const Ended typo = with({"job", "list", "--passphrase-file"}, dir.path + "/lnog");
+  EXPECT_EQ(text(typo.error, "reason"), "not-found");
+  EXPECT_EQ(text(typo.error, "next").find("rotate"), std::string::npos) << canonical(typo.error);
+  ASSERT_TRUE(remove_tree(home.signing_key()).ok());
+  EXPECT_NE(text(with({"job", "list", "--passphrase-file"}, dir.path + "/long").error, "next").find("rotate --recovery"),
+            std::string::npos);
+}
+
+// A receipt that does not hold has one exit status, whatever was done to it.
+TEST(Program, AReceiptThatDoesNotHoldIsIntegrity) {
+  const TempDir dir;
+  const char* root = std::getenv("GBX_SOURCE_DIR");
+  ASSERT_NE(root, nullptr);
+  JsonLimits limits;
+  limits.max_bytes = 64U << 20;
+  const auto vectors = parse_json(read_text_file(std::string(root) + "/tests/records/vectors.json", 64U << 20).value(), limits);
+  ASSERT_TRUE(vectors.ok()) << vectors.error().line();
+  const Json receipt = *vectors->find("receipt");
+  const std::string set = *vectors->find("receiptSetId")->string();
+  const auto verify = [&](const Json& r, const std::string& pinned) {
+    return run(dir, {"receipt", "verify", dir.put("r.json", canonical(r)), "--set", pinned});
+  };
+  Json without = receipt;
+  without.object()->erase("plan");
+  Json more = receipt;
+  more["more"] = 1;
+  for (const Json& r : {without, more, Json("no receipt")}) {
+    const Ended e = verify(r, set);
+    EXPECT_EQ(e.code, 7) << canonical(e.error);
+    EXPECT_EQ(text(e.error, "reason"), "bad-structure");
+    EXPECT_NE(text(e.error, "next").find("do not rely"), std::string::npos);
+  }
+  const Ended other = verify(receipt, std::string(64, '0'));
+  EXPECT_EQ(other.code, 7);
+  EXPECT_EQ(text(other.error, "reason"), "wrong-set");
+  EXPECT_EQ(text(other.error, "expected"), std::string(64, '0'));
+  EXPECT_EQ(text(other.error, "actual"), set);
+  EXPECT_EQ(text(other.error, "what").find("(expected"), std::string::npos) << canonical(other.error);
+}
+
+TEST(Errors, OneLineBecomesMembersAgain) {
+  const Error e = unfolded(fail(Reason::kSandboxSetup, "sandbox-setup: sandbox-setup: mount (expected a (b), actual c)"));
+  EXPECT_EQ(e.what, "mount");
+  EXPECT_EQ(e.expected, "a (b)");
+  EXPECT_EQ(e.actual, "c");
+  const Error full = unfolded(fail(Reason::kIo, "x (expected a, actual b)").with("1", "2"));
+  EXPECT_EQ(full.what, "x (expected a, actual b)");
+  EXPECT_EQ(full.expected, "1");
+  for (const char* plain : {"", "(expected ", "x (expected a)", "x (expected a, actual b) y"}) {
+    EXPECT_EQ(unfolded(fail(Reason::kIo, plain)).what, plain);
+    EXPECT_EQ(unfolded(fail(Reason::kIo, plain)).expected, "");
+  }
+  EXPECT_EQ(without_code("lost", "lost: lost: x"), "x");
+  EXPECT_EQ(without_code("lost", "io: x"), "io: x");
 }
 
 TEST(Program, NobodyAnswersIsInfrastructure) {

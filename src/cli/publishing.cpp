@@ -1,5 +1,7 @@
 #include "cli/publishing.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "asset/publish.h"
@@ -32,7 +34,9 @@ struct Pending {
 Result<std::string> absolute(const std::string& path) {
   char* real = realpath(path.c_str(), nullptr);
   if (real == nullptr && (errno == ENOENT || errno == ENOTDIR)) {
-    return fail(Reason::kNotFound, "what to publish").with("a folder or a file", printable(path) + ": nothing there");
+    return fail(Reason::kNotFound, "what to publish")
+        .with("a folder or a file", printable(path) + ": nothing there")
+        .hint("check the path: it is one on this machine");
   }
   if (real == nullptr) return io_error(printable(path), errno);
   std::string out(real);
@@ -62,6 +66,7 @@ class Publication {
     auto out = go_on();
     // What was refused is not kept for ever, nor is the key of what nobody will see.
     if (out.ok() || (refused_ && forget_)) GBX_TRY(remove_tree(file("")));
+    (void)rmdir(file("").c_str());  // where nothing was begun; one that holds something stays
     if (!out.ok() && refused_ && forget_ && pending_.asset_id != Id16{})
       GBX_TRY(remove_tree(session_.home().dataset_key(pending_.asset_id, pending_.version)));
     return out;
@@ -293,7 +298,7 @@ Result<Published> update_policy(Session& session, PolicyUpdate u) {
   }
   const std::string label = version_label(u.asset);
   if (u.asset.policy.body.revoked && !u.revoked && !u.reinstate) {
-    return fail(Reason::kPolicyRevoked, label)
+    return fail(Reason::kPolicyRevoked)
         .with("a policy in force", "revoked by serial " + std::to_string(u.asset.policy.body.serial))
         .hint("to undo a revocation: glovebox policy sign " + label + " --reinstate");
   }

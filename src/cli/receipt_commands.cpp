@@ -34,6 +34,7 @@ Status receipt_get(Session& s, const Invocation& in) {
 }
 
 constexpr std::size_t kMaxReceipt = 64U << 20;
+constexpr const char* kDistrust = "do not rely on this receipt; ask whoever gave it to you for the whole one";
 
 void add_lines(std::string& out, const std::vector<policy::ReceiptCheck>& checks, std::size_t indent) {
   for (const auto& c : checks) {
@@ -82,12 +83,23 @@ Status receipt_verify(Session& s, const Invocation& in) {
   JsonLimits limits;
   limits.max_bytes = kMaxReceipt;
   Result<records::Receipt> receipt = from_json_text<records::Receipt>(text, limits);
-  if (!receipt.ok()) return receipt.error().at(path);
+  // One answer to every receipt that does not hold, whether a member is missing, too many or changed.
+  s.exit_as(ExitClass::kIntegrity);
+  if (!receipt.ok()) {
+    Json j;
+    j["valid"] = false;
+    s.print(j, "NOT VALID.\n");
+    return fail(Reason::kBadStructure, path + ": " + receipt.error().what)
+        .with(receipt.error().expected, receipt.error().actual)
+        .hint(kDistrust);
+  }
   const policy::ReceiptReport report =
       policy::verify_receipt(*receipt, pinned, policy::ReceiptOptions{s.now(), gate_capacity()});
   s.print(to_json(report), report_text(report));
   if (report.valid) return ok_status();
-  return report.first_failure().at(path).hint("do not rely on this receipt");
+  Error e = unfolded(report.first_failure());
+  if (exit_class(e.reason) == ExitClass::kAttestation) s.exit_as(ExitClass::kAttestation);
+  return e.at(path).hint(kDistrust);
 }
 
 }  // namespace

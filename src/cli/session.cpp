@@ -14,6 +14,7 @@ namespace gbx::cli {
 namespace {
 
 constexpr SecretAccess kAccess{};
+constexpr std::size_t kMinPassphrase = 8;  // as the broker's
 constexpr std::size_t kMaxPassphrase = 1024;
 
 // Reads a line from the terminal without showing it.
@@ -57,10 +58,10 @@ Result<Passphrase> read_secret_line(int fd) {
   return Passphrase::copy_of(out.first(n));
 }
 Result<Passphrase> ask_secret(const std::string& question) {
+  const NoEcho quiet;  // before the question: who answers at once must not be shown, nor flushed away
+  if (!quiet.set()) return fail(Reason::kIo, "the terminal cannot hide what is typed").hint("use --passphrase-file");
   std::fprintf(stderr, "%s: ", question.c_str());
   std::fflush(stderr);
-  const NoEcho quiet;
-  if (!quiet.set()) return fail(Reason::kIo, "the terminal cannot hide what is typed").hint("use --passphrase-file");
   auto line = read_secret_line(STDIN_FILENO);
   std::fputc('\n', stderr);
   return line;
@@ -125,7 +126,9 @@ Result<bool> Session::confirm(const std::string& question) const {
 Result<Passphrase> Session::passphrase(const std::string& why) {
   if (!passphrase_) {
     if (!passphrase_file_.empty()) {
-      GBX_ASSIGN(Bytes content, read_file(passphrase_file_, kMaxPassphrase));
+      auto file = read_file(passphrase_file_, kMaxPassphrase);
+      if (!file.ok()) return file.error().at("--passphrase-file");
+      Bytes content = std::move(*file);
       std::size_t n = 0;
       while (n < content.size() && content[n] != '\n' && content[n] != '\r') ++n;
       if (n > 0) passphrase_ = Passphrase::copy_of(ByteView(content).first(n));
@@ -147,6 +150,11 @@ Result<std::optional<Passphrase>> Session::new_passphrase(bool wanted) {
   if (passphrase_file_.empty()) {
     GBX_ASSIGN(Passphrase again, ask_secret("the same again"));
     if (!(first == again)) return fail(Reason::kUsage, "the two passphrases differ");
+  }
+  const std::size_t size = first.view(kAccess).size();
+  if (size < kMinPassphrase) {
+    return fail(Reason::kUsage, "the new passphrase")
+        .with("at least " + std::to_string(kMinPassphrase) + " bytes", std::to_string(size) + " bytes");
   }
   out = std::move(first);
   return out;
@@ -175,7 +183,8 @@ Result<Keys*> Session::keys() {
     }
   }
   const std::string lost = "lost? glovebox identity rotate --recovery makes a new one";
-  if (!key.ok()) return key.reason() == Reason::kNotFound ? key.error().hint(lost) : key.error();
+  // Of the key itself: a mistyped --passphrase-file must lead nobody to a new key.
+  if (!key.ok()) return path_exists(home_.signing_key()) ? key.error() : key.error().hint(lost);
   if (key->public_key().text() != current) {
     return fail(Reason::kChainBroken, "the signing key is not the identity's").with(current, key->public_key().text()).hint(lost);
   }

@@ -69,6 +69,12 @@ Result<std::string> read_invite(const Invocation& in) {
   return text;
 }
 
+std::string joined(const std::vector<std::string>& words, const char* between) {
+  std::string out;
+  for (const auto& w : words) out += (out.empty() ? "" : between) + w;
+  return out;
+}
+
 Json identity_json(const IdentityFile& f) {
   Json j;
   j["identityId"] = to_hex(f.chain.id());
@@ -276,7 +282,8 @@ Status identity_invite(Session& s, const Invocation& in) {
   j["uses"] = uses;
   j["notAfter"] = format_time(until);
   s.print(j, "wrote a token to " + path + " (mode 0600), good " + std::to_string(uses) + " times until " +
-                 format_time(until) + "\nWho gets the file says: glovebox identity create --name NAME --invite-file FILE\n");
+                 format_time(until) + "\nWho gets the file says: glovebox identity create --name NAME --role " +
+                 joined(roles, ",") + " --invite-file FILE\n");
   return ok_status();
 }
 

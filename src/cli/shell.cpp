@@ -279,7 +279,7 @@ std::string exit_status() {
       {"3", "denied by a policy, a role, a quota or a reviewer"},
       {"4", "attestation: somebody is not who or what they must be"},
       {"5", "held for a reviewer"},
-      {"6", "infrastructure: not reachable, not installed, no room"},
+      {"6", "infrastructure: not reachable, no answer in time, not installed, no room"},
       {"7", "integrity: bytes or signatures are not what they must be"},
       {"8", "the job failed, was cancelled or took too long"}};
   std::string o = ".SH EXIT STATUS\n";
@@ -306,7 +306,6 @@ std::string manual_page(const CommandTree& tree, const Path& path, const Command
   for (const auto& a : c.options) o += troff_option(a);
   for (const auto& a : tree.global()) o += troff_option(a);
   o += ".TP\n\\fB\\-h\\fR, \\fB\\-\\-help\\fR\nprint help\n";
-  o += ".TP\n\\fB\\-\\-version\\fR\nprint the version\n";
   o += ".TP\n\\fB\\-\\-version\\fR\nprint the version\n";
   if (!c.examples.empty()) o += ".SH EXAMPLES\n";
   for (const auto& e : c.examples) o += ".TP\n\\fB" + troff(e.line) + "\\fR\n" + troff(e.what) + "\n";

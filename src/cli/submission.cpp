@@ -44,7 +44,7 @@ class Builder {
     GBX_TRY(spec.image.asset ? bind("image", *spec.image.asset) : bind_ref(*spec.image.ref));
     const auto& image = out_.assets.back().record.body;
     if (image.kind != records::AssetKind::kImage)
-      return fail(Reason::kWrongAsset, "spec.image.asset").with("an image", std::string(enum_name(image.kind)));
+      return fail(Reason::kBadValue, "spec.image.asset").with("an image", std::string(enum_name(image.kind)));
     body_.image_digest = image.content_digest;
     GBX_TRY(choose_leases());
     body_.result_keys = {{"primary", keys_->file.result_key}, {"recovery", keys_->file.recovery_result_key}};

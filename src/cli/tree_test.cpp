@@ -361,6 +361,8 @@ TEST(Manual, EveryPageRendersWithoutWarnings) {
   EXPECT_TRUE(pages.contains("glovebox-job-submit.1"));
   for (const auto& [name, text] : pages) {
     EXPECT_EQ(text.substr(0, 5), ".TH \"") << name;
+    const std::string version = "print the version";
+    EXPECT_EQ(text.find(version), text.rfind(version)) << name;
     for (const char* section : {".TH ", ".SH NAME", ".SH SYNOPSIS", ".SH OPTIONS", ".SH EXIT STATUS"})
       EXPECT_NE(text.find(section), std::string::npos) << name;
     for (const char c : text)

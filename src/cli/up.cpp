@@ -15,6 +15,7 @@
 #include "base/fields.h"
 #include "base/log.h"
 #include "base/os.h"
+#include "base/ready.h"
 #include "base/seams.h"
 #include "cli/commands.h"
 #include "cli/session.h"
@@ -221,10 +222,14 @@ class Installer {
     GBX_ASSIGN(Process process, spawn(p));
     ready.second.reset();
     pollfd wait{ready.first.get(), POLLIN, 0};
-    if (poll(&wait, 1, kReadyMs) != 1) return fail(Reason::kTimedOut, name + " did not become ready");
+    if (poll(&wait, 1, kReadyMs) != 1) return fail(Reason::kUnavailable, name + " did not become ready").hint("its messages are above");
     GBX_ASSIGN(Bytes text, read_all(ready.first.get(), 65536));
     if (text.empty()) {
       return fail(Reason::kUnavailable, name + " ended while it started").hint("its messages are above");
+    }
+    if (std::optional<Error> told = told_failure(as_text(text))) {
+      Error e = told->at(name);
+      return e.next.empty() ? e.hint("its messages are above") : e;
     }
     GBX_ASSIGN(Ready r, from_json_text<Ready>(as_text(text)));
     keep(name, std::move(process), std::move(restart));

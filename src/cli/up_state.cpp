@@ -39,12 +39,27 @@ std::string octal(mode_t mode) {
   return out;
 }
 
+// Services are neither owner nor group of what lies above the state: each folder there must let everybody pass.
+Status check_passable(const std::string& path) {
+  for (std::size_t slash = path.find('/', 1);; slash = path.find('/', slash + 1)) {
+    if (slash == std::string::npos) return ok_status();
+    const std::string above = path.substr(0, slash);
+    struct stat st {};
+    if (stat(above.c_str(), &st) != 0) return io_error(above, errno);
+    if ((st.st_mode & 0001) != 0) continue;
+    return fail(Reason::kConflict, "--state: Glovebox's programs run under user ids of their own and cannot enter " + above)
+        .with("folders that everybody may pass (o+x)", "mode " + octal(st.st_mode))
+        .hint("give a --state elsewhere, as /var/lib/glovebox");
+  }
+}
+
 }  // namespace
 
 Result<UpState> UpState::open(const std::string& path) {
   UpState s;
   s.path_ = path;
   GBX_TRY(make_dirs(path, 0755));
+  GBX_TRY(check_passable(path));
   s.dir_ = Fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!s.dir_.valid()) {
     return fail(Reason::kConflict, "--state").with("a folder of its own", path + ": " + strerror(errno));

@@ -21,6 +21,7 @@ struct TempDir {
   TempDir() {
     char name[] = "/tmp/gbx-up-XXXXXX";
     path = mkdtemp(name);
+    EXPECT_EQ(chmod(path.c_str(), 0755), 0);
   }
   ~TempDir() { (void)remove_tree(path); }
 };
@@ -131,6 +132,17 @@ TEST_F(ServiceFolder, TheStateIsRootsAlone) {
   EXPECT_EQ(open.error().actual, "mode 1777");
   ASSERT_EQ(symlink(path.c_str(), (dir.path + "/link").c_str()), 0);
   EXPECT_EQ(UpState::open(dir.path + "/link").reason(), Reason::kConflict);
+}
+
+TEST_F(ServiceFolder, AHomeThatServicesCannotEnterIsNamedBeforeTheyStart) {
+  const std::string home = dir.path + "/home";
+  ASSERT_EQ(mkdir(home.c_str(), 0750), 0);
+  const auto open = UpState::open(home + "/glovebox/state");
+  EXPECT_EQ(open.reason(), Reason::kConflict);
+  EXPECT_NE(open.error().what.find("cannot enter " + home), std::string::npos) << open.error().what;
+  EXPECT_EQ(open.error().actual, "mode 0750");
+  ASSERT_EQ(chmod(home.c_str(), 0711), 0);
+  EXPECT_TRUE(UpState::open(home + "/glovebox/state").ok());
 }
 
 TEST_F(ServiceFolder, FilesOfRootMayBeGivenToAPerson) {

@@ -37,7 +37,8 @@ class Watch {
       const std::int64_t left = o_.timeout_ms == 0 ? kQuietWaitMs : o_.timeout_ms - (now() - start_ms_);
       if (left <= 0) {
         session_.clear_status_line();
-        return fail(Reason::kTimedOut, "waiting for job " + to_hex(job.job_id).substr(0, 16))
+        // Not `timed-out`: that is how a job ends. This one goes on.
+        return fail(Reason::kUnavailable, "job " + to_hex(job.job_id).substr(0, 16) + " did not end within --timeout")
             .with("its end", phase_text(job))
             .hint("glovebox job wait " + to_hex(job.job_id).substr(0, 16));
       }
@@ -132,7 +133,7 @@ Status outcome_of(const api::JobView& v) {
   if (reason_from_code(v.outcome.reason, &told) && exit_class(told) != ExitClass::kOk) e.reason = told;
   e.with(v.outcome.expected, v.outcome.actual);
   e.hint(v.outcome.next.empty() ? "glovebox job describe " + id : v.outcome.next);
-  return e;
+  return unfolded(std::move(e));
 }
 
 }  // namespace gbx::cli

@@ -63,7 +63,9 @@ TEST(Yaml, ScalarsMeanWhatTheyMeanInJson) {
 
 TEST(Yaml, ReadsBackWhatItWrites) {
   const auto j = parse_json(
-      R"({"a":[],"b":{},"c":[{"x":1,"y":["z",null,true]},"plain","- odd: text",""],"":"empty key","yes":"no","d e":-3,"n":{"m":[[1],[2,3]]}})");
+      R"({"a":[],"b":{},"c":[{"x":1,"y":["z",null,true]},"plain","- odd: text",""],"":"empty key",)"
+      R"("odd \u2028 key":"a\u0085b\u2029c\ufeffd\u007fe\ufffff\ud83d\ude00\u00e9","yes":"no","d e":-3,)"
+      R"("n":{"m":[[1],[2,3]]}})");
   ASSERT_TRUE(j.ok());
   const std::string text = to_yaml(*j);
   const auto back = parse_yaml(text);

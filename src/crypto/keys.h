@@ -22,8 +22,11 @@ class PublicKey {
   std::string text() const;
   Bytes spki_der() const;
   Hash32 fingerprint() const;  // SHA-256 of the SubjectPublicKeyInfo
-  // Ed25519: 64 bytes. P-256: r ‖ s, 64 bytes, low-s is not required, r and s in range.
+  // Ed25519: 64 bytes. P-256: r ‖ s, 64 bytes, r and s in range; either of s and n - s.
   bool verify(ByteView message, ByteView signature) const;
+  // Of P-256's (r, s) and (r, n - s) only the one with s ≤ n / 2: nobody but the signer can make a second signature. For
+  // our records, which SigningKey signs so; other people's signatures come in both forms.
+  bool verify_low_s(ByteView message, ByteView signature) const;
   bool operator==(const PublicKey& o) const { return algorithm_ == o.algorithm_ && raw_ == o.raw_; }
   auto operator<=>(const PublicKey& o) const { return raw_ <=> o.raw_; }
 
@@ -41,6 +44,7 @@ class SigningKey {
   static Result<SigningKey> from_private(SignatureAlgorithm algorithm, const Secret<SigningKeyTag>& raw);
   Secret<SigningKeyTag> private_bytes(SecretAccess) const;
   const PublicKey& public_key() const { return public_; }
+  // P-256: with the lower s.
   Result<Bytes> sign(ByteView message) const;
   // For TLS: PKCS#8 DER of the private key.
   SecretBuffer pkcs8_der(SecretAccess) const;

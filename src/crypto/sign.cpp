@@ -43,6 +43,11 @@ constexpr FixedBytes<32> kP256Order = {0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00,
                                        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
                                        0xbc, 0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84,
                                        0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51};
+// (n - 1) / 2, the largest s that is not above n - s.
+constexpr FixedBytes<32> kP256HalfOrder = {0x7f, 0xff, 0xff, 0xff, 0x80, 0x00, 0x00, 0x00,
+                                           0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+                                           0xde, 0x73, 0x7d, 0x56, 0xd3, 0x8b, 0xcf, 0x42,
+                                           0x79, 0xdc, 0xe5, 0x61, 0x7e, 0x31, 0x92, 0xa8};
 
 constexpr std::string_view kEd25519Prefix = "ed25519:";
 constexpr std::string_view kP256Prefix = "p256:";
@@ -58,6 +63,23 @@ bool scalar_in_range(ByteView v) {
     any = static_cast<std::uint8_t>(any | v[i]);
   }
   return borrow == 1 && any != 0;
+}
+
+// Of r ‖ s, which is public.
+bool has_low_s(ByteView signature) {
+  const ByteView s = signature.subspan(32);
+  return !std::lexicographical_compare(kP256HalfOrder.begin(), kP256HalfOrder.end(), s.begin(),
+                                       s.end());
+}
+// s becomes n - s.
+void negate_s(Bytes& signature) {
+  int borrow = 0;
+  for (std::size_t i = kP256Order.size(); i-- > 0;) {
+    std::uint8_t& s = signature[32 + i];
+    const int d = int{kP256Order[i]} - int{s} - borrow;
+    borrow = (d >> 8) & 1;
+    s = static_cast<std::uint8_t>(d);
+  }
 }
 
 // RFC 8032 section 5.1.3, for public points: y is canonical and (y²-1)/(dy²+1) is a square. Points
@@ -154,6 +176,7 @@ Result<Bytes> ecdsa_fixed(ByteView der) {
       BN_bn2binpad(ECDSA_SIG_get0_s(sig.get()), out.data() + 32, 32) != 32) {
     return openssl_error("ECDSA signature");
   }
+  if (!has_low_s(out)) negate_s(out);
   return out;
 }
 
@@ -308,6 +331,12 @@ bool PublicKey::verify(ByteView message, ByteView signature) const {
   }
   return EVP_DigestVerify(ctx.get(), wire.data(), wire.size(), pointer(message),
                           message.size()) == 1;
+}
+
+bool PublicKey::verify_low_s(ByteView message, ByteView signature) const {
+  if (signature.size() != kSignatureSize) return false;
+  if (algorithm_ == SignatureAlgorithm::kEcdsaP256 && !has_low_s(signature)) return false;
+  return verify(message, signature);
 }
 
 Result<SigningKey> SigningKey::generate(SignatureAlgorithm algorithm, Random& random) {

@@ -10,6 +10,7 @@
 #include "crypto/crypto.h"
 #include "crypto/keys.h"
 #include "crypto/test_util.h"
+#include "crypto/testing.h"
 
 namespace gbx::crypto {
 namespace {
@@ -61,6 +62,8 @@ constexpr const char* kP256Order =
     "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551";
 constexpr const char* kZero32 = "0000000000000000000000000000000000000000000000000000000000000000";
 
+using gbx::testing::other_form;
+
 PublicKey p256() { return PublicKey::from_text(kP256Text).value(); }
 
 TEST_F(Sign, Ed25519OfRfc8032) {
@@ -84,17 +87,40 @@ TEST_F(Sign, P256OfRfc6979) {
   EXPECT_FALSE(p256().verify(as_bytes("test"), hex(kP256Sample)));
 }
 
-// Low s is not required: (r, n - s) is the same signature's other form.
-TEST_F(Sign, P256AcceptsBothFormsOfS) {
-  const Bytes order = hex(kP256Order);
-  Bytes signature = hex(kP256Sample);
-  int borrow = 0;
-  for (std::size_t i = 32; i-- > 0;) {
-    const int d = int{order[i]} - int{signature[32 + i]} - borrow;
-    borrow = d < 0 ? 1 : 0;
-    signature[32 + i] = static_cast<std::uint8_t>(d & 0xff);
+TEST_F(Sign, P256HasTwoFormsAndOneWithTheLowerS) {
+  // RFC 6979's signature of "sample" has the higher s, that of "test" the lower.
+  const Bytes high = hex(kP256Sample), low = hex(kP256Test);
+  EXPECT_TRUE(p256().verify(as_bytes("sample"), high));
+  EXPECT_FALSE(p256().verify_low_s(as_bytes("sample"), high));
+  EXPECT_TRUE(p256().verify_low_s(as_bytes("sample"), other_form(high)));
+  EXPECT_TRUE(p256().verify_low_s(as_bytes("test"), low));
+  EXPECT_TRUE(p256().verify(as_bytes("test"), other_form(low)));
+  EXPECT_FALSE(p256().verify_low_s(as_bytes("test"), other_form(low)));
+  EXPECT_FALSE(p256().verify_low_s(as_bytes("test"), ByteView(low).first(63)));
+  EXPECT_FALSE(p256().verify_low_s(as_bytes("sample"), low));
+}
+
+// A signature with s = (n - 1) / 2, for which the key was made: the last one that is low.
+TEST_F(Sign, P256LowEndsAtHalfTheOrder) {
+  const PublicKey key = PublicKey::from_text(
+      "p256:046e7ecddc2357db9c2651940695b477cda8b8d035d210ff9066208f682abe6152"
+      "19454300d81224f77cb6658d2c0e7414f5914aa21e866a92b5b298036d86ebdb").value();
+  const Bytes half = hex("6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296"
+                         "7fffffff800000007fffffffffffffffde737d56d38bcf4279dce5617e3192a8");
+  EXPECT_TRUE(key.verify_low_s(as_bytes("half"), half));
+  EXPECT_TRUE(key.verify(as_bytes("half"), other_form(half)));
+  EXPECT_FALSE(key.verify_low_s(as_bytes("half"), other_form(half)));
+}
+
+TEST_F(Sign, P256SignsWithTheLowerS) {
+  SeededRandom random(8);
+  const SigningKey key = SigningKey::generate(SignatureAlgorithm::kEcdsaP256, random).value();
+  // The nonce is OpenSSL's: one of 64 would have the higher s but with a chance of 2^-64.
+  for (int i = 0; i < 64; ++i) {
+    const Bytes signature = key.sign(as_bytes("m")).value();
+    ASSERT_TRUE(key.public_key().verify_low_s(as_bytes("m"), signature));
+    ASSERT_FALSE(key.public_key().verify_low_s(as_bytes("m"), other_form(signature)));
   }
-  EXPECT_TRUE(p256().verify(as_bytes("sample"), signature));
 }
 
 TEST_F(Sign, EveryChangedBitIsRefused) {

@@ -6,6 +6,7 @@
 
 #include "asset/prefetch.h"
 #include "asset/reader.h"
+#include "base/inner_program.h"
 #include "decryptfs/confine.h"
 #include "decryptfs/serve.h"
 #include "storage/directory_store.h"
@@ -70,14 +71,17 @@ Status run(Audit& audit) {
 }  // namespace
 }  // namespace gbx::decryptfs
 
-int main() {
+int main(int argc, char** argv) {
+  int status = 0;
+  const char* what = "glovebox-decryptfs serves one decrypted asset to one job; the agent starts it";
+  if (gbx::answered_person(argc, argv, what, &status)) return status;
   gbx::decryptfs::Audit audit(gbx::decryptfs::kAuditFd);
-  const gbx::Status status = gbx::decryptfs::run(audit);
-  if (status.ok()) _exit(0);
+  const gbx::Status result = gbx::decryptfs::run(audit);
+  if (result.ok()) _exit(0);
   gbx::decryptfs::AuditEvent failed;
   failed.event = "failed";
-  failed.reason = std::string(gbx::reason_code(status.reason()));
-  failed.what = status.error().line().substr(0, 1000);
+  failed.reason = std::string(gbx::reason_code(result.reason()));
+  failed.what = result.error().line().substr(0, 1000);
   audit.write(failed);
-  _exit(static_cast<int>(gbx::exit_class(status.reason())));
+  _exit(static_cast<int>(gbx::exit_class(result.reason())));
 }

@@ -66,15 +66,11 @@ void index_outputs(const GateView& view, CopyDetector& detector) {
 }  // namespace
 
 GateView load_view(const GateRequest& request) {
-  GateView view{request, ok_status(), {}, {}, {}, {}, 0};
+  GateView view{request, ok_status(), {}, {}, {}, 0};
   if (request.logs.fd) {
     const int fd = static_cast<int>(*request.logs.fd);
     const auto limit = static_cast<std::size_t>(consumer_log_bytes(request));
     view.log = clean_log(read_log(fd, limit), limit);
-    if (request.logs.visibility == LogVisibility::kOwner) {
-      const auto owner_limit = static_cast<std::size_t>(request.logs.maxBytes);
-      view.owner_log = clean_log(read_log(fd, owner_limit), owner_limit);
-    }
   }
   if (request.exitClass != RunExit::kOk) return view;
   Result<LoadedFolder> folder =
@@ -175,9 +171,7 @@ std::vector<AnalyserResult> analyse_capacity(GateView& view) {
 std::vector<AnalyserResult> analyse_logs(GateView& view) {
   const GateLogs& logs = view.request.logs;
   if (logs.visibility == LogVisibility::kNone) return not_applicable(RuleId::kLogs, GateReason::kNone);
-  if (logs.visibility == LogVisibility::kConsumer && consumer_log_bytes(view.request) == 0) {
-    return not_applicable(RuleId::kLogs, GateReason::kLogsNotAllowed);
-  }
+  if (consumer_log_bytes(view.request) == 0) return not_applicable(RuleId::kLogs, GateReason::kLogsNotAllowed);
   return or_pass(RuleId::kLogs, {});
 }
 

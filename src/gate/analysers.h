@@ -20,9 +20,8 @@ struct GateView {
   Status scan = Status(fail(Reason::kUninitialised));  // reading the output folder
   std::vector<StructureFinding> findings;
   std::vector<OutputView> outputs;  // one per declaration; empty when the run was not ok
-  Bytes log;                        // what would reach the consumer
-  Bytes owner_log;
-  int near_copy_percent = 0;        // set by the copies analyser, for the score
+  Bytes log;                  // what would reach the consumer
+  int near_copy_percent = 0;  // set by the copies analyser, for the score
 };
 // Reads outputs and logs and canonicalises them.
 GateView load_view(const GateRequest& request);

@@ -119,12 +119,6 @@ void Gate::judge(GateView& view, std::span<const NamedAnalyser> analysers, GateR
 Status Gate::build(const GateView& view, Evaluation& out) {
   const GateRequest& r = view.request;
   GateResult& result = out.result;
-  if (!view.owner_log.empty()) {
-    Bundle b;
-    b.status = {r.jobId, r.attempt, r.exitClass, result.durationBucket};
-    b.entries.push_back({EntryKind::kLog, "log", view.owner_log});
-    GBX_ASSIGN(out.owner_log, ReleaseChannel::make(std::move(b), padded_owner_log_size(r)));
-  }
   if (result.recommendation == Recommendation::kReject) return ok_status();
   Bundle b;
   b.status = {r.jobId, r.attempt, r.exitClass, result.durationBucket};
@@ -174,7 +168,6 @@ Bytes encode_answer(const Evaluation& e) {
   ByteWriter w;
   w.text(kAnswerMagic).bytes32(as_bytes(canonical(to_json(e.result))));
   w.bytes32(e.channel ? ByteView(e.channel->bytes()) : ByteView());
-  w.bytes32(e.owner_log ? ByteView(e.owner_log->bytes()) : ByteView());
   return w.take();
 }
 
@@ -186,7 +179,6 @@ Result<Answer> decode_answer(ByteView bytes) {
   GBX_ASSIGN(const Bytes json, r.bytes32(kMaxResultJson));
   GBX_ASSIGN(a.result, from_json_text<GateResult>(as_text(json), JsonLimits{kMaxResultJson, 8, 500'000}));
   GBX_ASSIGN(a.bundle, r.bytes32(static_cast<std::size_t>(kHardMaxTotalBytes) * 2));
-  GBX_ASSIGN(a.owner_log, r.bytes32(static_cast<std::size_t>(kHardMaxTotalBytes) * 2));
   GBX_TRY(r.finish());
   return a;
 }

@@ -12,8 +12,7 @@ namespace gbx::gate {
 
 struct Evaluation {
   GateResult result;
-  std::optional<ReleaseChannel> channel;    // absent when rejected
-  std::optional<ReleaseChannel> owner_log;  // only for logs that owners may see
+  std::optional<ReleaseChannel> channel;  // absent when rejected
 };
 
 class Gate {
@@ -35,12 +34,11 @@ bool hard_rule(RuleId rule);
 // The answer for a gate that gave none: hold, no content.
 GateResult held_result(const GateRequest& request, GateReason why);
 
-// What travels on the gate's output: magic, then three length-prefixed parts (docs/gate.md).
+// What travels on the gate's output: magic, then two length-prefixed parts (docs/gate.md).
 Bytes encode_answer(const Evaluation& evaluation);
 struct Answer {
   GateResult result;
   Bytes bundle;
-  Bytes owner_log;
 };
 Result<Answer> decode_answer(ByteView bytes);
 inline constexpr std::size_t kMaxResultJson = 16U << 20;

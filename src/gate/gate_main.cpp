@@ -3,6 +3,7 @@
 // byte. Status 0 with an answer; anything else is a hold for whoever started it.
 #include <unistd.h>
 
+#include "base/inner_program.h"
 #include "base/os.h"
 #include "crypto/crypto.h"
 #include "gate/confine.h"
@@ -30,7 +31,10 @@ Status work() {
 }  // namespace
 }  // namespace gbx::gate
 
-int main() {
+int main(int argc, char** argv) {
+  int status = 0;
+  const char* what = "glovebox-gate judges the output of one job; the agent starts it";
+  if (gbx::answered_person(argc, argv, what, &status)) return status;
   const gbx::Status s = gbx::gate::work();
   // No destructors of statics, no flushing: the filter would kill some of what they do.
   _exit(s.ok() ? 0 : 1);

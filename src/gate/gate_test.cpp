@@ -366,12 +366,6 @@ TEST_F(GateTest, A36toA38ExitDurationAndLogs) {
   EXPECT_EQ(gated.result.charge.freeBits, kControlBits + 8 * 16 + 5);
   request_.policy.autoClearFreeBits = 100;
   EXPECT_EQ(run().result.recommendation, Recommendation::kHold);
-  request_.logs.visibility = LogVisibility::kOwner;
-  const GateOutcome owner = run();
-  EXPECT_EQ(owner.result.charge.freeBits, kControlBits);
-  EXPECT_TRUE(owner.channel->entries().empty());
-  ASSERT_TRUE(owner.owner_log);
-  EXPECT_EQ(as_text(owner.owner_log->entries()[0].content), "error: bad value?[0m\n");
 }
 
 TEST_F(GateTest, LogsThatQuoteTheInputsReject) {
@@ -533,33 +527,78 @@ TEST_F(GateTest, CrashHangFloodAndGarbageHold) {
   EXPECT_FALSE(run_gate(std::move(s), clock_).ok());
 }
 
+// An answer that lies, and the check that must find it.
+struct Forgery {
+  const char* refusal;
+  std::function<void(Evaluation&)> change;
+};
+
+// The content says what `change` makes of it, and everything that names the content agrees.
+void forge_bundle(const GateRequest& request, Evaluation& e, const std::function<void(Bundle&)>& change, std::size_t times = 1) {
+  Bundle b{e.channel->status(), e.channel->entries()};
+  change(b);
+  e.channel = *ReleaseChannel::decode(*encode_bundle(b, times * padded_bundle_size(request)));
+  e.result.bundleDigest = output_digest(request.salt, "", e.channel->bytes());
+  for (auto& m : e.result.manifest) {
+    for (const auto& entry : b.entries) {
+      if (entry.name != m.path) continue;
+      m.digest = output_digest(request.salt, m.name, entry.content);
+      m.bytes = static_cast<std::int64_t>(entry.content.size());
+    }
+  }
+}
+
+void expect_refused(const GateRequest& request, const Evaluation& good, std::span<const Forgery> forgeries) {
+  ASSERT_TRUE(check_answer(request, encode_answer(good)).ok()) << check_answer(request, encode_answer(good)).error().line();
+  for (std::size_t i = 0; i < forgeries.size(); ++i) {
+    Evaluation bad = good;
+    forgeries[i].change(bad);
+    const auto answer = check_answer(request, encode_answer(bad));
+    EXPECT_EQ(answer.ok() ? "accepted" : answer.error().what, std::string("gate answer: ") + forgeries[i].refusal) << "forgery " << i;
+  }
+}
+
 TEST_F(GateTest, ForgedAnswersAreRefused) {
   const Evaluation good = evaluate();
-  ASSERT_TRUE(check_answer(request_, encode_answer(good)).ok()) << check_answer(request_, encode_answer(good)).error().line();
-  const std::function<void(GateResult&)> forgeries[] = {
-      [](GateResult& r) { r.charge.freeBits -= 1; },
-      [](GateResult& r) { r.charge.code = CodeId::kControlOnly; },
-      [](GateResult& r) { r.jobId = "job-2"; },
-      [](GateResult& r) { r.attempt = 2; },
-      [](GateResult& r) { r.requestDigest[0] ^= 1; },
-      [](GateResult& r) { r.policyHash[0] ^= 1; },
-      [](GateResult& r) { r.bundleDigest[0] ^= 1; },
-      [](GateResult& r) { r.manifest[0].digest[0] ^= 1; },
-      [](GateResult& r) { r.manifest[0].bytes += 1; },
-      [](GateResult& r) { r.manifest[0].path = "other.csv"; },
-      [](GateResult& r) { r.manifest.pop_back(); },
-      [](GateResult& r) { r.verdict = RuleStatus::kPass; },
-      [](GateResult& r) { r.exitClass = RunExit::kFailed; },
-      [](GateResult& r) { r.durationBucket = 4; },
-      [](GateResult& r) { r.analysers.pop_back(); },
-      [](GateResult& r) { r.analysers[0].status = RuleStatus::kFail; },
-      [](GateResult& r) { r.score = 90; },
+  const Forgery forgeries[] = {
+      {"charge", [](Evaluation& e) { e.result.charge.freeBits -= 1; }},
+      {"charge", [](Evaluation& e) { e.result.charge.verifiedBits = 1; }},
+      {"charge", [](Evaluation& e) { e.result.charge.zcdpMicro = 1; }},
+      {"charge", [](Evaluation& e) { e.result.charge.code = CodeId::kControlOnly; }},
+      {"another request", [](Evaluation& e) { e.result.jobId = "job-2"; }},
+      {"another request", [](Evaluation& e) { e.result.attempt = 2; }},
+      {"another request", [](Evaluation& e) { e.result.requestDigest[0] ^= 1; }},
+      {"another request", [](Evaluation& e) { e.result.policyHash[0] ^= 1; }},
+      {"digest of the bundle", [](Evaluation& e) { e.result.bundleDigest[0] ^= 1; }},
+      {"digest of an output", [](Evaluation& e) { e.result.manifest[0].digest[0] ^= 1; }},
+      {"size", [](Evaluation& e) { e.result.manifest[0].bytes += 1; }},
+      {"an undeclared output", [](Evaluation& e) { e.result.manifest[0].path = "other.csv"; }},
+      {"an undeclared output", [](Evaluation& e) { e.result.manifest[0].name = "metrics"; }},
+      {"an output is missing", [](Evaluation& e) { e.result.manifest.pop_back(); }},
+      {"verdict", [](Evaluation& e) { e.result.verdict = RuleStatus::kPass; }},
+      {"verdict", [](Evaluation& e) { e.result.analysers[0].status = RuleStatus::kFail; }},
+      {"recommendation",
+       [](Evaluation& e) {
+         e.result.analysers[0].status = RuleStatus::kFail;
+         e.result.verdict = RuleStatus::kFail;
+       }},
+      {"recommendation",
+       [](Evaluation& e) {
+         e.result.analysers.pop_back();
+         e.result.verdict = worst_status(e.result.analysers);
+       }},
+      {"recommendation", [](Evaluation& e) { e.result.score = 90; }},
+      {"run", [](Evaluation& e) { e.result.exitClass = RunExit::kFailed; }},
+      {"run", [](Evaluation& e) { e.result.durationBucket = 4; }},
+      {"no bundle", [](Evaluation& e) { e.channel.reset(); }},
+      {"no bundle",
+       [](Evaluation& e) {
+         e.result.recommendation = Recommendation::kHold;
+         e.channel.reset();
+       }},
+      {"rejected content", [](Evaluation& e) { e.result.recommendation = Recommendation::kReject; }},
   };
-  for (std::size_t i = 0; i < std::size(forgeries); ++i) {
-    Evaluation bad = good;
-    forgeries[i](bad.result);
-    EXPECT_FALSE(check_answer(request_, encode_answer(bad)).ok()) << "forgery " << i;
-  }
+  expect_refused(request_, good, forgeries);
   Bytes answer = encode_answer(good);
   for (std::size_t i = answer.size() - 16384 - 8; i < answer.size(); i += 37) {
     answer[i] ^= 0x20;
@@ -570,17 +609,75 @@ TEST_F(GateTest, ForgedAnswersAreRefused) {
   EXPECT_EQ(check_answer(request_, answer).reason(), Reason::kTrailingBytes);
 }
 
-TEST_F(GateTest, AGateCannotReleaseWhatMustBeHeld) {
-  only_opaque("weights");
-  Evaluation e = evaluate();
-  ASSERT_EQ(e.result.recommendation, Recommendation::kHold);
-  ASSERT_TRUE(check_answer(request_, encode_answer(e)).ok());
-  // It claims that every rule passed.
+// The same lie in result and content, so that nothing but the request contradicts it.
+TEST_F(GateTest, ForgedContentIsRefused) {
+  request_.logs = {LogVisibility::kConsumer, 4000, std::nullopt};
+  request_.policy.maxConsumerLogBytes = 100;
+  write("log", "all is well\n");
+  const auto in_bundle = [&](std::function<void(Bundle&)> change) {
+    return [this, change](Evaluation& e) { forge_bundle(request_, e, change); };
+  };
+  const auto log_of = [&](std::size_t size) {
+    return in_bundle([size](Bundle& b) {
+      if (b.entries.back().kind == EntryKind::kLog) b.entries.pop_back();
+      b.entries.push_back({EntryKind::kLog, "log", Bytes(size, 'x')});
+    });
+  };
+  const Evaluation good = evaluate();
+  Evaluation longest = good;
+  log_of(100)(longest);
+  EXPECT_TRUE(check_answer(request_, encode_answer(longest)).ok());
+  const Forgery forgeries[] = {
+      {"status in the bundle", in_bundle([](Bundle& b) { b.status.jobId = "job-2"; })},
+      {"status in the bundle", in_bundle([](Bundle& b) { b.status.attempt = 2; })},
+      {"status in the bundle", in_bundle([](Bundle& b) { b.status.exitClass = RunExit::kFailed; })},
+      {"status in the bundle", in_bundle([](Bundle& b) { b.status.durationBucket += 1; })},
+      {"size of the bundle", [this](Evaluation& e) { forge_bundle(request_, e, [](Bundle&) {}, 2); }},
+      {"size", in_bundle([](Bundle& b) { b.entries[0].content.resize(4097, '1'); })},
+      {"manifest and bundle",
+       in_bundle([](Bundle& b) { b.entries.insert(b.entries.begin(), {EntryKind::kOutput, "another.csv", Bytes(1, '1')}); })},
+      {"an undeclared output", in_bundle([](Bundle& b) { b.entries[1].name = "other.json"; })},
+      {"log", log_of(101)},
+  };
+  expect_refused(request_, good, forgeries);
+  request_.policy.maxConsumerLogBytes = 0;
+  const Forgery silent[] = {{"log", log_of(1)}};
+  expect_refused(request_, evaluate(), silent);
+}
+
+// It claims that every rule passed.
+void claim_release(Evaluation& e) {
   for (auto& a : e.result.analysers) a = {a.rule, RuleStatus::kPass, GateReason::kNone, {}};
   e.result.verdict = RuleStatus::kPass;
   e.result.score = 0;
   e.result.recommendation = Recommendation::kRelease;
-  EXPECT_FALSE(check_answer(request_, encode_answer(e)).ok());
+}
+
+TEST_F(GateTest, AGateCannotReleaseWhatMustBeHeld) {
+  only_opaque("weights");
+  const Evaluation e = evaluate();
+  ASSERT_EQ(e.result.recommendation, Recommendation::kHold);
+  const Forgery forgeries[] = {{"releases what must be held", claim_release}};
+  expect_refused(request_, e, forgeries);
+}
+
+TEST_F(GateTest, AGateCannotReleaseMoreThanThePolicyClears) {
+  request_.policy.autoClearFreeBits = release_charge(request_)->freeBits - 1;
+  const Evaluation e = evaluate();
+  ASSERT_EQ(e.result.recommendation, Recommendation::kHold);
+  ASSERT_TRUE(says(e.result, RuleId::kCapacity, GateReason::kOverFreeBits));
+  const Forgery forgeries[] = {{"releases more than the policy clears", claim_release}};
+  expect_refused(request_, e, forgeries);
+}
+
+// No code of v1 charges verified bits; a policy that clears less than none of them holds all the same.
+TEST_F(GateTest, MoreVerifiedBitsThanThePolicyClearsHold) {
+  request_.policy.autoClearVerifiedBits = 0;
+  EXPECT_EQ(evaluate().result.recommendation, Recommendation::kRelease);
+  request_.policy.autoClearVerifiedBits = -1;
+  const Evaluation e = evaluate();
+  EXPECT_EQ(e.result.recommendation, Recommendation::kHold);
+  EXPECT_TRUE(says(e.result, RuleId::kCapacity, GateReason::kOverVerifiedBits));
 }
 
 // ---- confinement: every denial is tried

@@ -31,10 +31,9 @@ inline std::span<const EnumName<RunExit>> enum_names(RunExit) {
   return k;
 }
 
-enum class LogVisibility { kNone, kOwner, kConsumer };
+enum class LogVisibility { kNone, kConsumer };
 inline std::span<const EnumName<LogVisibility>> enum_names(LogVisibility) {
   static constexpr EnumName<LogVisibility> k[] = {{LogVisibility::kNone, "none"},
-                                                  {LogVisibility::kOwner, "owner"},
                                                   {LogVisibility::kConsumer, "consumer"}};
   return k;
 }

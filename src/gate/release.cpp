@@ -90,9 +90,6 @@ std::size_t padded_bundle_size(const GateRequest& r) {
   n += kEntryOverhead + 3 + static_cast<std::size_t>(consumer_log_bytes(r));
   return pad(n);
 }
-std::size_t padded_owner_log_size(const GateRequest& r) {
-  return pad(kMagic.size() + 4 + 2 * kEntryOverhead + kStatusRoom + static_cast<std::size_t>(r.logs.maxBytes));
-}
 
 Result<ReleaseChannel> ReleaseChannel::make(Bundle bundle, std::size_t padded_size) {
   ReleaseChannel c;

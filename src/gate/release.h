@@ -46,7 +46,6 @@ Result<Bytes> encode_bundle(const Bundle& bundle, std::size_t padded_size);
 Result<Bundle> decode_bundle(ByteView bytes);
 // Depends on declarations only.
 std::size_t padded_bundle_size(const GateRequest& request);
-std::size_t padded_owner_log_size(const GateRequest& request);
 
 class ReleaseChannel {
  public:

@@ -54,7 +54,7 @@ Result<Bytes> read_until(int fd, std::size_t limit, const Clock& clock, std::int
 }
 
 std::size_t answer_limit(const GateRequest& r) {
-  return kMaxResultJson + padded_bundle_size(r) + padded_owner_log_size(r) + 64;
+  return kMaxResultJson + padded_bundle_size(r) + 64;
 }
 
 // The manifest and the bundle name the same outputs with the same bytes.
@@ -93,14 +93,6 @@ Status check_channel(const GateRequest& r, const GateResult& g, const ReleaseCha
     }
   }
   return check_manifest(r, g, c);
-}
-
-Status check_owner_log(const GateRequest& r, const ReleaseChannel& c) {
-  if (r.logs.visibility != LogVisibility::kOwner || c.entries().size() != 1 || c.entries()[0].kind != EntryKind::kLog ||
-      static_cast<std::int64_t>(c.entries()[0].content.size()) > r.logs.maxBytes) {
-    return unfit(Reason::kBadStructure, "owner's log");
-  }
-  return ok_status();
 }
 
 // What no content can change: who asked, the charge, and the decision that these facts allow.
@@ -154,10 +146,6 @@ Result<GateOutcome> check_answer(const GateRequest& r, ByteView bytes) {
     return unfit(Reason::kBadStructure, "rejected content");
   }
   GBX_TRY(check_charge(r, a.result, o.channel.has_value()));
-  if (!a.owner_log.empty()) {
-    GBX_ASSIGN(o.owner_log, ReleaseChannel::decode(a.owner_log));
-    GBX_TRY(check_owner_log(r, *o.owner_log));
-  }
   o.completed = true;
   o.failure = GateReason::kNone;
   o.result = std::move(a.result);

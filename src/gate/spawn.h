@@ -26,7 +26,6 @@ struct GateOutcome {
   GateReason failure = GateReason::kGateCrashed;
   GateResult result;                        // recommendation hold when not completed
   std::optional<ReleaseChannel> channel;    // what would be sealed; absent when rejected or not completed
-  std::optional<ReleaseChannel> owner_log;
 };
 // An Error is a caller's mistake or a machine that cannot start processes; it never releases anything either.
 Result<GateOutcome> run_gate(GateSpawn spawn_request, const Clock& clock);

@@ -125,16 +125,39 @@ TEST(ReplayCache, IsBoundedAndFailsClosed) {
   Fixture f;
   ReplayCache cache(ReplayCache::Limits{4, 3});
   const auto use = [&] { return verify_request(f.line, f.sign(f.key), kNow, f.anyone, cache).reason(); };
-  for (int i = 0; i < 3; ++i) ASSERT_TRUE(verify_request(f.line, f.sign(f.key), kNow, f.anyone, cache).ok());
+  const auto as = [&](const char* name) { f.identity = crypto::sha256(as_bytes(std::string_view(name))); };
+  for (int i = 0; i < 2; ++i) ASSERT_TRUE(verify_request(f.line, f.sign(f.key), kNow, f.anyone, cache).ok());
   EXPECT_EQ(use(), Reason::kRateLimited);
-  f.identity = crypto::sha256(as_bytes("second"));
-  ASSERT_TRUE(verify_request(f.line, f.sign(f.key), kNow, f.anyone, cache).ok());
-  f.identity = crypto::sha256(as_bytes("third"));
+  for (const char* name : {"second", "third"}) {
+    as(name);
+    ASSERT_TRUE(verify_request(f.line, f.sign(f.key), kNow, f.anyone, cache).ok());
+  }
+  as("fourth");
   EXPECT_EQ(use(), Reason::kUnavailable);
   EXPECT_EQ(cache.size(), 4U);
   const VerifiedRequest later{f.identity, f.key.public_key(), f.body_hash, Id16{1}, kNow + 1000};
   EXPECT_TRUE(cache.remember(later, kNow + 1000).ok());
   EXPECT_EQ(cache.size(), 1U);
+}
+
+// However many requests a few identities send, the others get theirs through.
+TEST(ReplayCache, AFewBusyIdentitiesLeaveRoomForTheOthers) {
+  Fixture f;
+  constexpr std::size_t kTotal = 900;
+  ReplayCache cache(ReplayCache::Limits{kTotal, 400});
+  std::uint32_t n = 0;
+  const auto send = [&](std::uint8_t who) {
+    Id16 nonce{};
+    ++n;
+    for (std::size_t i = 0; i < 4; ++i) nonce[i] = static_cast<std::uint8_t>(n >> (8 * i));
+    return cache.remember({Hash32{who}, f.key.public_key(), f.body_hash, nonce, kNow}, kNow).reason();
+  };
+  for (int i = 0; i < 1000; ++i) {
+    for (std::uint8_t who = 1; who <= 8; ++who) (void)send(who);
+  }
+  EXPECT_EQ(send(1), Reason::kRateLimited);
+  EXPECT_LE(cache.size(), kTotal * 8 / 9);
+  for (int i = 0; i < 40; ++i) EXPECT_EQ(send(9), Reason::kUninitialised) << i;
 }
 
 TEST(ErrorBody, RoundTripsEveryReason) {

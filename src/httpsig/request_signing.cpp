@@ -1,5 +1,7 @@
 #include "httpsig/request_signing.h"
 
+#include <algorithm>
+
 #include "base/json.h"
 
 namespace gbx::httpsig {
@@ -127,14 +129,15 @@ Status ReplayCache::remember(const VerifiedRequest& request, std::int64_t now_se
   forget_expired(now_seconds);
   const Entry entry(request.identity, request.nonce);
   if (seen_.contains(entry)) return fail(Reason::kReplayed, "this signed request was used before").hint("sign it anew");
-  const auto count = per_identity_.find(request.identity);
-  if (count != per_identity_.end() && count->second >= limits_.per_identity) {
-    return fail(Reason::kRateLimited, "too many signed requests of one identity within four minutes")
-        .with("at most " + std::to_string(limits_.per_identity), std::to_string(count->second))
-        .hint("wait a minute and repeat");
-  }
   if (seen_.size() >= limits_.total) {
     return fail(Reason::kUnavailable, "too many signed requests at once").hint("wait a minute and repeat");
+  }
+  const auto count = per_identity_.find(request.identity);
+  const std::size_t share = std::min(limits_.per_identity, limits_.total - seen_.size());
+  if (count != per_identity_.end() && count->second >= share) {
+    return fail(Reason::kRateLimited, "too many signed requests of one identity within four minutes")
+        .with("at most " + std::to_string(share), std::to_string(count->second))
+        .hint("wait a minute and repeat");
   }
   // A margin beyond the window keeps a small step back of the clock from reopening it.
   by_expiry_.emplace(request.time_seconds + 2 * kMaxSkewSeconds, entry);

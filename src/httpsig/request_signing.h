@@ -55,13 +55,14 @@ Result<VerifiedRequest> verify_signature(const RequestLine& line, const std::map
                                          std::int64_t now_seconds);
 
 // Remembers the nonces of the acceptable window. Never forgets one that would still be accepted: when it is
-// full it refuses (kRateLimited for one busy identity, kUnavailable over all). A restart empties it, so a request
+// full it refuses (kRateLimited for one busy identity, kUnavailable over all). An identity may hold no more places than
+// are free: the fuller it gets, the less the busiest may have, and n of them leave 1/(n+1) of it to all others. A restart empties it, so a request
 // may be repeated once after a restart within its ±120 s; records with effects carry nonces of their own.
 class ReplayCache {
  public:
   struct Limits {
-    std::size_t total = 131'072;
-    std::size_t per_identity = 16'384;
+    std::size_t total = 1'048'576;      // about 220 bytes each: 220 MiB at the very most
+    std::size_t per_identity = 4'096;   // 17 a second
   };
   ReplayCache() : ReplayCache(Limits{}) {}
   explicit ReplayCache(Limits limits) : limits_(limits) {}

@@ -40,7 +40,7 @@ Status verify_lease(const records::Signed<records::Lease>& lease, const LeaseQue
 }
 
 Result<Id16> SignedLeases::find(const LeaseQuery& q) const {
-  Error nearest = fail(Reason::kLeaseMissing, "no lease for this asset").hint("rent the asset: glovebox lease --help");
+  Error nearest = fail(Reason::kLeaseMissing, "a lease for this asset").with("one for " + to_hex(q.asset_id), "none");
   const auto& named = submission_.submission.body.leases;
   for (const auto& lease : submission_.leases) {
     // The consumer signed which leases this job may use up.

@@ -28,7 +28,11 @@ class Leases : public ::testing::Test {
     s.leases = {lease};
     if (named) s.submission.body.leases = {lease.body.lease_id};
     const auto r = SignedLeases(s, [this](const Lease&) { return uses; }).find(query());
-    if (!r.ok()) return r.reason();
+    if (!r.ok()) {
+      EXPECT_NE(r.error().expected + r.error().actual + r.error().what, "");
+      EXPECT_EQ(r.error().next.find("--help"), std::string::npos);
+      return r.reason();
+    }
     EXPECT_EQ(*r, lease.body.lease_id);
     return Reason::kUninitialised;
   }

@@ -39,10 +39,11 @@ class Running {
     if (o_.refused) return *o_.refused;
     GBX_ASSIGN(environment_, o_.provisioner->start(name()));
     channel::Mux mux(environment_->stream(), *o_.clock);
-    // The agent, its stream gone, kills the container and ends; destroy() sees to it. An output that is on its way
-    // when the node stops is let through: no other attempt could seal one.
-    const StopSignal::Listener listener(stop_, [&](Reason why) {
-      if (why == Reason::kJobCancelled || !uploading_) mux.close();
+    // The agent, its stream gone, kills the container and ends; destroy() sees to it. An output that is on its way is
+    // let through whoever stops the attempt: nothing untrusted runs any more, no other attempt could seal one, and a
+    // plane that does not want it refuses it.
+    const StopSignal::Listener listener(stop_, [&](Reason) {
+      if (!uploading_) mux.close();
     });
     std::thread to_broker([&] { relay_to_broker(mux); });
     channel::ServeLimits limits;

@@ -10,7 +10,7 @@ Status Capacity::take(const records::PlanControls& controls) {
   const std::scoped_lock lock(mutex_);
   const std::int64_t left = memory_bytes_ - taken_bytes_;
   if (controls.memory_bytes < 1 || wanted > left) {
-    return fail(Reason::kNoCapacity, "memory and scratch of the jobs on this node")
+    return fail(Reason::kNoCapacity, "memory, scratch and images of the jobs on this node")
         .with("at most " + std::to_string(left) + " bytes more", std::to_string(wanted) + " bytes");
   }
   taken_bytes_ += wanted;

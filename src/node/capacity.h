@@ -1,4 +1,4 @@
-// What this machine lends to containers at a time: memory and scratch of all of them together, processes of each. The plane
+// What this machine lends to attempts at a time: memory, scratch and unpacked image of all of them together, processes of each. The plane
 // counts, too, but this is where a plane that counts wrongly, or lies, stops. Thread-safe.
 #pragma once
 

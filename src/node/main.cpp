@@ -275,7 +275,7 @@ int run_main(int argc, char** argv) {
   serve_command->add_option("--state", s.state, "Private folder for environments")->required();
   serve_command->add_option("--agent", s.agent, "The agent's program");
   serve_command->add_option("--slots", s.slots, "Attempts at a time")->check(CLI::Range(1, 64));
-  serve_command->add_option("--memory", s.memory, "Memory and scratch of all attempts at a time, like 8GiB (default and most: 80 % of this machine's)");
+  serve_command->add_option("--memory", s.memory, "Memory, scratch and images of all attempts at a time, like 8GiB (default and most: 80 % of this machine's)");
   serve_command->add_option("--pids", s.pids, "Most processes of one job")->check(CLI::Range(std::int64_t{1}, kMaxPids));
   serve_command->add_option("--uid-base", s.uid_base, "First of the agent's user ids")->required();
   auto* key_command = app.add_subcommand("key", "Print this node's public key");

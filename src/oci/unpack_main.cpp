@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <string_view>
 
+#include "base/inner_program.h"
 #include "base/os.h"
 #include "oci/confine.h"
 #include "oci/oci.h"
@@ -60,6 +61,9 @@ extern "C" const char* __asan_default_options() { return "detect_leaks=0"; }
 #endif
 
 int main(int argc, char** argv) {
+  int status = 0;
+  const char* what = "glovebox-unpack unpacks one container image; the agent starts it";
+  if (answered_person(argc, argv, what, &status)) return status;
   const std::string text = oci::result_to_json(run(argc, argv));
   if (!write_all(kResultFd, as_bytes(text)).ok()) {
     (void)!write(2, "glovebox-unpack: no result descriptor\n", 38);

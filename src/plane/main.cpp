@@ -5,12 +5,13 @@
 #include <CLI/CLI.hpp>
 #include <iostream>
 
+#include "base/ready.h"
 #include "plane/service/server.h"
 
 namespace gbx::plane {
 namespace {
 
-Status serve(const ServeOptions& options, int ready_fd) {
+Status serve(const ServeOptions& options, Fd& ready) {
   // Threads inherit the mask, so that only sigwait() below sees these signals.
   sigset_t signals;
   sigemptyset(&signals);
@@ -25,9 +26,9 @@ Status serve(const ServeOptions& options, int ready_fd) {
   GBX_ASSIGN(std::unique_ptr<PlaneServer> server, PlaneServer::start(options, clock, random, log));
   const std::string line = server->ready_line();
   log.info("serving", {{"ready", line.substr(0, line.size() - 1)}});
-  if (ready_fd >= 0) {
-    GBX_TRY(write_all(ready_fd, as_bytes(line)));
-    close(ready_fd);
+  if (ready.valid()) {
+    const Fd fd = std::move(ready);  // closed: who waits for it reads to its end
+    GBX_TRY(write_all(fd.get(), as_bytes(line)));
   }
   int number = 0;
   sigwait(&signals, &number);
@@ -45,7 +46,7 @@ struct Arguments {
   int invites_fd = -1;
 };
 
-Status run(ServeOptions options, const Arguments& a) {
+Status start(ServeOptions options, const Arguments& a, Fd& ready) {
   GBX_ASSIGN(options.listen, channel::TcpAddress::from_text(a.listen));
   GBX_ASSIGN(options.node_listen, channel::TcpAddress::from_text(a.node_listen));
   GBX_ASSIGN(options.broker, channel::TcpAddress::from_text(a.broker));
@@ -61,7 +62,14 @@ Status run(ServeOptions options, const Arguments& a) {
     if (!invites.ok()) return invites.error().at("--invites-fd");
     options.invites = std::move(*invites);
   }
-  return serve(options, a.ready_fd);
+  return serve(options, ready);
+}
+
+Status run(ServeOptions options, const Arguments& a) {
+  Fd ready(a.ready_fd);
+  const Status s = start(std::move(options), a, ready);
+  if (!s.ok()) tell_failure(ready.get(), s.error());
+  return s;
 }
 
 Status print_key(const std::string& state_dir) {

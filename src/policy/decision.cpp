@@ -65,8 +65,7 @@ Tally tally(const Panel& panel) {
 }
 
 Status verify_ruling(const records::SetId& set_id, const Panel& panel, const records::HoldNotice& notice,
-                     const records::Signed<records::Ruling>& ruling, const records::IdentityChain& reviewer,
-                     const crypto::PublicKey& key) {
+                     const records::Signed<records::Ruling>& ruling, const RulingBy& by) {
   const auto& body = ruling.body;
   if (body.hold_notice != records::hash_of(notice) || body.manifest != notice.manifest || body.ciphertext != notice.ciphertext) {
     return fail(Reason::kPlanMismatch, "the ruling is about another output");
@@ -76,10 +75,16 @@ Status verify_ruling(const records::SetId& set_id, const Panel& panel, const rec
   if (policy == panel.policies.end()) return fail(Reason::kPolicyMismatch, "the ruling names a policy that the plan does not");
   const auto who = eligible_reviewers(policy->body, panel.may_preview, panel.submission);
   const bool eligible = std::any_of(who.begin(), who.end(), [&](const auto& e) {
-    return e.identity_id == reviewer.id() && e.key == key.text();
+    return e.identity_id == by.reviewer.id() && e.key == by.key.text();
   });
   if (!eligible) return fail(Reason::kWrongRole, "not a reviewer of this output under this policy");
-  return ruling.verify(set_id, key);
+  const std::int64_t from = held_at(notice);
+  if (body.time < from - kReviewerSkewSeconds || body.time > by.until + kReviewerSkewSeconds) {
+    return fail(Reason::kBadValue, "time of the ruling")
+        .with("from " + format_time(from) + " to " + format_time(by.until), format_time(body.time))
+        .hint("set the reviewer's clock");
+  }
+  return ruling.verify(set_id, by.key);
 }
 
 }  // namespace gbx::policy

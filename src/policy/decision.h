@@ -39,6 +39,12 @@ std::int64_t release_bits(const records::GateVerdict& verdict, std::int64_t atte
 std::set<std::string> hold_reasons(const records::Submission& submission, const records::GateVerdict& verdict);
 std::set<std::string> hold_reasons(const records::Policy& policy, const records::GateVerdict& verdict, std::int64_t free_bits);
 
+// A held output is rejected when so much time has passed since its notice without a release.
+inline constexpr std::int64_t kHoldSeconds = 14 * 86400;
+// A reviewer's clock may differ from the set's by as much as that of whoever signs a request (httpsig).
+inline constexpr std::int64_t kReviewerSkewSeconds = 120;
+inline std::int64_t held_at(const records::HoldNotice& notice) { return notice.expires - kHoldSeconds; }
+
 // The policies of a plan with their rulings.
 struct Panel {
   std::vector<records::Signed<records::Policy>> policies;
@@ -52,10 +58,16 @@ Tally tally(const Panel& panel);
 // Enough people may rule under every policy that asks for rulings.
 bool reviewable(const Panel& panel);
 
-// Signed by a reviewer who may rule on this output under the policy that the ruling names. `key` is the one that the
-// reviewer's identity signs with. Errors: kPlanMismatch, kPolicyMismatch, kWrongRole, kBadSignature.
+// Who ruled, with which of his keys, and when the set took or used it.
+struct RulingBy {
+  const records::IdentityChain& reviewer;
+  const crypto::PublicKey& key;
+  std::int64_t until = 0;
+};
+// Signed by a reviewer who may rule on this output under the policy that the ruling names, at a time between the notice and
+// `until`, give or take the difference of clocks. Errors: kPlanMismatch, kPolicyMismatch, kWrongRole, kBadValue (its time),
+// kBadSignature.
 Status verify_ruling(const records::SetId& set_id, const Panel& panel, const records::HoldNotice& notice,
-                     const records::Signed<records::Ruling>& ruling, const records::IdentityChain& reviewer,
-                     const crypto::PublicKey& key);
+                     const records::Signed<records::Ruling>& ruling, const RulingBy& by);
 
 }  // namespace gbx::policy

@@ -22,7 +22,8 @@ std::string who(const records::Clauses& c) {
   if (!c.lease_required && c.consumers.empty()) return "ANYONE may submit jobs: no lease is needed and no consumer is named.";
   std::string s;
   if (!c.consumers.empty()) s = "May submit without a lease: " + list(c.consumers, short_hash) + ". ";
-  s += c.lease_required ? "Everybody else needs a lease" : "Nobody else may submit, unless with a lease";
+  const char* all = c.consumers.empty() ? "Everybody needs a lease" : "Everybody else needs a lease";
+  s += c.lease_required ? all : "Nobody else may submit, unless with a lease";
   return s + " signed by the owner" +
          (c.lease_issuers.empty() ? "." : " or by " + list(c.lease_issuers, [](const auto& k) { return k; }) + ".");
 }

@@ -198,20 +198,7 @@ Status check_attempts(const View& v) {
   return fail(Reason::kAttemptsExceeded, "attempts after keys were released")
       .with(number(v.clauses().attempts), number(v.s.spec.spec.attempts));
 }
-Status check_budget(const View& v) {
-  const auto& gate = v.clauses().gate;
-  const Spent spent = v.in.spent(v.facts);
-  if (spent.period_free_bits + v.charge_bits > gate.period_free_bits) {
-    return fail(Reason::kBudgetExceeded, "free bits of this consumer in " + number(gate.period_days) + " days")
-        .with(number(gate.period_free_bits), number(spent.period_free_bits) + " spent + " + number(v.charge_bits))
-        .hint("declare smaller outputs, or wait until the period has passed");
-  }
-  if (spent.total_free_bits + v.charge_bits > gate.total_free_bits) {
-    return fail(Reason::kBudgetExceeded, "free bits of all consumers")
-        .with(number(gate.total_free_bits), number(spent.total_free_bits) + " spent + " + number(v.charge_bits));
-  }
-  return ok_status();
-}
+Status check_budget(const View& v) { return within_budget(v.in.spent(v.facts), v.clauses().gate, v.charge_bits); }
 
 struct NamedCheck {
   const char* name;
@@ -413,6 +400,19 @@ class Judge {
 };
 
 }  // namespace
+
+Status within_budget(const Spent& spent, const records::GateClause& gate, std::int64_t bits) {
+  if (spent.period_free_bits + bits > gate.period_free_bits) {
+    return fail(Reason::kBudgetExceeded, "free bits of this consumer in " + number(gate.period_days) + " days")
+        .with(number(gate.period_free_bits), number(spent.period_free_bits) + " spent + " + number(bits))
+        .hint("declare smaller outputs, or wait until the period has passed");
+  }
+  if (spent.total_free_bits + bits > gate.total_free_bits) {
+    return fail(Reason::kBudgetExceeded, "free bits of all consumers")
+        .with(number(gate.total_free_bits), number(spent.total_free_bits) + " spent + " + number(bits));
+  }
+  return ok_status();
+}
 
 Status in_force(const AssetFacts& f, std::int64_t now) {
   const auto& p = f.policy.body;

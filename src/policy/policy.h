@@ -30,6 +30,10 @@ struct Spent {
   std::int64_t total_free_bits = 0;   // by everybody, for ever
 };
 
+// Do `bits` more fit into what the clause gives this consumer in its period, and everybody for ever? Asked before a job is
+// allowed, before the data key leaves and before a release. kBudgetExceeded.
+Status within_budget(const Spent& spent, const records::GateClause& gate, std::int64_t bits);
+
 struct PolicyInputs {
   records::SetId set_id{};
   records::Custody custody = records::Custody::kOperator;

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "policy/decision.h"
 #include "policy/testing.h"
 
@@ -393,6 +395,64 @@ TEST(Merge, GatesAndSlots) {
   EXPECT_EQ(merge_gates({a, b})->release_slot_seconds, 86400);
 }
 
+struct GateCase {
+  const char* member;
+  void (*strict)(GateClause&);
+  void (*loose)(GateClause&);
+};
+// Whichever owner comes first, each member is the stricter one's.
+TEST(Merge, EveryMemberOfTheGateIsTheStrictest) {
+  const GateCase cases[] = {
+      {"autoClearFreeBits", [](GateClause& g) { g.auto_clear_free_bits = 1; }, [](GateClause& g) { g.auto_clear_free_bits = 2; }},
+      {"autoClearVerifiedBits", [](GateClause& g) { g.auto_clear_verified_bits = 1; }, [](GateClause& g) { g.auto_clear_verified_bits = 2; }},
+      {"periodFreeBits", [](GateClause& g) { g.period_free_bits = 1; }, [](GateClause& g) { g.period_free_bits = 2; }},
+      {"periodDays", [](GateClause& g) { g.period_days = 60; }, [](GateClause& g) { g.period_days = 30; }},
+      {"totalFreeBits", [](GateClause& g) { g.total_free_bits = 1; }, [](GateClause& g) { g.total_free_bits = 2; }},
+      {"maxOutputBytes", [](GateClause& g) { g.max_output_bytes = 1; }, [](GateClause& g) { g.max_output_bytes = 2; }},
+      {"maxRows", [](GateClause& g) { g.max_rows = 1; }, [](GateClause& g) { g.max_rows = 2; }},
+      {"holdScore", [](GateClause& g) { g.hold_score = 1; }, [](GateClause& g) { g.hold_score = 2; }},
+      {"outputTypes", [](GateClause& g) { g.output_types = {OutputType::kMetrics}; },
+       [](GateClause& g) { g.output_types = {OutputType::kTable, OutputType::kMetrics}; }},
+      {"copyCheck", [](GateClause& g) { g.copy_check = true; }, [](GateClause& g) { g.copy_check = false; }},
+      {"releaseSlotSeconds", [](GateClause& g) { g.release_slot_seconds = 900; }, [](GateClause& g) { g.release_slot_seconds = 450; }},
+      {"logs", [](GateClause& g) { g.logs = LogVisibility::kNone; }, [](GateClause& g) { g.logs = LogVisibility::kConsumer; }},
+      {"logBytes", [](GateClause& g) { g.log_bytes = 1; }, [](GateClause& g) { g.log_bytes = 2; }}};
+  GateClause base;
+  base.output_types = {OutputType::kText};
+  std::set<std::string> held;
+  for (const auto& c : cases) {
+    GateClause strict = base, loose = base;
+    c.strict(strict);
+    c.loose(loose);
+    const std::string expected = canonical(to_json(strict));
+    ASSERT_NE(canonical(to_json(loose)), expected);
+    EXPECT_EQ(canonical(to_json(*merge_gates({strict, loose}))), expected) << c.member;
+    EXPECT_EQ(canonical(to_json(*merge_gates({loose, strict}))), expected) << c.member;
+    held.insert(c.member);
+  }
+  const Json members = to_json(base);
+  for (const auto& [name, unused] : *members.object()) EXPECT_EQ(held.count(name), 1u) << name;
+}
+
+TEST(Merge, PlatformsAreThoseOfBoth) {
+  const PlatformRule a{Technology::kTdx, "", {"guest-1", "guest-2"}, 3};
+  const PlatformRule b{Technology::kTdx, "", {"guest-2", "guest-3"}, 5};
+  for (const auto& merged : {merge_platforms({a}, {b}), merge_platforms({b}, {a})}) {
+    ASSERT_EQ(merged.size(), 1u);
+    EXPECT_EQ(merged[0].releases, std::vector<std::string>{"guest-2"});
+    EXPECT_EQ(merged[0].minimum_svn, 5);
+  }
+  const auto none = [](const PlatformRule& x, const PlatformRule& y) {
+    return merge_platforms({x}, {y}).empty() && merge_platforms({y}, {x}).empty();
+  };
+  EXPECT_TRUE(none(a, {Technology::kTdx, "", {"guest-3"}, 0}));  // no release that both name
+  EXPECT_TRUE(none(a, {Technology::kSnp, "", {"guest-1"}, 0}));
+  const PlatformRule sim{Technology::kSim, "sim:aa", {"guest-1"}, 0};
+  EXPECT_TRUE(none(sim, {Technology::kSim, "sim:bb", {"guest-1"}, 0}));
+  EXPECT_EQ(merge_platforms({{Technology::kSim, "", {"guest-1"}, 0}}, {sim})[0].root, "sim:aa");
+  EXPECT_EQ(merge_platforms({{Technology::kNone, "none:aa", {}, 0}}, {{Technology::kNone, "none:aa", {}, 0}}).size(), 1u);
+}
+
 TEST(Attempts, CostTheirChoice) {
   const std::int64_t expected[] = {0, 0, 1, 2, 2, 3, 3, 3, 3, 4};
   for (std::int64_t n = 0; n < 10; ++n) EXPECT_EQ(attempt_bits(n), expected[n]) << n;
@@ -476,6 +536,33 @@ TEST(Describe, APolicyUnderWhichNothingCanRunSaysWhichMemberIsTheReason) {
   EXPECT_EQ(members(empty, AssetKind::kDataset), "purposes images commands tee custody rollback gate");
 }
 
+// The consumer is a reviewer by identity, by signing key or by a key that opens the result: each alone is enough.
+TEST(Reviewers, AreNeverTheConsumerAndOneForEachPerson) {
+  SeededRandom random(11);
+  const Person consumer = make_person(random), other = make_person(random);
+  Policy policy;
+  SignedSubmission s;
+  s.submission.key = consumer.key.public_key().text();
+  s.submission.body.consumer_id = consumer.id();
+  s.submission.body.result_keys = {{"primary", to_hex(Hash32{9})}, {"recovery", consumer.hpke.public_key().text()}};
+  const Reviewer good = gbx::testing::as_reviewer(other);
+  const auto eligible = [&](auto change) {
+    Reviewer r = good;
+    change(r);
+    policy.clauses.reviewers = {r};
+    return eligible_reviewers(policy, {other.id(), consumer.id()}, s).size();
+  };
+  EXPECT_EQ(eligible([](Reviewer&) {}), 1u);
+  EXPECT_EQ(eligible([&](Reviewer& r) { r.identity_id = consumer.id(); }), 0u);
+  EXPECT_EQ(eligible([&](Reviewer& r) { r.key = consumer.key.public_key().text(); }), 0u);
+  EXPECT_EQ(eligible([&](Reviewer& r) { r.hpke = consumer.hpke.public_key().text(); }), 0u);
+  EXPECT_EQ(eligible([](Reviewer& r) { r.identity_id = Hash32{1}; }), 0u);  // whom not every owner lets look
+  Reviewer again = good;
+  again.key = other.recovery.public_key().text();
+  policy.clauses.reviewers = {good, again};
+  EXPECT_EQ(eligible_reviewers(policy, {other.id()}, s).size(), 1u);
+}
+
 TEST(Tally, KOfN) {
   SeededRandom random(10);
   const auto node = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random));
@@ -504,6 +591,12 @@ TEST(Tally, KOfN) {
   panel.may_preview.pop_back();
   panel.may_preview.pop_back();
   EXPECT_FALSE(reviewable(panel));
+  // One person with two keys is one of two.
+  asset.policy.clauses.reviewers = {gbx::testing::as_reviewer(a), gbx::testing::as_reviewer(a)};
+  asset.policy.clauses.reviewers[1].key = a.recovery.public_key().text();
+  panel.policies = {must(sign(Hash32{}, asset.policy, asset.owner.key))};
+  EXPECT_FALSE(reviewable(panel));
+  EXPECT_EQ(tally(panel), Tally::kDeclined);
   // The consumer's own asset asks nobody.
   panel.submission.submission.body.consumer_id = owner.id();
   EXPECT_TRUE(reviewable(panel));

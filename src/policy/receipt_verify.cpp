@@ -379,7 +379,7 @@ class Verifier {
       proved("never held, so nobody ruled", r_.rulings.empty(), Reason::kWrongState);
       if (r_.release.body.decision == ReleaseDecision::kReject) return;
       std::set<std::string> holds = hold_reasons(submission_, verdict);
-      for (const auto& p : r_.policies) holds.merge(hold_reasons(p.body, verdict, release_bits(verdict, 1)));
+      for (const auto& p : r_.policies) holds.merge(hold_reasons(p.body, verdict, charged_bits()));
       proved("every owner's gate clause releases this without a person", holds.empty(), Reason::kHeld, holds.empty() ? "" : *holds.begin());
       return;
     }
@@ -391,6 +391,8 @@ class Verifier {
     proved("is about this output and these policies",
            notice.manifest == hash_of(r_.run_statement.body.manifest) && notice.ciphertext == context.ciphertext && notice.policy_hashes == hashes,
            Reason::kPlanMismatch);
+    hold_times(notice);
+    claimed("the charge was reserved before the data keys left", "leaf " + short_hash(notice.ledger_entry) + " of the set's log");
     const Panel all = panel();
     std::set<std::pair<Hash32, std::string>> seen;
     for (const auto& ruling : r_.rulings) {
@@ -402,12 +404,20 @@ class Verifier {
       proved("enough reviewers of every owner approved", tally(all) == Tally::kApproved, Reason::kHeld);
     }
   }
+  // Rulings are held to these times one by one. A release falls on a slot; so no ruling is taken whose slot ends too late.
+  void hold_times(const HoldNotice& notice) {
+    const std::int64_t decided = r_.release.body.time;
+    proved("held after the seal and before the decision", r_.seal_ack.body.time <= held_at(notice) && held_at(notice) <= decided,
+           Reason::kBadValue, "at " + format_time(held_at(notice)));
+    if (r_.release.body.decision == ReleaseDecision::kReject) return;
+    proved("released before the hold expired", decided <= notice.expires, Reason::kExpired, "on " + format_time(notice.expires));
+  }
   Status ruling_holds(const Panel& all, const HoldNotice& notice, const Signed<Ruling>& ruling) const {
     GBX_ASSIGN(crypto::PublicKey key, crypto::PublicKey::from_text(ruling.key));
     Error last = fail(Reason::kWrongRole, "no identity of the receipt signed this ruling");
     for (const auto& c : r_.identities) {
       if (!verify_by_identity(pinned_, c, ruling).ok()) continue;
-      const Status s = verify_ruling(pinned_, all, notice, ruling, c, key);
+      const Status s = verify_ruling(pinned_, all, notice, ruling, {c, key, r_.release.body.time});
       if (s.ok()) return s;
       last = s.error();
     }
@@ -441,22 +451,32 @@ class Verifier {
       }
     }
   }
+  // What the statement charges each owner: the same for all, or charges() fails.
+  std::int64_t charged_bits() const {
+    const auto& charges = r_.release.body.charges;
+    return charges.empty() ? 0 : charges.front().free_bits;
+  }
+  // The attempts that had the data are in the set's log. Here they are at least one, and no more than the number of this
+  // attempt and the attempts of the plan.
   void charges() {
     const ReleaseStatement& s = r_.release.body;
     const auto& planned = r_.plan.body.charges;
     const auto& verdict = r_.run_statement.body.manifest.context.verdict;
     const bool release = s.decision == ReleaseDecision::kRelease;
+    const std::int64_t tries = std::min(r_.credential.body.attempt, r_.plan.body.attempts);
     const std::int64_t least = release ? release_bits(verdict, 1) : kControlBits;
-    const std::int64_t most = release ? release_bits(verdict, r_.credential.body.attempt) : kControlBits;
-    bool right = s.charges.size() == planned.size();
+    const std::int64_t most = release ? release_bits(verdict, tries) : kControlBits;
+    const std::int64_t bits = charged_bits();
+    bool right = s.charges.size() == planned.size() && bits >= least && bits <= most;
     for (std::size_t i = 0; right && i < planned.size(); ++i) {
       const auto& c = s.charges[i];
-      right = c.owner_id == planned[i].owner_id && c.asset_id == planned[i].asset_id && c.free_bits >= least && c.free_bits <= most &&
+      right = c.owner_id == planned[i].owner_id && c.asset_id == planned[i].asset_id && c.free_bits == bits &&
               c.verified_bits == (release ? verdict.charge.verified_bits : 0) &&
               c.zcdp_micro == (release ? verdict.charge.zcdp_micro : 0) && c.subject == planned[i].subject &&
               c.code_id == (release ? verdict.charge.code_id : kControlCode);
     }
-    proved("every owner was charged in full", right, Reason::kBudgetExceeded, std::to_string(least) + " free bits");
+    proved("every owner was charged in full", right, Reason::kBudgetExceeded, std::to_string(bits) + " free bits");
+    if (most > least) claimed("how many attempts had the data", "reckoned by the set");
   }
 
   // The entry says what the statement says, so it is rebuilt and not read.
@@ -511,7 +531,11 @@ Error ReceiptReport::first_failure() const {
   for (const auto& g : checks) {
     for (const auto& c : g.parts) {
       if (c.state != ClaimState::kFailed) continue;
-      Error e(Reason::kInternal, g.claim + ": " + c.claim + (c.detail.empty() ? "" : ": " + c.detail));
+      // The detail of a failure is an error's line: its code stands beside it already.
+      const bool coded = c.detail.rfind(c.reason, 0) == 0;
+      std::string detail = coded ? c.detail.substr(c.reason.size()) : ": " + c.detail;
+      if (detail == ": ") detail.clear();
+      Error e(Reason::kInternal, g.claim + ": " + c.claim + detail);
       reason_from_code(c.reason, &e.reason);
       return e;
     }

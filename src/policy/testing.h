@@ -100,7 +100,7 @@ inline records::Clauses make_clauses(const crypto::PublicKey& node, const std::v
 inline Asset make_asset(Person owner, records::AssetKind kind, records::Clauses clauses, Random& random) {
   Asset a{std::move(owner), random.secret<DatasetKey>(32), {}, {}};
   auto& r = a.record;
-  r.format = "gbxdev";
+  r.format = "gbx1";
   r.owner_id = a.owner.id();
   r.asset_id = random.fixed<16>();
   r.kind = kind;
@@ -165,6 +165,7 @@ inline records::JobSpec make_spec(bool image_by_name, std::size_t inputs = 1) {
   b.outputs.push_back({"metrics", "metrics.json", records::OutputType::kMetrics, schema, 1024});
   b.resources.memory = "512MiB";
   b.resources.scratch = "64MiB";
+  b.resources.image = "1MiB";
   b.tee.any_of = {records::Technology::kNone};
   b.attempts = 3;
   return s;

@@ -13,7 +13,7 @@ std::span<const EnumName<AssetKind>> enum_names(AssetKind);
 struct VersionRecord {
   static constexpr std::string_view kType = "version-record";
   static constexpr bool kBindsSet = false;
-  std::string format;            // "gbxdev" until the first release, then "gbx1"
+  std::string format;            // "gbx1"
   std::int64_t suite = 1;
   Hash32 owner_id{};
   Id16 asset_id{};               // all versions share it (the protocol's datasetId)

@@ -46,14 +46,17 @@ struct SpecResources {
   std::string memory;     // "512MiB"
   std::string scratch;
   std::int64_t gpu = 0;
+  std::optional<std::string> image = {};  // room for the unpacked image, which lies in memory; absent: kDefaultImageRoom
   template <class F>
   void fields(F& f) {
     f("cpu", cpu, Bound{1, 1024});
     f("memory", memory, Bound{1, 16});
     f("scratch", scratch, Bound{1, 16});
     f("gpu", gpu, Bound{0, 64});
+    f("image", image, Bound{1, 16});
   }
 };
+inline constexpr std::string_view kDefaultImageRoom = "1GiB";
 struct SpecTee {
   std::vector<Technology> any_of;
   std::vector<std::string> releases;
@@ -227,24 +230,26 @@ struct PlanPolicy {
     f("serial", serial);
   }
 };
-// What a machine lends to all containers together: the rest is for the unpacked image, the page cache and the programs.
+// What a machine lends to all containers together: the rest is for the page cache and the programs.
 constexpr std::int64_t lent_memory_bytes(std::int64_t total_bytes) { return total_bytes / 10 * 8; }
 
 struct PlanControls {  // what the environment must enforce; the agent refuses to run with less
   std::int64_t cpu = 1;
   std::int64_t memory_bytes = 0;
   std::int64_t scratch_bytes = 0;
+  std::int64_t image_bytes = 0;
   std::int64_t pids = 256;
   std::int64_t run_seconds = 0;
   Access access = Access::kPrefetch;
   std::vector<std::string> mandatory;  // names of the controls, docs/sandbox.md
-  // What the container may fill: /out and /tmp are memory, too.
+  // What the attempt may fill: /out, /tmp and the unpacked image are memory, too.
   std::int64_t footprint_bytes() const;
   template <class F>
   void fields(F& f) {
     f("cpu", cpu);
     f("memoryBytes", memory_bytes);
     f("scratchBytes", scratch_bytes);
+    f("imageBytes", image_bytes);
     f("pids", pids);
     f("runSeconds", run_seconds);
     f("access", access);

@@ -212,7 +212,7 @@ struct NodeInfo {
   std::string key;  // public key text: signs introductions and destruction claims
   std::vector<Technology> technologies;
   std::int64_t cpu = 1;
-  std::int64_t memory_bytes = 0;  // lent to all containers at a time together, for memory and scratch
+  std::int64_t memory_bytes = 0;  // lent to all attempts at a time together, for memory, scratch and unpacked images
   std::int64_t slots = 1;
   std::string version;
   std::optional<std::int64_t> pids;  // most processes of one job; absent: the node takes none

@@ -124,8 +124,8 @@ Result<std::string> image_ref_digest(std::string_view ref) {
 }
 
 std::int64_t PlanControls::footprint_bytes() const {
-  // Both come from JSON, so that their sum cannot overflow.
-  return std::max<std::int64_t>(memory_bytes, 0) + std::max<std::int64_t>(scratch_bytes, 0);
+  // All come from JSON, whose numbers end at 2^53: their sum cannot overflow.
+  return std::max<std::int64_t>(memory_bytes, 0) + std::max<std::int64_t>(scratch_bytes, 0) + std::max<std::int64_t>(image_bytes, 0);
 }
 
 Result<PlanControls> controls_of(const SpecBody& spec) {
@@ -133,6 +133,7 @@ Result<PlanControls> controls_of(const SpecBody& spec) {
   c.cpu = spec.resources.cpu;
   GBX_ASSIGN(c.memory_bytes, parse_size(spec.resources.memory));
   GBX_ASSIGN(c.scratch_bytes, parse_size(spec.resources.scratch));
+  GBX_ASSIGN(c.image_bytes, parse_size(spec.resources.image.value_or(std::string(kDefaultImageRoom))));
   c.pids = spec.sandbox.pids.value_or(kDefaultPids);
   c.run_seconds = spec.timeouts.run;
   return c;
@@ -140,7 +141,7 @@ Result<PlanControls> controls_of(const SpecBody& spec) {
 
 namespace {
 
-// Of memory, and of scratch. What a node lends is less; this keeps nonsense from everything that adds them up.
+// Of memory, of scratch, and of room for the image. What a node lends is less; this keeps nonsense from everything that adds them up.
 constexpr std::int64_t kLeastMemory = std::int64_t{8} << 20;
 constexpr std::int64_t kMostMemory = std::int64_t{1} << 40;
 
@@ -206,7 +207,9 @@ Status validate_resources(const SpecBody& s) {
     const std::string& text;
     std::int64_t least;
   };
-  for (const Size& size : {Size{"spec.resources.memory", s.resources.memory, kLeastMemory}, Size{"spec.resources.scratch", s.resources.scratch, 1}}) {
+  const std::string image = s.resources.image.value_or(std::string(kDefaultImageRoom));
+  for (const Size& size : {Size{"spec.resources.memory", s.resources.memory, kLeastMemory},
+                           Size{"spec.resources.scratch", s.resources.scratch, 1}, Size{"spec.resources.image", image, 1}}) {
     auto bytes = parse_size(size.text);
     if (!bytes.ok()) return bytes.error().at(size.path);
     if (*bytes < size.least) return bad(size.path, "at least 8MiB", size.text);

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "base/schema.h"
+#include "crypto/testing.h"
 #include "records/messages.h"
 #include "records/sealing.h"
 
@@ -52,6 +53,16 @@ TEST(Signed, BindsTypeSetBodyAndKey) {
       EXPECT_EQ(confused.error().what, "type: unknown word");
     }
   }
+}
+
+TEST(Signed, HasOneForm) {
+  SeededRandom r(10);
+  const SigningKey key = new_key(r, SignatureAlgorithm::kEcdsaP256);
+  const SetId set = r.fixed<32>();
+  auto s = *sign(set, sample_lease(r), key);
+  s.signature = testing::other_form(s.signature);
+  EXPECT_TRUE(key.public_key().verify(signed_message(set, s.body), s.signature));
+  EXPECT_EQ(s.verify(set, key.public_key()).reason(), Reason::kBadSignature);
 }
 
 TEST(Identity, RotationsBySelfOrRecoveryKeyOnly) {
@@ -107,6 +118,9 @@ TEST(EvidenceNone, EveryFieldCounts) {
   EXPECT_EQ(verify_none(set, e, r.fixed<64>(), launch).reason(), Reason::kEvidenceRejected);
   EXPECT_EQ(verify_none(set, e, report, LaunchConfig{set, "ed25519:y"}).reason(), Reason::kEvidenceRejected);
   EXPECT_EQ(verify_none(r.fixed<32>(), e, report, launch).reason(), Reason::kEvidenceRejected);
+  Evidence elsewhere = e;  // what was launched, beside an introduction that says what is expected
+  elsewhere.launch_config.set_key = "ed25519:y";
+  EXPECT_EQ(verify_none(set, elsewhere, report, launch).reason(), Reason::kEvidenceRejected);
   Evidence tdx = e;
   tdx.technology = Technology::kTdx;
   EXPECT_EQ(verify_none(set, tdx, report, launch).reason(), Reason::kEvidenceRejected);
@@ -159,7 +173,7 @@ TEST(Sealing, KeyBundleIsBoundToItsContext) {
   KeyContext other = c;
   other.policy_serials = {1, 3};
   EXPECT_EQ(open_key_bundle(agent, other, sealed).reason(), Reason::kBadTag);
-  EXPECT_FALSE(open_key_bundle(*HpkeKeyPair::generate(r), c, sealed).ok());
+  EXPECT_EQ(open_key_bundle(*HpkeKeyPair::generate(r), c, sealed).reason(), Reason::kBadTag);
 }
 
 TEST(Sealing, ResultOpensOnlyForItsRecipientsAndOnlyWhole) {
@@ -184,28 +198,28 @@ TEST(Sealing, ResultOpensOnlyForItsRecipientsAndOnlyWhole) {
   ASSERT_TRUE(plain.ok()) << plain.error().line();
   EXPECT_EQ(as_text(plain->view(SecretAccess{})), "the checked output");
   EXPECT_TRUE(open_result(recovery, 1, sealed->manifest, sealed->output, outer1).ok());
-  EXPECT_FALSE(open_result(recovery, 0, sealed->manifest, sealed->output, outer1).ok());
+  EXPECT_EQ(open_result(recovery, 0, sealed->manifest, sealed->output, outer1).reason(), Reason::kBadTag);
   EXPECT_EQ(open_result(consumer, 2, sealed->manifest, sealed->output, outer0).reason(), Reason::kWrongRecipient);
-  EXPECT_FALSE(open_result(recovery, 1, sealed->manifest, sealed->output, outer0).ok());
+  EXPECT_EQ(open_result(recovery, 1, sealed->manifest, sealed->output, outer0).reason(), Reason::kBadTag);
   const Hash32 notice = r.fixed<32>();
   const Bytes preview = *seal_outer_key(reviewer.public_key(), notice, keys->preview, r);
   const auto opened = open_preview(reviewer, 0, sealed->manifest, sealed->output, notice, preview);
   ASSERT_TRUE(opened.ok()) << opened.error().line();
   EXPECT_EQ(as_text(opened->bundle.view(SecretAccess{})), "the checked output");
   EXPECT_EQ(canonical(to_json(opened->review)), canonical(to_json(in.review)));
-  EXPECT_FALSE(open_preview(reviewer, 0, sealed->manifest, sealed->output, m, preview).ok());
+  EXPECT_EQ(open_preview(reviewer, 0, sealed->manifest, sealed->output, m, preview).reason(), Reason::kBadTag);
   auto other_review = *sealed;
   (*other_review.output.review)[20] ^= 1;
   EXPECT_EQ(open_preview(reviewer, 0, other_review.manifest, other_review.output, notice, preview).reason(), Reason::kBadHash);
   // Kr does not open the preview, Kp does not open the result.
   const Bytes crossed = *seal_outer_key(consumer.public_key(), m, keys->preview, r);
-  EXPECT_FALSE(open_result(consumer, 0, sealed->manifest, sealed->output, crossed).ok());
+  EXPECT_EQ(open_result(consumer, 0, sealed->manifest, sealed->output, crossed).reason(), Reason::kBadTag);
   auto tampered = *sealed;
   tampered.output.ciphertext[3] ^= 1;
   EXPECT_EQ(open_result(consumer, 0, tampered.manifest, tampered.output, outer0).reason(), Reason::kBadHash);
   tampered = *sealed;
   tampered.manifest.context.commit_cek[0] ^= 1;
-  EXPECT_FALSE(open_result(consumer, 0, tampered.manifest, tampered.output, outer0).ok());
+  EXPECT_EQ(open_result(consumer, 0, tampered.manifest, tampered.output, outer0).reason(), Reason::kBadTag);
 }
 
 // Rules, positions and score are the container's words as much as the files are.

@@ -49,12 +49,13 @@ struct Signed {
     f("key", key, Bound{1, 256});
     f("signature", signature, Bound{64, 64});
   }
-  // Exactly `signer` signed exactly this body for exactly this set. Errors: kBadSignature.
+  // Exactly `signer` signed exactly this body for exactly this set; nobody else can make another signature of it, so what
+  // carries a signature has one form. Errors: kBadSignature.
   Status verify(const SetId& set_id, const crypto::PublicKey& signer) const {
     if (key != signer.text()) {
       return fail(Reason::kBadSignature, std::string(Body::kType) + " is signed by another key").with(signer.text(), key);
     }
-    if (!signer.verify(signed_message(set_id, body), signature)) {
+    if (!signer.verify_low_s(signed_message(set_id, body), signature)) {
       return fail(Reason::kBadSignature, "signature of " + std::string(Body::kType) + " does not verify");
     }
     return ok_status();

@@ -191,8 +191,9 @@ Status check_out(const Reading& r, const Expected& e) {
   return check_bounded(r, "/tmp", e.spec.tmp_bytes);
 }
 
-// Both streams lead to the supervisor, which keeps no more than log_bytes of each.
+// Both streams lead to the supervisor, which keeps no more than log_bytes of each; input is no file of the host.
 Status check_logs(const Reading& r, const Expected& e) {
+  if (!r.stdin_file.starts_with("pipe:")) return missing("standard input that is a pipe", r.stdin_file);
   if (e.stdout_file.empty() || r.stdout_file != e.stdout_file) return missing("standard output " + e.stdout_file, r.stdout_file);
   if (e.stderr_file.empty() || r.stderr_file != e.stderr_file) return missing("standard error " + e.stderr_file, r.stderr_file);
   return ok_status();
@@ -346,6 +347,7 @@ Result<Reading> read_created(pid_t pid, const ContainerSpec& spec, const HostPro
   std::istringstream in(cgroups);
   for (std::string line; std::getline(in, line);) r.cgroups.push_back(line);
   r.limits = read_limits(host, cgroup_name(spec.id));
+  r.stdin_file = link_text(proc + "/fd/0");
   r.stdout_file = link_text(proc + "/fd/1");
   r.stderr_file = link_text(proc + "/fd/2");
   GBX_ASSIGN(r.seccomp, configured_seccomp(bundle));

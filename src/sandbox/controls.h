@@ -33,7 +33,8 @@ struct Reading {
   std::vector<std::string> interfaces;  // of its network namespace
   std::vector<std::string> cgroups;     // where it is, in every hierarchy
   Limits limits;
-  std::string stdout_file;              // "pipe:[123]"
+  std::string stdin_file;               // "pipe:[123]"
+  std::string stdout_file;
   std::string stderr_file;
   Json seccomp;                         // linux.seccomp of the configuration that the runtime was given
 

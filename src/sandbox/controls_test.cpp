@@ -47,6 +47,7 @@ struct Case {
     reading.interfaces = {"lo"};
     reading.cgroups = {"4:memory:/glovebox-x", "1:cpu:/glovebox-x"};
     reading.limits = {67 << 20, 67 << 20, 32, 150'000, 100'000};
+    reading.stdin_file = "pipe:[10]";
     reading.stdout_file = "pipe:[11]";
     reading.stderr_file = "pipe:[12]";
     reading.seccomp = seccomp_json();
@@ -174,6 +175,7 @@ TEST(Controls, LimitsThatAreNotSetAreMissed) {
 
 TEST(Controls, WaysOutAreMissed) {
   EXPECT_EQ(missed_when([](Reading& r) { r.interfaces.push_back("eth0"); }), "no-network");
+  EXPECT_EQ(missed_when([](Reading& r) { r.stdin_file = "/dev/null"; }), "logs-bounded");
   EXPECT_EQ(missed_when([](Reading& r) { r.stdout_file = "/dev/pts/0"; }), "logs-bounded");
   EXPECT_EQ(missed_when([](Reading& r) { r.stderr_file = "socket:[12]"; }), "logs-bounded");
 }

@@ -61,7 +61,11 @@ Status Container::create() {
   create.argv = runtime_->create(paths, spec_.id);
   create.env = {{"PATH", "/usr/sbin:/usr/bin:/sbin:/bin"}};
   create.cwd = "/";
-  create.descriptors = {{1, options_.out_pipe}, {2, options_.err_pipe}};  // the container inherits them
+  // The container inherits them. Its input ends at once, and is a pipe: the runtime gives all three to the container's
+  // user, and of /dev/null that would be the host's own.
+  GBX_ASSIGN(auto no_input, make_pipe());
+  no_input.second.reset();
+  create.descriptors = {{0, no_input.first.get()}, {1, options_.out_pipe}, {2, options_.err_pipe}};
   GBX_ASSIGN(Process creating, spawn(create));
   GBX_ASSIGN(const auto created, creating.wait(kRuntimeTimeoutMs));
   if (!created) return fail(Reason::kSandboxSetup, "runtime create: no answer in time");

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "base/inner_program.h"
 #include "base/seams.h"
 #include "sandbox/supervise.h"
 
@@ -19,7 +20,10 @@ Result<sandbox::ContainerSpec> read_spec() {
 
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
+  int status = 0;
+  const char* what = "glovebox-sandbox supervises one container; the agent starts it";
+  if (answered_person(argc, argv, what, &status)) return status;
   signal(SIGPIPE, SIG_IGN);
   const SystemClock clock;
   sandbox::Report report;

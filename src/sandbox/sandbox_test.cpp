@@ -269,6 +269,17 @@ TEST_P(Sandbox, HoldsThreeDescriptors) {
   EXPECT_EQ(probe({"fds"}).out.text, "open=3\n");
 }
 
+// Runtimes give a container's streams to its user.
+TEST_P(Sandbox, TheHostsDevicesStayTheHosts) {
+  struct stat st {};
+  ASSERT_EQ(stat("/dev/null", &st), 0);
+  ASSERT_EQ(st.st_uid, 0U) << "somebody gave it away before";
+  EXPECT_EQ(probe({"fds"}).out.text, "open=3\n");
+  ASSERT_EQ(stat("/dev/null", &st), 0);
+  EXPECT_EQ(st.st_uid, 0U);
+  EXPECT_EQ(st.st_gid, 0U);
+}
+
 TEST_P(Sandbox, SeesOnlyProcessesInProc) {
   const RunResult r = probe({"list", "/proc"});
   std::istringstream in(r.out.text);

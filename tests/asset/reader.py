@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-WORD = b"gbxdev"
+WORD = b"gbx1"
 WORD8 = WORD.ljust(8, b"\0")
 CHUNK, SEALED, PAGE, SEGMENT = 65536, 65552, 4096, 1024
 DATA, MANIFEST, LIST = 1, 2, 3

@@ -66,8 +66,10 @@ class Person:
 
 
 class Installation:
-    def __init__(self, uid_base=None):
+    def __init__(self, uid_base=None, inside=()):
+        """`inside` is the start of a command that runs `glovebox up`, in a place of the test's making."""
         self.uid_base = uid_base
+        self.inside = list(inside)
         self.dir = tempfile.mkdtemp(prefix="gbx-e2e-", dir="/tmp")
         os.chmod(self.dir, 0o755)
         self.state = os.path.join(self.dir, "state")
@@ -79,7 +81,7 @@ class Installation:
         done = os.path.join(self.state, "installation.json")
         if os.path.exists(done):
             os.unlink(done)
-        command = [os.path.join(BIN, "glovebox"), "up", "--state", self.state,
+        command = [*self.inside, os.path.join(BIN, "glovebox"), "up", "--state", self.state,
                    *(() if "--listen" in args else ("--listen", "127.0.0.1:0")), *args]
         if self.uid_base:
             command += ["--uid-base", str(self.uid_base)]
@@ -139,7 +141,7 @@ class World:
         return write_json(os.path.join(self.up.dir, "spec.json"), value)
 
 
-def job_spec(name, command, outputs, inputs, env=None, run=60, memory="256MiB", scratch="16MiB", pids=None):
+def job_spec(name, command, outputs, inputs, env=None, run=60, memory="256MiB", scratch="16MiB", image="256MiB", pids=None):
     sandbox = {} if pids is None else {"pids": pids}
     return {
         "apiVersion": "glovebox/v1", "kind": "PrivateJob", "metadata": {"name": name},
@@ -147,7 +149,7 @@ def job_spec(name, command, outputs, inputs, env=None, run=60, memory="256MiB", 
             "purpose": PURPOSE, "image": {"asset": "study-image"}, "command": command, "args": [], "env": env or {},
             "inputs": [{"name": i, "asset": i, "mount": "/data/" + i} for i in inputs],
             "outputs": outputs,
-            "resources": {"cpu": 1, "memory": memory, "scratch": scratch, "gpu": 0},
+            "resources": {"cpu": 1, "memory": memory, "scratch": scratch, "image": image, "gpu": 0},
             "tee": {"anyOf": ["none"], "releases": []}, "sandbox": sandbox,
             "logs": {"visibility": "none", "maxBytes": 0}, "attempts": 1,
             "timeouts": {"queue": 60, "start": 60, "run": run},

@@ -1,5 +1,6 @@
 """How environments end when nobody waits for them: cancelled, killed with their node, killed with everything. In each case
 nothing of them may be left: no process, mount, cgroup or folder."""
+import json
 import os
 import signal
 import sys
@@ -122,6 +123,27 @@ class Ending(unittest.TestCase):
         after = self.begin("import time; time.sleep(600)")
         world.engineer.run("job", "cancel", after)
         self.gone(after, 10)
+
+    def failed(self, change):
+        spec = h.job_spec("failing", [h.PYTHON, "-c", "pass"], [h.metrics("ok")], ["open"])
+        change(spec["spec"])
+        job = world.engineer.run("job", "submit", world.spec(spec))["jobId"]
+        got = self.until(job, lambda j: j["state"] in ("Failed", "Completed", "Rejected"))
+        self.gone(job, 10)
+        return got
+
+    def test_an_image_gets_the_memory_that_its_job_asked_for(self):
+        def less(spec):
+            spec["resources"]["image"] = "1MiB"
+        got = self.failed(less)
+        self.assertEqual((got["state"], got["outcome"]["reason"]), ("Failed", "image-refused"), got)
+
+    def test_after_data_was_opened_a_failure_is_a_reason_and_no_text(self):
+        def nothing_there(spec):
+            spec["command"] = ["/data/open/no-such-program"]
+        got = self.failed(nothing_there)
+        self.assertEqual((got["state"], got["outcome"]["reason"]), ("Failed", "sandbox-setup"), got)
+        self.assertNotIn("no-such-program", json.dumps(got["outcome"]) + json.dumps(got["environments"]))
 
     def test_a_container_that_ignores_every_signal_is_cancelled_too(self):
         job = self.begin("import signal, time\nfor n in range(1, 65):\n  try: signal.signal(n, signal.SIG_IGN)\n"

@@ -105,6 +105,7 @@ class Guides(unittest.TestCase):
                     self.copy_words(person, section, output)
         self.assertEqual({p: b for p, b in waiting.items() if b}, {}, "blocks that no step of the schedule runs")
         self.assertNotIn("NO JOB CAN RUN", said["owner", "3"] + said["consumer", "2"])
+        self.assertIn("paging", said["consumer", "3"])  # what only the receipt can name for certain
         self.assertTrue(os.path.exists(os.path.join(self.folders["consumer"], "results", "metrics.json")))
         self.assertIn("VALID", said["auditor", "1"])
         self.assertIn("revoked wdbc@1", said["owner", "6"])
@@ -118,6 +119,21 @@ class Guides(unittest.TestCase):
                 f.write(found[0][1])
             output = self.give("auditor", "glovebox %s %s" % (command, name))
             self.assertNotIn("NO JOB", output)
+
+    def test_an_installation_is_whole(self):
+        """`cmake --install`: every program beside the others, with manual pages and completions."""
+        target = os.path.join(self.up.dir, "installed")
+        subprocess.run(["cmake", "--install", os.path.dirname(h.BIN), "--prefix", "/usr"], check=True, stdout=subprocess.DEVNULL,
+                       env=dict(os.environ, DESTDIR=target))
+        programs = {name for name in os.listdir(h.BIN) if re.fullmatch("glovebox(-[a-z]+)?", name)}
+        self.assertGreater(len(programs), 8)
+        self.assertEqual(set(os.listdir(os.path.join(target, "usr/bin"))), programs)
+        done = subprocess.run(["glovebox", "--version"], stdout=subprocess.PIPE, text=True, check=True,
+                              env={"PATH": os.path.join(target, "usr/bin"), "HOME": target})
+        self.assertRegex(done.stdout, "^glovebox [0-9]")
+        for page in ("man/man1/glovebox-job-submit.1", "bash-completion/completions/glovebox", "zsh/vendor-completions/_glovebox",
+                     "fish/vendor_completions.d/glovebox.fish"):
+            self.assertGreater(os.path.getsize(os.path.join(target, "usr/share", page)), 400, page)
 
     def test_a_policy_that_says_nothing_says_so(self):
         """What a reader gets who leaves the weakening words out: told at once, not by a job that waits for ever."""

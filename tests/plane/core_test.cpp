@@ -2,6 +2,10 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include <functional>
+#include <stdexcept>
+#include <utility>
+
 #include "base/os.h"
 #include "broker/testing.h"
 #include "plane/core/core.h"
@@ -15,12 +19,22 @@ using testing::must;
 
 // Stops the "process" at one commit: before it is written, or after.
 struct Stop {};
+// What must() is to a fixture, where a refusal may be what the test is about.
+template <class T>
+T need(Result<T> r) {
+  if (!r.ok()) throw std::runtime_error(r.error().line());
+  return std::move(r).value();
+}
+void need(const Status& s) {
+  if (!s.ok()) throw std::runtime_error(s.error().line());
+}
 class StoppingStore final : public machines::Store {
  public:
   explicit StoppingStore(std::unique_ptr<machines::Store> inner) : inner_(std::move(inner)) {}
   Status commit(const machines::Transaction& t) override {
     const std::int64_t n = ++commits;
     if (stop_at == 2 * n) throw Stop{};
+    if (full_at == n) return fail(Reason::kIo, "the disk is full");
     GBX_TRY(inner_->commit(t));
     if (stop_at == 2 * n + 1) throw Stop{};
     return ok_status();
@@ -29,6 +43,7 @@ class StoppingStore final : public machines::Store {
   Result<std::vector<Machine>> machines(const machines::MachineQuery& q) override { return inner_->machines(q); }
   Result<std::int64_t> count(const machines::MachineQuery& q) override { return inner_->count(q); }
   Result<std::vector<machines::TransitionRow>> history(const std::string& m, std::int64_t a, std::size_t l) override {
+    if (const auto now = std::exchange(before_history, {})) now();
     return inner_->history(m, a, l);
   }
   Result<std::optional<machines::Record>> record(const std::string& k, const std::string& i) override { return inner_->record(k, i); }
@@ -36,7 +51,9 @@ class StoppingStore final : public machines::Store {
   Result<std::vector<machines::Effect>> due(std::int64_t now, std::size_t l) override { return inner_->due(now, l); }
   Result<std::optional<std::int64_t>> next_due_ms() override { return inner_->next_due_ms(); }
   std::int64_t commits = 0;
+  std::function<void()> before_history;  // once: what another thread does meanwhile
   std::int64_t stop_at = 0;  // 2n: before the n-th commit; 2n + 1: after it
+  std::int64_t full_at = 0;  // the n-th commit is refused
 
  private:
   std::unique_ptr<machines::Store> inner_;
@@ -91,25 +108,25 @@ class Plane {
   // Everything that is due, with the real broker.
   void pump() {
     for (int i = 0; i < 20; ++i) {
-      const auto due = must(core->due(32));
+      const auto due = need(core->due(32));
       if (due.empty()) return;
       for (const auto& effect : due) {
-        const auto call = must(core->prepare(effect));
-        if (call) must(core->finish(effect, b.core->handle(call->method, call->body, b.plane(), b.clock.now())));
+        const auto call = need(core->prepare(effect));
+        if (call) need(core->finish(effect, b.core->handle(call->method, call->body, b.plane(), b.clock.now())));
       }
     }
     FAIL() << "the outbox never empties";
   }
   Hash32 submit() { return submit(b.submission()); }
   Hash32 submit(const SignedSubmission& s, std::optional<std::string> key = std::nullopt) {
-    return must(core->submit(consumer(), s, key)).job_id;
+    return need(core->submit(consumer(), s, key)).job_id;
   }
   api::JobView job(const Hash32& id) { return must(core->job(consumer(), id)); }
   std::optional<LaunchBundle> take() {
-    auto first = must(core->poll(node()));
+    auto first = need(core->poll(node()));
     if (first) return first;
     pump();
-    return must(core->poll(node()));
+    return need(core->poll(node()));
   }
   // What the agent does, up to the seal.
   testing::BrokerWorld::Sealed work(const LaunchBundle& w, const GateVerdict& verdict = testing::clean_verdict()) {
@@ -240,6 +257,7 @@ TEST_P(CoreSuite, QuotasAreKept) {
   p.config.quotas.live_jobs = 2;
   p.config.quotas.jobs_per_day = 3;
   p.config.quotas.object_bytes = 100;
+  p.config.quotas.leases_per_day = 3;
   p.start();
   p.populate();
   const auto cancel = [&](const Hash32& id) {
@@ -255,6 +273,13 @@ TEST_P(CoreSuite, QuotasAreKept) {
   p.b.clock.advance(1000);
   cancel(must(p.core->jobs(p.consumer(), {std::nullopt, std::nullopt, true}, {})).items.at(0).job_id);
   EXPECT_EQ(p.core->submit(p.consumer(), p.b.submission(), std::nullopt).error().what, "jobs per day");
+  const auto lease = [&] {
+    return p.core->add_lease(p.owner(), testing::make_lease(p.b.set.id(), p.b.data, p.b.consumer, 1, p.b.random));
+  };
+  for (int i = 0; i < 3; ++i) must(lease());
+  EXPECT_EQ(lease().reason(), Reason::kQuotaExceeded);
+  p.b.clock.advance(86'400'000);
+  must(lease());
   must(p.core->charge_upload(p.owner(), 60));
   EXPECT_EQ(p.core->charge_upload(p.owner(), 41).reason(), Reason::kQuotaExceeded);
   must(p.core->refund_upload(p.owner(), 60));
@@ -284,6 +309,20 @@ TEST_P(CoreSuite, PagesOfJobsCoverAllOnceAndOthersSeeNothing) {
   const plane::Caller auditor{stranger.id(), {Role::kAuditor}};
   EXPECT_EQ(must(p.core->jobs(auditor, {}, {})).items.size(), 5U);
   EXPECT_EQ(p.core->result(auditor, *ids.begin()).reason(), Reason::kWrongOwner);
+}
+
+// The node died before its first report and started again: the broker knows the first agent already.
+TEST_P(CoreSuite, ASpentCredentialIsForOneAttemptAndTheJobGetsAnother) {
+  const Hash32 id = p.submit();
+  p.pump();
+  const auto first = p.take();
+  ASSERT_TRUE(first);
+  must(p.core->phase(p.node(), p.phase(*first, EnvironmentPhase::kLost, "credential-used")));
+  const auto second = p.take();
+  ASSERT_TRUE(second);
+  EXPECT_EQ(second->credential.body.attempt, 2);
+  must(p.core->phase(p.node(), p.phase(*second, EnvironmentPhase::kLost, "evidence-rejected")));
+  EXPECT_EQ(p.job(id).outcome.reason, "evidence-rejected") << "what no other attempt mends";
 }
 
 TEST_P(CoreSuite, ASilentNodeLosesItsAttemptAndTheJobGetsAnother) {
@@ -348,6 +387,7 @@ TEST_P(CoreSuite, AnOutputThatOnlyTheBrokerKnowsOfIsWaitedFor) {
     EXPECT_EQ(p.job(id).environments.at(1).reason, "wrong-state");
     EXPECT_FALSE(p.take()) << "no third attempt";
     EXPECT_EQ(p.job(id).environments.size(), 2U);
+    EXPECT_TRUE(must(p.core->heartbeat(p.node(), {"n", {{id, 1}}})).stop.empty()) << "it holds the only output";
     if (comes) {
       must(p.core->output(p.node(), p.upload(*w, sealed)));
       p.pump();
@@ -357,6 +397,7 @@ TEST_P(CoreSuite, AnOutputThatOnlyTheBrokerKnowsOfIsWaitedFor) {
       must(p.core->tick());
       EXPECT_EQ(p.job(id).state, "Expired");
       EXPECT_EQ(p.job(id).outcome.reason, "lost");
+      EXPECT_EQ(must(p.core->heartbeat(p.node(), {"n", {{id, 1}}})).stop, (std::vector<RunningAttempt>{{id, 1}}));
     }
   }
 }
@@ -412,6 +453,55 @@ TEST_P(CoreSuite, TheBrokersRefusalIsShownWithItsReason) {
   p.pump();
   EXPECT_EQ(p.job(id).state, "Denied");
   EXPECT_EQ(p.job(id).outcome.reason, "purpose-not-allowed");
+}
+
+TEST_P(CoreSuite, PublicationsOfADayAreLimited) {
+  p.config.quotas.publications_per_day = 2;
+  p.start();
+  p.populate();  // data and image are two
+  const Publish first = testing::make_publish(p.b.set, p.b.image, p.b.random);
+  EXPECT_TRUE(p.core->check_publish(p.owner(), first).ok()) << "the same once more costs nothing";
+  testing::next_policy(p.b.data);
+  const Publish next = testing::make_publish(p.b.set, p.b.data, p.b.random);
+  EXPECT_EQ(p.core->check_publish(p.owner(), next).reason(), Reason::kQuotaExceeded);
+  p.b.clock.advance(86'400'000);
+  must(p.core->check_publish(p.owner(), next));
+  must(p.core->accept_publish(next, must(p.b.call<Signed<PublishAck>>(method::kPublish, next))));
+}
+
+// Another thread ends the job between the reads of one answer.
+TEST_P(CoreSuite, AnEndIsNeverToldWithoutItsReason) {
+  SignedSubmission s = p.b.submission();
+  s.submission.body.spec.spec.purpose = "marketing";
+  testing::resign(s, p.b.set.id(), p.b.consumer);
+  const Hash32 id = p.submit(s);
+  p.store->before_history = [&] { p.pump(); };
+  const api::JobView during = p.job(id);
+  EXPECT_EQ(during.state, "Submitted");
+  EXPECT_EQ(during.outcome.reason, "");
+  const api::JobView after = p.job(id);
+  EXPECT_EQ(after.state, "Denied");
+  EXPECT_EQ(after.outcome.reason, "purpose-not-allowed");
+  EXPECT_GT(after.version, during.version);
+}
+
+TEST_P(CoreSuite, ARejectionSaysTheReasonOfTheReleaseStatement) {
+  GateVerdict malformed = testing::clean_verdict();
+  malformed.recommendation = Recommendation::kReject;
+  malformed.cause = GateCause::kMalformed;
+  const Hash32 id = p.submit();
+  p.pump();
+  const auto w = p.take();
+  ASSERT_TRUE(w);
+  must(p.core->output(p.node(), p.upload(*w, p.work(*w, malformed))));
+  p.pump();
+  const api::JobView v = p.job(id);
+  EXPECT_EQ(v.state, "Rejected");
+  EXPECT_EQ(v.outcome.reason, "rejected");
+  EXPECT_EQ(v.outcome.what, "the output was not released: output-malformed");
+  EXPECT_EQ(v.outcome.actual, "output-malformed");
+  EXPECT_EQ(v.outcome.expected, "outputs as the job declares them");
+  EXPECT_EQ(p.core->result(p.consumer(), id).error().actual, "output-malformed");
 }
 
 TEST_P(CoreSuite, WhatIsNotSignedByTheSetIsNotBelieved) {
@@ -481,8 +571,9 @@ TEST_P(CoreSuite, AJobThatNoNodeCouldRunIsRefusedBeforeItCostsAnything) {
     return line.allowed ? line.reason : line.reason + " " + line.what;
   };
   EXPECT_EQ(placed([](SpecBody&) {}), "");
-  EXPECT_EQ(placed([](SpecBody& s) { s.resources.scratch = "1024GiB"; }), "no-capacity spec.resources: memory and scratch together");
-  EXPECT_EQ(placed([](SpecBody& s) { s.resources.memory = "8GiB"; }), "no-capacity spec.resources: memory and scratch together");
+  EXPECT_EQ(placed([](SpecBody& s) { s.resources.scratch = "1024GiB"; }), "no-capacity spec.resources: memory, scratch and image together");
+  EXPECT_EQ(placed([](SpecBody& s) { s.resources.image = "8GiB"; }), "no-capacity spec.resources: memory, scratch and image together");
+  EXPECT_EQ(placed([](SpecBody& s) { s.resources.memory = "8GiB"; }), "no-capacity spec.resources: memory, scratch and image together");
   EXPECT_EQ(placed([](SpecBody& s) { s.resources.cpu = 9; }), "no-capacity spec.resources.cpu");
   EXPECT_EQ(placed([](SpecBody& s) { s.tee.any_of = {Technology::kTdx}; }), "no-capacity no node is one that the job and every policy allow");
   NodeInfo small = p.info();
@@ -687,6 +778,9 @@ TEST_P(CoreSuite, Enrolment) {
   r.invite = "token";
   r.roles = {Role::kConsumer, Role::kOperator};
   EXPECT_EQ(self(), Reason::kWrongRole);
+  const auto refused = p.core->enrol(who.id(), who.key.public_key(), r);
+  EXPECT_EQ(refused.error().expected, "consumer");
+  EXPECT_EQ(refused.error().actual, "operator");
   r.roles = {Role::kConsumer};
   EXPECT_EQ(p.core->enrol(boss.id(), who.key.public_key(), r).reason(), Reason::kUnauthenticated);
   must(p.core->enrol(who.id(), who.key.public_key(), r));
@@ -726,8 +820,9 @@ TEST_P(CoreSuite, NodesAreKnownByTheirKeyOnly) {
   EXPECT_EQ(p.core->phase(stranger.key.public_key(), p.phase(*w, EnvironmentPhase::kWorking)).reason(), Reason::kNotFound);
 }
 
-// One whole job, with the process stopped at one place and started again; everybody repeats what had no answer.
-std::string through_a_stop(std::int64_t stop_at, std::int64_t* commits) {
+// One whole job, with one trouble: the process stopped at one place and started again, or a commit that the disk refuses
+// while the process runs on. Everybody repeats what had no answer.
+std::string through(std::int64_t stop_at, std::int64_t full_at, std::int64_t* commits) {
   Plane p(true, 9);
   p.populate();
   const SignedSubmission submission = p.b.submission();
@@ -736,6 +831,7 @@ std::string through_a_stop(std::int64_t stop_at, std::int64_t* commits) {
   std::optional<testing::BrokerWorld::Sealed> sealed;
   p.store->commits = 0;
   p.store->stop_at = stop_at;
+  p.store->full_at = full_at;
   for (int round = 0; round < 8; ++round) {
     try {
       (void)p.core->register_node(p.node(), p.info());
@@ -745,12 +841,15 @@ std::string through_a_stop(std::int64_t stop_at, std::int64_t* commits) {
       if (!w) w = p.take();
       if (!w) continue;
       if (!sealed) sealed = p.work(*w);
-      must(p.core->output(p.node(), p.upload(*w, *sealed)));
-      must(p.core->destroyed(p.node(), p.claim(*w)));
+      need(p.core->output(p.node(), p.upload(*w, *sealed)));
+      need(p.core->destroyed(p.node(), p.claim(*w)));
       p.pump();
-      must(p.core->tick());
+      need(p.core->tick());
     } catch (const Stop&) {
       p.start();
+      continue;
+    } catch (const std::runtime_error&) {  // need(): refused, and the process runs on
+      if (full_at == 0) throw;
       continue;
     }
     if (p.job(id).ended) break;
@@ -767,9 +866,15 @@ std::string through_a_stop(std::int64_t stop_at, std::int64_t* commits) {
 
 TEST(CoreOnDisk, AStopAtEveryCommitChangesNothing) {
   std::int64_t commits = 0;
-  ASSERT_EQ(through_a_stop(0, &commits), "");
+  ASSERT_EQ(through(0, 0, &commits), "");
   ASSERT_GT(commits, 8);
-  for (std::int64_t at = 2; at <= 2 * commits + 1; ++at) EXPECT_EQ(through_a_stop(at, nullptr), "") << "stopped at " << at;
+  for (std::int64_t at = 2; at <= 2 * commits + 1; ++at) EXPECT_EQ(through(at, 0, nullptr), "") << "stopped at " << at;
+}
+
+TEST(CoreOnDisk, ACommitThatTheDiskRefusesIsAsIfNobodyHadAsked) {
+  std::int64_t commits = 0;
+  ASSERT_EQ(through(0, 0, &commits), "");
+  for (std::int64_t at = 1; at <= commits; ++at) EXPECT_EQ(through(0, at, nullptr), "") << "refused at " << at;
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // The plane's program in this process: HTTPS from outside, nodes over TLS, the real broker core behind a real channel.
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include <functional>
 #include <set>
@@ -140,6 +141,10 @@ class PlaneHttp : public ::testing::Test {
   // One request; `as` null: unsigned.
   Answer send(const testing::Person* as, const std::string& method, const std::string& target, const std::string& body = {},
               const std::string& type = "application/json", const std::string& more = {}) {
+    return raw(request_text(as, method, target, body, type, more), method == "HEAD");
+  }
+  std::string request_text(const testing::Person* as, const std::string& method, const std::string& target,
+                           const std::string& body, const std::string& type, const std::string& more) {
     std::string request = method + " " + target + " HTTP/1.1\r\nhost: localhost\r\n" + more;
     if (method == "PUT" || (method == "POST" && !body.empty())) {
       request += "content-type: " + type + "\r\ncontent-length: " + std::to_string(body.size()) + "\r\n";
@@ -149,7 +154,7 @@ class PlaneHttp : public ::testing::Test {
                                                       as->id(), as->key, clock.now().seconds(), random));
       for (const auto& [k, v] : headers) request += k + ": " + v + "\r\n";
     }
-    return raw(request + "\r\n" + body, method == "HEAD");
+    return request + "\r\n" + body;
   }
   Answer raw(const std::string& request, bool head_only = false) {
     for (int round = 0; round < 2; ++round) {
@@ -231,6 +236,9 @@ class PlaneHttp : public ::testing::Test {
     auto v = from_json<T>(a.body);
     EXPECT_TRUE(v.ok()) << v.error().line() << "\n" << a.text.substr(0, 300);
     return v.ok() ? *v : T{};
+  }
+  Answer metrics(const std::string& authorization) {
+    return send(nullptr, "GET", "/metrics", {}, {}, "authorization: " + authorization + "\r\n");
   }
   Answer enrol_with(const std::string& token, const testing::Person& who, const std::vector<Role>& roles,
                     const std::string& name) {
@@ -330,12 +338,81 @@ TEST_F(PlaneHttp, PublicPartsAnswerUnsigned) {
   EXPECT_EQ(send(nullptr, "GET", "/v1/broker?nonce=00").reason(), "bad-value");
   EXPECT_EQ(send(nullptr, "GET", "/healthz").status, 200);
   EXPECT_EQ(send(nullptr, "GET", "/readyz").status, 200);
-  const Answer metrics = send(nullptr, "GET", "/metrics");
-  EXPECT_EQ(metrics.status, 200);
-  EXPECT_NE(metrics.text.find("glovebox_plane_jobs{state=\"Submitted\"} 0"), std::string::npos) << metrics.text.substr(0, 400);
   const Answer served = send(nullptr, "GET", "/openapi.json");
   EXPECT_EQ(served.status, 200);
   EXPECT_EQ(canonical(served.body), canonical(must(PlaneApi::openapi("0.1.0"))));
+}
+
+// Counts of states tell when a run ends, before the owners' slot does: whoever has the token sees them, and nobody else.
+TEST_F(PlaneHttp, MetricsAreForWhoeverHasTheToken) {
+  enrol_all();
+  const std::string file = o.state_dir + "/metrics-token";
+  const std::string token = must(read_text_file(file, 256));
+  struct stat info {};
+  ASSERT_EQ(stat(file.c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0600U);
+  for (const std::string& header : std::vector<std::string>{"", "Bearer " + token.substr(1), "Bearer ", "Basic " + token, token}) {
+    const Answer refused = header.empty() ? send(nullptr, "GET", "/metrics") : metrics(header);
+    EXPECT_EQ(refused.status, 401) << header;
+    EXPECT_EQ(refused.reason(), "unauthenticated") << header;
+    EXPECT_EQ(refused.text.find("glovebox_plane"), std::string::npos) << header;
+  }
+  EXPECT_EQ(send(&*boss, "GET", "/metrics").status, 401);
+  const Answer seen = metrics("Bearer " + token);
+  EXPECT_EQ(seen.status, 200);
+  EXPECT_NE(seen.text.find("glovebox_plane_jobs{state=\"Submitted\"} 0"), std::string::npos) << seen.text.substr(0, 400);
+  start();
+  EXPECT_EQ(metrics("Bearer " + token).status, 200);
+  const Json* scheme = document.find("components")->find("securitySchemes")->find("bearerToken");
+  ASSERT_NE(scheme, nullptr);
+  EXPECT_EQ(*scheme->find("scheme"), Json("bearer"));
+  EXPECT_NE(documented("get", "/metrics")->find("security")->array()->front().find("bearerToken"), nullptr);
+}
+
+// When a node is at work, and when it was last heard of, tells of runs whose end is not told yet.
+TEST_F(PlaneHttp, OnlyOperatorsAndAuditorsSeeWhatNodesDo) {
+  enrol_all();
+  const testing::Person auditor = testing::make_person(b.random);
+  ASSERT_EQ(enrol(auditor, {Role::kAuditor}, "auditor").status, 201);
+  publish();
+  const auto node = connect_node();
+  must(node->call(method::kNodeRegister, node_info()));
+  expect<api::JobView>(201, send(&b.consumer, "POST", "/v1/jobs", canonical(to_json(b.submission()))));
+  must(node->call(method::kNodePoll, PollRequest{"local", 20'000}));
+  for (const testing::Person* who : {&b.owner, &b.consumer, &b.reviewer}) {
+    const Answer a = send(who, "GET", "/v1/nodes");
+    const auto seen = expect<api::NodeList>(200, a).items.at(0);
+    EXPECT_EQ(seen.key, b.node.public_key().text());
+    EXPECT_TRUE(seen.info);
+    for (const char* member : {"running", "lastSeenMs", "alive"}) {
+      EXPECT_EQ(a.body.find("items")->array()->front().find(member), nullptr) << member;
+    }
+  }
+  for (const testing::Person* who : std::initializer_list<const testing::Person*>{&*boss, &auditor}) {
+    const auto seen = expect<api::NodeList>(200, send(who, "GET", "/v1/nodes")).items.at(0);
+    EXPECT_EQ(seen.running, 1);
+    EXPECT_EQ(seen.alive, true);
+    EXPECT_GT(seen.last_seen_ms.value_or(0), 0);
+  }
+}
+
+// The broker's log grows with a seal, and no stranger shall watch it.
+TEST_F(PlaneHttp, StrangersSeeNoTreeHead) {
+  enrol_all();
+  const auto ask = [&] {
+    const auto info = expect<InfoReply>(200, send(nullptr, "GET", "/v1/broker?nonce=" + to_hex(random.fixed<32>())));
+    return std::pair(info.evidence.body.tree_size, info.evidence.body.tree_root);
+  };
+  const auto before = ask();
+  publish();
+  const testing::Person after = testing::make_person(b.random);
+  const Rotation rotation{b.reviewer.id(), 1, after.key.public_key().text()};
+  EXPECT_EQ(send(&b.reviewer, "POST", "/v1/identities/" + to_hex(b.reviewer.id()) + "/rotations",
+                 canonical(to_json(RotateRequest{b.reviewer.chain.identity, must(sign(b.set.id(), rotation, b.reviewer.key))})))
+                .status,
+            200);
+  EXPECT_EQ(ask(), before);
+  EXPECT_EQ(before.first, 0);
 }
 
 TEST_F(PlaneHttp, AJobOverTheWire) {
@@ -369,7 +446,7 @@ TEST_F(PlaneHttp, AJobOverTheWire) {
   EXPECT_FALSE(expect<api::JobEvents>(200, send(&b.consumer, "GET", path + "/events")).events.empty());
   EXPECT_EQ(expect<api::JobDetail>(200, send(&b.consumer, "GET", path + "/detail")).submission.submission.hash(), s.submission.hash());
   EXPECT_EQ(expect<api::JobList>(200, send(&b.consumer, "GET", "/v1/jobs?state=Completed")).items.size(), 1U);
-  EXPECT_EQ(expect<api::NodeList>(200, send(&b.consumer, "GET", "/v1/nodes")).items.at(0).alive, true);
+  EXPECT_EQ(expect<api::NodeList>(200, send(&*boss, "GET", "/v1/nodes")).items.at(0).alive, true);
 
   // The same after the program was started again, on the same files and with the same authority.
   const std::string ca = *ready.find("ca")->string();
@@ -377,6 +454,38 @@ TEST_F(PlaneHttp, AJobOverTheWire) {
   EXPECT_EQ(*ready.find("ca")->string(), ca);
   EXPECT_EQ(expect<api::JobView>(200, send(&b.consumer, "GET", path)).state, "Completed");
   expect<api::JobResult>(200, send(&b.consumer, "GET", path + "/result"));
+}
+
+TEST_F(PlaneHttp, NobodyHasMoreThanTwoUploadsAtOneTime) {
+  enrol_all();
+  const std::string type = "application/octet-stream";
+  const std::string bytes(100'000, 'x');
+  struct Slow {
+    std::unique_ptr<http::RawClient> client;
+    std::size_t left = 0;
+  };
+  std::vector<Slow> slow;
+  for (const char* name : {"one", "two", "three", "four", "five"}) {
+    const std::string whole = request_text(&b.owner, "PUT", "/v1/objects/" + std::string(name), bytes, type, {});
+    slow.push_back({http::RawClient::connect(port("https")), 5'000});
+    ASSERT_TRUE(slow.back().client->send(whole.substr(0, whole.size() - slow.back().left)));
+  }
+  // Three are refused, whichever came last; two go on byte by byte.
+  const auto refused = [](Slow& s) {
+    if (!s.client->send("x")) return true;
+    --s.left;
+    const auto a = s.client->read(50);
+    return a && a->status == 429 && a->body.find("rate-limited") != std::string::npos;
+  };
+  for (const auto end = channel::Deadline::after_ms(clock, 20'000); slow.size() > 2 && !end.passed();) std::erase_if(slow, refused);
+  ASSERT_EQ(slow.size(), 2U);
+  EXPECT_EQ(send(&b.owner, "PUT", "/v1/objects/six", bytes, type).reason(), "rate-limited");
+  EXPECT_EQ(send(&b.consumer, "PUT", "/v1/objects/seven", bytes, type).status, 201);
+  for (const Slow& s : slow) {
+    ASSERT_TRUE(s.client->send(bytes.substr(0, s.left)));
+    EXPECT_EQ(s.client->read()->status, 201);
+  }
+  EXPECT_EQ(send(&b.owner, "PUT", "/v1/objects/six", bytes, type).status, 201);
 }
 
 TEST_F(PlaneHttp, AJobWaitsForABrokerThatIsAway) {
@@ -393,6 +502,26 @@ TEST_F(PlaneHttp, AJobWaitsForABrokerThatIsAway) {
     job = expect<api::JobView>(200, send(&b.consumer, "GET", path + "?after=" + std::to_string(job.version) + "&waitMs=5000"));
   }
   EXPECT_EQ(job.state, "Authorized");
+}
+
+// Nobody has used the broker, and it shows all the same whether it is there.
+TEST_F(PlaneHttp, ReadinessIsOfNow) {
+  o.probe_ms = 20;
+  start();
+  EXPECT_EQ(send(nullptr, "GET", "/readyz").status, 200) << "right after the start";
+  EXPECT_TRUE(expect<api::InfoView>(200, send(nullptr, "GET", "/v1/info")).broker_connected);
+  const auto becomes = [&](int status) {
+    const channel::Deadline end = channel::Deadline::after_ms(clock, 20'000);
+    while (!end.passed()) {
+      if (send(nullptr, "GET", "/readyz").status == status) return true;
+    }
+    return false;
+  };
+  const std::uint16_t old = broker.port();
+  broker.stop();
+  EXPECT_TRUE(becomes(503));
+  broker.start(old);
+  EXPECT_TRUE(becomes(200));
 }
 
 TEST_F(PlaneHttp, TheFirstOperatorComesInOnceAndInvitesTheOthers) {
@@ -449,6 +578,18 @@ TEST_F(PlaneHttp, ANodeThatNobodyEnrolledIsRefused) {
   EXPECT_FALSE(node.call(method::kNodeRegister, info).ok());
 }
 
+TEST_F(PlaneHttp, StrangersAtTheNodesPortKeepNoNodeOut) {
+  const auto early = connect_node();
+  must(early->call(method::kNodeRegister, node_info()));
+  std::vector<std::unique_ptr<channel::FdStream>> idle;
+  for (int i = 0; i < 300; ++i) {
+    idle.push_back(must(channel::connect_tcp({"127.0.0.1", port("nodes")}, channel::Deadline::after_ms(clock, 5'000))));
+  }
+  const auto late = connect_node();
+  must(late->call(method::kNodeRegister, node_info()));
+  must(early->call(method::kNodeHeartbeat, Heartbeat{"local", {}}));
+}
+
 // The document names nothing that does not answer, and each answer is as the document says: see hold_against_document().
 TEST_F(PlaneHttp, EveryOperationOfTheDocumentAnswersAsItSays) {
   enrol_all();
@@ -461,7 +602,8 @@ TEST_F(PlaneHttp, EveryOperationOfTheDocumentAnswersAsItSays) {
     EXPECT_EQ(a.status, status) << target << " " << a.text;
     return a;
   };
-  for (const char* target : {"/v1/info", "/healthz", "/readyz", "/metrics"}) get(nullptr, target);
+  for (const char* target : {"/v1/info", "/healthz", "/readyz"}) get(nullptr, target);
+  EXPECT_EQ(metrics("Bearer " + must(read_text_file(o.state_dir + "/metrics-token", 256))).status, 200);
   get(nullptr, "/v1/broker?nonce=" + to_hex(random.fixed<32>()));
   get(&admin, "/v1/identities");
   get(&b.owner, "/v1/identities/" + to_hex(b.owner.id()));
@@ -567,7 +709,7 @@ TEST_F(PlaneHttp, RoleMatrixOfTheTable) {
     const Answer nobody = send(nullptr, method, target, body, type);
     const Answer unknown = send(&stranger, method, target, body, type);
     if (route.info.roles == api::kPublic) {
-      EXPECT_NE(nobody.status, 401) << what;
+      EXPECT_EQ(nobody.status == 401, route.info.bearer) << what;
       continue;
     }
     EXPECT_EQ(nobody.status, 401) << what;

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+P256_ORDER = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551
 UNBOUND = {"agent-keys", "charter", "evidence", "identity", "launch-config", "seal-context", "version-record"}
 
 
@@ -88,6 +89,7 @@ def verify(key, data, signature):
             require(suite == "p256" and len(raw) == 65, "suite " + suite)
             point = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), raw)
             r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
+            require(s <= P256_ORDER // 2, "the higher s")
             point.verify(encode_dss_signature(r, s), data, ec.ECDSA(hashes.SHA256()))
     except InvalidSignature:
         raise Wrong("signature by " + key)
@@ -106,6 +108,18 @@ def check_record(v, set_id, keys):
     if key["public"].startswith("ed25519:"):
         private = ed25519.Ed25519PrivateKey.from_private_bytes(bytes.fromhex(key["private"]))
         require(private.sign(data) == signature, "Ed25519 has one signature")
+
+
+def check_refused(v, vectors):
+    """Another signature of one of the records: its bytes verify where forms are not told apart, and it must not count."""
+    of = [r for r in vectors["records"] if r["name"] == v["record"]][0]
+    other = dict(of, signature=v["signature"])
+    require(v["reason"] == "bad-signature" and other != of, v["name"])
+    try:
+        check_record(other, vectors["setId"], vectors["keys"])
+    except Wrong:
+        return
+    raise Wrong(v["name"] + " counts")
 
 
 def check_derived(d, records):
@@ -350,6 +364,9 @@ def check(vectors, page):
             names.check(v["type"], v["body"], v["name"])
         except Wrong as e:
             raise Wrong("%s: %s" % (v["name"], e))
+    require(vectors["refused"], "no signature that must be refused")
+    for v in vectors["refused"]:
+        check_refused(v, vectors)
     check_derived(vectors["derived"], vectors["records"])
     names.check("report-data", vectors["derived"]["reportData"], "reportData")
     receipt = vectors["receipt"]

@@ -4,6 +4,7 @@
 
 #include "base/os.h"
 #include "broker/receipt_testing.h"
+#include "crypto/testing.h"
 #include "vectors.h"
 
 namespace gbx::vectors {
@@ -106,7 +107,7 @@ struct Maker {
   void keep_signature(Record& r, ByteView message) const {
     for (const Record& old : before) {
       if (old.name != r.name) continue;
-      if (keys.at(r.signer).public_key().verify(message, old.signature)) r.signature = old.signature;
+      if (keys.at(r.signer).public_key().verify_low_s(message, old.signature)) r.signature = old.signature;
     }
   }
   template <class Body>
@@ -193,6 +194,8 @@ int run(const std::string& path) {
   Filler filler(true);
   lease.fields(filler);
   m.add("lease-p256", lease, "p256");
+  const Record& p256 = m.file.records.back();
+  m.file.refused.push_back({"lease-p256-high-s", p256.name, testing::other_form(p256.signature), "bad-signature"});
   add_derived(m.file);
   add_receipt(m.file);
   const Status s = write_file_atomic(path, as_bytes(pretty(to_json(m.file)) + "\n"), 0644);

@@ -80,6 +80,20 @@ struct Record {
     f("signature", signature);
   }
 };
+// A signature of one of the records that does not count.
+struct Refused {
+  std::string name;
+  std::string record;
+  Bytes signature;
+  std::string reason;
+  template <class F>
+  void fields(F& f) {
+    f("name", name);
+    f("record", record);
+    f("signature", signature);
+    f("reason", reason);
+  }
+};
 struct Derived {
   Hash32 job_id{};               // of the record "submission-full"
   records::ReportData report_data;
@@ -104,6 +118,7 @@ struct File {
   records::SetId set_id{};
   std::map<std::string, Key> keys;
   std::vector<Record> records;
+  std::vector<Refused> refused;
   std::map<std::string, std::vector<std::string>> words;  // by type and path: "lease.…"
   Derived derived;
   records::SetId receipt_set_id{};
@@ -116,6 +131,7 @@ struct File {
     f("setId", set_id);
     f("keys", keys);
     f("records", records);
+    f("refused", refused);
     f("words", words);
     f("derived", derived);
     f("receiptSetId", receipt_set_id);

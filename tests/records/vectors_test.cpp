@@ -109,6 +109,29 @@ TEST(RecordVectors, EveryRecordHasTheBytesHashAndSignatureOfTheFile) {
   EXPECT_GT(seen.words.size(), 30u);
 }
 
+// Signatures that whoever has the right one can make of it.
+template <class Body>
+void refuse(const Refused& v, const Record& of) {
+  SCOPED_TRACE(v.name);
+  const auto key = signing_key(of.signer);
+  const Signed<Body> s{from_json<Body>(of.body).value(), key.public_key().text(), v.signature};
+  EXPECT_EQ(std::string(reason_code(s.verify(file().set_id, key.public_key()).reason())), v.reason);
+  // Nothing else is wrong with it.
+  EXPECT_TRUE(key.public_key().verify(signed_message(file().set_id, s.body), s.signature));
+}
+template <class... Bodies>
+bool refuse_any(Types<Bodies...>, const Refused& v, const Record& of) {
+  return ((of.type == Bodies::kType && (refuse<Bodies>(v, of), true)) || ...);
+}
+TEST(RecordVectors, OtherSignaturesDoNotCount) {
+  EXPECT_FALSE(file().refused.empty());
+  for (const auto& v : file().refused) {
+    const auto of = std::find_if(file().records.begin(), file().records.end(), [&](const auto& r) { return r.name == v.record; });
+    ASSERT_NE(of, file().records.end());
+    EXPECT_TRUE(refuse_any(Records{}, v, *of)) << v.name;
+  }
+}
+
 // A type that is missing in the file, or here, would be held against nothing.
 TEST(RecordVectors, CoverEveryTypeOfTheSources) {
   std::set<std::string> declared;

@@ -87,7 +87,84 @@ def check_file(path, text):
             yield number, "only named objects inside a co_await expression (GCC 12)"
 
 
+# ---- what the documents say that tests enforce ----
+CITING = ("docs/threat-model.md", "docs/specification.md")
+MACRO = re.compile(r"^(?:TYPED_)?(?:TEST|TEST_F|TEST_P|RC_GTEST_PROP|RC_GTEST_FIXTURE_PROP)\(\s*(\w+),\s*(\w+)", re.M)
+CLASS = re.compile(r"^class (\w+)\(", re.M)
+METHOD = re.compile(r"^    def (test_\w+)\(", re.M)
+TARGET = re.compile(r"^gbx_test\((\w+)", re.M)
+
+
+def known_tests(files):
+    """Names that documents may cite, from (path, text) pairs: Suite, Suite.Test, targets, classes of tests/e2e."""
+    names = set()
+    for path, text in files:
+        if path.endswith("CMakeLists.txt"):
+            names.update(TARGET.findall(text))
+        elif path.startswith("tests/e2e/") and path.endswith(".py"):
+            for body in re.split(r"^(?=class )", text, flags=re.M):
+                for name in CLASS.findall(body):
+                    names.update(["e2e " + name] + ["e2e %s.%s" % (name, method) for method in METHOD.findall(body)])
+        else:
+            for suite, test in MACRO.findall(text):
+                names.update([suite, suite + "." + test])
+    return names
+
+
+def check_citations(path, text, names, exists):
+    """Every `Suite.Test`, `Suite.*`, e2e `Class`, `some_test` and test file that a document cites is there."""
+    for number, line in enumerate(text.split("\n"), 1):
+        end_to_end = 0  # behind "e2e" a list of its classes may follow
+        for match in re.finditer(r"`([^`]+)`", line):
+            word = match.group(1)
+            between = line[end_to_end:match.start()]
+            after_e2e = re.search(r"e2e $", between) or (end_to_end and re.fullmatch(r",? ?(and )?", between))
+            end_to_end = match.end() if after_e2e else 0
+            if re.fullmatch(r"[A-Z]\w*\.(\*|\w+)", word) or (after_e2e and re.fullmatch(r"[A-Z]\w*", word)):
+                bare = word[:-2] if word.endswith(".*") else word
+                if bare not in names and "e2e " + bare not in names:
+                    yield number, "%s cites a test that is not there: %s" % (path, word)
+            elif re.fullmatch(r"[a-z_]+_test", word) and word not in names:
+                yield number, "%s cites a test that is not there: %s" % (path, word)
+            elif re.fullmatch(r"(tests|src)/[\w/.-]+|\w+_test\.cpp", word) and not exists(word):
+                yield number, "%s cites a file that is not there: %s" % (path, word)
+
+
+def test_sources():
+    out = subprocess.run(["git", "-C", ROOT, "ls-files", "-co", "--exclude-standard", "src", "tests"],
+                         check=True, capture_output=True, text=True).stdout.split("\n")
+    paths = sorted({p for p in out if p and os.path.exists(os.path.join(ROOT, p))})
+    for path in paths:
+        wanted = path.endswith(("CMakeLists.txt", ".cpp", ".h")) or (path.startswith("tests/e2e/") and path.endswith(".py"))
+        if wanted:
+            with open(os.path.join(ROOT, path), encoding="utf-8") as f:
+                yield path, f.read()
+
+
+def citations():
+    sources = list(test_sources())
+    files = {os.path.basename(path) for path, _ in sources}
+    names = known_tests(sources)
+    for path in CITING:
+        with open(os.path.join(ROOT, path), encoding="utf-8") as f:
+            text = f.read()
+        found = check_citations(path, text, names, lambda word: word in files or os.path.exists(os.path.join(ROOT, word)))
+        yield from ("%s:%d: %s" % (path, n, m) for n, m in found)
+
+
+def citations_self_test():
+    names = known_tests([("src/a_test.cpp", "TEST(Suite, One) {\nTEST_P(Many, Two) {\n"), ("src/CMakeLists.txt", "gbx_test(a_test\n"),
+                         ("tests/e2e/test_a.py", "class Way(Case):\n    def test_x(self):\n")])
+    good = "`Suite.One`, `Many.*`, `a_test`, e2e `Way`, `Way.test_x`; `src/a.cpp`, `Sealed`"
+    if list(check_citations("d", good, names, lambda w: True)):
+        sys.exit("tidy self-test: a citation that holds is refused")
+    for bad in ("`Suite.Two`", "`None.*`", "e2e `Suit`", "e2e `Way`, `Sealed`", "e2e `Way.test_y`", "`b_test`", "`tests/none`", "`b_test.cpp`"):
+        if not list(check_citations("d", bad, names, lambda w: False)):
+            sys.exit("tidy self-test: no rule fires on the citation %s" % bad)
+
+
 def self_test():
+    citations_self_test()
     bad = {
         "src/base/x.h": "int x;\n",
         "src/base/a.cpp": '#include "crypto/crypto.h"\n',
@@ -116,6 +193,7 @@ def main():
         problems += ["%s:%d: %s" % (path, n, m) for n, m in check_file(path, text)]
         if HEAVY.search(text):
             heavy.append(path)
+    problems += citations()
     if len(heavy) > 6:
         problems.append("Beast or SSL headers in more than six translation units: " + " ".join(heavy))
     for p in problems:

@@ -69,7 +69,8 @@ std::string lower(std::string_view text) {
 }
 
 Error transport_error(const error_code& ec, const std::string& what) {
-  if (ec == beast::error::timeout) return fail(Reason::kTimedOut, what).hint("try again; is the service overloaded?");
+  if (ec == beast::error::timeout)
+    return fail(Reason::kUnavailable, what + ": no answer in time").hint("try again; is the service overloaded?");
   return fail(Reason::kConnectionClosed, what + ": " + ec.message()).hint("try again");
 }
 
@@ -315,7 +316,7 @@ Result<Reply> Client::Impl::read_reply(Outcome* outcome, bool head_only, const S
     const bool good = reply.status >= 200 && reply.status < 300;
     const Status body = read_body(parser, outcome, &reply, good ? sink : nullptr, good ? max_bytes : kChunk, progress);
     if (!body.ok()) {
-      outcome->transport = body.reason() == Reason::kConnectionClosed || body.reason() == Reason::kTimedOut;
+      outcome->transport = body.reason() == Reason::kConnectionClosed || body.reason() == Reason::kUnavailable;
       return body.error();
     }
     if (!parser.keep_alive()) drop();
@@ -346,7 +347,7 @@ Outcome Client::Impl::attempt(const Call& call, const Outgoing& out, const Sink*
   if (written.ok()) written = write_body(out);
   if (!written.ok() && written.reason() != Reason::kConnectionClosed) {
     drop();
-    outcome.transport = written.reason() == Reason::kTimedOut;
+    outcome.transport = written.reason() == Reason::kUnavailable;
     outcome.reply = written.error();
     return outcome;
   }
@@ -367,6 +368,11 @@ namespace {
 // The error of an answer that is not 2xx.
 Error error_of(const Reply& reply) {
   std::optional<Error> told = httpsig::error_from_json_text(as_text(reply.body));
+  // How a job ended is told in good answers: here the call itself, or the plane's to the broker, took too long.
+  if (told && told->reason == Reason::kTimedOut) {
+    told->reason = Reason::kUnavailable;
+    if (told->next.empty()) told->hint("try again; is the service overloaded?");
+  }
   if (told) return *told;
   return fail(Reason::kUnavailable, "the service answered " + std::to_string(reply.status) + " without an error body")
       .hint("is this address a Glovebox service?");

@@ -54,8 +54,8 @@ class Client {
   static Result<std::unique_ptr<Client>> create(ClientOptions options, const Clock& clock, Random& random);
   ~Client();
 
-  // An answer of 2xx. Errors: what the server's error body says; kUnavailable (no connection), kConnectionClosed,
-  // kTimedOut, kPlaneUntrusted (not the server that we trust), kBadJson (no HTTP), kTooLarge.
+  // An answer of 2xx. Errors: what the server's error body says; kUnavailable (no connection, or no answer in
+  // time), kConnectionClosed, kPlaneUntrusted (not the server that we trust), kBadJson (no HTTP), kTooLarge.
   Result<Reply> send(const Call& call);
   // The same with JSON both ways; an empty answer is null.
   Result<Json> json(const std::string& method, const std::string& target, const std::optional<Json>& body = std::nullopt,

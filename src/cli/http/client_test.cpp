@@ -1,7 +1,9 @@
 // The command line's HTTPS client against the plane's real HTTPS server.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -91,6 +93,7 @@ class HttpTest : public ::testing::Test {
     if (what == "chunked") return streamed(3U << 20, false);
     if (what == "breaks") return broken(r.path.size() > 1);
     if (what == "flaky") return ++flaky_ % 3 != 0 ? server::error_response(fail(Reason::kUnavailable, "not now")) : server::json_response(200, Json("ok"));
+    if (what == "late") return server::error_response(fail(Reason::kTimedOut, "call of the broker"));
     if (what == "denied") return server::error_response(fail(Reason::kWrongRole, "no owner").with("owner", "consumer").hint("ask"));
     if (what == "throws") throw std::runtime_error("secret text");
     return server::error_response(fail(Reason::kNotFound, "route"));
@@ -151,7 +154,7 @@ class HttpTest : public ::testing::Test {
 
 TEST_F(HttpTest, JsonRoundTripsOverOneConnection) {
   auto c = client();
-  for (int i = 0; i < 20; ++i) {
+  for (int i = 0; i < 15; ++i) {  // after 16 a server is free of those whom it does not know
     Json j;
     j["n"] = i;
     const auto back = c->json("POST", "/echo", j);
@@ -280,6 +283,31 @@ TEST_F(HttpTest, OnlyWhatMayBeRepeatedIsRepeatedWithBackoff) {
   EXPECT_EQ(slept_[0], 1000);  // Retry-After of the server
   flaky_ = 0;
   EXPECT_TRUE(c->json("POST", "/flaky", std::nullopt, "key-1").ok());
+}
+
+// `timed-out` is how a job ends; a call that got no answer is no job's end.
+TEST_F(HttpTest, ACallThatTookTooLongIsUnavailable) {
+  const auto told = client()->json("GET", "/late");
+  EXPECT_EQ(told.reason(), Reason::kUnavailable);
+  EXPECT_EQ(told.error().what, "call of the broker");
+  EXPECT_NE(told.error().next, "");
+  // Somebody takes the connection and says nothing.
+  const Fd silent(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in place{};
+  place.sin_family = AF_INET;
+  place.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof place;
+  // SAFETY: how the socket calls take an address.
+  ASSERT_EQ(bind(silent.get(), reinterpret_cast<sockaddr*>(&place), size), 0);
+  ASSERT_EQ(listen(silent.get(), 1), 0);
+  ASSERT_EQ(getsockname(silent.get(), reinterpret_cast<sockaddr*>(&place), &size), 0);
+  auto o = options();
+  o.port = ntohs(place.sin_port);
+  o.connect_timeout_ms = 50;
+  o.attempts = 1;
+  const auto r = client(o)->json("GET", "/echo");
+  EXPECT_EQ(r.reason(), Reason::kUnavailable) << r.error().line();
+  EXPECT_EQ(exit_class(r.reason()), ExitClass::kInfrastructure);
 }
 
 TEST_F(HttpTest, RepeatsAreBoundedAndBackOffWithJitter) {

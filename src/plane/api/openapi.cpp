@@ -126,6 +126,11 @@ Json operation_of(const RouteInfo& route) {
     needed["signedRequest"] = Json(JsonArray{});
     security.push_back(std::move(needed));
   }
+  if (route.bearer) {
+    Json needed;
+    needed["bearerToken"] = Json(JsonArray{});
+    security.push_back(std::move(needed));
+  }
   op["security"] = Json(std::move(security));
   return op;
 }
@@ -150,6 +155,10 @@ Json components_of(const Schemas& schemas) {
   scheme["description"] =
       "Every request is signed by the caller's identity key over method, target, body hash, time and nonce; the six "
       "glovebox-* headers are described in docs/api.md.";
+  Json& bearer = out["securitySchemes"]["bearerToken"];
+  bearer["type"] = "http";
+  bearer["scheme"] = "bearer";
+  bearer["description"] = "The token in the file metrics-token of the plane's state folder, for Prometheus.";
   return out;
 }
 

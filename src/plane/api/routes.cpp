@@ -2,6 +2,9 @@
 
 #include <set>
 
+#include "base/secret.h"
+#include "crypto/crypto.h"
+
 namespace gbx::plane::api {
 namespace {
 
@@ -185,6 +188,7 @@ Status Router::check() const {
     if (r.body != BodyKind::kJson && !r.request_schema.empty()) return wrong("a schema without a JSON body");
     if (r.body == BodyKind::kStream && r.max_body == 0) return wrong("a stream without a limit");
     if (r.method == "GET" && r.body != BodyKind::kNone) return wrong("GET with a body");
+    if (r.bearer && r.roles != kPublic) return wrong("a token and roles");
     const bool json = r.response_type == "application/json" && r.success != 204;
     if (json == r.response_schema.empty()) return wrong("a JSON answer and a schema for it come together");
   }
@@ -212,20 +216,36 @@ http::BodyPlan Gatekeeper::plan(const http::Request& request) const {
   return plan;
 }
 
+bool Gatekeeper::bears_token(const http::Request& request) const {
+  static constexpr std::string_view kScheme = "Bearer ";
+  const auto header = request.headers.find("authorization");
+  if (!bearer_ || header == request.headers.end() || !header->second.starts_with(kScheme)) return false;
+  const std::string_view token = std::string_view(header->second).substr(kScheme.size());
+  return constant_time_equal(crypto::sha256(as_bytes(token)), *bearer_);
+}
+
 std::variant<Gatekeeper::Admitted, http::Response> Gatekeeper::admit(const http::Request& request) const {
   Result<Match> match = router_.match(request.method, request.path);
   if (!match.ok()) return http::error_response(match.error());
   const RouteInfo& route = router_.routes()[match->index];
   Caller caller;
+  bool known = route.bearer;
+  if (route.bearer && !bears_token(request)) {
+    http::Response r = http::error_response(
+        fail(Reason::kUnauthenticated, "this needs the installation's bearer token").hint("its operator has the file"), 401);
+    r.headers["www-authenticate"] = "Bearer";
+    return r;
+  }
   if (route.roles != kPublic) {
-    const Result<Caller> known = authenticate_(request);
-    if (!known.ok()) {
-      const Reason why = known.reason();
+    const Result<Caller> authenticated = authenticate_(request);
+    if (!authenticated.ok()) {
+      const Reason why = authenticated.reason();
       const bool own_status = why == Reason::kRateLimited || exit_class(why) == ExitClass::kInfrastructure ||
                               exit_class(why) == ExitClass::kInternal;
-      return http::error_response(known.error(), own_status ? 0 : 401);
+      return http::error_response(authenticated.error(), own_status ? 0 : 401);
     }
-    caller = *known;
+    caller = *authenticated;
+    known = caller.enrolled;
     if ((caller.roles & route.roles) == 0) {
       std::string wanted;
       for (const std::string_view r : role_names(route.roles)) wanted += (wanted.empty() ? "" : " or ") + std::string(r);
@@ -236,7 +256,7 @@ std::variant<Gatekeeper::Admitted, http::Response> Gatekeeper::admit(const http:
                                       .hint("ask the operator of this service for the role"));
     }
   }
-  return Admitted{match->index, Call{request, route, std::move(match->path), caller}};
+  return Admitted{match->index, Call{request, route, std::move(match->path), caller}, known};
 }
 
 }  // namespace gbx::plane::api

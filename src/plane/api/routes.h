@@ -68,11 +68,13 @@ struct RouteInfo {
   std::span<const QueryParameter> query{};
   std::span<const HeaderParameter> headers{};  // optional ones that this operation looks at
   int also = 0;                                // another status that comes with the same body; 0: none
+  bool bearer = false;                         // for programs: unsigned, with the installation's bearer token
 };
 
 struct Caller {
   Hash32 identity{};
   RoleSet roles = 0;
+  bool enrolled = true;  // false: whoever just enrols
 };
 struct Call {
   const http::Request& request;
@@ -119,34 +121,42 @@ using Authenticate = std::function<Result<Caller>(const http::Request&)>;
 // Everything between the server and a handler. Thread-safe.
 class Gatekeeper {
  public:
-  Gatekeeper(std::vector<RouteInfo> routes, Authenticate authenticate)
-      : router_(std::move(routes)), authenticate_(std::move(authenticate)) {}
+  // `bearer`: SHA-256 of the token of the routes that want one; without it they answer nobody.
+  Gatekeeper(std::vector<RouteInfo> routes, Authenticate authenticate, std::optional<Hash32> bearer = std::nullopt)
+      : router_(std::move(routes)), authenticate_(std::move(authenticate)), bearer_(bearer) {}
   // From the header alone: 404, 405, 411, 415, unknown query parameters, limits.
   http::BodyPlan plan(const http::Request& request) const;
   struct Admitted {
     std::size_t index = 0;
     Call call;
+    bool known_caller = false;
   };
   // Then authentication and roles. `request` must outlive the Call.
   std::variant<Admitted, http::Response> admit(const http::Request& request) const;
   const Router& router() const { return router_; }
 
  private:
+  bool bears_token(const http::Request& request) const;
+
   Router router_;
   Authenticate authenticate_;
+  std::optional<Hash32> bearer_;
 };
 
 // Joins a table, an object and a server. Both must outlive the server.
 template <class Api>
 class Dispatcher {
  public:
-  Dispatcher(std::span<const Route<Api>> table, Api& api, Authenticate authenticate)
-      : table_(table), api_(api), gate_(infos(table), std::move(authenticate)) {}
+  Dispatcher(std::span<const Route<Api>> table, Api& api, Authenticate authenticate,
+             std::optional<Hash32> bearer = std::nullopt)
+      : table_(table), api_(api), gate_(infos(table), std::move(authenticate), bearer) {}
   http::Response handle(const http::Request& request) const {
     std::variant<Gatekeeper::Admitted, http::Response> admitted = gate_.admit(request);
     if (auto* refused = std::get_if<http::Response>(&admitted)) return std::move(*refused);
     const Gatekeeper::Admitted& go = std::get<Gatekeeper::Admitted>(admitted);
-    return (api_.*table_[go.index].handler)(go.call);
+    http::Response r = (api_.*table_[go.index].handler)(go.call);
+    r.known_caller = go.known_caller;
+    return r;
   }
   http::Planner planner() const {
     return [this](const http::Request& r) { return gate_.plan(r); };

@@ -348,9 +348,10 @@ struct NodeView {
   std::string name;
   std::string key;
   std::optional<records::NodeInfo> info;  // once it registered
-  bool alive = false;
-  std::int64_t last_seen_ms = 0;
-  std::int64_t running = 0;
+  // For operators and auditors: when a node is at work tells of runs whose end is not told yet.
+  std::optional<bool> alive;
+  std::optional<std::int64_t> last_seen_ms;
+  std::optional<std::int64_t> running;
   template <class F>
   void fields(F& f) {
     f("name", name, Bound{1, 63});

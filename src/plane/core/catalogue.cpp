@@ -9,6 +9,11 @@ using machines::Record;
 using machines::RecordQuery;
 using machines::RecordWrite;
 
+namespace {
+constexpr char kPublications[] = "publications-per-day";
+constexpr char kPublicationsText[] = "publications and renewals of policies per day";
+}  // namespace
+
 Status Core::check_publish(const Caller& who, const records::Publish& p) {
   const Hash32 owner = p.owner.id();
   if (owner != who.identity || p.record.body.owner_id != owner || p.policy.body.owner_id != owner) {
@@ -24,7 +29,12 @@ Status Core::check_publish(const Caller& who, const records::Publish& p) {
         .with(to_hex(p.record.body.id()), to_hex(policy.asset_version_id));
   }
   if (policy.commit_dk != p.record.body.commit_dk) return fail(Reason::kBadCommitment, "policy and version name different keys");
-  return ok_status();
+  GBX_ASSIGN(std::optional<Record> known, store_.record("policy", to_hex(p.policy.hash())));
+  if (known) return ok_status();  // the same once more, for its answer may have been lost
+  const Daily d{kPublications, kPublicationsText, config_.quotas.publications_per_day};
+  GBX_ASSIGN(const Record today, todays(d, owner));
+  GBX_ASSIGN(const CountBody count, from_json<CountBody>(today.body));
+  return within(d, count.count);
 }
 
 Status Core::accept_publish(const records::Publish& p, const Signed<records::PublishAck>& ack) {
@@ -42,6 +52,9 @@ Status Core::accept_publish(const records::Publish& p, const Signed<records::Pub
     RecordWrite w;
     w.record = {"policy", to_hex(policy_hash), version, "", p.policy.body.serial, 0, to_json(PolicyBody{p.policy, ack})};
     t.records.push_back(std::move(w));
+    // The broker has it: whoever publishes from several places at once gets a few more through, and pays for them.
+    const Daily d{kPublications, kPublicationsText, config_.quotas.publications_per_day};
+    GBX_TRY(count_today(d, p.owner.id(), true, t));
   }
   AssetBody body{p.record, p.owner, policy_hash, false};
   RecordWrite w;
@@ -160,6 +173,7 @@ Status Core::add_lease(const Caller& who, const Signed<records::Lease>& lease) {
   w.record = {"lease", id, to_hex(lease.body.consumer_id), to_hex(lease.body.asset_id), now_ms(), 0, to_json(view)};
   Transaction t;
   t.records.push_back(std::move(w));
+  GBX_TRY(count_today({"leases-per-day", "leases per day", config_.quotas.leases_per_day}, who.identity, false, t));
   return commit(t);
 }
 

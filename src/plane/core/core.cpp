@@ -227,9 +227,13 @@ Result<api::IdentityView> Core::enrol(const Hash32& by, const crypto::PublicKey&
     GBX_ASSIGN(InviteBody body, from_json<InviteBody>(invite->body));
     if (body.uses < 1) return fail(Reason::kQuotaExceeded, "this invite was used up");
     if (body.not_after <= now_ms() / 1000) return fail(Reason::kExpired, "this invite has expired");
+    std::string given;
+    for (const Role r : body.roles) given += (given.empty() ? "" : ",") + std::string(enum_name(r));
     for (const Role r : wanted) {
       if (std::find(body.roles.begin(), body.roles.end(), r) == body.roles.end()) {
-        return fail(Reason::kWrongRole, "this invite does not give the role").with("another", std::string(enum_name(r)));
+        return fail(Reason::kWrongRole, "this invite does not give the role")
+            .with(given, std::string(enum_name(r)))
+            .hint("glovebox identity enrol --role " + given + " --invite-file FILE");
       }
     }
     body.uses -= 1;
@@ -334,21 +338,25 @@ Result<api::IdentityView> Core::accept_rotation(const Caller& who, const records
   return identity_view(record, body);
 }
 
-Status Core::count_job_today(const Caller& who, Transaction& t) {
-  const std::string id = to_hex(who.identity) + "/" + today(now_ms());
-  GBX_ASSIGN(std::optional<Record> record, store_.record("jobs-per-day", id));
-  CountBody body;
-  if (record) {
-    GBX_ASSIGN(body, from_json<CountBody>(record->body));
-  } else {
-    record = Record{"jobs-per-day", id, to_hex(who.identity), "", now_ms(), 0, {}};
-  }
-  if (body.count >= config_.quotas.jobs_per_day) {
-    return fail(Reason::kQuotaExceeded, "jobs per day").with(std::to_string(config_.quotas.jobs_per_day), "one more");
-  }
+Status Core::within(const Daily& d, std::int64_t count) {
+  if (count < d.most) return ok_status();
+  return fail(Reason::kQuotaExceeded, d.what).with(std::to_string(d.most), "one more").hint("go on tomorrow (UTC)");
+}
+
+Result<Record> Core::todays(const Daily& d, const Hash32& identity) {
+  const std::string id = to_hex(identity) + "/" + today(now_ms());
+  GBX_ASSIGN(std::optional<Record> record, store_.record(d.kind, id));
+  if (record) return std::move(*record);
+  return Record{d.kind, id, to_hex(identity), "", now_ms(), 0, to_json(CountBody{})};
+}
+
+Status Core::count_today(const Daily& d, const Hash32& identity, bool done_already, Transaction& t) {
+  GBX_ASSIGN(Record record, todays(d, identity));
+  GBX_ASSIGN(CountBody body, from_json<CountBody>(record.body));
+  if (!done_already) GBX_TRY(within(d, body.count));
   body.count += 1;
-  record->body = to_json(body);
-  t.records.push_back({record->revision, *record});
+  record.body = to_json(body);
+  t.records.push_back({record.revision, std::move(record)});
   return ok_status();
 }
 

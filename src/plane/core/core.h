@@ -22,6 +22,9 @@ using records::Signed;
 struct Quotas {
   std::int64_t live_jobs = 32;            // per consumer
   std::int64_t jobs_per_day = 2'000;      // per consumer
+  // What the broker's log and the catalogue keep for ever grows no faster than this.
+  std::int64_t publications_per_day = 200;  // per owner, renewals of policies among them
+  std::int64_t leases_per_day = 2'000;      // per identity that hands them in
   std::int64_t object_bytes = std::int64_t{1} << 40;  // uploaded per owner
   std::int64_t identities = 10'000;
 };
@@ -146,7 +149,7 @@ class Core {
 
   // ---- nodes: known by their TLS key ----
   Status enrol_node(const std::string& name, const std::string& key);
-  Result<api::NodeList> nodes(const Page& page);
+  Result<api::NodeList> nodes(const Caller& who, const Page& page);
   Status check_node(const crypto::PublicKey& key);
   Result<records::NodeLease> register_node(const crypto::PublicKey& key, const records::NodeInfo& info);
   Result<records::NodeLease> heartbeat(const crypto::PublicKey& key, const records::Heartbeat& beat);
@@ -210,7 +213,16 @@ class Core {
   Status put_identity(const records::IdentityChain& chain, const std::string& name, std::vector<Role> roles,
                       bool raise, Transaction t);
   Status add_upload(const Caller& who, std::int64_t bytes);
-  Status count_job_today(const Caller& who, Transaction& t);
+  // How many of a kind an identity had today.
+  struct Daily {
+    const char* kind;
+    const char* what;
+    std::int64_t most;
+  };
+  static Status within(const Daily& d, std::int64_t count);
+  Result<machines::Record> todays(const Daily& d, const Hash32& identity);
+  // One more, within the quota unless the broker has taken it already.
+  Status count_today(const Daily& d, const Hash32& identity, bool done_already, Transaction& t);
   // Steps; each adds to `t` and leaves the commit to the caller.
   Status step_job(Transaction& t, Machine& m, JobBody& body, machines::JobEvent event, const Error* why);
   Status end_environment(Transaction& t, Machine& env, machines::EnvironmentEvent event, Reason reason, const std::string& detail);

@@ -1,6 +1,7 @@
 // Core: the outbox. Each effect is a question to the broker; each answer is a step, checked against the state as it is
 // when the answer comes, so that doubled, late and repeated answers change nothing.
 #include <algorithm>
+#include <map>
 
 #include "base/log.h"
 #include "plane/core/core.h"
@@ -261,7 +262,9 @@ Status Core::take_judgement(const Effect& effect, const Result<Json>& reply) {
     return commit(t);
   }
   if (j.state == records::JudgementState::kHeld && out.state == enum_name(OutputState::kHeld)) {
-    if (now_ms() < o.decide_at * 1000 + kHoldOverdueMs) {
+    // Not decideAt: it was the slot of rulings that no longer count, where the broker holds again.
+    const std::int64_t until = o.hold_notice ? o.hold_notice->body.expires : o.decide_at;
+    if (now_ms() < until * 1000 + kHoldOverdueMs) {
       Effect again = effect;
       // Rulings come in through any replica, and their answers may be lost: so the broker is asked, not waited for.
       again.due_ms = now_ms() + config_.review_poll_seconds * 1000;
@@ -299,6 +302,27 @@ Error how_it_ended(records::JobExit exit) {
       break;
   }
   return fail(Reason::kJobFailed, "the container did not end well").with("ok", std::string(enum_name(exit)));
+}
+
+// The words of the release statement (docs/broker.md has the closed list), which is the consumer's to read, and what a
+// release would have needed. Nothing else of the output is known here.
+Error not_released(Reason reason, const OutputBody& o) {
+  static const std::map<std::string_view, const char*> kNeeded = {
+      {"output-malformed", "outputs as the job declares them"},
+      {"output-copies-inputs", "outputs without copies of the inputs"},
+      {"policy-revoked", "policies in force"},
+      {"policy-expired", "policies in force"},
+      {"no-reviewer", "an output that needs no review, or policies that name reviewers"},
+      {"reviewers-declined", "the reviewers' approval"},
+      {"hold-expired", "the reviewers' approval in time"},
+  };
+  const std::vector<std::string> reasons = o.release ? o.release->statement.body.reasons : std::vector<std::string>{};
+  std::string said;
+  for (const std::string& r : reasons) said += (said.empty() ? "" : ", ") + r;
+  if (said.empty()) return fail(reason, "the output was not released");
+  const auto needed = kNeeded.find(reasons.front());
+  return fail(reason, "the output was not released: " + said)
+      .with(needed == kNeeded.end() ? "a release" : needed->second, said);
 }
 
 }  // namespace
@@ -345,7 +369,7 @@ Status Core::take_receipt(const Effect& effect, const Result<Json>& reply) {
     Reason named = Reason::kRejected;
     if (reason_from_code(o.release->statement.body.reasons.front(), &named)) reason = named;
   }
-  const Error why = fail(reason, "the output was not released");
+  const Error why = not_released(reason, o);
   GBX_TRY(step_job(t, job, body, revoked ? JobEvent::kRevoke : expired ? JobEvent::kExpire : JobEvent::kReject, &why));
   return commit(t);
 }

@@ -88,7 +88,7 @@ Result<api::JobView> Core::submit(const Caller& who, const records::SignedSubmis
         .with(std::to_string(config_.quotas.live_jobs), std::to_string(running) + " live")
         .hint("wait for one to end, or cancel one");
   }
-  GBX_TRY(count_job_today(who, t));
+  GBX_TRY(count_today({"jobs-per-day", "jobs per day", config_.quotas.jobs_per_day}, who.identity, false, t));
   Machine m;
   m.id = job_machine(id);
   m.kind = "job";
@@ -120,26 +120,32 @@ Result<Core::Seen> Core::seen(const Caller& who, const Machine& job) {
   std::vector<std::string> ids{job.id};
   for (std::int64_t n = 1; n <= s.body.attempts; ++n) ids.push_back(environment_machine(id, n));
   ids.push_back(output_machine(id));
+  // Another thread may commit between two reads. Each machine is read before its rows, and what is younger than
+  // the machine is left out: so no transition is told without the document that it came with, and none of the
+  // document without its transition.
   std::vector<TransitionRow> rows;
+  std::vector<Machine> read;
   for (const std::string& machine : ids) {
+    GBX_ASSIGN(std::optional<Machine> m, machine == job.id ? Result<std::optional<Machine>>(job) : store_.machine(machine));
+    if (!m) continue;
     GBX_ASSIGN(std::vector<TransitionRow> part, store_.history(machine, 0, kMaxEvents));
+    std::erase_if(part, [&](const TransitionRow& row) { return row.seq > m->seq; });
     rows.insert(rows.end(), part.begin(), part.end());
+    read.push_back(std::move(*m));
   }
   const std::int64_t slot = s.body.plan && !sees_all(who) ? s.body.plan->body.gate.release_slot_seconds : 0;
   const Sight sight(slot, now_ms(), rows);
-  for (const std::string& id_of : ids) {
-    GBX_ASSIGN(std::optional<Machine> m, id_of == job.id ? Result<std::optional<Machine>>(job) : store_.machine(id_of));
-    if (!m) continue;
+  for (Machine& m : read) {
     SeenMachine part;
     for (const TransitionRow& row : rows) {
-      if (row.machine != m->id) continue;
+      if (row.machine != m.id) continue;
       part.whole = sight.shows(row);
       if (!part.whole) continue;
       part.last = sight.shown(row);
       s.rows.push_back(part.last);
     }
     if (part.last.machine.empty()) continue;  // nothing of it is told yet
-    part.machine = std::move(*m);
+    part.machine = std::move(m);
     s.machines.push_back(std::move(part));
   }
   std::stable_sort(s.rows.begin(), s.rows.end(), [](const auto& a, const auto& b) { return a.time_ms < b.time_ms; });
@@ -286,10 +292,11 @@ Result<api::JobView> Core::cancel(const Caller& who, const records::CancelReques
 Result<api::JobResult> Core::result(const Caller& who, const Hash32& id) {
   GBX_ASSIGN(Machine m, visible_job(who, id));
   if (m.owner != to_hex(who.identity)) return fail(Reason::kWrongOwner, "a result is fetched by its consumer");
-  // A job that failed has a result too: its exit class, and the logs that the gate let out.
+  GBX_ASSIGN(const api::JobView v, view(who, m));
+  // A job that failed has a result too: its exit class, and the logs that the gate let out. Read after the job: one
+  // that has ended has an output that is decided.
   GBX_ASSIGN(std::optional<Machine> sealed, store_.machine(output_machine(id)));
   const bool released = sealed && sealed->state == enum_name(machines::OutputState::kReleased);
-  GBX_ASSIGN(const api::JobView v, view(who, m));
   if (m.live || !v.ended || !released) {
     if (v.ended) return from_outcome(v.outcome);
     const bool held = v.output && v.output->state == enum_name(machines::OutputState::kHeld);

@@ -79,7 +79,7 @@ Status Core::enrol_node(const std::string& name, const std::string& key) {
   return commit(t);
 }
 
-Result<api::NodeList> Core::nodes(const Page& page) {
+Result<api::NodeList> Core::nodes(const Caller& who, const Page& page) {
   const Lock lock(mutex_);
   machines::RecordQuery q;
   q.kind = "node";
@@ -89,17 +89,17 @@ Result<api::NodeList> Core::nodes(const Page& page) {
   api::NodeList out;
   for (std::size_t i = 0; i < rows.size() && i < page.limit; ++i) {
     GBX_ASSIGN(NodeBody body, from_json<NodeBody>(rows[i].body));
-    api::NodeView v{body.name, rows[i].id, body.info, false, 0, 0};
-    const auto seen = last_seen_ms_.find(rows[i].id);
-    if (seen != last_seen_ms_.end()) {
-      v.last_seen_ms = seen->second;
-      v.alive = now_ms() - seen->second <= config_.lease_seconds * 1000;
+    api::NodeView v{body.name, rows[i].id, body.info, std::nullopt, std::nullopt, std::nullopt};
+    if (sees_all(who)) {
+      const auto seen = last_seen_ms_.find(rows[i].id);
+      v.last_seen_ms = seen == last_seen_ms_.end() ? 0 : seen->second;
+      v.alive = seen != last_seen_ms_.end() && now_ms() - seen->second <= config_.lease_seconds * 1000;
+      MachineQuery live;
+      live.kind = "env";
+      live.node = rows[i].id;
+      live.live = true;
+      GBX_ASSIGN(v.running, store_.count(live));
     }
-    MachineQuery live;
-    live.kind = "env";
-    live.node = rows[i].id;
-    live.live = true;
-    GBX_ASSIGN(v.running, store_.count(live));
     out.items.push_back(std::move(v));
   }
   if (rows.size() > page.limit) out.next = make_cursor(rows[page.limit - 1].order, rows[page.limit - 1].id);
@@ -302,7 +302,10 @@ Status Core::end_attempt(Transaction& t, Machine& env, EnvironmentEvent event, R
   GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
   if (job.state != enum_name(JobState::kRunning) || body.attempts != e.attempt) return ok_status();
   const std::int64_t allowed = std::min(body.submission.submission.body.spec.spec.attempts, body.plan ? body.plan->body.attempts : 1);
-  if (passing(reason) && e.attempt < allowed) return step_job(t, job, body, JobEvent::kRetry, nullptr);
+  // A node that died with its agent's attestation behind it and started again offers the same credential: spent for
+  // this attempt, and another attempt gets its own.
+  const bool again = passing(reason) || reason == Reason::kCredentialUsed;
+  if (again && e.attempt < allowed) return step_job(t, job, body, JobEvent::kRetry, nullptr);
   const Error why = fail(reason, detail.empty() ? "the attempt ended without an output" : detail);
   return step_job(t, job, body, reason == Reason::kPolicyRevoked ? JobEvent::kRevoke : JobEvent::kFail, &why);
 }

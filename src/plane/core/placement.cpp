@@ -51,7 +51,7 @@ Status Core::fits(const records::NodeInfo& info, const std::string& key, const N
     return fail(Reason::kNoCapacity, "spec.sandbox.pids").with("at most " + std::to_string(pids), std::to_string(c.pids)).hint(kLess);
   }
   if (c.memory_bytes < 1 || c.footprint_bytes() > info.memory_bytes) {
-    return fail(Reason::kNoCapacity, "spec.resources: memory and scratch together")
+    return fail(Reason::kNoCapacity, "spec.resources: memory, scratch and image together")
         .with("at most " + mebibytes(info.memory_bytes), mebibytes(c.footprint_bytes()))
         .hint(kLess);
   }

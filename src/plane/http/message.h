@@ -48,6 +48,7 @@ struct Response {
   std::optional<std::uint64_t> source_length;    // unknown: chunked
   std::map<std::string, std::string> headers;    // more headers, names in lower case
   std::optional<Error> hidden;                   // for the log only, never sent
+  bool known_caller = false;                     // the request was somebody's whom the service knows: never sent
 };
 
 // The closed map from reasons to status codes (docs/api.md).

@@ -65,18 +65,28 @@ std::string peer_group(const asio::ip::address& a) {
 // The deadline that a transfer earns by its progress.
 class Pace {
  public:
-  explicit Pace(const Limits& limits) : limits_(limits), start_(SteadyClock::now()) {}
+  // `crowd`: those who wait while this transfer has what they wait for; null: nobody ever does.
+  explicit Pace(const Limits& limits, const WorkPool* crowd = nullptr)
+      : limits_(limits), crowd_(crowd), start_(SteadyClock::now()) {}
   void moved(std::size_t n) { bytes_ += n; }
   // Time that the peer did not cause.
   void excuse(SteadyClock::duration d) { start_ += d; }
   SteadyClock::time_point deadline() const {
-    const auto earned = static_cast<std::int64_t>(bytes_ / std::max<std::uint64_t>(1, limits_.body_bytes_per_second / 1000 + 1));
-    const auto paced = start_ + milliseconds(limits_.body_grace_ms + earned);
+    auto paced = after(limits_.body_grace_ms, limits_.body_bytes_per_second);
+    if (crowd_ != nullptr && crowd_->queued() > 0) {
+      paced = std::min(paced, after(limits_.crowded_grace_ms, limits_.crowded_bytes_per_second));
+    }
     return std::min(paced, SteadyClock::now() + milliseconds(limits_.idle_timeout_ms));
   }
 
  private:
+  SteadyClock::time_point after(std::int64_t grace_ms, std::uint64_t bytes_per_second) const {
+    const auto earned = static_cast<std::int64_t>(bytes_ / std::max<std::uint64_t>(1, bytes_per_second / 1000 + 1));
+    return start_ + milliseconds(grace_ms + earned);
+  }
+
   const Limits& limits_;
+  const WorkPool* const crowd_;
   SteadyClock::time_point start_;
   std::uint64_t bytes_ = 0;
 };
@@ -111,10 +121,13 @@ struct Server::Core {
   std::mutex mutex;
   std::condition_variable emptied;
   std::set<Session*> sessions;                       // guarded by mutex
-  std::map<std::string, std::size_t> per_peer;       // guarded by mutex
+  std::map<std::string, std::size_t> per_peer;       // guarded by mutex: places taken
+  std::size_t places = 0;                            // guarded by mutex: `sessions` but those that gave way
   bool stopped = false;                              // guarded by mutex
 
   bool admit(Session* s);
+  bool give_way(const std::string* group);  // mutex is held; a null group: anybody's
+  void free_place(const Session& s);        // mutex is held
   void leave(Session* s);
   bool reserve(std::uint64_t n) {
     if (buffered.fetch_add(n) + n <= options.limits.buffered_bytes) return true;
@@ -147,6 +160,10 @@ struct Session : std::enable_shared_from_this<Session> {
   bool close = false;
   bool cut = false;           // the server is stopping and waits no longer
   std::uint64_t unread = 0;   // bytes of the current body still on the wire
+  std::uint64_t strange = 0;  // requests of callers that are not known
+  std::atomic<bool> known{false};    // a caller of this connection is
+  std::atomic<bool> working{false};  // a handler is at work
+  bool gave_way = false;             // guarded by core.mutex
 
   beast::tcp_stream& tcp_layer() { return stream.next_layer(); }
   void wake() { event.cancel(); }
@@ -155,19 +172,45 @@ using SessionPtr = std::shared_ptr<Session>;
 
 bool Core::admit(Session* s) {
   const std::lock_guard lock(mutex);
-  if (stopping || sessions.size() >= options.limits.connections) return false;
-  std::size_t& mine = per_peer[s->group];
-  if (mine >= options.limits.connections_per_peer) return false;
-  ++mine;
+  if (stopping) return false;
+  const auto mine = per_peer.find(s->group);
+  const bool group_full = mine != per_peer.end() && mine->second >= options.limits.connections_per_peer;
+  if (group_full && !give_way(&s->group)) return false;
+  if (places >= options.limits.connections && !give_way(nullptr)) return false;
+  ++per_peer[s->group];
+  ++places;
   sessions.insert(s);
   return true;
+}
+
+bool Core::give_way(const std::string* group) {
+  Session* oldest = nullptr;
+  for (Session* s : sessions) {
+    if (s->gave_way || s->known || s->working || (group != nullptr && s->group != *group)) continue;
+    if (oldest == nullptr || s->number < oldest->number) oldest = s;
+  }
+  const SessionPtr s = oldest == nullptr ? nullptr : oldest->weak_from_this().lock();
+  if (!s) return false;
+  s->gave_way = true;
+  free_place(*s);
+  asio::post(s->stream.get_executor(), [s] {
+    s->cut = true;
+    s->tcp_layer().close();
+    s->wake();
+  });
+  return true;
+}
+
+void Core::free_place(const Session& s) {
+  const auto it = per_peer.find(s.group);
+  if (--it->second == 0) per_peer.erase(it);
+  --places;
 }
 
 void Core::leave(Session* s) {
   const std::lock_guard lock(mutex);
   if (sessions.erase(s) == 0) return;
-  const auto it = per_peer.find(s->group);
-  if (--it->second == 0) per_peer.erase(it);
+  if (!s->gave_way) free_place(*s);
   if (sessions.empty()) emptied.notify_all();
 }
 
@@ -385,7 +428,7 @@ Co<Status> read_whole_body(Session& s, Job& job) {
 
 // Feeds the pipe of a streamed upload until the body is in or the handler has answered.
 Co<void> pump(Session& s, const JobPtr& job) {
-  Pace pace(s.core.options.limits);
+  Pace pace(s.core.options.limits, &s.core.transfers);
   while (s.unread > 0 && !job->done) {
     const auto before = SteadyClock::now();
     const auto deadline = before + milliseconds(s.core.options.limits.handler_timeout_ms);
@@ -502,12 +545,18 @@ bool post_handler(Session& s, const JobPtr& job) {
 
 // Runs the handler, feeding it a streamed body meanwhile. The answer is in job->response.
 Co<void> run_handler(Session& s, const JobPtr& job) {
-  if (!post_handler(s, job)) co_return;
+  s.working = true;
+  if (!post_handler(s, job)) {
+    s.working = false;
+    co_return;
+  }
   if (job->pipe) co_await pump(s, job);
   Job& waited = *job;
   bool in_time = co_await wait_done(s, waited);
+  s.working = false;
   if (in_time) {
     job->response = std::move(job->made);
+    if (job->response.known_caller) s.known = true;
     co_return;
   }
   job->abandoned = true;  // the handler may still be at work on `request` and `made`
@@ -640,7 +689,8 @@ Co<bool> serve_request(Session& s) {
     }
   }
   const bool early = s.unread > 0 || ec;
-  if (early || s.core.stopping) s.close = true;
+  const bool enough = !job->response.known_caller && ++s.strange >= limits.strange_requests_per_connection;
+  if (early || enough || s.core.stopping) s.close = true;
   if (!job->abandoned) job->release_body();
   bool again = co_await write_response(s, job);
   log_request(s, *job, start);
@@ -776,7 +826,7 @@ ServerStats Server::stats() const {
   ServerStats out;
   {
     const std::lock_guard lock(core_->mutex);
-    out.connections_open = core_->sessions.size();
+    out.connections_open = core_->places;
   }
   out.connections_refused = core_->counters.refused;
   out.handshakes_failed = core_->counters.handshakes_failed;

@@ -34,11 +34,17 @@ struct Limits {
   std::int64_t handler_timeout_ms = 120'000;
   std::int64_t body_grace_ms = 10'000;              // then at least:
   std::uint64_t body_bytes_per_second = 16U << 10;  // both ways
+  // While others wait for a thread of the transfers, an upload must be faster than this, and the whole of it counts.
+  std::int64_t crowded_grace_ms = 30'000;
+  std::uint64_t crowded_bytes_per_second = 256U << 10;
   std::int64_t linger_ms = 3'000;                   // an early answer: discard what still comes for so long
   std::int64_t stop_grace_ms = 5'000;
   std::size_t connections = 1024;
-  std::size_t connections_per_peer = 256;           // per IPv4 address or IPv6 /64
+  // Per IPv4 address or IPv6 /64. When these or those in all are taken, the oldest connection gives way that never had
+  // a request of a known caller and has no handler at work.
+  std::size_t connections_per_peer = 256;
   std::size_t requests_per_connection = 10'000;
+  std::size_t strange_requests_per_connection = 16;  // of callers that are not known
   std::size_t call_threads = 4;
   std::size_t call_queue = 256;
   std::size_t transfer_threads = 4;

@@ -136,6 +136,11 @@ class ServerTest : public ::testing::Test {
       ++waiting_;
       open_.wait();
     }
+    if (!r.path.empty() && r.path[0] == "known") {
+      Response out;
+      out.known_caller = true;
+      return out;
+    }
     if (!r.path.empty() && r.path[0] == "fails") return error_response(fail(Reason::kIo, "open plane.db"));
     if (!r.path.empty() && r.path[0] == "endless") {
       Response out;
@@ -169,6 +174,11 @@ class ServerTest : public ::testing::Test {
     out.body = r.body;
     out.headers["x-bad"] = "a\r\nx-injected: 1";
     return out;
+  }
+  static bool asks(RawClient& c, const std::string& path) {
+    if (!c.send("GET " + path + " HTTP/1.1\r\nhost: a\r\n\r\n")) return false;
+    const auto a = c.read();
+    return a && a->status == 200;
   }
   std::unique_ptr<RawClient> client() { return RawClient::connect(server_->port()); }
   // Sends `text` on a new connection and expects an error body with this status.
@@ -365,20 +375,70 @@ TEST_F(ServerTest, WholeBodiesShareABudget) {
   }
 }
 
-TEST_F(ServerTest, ConnectionsAreBoundedPerPeerAndInAll) {
+TEST_F(ServerTest, ConnectionsOfKnownCallersAreBoundedPerPeer) {
   Limits l;
   l.connections_per_peer = 3;
   start(l);
   std::vector<std::unique_ptr<RawClient>> open;
   for (int i = 0; i < 3; ++i) {
     open.push_back(client());
-    EXPECT_TRUE(open.back());
+    EXPECT_TRUE(asks(*open.back(), "/known"));
   }
   EXPECT_FALSE(client());
   EXPECT_EQ(server_->stats().connections_refused, 1U);
   open.pop_back();
   eventually([this] { return server_->stats().connections_open == 2; });
   EXPECT_TRUE(client());
+}
+
+// On one machine everybody has the same address: who holds connections and says nothing keeps nobody out.
+TEST_F(ServerTest, IdleStrangersGiveWayToTheNextAndKnownCallersStay) {
+  for (const bool in_all : {false, true}) {
+    Limits l;
+    (in_all ? l.connections : l.connections_per_peer) = 4;
+    start(l);
+    const auto known = client();
+    ASSERT_TRUE(asks(*known, "/known"));
+    std::vector<std::unique_ptr<RawClient>> idle;
+    for (int i = 0; i < 12; ++i) {
+      idle.push_back(client());
+      ASSERT_TRUE(idle.back() && asks(*idle.back(), "/")) << i;
+    }
+    EXPECT_TRUE(asks(*known, "/known"));
+    EXPECT_TRUE(idle.front()->closes_within(10'000));
+    EXPECT_LE(server_->stats().connections_open, 4U);
+    EXPECT_EQ(server_->stats().connections_refused, 0U);
+  }
+}
+
+TEST_F(ServerTest, AConnectionOfNobodyKnownEndsAfterAFewRequests) {
+  Limits l;
+  l.strange_requests_per_connection = 3;
+  start(l);
+  const auto known = client();
+  for (int i = 0; i < 6; ++i) EXPECT_TRUE(asks(*known, "/known"));
+  const auto strange = client();
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(asks(*strange, "/"));
+  EXPECT_TRUE(strange->closes_within(10'000));
+}
+
+// The one thread of the transfers is held by an upload that comes in drops; it goes once somebody waits for it.
+TEST_F(ServerTest, ASlowUploadGoesWhenOthersWait) {
+  Limits l;
+  l.transfer_threads = 1;
+  l.transfer_queue = 4;
+  l.crowded_grace_ms = 100;
+  l.body_grace_ms = 600'000;
+  l.idle_timeout_ms = 600'000;
+  start(l);
+  auto slow = client();
+  slow->send("PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\nhalf");
+  eventually([this] { return handled_ == 1; });
+  auto next = client();
+  next->send("PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nok");
+  eventually([&] { return !slow->send("x") || handled_ == 2; });
+  EXPECT_EQ(next->read()->body, "2");
+  EXPECT_EQ(upload_error_, Reason::kConnectionClosed);
 }
 
 TEST_F(ServerTest, HundredsOfConnections) {

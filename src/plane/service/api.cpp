@@ -71,7 +71,7 @@ Result<api::Caller> PlaneApi::authenticate(const http::Request& request) {
   if (!request.stream && crypto::sha256(request.body) != verified.body_hash) {
     return fail(Reason::kBadHash, "body of the request");
   }
-  if (unknown) return api::Caller{verified.identity, api::kAnyRole};
+  if (unknown) return api::Caller{verified.identity, api::kAnyRole, false};
   GBX_ASSIGN(Caller caller, core_.caller(verified.identity));
   api::Caller out{verified.identity, 0};
   for (const Role r : caller.roles) {
@@ -244,7 +244,27 @@ Status PlaneApi::same_object(const std::string& name, ByteView sha256) {
   return ok_status();
 }
 
+// An upload holds a thread for as long as it takes, so nobody has more than a few of them.
 Response PlaneApi::put_object(const Call& call) {
+  const Hash32 who = call.caller.identity;
+  {
+    const std::lock_guard lock(uploads_mutex_);
+    int& mine = uploads_[who];
+    if (mine >= options_.uploads_per_identity) {
+      return error_response(fail(Reason::kRateLimited, "uploads of one identity at one time")
+                                .with("at most " + std::to_string(options_.uploads_per_identity), "one more")
+                                .hint("wait for one to end"));
+    }
+    ++mine;
+  }
+  Response r = store_object(call);
+  const std::lock_guard lock(uploads_mutex_);
+  const auto mine = uploads_.find(who);
+  if (--mine->second == 0) uploads_.erase(mine);
+  return r;
+}
+
+Response PlaneApi::store_object(const Call& call) {
   const std::string& name = call.parameter("name");
   const Caller who = caller_of(call);
   const auto size = static_cast<std::int64_t>(call.request.content_length);
@@ -400,7 +420,7 @@ Response PlaneApi::receipt(const Call& call) {
 
 // ---- nodes and reviews ----
 
-Response PlaneApi::nodes(const Call& call) { return api::reply_or_error(200, core_.nodes(page_of(call))); }
+Response PlaneApi::nodes(const Call& call) { return api::reply_or_error(200, core_.nodes(caller_of(call), page_of(call))); }
 
 Response PlaneApi::enrol_node(const Call& call) {
   const auto request = api::read_json_body<api::NodeEnrolRequest>(call);

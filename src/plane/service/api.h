@@ -3,6 +3,8 @@
 #pragma once
 
 #include <atomic>
+#include <map>
+#include <mutex>
 
 #include "httpsig/request_signing.h"
 #include "plane/api/openapi.h"
@@ -19,6 +21,7 @@ struct ApiOptions {
   std::string ca;                       // DER in base64url, for /v1/info
   std::uint64_t object_bytes = std::uint64_t{128} << 20;
   std::int64_t longest_wait_ms = 30'000;
+  int uploads_per_identity = 2;         // at one time
   int waiters = 12;                     // long polls at one time; further ones are answered at once
 };
 
@@ -72,6 +75,7 @@ class PlaneApi {
  private:
   template <class T>
   Result<T> ask(std::string_view method, const Json& body);
+  http::Response store_object(const api::Call& call);
   Status same_object(const std::string& name, ByteView sha256);
   // Waits until the job's version is above `after`, for as long as the call asks.
   Result<api::JobView> job_view(const api::Call& call);
@@ -85,6 +89,8 @@ class PlaneApi {
   httpsig::ReplayCache replays_;
   Metrics metrics_;
   std::atomic<int> waiting_{0};
+  std::mutex uploads_mutex_;
+  std::map<Hash32, int> uploads_;  // guarded by uploads_mutex_: those that run, by identity
 };
 
 }  // namespace gbx::plane

@@ -42,11 +42,20 @@ Status BrokerLink::connect() {
 }
 
 Result<Json> BrokerLink::call(std::string_view method, const Json& body) {
+  return call_within(method, body, options_.timeout_ms);
+}
+
+Status BrokerLink::probe(const Nonce32& nonce) {
+  const auto reply = call_within(records::method::kInfo, to_json(records::InfoRequest{nonce}), options_.probe_timeout_ms);
+  return reply.ok() ? ok_status() : Status(reply.error());
+}
+
+Result<Json> BrokerLink::call_within(std::string_view method, const Json& body, std::int64_t timeout_ms) {
   const std::lock_guard lock(mutex_);
   for (int round = 0;; ++round) {
     const bool fresh = client_ == nullptr;
     GBX_TRY(connect());
-    Result<Json> reply = client_->call(method, body, options_.timeout_ms);
+    Result<Json> reply = client_->call(method, body, timeout_ms);
     if (!client_->broken()) {
       if (reply.ok() || reply.reason() != Reason::kUnauthenticated) return reply;
       // Nobody's fault but the installation's: what waits for the broker waits on.
@@ -59,6 +68,27 @@ Result<Json> BrokerLink::call(std::string_view method, const Json& body) {
       return fail(Reason::kUnavailable, "the broker gave no answer").with("", reply.error().line().substr(0, 200));
     }
   }
+}
+
+BrokerProbe::BrokerProbe(BrokerLink& link, Random& random, std::int64_t period_ms)
+    : link_(link), random_(random), period_ms_(period_ms) {
+  thread_ = std::thread([this] {
+    for (std::unique_lock lock(mutex_); !stopping_;) {
+      lock.unlock();
+      (void)link_.probe(random_.fixed<32>());  // what came of it is what connected() says
+      lock.lock();
+      wake_.wait_for(lock, std::chrono::milliseconds(period_ms_), [this] { return stopping_; });
+    }
+  });
+}
+
+BrokerProbe::~BrokerProbe() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_all();
+  thread_.join();
 }
 
 }  // namespace gbx::plane

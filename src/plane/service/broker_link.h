@@ -3,13 +3,18 @@
 // Answers are untrusted until their signatures were checked.
 #pragma once
 
+#include <atomic>
+#include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 
+#include "base/seams.h"
 #include "channel/net.h"
 #include "channel/rpc.h"
 #include "channel/tls.h"
+#include "records/messages.h"
 
 namespace gbx::plane {
 
@@ -27,6 +32,7 @@ struct BrokerLinkOptions {
   const crypto::SigningKey* key = nullptr;  // of the plane
   crypto::PublicKey broker_key;             // of the set's present epoch
   std::int64_t timeout_ms = 20'000;
+  std::int64_t probe_timeout_ms = 5'000;
 };
 
 class BrokerLink final : public Broker {
@@ -34,8 +40,11 @@ class BrokerLink final : public Broker {
   explicit BrokerLink(BrokerLinkOptions options) : options_(std::move(options)) {}
   Result<Json> call(std::string_view method, const Json& body) override;
   bool connected() const override { return connected_; }
+  // Asks for evidence, so that connected() says how it is now and not how it was at the last request.
+  Status probe(const Nonce32& nonce);
 
  private:
+  Result<Json> call_within(std::string_view method, const Json& body, std::int64_t timeout_ms);
   Status connect();
   void disconnect();
 
@@ -48,6 +57,25 @@ class BrokerLink final : public Broker {
   std::unique_ptr<channel::FdStream> stream_;
   std::unique_ptr<channel::TlsChannel> tls_;
   std::unique_ptr<channel::RpcClient> client_;
+};
+
+// Probes on a thread of its own, from its construction until it is destroyed.
+class BrokerProbe {
+ public:
+  // Both outlive the object.
+  BrokerProbe(BrokerLink& link, Random& random, std::int64_t period_ms);
+  ~BrokerProbe();
+  BrokerProbe(const BrokerProbe&) = delete;
+  BrokerProbe& operator=(const BrokerProbe&) = delete;
+
+ private:
+  BrokerLink& link_;
+  Random& random_;
+  const std::int64_t period_ms_;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  bool stopping_ = false;  // guarded by mutex_
+  std::thread thread_;
 };
 
 }  // namespace gbx::plane

@@ -14,8 +14,9 @@ Result<std::unique_ptr<NodeEndpoint>> NodeEndpoint::start(const NodeEndpointOpti
   GBX_ASSIGN(channel::Listener listener, channel::listen_tcp(options.listen));
   std::unique_ptr<NodeEndpoint> endpoint(new NodeEndpoint(core, key, clock, log, options.frame_bytes));
   NodeEndpoint* self = endpoint.get();
+  const auto serve = [self](channel::FdStream& s, const auto& known) { self->serve(s, known); };
   GBX_ASSIGN(endpoint->server_, channel::ConnectionServer::start(std::move(listener), options.connections,
-                                                                 [self](channel::FdStream& s) { self->serve(s); }));
+                                                                 {&clock, options.strangers, options.stranger_ms}, serve));
   return endpoint;
 }
 
@@ -24,7 +25,7 @@ void NodeEndpoint::stop() {
   server_->stop();
 }
 
-void NodeEndpoint::serve(channel::FdStream& stream) {
+void NodeEndpoint::serve(channel::FdStream& stream, const channel::ConnectionServer::Known& known) {
   channel::TlsOptions tls;
   tls.clock = &clock_;
   tls.key = &key_;
@@ -34,6 +35,7 @@ void NodeEndpoint::serve(channel::FdStream& stream) {
     log_.warn("node-refused", {{"what", printable(opened.error().line())}});
     return;
   }
+  known();
   const crypto::PublicKey node = *opened->peer_key();
   channel::ServeLimits limits;
   limits.max_frame_bytes = frame_bytes_;

@@ -13,6 +13,8 @@ namespace gbx::plane {
 struct NodeEndpointOptions {
   channel::TcpAddress listen;
   std::size_t connections = 256;
+  std::size_t strangers = 64;         // who have not proved an enrolled key
+  std::int64_t stranger_ms = 10'000;
   std::size_t frame_bytes = channel::kMaxFrameBytes;  // one sealed output must fit
 };
 
@@ -27,7 +29,7 @@ class NodeEndpoint {
  private:
   NodeEndpoint(Core& core, const crypto::SigningKey& key, const Clock& clock, const Logger& log, std::size_t frame_bytes)
       : core_(core), key_(key), clock_(clock), log_(log), frame_bytes_(frame_bytes) {}
-  void serve(channel::FdStream& stream);
+  void serve(channel::FdStream& stream, const channel::ConnectionServer::Known& known);
   Result<Json> dispatch(const crypto::PublicKey& node, std::string_view method, const Json& body);
   Result<Json> heartbeat(const crypto::PublicKey& node, const records::Heartbeat& beat);
   Result<Json> poll(const crypto::PublicKey& node, const records::PollRequest& request);

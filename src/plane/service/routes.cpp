@@ -55,7 +55,7 @@ constexpr Route<PlaneApi> kRoutes[] = {
     {{.method = "GET", .path = "/readyz", .operation_id = "getReadiness", .summary = "Store and broker answer",
       .response_schema = "Readiness", .also = 503}, &PlaneApi::readyz},
     {{.method = "GET", .path = "/metrics", .operation_id = "getMetrics", .summary = "Counts for Prometheus",
-      .response_type = "text/plain; version=0.0.4"}, &PlaneApi::metrics},
+      .response_type = "text/plain; version=0.0.4", .bearer = true}, &PlaneApi::metrics},
 
     {{.method = "POST", .path = "/v1/identities", .operation_id = "enrol",
       .summary = "Enrols an identity: itself with an invite, anybody as operator", .roles = api::kAnyRole,

@@ -125,6 +125,7 @@ struct PlaneServer::Parts {
   std::unique_ptr<Core> core;
   std::optional<crypto::SigningKey> node_key;
   std::unique_ptr<BrokerLink> broker;
+  std::unique_ptr<BrokerProbe> probe;
   std::unique_ptr<EffectDispatcher> effects;
   std::unique_ptr<PlaneApi> api;
   std::unique_ptr<api::Dispatcher<PlaneApi>> routes;
@@ -181,10 +182,24 @@ struct PlaneServer::Parts {
     return token;
   }
 
+  // Counts tell when a run ends, which its consumer hears at the slot only: so not everybody sees them.
+  Result<Hash32> metrics_token_hash() {
+    const std::string file = path("metrics-token");
+    if (!path_exists(file)) GBX_TRY(write_file_atomic(file, as_bytes(to_hex(random.fixed<32>())), 0600));
+    GBX_ASSIGN(std::string token, read_text_file(file, 256));
+    while (!token.empty() && (token.back() == '\n' || token.back() == '\r')) token.pop_back();  // an operator's own
+    if (token.size() < 32) return fail(Reason::kBadValue, file).with("at least 32 characters", std::to_string(token.size()));
+    return crypto::sha256(as_bytes(token));
+  }
+
   Status connect() {
     GBX_ASSIGN(node_key, load_node_key(options.state_dir, random));
     BrokerLinkOptions link{&clock, options.broker, &*node_key, core->set_keys().tls};
     broker = std::make_unique<BrokerLink>(std::move(link));
+    // Once before anybody can ask whether the plane is ready. Without a broker it starts all the same.
+    const Status there = broker->probe(random.fixed<32>());
+    if (!there.ok()) log.error("broker-unreachable", there.error());
+    probe = std::make_unique<BrokerProbe>(*broker, random, options.probe_ms);
     effects = std::make_unique<EffectDispatcher>(*core, *broker, clock, log);
     NodeEndpointOptions endpoint;
     endpoint.listen = options.node_listen;
@@ -203,8 +218,9 @@ struct PlaneServer::Parts {
     ApiOptions api_options;
     api_options.ca = to_base64url(certificates.ca);
     api = std::make_unique<PlaneApi>(*core, *broker, *objects, clock, random, api_options);
+    GBX_ASSIGN(const Hash32 metrics_token, metrics_token_hash());
     routes = std::make_unique<api::Dispatcher<PlaneApi>>(
-        PlaneApi::routes(), *api, [this](const http::Request& r) { return api->authenticate(r); });
+        PlaneApi::routes(), *api, [this](const http::Request& r) { return api->authenticate(r); }, metrics_token);
     GBX_TRY(routes->router().check());
     http::ServerOptions o;
     o.bind_address = options.listen.host;
@@ -212,6 +228,7 @@ struct PlaneServer::Parts {
     o.certificate_der = certificates.server;
     o.key_pkcs8_der = key.pkcs8_der(SecretAccess{});
     o.limits.call_threads = 16;  // 12 of them may wait for a job's next step
+    o.limits.transfer_threads = 16;
     o.planner = routes->planner();
     o.log = &log;
     GBX_ASSIGN(https, http::Server::start(std::move(o), routes->handler()));
@@ -225,6 +242,7 @@ struct PlaneServer::Parts {
     if (https) https->stop();
     if (nodes) nodes->stop();
     if (effects) effects->stop();
+    probe.reset();
   }
 };
 
@@ -234,7 +252,7 @@ void PlaneServer::stop() { parts_->stop(); }
 
 Result<std::unique_ptr<PlaneServer>> PlaneServer::start(const ServeOptions& options, const Clock& clock, Random& random,
                                                         const Logger& log) {
-  std::unique_ptr<Parts> parts(new Parts{clock, random, log, options, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}});
+  std::unique_ptr<Parts> parts(new Parts{clock, random, log, options, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}});
   std::unique_ptr<PlaneServer> server(new PlaneServer(std::move(parts)));
   GBX_TRY(server->parts_->open_state());
   GBX_TRY(server->parts_->connect());

@@ -38,6 +38,7 @@ struct ServeOptions {
   std::vector<NodeKey> nodes;  // enrolled at start
   std::vector<std::string> names;  // more names and addresses for the server's certificate
   std::int64_t lease_seconds = 30;
+  std::int64_t probe_ms = 2'000;  // how often the broker is asked whether it is there
   // Absent: the token of the first operator is made here and lies in the state folder until one is enrolled.
   std::optional<FirstInvites> invites;
 };
