@@ -412,12 +412,10 @@ Status require_controls(const PlanControls& plan, const std::vector<std::string>
 Status run_worker(const WorkerOptions& o) {
   channel::RpcClient node(o.mux->stream(channel::kMuxControl), *o.clock, kControlFrame);
   AgentEnd end;
-  bool data_opened = false;
   Status status = ok_status();
   {
     Attempt attempt(o, node);
     auto manifest = attempt.run();
-    data_opened = attempt.data_opened();
     end.residue = attempt.residue();
     if (manifest.ok()) {
       end.sealed = true;
@@ -426,7 +424,7 @@ Status run_worker(const WorkerOptions& o) {
       status = manifest.error();
       end.reason = reason_code(manifest.error().reason);
       // Of what failed over opened data its author reads a reason of the closed list and nothing more.
-      if (!data_opened) end.detail = manifest.error().detail().substr(0, 500);
+      if (!attempt.data_opened()) end.detail = manifest.error().detail().substr(0, 500);
     }
   }  // every key of the attempt is gone here
   if (!end.sealed) {

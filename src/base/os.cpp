@@ -406,6 +406,10 @@ std::string program_dir() {
   return path.substr(0, path.rfind('/'));
 }
 
+bool processes_are_listed() {
+  const auto mounts = read_text_file("/proc/self/mounts", 1U << 20);
+  return !mounts.ok() || processes_are_listed(*mounts);
+}
 bool processes_are_listed(std::string_view mounts) {
   bool listed = true;
   while (!mounts.empty()) {

@@ -69,12 +69,6 @@ Result<std::string> read_invite(const Invocation& in) {
   return text;
 }
 
-std::string joined(const std::vector<std::string>& words, const char* between) {
-  std::string out;
-  for (const auto& w : words) out += (out.empty() ? "" : between) + w;
-  return out;
-}
-
 Json identity_json(const IdentityFile& f) {
   Json j;
   j["identityId"] = to_hex(f.chain.id());

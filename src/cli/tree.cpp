@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "cli/output.h"
 
 namespace gbx::cli {
 
@@ -11,16 +12,6 @@ namespace {
 const std::string kNothing;
 const std::vector<std::string> kNone;
 
-std::string joined(const std::vector<std::string>& words, const char* between) {
-  std::string out;
-  for (const auto& w : words) out += (out.empty() ? "" : between) + w;
-  return out;
-}
-std::string upper(std::string s) {
-  std::transform(s.begin(), s.end(), s.begin(),
-                 [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c; });
-  return s;
-}
 
 const Command* child_of(const Command& c, const std::string& name) {
   const auto it = std::find_if(c.children.begin(), c.children.end(), [&](const auto& k) { return k.name == name; });
