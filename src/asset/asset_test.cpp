@@ -796,7 +796,7 @@ TEST(Crash, FinishedFilesAreNotSealedAgain) {
   for (int i = 0; i < 40; ++i) tree["d" + std::to_string(i % 3) + "/" + std::to_string(i)] = pattern(50'000, static_cast<std::uint64_t>(i));
   write_tree(dir.path + "/src", tree);
   storage::MemoryStore store;
-  for (const std::uint64_t lives : {6, 8, 9}) {  // a pack takes five operations
+  for (const std::uint64_t lives : std::initializer_list<std::uint64_t>{6, 8, 9}) {  // a pack takes five operations
     SeededRandom random(lives);
     DyingStore dying(store, lives, false);
     PublishOptions o = options_for(dir.path + "/src", dir.path + "/state");
