@@ -12,7 +12,6 @@ namespace {
 const std::string kNothing;
 const std::vector<std::string> kNone;
 
-
 const Command* child_of(const Command& c, const std::string& name) {
   const auto it = std::find_if(c.children.begin(), c.children.end(), [&](const auto& k) { return k.name == name; });
   return it == c.children.end() ? nullptr : &*it;
