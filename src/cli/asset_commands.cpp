@@ -223,8 +223,10 @@ Status asset_verify(Session& s, const Invocation& in) {
   j["objects"] = static_cast<std::int64_t>(report->objects);
   j["objectBytes"] = static_cast<std::int64_t>(report->object_bytes);
   j["withKey"] = key.has_value();
-  j["files"] = static_cast<std::int64_t>(report->files);
-  j["bytes"] = static_cast<std::int64_t>(report->bytes);
+  if (key) {  // without it nobody knows
+    j["files"] = static_cast<std::int64_t>(report->files);
+    j["bytes"] = static_cast<std::int64_t>(report->bytes);
+  }
   std::string text = "whole: " + std::to_string(report->objects) + " objects, " + human_bytes(report->object_bytes) +
                      ", each with the hash that the owner signed\n";
   text += key ? "opened: " + std::to_string(report->files) + " files, " + human_bytes(report->bytes) + " of plaintext\n"

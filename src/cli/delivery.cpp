@@ -159,11 +159,11 @@ Status write_files(const std::string& directory, const Delivered& d, bool force)
     if (!force && path_exists(path))
       return fail(Reason::kAlreadyExists, path).hint("choose another --out, or add --force");
   }
-  GBX_TRY(make_dirs(directory, 0755));
+  GBX_TRY(make_dirs(directory, 0700));
   for (const auto* f : files) {
     const auto slash = f->path.rfind('/');
-    if (slash != std::string::npos) GBX_TRY(make_dirs(directory + "/" + f->path.substr(0, slash), 0755));
-    GBX_TRY(write_file_atomic(directory + "/" + f->path, f->content, 0644));
+    if (slash != std::string::npos) GBX_TRY(make_dirs(directory + "/" + f->path.substr(0, slash), 0700));
+    GBX_TRY(write_file_atomic(directory + "/" + f->path, f->content, 0600));
   }
   return ok_status();
 }

@@ -26,7 +26,11 @@ constexpr std::size_t kMaxSetting = 1U << 20;
 
 template <class T>
 Result<T> read_setting(const std::string& path, const char* what, const char* next) {
-  if (!path_exists(path)) return fail(Reason::kNotFound, what).with(path, "no such file").hint(next);
+  struct stat st {};
+  if (stat(path.c_str(), &st) != 0) {
+    if (errno != ENOENT) return io_error(path, errno);  // it may be there: only not for us
+    return fail(Reason::kNotFound, what).with(path, "no such file").hint(next);
+  }
   GBX_ASSIGN(std::string text, read_text_file(path, kMaxSetting));
   Result<T> value = from_json_text<T>(text);
   if (!value.ok()) return value.error().at(path);

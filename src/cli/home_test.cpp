@@ -120,6 +120,11 @@ TEST(Settings, AbsentOnesSayWhichCommandMakesThem) {
   EXPECT_EQ(to_json(*back), to_json(c));
   ASSERT_TRUE(write_file_atomic(t.home->file("context.json"), as_bytes("{\"host\":\"x\"}"), 0600).ok());
   EXPECT_EQ(t.home->context().reason(), Reason::kMissingField);
+  // What is there and cannot be looked at is not absent: nobody is told to make it anew.
+  const std::string path = t.home->file("context.json");
+  ASSERT_EQ(unlink(path.c_str()), 0);
+  ASSERT_EQ(symlink(path.c_str(), path.c_str()), 0);
+  EXPECT_EQ(t.home->context().reason(), Reason::kIo);
 }
 
 TEST(Settings, AnOlderKeyEpochIsRefusedAndAForeignSetToo) {

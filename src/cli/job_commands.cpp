@@ -74,9 +74,14 @@ std::string platform_line(const records::PlatformRule& t) {
   return "where     " + std::string(enum_name(t.technology)) + root + "\n";
 }
 
-std::string plan_text(const records::Explanation& e) {
+// Checks that passed are many and say nothing that must be acted on: they are counted, and shown to who asks.
+std::string plan_text(const records::Explanation& e, bool every) {
   JsonArray rows;
+  std::size_t passed = 0;
   for (const auto& c : e.checks) {
+    const bool plain = c.allowed && c.reason.empty();
+    if (plain) ++passed;
+    if (plain && !every) continue;
     Json j;
     j["check"] = c.check;
     j["asset"] = c.asset;
@@ -87,8 +92,9 @@ std::string plan_text(const records::Explanation& e) {
     j["why"] = why;
     rows.push_back(std::move(j));
   }
-  std::string o =
-      table({{"CHECK", "check"}, {"FOR", "asset"}, {"RESULT", "result"}, {"WHY", "why"}}, rows, "no checks");
+  std::string o;
+  if (!rows.empty()) o = table({{"CHECK", "check"}, {"FOR", "asset"}, {"RESULT", "result"}, {"WHY", "why"}}, rows, "");
+  if (!every) o += std::to_string(passed) + " of " + std::to_string(e.checks.size()) + " checks passed (--all shows them)\n";
   if (!e.plan) return o;
   const auto& p = *e.plan;
   o += "\nallowed. The broker would sign this plan:\n";
@@ -124,7 +130,7 @@ Status job_plan(Session& s, const Invocation& in) {
   GBX_ASSIGN(SignedJob job, sign_job(s, std::move(spec)));
   GBX_ASSIGN(Plane * plane, s.plane());
   GBX_ASSIGN(records::Explanation e, plane->explain(job.submission));
-  s.print(plan_json(e), plan_text(e));
+  s.print(plan_json(e), plan_text(e, in.has("all")));
   s.exit_as(ExitClass::kDenied);
   Status denied = policy::denial(e);
   // What stands for these reasons elsewhere names this very command.
@@ -398,7 +404,7 @@ void add_jobs(CommandTree& t) {
                 "The broker checks the signed job against every owner's policy and logs nothing. Exit status 3 when it "
                 "would be denied.",
                 {file},
-                {},
+                {flag("all", "also the checks that passed, one by one")},
                 {},
                 job_plan,
                 {}});
