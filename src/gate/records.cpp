@@ -3,6 +3,7 @@
 #include <set>
 
 #include "crypto/crypto.h"
+#include "gate/release.h"
 
 namespace gbx::gate {
 
@@ -29,10 +30,10 @@ bool plain_path(std::string_view path) {
 Status check_request(const GateRequest& r) {
   std::set<std::string> names;
   std::set<std::string> paths;
-  std::int64_t total = 0;
+  if (padded_bundle_size(r) > static_cast<std::size_t>(kMaxBundleBytes)) {
+    return fail(Reason::kTooLarge, "outputs: maxBytes of all together");
+  }
   for (const auto& o : r.outputs) {
-    total += o.maxBytes;
-    if (total > kHardMaxTotalBytes) return fail(Reason::kTooLarge, "outputs: maxBytes of all together");
     if (!plain_name(o.name)) return fail(Reason::kBadValue, "outputs: a name has characters that are not allowed");
     if (!plain_path(o.path)) return fail(Reason::kBadValue, "outputs: a path has characters that are not allowed");
     if (!names.insert(o.name).second) return fail(Reason::kConflict, "outputs: two have the name " + o.name);

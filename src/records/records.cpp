@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <set>
 
+#include "base/bundle_size.h"
 #include "records/messages.h"
 
 namespace gbx::records {
@@ -201,6 +202,16 @@ Status validate_outputs(const SpecBody& s) {
   return ok_status();
 }
 
+// What may leave travels as one bundle, as large as what is declared.
+Status validate_bundle(const SpecBody& s) {
+  BundleSize size;
+  for (const auto& o : s.outputs) size.add_output(o.path.size(), o.max_bytes);
+  if (s.logs.visibility == LogVisibility::kConsumer) size.add_log(s.logs.max_bytes);
+  if (size.padded() <= kMaxBundleBytes) return ok_status();
+  return bad("spec.outputs: maxBytes of all together, with names and log", "at most " + std::to_string(kMaxBundleBytes) + " bytes",
+             std::to_string(size.bytes()));
+}
+
 Status validate_resources(const SpecBody& s) {
   struct Size {
     const char* path;
@@ -245,6 +256,7 @@ Status JobSpec::validate() const {
   if (spec.command[0].empty() || spec.command[0][0] != '/') return bad("spec.command[0]", "an absolute path", spec.command[0]);
   GBX_TRY(validate_inputs(spec));
   GBX_TRY(validate_outputs(spec));
+  GBX_TRY(validate_bundle(spec));
   GBX_TRY(validate_resources(spec));
   if (spec.sandbox.runtime && *spec.sandbox.runtime != "crun" && *spec.sandbox.runtime != "runc") {
     return bad("spec.sandbox.runtime", "crun or runc", *spec.sandbox.runtime);

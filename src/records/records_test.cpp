@@ -1,6 +1,7 @@
 // Signing, chains, evidence of technology none, spec validation, and every sealed message with its refusals.
 #include <gtest/gtest.h>
 
+#include "base/bundle_size.h"
 #include "base/schema.h"
 #include "crypto/testing.h"
 #include "records/messages.h"
@@ -281,6 +282,13 @@ TEST(JobSpec, ValidateNamesTheMember) {
   refuse([](JobSpec& s) { s.spec.outputs[0].path = "../x"; }, "spec.outputs[0].path");
   refuse([](JobSpec& s) { s.spec.outputs[0].path = "/x"; }, "spec.outputs[0].path");
   refuse([](JobSpec& s) { s.spec.outputs[0].schema.reset(); }, "spec.outputs[0].schema");
+  BundleSize fixed;
+  fixed.add_output(good_spec().spec.outputs[0].path.size(), 0);
+  const std::int64_t largest = kMaxBundleBytes - fixed.bytes();
+  refuse([&](JobSpec& s) { s.spec.outputs[0].max_bytes = largest + 1; }, "spec.outputs: maxBytes of all together");
+  JobSpec large = good_spec();
+  large.spec.outputs[0].max_bytes = largest;
+  EXPECT_TRUE(large.validate().ok());
   refuse([](JobSpec& s) { s.spec.resources.memory = "512"; }, "spec.resources.memory");
   refuse([](JobSpec& s) { s.spec.resources.memory = "8191KiB"; }, "spec.resources.memory");
   refuse([](JobSpec& s) { s.spec.resources.memory = "1025GiB"; }, "spec.resources.memory");
