@@ -38,6 +38,7 @@ inline constexpr std::string_view kNodeDestroyed = "node.destroyed";  // Signed<
 // ---- agent <-> node, on the control stream of the mux ----
 inline constexpr std::string_view kLaunch = "launch";          // node -> agent: LaunchBundle
 inline constexpr std::string_view kIntroduce = "introduce";    // agent -> node: IntroduceRequest -> Signed<NodeIntroduction>
+inline constexpr std::string_view kAgentBroker = "broker";     // agent -> node: Empty -> BrokerStream; ends the one before
 inline constexpr std::string_view kAgentPhase = "phase";       // agent -> node: PhaseReport
 inline constexpr std::string_view kAgentOutput = "output";     // agent -> node: SealedOutput, after the SealAck
 inline constexpr std::string_view kAgentEnd = "end";           // agent -> node: AgentEnd
@@ -333,6 +334,14 @@ struct OutputUpload {
     f("attempt", attempt);
     f("manifest", manifest);
     f("output", output);
+  }
+};
+// A fresh connection to the broker. kUnavailable while nobody listens there.
+struct BrokerStream {
+  std::int64_t stream = 1;  // of the mux, never used before; opaque bytes of TLS, relayed by the node
+  template <class F>
+  void fields(F& f) {
+    f("stream", stream, Bound{1, 15});
   }
 };
 struct IntroduceRequest {

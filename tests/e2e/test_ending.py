@@ -138,6 +138,14 @@ class Ending(unittest.TestCase):
         got = self.failed(less)
         self.assertEqual((got["state"], got["outcome"]["reason"]), ("Failed", "image-refused"), got)
 
+    def test_a_command_that_the_image_does_not_hold_is_named(self):
+        def mistyped(spec):
+            spec["command"] = ["/bin/nope"]
+        got = self.failed(mistyped)
+        self.assertEqual((got["state"], got["outcome"]["reason"]), ("Failed", "not-found"), got)
+        for word in ("spec.command[0]", "an executable file in the image", "/bin/nope"):
+            self.assertIn(word, got["outcome"]["what"], got)
+
     def test_after_data_was_opened_a_failure_is_a_reason_and_no_text(self):
         def nothing_there(spec):
             spec["command"] = ["/data/open/no-such-program"]
