@@ -1,4 +1,5 @@
 // The program as it is: started with a passphrase, spoken to over TLS, killed, started again.
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -90,6 +91,8 @@ class Program : public ::testing::Test {
                                 "--passphrase-fd", "3", "--ready-fd", "4"},
                                pass);
     o.descriptors[4] = ready.second.get();
+    const Fd log(::open((dir_ + "/said").c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
+    o.descriptors[2] = log.get();
     process_ = must(spawn(o));
     ready.second.reset();
     const Bytes text = must(read_all(ready.first.get(), 4096));
@@ -232,6 +235,27 @@ TEST_F(Program, StrangersGetEvidenceAndNothingElse) {
   }
   Connection plane(ready_.address, w.set.tls.public_key(), &plane_key_);
   EXPECT_TRUE(plane.call(method::kPublish, to_json(make_publish(w.set, w.data, w.random))).ok());
+}
+
+// Whoever reaches the port cannot fill the log, and whoever goes in order is no error in it.
+TEST_F(Program, FailuresOfStrangersAreOneLine) {
+  BrokerWorld w(73);
+  write_state(w.set, w.random);
+  start();
+  SystemClock clock;
+  const auto to = must(channel::TcpAddress::from_text(ready_.address));
+  for (int i = 0; i < 40; ++i) {
+    const auto stream = must(channel::connect_tcp(to, channel::Deadline::after_ms(clock, 5000)));
+    must(stream->write_all(as_bytes("no TLS at all"), channel::Deadline::after_ms(clock, 5000)));
+  }
+  { Connection plane(ready_.address, w.set.tls.public_key(), &plane_key_); }
+  must(process_.signal(SIGTERM));
+  must(process_.wait(10'000));
+  const std::string text = must(read_text_file(dir_ + "/said", 1 << 20));
+  const auto first = text.find("strangers-failed");
+  EXPECT_NE(first, std::string::npos) << text;
+  EXPECT_EQ(text.find("strangers-failed", first + 1), std::string::npos) << text;
+  EXPECT_EQ(text.find("\"error\""), std::string::npos) << text;
 }
 
 // Keys are free: hundreds of them keep neither the plane nor an agent out, nor those away who are there.

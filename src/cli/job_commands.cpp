@@ -33,7 +33,8 @@ std::string job_text(const api::JobView& v) {
   for (const auto& e : v.environments) {
     o += "attempt " + std::to_string(e.attempt) + " " + printable(e.state) + " on " +
          (e.node.empty() ? "-" : printable(e.node));
-    if (!e.reason.empty()) o += ", " + printable(e.reason) + ": " + printable(without_code(e.reason, e.detail));
+    const std::string detail = without_code(e.reason, e.detail);
+    if (!e.reason.empty()) o += ", " + printable(e.reason) + (detail.empty() ? "" : ": " + printable(detail));
     if (e.destroyed_claim) o += ", the node claims that it is destroyed";
     o += "\n";
   }

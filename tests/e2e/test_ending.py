@@ -3,6 +3,7 @@ nothing of them may be left: no process, mount, cgroup or folder."""
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 import unittest
@@ -152,6 +153,9 @@ class Ending(unittest.TestCase):
         got = self.failed(nothing_there)
         self.assertEqual((got["state"], got["outcome"]["reason"]), ("Failed", "sandbox-setup"), got)
         self.assertNotIn("no-such-program", json.dumps(got["outcome"]) + json.dumps(got["environments"]))
+        described = subprocess.run([os.path.join(h.BIN, "glovebox"), "--home", world.engineer.home, "job", "describe", got["jobId"]],
+                                   capture_output=True, text=True, timeout=60, check=True).stdout
+        self.assertRegex(described, r", sandbox-setup(,|\n)")
 
     def test_a_container_that_ignores_every_signal_is_cancelled_too(self):
         job = self.begin("import signal, time\nfor n in range(1, 65):\n  try: signal.signal(n, signal.SIG_IGN)\n"
