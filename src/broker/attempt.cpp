@@ -256,7 +256,8 @@ Result<std::vector<BundledKey>> Core::keys_for(const JobState& job, std::int64_t
     if (seen) continue;
     const PolicyState* p = state().current_policy(b.version_id);
     if (p == nullptr) return fail(Reason::kPolicyMissing, "asset " + b.name);
-    GBX_ASSIGN(DatasetKey key, unwrap_dataset_key(keys_.kek, p->publish.policy.body, p->publish.wrapped_key));
+    if (!p->publish.wrapped_key) return fail(Reason::kPolicyRevoked, "asset " + b.name);
+    GBX_ASSIGN(DatasetKey key, unwrap_dataset_key(keys_.kek, p->publish.policy.body, *p->publish.wrapped_key));
     out.push_back({b.version_id, std::move(key)});
   }
   return out;

@@ -8,6 +8,7 @@
 #include "cli/commands.h"
 #include "cli/delivery.h"
 #include "cli/submission.h"
+#include "cli/texts.h"
 #include "cli/watch.h"
 #include "policy/policy.h"
 
@@ -75,6 +76,8 @@ std::string platform_line(const records::PlatformRule& t) {
   return "where     " + std::string(enum_name(t.technology)) + root + "\n";
 }
 
+}  // namespace
+
 // Checks that passed are many and say nothing that must be acted on: they are counted, and shown to who asks.
 std::string plan_text(const records::Explanation& e, bool every) {
   JsonArray rows;
@@ -116,6 +119,8 @@ std::string plan_text(const records::Explanation& e, bool every) {
     o += (i > 0 ? ", " : "") + printable(p.residual_channels[i]);
   return o + "; and paging, where the node could not lock what is decrypted into memory: the receipt says so\n";
 }
+
+namespace {
 
 // What is about the job itself is nobody's check: no owner stands there.
 Json plan_json(const records::Explanation& e) {
@@ -258,25 +263,33 @@ Status job_list(Session& s, const Invocation& in) {
   return ok_status();
 }
 
+}  // namespace
+
+std::string detail_text(const api::JobDetail& d) {
+  const auto& body = d.submission.submission.body;
+  std::string o =
+      job_text(d.job) + "\npurpose   " + printable(body.spec.spec.purpose) + "\nimage     " + printable(body.image_digest) + "\n";
+  for (const auto& a : body.assets)
+    o += "input     " + printable(a.name) + " = version " + short_id(a.version_id) + " of asset " + to_hex(a.asset_id) + "\n";
+  if (!d.plan) return o;
+  o += "plan      " + to_hex(d.plan->hash()) + "\n";
+  for (const auto& t : d.plan->body.tee) o += platform_line(t);
+  for (const auto& p : d.plan->body.policies)
+    o += "policy    " + short_id(p.policy_hash) + " serial " + std::to_string(p.serial) + " of owner " +
+         short_id(p.owner_id) + "\n";
+  for (const auto& c : d.plan->body.charges)
+    o += "charge    at most " + std::to_string(c.free_bits) + " free bits of asset " + to_hex(c.asset_id) + "\n";
+  return o;
+}
+
+namespace {
+
 Status job_describe(Session& s, const Invocation& in) {
   GBX_ASSIGN(const Hash32 id, resolve_job(s, in.text("id")));
   GBX_ASSIGN(Plane * plane, s.plane());
   GBX_ASSIGN(api::JobDetail d, plane->job_detail(id));
   GBX_ASSIGN(api::JobEvents events, plane->job_events(id));
-  const auto& body = d.submission.submission.body;
-  std::string o =
-      job_text(d.job) + "\npurpose   " + printable(body.spec.spec.purpose) + "\nimage     " + body.image_digest + "\n";
-  for (const auto& a : body.assets)
-    o += "input     " + a.name + " = version " + short_id(a.version_id) + " of asset " + to_hex(a.asset_id) + "\n";
-  if (d.plan) {
-    o += "plan      " + to_hex(d.plan->hash()) + "\n";
-    for (const auto& t : d.plan->body.tee) o += platform_line(t);
-    for (const auto& p : d.plan->body.policies)
-      o += "policy    " + short_id(p.policy_hash) + " serial " + std::to_string(p.serial) + " of owner " +
-           short_id(p.owner_id) + "\n";
-    for (const auto& c : d.plan->body.charges)
-      o += "charge    at most " + std::to_string(c.free_bits) + " free bits of asset " + to_hex(c.asset_id) + "\n";
-  }
+  std::string o = detail_text(d);
   JsonArray rows;
   const std::int64_t start = d.job.created_ms;
   for (const auto& e : events.events) {

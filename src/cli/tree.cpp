@@ -335,6 +335,11 @@ std::string wrap(const std::string& text, std::size_t indent, std::size_t width)
   return out;
 }
 
+std::string bullet(const std::string& mark, const std::string& text) {
+  std::string out = wrap(printable(text, 8 * text.size() + 1), mark.size(), 100);
+  return out.replace(0, mark.size(), mark);
+}
+
 std::string usage_line(const Command& c, const std::vector<std::string>& path) {
   std::string s = "glovebox";
   for (const auto& p : path) s += " " + p;

@@ -7,6 +7,7 @@
 #include <set>
 #include <sstream>
 
+#include "base/names.h"
 #include "base/os.h"
 #include "base/seams.h"
 #include "gate/canonical.h"

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "base/names.h"
 #include "gate/schema.h"
 
 namespace gbx::gate {

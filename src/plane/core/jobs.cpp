@@ -35,7 +35,7 @@ Status Core::check_submission(const Caller& who, const records::SignedSubmission
   }
   GBX_ASSIGN(crypto::PublicKey key, s.consumer.current_key(config_.set_id));
   GBX_TRY(s.submission.verify(config_.set_id, key));
-  GBX_TRY(body.spec.validate());
+  GBX_TRY(body.validate());
   if (body.not_after <= now_ms() / 1000) return fail(Reason::kExpired, "the submission's notAfter has passed");
   for (const auto& binding : body.assets) {
     GBX_ASSIGN(std::optional<Record> record, store_.record("asset", to_hex(binding.version_id)));
