@@ -326,7 +326,7 @@ class Attempt {
     GBX_TRY(ack.verify(job_->set.set_id, job_->set.signing));
     const Hash32 manifest = hash_of(sealed.manifest);
     if (ack.body.manifest != manifest) return fail(Reason::kBrokerUntrusted, "acknowledgement of another output");
-    const OutputUpload upload{job_->job_id, attempt(), manifest, sealed.output};
+    const OutputUpload upload{job_->job_id, attempt(), ack, sealed.output};
     broker_->end();
     GBX_TRY(rpc<Empty>(node_, method::kAgentOutput, to_json(upload), kCarriedTimeoutMs));
     GBX_TRY(report(EnvironmentPhase::kSealed));

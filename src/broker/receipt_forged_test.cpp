@@ -300,6 +300,8 @@ TEST_F(Forged, RunIsWhatWasPlanned) {
 TEST_F(Forged, SealAcknowledgement) {
   released_fails({{"seal acknowledgement is signed by the set", Reason::kBadSignature}}, signed_by<SealAck>(released.w.owner.key));
   released_fails({{"acknowledges this output", Reason::kBadHash}}, [](SealAck& a) { a.manifest[0] ^= 1; });
+  released_fails({{"acknowledges this output", Reason::kBadHash}}, [](SealAck& a) { a.job_id[0] ^= 1; });
+  released_fails({{"acknowledges this output", Reason::kBadHash}}, [](SealAck& a) { a.attempt += 1; });
 }
 
 // ---- review ----

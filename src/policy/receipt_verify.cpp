@@ -401,7 +401,9 @@ class Verifier {
             "the agent's word, as good as its environment");
     claimed("the controls were enforced and the gate judged the output", "the agent's word, as good as its environment");
     by_set("seal acknowledgement", r_.seal_ack);
-    proved("acknowledges this output", r_.seal_ack.body.manifest == hash_of(s.manifest), Reason::kBadHash);
+    const SealAck& ack = r_.seal_ack.body;
+    const bool same_attempt = ack.job_id == out_.job_id && ack.attempt == r_.credential.body.attempt;
+    proved("acknowledges this output", ack.manifest == hash_of(s.manifest) && same_attempt, Reason::kBadHash);
   }
 
   Panel panel() const {

@@ -326,13 +326,13 @@ struct PhaseReply {
 struct OutputUpload {
   Hash32 job_id{};
   std::int64_t attempt = 1;
-  Hash32 manifest{};  // H(M), so that plane and broker can be reconciled
+  Signed<SealAck> ack;  // the broker's word that this attempt sealed it: a node's own would end other attempts
   SealedOutput output;
   template <class F>
   void fields(F& f) {
     f("jobId", job_id);
     f("attempt", attempt);
-    f("manifest", manifest);
+    f("ack", ack);
     f("output", output);
   }
 };

@@ -122,8 +122,12 @@ class Ending(unittest.TestCase):
         # The claim of destruction names nothing left behind, and the node takes the next job.
         self.until(job, lambda j: j["environments"][-1]["destroyedClaim"], 5)
         after = self.begin("import time; time.sleep(600)")
-        world.engineer.run("job", "cancel", after)
+        operator = h.Person(world.up, "operator", ["operator"], world.up.facts["operatorInvite"])
+        operator.run("job", "cancel", after)
         self.gone(after, 10)
+        outcome = world.engineer.run("job", "get", after)["outcome"]
+        self.assertEqual((outcome["reason"], outcome["what"]),
+                         ("job-cancelled", f"cancelled by the operator operator ({operator.id})"))
 
     def failed(self, change):
         spec = h.job_spec("failing", [h.PYTHON, "-c", "pass"], [h.metrics("ok")], ["open"])

@@ -319,6 +319,7 @@ class Receipt:
         self.manifest_hash = record_hash("output-manifest", self.manifest)
         self.signed(ack, "seal-ack", self.set_signs, "acknowledgement")
         require(ack["body"]["manifest"] == self.manifest_hash, "acknowledgement of another output")
+        require(all(ack["body"][k] == context[k] for k in ("jobId", "attempt")), "acknowledgement of another attempt")
 
     def check_review(self):
         notice = self.r["holdNotice"]
