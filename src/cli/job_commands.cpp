@@ -453,7 +453,8 @@ void add_jobs(CommandTree& t) {
                 {}});
   t.add("job", {"cancel",
                 "end a job",
-                "Signs the wish; the broker then releases no more keys for it.",
+                "Signs the wish; the broker then releases no more keys for it. An operator may end anybody's job that waits "
+                "or runs; its consumer reads who did.",
                 {id},
                 {},
                 {},
