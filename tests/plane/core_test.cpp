@@ -1124,6 +1124,35 @@ TEST(CoreOnDisk, AStopAtEveryCommitChangesNothing) {
   for (std::int64_t at = 2; at <= 2 * commits + 1; ++at) EXPECT_EQ(through(at, 0, nullptr), "") << "stopped at " << at;
 }
 
+TEST(CoreOnDisk, WhatEndedWhileThePlaneWasAwayMayStillBeToldOf) {
+  for (const bool told : {true, false}) {
+    Plane p(true, 10);
+    p.populate();
+    const Hash32 id = p.submit();
+    p.pump();
+    const auto w = p.take();
+    ASSERT_TRUE(w);
+    must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kWorking)));
+    const auto sealed = p.work(*w);
+    // Longer than the run's time and its grace together: for the plane the attempt is overdue when it is back.
+    p.b.clock.advance((w->plan.body.controls.run_seconds + p.config.run_grace_seconds + 1) * 1000);
+    p.start();
+    must(p.core->tick());
+    must(p.core->heartbeat(p.node(), {"n", {{id, 1}}}));
+    EXPECT_EQ(p.job(id).state, "Running");
+    if (told) {
+      must(p.core->output(p.node(), p.upload(*w, sealed)));
+      p.pump();
+      EXPECT_EQ(p.job(id).state, "Completed");
+    } else {
+      p.b.clock.advance(p.config.lease_seconds * 1000);
+      must(p.core->heartbeat(p.node(), {"n", {{id, 1}}}));
+      must(p.core->tick());
+      EXPECT_EQ(p.job(id).environments.at(0).reason, "timed-out");
+    }
+  }
+}
+
 TEST(CoreOnDisk, ACommitThatTheDiskRefusesIsAsIfNobodyHadAsked) {
   std::int64_t commits = 0;
   ASSERT_EQ(through(0, 0, &commits), "");

@@ -556,6 +556,8 @@ Status Core::forget_holds() {
 Status Core::tick() {
   const Lock lock(mutex_);
   const std::int64_t now = now_ms();
+  // While this plane was away nobody could hand anything in: what nodes owe is not late before they had a lease's time.
+  const bool nodes_may_report = now - started_ms_ >= config_.lease_seconds * 1000;
   MachineQuery overdue;
   overdue.kind = "job";
   overdue.live = true;
@@ -563,6 +565,7 @@ Status Core::tick() {
   GBX_ASSIGN(std::vector<Machine> jobs, store_.machines(overdue));
   for (Machine& job : jobs) {
     GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
+    if (body.awaiting_output && !nodes_may_report) continue;
     const Error why = body.awaiting_output
                           ? fail(Reason::kLost, "an attempt sealed its output, and its node never handed it in")
                           : fail(Reason::kTimedOut, "no node took the job in time")
@@ -572,7 +575,10 @@ Status Core::tick() {
     GBX_TRY(commit(t));
   }
   overdue.kind = "env";
-  GBX_ASSIGN(std::vector<Machine> late, store_.machines(overdue));
+  std::vector<Machine> late;
+  if (nodes_may_report) {
+    GBX_ASSIGN(late, store_.machines(overdue));
+  }
   for (const Machine& env : late) {
     GBX_TRY(lose(env, Reason::kTimedOut, env.state == enum_name(EnvironmentState::kSealed) ? "no claim of destruction"
                                          : env.state == enum_name(EnvironmentState::kWorking) ? "ran longer than spec.timeouts.run"
