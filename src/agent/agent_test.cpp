@@ -339,6 +339,17 @@ TEST(Ipc, CarriesADescriptorAndAnError) {
   EXPECT_FALSE(call(pair.first.get(), "y", Json(JsonObject{})).ok());
 }
 
+// Schemas and arguments together come near the limit of a submission's message.
+TEST(Ipc, CarriesTheLargestRequestThatASubmissionAllows) {
+  auto pair = must(make_packet_pair());
+  Json j;
+  j["text"] = std::string(static_cast<std::size_t>(records::kMaxRequestBytes) + (64 << 10), 'x');
+  ASSERT_TRUE(send_packet(pair.first.get(), j).ok());
+  const auto got = must(receive_packet(pair.second.get()));
+  ASSERT_TRUE(got.has_value());
+  EXPECT_EQ(canonical(got->body), canonical(j));
+}
+
 TEST(Ipc, MemoryFilesCannotBeChanged) {
   Fd fd = must(memory_file(as_bytes("output")));
   EXPECT_EQ(as_text(must(read_all(fd.get(), 100))), "output");

@@ -14,7 +14,7 @@ Status check_submission(const CheckedJob& job) {
   if (b.submission.consumer.id() != s.consumer_id) return fail(Reason::kSpecMismatch, "the submission names another consumer");
   GBX_ASSIGN(crypto::PublicKey consumer, b.submission.consumer.current_key(job.set.set_id));
   GBX_TRY(b.submission.submission.verify(job.set.set_id, consumer));
-  return s.spec.validate();
+  return s.validate();
 }
 
 Status check_plan(const CheckedJob& job, std::int64_t now) {

@@ -6,10 +6,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "records/limits.h"
+
 namespace gbx::agent {
 
 namespace {
-constexpr std::size_t kMaxPacket = 256U << 10;
+// What comes of a submission is smaller than the submission's message, and everything else smaller than that.
+constexpr std::size_t kMaxPacket = std::size_t{2} * records::kMaxRequestBytes;
 }
 
 Result<std::pair<Fd, Fd>> make_packet_pair() {

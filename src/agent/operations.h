@@ -30,12 +30,14 @@ struct UnpackRequest {
   std::string image_digest;
   Reading reading;
   std::int64_t room_bytes = 0;  // what it may fill
+  std::string program;          // that will run: it must be there, unless something is mounted over it
   template <class F>
   void fields(F& f) {
     f("record", record);
     f("imageDigest", image_digest, Bound{71, 71});
     f("reading", reading);
     f("roomBytes", room_bytes, Bound{1, std::int64_t{1} << 40});
+    f("program", program, Bound{1, records::kMaxArgumentBytes});
   }
 };
 struct UnpackReply {

@@ -4,12 +4,12 @@
 
 #include <algorithm>
 
+#include "agent/broker_link.h"
 #include "agent/ipc.h"
 #include "agent/memory_bound.h"
 #include "agent/operations.h"
 #include "asset/prefetch.h"
-#include "channel/rpc.h"
-#include "channel/tls.h"
+#include "base/bundle_size.h"
 #include "records/sealing.h"
 
 namespace gbx::agent {
@@ -18,20 +18,11 @@ using namespace records;
 
 namespace {
 
-constexpr std::size_t kControlFrame = 32U << 20;
-constexpr std::int64_t kBrokerTimeoutMs = 30'000;
 constexpr std::int64_t kNodeTimeoutMs = 30'000;
+// What the node carries to the plane, for which it waits five minutes and a try where the plane is away.
+constexpr std::int64_t kCarriedTimeoutMs = 600'000;
 constexpr SecretAccess kAccess{};
 
-// Keys that this environment makes for one attempt.
-struct OwnKeys {
-  crypto::SigningKey tls;
-  crypto::HpkeKeyPair hpke;
-  crypto::SigningKey sig;
-  AgentKeys records() const {
-    return {tls.public_key().text(), hpke.public_key().text(), sig.public_key().text()};
-  }
-};
 Result<OwnKeys> make_keys(Random& random) {
   GBX_ASSIGN(auto tls, crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random));
   GBX_ASSIGN(auto hpke, crypto::HpkeKeyPair::generate(random));
@@ -39,11 +30,6 @@ Result<OwnKeys> make_keys(Random& random) {
   return OwnKeys{std::move(tls), std::move(hpke), std::move(sig)};
 }
 
-template <class Reply>
-Result<Reply> rpc(channel::RpcClient& client, std::string_view method, Json body, std::int64_t timeout_ms) {
-  GBX_ASSIGN(Json reply, client.call(method, std::move(body), timeout_ms));
-  return from_json<Reply>(reply);
-}
 template <class Reply, class Request>
 Result<Reply> ask(int supervisor, std::string_view operation, const Request& request, int fd = -1) {
   GBX_ASSIGN(Packet p, call(supervisor, operation, to_json(request), fd));
@@ -126,21 +112,16 @@ class Attempt {
     GBX_TRY(bound_memory());
     GBX_ASSIGN(keys_, made());
     GBX_TRY(report(EnvironmentPhase::kBooting));
-    channel::TlsOptions tls;
-    tls.clock = o_.clock;
-    tls.key = &keys_->tls;
-    tls.peer = channel::PeerPolicy::pin({job_->set.tls}, Reason::kBrokerUntrusted);
-    GBX_ASSIGN(auto secure, channel::TlsChannel::client(o_.mux->stream(channel::kMuxBroker), tls));
-    channel::RpcClient broker(secure, *o_.clock);
-    GBX_TRY(attest(broker, secure));
+    broker_.emplace(o_, node_, *job_, *keys_);
+    GBX_TRY(broker_->open());
     GBX_TRY(report(EnvironmentPhase::kAttested));
-    GBX_TRY(load_image(broker));
-    GBX_TRY(load_data(broker));
+    GBX_TRY(load_image());
+    GBX_TRY(load_data());
     GBX_TRY(report(EnvironmentPhase::kLoaded));
     GBX_TRY(report(EnvironmentPhase::kWorking));  // the time limit for starting ends here, not with the container
     GBX_TRY(work());
     GBX_ASSIGN(ResultSealed sealed, pass_gate());
-    return hand_over(broker, sealed);
+    return hand_over(sealed);
   }
 
  private:
@@ -176,48 +157,21 @@ class Attempt {
 
   Status report(EnvironmentPhase phase) {
     const PhaseReport r{job_->job_id, attempt(), phase, "", ""};
-    GBX_ASSIGN(PhaseReply reply, rpc<PhaseReply>(node_, method::kAgentPhase, to_json(r), kNodeTimeoutMs));
+    GBX_ASSIGN(PhaseReply reply, rpc<PhaseReply>(node_, method::kAgentPhase, to_json(r), kCarriedTimeoutMs));
     if (reply.stop) return fail(Reason::kJobCancelled, "the node asks to stop");
     return ok_status();
   }
 
-  Status attest(channel::RpcClient& broker, const channel::TlsChannel& secure) {
-    const CredentialRequest who{job_->job_id, attempt()};
-    GBX_ASSIGN(HelloReply hello, rpc<HelloReply>(broker, method::kHello, to_json(who), kBrokerTimeoutMs));
-    GBX_ASSIGN(Hash32 exporter, secure.exporter(kExporterLabel, {}));
-    ReportData data;
-    data.set_id = job_->set.set_id;
-    data.nonce = hello.nonce;
-    data.job_id = job_->job_id;
-    data.attempt = attempt();
-    data.credential = bundle().credential.hash();
-    data.plan_hash = job_->plan_hash;
-    data.agent_keys = hash_of(keys_->records());
-    data.exporter = exporter;
-    Evidence evidence;
-    evidence.technology = Technology::kNone;
-    evidence.launch_config = bundle().launch_config;
-    const IntroduceRequest introduce{data.digest(), hash_of(bundle().launch_config)};
-    GBX_ASSIGN(auto signed_introduction,
-               rpc<Signed<NodeIntroduction>>(node_, method::kIntroduce, to_json(introduce), kNodeTimeoutMs));
-    evidence.node = std::move(signed_introduction);
-    const AttestRequest request{bundle().credential, keys_->records(), evidence};
-    GBX_ASSIGN(AttestReply reply, rpc<AttestReply>(broker, method::kAttest, to_json(request), kBrokerTimeoutMs));
-    evidence_ = reply.evidence;
-    if (evidence_ != hash_of(evidence)) return fail(Reason::kBrokerUntrusted, "the broker names other evidence");
-    return ok_status();
-  }
-
-  Result<std::vector<BundledKey>> request_keys(channel::RpcClient& broker, KeyRequest request) {
+  Result<std::vector<BundledKey>> request_keys(KeyRequest request) {
     request.job_id = job_->job_id;
     request.attempt = attempt();
     request.seq = ++seq_;
     request.prev = last_request_;
-    request.evidence = evidence_;
+    request.evidence = broker_->evidence();
     GBX_ASSIGN(auto signed_request, sign(job_->set.set_id, request, keys_->sig));
     last_request_ = signed_request.hash();
-    GBX_ASSIGN(KeyReply reply, rpc<KeyReply>(broker, method::kKey, to_json(signed_request), kBrokerTimeoutMs));
-    GBX_TRY(check_key_context(*job_, evidence_, request, reply.context));
+    GBX_ASSIGN(KeyReply reply, broker_->call<KeyReply>(method::kKey, to_json(signed_request)));
+    GBX_TRY(check_key_context(*job_, broker_->evidence(), request, reply.context));
     return open_key_bundle(keys_->hpke, reply.context, reply.sealed);
   }
 
@@ -234,26 +188,26 @@ class Attempt {
     return fail(Reason::kEvidenceMissing, "the broker released no key for " + record.name);
   }
 
-  Status load_image(channel::RpcClient& broker) {
+  Status load_image() {
     KeyRequest request;
     request.stage = 1;
-    GBX_ASSIGN(auto keys, request_keys(broker, request));
+    GBX_ASSIGN(auto keys, request_keys(request));
     const VersionRecord& image = bundle().versions[job_->image].body;
     GBX_ASSIGN(Fd pipe, key_pipe(keys, image));
     const UnpackRequest unpack{image, bundle().submission.submission.body.image_digest, reading(image),
-                               bundle().plan.body.controls.image_bytes};
+                               bundle().plan.body.controls.image_bytes, spec().command[0]};
     GBX_ASSIGN(image_, ask<UnpackReply>(o_.supervisor, operation::kUnpack, unpack, pipe.get()));
     pageable_ = image_.pageable;
     return ok_status();
   }
 
-  Status load_data(channel::RpcClient& broker) {
+  Status load_data() {
     KeyRequest request;
     request.stage = 2;
     request.image_digest = image_.image_digest;
     request.unpacked_root_hash = image_.root_hash;
     data_opened_ = true;
-    GBX_ASSIGN(auto keys, request_keys(broker, request));
+    GBX_ASSIGN(auto keys, request_keys(request));
     for (std::size_t i = 0; i < job_->inputs.size(); ++i) {
       const VersionRecord& record = bundle().versions[job_->inputs[i]].body;
       GBX_ASSIGN(Fd pipe, key_pipe(keys, record));
@@ -333,7 +287,7 @@ class Attempt {
     if (reply.result.jobId != request.jobId || reply.result.attempt != request.attempt) {
       return fail(Reason::kOutputInvalid, "the gate judged another job");
     }
-    GBX_ASSIGN(Bytes bundle_bytes, read_all(p.fd.get(), static_cast<std::size_t>(gate::kHardMaxOutputBytes) * 2));
+    GBX_ASSIGN(Bytes bundle_bytes, read_all(p.fd.get(), static_cast<std::size_t>(kMaxBundleBytes)));
     ResultInput in;
     in.job_id = job_->job_id;
     in.attempt = attempt();
@@ -351,10 +305,10 @@ class Attempt {
     return seal_result(in, job_->set.kek, *o_.random);
   }
 
-  Result<Hash32> hand_over(channel::RpcClient& broker, const ResultSealed& sealed) {
+  Result<Hash32> hand_over(const ResultSealed& sealed) {
     RunStatement statement;
     statement.manifest = sealed.manifest;
-    statement.evidence = evidence_;
+    statement.evidence = broker_->evidence();
     statement.controls = bundle().plan.body.controls;
     statement.runtime = run_.runtime;
     statement.image_digest = image_.image_digest;
@@ -368,12 +322,13 @@ class Attempt {
     Seal seal;
     GBX_ASSIGN(seal.statement, sign(job_->set.set_id, statement, keys_->sig));
     seal.release_keys = sealed.release_keys;
-    GBX_ASSIGN(auto ack, rpc<Signed<SealAck>>(broker, method::kSeal, to_json(seal), kBrokerTimeoutMs));
+    GBX_ASSIGN(auto ack, broker_->call<Signed<SealAck>>(method::kSeal, to_json(seal)));
     GBX_TRY(ack.verify(job_->set.set_id, job_->set.signing));
     const Hash32 manifest = hash_of(sealed.manifest);
     if (ack.body.manifest != manifest) return fail(Reason::kBrokerUntrusted, "acknowledgement of another output");
-    const OutputUpload upload{job_->job_id, attempt(), manifest, sealed.output};
-    GBX_TRY(rpc<Empty>(node_, method::kAgentOutput, to_json(upload), 10 * kNodeTimeoutMs));
+    const OutputUpload upload{job_->job_id, attempt(), ack, sealed.output};
+    broker_->end();
+    GBX_TRY(rpc<Empty>(node_, method::kAgentOutput, to_json(upload), kCarriedTimeoutMs));
     GBX_TRY(report(EnvironmentPhase::kSealed));
     return manifest;
   }
@@ -387,7 +342,7 @@ class Attempt {
   channel::RpcClient& node_;
   std::optional<CheckedJob> job_;
   std::optional<OwnKeys> keys_;
-  Hash32 evidence_{};
+  std::optional<BrokerLink> broker_;
   Hash32 last_request_{};
   std::int64_t seq_ = 0;
   std::uint64_t prefetch_left_ = 0;
@@ -410,14 +365,12 @@ Status require_controls(const PlanControls& plan, const std::vector<std::string>
 }
 
 Status run_worker(const WorkerOptions& o) {
-  channel::RpcClient node(o.mux->stream(channel::kMuxControl), *o.clock, kControlFrame);
+  channel::RpcClient node(o.mux->stream(channel::kMuxControl), *o.clock, kSealedBundleFrameBytes);
   AgentEnd end;
-  bool data_opened = false;
   Status status = ok_status();
   {
     Attempt attempt(o, node);
     auto manifest = attempt.run();
-    data_opened = attempt.data_opened();
     end.residue = attempt.residue();
     if (manifest.ok()) {
       end.sealed = true;
@@ -426,7 +379,7 @@ Status run_worker(const WorkerOptions& o) {
       status = manifest.error();
       end.reason = reason_code(manifest.error().reason);
       // Of what failed over opened data its author reads a reason of the closed list and nothing more.
-      if (!data_opened) end.detail = manifest.error().detail().substr(0, 500);
+      if (!attempt.data_opened()) end.detail = manifest.error().detail().substr(0, 500);
     }
   }  // every key of the attempt is gone here
   if (!end.sealed) {

@@ -13,6 +13,7 @@ struct WorkerOptions {
   Random* random = nullptr;
   int supervisor = -1;            // packet socket to the privileged half
   channel::Mux* mux = nullptr;    // to the node
+  int broker_tries = 200;         // of one call, with pauses between
 };
 
 // A container that ran without one of the plan's controls has no output: kSandboxSetup names the first.

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <functional>
 #include <mutex>
+#include <set>
 #include <thread>
 
 #include "agent/ipc.h"
@@ -74,7 +75,7 @@ class WorkerTest : public ::testing::Test {
     {
       channel::Mux node_mux(*node_end, world_.clock);
       std::thread node([&] { (void)channel::serve(node_mux.stream(channel::kMuxControl), node_answers(), {}, world_.clock); });
-      std::thread broker([&] { serve_broker(node_mux.stream(channel::kMuxBroker)); });
+      node_mux_ = &node_mux;
       {
         channel::Mux agent_mux(*agent_end, world_.clock);
         WorkerOptions o;
@@ -82,11 +83,12 @@ class WorkerTest : public ::testing::Test {
         o.random = &random_;
         o.supervisor = pair.first.get();
         o.mux = &agent_mux;
+        o.broker_tries = broker_tries_;
         outcome_.status = run_worker(o);
       }
       node_mux.close();
       node.join();
-      broker.join();
+      for (auto& b : brokers_) b.join();
     }
     pair.first.reset();
     privileged.join();
@@ -120,6 +122,10 @@ class WorkerTest : public ::testing::Test {
   Lie broker_lie_ = truth();
   Lie supervisor_lie_ = truth();
   AgentKeys agent_keys_;  // as the broker was told them
+  std::multiset<std::string> lost_;    // answers that do not arrive, one each
+  int broker_tries_ = 200;
+  int broker_away_ = 0;                // so many times nobody listens
+  std::vector<std::string> requests_;  // for keys, and seals, as the broker got them
 
  private:
   static Lie truth() {
@@ -140,6 +146,7 @@ class WorkerTest : public ::testing::Test {
         GBX_ASSIGN(auto signed_intro, sign(world_.set.id(), intro, world_.node));
         return to_json(signed_intro);
       }
+      if (m == method::kAgentBroker) return connect_broker();
       if (m == method::kAgentPhase) return to_json(PhaseReply{});
       if (m == method::kAgentEnd) {
         GBX_ASSIGN(outcome_.end, from_json<AgentEnd>(body));
@@ -148,21 +155,35 @@ class WorkerTest : public ::testing::Test {
     };
   }
 
-  void serve_broker(channel::ByteStream& stream) {
+  Result<Json> connect_broker() {
+    if (broker_away_ > 0) {
+      --broker_away_;
+      return fail(Reason::kUnavailable, "broker");
+    }
+    const std::size_t number = channel::kMuxBroker + brokers_.size();
+    brokers_.emplace_back([this, number] { serve_broker(node_mux_->stream(number), number); });
+    return to_json(BrokerStream{static_cast<std::int64_t>(number)});
+  }
+  void serve_broker(channel::ByteStream& stream, std::uint64_t connection) {
     channel::TlsOptions tls;
     tls.clock = &world_.clock;
     tls.key = broker_tls_;
     tls.peer = channel::PeerPolicy::any_key_or_none();
     auto opened = channel::TlsChannel::server(stream, tls);
     if (!opened.ok()) return stream.close();
-    const broker::ConnectionContext context{1, opened->peer_key(), must(opened->exporter(kExporterLabel, {})), broker::Peer::kStranger};
+    const broker::ConnectionContext context{connection, opened->peer_key(), must(opened->exporter(kExporterLabel, {})), broker::Peer::kStranger};
     const auto answer = [&](std::string_view m, const Json& body) -> Result<Json> {
       saw("broker " + std::string(m));
+      if (m == method::kKey || m == method::kSeal) requests_.push_back(canonical(body));
       if (m == method::kAttest) {
         GBX_ASSIGN(const auto request, from_json<AttestRequest>(body));
         agent_keys_ = request.agent_keys;
       }
       GBX_ASSIGN(Json reply, world_.core->handle(m, body, context, world_.clock.now()));
+      if (const auto lost = lost_.find(std::string(m)); lost != lost_.end()) {
+        lost_.erase(lost);
+        stream.close();  // the broker has done it, and nobody hears of it
+      }
       return broker_lie_(m, std::move(reply));
     };
     (void)channel::serve(*opened, answer, {}, world_.clock);
@@ -215,6 +236,8 @@ class WorkerTest : public ::testing::Test {
     return g;
   }
 
+  channel::Mux* node_mux_ = nullptr;
+  std::vector<std::thread> brokers_;  // a connection each
   std::mutex mutex_;
   Outcome outcome_;  // calls guarded by mutex_; the rest is read after the threads ended
 };
@@ -224,7 +247,7 @@ TEST_F(WorkerTest, DestroysBeforeItSealsAndSealsBeforeItHandsOver) {
   ASSERT_TRUE(o.status.ok()) << o.status.error().line();
   const std::vector<std::string> expected{
       "node launch", "node phase",                                                       // booting
-      "broker agent.hello", "node introduce", "broker agent.attest", "node phase",        // attested
+      "node broker", "broker agent.hello", "node introduce", "broker agent.attest", "node phase",  // attested
       "broker agent.key", "unpack", "broker agent.key", "mount", "node phase", "node phase",  // loaded, working
       "run", "gate", "destroy", "broker agent.seal", "node output", "node phase", "node end"};
   EXPECT_EQ(o.calls, expected);
@@ -233,6 +256,34 @@ TEST_F(WorkerTest, DestroysBeforeItSealsAndSealsBeforeItHandsOver) {
   ASSERT_EQ(o.keys.size(), 2U);  // each key went to the mount of its own version
   EXPECT_TRUE(o.keys[0] == world_.image.key);
   EXPECT_TRUE(o.keys[1] == world_.data.key);
+}
+
+// Each answer is lost once, and the broker is away for a while: every request comes again as it was, and counts once.
+TEST_F(WorkerTest, ALostReplyIsAskedForAgainOverANewConnection) {
+  lost_ = {std::string(method::kHello), std::string(method::kAttest), std::string(method::kKey), std::string(method::kKey),
+           std::string(method::kSeal)};
+  broker_away_ = 2;
+  const Outcome o = run();
+  ASSERT_TRUE(o.status.ok()) << o.status.error().line();
+  EXPECT_TRUE(o.end.sealed);
+  EXPECT_EQ(o.keys.size(), 2U);
+  EXPECT_EQ(o.count("run"), 1U);
+  EXPECT_EQ(o.count("node output"), 1U);
+  EXPECT_EQ(o.count("broker agent.hello"), 6U);
+  EXPECT_EQ(o.count("broker agent.attest"), 5U);
+  ASSERT_EQ(requests_.size(), 6U);
+  EXPECT_EQ(requests_[0], requests_[1]);  // for the image's key, thrice
+  EXPECT_EQ(requests_[1], requests_[2]);
+  EXPECT_NE(requests_[2], requests_[3]);
+  EXPECT_EQ(requests_[4], requests_[5]);  // the seal
+  EXPECT_TRUE(lost_.empty());
+}
+
+TEST_F(WorkerTest, ABrokerThatDoesNotComeBackEndsTheAttempt) {
+  broker_away_ = 1'000;
+  broker_tries_ = 3;
+  const Outcome o = refused(Reason::kUnavailable, "broker");
+  EXPECT_EQ(o.count("node broker"), 3U);
 }
 
 TEST_F(WorkerTest, SpeaksToNoBrokerButThatOfItsKeySet) {

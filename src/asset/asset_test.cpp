@@ -43,7 +43,8 @@ void publish_tree(Published& p, const Tree& tree, std::uint64_t seed = 1, std::s
 
 Tree all_sizes() {
   Tree t;
-  for (const std::size_t n : {0, 1, 2, 4095, 65535, 65536, 65537, 131072, 200000, 3 << 20}) t["size-" + std::to_string(n)] = pattern(n, n + 1);
+  for (const std::size_t n : std::initializer_list<std::size_t>{0, 1, 2, 4095, 65535, 65536, 65537, 131072, 200000, 3 << 20})
+    t["size-" + std::to_string(n)] = pattern(n, n + 1);
   for (int i = 0; i < 300; ++i) t["many/d" + std::to_string(i % 7) + "/file-" + std::to_string(i)] = pattern(static_cast<std::size_t>(i), 77);
   t["empty/"] = "";
   t["deep/a/b/c/d/e/f/g"] = "x";
@@ -796,7 +797,7 @@ TEST(Crash, FinishedFilesAreNotSealedAgain) {
   for (int i = 0; i < 40; ++i) tree["d" + std::to_string(i % 3) + "/" + std::to_string(i)] = pattern(50'000, static_cast<std::uint64_t>(i));
   write_tree(dir.path + "/src", tree);
   storage::MemoryStore store;
-  for (const std::uint64_t lives : {6, 8, 9}) {  // a pack takes five operations
+  for (const std::uint64_t lives : std::initializer_list<std::uint64_t>{6, 8, 9}) {  // a pack takes five operations
     SeededRandom random(lives);
     DyingStore dying(store, lives, false);
     PublishOptions o = options_for(dir.path + "/src", dir.path + "/state");

@@ -14,8 +14,8 @@
 
 namespace gbx::asset {
 
-// The format's word: magic of every object, prefix of every label, `format` of the version record. It becomes "gbx1" here,
-// and nowhere else, when the format is frozen.
+// The format's word: magic of every object, prefix of every label, `format` of the version record. Frozen: other bytes
+// get another word.
 inline constexpr std::string_view kFormatWord = "gbx1";
 
 inline constexpr std::size_t kHeaderSize = 64;

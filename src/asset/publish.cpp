@@ -263,7 +263,7 @@ Status Publisher::open_previous() {
   if (!o_.previous) return ok_status();
   const records::VersionRecord& r = o_.previous->record;
   if (static_cast<std::int64_t>(o_.suite) != r.suite) {
-    return fail(Reason::kBadSuite, "the previous version has another suite").hint("publish without --previous to change it");
+    return fail(Reason::kBadSuite, "the previous version has another suite").hint("publish under another name to change it");
   }
   if (r.owner_id != o_.owner_id) return fail(Reason::kWrongOwner, "previous version");
   previous_id_ = r.id();

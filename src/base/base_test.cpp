@@ -351,7 +351,7 @@ TEST(SecretPool, ThreadsShareIt) {
 }
 
 TEST(Secret, IsCleansedWhenItEndsWhereverItLay) {
-  for (const std::size_t size : {1, 32, 64, 65, 5000}) {
+  for (const std::size_t size : std::initializer_list<std::size_t>{1, 32, 64, 65, 5000}) {
     const std::uint8_t* at = nullptr;
     {
       SecretBuffer b(size);

@@ -106,10 +106,10 @@ Status write_file_atomic(const std::string& path, ByteView content, mode_t mode)
   const std::string dir = slash == std::string::npos ? "." : path.substr(0, std::max<std::size_t>(slash, 1));
   std::string temporary = path + ".tmp.XXXXXX";
   Fd fd(mkostemp(temporary.data(), O_CLOEXEC));
-  if (!fd.valid()) return io_error(temporary, errno);
+  if (!fd.valid()) return io_error(path, errno);  // people know no other name of it
   Status s = write_all(fd.get(), content);
-  if (s.ok() && fchmod(fd.get(), mode) != 0) s = io_error(temporary, errno);
-  if (s.ok() && fsync(fd.get()) != 0) s = io_error(temporary, errno);
+  if (s.ok() && fchmod(fd.get(), mode) != 0) s = io_error(path, errno);
+  if (s.ok() && fsync(fd.get()) != 0) s = io_error(path, errno);
   if (s.ok() && rename(temporary.c_str(), path.c_str()) != 0) s = io_error(path, errno);
   if (!s.ok()) {
     unlink(temporary.c_str());
@@ -406,6 +406,10 @@ std::string program_dir() {
   return path.substr(0, path.rfind('/'));
 }
 
+bool processes_are_listed() {
+  const auto mounts = read_text_file("/proc/self/mounts", 1U << 20);
+  return !mounts.ok() || processes_are_listed(*mounts);
+}
 bool processes_are_listed(std::string_view mounts) {
   bool listed = true;
   while (!mounts.empty()) {

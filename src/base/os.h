@@ -98,7 +98,8 @@ Result<std::pair<Fd, Fd>> make_socket_pair();  // AF_UNIX stream
 std::string program_dir();
 
 // Whether every account of this machine sees the command lines of all processes: /proc without hidepid (proc(5)).
-// `mounts` is the text of /proc/self/mounts; true when it does not say.
+bool processes_are_listed();
+// The same by the text of /proc/self/mounts; true when it does not say.
 bool processes_are_listed(std::string_view mounts);
 
 // No core dumps, not dumpable, memory lock limit raised as far as allowed. First line of every main that holds keys.

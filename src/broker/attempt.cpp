@@ -256,7 +256,8 @@ Result<std::vector<BundledKey>> Core::keys_for(const JobState& job, std::int64_t
     if (seen) continue;
     const PolicyState* p = state().current_policy(b.version_id);
     if (p == nullptr) return fail(Reason::kPolicyMissing, "asset " + b.name);
-    GBX_ASSIGN(DatasetKey key, unwrap_dataset_key(keys_.kek, p->publish.policy.body, p->publish.wrapped_key));
+    if (!p->publish.wrapped_key) return fail(Reason::kPolicyRevoked, "asset " + b.name);
+    GBX_ASSIGN(DatasetKey key, unwrap_dataset_key(keys_.kek, p->publish.policy.body, *p->publish.wrapped_key));
     out.push_back({b.version_id, std::move(key)});
   }
   return out;
@@ -363,7 +364,7 @@ Result<Signed<SealAck>> Core::seal(const Seal& s, const Call& c) {
   GBX_TRY(open_release_keys(keys_.kek, manifest, s.release_keys));
   // The exact time goes to the log alone: when a run ended is the container's choice, and the receipt is its author's.
   const std::int64_t slot = f.job.plan.body.gate.release_slot_seconds;
-  GBX_ASSIGN(Signed<SealAck> ack, sign(SealAck{hash_of(manifest), slot_end(c.now, slot)}));
+  GBX_ASSIGN(Signed<SealAck> ack, sign(SealAck{context.job_id, context.attempt, hash_of(manifest), slot_end(c.now, slot)}));
   GBX_TRY(log_->append({make_entry(c.now, SealEntry{s, ack})}));
   return ack;
 }

@@ -151,6 +151,7 @@ policy::PolicyInputs Core::policy_inputs(const SignedSubmission& s, std::int64_t
 Status Core::check_publish(const Publish& p) const {
   const Policy& body = p.policy.body;
   GBX_TRY(small_enough("policy", to_json(body), kMaxPolicyBytes));
+  GBX_TRY(p.validate());
   GBX_ASSIGN(crypto::PublicKey key, standing(p.owner));
   GBX_TRY(policy::verify_asset(set_id_, {p.owner, p.record, p.policy, 0}));
   GBX_TRY(p.policy.verify(set_id_, key));
@@ -175,7 +176,8 @@ Status Core::check_publish(const Publish& p) const {
     GBX_TRY(crypto::PublicKey::from_text(r.key));
     GBX_TRY(crypto::HpkePublicKey::from_text(r.hpke));
   }
-  auto dk = unwrap_dataset_key(keys_.kek, body, p.wrapped_key);
+  if (!p.wrapped_key) return ok_status();  // a revocation: Publish::validate() let nothing else pass without a key
+  auto dk = unwrap_dataset_key(keys_.kek, body, *p.wrapped_key);
   if (dk.ok()) return ok_status();
   if (dk.reason() != Reason::kBadTag && dk.reason() != Reason::kTruncated) return dk.error();
   return fail(Reason::kWrongRecipient, "the wrapped key does not open with this set's key under this policy")

@@ -108,6 +108,14 @@ TEST(BrokerPublish, RefusesWithTheReason) {
   w.data.policy = skipped;
   w.data.policy.commit_dk = Hash32{9};
   refuse(make_publish(w.set, w.data, w.random), Reason::kBadCommitment);
+  // A text that would move a reader's cursor, and no key where one is needed.
+  w.data.policy = skipped;
+  w.data.policy.clauses.purposes = {"x\n- Where: tdx"};
+  refuse(make_publish(w.set, w.data, w.random), Reason::kBadValue);
+  w.data.policy = skipped;
+  p = make_publish(w.set, w.data, w.random);
+  p.wrapped_key.reset();
+  refuse(p, Reason::kMissingField);
   // Reviewers who could neither rule nor look.
   for (auto member : {&Reviewer::key, &Reviewer::hpke}) {
     w.data.policy = skipped;
@@ -144,6 +152,30 @@ TEST(BrokerPublish, AnOldPolicyIsNotAcknowledgedAgain) {
   w.data.policy.revoked = true;
   must(w.publish(w.data));
   EXPECT_EQ(w.call<Signed<PublishAck>>(method::kPublish, first).reason(), Reason::kPolicyStale);
+}
+
+TEST(BrokerPublish, RevokingNeedsNoKeyAndReinstatingDoes) {
+  BrokerWorld w(5);
+  w.start_and_publish();
+  auto running = w.run_until_attested(w.submission());
+  next_policy(w.data);
+  w.data.policy.revoked = true;
+  Publish p = make_publish(w.set, w.data, w.random);
+  EXPECT_FALSE(p.wrapped_key);
+  // A key would stay in the log for nothing.
+  p.wrapped_key = must(wrap_dataset_key(w.set.kek.public_key(), w.data.policy, w.data.key, w.random));
+  EXPECT_EQ(w.call<Signed<PublishAck>>(method::kPublish, p).reason(), Reason::kBadValue);
+  EXPECT_EQ(must(w.publish(w.data)).body.serial, 2);
+  EXPECT_EQ(w.authorise(w.submission()).reason(), Reason::kPolicyRevoked);
+  EXPECT_EQ(w.key(running.agent, running.credential.body, running.evidence, 1, running.connection).reason(), Reason::kPolicyRevoked);
+  next_policy(w.data);
+  w.data.policy.revoked = false;
+  p = make_publish(w.set, w.data, w.random);
+  Publish keyless = p;
+  keyless.wrapped_key.reset();
+  EXPECT_EQ(w.call<Signed<PublishAck>>(method::kPublish, keyless).reason(), Reason::kMissingField);
+  must(w.call<Signed<PublishAck>>(method::kPublish, p));
+  EXPECT_TRUE(w.authorise(w.submission()).ok());
 }
 
 TEST(BrokerIdentity, OnlyTheNewestKeySigns) {
@@ -241,6 +273,13 @@ TEST_F(RotatedAway, SignsNoRulingAndNoCancellation) {
   const auto report = policy::verify_receipt(receipt, w.set.id());
   EXPECT_TRUE(report.valid) << report.first_failure().line();
   EXPECT_EQ(receipt.leases.size(), 1u);
+  // It holds no key that signed nothing in it, so there is one way to write it: whoever adds a later rotation changes it.
+  Receipt longer = receipt;
+  for (auto& chain : longer.identities) {
+    EXPECT_TRUE(chain.rotations.empty());
+    if (chain.id() == w.consumer.id()) chain.rotations = cancel.consumer.rotations;
+  }
+  EXPECT_EQ(policy::verify_receipt(longer, w.set.id()).first_failure().reason, Reason::kBadStructure);
 }
 
 // ---- authorising ----

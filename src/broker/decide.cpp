@@ -1,5 +1,6 @@
 // After the seal: the owners' gate clauses, reviewers' rulings, the release and the receipt.
 #include <algorithm>
+#include <set>
 
 #include "broker/core.h"
 #include "lease/lease.h"
@@ -227,7 +228,10 @@ Result<Judgement> Core::ruling(const RulingRequest& r, const Call& c) {
 // A consumer may send along what proves nothing; the receipt holds what the plan rests on.
 bool Core::lease_counts(const JobState& job, const Signed<Lease>& l) const {
   const auto& submission = job.submission.submission.body;
-  if (std::find(submission.leases.begin(), submission.leases.end(), l.body.lease_id) == submission.leases.end()) return false;
+  const bool used = std::any_of(job.lease_uses.begin(), job.lease_uses.end(), [&](const auto& use) {
+    return use.lease_id == l.body.lease_id && use.asset_id == l.body.asset_id;
+  });
+  if (!used) return false;
   return std::any_of(job.plan.body.policies.begin(), job.plan.body.policies.end(), [&](const PlanPolicy& named) {
     const Publish& publish = state().policy(named.policy_hash)->publish;
     const auto& p = publish.policy.body;
@@ -237,6 +241,27 @@ bool Core::lease_counts(const JobState& job, const Signed<Lease>& l) const {
         .ok();
   });
 }
+
+namespace {
+
+// Identities by rising id, each with its keys as far as one of them signed something in the receipt: then there is one way to
+// write it, whenever it is asked for.
+void shorten_chains(Receipt& r) {
+  std::set<std::string> signers{r.submission.key};
+  const auto add = [&signers](const auto& list) {
+    for (const auto& s : list) signers.insert(s.key);
+  };
+  add(r.versions);
+  add(r.policies);
+  add(r.leases);
+  add(r.rulings);
+  for (IdentityChain& c : r.identities) {
+    while (!c.rotations.empty() && signers.count(c.rotations.back().body.new_key) == 0) c.rotations.pop_back();
+  }
+  std::sort(r.identities.begin(), r.identities.end(), [](const auto& a, const auto& b) { return a.id() < b.id(); });
+}
+
+}  // namespace
 
 Result<Receipt> Core::receipt(const JobRequest& r, const Call&) {
   const JobState* job = state().job(r.job_id);
@@ -257,8 +282,12 @@ Result<Receipt> Core::receipt(const JobRequest& r, const Call&) {
     out.versions.push_back(publish.record);
     out.policies.push_back(publish.policy);
   }
-  for (const auto& l : job->submission.leases) {
-    if (lease_counts(*job, l)) out.leases.push_back(l);
+  for (const Id16& id : job->submission.submission.body.leases) {
+    const auto known = [&id](const auto& l) { return l.body.lease_id == id; };
+    if (std::any_of(out.leases.begin(), out.leases.end(), known)) continue;
+    const auto& sent = job->submission.leases;
+    const auto l = std::find_if(sent.begin(), sent.end(), [&](const auto& s) { return known(s) && lease_counts(*job, s); });
+    if (l != sent.end()) out.leases.push_back(*l);
   }
   out.submission = job->submission.submission;
   out.plan = job->plan;
@@ -279,6 +308,7 @@ Result<Receipt> Core::receipt(const JobRequest& r, const Call&) {
       out.rulings.push_back(ruling.ruling);
     }
   }
+  shorten_chains(out);
   GBX_ASSIGN(Release release, release_of(*job));
   out.release = release.statement;
   GBX_ASSIGN(out.log_entry, log_->entry(job->decision->leaf));

@@ -18,8 +18,8 @@ using namespace gbx;          // NOLINT: a main
 using namespace gbx::broker;  // NOLINT
 
 constexpr char kUsage[] =
-    "glovebox-broker init --state DIR --passphrase-fd N\n"
-    "    makes a key set and prints its set id\n"
+    "glovebox-broker init --state DIR --passphrase-fd N [--ready-fd M]\n"
+    "    makes a key set and prints its set id; tells M when it cannot\n"
     "glovebox-broker serve --state DIR --listen HOST:PORT --plane KEY --passphrase-fd N [--ready-fd M]\n"
     "    serves agents, and the plane that proves KEY (glovebox-plane key prints it); writes {\"address\",\"setId\"} to M when it does\n"
     "glovebox-broker fingerprint --state DIR\n"
@@ -160,13 +160,12 @@ Status run(int argc, char** argv) {
     return std::fflush(stdout) == 0 ? ok_status() : Status(io_error("standard output", errno));
   }
   GBX_ASSIGN(Arguments a, parse(argc, argv));
-  if (a.command == "init") return init(a);
-  if (a.command == "serve") {
+  if (a.command == "init" || a.command == "serve") {
     Fd ready;
     if (a.values.count("ready-fd") != 0) {
       GBX_ASSIGN(ready, a.descriptor("ready-fd"));
     }
-    const Status s = serve(a, ready);
+    const Status s = a.command == "init" ? init(a) : serve(a, ready);
     if (!s.ok()) tell_failure(ready.get(), s.error());
     return s;
   }

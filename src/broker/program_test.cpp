@@ -1,4 +1,5 @@
 // The program as it is: started with a passphrase, spoken to over TLS, killed, started again.
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -90,11 +91,38 @@ class Program : public ::testing::Test {
                                 "--passphrase-fd", "3", "--ready-fd", "4"},
                                pass);
     o.descriptors[4] = ready.second.get();
+    const Fd log(::open((dir_ + "/said").c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
+    o.descriptors[2] = log.get();
     process_ = must(spawn(o));
     ready.second.reset();
     const Bytes text = must(read_all(ready.first.get(), 4096));
     ASSERT_FALSE(text.empty()) << "the broker did not start";
     ready_ = must(from_json_text<Ready>(as_text(text)));
+  }
+  // Starts the program with the world's key set, at the present time: the world's policies hold until what it returns.
+  std::int64_t serve(BrokerWorld& w) {
+    w.clock = ManualClock(SystemClock().now().ms);
+    const std::int64_t later = SystemClock().now().seconds() + 10'000;
+    for (auto* a : {&w.data, &w.image}) a->policy.clauses.not_after = later;
+    write_state(w.set, w.random);
+    start();
+    return later;
+  }
+  // A connection by this key; null: by none.
+  std::unique_ptr<Connection> open(const BrokerWorld& w, const crypto::SigningKey* own) const {
+    return std::make_unique<Connection>(ready_.address, w.set.tls.public_key(), own);
+  }
+  // Published, submitted and allowed.
+  static std::pair<SignedSubmission, Signed<RunPlan>> allow(BrokerWorld& w, std::int64_t later) {
+    must(w.publish(w.data));
+    must(w.publish(w.image));
+    SignedSubmission s = w.submission();
+    s.leases[0].body.not_after = later;
+    s.leases[0] = must(sign(w.set.id(), s.leases[0].body, w.owner.key));
+    s.submission.body.not_after = later;
+    resign(s, w.set.id(), w.consumer);
+    auto plan = must(w.authorise(s));
+    return {std::move(s), std::move(plan)};
   }
   // The world's key set, as init would have written it.
   void write_state(const gbx::testing::KeySet& set, Random& random) {
@@ -146,42 +174,27 @@ TEST_F(Program, InitFingerprintAndWrongPassphrase) {
 
 TEST_F(Program, AJobOverTlsAndAKillInBetween) {
   BrokerWorld w(70);
-  SystemClock now;
-  w.clock = ManualClock(now.now().ms);
-  const std::int64_t later = now.now().seconds() + 10'000;
-  for (auto* a : {&w.data, &w.image}) a->policy.clauses.not_after = later;
-  write_state(w.set, w.random);
-  start();
+  const std::int64_t later = serve(w);
   EXPECT_EQ(ready_.set_id, to_hex(w.set.id()));
-  const auto connect = [&](const crypto::SigningKey* own) {
-    return std::make_unique<Connection>(ready_.address, w.set.tls.public_key(), own);
-  };
-  auto plane = connect(&plane_key_);
+  auto plane = open(w, &plane_key_);
   std::unique_ptr<Connection> agent_connection;
   w.remote = [&](std::string_view method, const Json& body, const ConnectionContext& c) {
     return c.peer_key ? agent_connection->call(method, body) : plane->call(method, body);
   };
   const auto info = must(w.call<InfoReply>(method::kInfo, InfoRequest{Nonce32{1}}));
   EXPECT_TRUE(info.set.verify(w.set.id()).ok());
-  must(w.publish(w.data));
-  must(w.publish(w.image));
-  SignedSubmission s = w.submission();
-  s.leases[0].body.not_after = later;
-  s.leases[0] = must(sign(w.set.id(), s.leases[0].body, w.owner.key));
-  s.submission.body.not_after = later;
-  resign(s, w.set.id(), w.consumer);
-  const auto plan = must(w.authorise(s));
+  const auto [s, plan] = allow(w, later);
   const auto credential = must(w.credential(plan.body.job_id, 1));
   FakeAgent agent = make_agent(w.random);
-  agent_connection = connect(&agent.tls);
+  agent_connection = open(w, &agent.tls);
   const Hash32 evidence = must(w.attest(agent, credential, agent_connection->context));
   const auto first = must(w.key(agent, credential.body, evidence, 1, agent_connection->context));
   // Killed without warning. The agent comes back with the same keys and the same request.
   must(process_.signal(SIGKILL));
   must(process_.wait(10'000));
   start();
-  plane = connect(&plane_key_);
-  agent_connection = connect(&agent.tls);
+  plane = open(w, &plane_key_);
+  agent_connection = open(w, &agent.tls);
   EXPECT_EQ(must(w.attest(agent, credential, agent_connection->context)), evidence);
   const auto replay = must(w.call<KeyReply>(method::kKey, agent.sent[0], agent_connection->context));
   EXPECT_EQ(canonical(to_json(replay)), canonical(to_json(first)));
@@ -224,42 +237,49 @@ TEST_F(Program, StrangersGetEvidenceAndNothingElse) {
   EXPECT_TRUE(plane.call(method::kPublish, to_json(make_publish(w.set, w.data, w.random))).ok());
 }
 
+// Whoever reaches the port cannot fill the log, and whoever goes in order is no error in it.
+TEST_F(Program, FailuresOfStrangersAreOneLine) {
+  BrokerWorld w(73);
+  write_state(w.set, w.random);
+  start();
+  SystemClock clock;
+  const auto to = must(channel::TcpAddress::from_text(ready_.address));
+  for (int i = 0; i < 40; ++i) {
+    const auto stream = must(channel::connect_tcp(to, channel::Deadline::after_ms(clock, 5000)));
+    must(stream->write_all(as_bytes("no TLS at all"), channel::Deadline::after_ms(clock, 5000)));
+  }
+  { Connection plane(ready_.address, w.set.tls.public_key(), &plane_key_); }
+  must(process_.signal(SIGTERM));
+  must(process_.wait(10'000));
+  const std::string text = must(read_text_file(dir_ + "/said", 1 << 20));
+  const auto first = text.find("strangers-failed");
+  EXPECT_NE(first, std::string::npos) << text;
+  EXPECT_EQ(text.find("strangers-failed", first + 1), std::string::npos) << text;
+  EXPECT_EQ(text.find("\"error\""), std::string::npos) << text;
+}
+
 // Keys are free: hundreds of them keep neither the plane nor an agent out, nor those away who are there.
 TEST_F(Program, ManyStrangersKeepNobodyOut) {
   BrokerWorld w(72);
-  w.clock = ManualClock(SystemClock().now().ms);
-  const std::int64_t later = SystemClock().now().seconds() + 10'000;
-  for (auto* a : {&w.data, &w.image}) a->policy.clauses.not_after = later;
-  write_state(w.set, w.random);
-  start();
-  const auto open = [&](const crypto::SigningKey* key) {
-    return std::make_unique<Connection>(ready_.address, w.set.tls.public_key(), key);
-  };
-  auto plane = open(&plane_key_);
+  const std::int64_t later = serve(w);
+  auto plane = open(w, &plane_key_);
   std::unique_ptr<Connection> agent_connection;
   w.remote = [&](std::string_view method, const Json& body, const ConnectionContext& c) {
     return c.peer_key ? agent_connection->call(method, body) : plane->call(method, body);
   };
-  must(w.publish(w.data));
-  must(w.publish(w.image));
-  SignedSubmission s = w.submission();
-  s.leases[0].body.not_after = later;
-  s.leases[0] = must(sign(w.set.id(), s.leases[0].body, w.owner.key));
-  s.submission.body.not_after = later;
-  resign(s, w.set.id(), w.consumer);
-  const auto plan = must(w.authorise(s));
+  const auto plan = allow(w, later).second;
   const auto credential = must(w.credential(plan.body.job_id, 1));
   FakeAgent agent = make_agent(w.random);
-  agent_connection = open(&agent.tls);
+  agent_connection = open(w, &agent.tls);
   const Hash32 evidence = must(w.attest(agent, credential, agent_connection->context));
   const FakeAgent other = make_agent(w.random);
   std::vector<std::unique_ptr<Connection>> idle;
-  for (int i = 0; i < 530; ++i) idle.push_back(open(&other.tls));
+  for (int i = 0; i < 530; ++i) idle.push_back(open(w, &other.tls));
   must(w.key(agent, credential.body, evidence, 1, agent_connection->context));
   EXPECT_TRUE(plane->call(method::kInfo, to_json(InfoRequest{Nonce32{1}})).ok());
-  plane = open(&plane_key_);
+  plane = open(w, &plane_key_);
   EXPECT_EQ(plane->call(method::kReceipt, to_json(JobRequest{plan.body.job_id})).reason(), Reason::kWrongState);
-  agent_connection = open(&agent.tls);
+  agent_connection = open(w, &agent.tls);
   EXPECT_EQ(must(w.attest(agent, credential, agent_connection->context)), evidence);
 }
 

@@ -50,6 +50,11 @@ void expect_failures(const ReceiptForge& forge, const Receipt& r, const std::vec
   EXPECT_TRUE(same) << (expected.empty() ? "valid" : expected[0].claim) << " was expected; failed:\n" << list;
 }
 
+void add_identity(Receipt& r, const IdentityChain& chain) {
+  r.identities.push_back(chain);
+  std::sort(r.identities.begin(), r.identities.end(), [](const auto& a, const auto& b) { return a.id() < b.id(); });
+}
+
 class Forged : public ::testing::Test {
  protected:
   template <class... Changes>
@@ -150,9 +155,13 @@ TEST_F(Forged, Witnesses) {
                  third([this](Signed<Cosignature>& c) { c = must(sign(Hash32{}, c.body, released.w.owner.key)); }));
   Receipt twice = released.with(set_with(2, 2), policies, plan);
   twice.cosignatures.push_back(twice.cosignatures[0]);
-  expect_failures(released, twice, {{"one cosignature of each witness", Reason::kConflict}});
+  const Failure order{"cosignatures in the order of the charter's witnesses, each once", Reason::kConflict};
+  expect_failures(released, twice, {order});
   twice.cosignatures.erase(twice.cosignatures.begin() + 1);
-  expect_failures(released, twice, {{"one cosignature of each witness", Reason::kConflict}, most});
+  expect_failures(released, twice, {order, most});
+  Receipt swapped = released.with(set_with(2, 2), policies, plan);
+  std::swap(swapped.cosignatures[0], swapped.cosignatures[1]);
+  expect_failures(released, swapped, {order});
 }
 
 // ---- identities, assets and policies ----
@@ -161,16 +170,19 @@ TEST_F(Forged, Identities) {
   const auto stranger = make_person(random);
   // The reviewer's key, rotated by somebody else.
   const auto rotated = [&](Receipt& r) {
-    auto& chain = r.identities.back();
+    auto& chain = *std::find_if(r.identities.begin(), r.identities.end(), [&](const auto& c) { return c.id() == held->w.reviewer.id(); });
     chain.rotations = {must(sign(released.w.set.id(), Rotation{chain.id(), 1, stranger.key.public_key().text()}, stranger.key))};
   };
-  held_fails({{"keys of a reviewer (", Reason::kBadSignature},
+  held_fails({{"no key after the last one that signed here", Reason::kBadStructure},
+              {"keys of a reviewer (", Reason::kBadSignature},
               {"has a part in this job", Reason::kBadStructure},
               {"ruling for data@1: approve", Reason::kWrongRole},
               {"ruling for image@1: approve", Reason::kWrongRole}},
              rotated);
-  released_fails({{"listed once", Reason::kBadStructure}}, [](Receipt& r) { r.identities.push_back(r.identities[0]); });
-  released_fails({{"has a part in this job", Reason::kBadStructure}}, [&](Receipt& r) { r.identities.push_back(stranger.chain); });
+  const Failure order{"in the order of their ids, each once", Reason::kBadStructure};
+  released_fails({order}, [](Receipt& r) { r.identities.push_back(r.identities[0]); });
+  released_fails({order}, [](Receipt& r) { std::swap(r.identities[0], r.identities[1]); });
+  released_fails({{"has a part in this job", Reason::kBadStructure}}, [&](Receipt& r) { add_identity(r, stranger.chain); });
 }
 TEST_F(Forged, AssetsAreTheOwners) {
   const auto& consumer = released.w.consumer.key;
@@ -221,14 +233,15 @@ TEST_F(Forged, Leases) {
   released_fails({{"lease ", Reason::kLeaseExpired}, {kAllows, Reason::kLeaseExpired}}, [](Lease& l) { l.not_after = kNow - 1; });
   released_fails({{"lease ", Reason::kLeaseMissing}, {kAllows, Reason::kLeaseMissing}}, [](Lease& l) { l.consumer_id[0] ^= 1; });
   released_fails({{"lease ", Reason::kLeaseMissing}, {kAllows, Reason::kLeaseMissing}}, signed_by<Lease>(released.w.consumer.key));
-  // A second one: that the consumer never named, and of an asset that is not in the job.
+  // A second one: that the consumer never named, that the job did not use, and of an asset that is not in the job.
   const auto second = [](Receipt& r) {
     r.leases.push_back(r.leases[0]);
     r.leases[1].body.lease_id = Id16{2};
   };
-  released_fails({{"lease ", Reason::kLeaseMissing}}, second);
-  released_fails({}, second, [](Submission& s) { s.leases.push_back(Id16{2}); });
-  released_fails({{"lease ", Reason::kLeaseMissing}}, second, [](Submission& s) { s.leases.push_back(Id16{2}); },
+  const Failure unused{"no lease but those that the job used", Reason::kBadStructure};
+  released_fails({{"lease ", Reason::kLeaseMissing}, unused}, second);
+  released_fails({unused}, second, [](Submission& s) { s.leases.push_back(Id16{2}); });
+  released_fails({{"lease ", Reason::kLeaseMissing}, unused}, second, [](Submission& s) { s.leases.push_back(Id16{2}); },
                  [](Lease& l, std::size_t i) {
                    if (i == 1) l.asset_id[0] ^= 1;
                  });
@@ -287,6 +300,8 @@ TEST_F(Forged, RunIsWhatWasPlanned) {
 TEST_F(Forged, SealAcknowledgement) {
   released_fails({{"seal acknowledgement is signed by the set", Reason::kBadSignature}}, signed_by<SealAck>(released.w.owner.key));
   released_fails({{"acknowledges this output", Reason::kBadHash}}, [](SealAck& a) { a.manifest[0] ^= 1; });
+  released_fails({{"acknowledges this output", Reason::kBadHash}}, [](SealAck& a) { a.job_id[0] ^= 1; });
+  released_fails({{"acknowledges this output", Reason::kBadHash}}, [](SealAck& a) { a.attempt += 1; });
 }
 
 // ---- review ----
@@ -315,7 +330,7 @@ TEST_F(Forged, ReleasedWithoutAPerson) {
                  });
   // A ruling about something that was never held.
   released_fails({{"never held, so nobody ruled", Reason::kWrongState}}, [this](Receipt& r) {
-    r.identities.push_back(released.w.reviewer.chain);
+    add_identity(r, released.w.reviewer.chain);
     r.rulings.resize(1);
   });
 }

@@ -140,6 +140,8 @@ class ReceiptForge {
     s.evidence = hash_of(r.evidence);
     s.controls = r.plan.body.controls;
     make(r.run_statement, agent.sig);
+    r.seal_ack.body.job_id = job;
+    r.seal_ack.body.attempt = attempt;
     r.seal_ack.body.manifest = hash_of(s.manifest);
     make(r.seal_ack, w.set.signing);
     if (!r.destroyed) return;

@@ -42,33 +42,48 @@ channel::ServeLimits Server::limits_for(const ConnectionContext& context) const 
   return limits;
 }
 
+// Whoever reaches the port can fail as often as he likes: that fills no log.
+void Server::stranger_failed(const Error& error) {
+  const std::lock_guard lock(strangers_mutex_);
+  ++strangers_failed_;
+  const std::int64_t now = clock_.steady_ms();
+  if (strangers_told_ms_ && now - *strangers_told_ms_ < options_.stranger_log_ms) return;
+  logger_.warn("strangers-failed", {{"connections", Json(strangers_failed_)}, {"last", Json(printable(error.line(), 200))}});
+  strangers_failed_ = 0;
+  strangers_told_ms_ = now;
+}
+
 void Server::connection(channel::FdStream& stream, const channel::ConnectionServer::Known& known) {
   channel::TlsOptions tls;
   tls.clock = &clock_;
   tls.key = &tls_key_;
   tls.peer = channel::PeerPolicy::any_key_or_none();
   auto opened = channel::TlsChannel::server(stream, tls);
-  if (!opened.ok()) {
-    logger_.error("handshake", opened.error());
-    return;
-  }
+  if (!opened.ok()) return stranger_failed(opened.error());
   auto exporter = opened->exporter(records::kExporterLabel, {});
-  if (!exporter.ok()) {
-    logger_.error("handshake", exporter.error());
-    return;
-  }
+  if (!exporter.ok()) return stranger_failed(exporter.error());
   const auto& key = opened->peer_key();
   const bool plane = key && options_.plane && *key == *options_.plane;
   const ConnectionContext context{++last_id_, key, *exporter, plane ? Peer::kPlane : Peer::kStranger};
+  bool stranger = !plane;
   if (plane) known();
   const channel::ServeLimits limits = limits_for(context);
   const auto answer = [&](std::string_view method, const Json& body) {
     auto reply = dispatch(method, body, context);
-    if (reply.ok() && method == records::method::kAttest) known();
+    if (reply.ok() && method == records::method::kAttest) {
+      stranger = false;
+      known();
+    }
     return reply;
   };
   const Status ended = channel::serve(*opened, answer, limits, clock_);
-  if (!ended.ok()) logger_.error("connection", ended.error());
+  if (!ended.ok() && stranger) stranger_failed(ended.error());
+  // Programs that end and long silences are no errors.
+  if (!ended.ok() && !stranger) {
+    const bool gone = ended.reason() == Reason::kTruncated || ended.reason() == Reason::kConnectionClosed || ended.reason() == Reason::kTimedOut;
+    logger_.log(gone ? LogLevel::kInfo : LogLevel::kWarn, "connection-ended",
+                {{"peer", Json(plane ? "plane" : "agent")}, {"why", Json(printable(ended.error().line()))}});
+  }
   const std::lock_guard lock(mutex_);
   core_.closed(context.id);
 }

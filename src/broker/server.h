@@ -23,6 +23,7 @@ struct ServerOptions {
   // An agent is silent while its container runs.
   std::int64_t idle_ms = 2 * 3600 * 1000;
   std::int64_t keyless_idle_ms = 10'000;
+  std::int64_t stranger_log_ms = 60'000;  // one line about all of them in so long
 };
 
 class Server {
@@ -42,6 +43,7 @@ class Server {
   void connection(channel::FdStream& stream, const channel::ConnectionServer::Known& known);
   channel::ServeLimits limits_for(const ConnectionContext& context) const;
   Result<Json> dispatch(std::string_view method, const Json& body, const ConnectionContext& context);
+  void stranger_failed(const Error& error);
 
   const ServerOptions options_;
   Core& core_;
@@ -53,6 +55,9 @@ class Server {
   std::mutex mutex_;     // guards core_ and failed_
   bool failed_ = false;
   std::unique_ptr<channel::ConnectionServer> server_;
+  std::mutex strangers_mutex_;
+  std::int64_t strangers_failed_ = 0;              // guarded by strangers_mutex_: not told yet
+  std::optional<std::int64_t> strangers_told_ms_;  // guarded by strangers_mutex_
 };
 
 }  // namespace gbx::broker

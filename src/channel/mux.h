@@ -20,12 +20,12 @@ namespace gbx::channel {
 inline constexpr std::size_t kMuxMaxPayload = 64U << 10;
 inline constexpr std::uint32_t kMuxWindow = 256U << 10;
 inline constexpr std::size_t kMuxMaxStreams = 64;
+inline constexpr std::size_t kMuxStreams = 16;  // that an agent and its node have
 
 // What streams are for. A stream is used once: a further connection to the broker takes a further stream.
 inline constexpr std::size_t kMuxControl = 0;      // JSON frames (write_json, read_json, RpcClient, serve)
-inline constexpr std::size_t kMuxBroker = 1;       // opaque bytes of TLS, relayed by the node
-inline constexpr std::size_t kMuxUpload = 2;       // bulk ciphertext
-inline constexpr std::size_t kMuxFirstFree = 3;    // by agreement over the control stream
+inline constexpr std::size_t kMuxUpload = 1;       // bulk ciphertext
+inline constexpr std::size_t kMuxBroker = 2;       // opaque bytes of TLS, relayed by the node: this one and all behind it
 
 struct MuxFrame {
   enum class Kind : std::uint8_t { kData = 0, kEnd = 1, kCredit = 2 };
@@ -66,7 +66,7 @@ class MuxStream final : public ByteStream {
 };
 
 struct MuxOptions {
-  std::size_t streams = 16;        // numbers 0 .. streams-1 exist; both ends say the same
+  std::size_t streams = kMuxStreams;  // numbers 0 .. streams-1 exist; both ends say the same
   std::int64_t write_ms = 60'000;  // for the stream below to take one frame
 };
 

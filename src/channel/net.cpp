@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
+#include <vector>
 
 namespace gbx::channel {
 namespace {
@@ -241,15 +242,16 @@ void ConnectionServer::accept_loop() {
   }
 }
 
-// The first stranger of the list came first.
 void ConnectionServer::make_room() {
   if (!strangers_) return;
-  const auto stranger = [](const Connection& c) { return !c.known && !c.cut && !c.done; };
-  if (static_cast<std::size_t>(std::ranges::count_if(connections_, stranger)) < strangers_->most) return;
-  const auto first = std::ranges::find_if(connections_, stranger);
-  if (first == connections_.end()) return;
-  first->cut = true;
-  first->stream->close();
+  std::vector<Connection*> there;
+  for (Connection& c : connections_) {
+    if (!c.known && !c.cut && !c.done) there.push_back(&c);
+  }
+  if (there.empty() || there.size() < strangers_->most) return;
+  Connection& one = *there[random_.below(there.size())];
+  one.cut = true;
+  one.stream->close();
 }
 
 void ConnectionServer::cut_overdue() {

@@ -38,7 +38,8 @@ Result<std::unique_ptr<FdStream>> connect_unix(const std::string& path, Deadline
 Result<uid_t> peer_uid(const FdStream& stream);
 
 // Connections of strangers: peers of whom nothing is known but that they connected. They get few places, for a short
-// time, and give way to newer ones, so that nobody keeps others out by holding connections.
+// time, and give way to newer ones, so that nobody keeps others out by holding connections. Which one gives way is chance:
+// were it the oldest, whoever connects fast enough would push out every newcomer before he has said who he is.
 struct StrangerLimits {
   const Clock* clock = nullptr;
   std::size_t most = 64;
@@ -52,8 +53,8 @@ class ConnectionServer {
  public:
   using Handler = std::function<void(FdStream&)>;
   static Result<std::unique_ptr<ConnectionServer>> start(Listener listener, std::size_t max_connections, Handler handler);
-  // As above, but every peer is a stranger until its handler calls `known`. When strangers have all their places, the
-  // one that came first is cut off for the next.
+  // As above, but every peer is a stranger until its handler calls `known`. When strangers have all their places, one
+  // of them is cut off for the next.
   using Known = std::function<void()>;
   using CautiousHandler = std::function<void(FdStream&, const Known& known)>;
   static Result<std::unique_ptr<ConnectionServer>> start(Listener listener, std::size_t max_connections,
@@ -93,6 +94,7 @@ class ConnectionServer {
   std::atomic<bool> stopping_{false};
   mutable std::mutex mutex_;
   std::list<Connection> connections_;  // guarded by mutex_
+  SystemRandom random_;                // guarded by mutex_: who gives way
   std::thread acceptor_;
 };
 

@@ -67,6 +67,11 @@ Error error_of(const WireError& w) {
   return e;
 }
 
+Status check_size(std::size_t size, std::size_t limit) {
+  if (size <= limit && size <= UINT32_MAX) return ok_status();
+  return fail(Reason::kTooLarge, "frame").with("at most " + std::to_string(limit) + " bytes", std::to_string(size));
+}
+
 Status answer(ByteStream& stream, const Response& response, const ServeLimits& limits, const Clock& clock) {
   return write_json(stream, to_json(response), limits.max_frame_bytes, Deadline::after_ms(clock, limits.frame_ms));
 }
@@ -74,9 +79,7 @@ Status answer(ByteStream& stream, const Response& response, const ServeLimits& l
 }  // namespace
 
 Status write_frame(ByteStream& stream, ByteView body, std::size_t limit, Deadline deadline) {
-  if (body.size() > limit || body.size() > UINT32_MAX) {
-    return fail(Reason::kTooLarge, "frame").with("at most " + std::to_string(limit) + " bytes", std::to_string(body.size()));
-  }
+  GBX_TRY(check_size(body.size(), limit));
   ByteWriter header;
   header.u32(static_cast<std::uint32_t>(body.size()));
   // Small frames go out in one write, and so in one TLS record and one packet.
@@ -115,9 +118,9 @@ Status write_json(ByteStream& stream, const Json& value, std::size_t limit, Dead
   return write_frame(stream, as_bytes(canonical(value)), limit, deadline);
 }
 
-Result<Json> parse_canonical(ByteView frame) {
+Result<Json> parse_canonical(ByteView frame, std::size_t limit) {
   JsonLimits limits;
-  limits.max_bytes = kMaxFrameBytes;
+  limits.max_bytes = limit;
   GBX_ASSIGN(Json json, parse_json(as_text(frame), limits));
   if (canonical(json) != as_text(frame)) return fail(Reason::kBadEncoding, "JSON of a frame").with("RFC 8785 form", "another");
   return json;
@@ -125,7 +128,7 @@ Result<Json> parse_canonical(ByteView frame) {
 
 Result<Json> read_json(ByteStream& stream, std::size_t limit, Deadline deadline) {
   GBX_ASSIGN(const Bytes frame, read_one_frame(stream, limit, deadline));
-  return parse_canonical(frame);
+  return parse_canonical(frame, limit);
 }
 
 Json error_to_json(const Error& error) { return to_json(wire_error(error)); }
@@ -137,8 +140,12 @@ Error error_from_json(const Json& json) {
 
 Result<Json> RpcClient::call(std::string_view method, Json body, std::int64_t timeout_ms) {
   if (broken_) return fail(Reason::kConnectionClosed, "an earlier call broke this connection").hint("connect again");
+  const Request request{std::move(body), next_id_++, std::string(method)};
+  const std::string text = canonical(to_json(request));
+  Status fits = check_size(text.size(), max_frame_bytes_);
+  if (!fits.ok()) return fits.error().at("call " + request.method);
   std::optional<Error> remote;
-  auto result = exchange(method, std::move(body), Deadline::after_ms(clock_, timeout_ms), &remote);
+  auto result = exchange(text, request.id, Deadline::after_ms(clock_, timeout_ms), &remote);
   if (remote) return *remote;
   if (!result.ok()) {
     broken_ = true;
@@ -148,13 +155,12 @@ Result<Json> RpcClient::call(std::string_view method, Json body, std::int64_t ti
   return result;
 }
 
-Result<Json> RpcClient::exchange(std::string_view method, Json body, Deadline deadline, std::optional<Error>* remote) {
-  Request request{std::move(body), next_id_++, std::string(method)};
-  GBX_TRY(write_json(stream_, to_json(request), max_frame_bytes_, deadline));
+Result<Json> RpcClient::exchange(std::string_view request, std::int64_t id, Deadline deadline, std::optional<Error>* remote) {
+  GBX_TRY(write_frame(stream_, as_bytes(request), max_frame_bytes_, deadline));
   GBX_ASSIGN(const Json json, read_json(stream_, max_frame_bytes_, deadline));
   GBX_ASSIGN(Response response, from_json<Response>(json));
-  if (response.id != request.id) {
-    return fail(Reason::kBadStructure, "answer to another call").with(std::to_string(request.id), std::to_string(response.id));
+  if (response.id != id) {
+    return fail(Reason::kBadStructure, "answer to another call").with(std::to_string(id), std::to_string(response.id));
   }
   if (response.body.has_value() == response.error.has_value()) {
     return fail(Reason::kBadStructure, "answer").with("either body or error", response.body ? "both" : "neither");
@@ -174,7 +180,7 @@ Status serve(ByteStream& stream, const Dispatch& dispatch, const ServeLimits& li
     const Deadline frame_end = Deadline::after_ms(clock, limits.idle_ms + limits.frame_ms);
     GBX_ASSIGN(std::optional<Bytes> frame, read_frame(stream, limits.max_frame_bytes, idle, frame_end));
     if (!frame) return ok_status();
-    GBX_ASSIGN(const Json json, parse_canonical(*frame));
+    GBX_ASSIGN(const Json json, parse_canonical(*frame, limits.max_frame_bytes));
     GBX_ASSIGN(const Request request, from_json<Request>(json));
     ++frames;
     bytes += frame->size();

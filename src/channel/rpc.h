@@ -24,7 +24,7 @@ Result<Bytes> read_one_frame(ByteStream& stream, std::size_t limit, Deadline dea
 
 // One JSON value a frame. Reading refuses anything but the canonical form (kBadEncoding).
 Status write_json(ByteStream& stream, const Json& value, std::size_t limit, Deadline deadline);
-Result<Json> parse_canonical(ByteView frame);
+Result<Json> parse_canonical(ByteView frame, std::size_t limit = kMaxFrameBytes);
 Result<Json> read_json(ByteStream& stream, std::size_t limit, Deadline deadline);
 
 // Errors on the wire. What was read is the peer's error with printable texts, or kBadStructure when it is not
@@ -37,12 +37,13 @@ class RpcClient {
   RpcClient(ByteStream& stream, const Clock& clock, std::size_t max_frame_bytes = kMaxFrameBytes)
       : stream_(stream), clock_(clock), max_frame_bytes_(max_frame_bytes) {}
   // The answer's body, or the error that the server answered with, or why there is none. broken() tells which:
-  // after a broken call nothing is known about what the server did, and every further call fails.
+  // after a broken call nothing is known about what the server did, and every further call fails. A request above the
+  // limit (kTooLarge) breaks nothing: not a byte of it was sent.
   Result<Json> call(std::string_view method, Json body, std::int64_t timeout_ms);
   bool broken() const { return broken_; }
 
  private:
-  Result<Json> exchange(std::string_view method, Json body, Deadline deadline, std::optional<Error>* remote);
+  Result<Json> exchange(std::string_view request, std::int64_t id, Deadline deadline, std::optional<Error>* remote);
 
   ByteStream& stream_;
   const Clock& clock_;

@@ -97,6 +97,14 @@ TEST(Rpc, ServerLimits) {
     server.thread.join();
     EXPECT_EQ(server.result.reason(), Reason::kTooLarge);
   }
+  {
+    Server server;
+    RpcClient client(*server.near, kClock, 1000);
+    // What would not travel is not begun: the connection is as good as before.
+    EXPECT_EQ(client.call("echo", Json(std::string(2000, 'x')), 10'000).reason(), Reason::kTooLarge);
+    EXPECT_FALSE(client.broken());
+    EXPECT_TRUE(client.call("echo", Json(), 10'000).ok());
+  }
   limits = {};
   limits.idle_ms = 30;
   Server server(limits);

@@ -297,7 +297,7 @@ Outcome exchange_with_flip(std::size_t at_client, std::size_t at_server, std::in
     return s.ok();
   };
   bool server_ok = false;
-  std::thread t([&] {
+  std::thread t([&, &far = far] {
     server_ok = talk(TlsChannel::server(to_server, options(&bob(), pin(alice()), ms)), *far, "answer", "request", false);
   });
   const bool client_ok =

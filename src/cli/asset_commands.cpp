@@ -9,6 +9,7 @@
 #include "cli/policy_file.h"
 #include "cli/progress.h"
 #include "cli/publishing.h"
+#include "cli/texts.h"
 #include "oci/oci.h"
 #include "policy/policy.h"
 
@@ -172,12 +173,9 @@ Status asset_show(Session& s, const Invocation& in) {
   Json shown = j;
   shown.object()->erase("ciphertextBytes");
   shown["size"] = human_bytes(static_cast<std::uint64_t>(v.record.body.ciphertext_bytes)) + " encrypted";
-  std::string text = describe(shown) + "\nwhat its policy allows:\n";
+  const std::string text = describe(shown) + "\nwhat its policy allows:\n" + policy_lines(v.policy.body, v.record.body.kind, "  - ");
   JsonArray lines;
-  for (const auto& line : policy::explain_policy(v.policy.body, v.record.body.kind)) {
-    text += wrap("- " + line, 2, 100);
-    lines.push_back(Json(line));
-  }
+  for (const auto& line : policy::explain_policy(v.policy.body, v.record.body.kind)) lines.push_back(Json(line));
   j["explanation"] = Json(std::move(lines));
   j["policy"] = to_json(v.policy);
   j["record"] = to_json(v.record);
@@ -223,8 +221,10 @@ Status asset_verify(Session& s, const Invocation& in) {
   j["objects"] = static_cast<std::int64_t>(report->objects);
   j["objectBytes"] = static_cast<std::int64_t>(report->object_bytes);
   j["withKey"] = key.has_value();
-  j["files"] = static_cast<std::int64_t>(report->files);
-  j["bytes"] = static_cast<std::int64_t>(report->bytes);
+  if (key) {  // without it nobody knows
+    j["files"] = static_cast<std::int64_t>(report->files);
+    j["bytes"] = static_cast<std::int64_t>(report->bytes);
+  }
   std::string text = "whole: " + std::to_string(report->objects) + " objects, " + human_bytes(report->object_bytes) +
                      ", each with the hash that the owner signed\n";
   text += key ? "opened: " + std::to_string(report->files) + " files, " + human_bytes(report->bytes) + " of plaintext\n"
@@ -242,7 +242,7 @@ Status image_sign(Session& s, const Invocation& in) {
   const bool own = v.record.body.owner_id == keys->id;
   if (!own)
     return fail(Reason::kWrongOwner, "an image is signed by its owner")
-        .with(to_hex(keys->id), to_hex(v.record.body.owner_id));
+        .with(to_hex(v.record.body.owner_id), to_hex(keys->id));
   Json j;
   j["versionId"] = to_hex(v.version_id);
   j["digest"] = v.record.body.content_digest;

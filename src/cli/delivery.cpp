@@ -15,7 +15,6 @@ namespace {
 
 constexpr SecretAccess kAccess{};
 constexpr std::size_t kSaltSize = 32;
-constexpr const char* kLogFile = "job.log";
 
 Error chain_error(Reason reason, const char* what, const Hash32& expected, const Hash32& actual) {
   return fail(reason, what).with(to_hex(expected), to_hex(actual));
@@ -146,12 +145,12 @@ Result<Delivered> fetch_result(Session& session, const Hash32& job_id, bool reco
 Status write_files(const std::string& directory, const Delivered& d, bool force) {
   std::vector<const DeliveredFile*> files;
   for (const auto& f : d.files) files.push_back(&f);
-  DeliveredFile log{kLogFile, {}};
+  DeliveredFile log{std::string(records::kLogFile), {}};
   if (d.log) {
     log.content = *d.log;
-    const bool taken = std::any_of(files.begin(), files.end(), [](const auto* f) { return f->path == kLogFile; });
+    const bool taken = std::any_of(files.begin(), files.end(), [](const auto* f) { return f->path == records::kLogFile; });
     if (taken)
-      return fail(Reason::kConflict, "an output has the name of the log").with("another path than job.log", kLogFile);
+      return fail(Reason::kConflict, "an output has the name of the log").with("another path than job.log", std::string(records::kLogFile));
     files.push_back(&log);
   }
   for (const auto* f : files) {
@@ -159,11 +158,11 @@ Status write_files(const std::string& directory, const Delivered& d, bool force)
     if (!force && path_exists(path))
       return fail(Reason::kAlreadyExists, path).hint("choose another --out, or add --force");
   }
-  GBX_TRY(make_dirs(directory, 0755));
+  GBX_TRY(make_dirs(directory, 0700));
   for (const auto* f : files) {
     const auto slash = f->path.rfind('/');
-    if (slash != std::string::npos) GBX_TRY(make_dirs(directory + "/" + f->path.substr(0, slash), 0755));
-    GBX_TRY(write_file_atomic(directory + "/" + f->path, f->content, 0644));
+    if (slash != std::string::npos) GBX_TRY(make_dirs(directory + "/" + f->path.substr(0, slash), 0700));
+    GBX_TRY(write_file_atomic(directory + "/" + f->path, f->content, 0600));
   }
   return ok_status();
 }

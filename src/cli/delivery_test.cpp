@@ -3,6 +3,7 @@
 #include "cli/delivery.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include "base/os.h"
 #include "broker/testing.h"
@@ -174,6 +175,12 @@ TEST(Delivery, FilesAppearWholeAndReplaceNothing) {
   EXPECT_EQ(must(read_text_file(out + "/deep/b.json", 10)), "2");
   EXPECT_EQ(must(read_text_file(out + "/job.log", 10)), "3");
   d.files[0].content = to_bytes(as_bytes("new"));
+  // Results are for whoever fetched them.
+  struct stat st {};
+  ASSERT_EQ(stat(out.c_str(), &st), 0);
+  EXPECT_EQ(st.st_mode & 0777, 0700U);
+  ASSERT_EQ(stat((out + "/" + d.files[0].path).c_str(), &st), 0);
+  EXPECT_EQ(st.st_mode & 0777, 0600U);
   EXPECT_EQ(write_files(out, d, false).reason(), Reason::kAlreadyExists);
   EXPECT_EQ(must(read_text_file(out + "/a.csv", 10)), "1");
   ASSERT_TRUE(write_files(out, d, true).ok());

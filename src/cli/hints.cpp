@@ -10,7 +10,7 @@ constexpr const char* kMend = "correct it at the place that is named, then repea
 constexpr const char* kDistrust = "do not rely on it: fetch it again, and if it stays so, tell whoever made it";
 constexpr const char* kAskOwner = "see every check with `glovebox job plan FILE`; then change the job, or ask the owner";
 constexpr const char* kAskOperator = "ask the operator of this Glovebox";
-constexpr const char* kLook = "glovebox job describe ID tells what happened";
+constexpr const char* kLook = "see what happened: glovebox job describe ID";
 constexpr const char* kNewAttempt = "submit the job again; if it happens again, ask the operator of this Glovebox";
 
 }  // namespace
@@ -60,11 +60,11 @@ std::string default_next(Reason reason) {
     case Reason::kImageUnsigned:
       return "have its owner import the image: glovebox image import";
     case Reason::kImageRefused:
-      return "build the image anew, or see what is wrong with it: glovebox image inspect FOLDER";
+      return "raise spec.resources.image if it was too large, else build it anew; what it is: glovebox image inspect FOLDER";
     case Reason::kUnauthenticated:
       return "glovebox identity show; to enrol: glovebox identity enrol --invite-file FILE";
     case Reason::kWrongRole:
-      return "glovebox identity show tells your roles; an operator invites you to others";
+      return "ask an operator for an invite, then: glovebox identity enrol --role ROLE --invite-file FILE";
     case Reason::kReplayed:
       return "check this machine's clock (glovebox doctor) and repeat the command";
     case Reason::kExpired:
@@ -129,7 +129,7 @@ std::string default_next(Reason reason) {
     case Reason::kOutputCopiesInput:
     case Reason::kOutputTooLarge:
     case Reason::kOutputRefused:
-      return "glovebox job describe ID tells what is known; then change the study's output, or ask the owners";
+      return "change the study's output, or ask the owners; what is known: glovebox job describe ID";
     case Reason::kJobFailed:
     case Reason::kTimedOut:
     case Reason::kSandboxViolation:

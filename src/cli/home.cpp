@@ -26,7 +26,11 @@ constexpr std::size_t kMaxSetting = 1U << 20;
 
 template <class T>
 Result<T> read_setting(const std::string& path, const char* what, const char* next) {
-  if (!path_exists(path)) return fail(Reason::kNotFound, what).with(path, "no such file").hint(next);
+  struct stat st {};
+  if (stat(path.c_str(), &st) != 0) {
+    if (errno != ENOENT) return io_error(path, errno);  // it may be there: only not for us
+    return fail(Reason::kNotFound, what).with(path, "no such file").hint(next);
+  }
   GBX_ASSIGN(std::string text, read_text_file(path, kMaxSetting));
   Result<T> value = from_json_text<T>(text);
   if (!value.ok()) return value.error().at(path);
@@ -37,6 +41,10 @@ Status write_setting(const Home& home, const std::string& path, const Json& valu
   return write_file_atomic(path, as_bytes(pretty(value) + "\n"), 0600);
 }
 
+// What is wrong with a file that only its owner has: there is nobody to fetch it from again.
+Error damaged(Error e, const std::string& path) {
+  return e.at(path).hint("put it back there from your copy: nobody else has this key");
+}
 Error key_error(Reason reason, const std::string& path, std::string what) {
   return fail(reason, std::move(what)).at(path);
 }
@@ -92,8 +100,9 @@ Status write_key_file(const std::string& path, KeyKind kind, ByteView key, Secre
   return s;
 }
 
-Result<SecretBuffer> read_key_file(const std::string& path, KeyKind kind, const PassphraseSource& ask) {
-  GBX_ASSIGN(Bytes content, read_private(path));
+namespace {
+
+Result<SecretBuffer> parse_key_file(const std::string& path, KeyKind kind, const PassphraseSource& ask, Bytes& content) {
   ByteReader r(content);
   const auto secret = [&](ByteView v) {
     SecretBuffer b(v.size());
@@ -101,21 +110,19 @@ Result<SecretBuffer> read_key_file(const std::string& path, KeyKind kind, const 
     return b;
   };
   const auto magic = r.take(kKeyMagic.size());
-  if (!magic.ok() || as_text(*magic) != kKeyMagic) return key_error(Reason::kBadMagic, path, "this is no key file");
+  if (!magic.ok() || as_text(*magic) != kKeyMagic) return fail(Reason::kBadMagic, "this is no key file");
   GBX_ASSIGN(const std::uint8_t found_kind, r.u8());
   if (found_kind != static_cast<std::uint8_t>(kind))
-    return key_error(Reason::kBadStructure, path, "key of another kind");
+    return fail(Reason::kBadStructure, "key of another kind");
   GBX_ASSIGN(const std::uint8_t protection, r.u8());
   if (protection == kClear) {
     GBX_ASSIGN(ByteView key, r.take(kKeySize));
     GBX_TRY(r.finish());
-    SecretBuffer out = secret(key);
-    cleanse(content);
-    return out;
+    return secret(key);
   }
   GBX_ASSIGN(const std::uint8_t log2, r.u8());
   if (protection != kScrypt || log2 != kScryptLog2)
-    return key_error(Reason::kBadStructure, path, "unknown protection of a key");
+    return fail(Reason::kBadStructure, "unknown protection of a key");
   GBX_ASSIGN(ByteView salt, r.take(kSaltSize));
   const std::size_t header = r.position();
   GBX_ASSIGN(ByteView sealed, r.take(kKeySize + crypto::kAeadTagSize));
@@ -127,6 +134,18 @@ Result<SecretBuffer> read_key_file(const std::string& path, KeyKind kind, const 
   SecretBuffer out = secret(*plain);
   cleanse(*plain);
   return out;
+}
+
+}  // namespace
+
+Result<SecretBuffer> read_key_file(const std::string& path, KeyKind kind, const PassphraseSource& ask) {
+  GBX_ASSIGN(Bytes content, read_private(path));
+  auto key = parse_key_file(path, kind, ask, content);
+  cleanse(content);
+  if (key.ok()) return key;
+  const Reason why = key.reason();
+  const bool broken = why == Reason::kBadMagic || why == Reason::kBadStructure || why == Reason::kTruncated || why == Reason::kTrailingBytes;
+  return broken ? damaged(key.error(), path) : key.error();
 }
 
 Result<Context> Home::context() const {

@@ -74,14 +74,20 @@ TEST(KeyFile, EveryDamageIsRefused) {
     Bytes bad = good;
     bad[i] = static_cast<std::uint8_t>(bad[i] ^ 1U);
     ASSERT_TRUE(write_file_atomic(path, bad, 0600).ok());
-    EXPECT_FALSE(read_key_file(path, KeyKind::kSigning, phrase("p")).ok()) << i;
+    const auto read = read_key_file(path, KeyKind::kSigning, phrase("p"));
+    EXPECT_FALSE(read.ok()) << i;
+    // Nobody made it but its owner, and nobody can give it again.
+    const bool damaged = read.reason() != Reason::kWrongPassphrase;
+    EXPECT_EQ(read.error().next.find("put it back there from your copy") != std::string::npos, damaged) << i;
   }
   Bytes longer = good;
   longer.push_back(0);
   ASSERT_TRUE(write_file_atomic(path, longer, 0600).ok());
   EXPECT_EQ(read_key_file(path, KeyKind::kSigning, phrase("p")).reason(), Reason::kTrailingBytes);
   ASSERT_TRUE(write_file_atomic(path, ByteView(good).first(good.size() - 1), 0600).ok());
-  EXPECT_EQ(read_key_file(path, KeyKind::kSigning, phrase("p")).reason(), Reason::kTruncated);
+  const auto shorter = read_key_file(path, KeyKind::kSigning, phrase("p"));
+  EXPECT_EQ(shorter.reason(), Reason::kTruncated);
+  EXPECT_NE(shorter.error().next.find("put it back there from your copy"), std::string::npos);
 }
 
 TEST(KeyFile, WhatOthersCanReadIsRefused) {
@@ -120,6 +126,11 @@ TEST(Settings, AbsentOnesSayWhichCommandMakesThem) {
   EXPECT_EQ(to_json(*back), to_json(c));
   ASSERT_TRUE(write_file_atomic(t.home->file("context.json"), as_bytes("{\"host\":\"x\"}"), 0600).ok());
   EXPECT_EQ(t.home->context().reason(), Reason::kMissingField);
+  // What is there and cannot be looked at is not absent: nobody is told to make it anew.
+  const std::string path = t.home->file("context.json");
+  ASSERT_EQ(unlink(path.c_str()), 0);
+  ASSERT_EQ(symlink(path.c_str(), path.c_str()), 0);
+  EXPECT_EQ(t.home->context().reason(), Reason::kIo);
 }
 
 TEST(Settings, AnOlderKeyEpochIsRefusedAndAForeignSetToo) {

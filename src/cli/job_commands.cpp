@@ -8,6 +8,7 @@
 #include "cli/commands.h"
 #include "cli/delivery.h"
 #include "cli/submission.h"
+#include "cli/texts.h"
 #include "cli/watch.h"
 #include "policy/policy.h"
 
@@ -33,7 +34,8 @@ std::string job_text(const api::JobView& v) {
   for (const auto& e : v.environments) {
     o += "attempt " + std::to_string(e.attempt) + " " + printable(e.state) + " on " +
          (e.node.empty() ? "-" : printable(e.node));
-    if (!e.reason.empty()) o += ", " + printable(e.reason) + ": " + printable(without_code(e.reason, e.detail));
+    const std::string detail = without_code(e.reason, e.detail);
+    if (!e.reason.empty()) o += ", " + printable(e.reason) + (detail.empty() ? "" : ": " + printable(detail));
     if (e.destroyed_claim) o += ", the node claims that it is destroyed";
     o += "\n";
   }
@@ -74,9 +76,16 @@ std::string platform_line(const records::PlatformRule& t) {
   return "where     " + std::string(enum_name(t.technology)) + root + "\n";
 }
 
-std::string plan_text(const records::Explanation& e) {
+}  // namespace
+
+// Checks that passed are many and say nothing that must be acted on: they are counted, and shown to who asks.
+std::string plan_text(const records::Explanation& e, bool every) {
   JsonArray rows;
+  std::size_t passed = 0;
   for (const auto& c : e.checks) {
+    const bool plain = c.allowed && c.reason.empty();
+    if (plain) ++passed;
+    if (plain && !every) continue;
     Json j;
     j["check"] = c.check;
     j["asset"] = c.asset;
@@ -87,8 +96,9 @@ std::string plan_text(const records::Explanation& e) {
     j["why"] = why;
     rows.push_back(std::move(j));
   }
-  std::string o =
-      table({{"CHECK", "check"}, {"FOR", "asset"}, {"RESULT", "result"}, {"WHY", "why"}}, rows, "no checks");
+  std::string o;
+  if (!rows.empty()) o = table({{"CHECK", "check"}, {"FOR", "asset"}, {"RESULT", "result"}, {"WHY", "why"}}, rows, "");
+  if (!every) o += std::to_string(passed) + " of " + std::to_string(e.checks.size()) + " checks passed (--all shows them)\n";
   if (!e.plan) return o;
   const auto& p = *e.plan;
   o += "\nallowed. The broker would sign this plan:\n";
@@ -110,6 +120,8 @@ std::string plan_text(const records::Explanation& e) {
   return o + "; and paging, where the node could not lock what is decrypted into memory: the receipt says so\n";
 }
 
+namespace {
+
 // What is about the job itself is nobody's check: no owner stands there.
 Json plan_json(const records::Explanation& e) {
   Json j = to_json(e);
@@ -124,7 +136,7 @@ Status job_plan(Session& s, const Invocation& in) {
   GBX_ASSIGN(SignedJob job, sign_job(s, std::move(spec)));
   GBX_ASSIGN(Plane * plane, s.plane());
   GBX_ASSIGN(records::Explanation e, plane->explain(job.submission));
-  s.print(plan_json(e), plan_text(e));
+  s.print(plan_json(e), plan_text(e, in.has("all")));
   s.exit_as(ExitClass::kDenied);
   Status denied = policy::denial(e);
   // What stands for these reasons elsewhere names this very command.
@@ -251,25 +263,33 @@ Status job_list(Session& s, const Invocation& in) {
   return ok_status();
 }
 
+}  // namespace
+
+std::string detail_text(const api::JobDetail& d) {
+  const auto& body = d.submission.submission.body;
+  std::string o =
+      job_text(d.job) + "\npurpose   " + printable(body.spec.spec.purpose) + "\nimage     " + printable(body.image_digest) + "\n";
+  for (const auto& a : body.assets)
+    o += "input     " + printable(a.name) + " = version " + short_id(a.version_id) + " of asset " + to_hex(a.asset_id) + "\n";
+  if (!d.plan) return o;
+  o += "plan      " + to_hex(d.plan->hash()) + "\n";
+  for (const auto& t : d.plan->body.tee) o += platform_line(t);
+  for (const auto& p : d.plan->body.policies)
+    o += "policy    " + short_id(p.policy_hash) + " serial " + std::to_string(p.serial) + " of owner " +
+         short_id(p.owner_id) + "\n";
+  for (const auto& c : d.plan->body.charges)
+    o += "charge    at most " + std::to_string(c.free_bits) + " free bits of asset " + to_hex(c.asset_id) + "\n";
+  return o;
+}
+
+namespace {
+
 Status job_describe(Session& s, const Invocation& in) {
   GBX_ASSIGN(const Hash32 id, resolve_job(s, in.text("id")));
   GBX_ASSIGN(Plane * plane, s.plane());
   GBX_ASSIGN(api::JobDetail d, plane->job_detail(id));
   GBX_ASSIGN(api::JobEvents events, plane->job_events(id));
-  const auto& body = d.submission.submission.body;
-  std::string o =
-      job_text(d.job) + "\npurpose   " + printable(body.spec.spec.purpose) + "\nimage     " + body.image_digest + "\n";
-  for (const auto& a : body.assets)
-    o += "input     " + a.name + " = version " + short_id(a.version_id) + " of asset " + to_hex(a.asset_id) + "\n";
-  if (d.plan) {
-    o += "plan      " + to_hex(d.plan->hash()) + "\n";
-    for (const auto& t : d.plan->body.tee) o += platform_line(t);
-    for (const auto& p : d.plan->body.policies)
-      o += "policy    " + short_id(p.policy_hash) + " serial " + std::to_string(p.serial) + " of owner " +
-           short_id(p.owner_id) + "\n";
-    for (const auto& c : d.plan->body.charges)
-      o += "charge    at most " + std::to_string(c.free_bits) + " free bits of asset " + to_hex(c.asset_id) + "\n";
-  }
+  std::string o = detail_text(d);
   JsonArray rows;
   const std::int64_t start = d.job.created_ms;
   for (const auto& e : events.events) {
@@ -398,7 +418,7 @@ void add_jobs(CommandTree& t) {
                 "The broker checks the signed job against every owner's policy and logs nothing. Exit status 3 when it "
                 "would be denied.",
                 {file},
-                {},
+                {flag("all", "also the checks that passed, one by one")},
                 {},
                 job_plan,
                 {}});
@@ -433,7 +453,8 @@ void add_jobs(CommandTree& t) {
                 {}});
   t.add("job", {"cancel",
                 "end a job",
-                "Signs the wish; the broker then releases no more keys for it.",
+                "Signs the wish; the broker then releases no more keys for it. An operator may end anybody's job that waits "
+                "or runs; its consumer reads who did.",
                 {id},
                 {},
                 {},

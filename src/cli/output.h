@@ -31,6 +31,8 @@ std::string without_code(const std::string& code, std::string text);
 // An error that came as one line, "code: what (expected …, actual …)": in its members again.
 Error unfolded(Error error);
 
+std::string joined(const std::vector<std::string>& words, const char* between);
+std::string upper(std::string text);  // ASCII only
 // One word of a command line, quoted where a shell would take it for something else.
 std::string shell_word(const std::string& word);
 // How this program was called: what it prints as the next command does what it says when it is pasted.

@@ -8,6 +8,7 @@
 #include "cli/commands.h"
 #include "cli/policy_file.h"
 #include "cli/publishing.h"
+#include "cli/texts.h"
 #include "cli/yaml.h"
 #include "policy/policy.h"
 
@@ -98,7 +99,7 @@ Result<PolicyDraft> draft(Session& s, const Invocation& in) {
   GBX_ASSIGN(d.release_slot, in.integer("release-slot", 900, Bound{0, 86400}));
   GBX_ASSIGN(d.attempts, in.integer("attempts", 1, Bound{1, 100}));
   GBX_ASSIGN(d.free_bits, in.integer("free-bits", 2048, Bound{0, std::int64_t{1} << 40}));
-  GBX_ASSIGN(d.log_bytes, in.integer("log-bytes", 0, Bound{0, 1 << 20}));
+  GBX_ASSIGN(d.log_bytes, in.integer("log-bytes", 0, Bound{0, records::kMaxLogBytes}));
   d.logs = d.log_bytes > 0 ? "consumer" : "none";
   GBX_ASSIGN(const std::int64_t days, in.integer("days", 365, Bound{1, 3650}));
   d.not_after = in.has("not-after") ? in.text("not-after") : format_time(s.now() + days * kDay);
@@ -258,10 +259,20 @@ Status policy_sign(Session& s, const Invocation& in) {
   return ok_status();
 }
 
+}  // namespace
+
+std::string policy_lines(const records::Policy& p, records::AssetKind kind, const std::string& mark) {
+  std::string out;
+  for (const auto& line : policy::explain_policy(p, kind)) out += bullet(mark, line);
+  return out;
+}
+
+namespace {
+
 void add_lines(std::string& text, Json& list, const char* mark, const std::vector<std::string>& lines) {
   JsonArray items;
   for (const auto& l : lines) {
-    text += wrap(mark + l, 0, 100);
+    text += bullet(mark, l);
     items.push_back(Json(l));
   }
   list = Json(std::move(items));
@@ -418,7 +429,7 @@ std::vector<Argument> policy_new_options() {
           slot,
           option("free-bits", "N", "cleared without a person, per release", ArgKind::kInteger),
           option("attempts", "N", "attempts per job after keys were released", ArgKind::kInteger),
-          option("log-bytes", "N", "let the consumer have so many bytes of logs", ArgKind::kInteger),
+          option("log-bytes", "N", "let the consumer have so many bytes of logs, at most 65536", ArgKind::kInteger),
           days,
           option("not-after", "TIME", "until when instead, like 2027-01-31"),
           option("out", "FILE", "write here instead of standard output", ArgKind::kFile),
@@ -452,7 +463,7 @@ void add_policies(CommandTree& t) {
                    {asset},
                    {option("policy", "FILE", "the new clauses", ArgKind::kFile),
                     flag("renew", "the same clauses again (a sign of life for freshForSeconds)"),
-                    flag("revoke", "no more keys, and held results are not released"),
+                    flag("revoke", "no more keys, and held results are not released; needs no data key"),
                     flag("reinstate", "undo the revocation of one version; nothing else does")},
                    {{"glovebox policy sign wdbc --revoke", "take a dataset back, all its versions"},
                     {"glovebox policy sign wdbc@2 --reinstate", "undo the revocation of one version"}},

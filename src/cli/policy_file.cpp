@@ -92,6 +92,7 @@ Status fill(Json& clauses) {
 }
 
 Status check_words(const records::Clauses& c) {
+  GBX_TRY(c.validate());
   if (c.rollback != "unprotected" && c.rollback != "witnessed") {
     return fail(Reason::kBadValue, "clauses.rollback").with("unprotected or witnessed", c.rollback);
   }

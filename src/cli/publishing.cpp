@@ -318,10 +318,13 @@ Result<Published> update_policy(Session& session, PolicyUpdate u) {
   }
   // What was sent without an answer is sent again as it was, for the broker's proof is about those very bytes.
   if (p.policy.signature.empty() || p.policy.hash() != records::hash_of(policy)) {
-    GBX_ASSIGN(DatasetKey key, session.dataset_key(record.asset_id, record.version));
     p.owner = keys->file.chain;
     p.record = u.asset.record;
-    GBX_ASSIGN(p.wrapped_key, records::wrap_dataset_key(broker.keys.kek, policy, key, session.random()));
+    p.wrapped_key.reset();
+    if (!policy.revoked) {  // who has lost the data key can still revoke
+      GBX_ASSIGN(DatasetKey key, session.dataset_key(record.asset_id, record.version));
+      GBX_ASSIGN(p.wrapped_key, records::wrap_dataset_key(broker.keys.kek, policy, key, session.random()));
+    }
     GBX_ASSIGN(p.policy, records::sign(broker.keys.set_id, std::move(policy), *keys->signing));
     GBX_TRY(write_file_atomic(sent, as_bytes(canonical(to_json(p))), 0600));
   }

@@ -5,6 +5,7 @@
 #include "cli/catalogue.h"
 #include "cli/commands.h"
 #include "cli/session.h"
+#include "cli/texts.h"
 #include "policy/receipt_verify.h"
 
 namespace gbx::cli {
@@ -34,6 +35,7 @@ Status receipt_get(Session& s, const Invocation& in) {
 }
 
 constexpr std::size_t kMaxReceipt = 64U << 20;
+constexpr const char* kOtherSet = "compare the set id with whoever gave it to you: --set SETID holds the receipt against another one";
 constexpr const char* kDistrust = "do not rely on this receipt; ask whoever gave it to you for the whole one";
 
 void add_lines(std::string& out, const std::vector<policy::ReceiptCheck>& checks, std::size_t indent) {
@@ -43,6 +45,8 @@ void add_lines(std::string& out, const std::vector<policy::ReceiptCheck>& checks
                                                                  : "FAILED ";
     std::string line = std::string(indent, ' ') + word + " " + printable(c.claim, 300);
     if (!c.detail.empty()) line += " (" + printable(c.detail, 500) + ")";
+    if (!c.expected.empty() || !c.actual.empty())
+      line += " (expected " + printable(c.expected, 500) + ", actual " + printable(c.actual, 500) + ")";
     out += line + "\n";
     add_lines(out, c.parts, indent + 2);
   }
@@ -50,18 +54,24 @@ void add_lines(std::string& out, const std::vector<policy::ReceiptCheck>& checks
 void add_list(std::string& out, const std::string& title, const std::vector<std::string>& lines) {
   if (lines.empty()) return;
   out += "\n" + title + "\n";
-  for (const auto& l : lines) out += wrap("- " + printable(l, 1000), 2, 100);
+  for (const auto& l : lines) out += bullet("  - ", l);
 }
 
+}  // namespace
+
 std::string report_text(const policy::ReceiptReport& r) {
-  std::string out = "job " + to_hex(r.job_id) + ", decision: " + printable(r.decision, 32) + "\n\n";
+  // Of a receipt that does not hold, nothing stands alone as if it were so.
+  const std::string unverified = r.valid ? "" : "UNVERIFIED, only what this receipt says: ";
+  std::string out = unverified + "job " + to_hex(r.job_id) + ", decision: " + printable(r.decision, 32) + "\n\n";
   add_lines(out, r.checks, 0);
-  add_list(out, "claimed, not proved (somebody's word):", r.claims);
-  add_list(out, "channels that remain (what somebody outside could still learn or signal):", r.residual_channels);
+  add_list(out, unverified + "claimed, not proved (somebody's word):", r.claims);
+  add_list(out, unverified + "channels that remain (what somebody outside could still learn or signal):", r.residual_channels);
   out += "\n" + wrap(printable(r.protection, 1000), 0, 100);
   out += r.valid ? "VALID: nothing failed. What is claimed above is as good as who says it.\n" : "NOT VALID.\n";
   return out;
 }
+
+namespace {
 
 Result<records::SetId> pinned_set(const Session& s, const Invocation& in) {
   if (in.has("set")) {
@@ -97,9 +107,10 @@ Status receipt_verify(Session& s, const Invocation& in) {
       policy::verify_receipt(*receipt, pinned, policy::ReceiptOptions{s.now(), gate_capacity()});
   s.print(to_json(report), report_text(report));
   if (report.valid) return ok_status();
-  Error e = unfolded(report.first_failure());
+  Error e = report.first_failure();
   if (exit_class(e.reason) == ExitClass::kAttestation) s.exit_as(ExitClass::kAttestation);
-  return e.at(path).hint(kDistrust);
+  const bool other_set = e.reason == Reason::kWrongSet;
+  return e.at(path).hint(other_set ? kOtherSet : kDistrust);
 }
 
 }  // namespace

@@ -146,6 +146,11 @@ Result<Passphrase> Session::passphrase(const std::string& why) {
 Result<std::optional<Passphrase>> Session::new_passphrase(bool wanted) {
   std::optional<Passphrase> out;
   if (!wanted && passphrase_file_.empty()) return out;
+  if (!interactive_ && passphrase_file_.empty() && !passphrase_) {
+    return fail(Reason::kUsage, "--passphrase")
+        .with("a terminal to ask for the new passphrase on", "none")
+        .hint("write it into a file that only you can read, and add --passphrase-file FILE");
+  }
   GBX_ASSIGN(Passphrase first, passphrase("new passphrase"));
   if (passphrase_file_.empty()) {
     GBX_ASSIGN(Passphrase again, ask_secret("the same again"));

@@ -69,12 +69,6 @@ Result<std::string> read_invite(const Invocation& in) {
   return text;
 }
 
-std::string joined(const std::vector<std::string>& words, const char* between) {
-  std::string out;
-  for (const auto& w : words) out += (out.empty() ? "" : between) + w;
-  return out;
-}
-
 Json identity_json(const IdentityFile& f) {
   Json j;
   j["identityId"] = to_hex(f.chain.id());
@@ -88,12 +82,14 @@ Json identity_json(const IdentityFile& f) {
   return j;
 }
 
-Status enrol_at_plane(Session& s, const IdentityFile& f, const std::string& invite) {
+// f.roles are those that it then has: these, and what it had before.
+Status enrol_at_plane(Session& s, IdentityFile& f, const std::string& invite) {
   GBX_ASSIGN(Plane * plane, s.plane());
-  GBX_ASSIGN(Json view, plane->enrol({f.chain, f.name, f.roles, invite}));
-  const Json* id = view.find("identityId");
-  if (id == nullptr || *id != to_json(f.chain.id()))
-    return fail(Reason::kBadStructure, "the plane enrolled somebody else");
+  GBX_ASSIGN(const Json reply, plane->enrol({f.chain, f.name, f.roles, invite}));
+  GBX_ASSIGN(const auto view, from_json<api::IdentityView>(reply));
+  if (view.identity_id != f.chain.id()) return fail(Reason::kBadStructure, "the plane enrolled somebody else");
+  f.roles.clear();
+  for (const auto r : view.roles) f.roles.emplace_back(enum_name(r));
   return ok_status();
 }
 
@@ -123,12 +119,14 @@ Result<IdentityFile> make_keys(Session& s, const std::string& name, bool protect
 }
 
 Status identity_create(Session& s, const Invocation& in) {
-  if (path_exists(s.home().file("identity.json"))) {
-    return fail(Reason::kAlreadyExists, "an identity lies in " + s.home().path())
-        .hint("glovebox identity show, or another --home");
-  }
   std::vector<std::string> roles = in.list("role");
   if (roles.empty()) roles = {"consumer"};
+  if (path_exists(s.home().file("identity.json"))) {
+    std::string again = "glovebox identity enrol";
+    for (const std::string& r : roles) again += " --role " + r;
+    return fail(Reason::kAlreadyExists, "an identity lies in " + s.home().path())
+        .hint(again + " --invite-file FILE enrols it, or adds the role; for somebody else take another --home");
+  }
   const std::string name = in.text("name");
   if (name.empty() || name.size() > 63)
     return fail(Reason::kUsage, "--name").with("1 to 63 bytes", std::to_string(name.size()) + " bytes");
@@ -166,7 +164,9 @@ Status identity_enrol(Session& s, const Invocation& in) {
   GBX_TRY(s.home().save(f));
   Json j = identity_json(f);
   j["enrolled"] = true;
-  s.print(j, "enrolled " + to_hex(f.chain.id()) + "\n");
+  std::string roles_text;
+  for (const std::string& r : f.roles) roles_text += (roles_text.empty() ? "" : ", ") + r;
+  s.print(j, "enrolled " + to_hex(f.chain.id()) + " as " + roles_text + "\n");
   return ok_status();
 }
 
@@ -327,7 +327,14 @@ void add_setup(CommandTree& t) {
          {{"glovebox identity create --name hospital --role owner --invite-file token", "an owner of data"}},
          identity_create,
          {}});
-  t.add("identity", {"enrol", "enrol your identity at the plane", "", {}, {role, invite}, {}, identity_enrol, {}});
+  t.add("identity", {"enrol",
+                     "enrol your identity at the plane, or add a role to it",
+                     "What the invite gives comes on top of the roles that the identity has.",
+                     {},
+                     {role, invite},
+                     {{"glovebox identity enrol --role owner --invite-file token", "a consumer becomes an owner, too"}},
+                     identity_enrol,
+                     {}});
   t.add("identity", {"show", "who you are, and your public keys", "", {}, {}, {}, identity_show, {}});
   t.add("identity",
         {"rotate",

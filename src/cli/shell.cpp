@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <functional>
 
+#include "cli/output.h"
+
 namespace gbx::cli {
 
 namespace {
@@ -17,16 +19,6 @@ void walk(const Command& c, const Path& path, const Visit& visit) {
     below.push_back(k.name);
     walk(k, below, visit);
   }
-}
-std::string joined(const Path& path, const char* between) {
-  std::string out;
-  for (const auto& p : path) out += (out.empty() ? "" : between) + p;
-  return out;
-}
-std::string upper(std::string s) {
-  std::transform(s.begin(), s.end(), s.begin(),
-                 [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c; });
-  return s;
 }
 // ---- completion: what could stand at the end of a command line ----
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "cli/output.h"
 
 namespace gbx::cli {
 
@@ -10,17 +11,6 @@ namespace {
 
 const std::string kNothing;
 const std::vector<std::string> kNone;
-
-std::string joined(const std::vector<std::string>& words, const char* between) {
-  std::string out;
-  for (const auto& w : words) out += (out.empty() ? "" : between) + w;
-  return out;
-}
-std::string upper(std::string s) {
-  std::transform(s.begin(), s.end(), s.begin(),
-                 [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c; });
-  return s;
-}
 
 const Command* child_of(const Command& c, const std::string& name) {
   const auto it = std::find_if(c.children.begin(), c.children.end(), [&](const auto& k) { return k.name == name; });
@@ -343,6 +333,11 @@ std::string wrap(const std::string& text, std::size_t indent, std::size_t width)
   }
   if (!fresh || out.empty()) flush();
   return out;
+}
+
+std::string bullet(const std::string& mark, const std::string& text) {
+  std::string out = wrap(printable(text, 8 * text.size() + 1), mark.size(), 100);
+  return out.replace(0, mark.size(), mark);
 }
 
 std::string usage_line(const Command& c, const std::vector<std::string>& path) {

@@ -90,5 +90,8 @@ std::string help_text(const CommandTree& tree, const Command& command, const std
 std::string usage_line(const Command& command, const std::vector<std::string>& path);
 // Text broken at blanks into lines of at most `width` columns, each behind `indent` blanks.
 std::string wrap(const std::string& text, std::size_t indent, std::size_t width = 88);
+// A text of others as one item of a list: what follows its first line stands deeper than `mark`, so it cannot pass for an
+// item of its own.
+std::string bullet(const std::string& mark, const std::string& text);
 
 }  // namespace gbx::cli

@@ -80,7 +80,8 @@ class Installer {
           .with("user id 0", std::to_string(geteuid()))
           .hint("sudo glovebox up");
     }
-    GBX_ASSIGN(state_, UpState::open(o_.state_dir));
+    GBX_ASSIGN(state_, UpState::open(o_.state_dir, {o_.person, o_.persons_group}));
+    GBX_TRY(check_complete());
     GBX_TRY(choose_uids());
     GBX_TRY(block_signals());
     GBX_TRY(folders());
@@ -119,6 +120,22 @@ class Installer {
     return signals_.valid() ? ok_status() : Status(io_error("signalfd", errno));
   }
 
+  // Parts of an installation that are not there (a disk that is not mounted) are never made anew beside the others: a new
+  // plane would know nobody, and new keys would open nothing.
+  Status check_complete() {
+    if (!path_exists(dir("installation.json"))) return ok_status();
+    constexpr std::pair<const char*, const char*> kParts[] = {
+        {"broker", "set.json"}, {"broker", "log.db"}, {"plane", "plane.db"}, {"objects", "."}, {"node", "key"}};
+    for (const auto& [folder, name] : kParts) {
+      GBX_ASSIGN(const bool there, state_->has(folder, name));
+      if (there) continue;
+      return fail(Reason::kNotFound, "a part of the installation in " + state_->path())
+          .with(std::string(folder) + "/" + name, "nothing there")
+          .hint("mount or restore what is missing; for a new installation give another --state");
+    }
+    return ok_status();
+  }
+
   // An installation keeps the ids that it was made with, for its files belong to them.
   Status choose_uids() {
     uid_base_ = o_.uid_base.value_or(kDefaultUidBase);
@@ -152,7 +169,8 @@ class Installer {
     const bool elsewhere = !o_.passphrase_file.empty();
     const std::string path = elsewhere ? o_.passphrase_file : dir("broker-passphrase");
     if (!path_exists(path)) {
-      if (elsewhere || state_->has("broker", "set.json")) {
+      GBX_ASSIGN(const bool made, state_->has("broker", "set.json"));
+      if (elsewhere || made) {
         return fail(Reason::kNotFound, "the passphrase that opens the broker's keys")
             .with("in the first line of " + path, "no such file")
             .hint(elsewhere ? "write it there, or leave --passphrase-file out"
@@ -207,12 +225,16 @@ class Installer {
     p.new_session = true;  // Ctrl-C reaches this program, which then stops the others in order
     return p;
   }
-  Status run_once(ProcessOptions p) {
+  // Runs a program that tells a failure on `told_number`.
+  Status run_once(ProcessOptions p, int told_number) {
+    GBX_ASSIGN(auto told, make_pipe());
+    p.descriptors[told_number] = told.second.get();
     GBX_ASSIGN(RunOutput out, run_command(std::move(p)));
-    if (!out.status.exited || out.status.code != 0) {
-      return fail(Reason::kUnavailable, printable(out.err.empty() ? out.out : out.err, 500));
-    }
-    return ok_status();
+    told.second.reset();
+    if (out.status.exited && out.status.code == 0) return ok_status();
+    GBX_ASSIGN(const Bytes text, read_all(told.first.get(), 65536));
+    if (std::optional<Error> e = told_failure(as_text(text))) return *e;
+    return fail(Reason::kUnavailable, printable(out.err.empty() ? out.out : out.err, 500));
   }
   // Starts a program that writes one JSON object to `ready_number` when it serves.
   template <class Ready>
@@ -246,12 +268,14 @@ class Installer {
   }
 
   Status start_broker() {
-    if (!state_->has("broker", "set.json")) {
-      ProcessOptions init = base("glovebox-broker", {"init", "--state", dir("broker"), "--passphrase-fd", "3"});
+    GBX_ASSIGN(const bool made, state_->has("broker", "set.json"));
+    if (!made) {
+      ProcessOptions init = base("glovebox-broker", {"init", "--state", dir("broker"), "--passphrase-fd", "3",
+                                                     "--ready-fd", "4"});
       GBX_ASSIGN(Fd pass, passphrase_pipe());
       init.descriptors[3] = pass.get();
       init.uid = uid(kBrokerUid);
-      Status s = run_once(std::move(init));
+      Status s = run_once(std::move(init), 4);
       if (!s.ok()) return s.error().at("broker init");
     }
     ProcessOptions p = base("glovebox-broker", {"serve", "--state", dir("broker"), "--listen",
@@ -406,12 +430,12 @@ class Installer {
   std::string people_token_;
 };
 
-// Who called sudo may read the invite of owners and consumers; else root only.
-uid_t person_behind_sudo() {
-  const char* text = std::getenv("SUDO_UID");
+// What sudo says of its caller (SUDO_UID, SUDO_GID); else root.
+std::uint32_t behind_sudo(const char* variable) {
+  const char* text = std::getenv(variable);
   const std::string digits = text == nullptr ? "" : text;
   if (digits.empty() || digits.size() > 9 || digits.find_first_not_of("0123456789") != std::string::npos) return 0;
-  return static_cast<uid_t>(std::stoul(digits));
+  return static_cast<std::uint32_t>(std::stoul(digits));
 }
 
 }  // namespace
@@ -441,7 +465,8 @@ Result<UpOptions> up_options(const Invocation& in) {
     GBX_ASSIGN(o.uid_base, in.integer("uid-base", 0, Bound{65'536, most}));
   }
   o.passphrase_file = in.text("passphrase-file");
-  o.person = person_behind_sudo();
+  o.person = behind_sudo("SUDO_UID");
+  o.persons_group = behind_sudo("SUDO_GID");
   return o;
 }
 
@@ -451,8 +476,9 @@ void add_up(CommandTree& tree) {
   c.summary = "run a whole Glovebox on this machine";
   c.details =
       "Starts broker, plane and one node, each under its own user id, with SQLite and a folder for state. Runs in the "
-      "foreground until Ctrl-C; started again on the same folder it goes on where it stopped. Environments have no "
-      "TEE: this machine can read what runs on it, and owners' policies must allow it by its key.\n\n"
+      "foreground until Ctrl-C; started again on the same folder it has everything that was stored, and only what ran "
+      "at that moment is lost. Environments have no TEE: this machine can read what runs on it, and owners' policies "
+      "must allow it by its key.\n\n"
       "For other machines: --listen 0.0.0.0:7443 with --name for each name or address by which they reach this one; "
       "they need the file ca.der of the state folder and the set id.\n\n"
       "The passphrase that opens the broker's keys is made on the first start and lies in the state folder as "

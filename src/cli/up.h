@@ -20,7 +20,8 @@ struct UpOptions {
   std::optional<std::int64_t> uid_base;   // absent: that of the state, else kDefaultUidBase
   std::int64_t slots = 1;                 // environments at a time
   std::string passphrase_file;            // empty: broker-passphrase in the state
-  uid_t person = 0;                       // may read the invite of owners and consumers, beside root
+  uid_t person = 0;                       // who called sudo: may read the invite of owners and consumers, beside root
+  gid_t persons_group = 0;
   std::string programs;                   // folder of the other programs; empty: this program's
 };
 

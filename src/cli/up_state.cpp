@@ -6,6 +6,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstdlib>
+
 #include "base/fields.h"
 #include "base/log.h"
 #include "cli/home.h"
@@ -39,27 +42,64 @@ std::string octal(mode_t mode) {
   return out;
 }
 
-// Services are neither owner nor group of what lies above the state: each folder there must let everybody pass.
-Status check_passable(const std::string& path) {
-  for (std::size_t slash = path.find('/', 1);; slash = path.find('/', slash + 1)) {
-    if (slash == std::string::npos) return ok_status();
-    const std::string above = path.substr(0, slash);
-    struct stat st {};
-    if (stat(above.c_str(), &st) != 0) return io_error(above, errno);
-    if ((st.st_mode & 0001) != 0) continue;
+Status check_folder_above(const std::string& above, const struct stat& st, const UpState::Trusted& trusted) {
+  const char* next = "give a --state elsewhere, as /var/lib/glovebox";
+  if (st.st_uid != 0 && st.st_uid != geteuid() && st.st_uid != trusted.user) {
+    return fail(Reason::kConflict, "--state: " + above + " belongs to somebody who could put another folder in its place")
+        .with("owner 0", "owner " + std::to_string(st.st_uid))
+        .hint(next);
+  }
+  if (S_ISLNK(st.st_mode)) return ok_status();
+  const bool sticky = (st.st_mode & S_ISVTX) != 0;  // there only the owner of a name replaces it
+  const bool by_group = (st.st_mode & 0020) != 0 && st.st_gid != 0 && st.st_gid != trusted.group;
+  if (!sticky && ((st.st_mode & 0002) != 0 || by_group)) {
+    return fail(Reason::kConflict, "--state: others may put another folder in the place of what lies in " + above)
+        .with("a folder that only its owner changes", "mode " + octal(st.st_mode))
+        .hint(next);
+  }
+  // Services are neither owner nor group of what lies above the state: each folder there must let everybody pass.
+  if ((st.st_mode & 0001) == 0) {
     return fail(Reason::kConflict, "--state: Glovebox's programs run under user ids of their own and cannot enter " + above)
         .with("folders that everybody may pass (o+x)", "mode " + octal(st.st_mode))
-        .hint("give a --state elsewhere, as /var/lib/glovebox");
+        .hint(next);
   }
+  return ok_status();
+}
+
+// Of every folder and link above `path`, as far as they are there.
+Status check_above(const std::string& path, const UpState::Trusted& trusted) {
+  for (std::size_t slash = 0; slash != std::string::npos; slash = path.find('/', slash + 1)) {
+    const std::string above = path.substr(0, std::max<std::size_t>(slash, 1));
+    struct stat st {};
+    if (lstat(above.c_str(), &st) != 0) return errno == ENOENT ? ok_status() : Status(io_error(above, errno));
+    GBX_TRY(check_folder_above(above, st, trusted));
+  }
+  return ok_status();
+}
+
+// Without links in it, so that nobody turns one round while root works there.
+Result<std::string> made_without_links(std::string path, const UpState::Trusted& trusted) {
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  GBX_TRY(check_above(path, trusted));
+  struct stat st {};
+  if (lstat(path.c_str(), &st) == 0 && !S_ISDIR(st.st_mode)) {
+    return fail(Reason::kConflict, "--state").with("a folder of its own", path + ": a link or a file");
+  }
+  GBX_TRY(make_dirs(path, 0755));
+  char* real = realpath(path.c_str(), nullptr);
+  if (real == nullptr) return io_error(path, errno);
+  std::string out(real);
+  free(real);
+  GBX_TRY(check_above(out, trusted));
+  return out;
 }
 
 }  // namespace
 
-Result<UpState> UpState::open(const std::string& path) {
+Result<UpState> UpState::open(const std::string& wanted, const Trusted& trusted) {
   UpState s;
-  s.path_ = path;
-  GBX_TRY(make_dirs(path, 0755));
-  GBX_TRY(check_passable(path));
+  GBX_ASSIGN(s.path_, made_without_links(wanted, trusted));
+  const std::string& path = s.path_;
   s.dir_ = Fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!s.dir_.valid()) {
     return fail(Reason::kConflict, "--state").with("a folder of its own", path + ": " + strerror(errno));
@@ -115,10 +155,12 @@ Status UpState::folder(const std::string& name, uid_t owner, mode_t mode) const 
   return ok_status();
 }
 
-bool UpState::has(const std::string& folder, const std::string& name) const {
+Result<bool> UpState::has(const std::string& folder, const std::string& name) const {
   auto dir = open_folder(folder);
+  if (!dir.ok()) return dir.reason() == Reason::kNotFound ? Result<bool>(false) : dir.error();
   struct stat st {};
-  return dir.ok() && fstatat(dir->get(), name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0;
+  if (fstatat(dir->get(), name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0) return true;
+  return errno == ENOENT ? Result<bool>(false) : io_error(file(folder + "/" + name), errno);
 }
 
 Result<Bytes> UpState::read_of(const std::string& folder, const std::string& name, uid_t owner,

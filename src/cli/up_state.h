@@ -14,10 +14,15 @@ namespace gbx::cli {
 
 class UpState {
  public:
-  // Makes the folder when it is not there. kConflict while another `glovebox up` runs on it, or when it is somebody
-  // else's.
-  static Result<UpState> open(const std::string& path);
-  const std::string& path() const { return path_; }
+  // Who, beside root, may own the folders above: whoever called sudo is root when they like.
+  struct Trusted {
+    uid_t user = 0;
+    gid_t group = 0;
+  };
+  // Makes the folder when it is not there. kConflict while another `glovebox up` runs on it, when it is somebody else's,
+  // and when somebody else could replace it.
+  static Result<UpState> open(const std::string& wanted, const Trusted& trusted);
+  const std::string& path() const { return path_; }  // absolute, without links
   std::string file(const std::string& name) const { return path_ + "/" + name; }
   // The owner of a folder in it; nothing when it is not there or root's.
   Result<std::optional<uid_t>> owner_of(const std::string& name) const;
@@ -25,7 +30,8 @@ class UpState {
   Status folder(const std::string& name, uid_t owner, mode_t mode) const;
   // Of a regular file that `owner` wrote into its folder `folder`.
   Result<Bytes> read_of(const std::string& folder, const std::string& name, uid_t owner, std::size_t limit) const;
-  bool has(const std::string& folder, const std::string& name) const;
+  // Whether `folder` is there and has this name in it; an error when it is no folder.
+  Result<bool> has(const std::string& folder, const std::string& name) const;
   // A file of root's in the folder itself; appears whole.
   Status write(const std::string& name, const std::string& text, mode_t mode, uid_t owner = 0) const;
   Status remove(const std::string& name) const;

@@ -34,7 +34,7 @@ class ServiceFolder : public ::testing::Test {
  protected:
   void SetUp() override {
     if (geteuid() != 0) GTEST_SKIP() << "gives files to other user ids: needs root";
-    auto opened = UpState::open(dir.path + "/state");
+    auto opened = UpState::open(dir.path + "/state", {});
     ASSERT_TRUE(opened.ok()) << opened.error().line();
     state.emplace(std::move(*opened));
     ASSERT_TRUE(state->folder("broker", kService, 0700).ok());
@@ -52,8 +52,9 @@ TEST_F(ServiceFolder, ReadsWhatTheServiceWrote) {
   const auto r = read();
   ASSERT_TRUE(r.ok()) << r.error().line();
   EXPECT_EQ(as_text(*r), "{}");
-  EXPECT_TRUE(state->has("broker", "set.json"));
-  EXPECT_FALSE(state->has("broker", "other"));
+  EXPECT_TRUE(*state->has("broker", "set.json"));
+  EXPECT_FALSE(*state->has("broker", "other"));
+  EXPECT_FALSE(*state->has("none", "other"));
   put(file("set.json"), std::string(101, 'x'), kService);
   EXPECT_EQ(read().reason(), Reason::kTooLarge);
 }
@@ -111,38 +112,73 @@ TEST_F(ServiceFolder, FoldersAreNeverLinksAndNeverTakenFromOthers) {
 }
 
 TEST_F(ServiceFolder, OneAtATime) {
-  const auto second = UpState::open(dir.path + "/state");
+  const auto second = UpState::open(dir.path + "/state", {});
   ASSERT_FALSE(second.ok());
   EXPECT_EQ(second.reason(), Reason::kConflict);
   EXPECT_NE(second.error().what.find("already running"), std::string::npos);
   EXPECT_EQ(second.error().actual, "process " + std::to_string(getpid()));
   state.reset();
-  EXPECT_TRUE(UpState::open(dir.path + "/state").ok());
+  EXPECT_TRUE(UpState::open(dir.path + "/state", {}).ok());
 }
 
 TEST_F(ServiceFolder, TheStateIsRootsAlone) {
   const std::string path = dir.path + "/other";
   ASSERT_EQ(mkdir(path.c_str(), 0755), 0);
   ASSERT_EQ(chown(path.c_str(), 1000, 1000), 0);
-  EXPECT_EQ(UpState::open(path).reason(), Reason::kConflict);
+  EXPECT_EQ(UpState::open(path, {}).reason(), Reason::kConflict);
   ASSERT_EQ(chown(path.c_str(), 0, 0), 0);
   ASSERT_EQ(chmod(path.c_str(), 01777), 0);
-  const auto open = UpState::open(path);
+  const auto open = UpState::open(path, {});
   EXPECT_EQ(open.reason(), Reason::kConflict);
   EXPECT_EQ(open.error().actual, "mode 1777");
   ASSERT_EQ(symlink(path.c_str(), (dir.path + "/link").c_str()), 0);
-  EXPECT_EQ(UpState::open(dir.path + "/link").reason(), Reason::kConflict);
+  EXPECT_EQ(UpState::open(dir.path + "/link", {}).reason(), Reason::kConflict);
+}
+
+TEST_F(ServiceFolder, NobodyElseCanPutAnotherFolderInItsPlace) {
+  const std::string above = dir.path + "/above";
+  ASSERT_EQ(mkdir(above.c_str(), 0755), 0);
+  ASSERT_EQ(chown(above.c_str(), 1000, 1000), 0);
+  const auto theirs = UpState::open(above + "/state", {});
+  ASSERT_EQ(theirs.reason(), Reason::kConflict);
+  EXPECT_EQ(theirs.error().actual, "owner 1000");
+  EXPECT_FALSE(path_exists(above + "/state"));
+  EXPECT_TRUE(UpState::open(above + "/state", {1000, 1000}).ok());  // who called sudo
+  for (const mode_t mode : {0757U, 0775U}) {
+    ASSERT_EQ(chmod(above.c_str(), mode), 0);
+    const auto open = UpState::open(above + "/state", {1000, 1001});
+    EXPECT_EQ(open.reason(), Reason::kConflict) << mode;
+  }
+  EXPECT_TRUE(UpState::open(above + "/state", {1000, 1000}).ok());  // their own group
+  ASSERT_EQ(chown(above.c_str(), 0, 0), 0);
+  ASSERT_EQ(chmod(above.c_str(), 01777), 0);
+  EXPECT_TRUE(UpState::open(above + "/state", {}).ok());
+}
+
+TEST_F(ServiceFolder, LinksOnTheWayAreResolvedOrRefused) {
+  const std::string real = dir.path + "/real";
+  ASSERT_EQ(mkdir(real.c_str(), 0755), 0);
+  const std::string link = dir.path + "/way";
+  ASSERT_EQ(symlink(real.c_str(), link.c_str()), 0);
+  EXPECT_EQ(UpState::open(link + "//", {}).reason(), Reason::kConflict);
+  {
+    const auto open = UpState::open(link + "/state/", {});
+    ASSERT_TRUE(open.ok()) << open.error().line();
+    EXPECT_EQ(open->path(), real + "/state");
+  }
+  ASSERT_EQ(lchown(link.c_str(), 1000, 1000), 0);
+  EXPECT_EQ(UpState::open(link + "/state", {}).reason(), Reason::kConflict);
 }
 
 TEST_F(ServiceFolder, AHomeThatServicesCannotEnterIsNamedBeforeTheyStart) {
   const std::string home = dir.path + "/home";
   ASSERT_EQ(mkdir(home.c_str(), 0750), 0);
-  const auto open = UpState::open(home + "/glovebox/state");
+  const auto open = UpState::open(home + "/glovebox/state", {});
   EXPECT_EQ(open.reason(), Reason::kConflict);
   EXPECT_NE(open.error().what.find("cannot enter " + home), std::string::npos) << open.error().what;
   EXPECT_EQ(open.error().actual, "mode 0750");
   ASSERT_EQ(chmod(home.c_str(), 0711), 0);
-  EXPECT_TRUE(UpState::open(home + "/glovebox/state").ok());
+  EXPECT_TRUE(UpState::open(home + "/glovebox/state", {}).ok());
 }
 
 TEST_F(ServiceFolder, FilesOfRootMayBeGivenToAPerson) {

@@ -64,7 +64,7 @@ Status confine_syscalls(int store_fd) {
   if (store_fd != kNoStore) {
     // Ciphertext.
     for (const int call : {SCMP_SYS(pread64), SCMP_SYS(fstat), SCMP_SYS(newfstatat)}) f.allow(call);
-    f.allow(SCMP_SYS(openat2), SCMP_A0(SCMP_CMP_EQ, static_cast<scmp_datum_t>(store_fd)));
+    f.allow(SCMP_SYS(openat2), SCMP_A0(SCMP_CMP_EQ, static_cast<scmp_datum_t>(store_fd), 0));
   }
   // Memory, never executable; threads that exist, never new ones.
   f.allow(SCMP_SYS(mmap), SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));

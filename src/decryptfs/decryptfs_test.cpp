@@ -147,7 +147,7 @@ int open_error(const std::string& path, int flags) {
 
 Tree sample() {
   Tree t;
-  for (const std::size_t n : {0, 1, 65535, 65536, 65537, 3 << 20}) t["size-" + std::to_string(n)] = pattern(n, n + 1);
+  for (const std::size_t n : {0U, 1U, 65535U, 65536U, 65537U, 3U << 20}) t["size-" + std::to_string(n)] = pattern(n, n + 1);
   for (int i = 0; i < 2500; ++i) t["many/file-" + std::to_string(i)] = "content " + std::to_string(i);
   t["a/b/c/d"] = "deep";
   t["empty/"] = "";

@@ -10,6 +10,7 @@
 #include <map>
 #include <set>
 
+#include "base/names.h"
 #include "base/os.h"
 
 namespace gbx::gate {

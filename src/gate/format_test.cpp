@@ -7,6 +7,7 @@
 #include <set>
 #include <sstream>
 
+#include "base/names.h"
 #include "base/os.h"
 #include "base/seams.h"
 #include "gate/canonical.h"
@@ -423,6 +424,28 @@ TEST(Records, RequestChecksAndClosedEnums) {
   EXPECT_FALSE(enum_from<GateReason>("no-such-reason").ok());
   std::set<std::string_view> codes;
   for (const auto& n : enum_names(GateReason{})) EXPECT_TRUE(codes.insert(n.name).second) << n.name;
+}
+
+// What is declared decides, to the byte; and what it decides is encoded and read again.
+TEST(Records, ABundleIsRefusedBeforeItIsTooLargeToTravel) {
+  GateRequest r;
+  r.jobId = "job";
+  r.outputs.push_back(table());
+  BundleSize fixed;
+  fixed.add_output(r.outputs[0].path.size(), 0);
+  r.outputs[0].maxBytes = kMaxBundleBytes - fixed.bytes();
+  ASSERT_TRUE(check_request(r).ok());
+  EXPECT_EQ(padded_bundle_size(r), static_cast<std::size_t>(kMaxBundleBytes));
+  Bundle b = sample_bundle();
+  b.entries.resize(1);
+  b.entries[0].name = r.outputs[0].path;
+  b.entries[0].content.resize(static_cast<std::size_t>(r.outputs[0].maxBytes));
+  const auto largest = encode_bundle(b, padded_bundle_size(r));
+  ASSERT_TRUE(largest.ok()) << largest.error().line();
+  EXPECT_TRUE(decode_bundle(*largest).ok());
+  EXPECT_EQ(encode_bundle(b, 2 * padded_bundle_size(r)).reason(), Reason::kTooLarge);
+  r.outputs[0].maxBytes += 1;
+  EXPECT_EQ(check_request(r).reason(), Reason::kTooLarge);
 }
 
 TEST(Records, BucketsAndSlots) {

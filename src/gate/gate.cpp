@@ -178,7 +178,7 @@ Result<Answer> decode_answer(ByteView bytes) {
   Answer a;
   GBX_ASSIGN(const Bytes json, r.bytes32(kMaxResultJson));
   GBX_ASSIGN(a.result, from_json_text<GateResult>(as_text(json), JsonLimits{kMaxResultJson, 8, 500'000}));
-  GBX_ASSIGN(a.bundle, r.bytes32(static_cast<std::size_t>(kHardMaxTotalBytes) * 2));
+  GBX_ASSIGN(a.bundle, r.bytes32(static_cast<std::size_t>(kMaxBundleBytes)));
   GBX_TRY(r.finish());
   return a;
 }

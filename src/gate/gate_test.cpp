@@ -226,7 +226,7 @@ TEST_F(GateTest, ConsumerNeverSeesPlaintextInReasons) {
   EXPECT_TRUE(says(o.result, RuleId::kFormat, GateReason::kWrongShape));
 }
 
-// ---- attack kit (docs/gate.md names the rows)
+// ---- attack kit: the numbers are these tests' own
 
 TEST_F(GateTest, A01toA13CopiesInAnyPlainForm) {
   const auto all = lines(input_);

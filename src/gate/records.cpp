@@ -2,37 +2,19 @@
 
 #include <set>
 
+#include "base/names.h"
 #include "crypto/crypto.h"
+#include "gate/release.h"
 
 namespace gbx::gate {
-
-bool plain_name(std::string_view name) {
-  if (name.empty() || name.size() > 64 || name[0] == '.') return false;
-  for (const char c : name) {
-    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
-                       c == '_' || c == '-';
-    if (!plain) return false;
-  }
-  return true;
-}
-
-bool plain_path(std::string_view path) {
-  int parts = 0;
-  while (true) {
-    const auto slash = path.find('/');
-    if (!plain_name(path.substr(0, slash)) || ++parts > 8) return false;
-    if (slash == std::string_view::npos) return true;
-    path.remove_prefix(slash + 1);
-  }
-}
 
 Status check_request(const GateRequest& r) {
   std::set<std::string> names;
   std::set<std::string> paths;
-  std::int64_t total = 0;
+  if (padded_bundle_size(r) > static_cast<std::size_t>(kMaxBundleBytes)) {
+    return fail(Reason::kTooLarge, "outputs: maxBytes of all together");
+  }
   for (const auto& o : r.outputs) {
-    total += o.maxBytes;
-    if (total > kHardMaxTotalBytes) return fail(Reason::kTooLarge, "outputs: maxBytes of all together");
     if (!plain_name(o.name)) return fail(Reason::kBadValue, "outputs: a name has characters that are not allowed");
     if (!plain_path(o.path)) return fail(Reason::kBadValue, "outputs: a path has characters that are not allowed");
     if (!names.insert(o.name).second) return fail(Reason::kConflict, "outputs: two have the name " + o.name);

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/bundle_size.h"
 #include "base/fields.h"
 
 namespace gbx::gate {
@@ -139,11 +140,10 @@ inline std::span<const EnumName<CodeId>> enum_names(CodeId) {
   return k;
 }
 
-inline constexpr std::int64_t kHardMaxOutputBytes = 16 << 20;
-inline constexpr std::int64_t kHardMaxTotalBytes = 64 << 20;
-inline constexpr std::int64_t kHardMaxLogBytes = 64 << 10;  // that may reach a consumer
+inline constexpr std::int64_t kHardMaxOutputBytes = kMaxBundleBytes;
+inline constexpr std::int64_t kHardMaxLogBytes = kMaxConsumerLogBytes;
 inline constexpr std::int64_t kHardMaxRows = 100'000;
-inline constexpr std::int64_t kMaxOutputs = 64;
+inline constexpr std::int64_t kMaxOutputs = 32;
 inline constexpr std::int64_t kMaxInputs = 64;
 
 // One file that the job promises to write. `path` is relative to the output folder.
@@ -209,7 +209,7 @@ struct GateLogs {
   template <class F>
   void fields(F& f) {
     f("visibility", visibility);
-    f("maxBytes", maxBytes, Bound{0, 1 << 20});
+    f("maxBytes", maxBytes, Bound{0, kHardMaxLogBytes});
     f("fd", fd, Bound{3, 1023});
   }
 };
@@ -393,11 +393,8 @@ struct GateResult {
   }
 };
 
-// Paths and names of outputs: components of [A-Za-z0-9_-][A-Za-z0-9._-]*, at most 64 bytes each, at most 8.
-bool plain_name(std::string_view name);
-bool plain_path(std::string_view path);
-// Checks what the fields cannot: names and paths plain and unique, no path inside another, all outputs together within
-// kHardMaxTotalBytes, descriptors distinct.
+// Checks what the fields cannot: names and paths plain (base/names.h) and unique, no path inside another, the padded bundle
+// within kMaxBundleBytes, descriptors distinct.
 Status check_request(const GateRequest& request);
 
 // SHA-256 of the canonical form, with a label each.

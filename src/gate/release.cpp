@@ -3,17 +3,15 @@
 #include <algorithm>
 #include <bit>
 
+#include "base/names.h"
 #include "gate/schema.h"
 
 namespace gbx::gate {
 namespace {
 
 constexpr std::string_view kMagic = "GBXOUT1\n";
-constexpr std::size_t kEntryOverhead = 1 + 2 + 4;
-constexpr std::size_t kStatusRoom = 512;
-constexpr std::size_t kMaxBundleBytes = static_cast<std::size_t>(kHardMaxTotalBytes) * 2;
-
-std::size_t pad(std::size_t n) { return std::bit_ceil(std::max(n, kMinBundleBytes)); }
+constexpr auto kLeast = static_cast<std::size_t>(kMinBundleBytes);
+constexpr auto kMost = static_cast<std::size_t>(kMaxBundleBytes);
 
 // Status first, outputs by path, then the log: any other order or name is refused.
 bool in_order(const std::vector<BundleEntry>& entries) {
@@ -36,14 +34,17 @@ Result<BundleEntry> read_entry(ByteReader& r) {
   GBX_ASSIGN(const std::uint16_t name_size, r.u16());
   GBX_ASSIGN(const ByteView name, r.take(name_size));
   e.name = as_text(name);
-  GBX_ASSIGN(e.content, r.bytes32(kMaxBundleBytes));
+  GBX_ASSIGN(e.content, r.bytes32(kMost));
   return e;
 }
 
 }  // namespace
 
 Result<Bytes> encode_bundle(const Bundle& b, std::size_t padded_size) {
-  if (padded_size < kMinBundleBytes || !std::has_single_bit(padded_size)) return fail(Reason::kBadValue, "bundle size");
+  if (padded_size > kMost) {
+    return fail(Reason::kTooLarge, "bundle").with("at most " + std::to_string(kMost) + " bytes", std::to_string(padded_size));
+  }
+  if (padded_size < kLeast || !std::has_single_bit(padded_size)) return fail(Reason::kBadValue, "bundle size");
   if (!in_order(b.entries)) return fail(Reason::kBadValue, "bundle: names or order");
   ByteWriter w;
   w.text(kMagic).u32(static_cast<std::uint32_t>(b.entries.size() + 1));
@@ -58,8 +59,8 @@ Result<Bytes> encode_bundle(const Bundle& b, std::size_t padded_size) {
 }
 
 Result<Bundle> decode_bundle(ByteView bytes) {
-  if (bytes.size() > kMaxBundleBytes) return fail(Reason::kTooLarge, "bundle");
-  if (bytes.size() < kMinBundleBytes || !std::has_single_bit(bytes.size())) return fail(Reason::kTruncated, "bundle size");
+  if (bytes.size() > kMost) return fail(Reason::kTooLarge, "bundle");
+  if (bytes.size() < kLeast || !std::has_single_bit(bytes.size())) return fail(Reason::kTruncated, "bundle size");
   ByteReader r(bytes);
   GBX_ASSIGN(const ByteView magic, r.take(kMagic.size()));
   if (as_text(magic) != kMagic) return fail(Reason::kBadMagic, "bundle");
@@ -85,10 +86,10 @@ Result<Bundle> decode_bundle(ByteView bytes) {
 }
 
 std::size_t padded_bundle_size(const GateRequest& r) {
-  std::size_t n = kMagic.size() + 4 + kEntryOverhead + kStatusRoom;
-  for (const auto& o : r.outputs) n += kEntryOverhead + o.path.size() + static_cast<std::size_t>(o.maxBytes);
-  n += kEntryOverhead + 3 + static_cast<std::size_t>(consumer_log_bytes(r));
-  return pad(n);
+  BundleSize size;
+  for (const auto& o : r.outputs) size.add_output(o.path.size(), o.maxBytes);
+  size.add_log(consumer_log_bytes(r));
+  return static_cast<std::size_t>(size.padded());
 }
 
 Result<ReleaseChannel> ReleaseChannel::make(Bundle bundle, std::size_t padded_size) {

@@ -37,12 +37,11 @@ struct Bundle {
   std::vector<BundleEntry> entries;  // outputs in byte order of their paths, then at most one log
 };
 
-inline constexpr std::size_t kMinBundleBytes = 4096;
-// Pads with zeros to `padded_size`, a power of two. kTooLarge when it does not fit, kBadValue for names that decoding
-// would refuse.
+// Pads with zeros to `padded_size`, a power of two, kMaxBundleBytes at most. kTooLarge when it does not fit, kBadValue for
+// names that decoding would refuse.
 Result<Bytes> encode_bundle(const Bundle& bundle, std::size_t padded_size);
 // Strict: there is exactly one encoding of a bundle at a given size. Errors: kBadMagic, kTruncated, kBadStructure,
-// kTooLarge (over kHardMaxTotalBytes doubled).
+// kTooLarge (over kMaxBundleBytes).
 Result<Bundle> decode_bundle(ByteView bytes);
 // Depends on declarations only.
 std::size_t padded_bundle_size(const GateRequest& request);

@@ -160,6 +160,19 @@ TEST(ReplayCache, AFewBusyIdentitiesLeaveRoomForTheOthers) {
   for (int i = 0; i < 40; ++i) EXPECT_EQ(send(9), Reason::kUninitialised) << i;
 }
 
+// For callers who are not enrolled: however many come, each gets in, and they take no place of anybody else.
+TEST(ReplayCache, AnEvictingOneForgetsTheOldestInsteadOfRefusing) {
+  Fixture f;
+  ReplayCache cache({4, 4, true});
+  const auto send = [&](std::uint8_t n) {
+    return cache.remember({Hash32{n}, f.key.public_key(), f.body_hash, Id16{n}, kNow + n}, kNow).reason();
+  };
+  for (std::uint8_t n = 1; n <= 20; ++n) EXPECT_EQ(send(n), Reason::kUninitialised) << int{n};
+  EXPECT_EQ(cache.size(), 4U);
+  EXPECT_EQ(send(20), Reason::kReplayed);
+  EXPECT_EQ(send(1), Reason::kUninitialised);
+}
+
 TEST(ErrorBody, RoundTripsEveryReason) {
 #define X(name, code, cls)                                                                    \
   {                                                                                           \

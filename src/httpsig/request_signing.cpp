@@ -114,27 +114,26 @@ Result<VerifiedRequest> verify_signature(const RequestLine& line, const Headers&
   return VerifiedRequest{identity, std::move(*key), body_hash, nonce, time_seconds};
 }
 
-void ReplayCache::forget_expired(std::int64_t now_seconds) {
-  while (!by_expiry_.empty() && by_expiry_.begin()->first < now_seconds) {
-    const Entry& entry = by_expiry_.begin()->second;
-    const auto count = per_identity_.find(entry.first);
-    if (--count->second == 0) per_identity_.erase(count);
-    seen_.erase(entry);
-    by_expiry_.erase(by_expiry_.begin());
-  }
+void ReplayCache::forget_first() {
+  const Entry& entry = by_expiry_.begin()->second;
+  const auto count = per_identity_.find(entry.first);
+  if (--count->second == 0) per_identity_.erase(count);
+  seen_.erase(entry);
+  by_expiry_.erase(by_expiry_.begin());
 }
 
 Status ReplayCache::remember(const VerifiedRequest& request, std::int64_t now_seconds) {
   const std::lock_guard lock(mutex_);
-  forget_expired(now_seconds);
+  while (!by_expiry_.empty() && by_expiry_.begin()->first < now_seconds) forget_first();
   const Entry entry(request.identity, request.nonce);
   if (seen_.contains(entry)) return fail(Reason::kReplayed, "this signed request was used before").hint("sign it anew");
+  while (limits_.evicts && seen_.size() >= limits_.total) forget_first();
   if (seen_.size() >= limits_.total) {
     return fail(Reason::kUnavailable, "too many signed requests at once").hint("wait a minute and repeat");
   }
   const auto count = per_identity_.find(request.identity);
   const std::size_t share = std::min(limits_.per_identity, limits_.total - seen_.size());
-  if (count != per_identity_.end() && count->second >= share) {
+  if (!limits_.evicts && count != per_identity_.end() && count->second >= share) {
     return fail(Reason::kRateLimited, "too many signed requests of one identity within four minutes")
         .with("at most " + std::to_string(share), std::to_string(count->second))
         .hint("wait a minute and repeat");

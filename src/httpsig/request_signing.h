@@ -63,6 +63,8 @@ class ReplayCache {
   struct Limits {
     std::size_t total = 1'048'576;      // about 220 bytes each: 220 MiB at the very most
     std::size_t per_identity = 4'096;   // 17 a second
+    // Instead of refusing, forgets what would be forgotten first: for callers whose requests may be repeated without harm.
+    bool evicts = false;
   };
   ReplayCache() : ReplayCache(Limits{}) {}
   explicit ReplayCache(Limits limits) : limits_(limits) {}
@@ -72,7 +74,7 @@ class ReplayCache {
 
  private:
   using Entry = std::pair<Hash32, Id16>;  // identity, nonce
-  void forget_expired(std::int64_t now_seconds);
+  void forget_first();
 
   const Limits limits_;
   mutable std::mutex mutex_;

@@ -41,19 +41,19 @@ Status verify_lease(const records::Signed<records::Lease>& lease, const LeaseQue
 
 Result<Id16> SignedLeases::find(const LeaseQuery& q) const {
   Error nearest = fail(Reason::kLeaseMissing, "a lease for this asset").with("one for " + to_hex(q.asset_id), "none");
-  const auto& named = submission_.submission.body.leases;
-  for (const auto& lease : submission_.leases) {
-    // The consumer signed which leases this job may use up.
-    if (std::find(named.begin(), named.end(), lease.body.lease_id) == named.end()) continue;
-    if (lease.body.asset_id != q.asset_id) continue;
-    const Status s = verify_lease(lease, q);
-    if (!s.ok()) {
-      nearest = s.error();
-      continue;
+  // The consumer signed which leases this job may use up, and in which order they are tried.
+  for (const Id16& id : submission_.submission.body.leases) {
+    for (const auto& lease : submission_.leases) {
+      if (lease.body.lease_id != id || lease.body.asset_id != q.asset_id) continue;
+      const Status s = verify_lease(lease, q);
+      if (!s.ok()) {
+        nearest = s.error();
+        continue;
+      }
+      const std::int64_t used = uses_(lease.body);
+      if (used < lease.body.jobs) return id;
+      nearest = fail(Reason::kLeaseExhausted, "jobs of this lease").with(std::to_string(lease.body.jobs), std::to_string(used) + " used");
     }
-    const std::int64_t used = uses_(lease.body);
-    if (used < lease.body.jobs) return lease.body.lease_id;
-    nearest = fail(Reason::kLeaseExhausted, "jobs of this lease").with(std::to_string(lease.body.jobs), std::to_string(used) + " used");
   }
   return nearest;
 }

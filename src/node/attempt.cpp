@@ -3,6 +3,7 @@
 #include <atomic>
 #include <thread>
 
+#include "base/bundle_size.h"
 #include "channel/mux.h"
 
 namespace gbx::node {
@@ -38,41 +39,57 @@ class Running {
   Status live() {
     if (o_.refused) return *o_.refused;
     GBX_ASSIGN(environment_, o_.provisioner->start(name()));
-    channel::Mux mux(environment_->stream(), *o_.clock);
+    mux_.emplace(environment_->stream(), *o_.clock);
+    Status end = serve_agent(*mux_);
+    end_relay();
+    mux_.reset();
+    return end;
+  }
+
+  Status serve_agent(channel::Mux& mux) {
     // The agent, its stream gone, kills the container and ends; destroy() sees to it. An output that is on its way is
     // let through whoever stops the attempt: nothing untrusted runs any more, no other attempt could seal one, and a
     // plane that does not want it refuses it.
     const StopSignal::Listener listener(stop_, [&](Reason) {
       if (!uploading_) mux.close();
     });
-    std::thread to_broker([&] { relay_to_broker(mux); });
     channel::ServeLimits limits;
+    limits.max_frame_bytes = kSealedBundleFrameBytes;
     limits.idle_ms = life_ms();
     Status served = channel::serve(mux.stream(channel::kMuxControl),
                                    [&](std::string_view m, const Json& b) { return dispatch(m, b); }, limits, *o_.clock);
     mux.close();
-    to_broker.join();
     if (ended_) return ok_status();
     if (!served.ok()) return served;
     return fail(Reason::kLost, "the agent ended without a word");
   }
 
-  void relay_to_broker(channel::Mux& mux) {
+  // One connection at a time: the agent has given up the one before. It asks again while nobody listens there.
+  Result<Json> connect_broker() {
+    end_relay();
+    if (next_stream_ >= channel::kMuxStreams) return fail(Reason::kRateLimited, "connections of one attempt to the broker");
     auto tcp = channel::connect_tcp(o_.broker, channel::Deadline::after_ms(*o_.clock, 10'000));
-    channel::MuxStream& stream = mux.stream(channel::kMuxBroker);
     if (!tcp.ok()) {
-      o_.log->error("broker-unreachable", tcp.error());
-      stream.close();
-      mux.close();
-      return;
+      o_.log->warn("broker-unreachable", {{"what", tcp.error().line()}});
+      return fail(Reason::kUnavailable, "broker").with("a connection", std::string(reason_code(tcp.reason())));
     }
-    channel::RelayLimits limits;
-    limits.idle_ms = life_ms();
-    (void)channel::relay(stream, **tcp, limits, *o_.clock);
+    relayed_ = &mux_->stream(next_stream_);
+    relay_ = std::thread([this, to = std::move(*tcp), stream = relayed_] {
+      channel::RelayLimits limits;
+      limits.idle_ms = life_ms();
+      (void)channel::relay(*stream, *to, limits, *o_.clock);
+    });
+    return to_json(BrokerStream{static_cast<std::int64_t>(next_stream_++)});
+  }
+  void end_relay() {
+    if (relayed_ != nullptr) relayed_->close();
+    relayed_ = nullptr;
+    if (relay_.joinable()) relay_.join();
   }
 
   Result<Json> dispatch(std::string_view m, const Json& body) {
     if (m == method::kLaunch) return to_json(bundle_);
+    if (m == method::kAgentBroker) return connect_broker();
     if (m == method::kIntroduce) return introduce(body);
     if (m == method::kAgentPhase) return phase(body);
     if (m == method::kAgentOutput) return output(body);
@@ -99,7 +116,9 @@ class Running {
     report.job_id = job_id_;
     report.attempt = bundle_.credential.body.attempt;
     if (stop_.requested() && !uploading_) return to_json(PhaseReply{true});
-    return o_.plane->call(method::kNodePhase, to_json(report), kPlaneTimeoutMs);
+    auto reply = insist(method::kNodePhase, to_json(report), Stop::kHeeded);
+    if (!reply.ok() && stop_.requested() && !uploading_) return to_json(PhaseReply{true});
+    return reply;
   }
 
   Result<Json> output(const Json& body) {
@@ -107,7 +126,7 @@ class Running {
     GBX_ASSIGN(auto upload, from_json<OutputUpload>(body));
     upload.job_id = job_id_;
     upload.attempt = bundle_.credential.body.attempt;
-    return o_.plane->call(method::kNodeOutput, to_json(upload), 4 * kPlaneTimeoutMs);
+    return insist(method::kNodeOutput, to_json(upload), Stop::kHeeded, 4 * kPlaneTimeoutMs);
   }
 
   static Error stopped(Reason why) {
@@ -123,22 +142,24 @@ class Running {
     if (!end_.sealed) {
       const EnvironmentPhase phase = residue.empty() ? EnvironmentPhase::kDestroyed : EnvironmentPhase::kLost;
       const PhaseReport last{job_id_, attempt, phase, end_.reason.empty() ? "lost" : end_.reason, printable(end_.detail, 500)};
-      GBX_TRY(insist(method::kNodePhase, to_json(last)));
+      GBX_TRY(insist(method::kNodePhase, to_json(last), Stop::kIgnored));
       o_.log->warn("attempt-ended", {{"job", to_hex(job_id_)}, {"reason", last.reason}, {"detail", last.detail}});
     }
     const std::int64_t slot = bundle_.plan.body.gate.release_slot_seconds;  // the receipt is the consumer's: no finer time
     const DestroyedClaim claim{job_id_, attempt, slot_end(o_.clock->now().seconds(), slot), residue};
     GBX_ASSIGN(auto signed_claim, sign(bundle_.launch_config.set_id, claim, *o_.key));
-    return insist(method::kNodeDestroyed, to_json(signed_claim));
+    GBX_TRY(insist(method::kNodeDestroyed, to_json(signed_claim), Stop::kIgnored));
+    return ok_status();
   }
 
-  // Until the plane has it, for five minutes; an answer that refuses is an answer.
-  Status insist(std::string_view m, const Json& body) {
+  // Until the plane has it, for five minutes or until the attempt is stopped; an answer that refuses is an answer.
+  enum class Stop { kHeeded, kIgnored };
+  Result<Json> insist(std::string_view m, const Json& body, Stop stop, std::int64_t timeout_ms = kPlaneTimeoutMs) {
     const auto deadline = channel::Deadline::after_ms(*o_.clock, 300'000);
     for (;;) {
-      auto r = o_.plane->call(m, body, kPlaneTimeoutMs);
-      if (r.ok()) return ok_status();
-      if (exit_class(r.error().reason) != ExitClass::kInfrastructure || deadline.passed()) return r.error();
+      auto reply = o_.plane->call(m, body, timeout_ms);
+      if (reply.ok() || exit_class(reply.reason()) != ExitClass::kInfrastructure) return reply;
+      if (deadline.passed() || (stop == Stop::kHeeded && stop_.requested())) return reply;
       std::this_thread::sleep_for(std::chrono::milliseconds(500));
     }
   }
@@ -148,6 +169,10 @@ class Running {
   StopSignal& stop_;
   const Hash32 job_id_;
   std::unique_ptr<Environment> environment_;
+  std::optional<channel::Mux> mux_;             // lives while the agent is served
+  channel::MuxStream* relayed_ = nullptr;       // to the broker, in relay_
+  std::thread relay_;
+  std::size_t next_stream_ = channel::kMuxBroker;
   AgentEnd end_;
   bool ended_ = false;
   std::atomic<bool> uploading_{false};

@@ -1,6 +1,17 @@
 #include "node/plane_link.h"
 
+#include "base/bundle_size.h"
+
 namespace gbx::node {
+namespace {
+
+// One reason for all the ways in which a plane does not answer. That it does not know this node is an answer.
+Error unanswered(Error e) {
+  if (e.reason == Reason::kUnauthenticated || e.reason == Reason::kUnavailable) return e.at("plane");
+  return fail(Reason::kUnavailable, "plane: " + e.line());
+}
+
+}  // namespace
 
 Status PlaneLink::connect() {
   client_.reset();
@@ -13,7 +24,7 @@ Status PlaneLink::connect() {
   if (options_.plane_key) tls.peer = channel::PeerPolicy::pin({*options_.plane_key});
   GBX_ASSIGN(auto secure, channel::TlsChannel::client(*stream_, tls));
   tls_ = std::make_unique<channel::TlsChannel>(std::move(secure));
-  client_ = std::make_unique<channel::RpcClient>(*tls_, *options_.clock);
+  client_ = std::make_unique<channel::RpcClient>(*tls_, *options_.clock, kSealedBundleFrameBytes);
   return ok_status();
 }
 
@@ -24,11 +35,12 @@ Result<Json> PlaneLink::call(std::string_view method, const Json& body, std::int
       Status s = connect();
       if (!s.ok()) {
         client_.reset();
-        return s.error().at("plane");
+        return unanswered(s.error());
       }
     }
     auto reply = client_->call(method, body, timeout_ms);
-    if (reply.ok() || !client_->broken() || attempt > 0) return reply;
+    if (reply.ok() || !client_->broken()) return reply;
+    if (attempt > 0) return unanswered(reply.error());
   }
 }
 

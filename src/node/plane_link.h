@@ -24,6 +24,7 @@ class PlaneLink {
  public:
   explicit PlaneLink(LinkOptions options) : options_(std::move(options)) {}
   // Connects where needed and tries once more on a connection that turned out dead: every node method is idempotent.
+  // kUnavailable when nothing answered; any other error but kTooLarge is the plane's answer.
   Result<Json> call(std::string_view method, const Json& body, std::int64_t timeout_ms);
 
  private:

@@ -25,7 +25,11 @@ Status serve(const ServeOptions& options, Fd& ready) {
   const Logger log(2, "plane", clock);
   GBX_ASSIGN(std::unique_ptr<PlaneServer> server, PlaneServer::start(options, clock, random, log));
   const std::string line = server->ready_line();
-  log.info("serving", {{"ready", line.substr(0, line.size() - 1)}});
+  GBX_ASSIGN(const Json told, parse_json(line.substr(0, line.size() - 1)));
+  log.info("serving", {{"https", *told.find("https")},
+                       {"nodes", *told.find("nodes")},
+                       {"nodeKey", *told.find("nodeKey")},
+                       {"operatorEnrolled", *told.find("operator")}});
   if (ready.valid()) {
     const Fd fd = std::move(ready);  // closed: who waits for it reads to its end
     GBX_TRY(write_all(fd.get(), as_bytes(line)));

@@ -1,6 +1,7 @@
 // A policy in plain sentences, for `glovebox policy explain`.
 #include <algorithm>
 
+#include "base/log.h"
 #include "policy/policy.h"
 
 namespace gbx::policy {
@@ -131,6 +132,8 @@ std::vector<std::string> explain_policy(const records::Policy& p, records::Asset
   out.push_back("Up to " + count(c.attempts, "attempt") + " a job once keys were released.");
   if (c.access == records::Access::kDirect) out.push_back("Access is direct: the host sees which blocks a job reads.");
   if (!c.residual_channels.empty()) out.push_back("Accepted residual channels: " + list(c.residual_channels, [](const auto& x) { return x; }) + ".");
+  // Purposes, keys, arguments and channels are the owner's words: none of them begins a line of its own.
+  for (std::string& line : out) line = printable(line, 8 * line.size() + 1);
   return out;
 }
 

@@ -256,7 +256,7 @@ class Judge {
     GBX_ASSIGN(crypto::PublicKey key, in_.current_key(in_.submission.consumer));
     GBX_TRY(in_.submission.submission.verify(in_.set_id, key));
     for (const auto& k : s_.result_keys) GBX_TRY(crypto::HpkePublicKey::from_text(k.hpke));
-    return s_.spec.validate();
+    return s_.validate();
   }
   Status check_expiry() const {
     if (in_.now <= s_.not_after) return ok_status();

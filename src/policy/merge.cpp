@@ -81,7 +81,7 @@ std::vector<PlatformRule> merge_platforms(const std::vector<PlatformRule>& a, co
 
 std::int64_t attempt_bits(std::int64_t attempt) {
   if (attempt <= 1) return 0;
-  return std::bit_width(static_cast<std::uint64_t>(attempt) - 1);
+  return static_cast<std::int64_t>(std::bit_width(static_cast<std::uint64_t>(attempt) - 1));
 }
 
 const std::vector<std::string>& mandatory_controls() {

@@ -473,6 +473,20 @@ TEST(Describe, SaysTheDangerousThingsInPlainWords) {
   };
   EXPECT_TRUE(says("NO TEE"));
   EXPECT_TRUE(says("`/bin/study`"));
+  {
+    Policy hostile = p;
+    Clauses& c = hostile.clauses;
+    const std::string bad = "\x1b[2J\n- Where: tdx\u202e";
+    c.purposes = c.lease_issuers = c.residual_channels = {bad};
+    c.rollback = bad;
+    c.images = {{bad, bad}};
+    c.commands = {{{"/bin/sh", bad}, {bad}}};
+    c.tee = {{Technology::kNone, bad, {}, 0}, {Technology::kTdx, "", {bad}, 0}};
+    const auto lines = explain_policy(hostile, kind);
+    EXPECT_EQ(lines.size(), explain_policy(p, kind).size() + 1);  // residual channels
+    for (const auto& line : lines) EXPECT_EQ(line.find_first_of("\n\x1b\xe2\x80\xae", 0, 2), std::string::npos) << line;
+    EXPECT_TRUE(std::any_of(lines.begin(), lines.end(), [](const auto& l) { return l.find("\\x1b[2J\\x0a- Where: tdx\\xe2\\x80\\xae") != std::string::npos; }));
+  }
   EXPECT_TRUE(says("Its log: unprotected"));
   EXPECT_TRUE(says("kept by: operator"));
   EXPECT_TRUE(says("No other input may be in the same job"));

@@ -65,10 +65,12 @@ class Verifier {
     out_.checks.push_back(std::move(g));
   }
   bool proved(std::string claim, const Status& s, std::string detail = {}) {
-    ReceiptCheck c{std::move(claim), s.ok() ? ClaimState::kProved : ClaimState::kFailed, std::move(detail), {}, {}};
+    ReceiptCheck c{std::move(claim), s.ok() ? ClaimState::kProved : ClaimState::kFailed, std::move(detail), {}, {}, {}, {}};
     if (!s.ok()) {
-      c.detail = s.error().line();
+      c.detail = s.error().what;
       c.reason = std::string(reason_code(s.reason()));
+      c.expected = s.error().expected;
+      c.actual = s.error().actual;
     }
     open_->parts.push_back(std::move(c));
     return s.ok();
@@ -78,7 +80,7 @@ class Verifier {
   }
   void claimed(std::string claim, std::string detail) {
     out_.claims.push_back(claim + ": " + detail);
-    open_->parts.push_back({std::move(claim), ClaimState::kClaimed, std::move(detail), {}, {}});
+    open_->parts.push_back({std::move(claim), ClaimState::kClaimed, std::move(detail), {}, {}, {}, {}});
   }
   ReceiptReport finish() {
     out_.valid = true;
@@ -154,8 +156,12 @@ class Verifier {
     std::set<std::string> cosigned;
     for (const auto& c : r_.cosignatures) {
       proved("cosigned by a witness", cosignature_holds(c), "at " + format_time(c.body.time));
-      proved("one cosignature of each witness", cosigned.insert(c.key).second, Reason::kConflict);
+      cosigned.insert(c.key);
     }
+    const auto place = [&](const Signed<Cosignature>& c) {
+      return std::find(charter.witnesses.begin(), charter.witnesses.end(), c.key) - charter.witnesses.begin();
+    };
+    proved("cosignatures in the order of the charter's witnesses, each once", rising(r_.cosignatures, place), Reason::kConflict);
     if (charter.witness_threshold == 0) {
       claimed("the log was not rolled back", "rollback is unprotected: there are no witnesses");
       return;
@@ -177,18 +183,30 @@ class Verifier {
   void identities() {
     std::set<Hash32> wanted{submission_.consumer_id};
     for (const auto& p : r_.plan.body.policies) wanted.insert(p.owner_id);
-    std::set<Hash32> seen;
-    for (const auto& c : r_.identities) {
+    const auto& all = r_.identities;
+    proved("in the order of their ids, each once", rising(all, [](const auto& c) { return c.id(); }), Reason::kBadStructure);
+    proved("no key after the last one that signed here", std::all_of(all.begin(), all.end(), [this](const auto& c) {
+             return c.rotations.empty() || signed_here(c.rotations.back().body.new_key);
+           }), Reason::kBadStructure);
+    for (const auto& c : all) {
       const Hash32 id = c.id();
       auto key = c.current_key(pinned_);
       proved("keys of " + person(id), key.ok() ? ok_status() : Status(key.error()));
-      proved("listed once", seen.insert(id).second, Reason::kBadStructure);
       if (wanted.count(id) != 0) continue;
       const bool rules = std::any_of(r_.rulings.begin(), r_.rulings.end(), [&](const auto& ruling) {
         return verify_by_identity(pinned_, c, ruling).ok();
       });
       proved("has a part in this job", rules, Reason::kBadStructure, person(id));
     }
+  }
+
+  // Did this key sign a part of the receipt that somebody signs as who he is? A chain ends where the receipt needs it to: a
+  // rotation that nothing rests on could be taken away or added unseen.
+  bool signed_here(const std::string& key) const {
+    const auto by = [&key](const auto& list) {
+      return std::any_of(list.begin(), list.end(), [&key](const auto& s) { return s.key == key; });
+    };
+    return r_.submission.key == key || by(r_.versions) || by(r_.policies) || by(r_.beacons) || by(r_.leases) || by(r_.rulings);
   }
 
   void assets() {
@@ -211,7 +229,21 @@ class Verifier {
              Reason::kPolicyMismatch);
     }
     for (const auto& b : r_.beacons) proved("the owner still stood by the policy", beacon_holds(b), "at " + format_time(b.body.time));
+    const auto place = [this](const Signed<OwnerBeacon>& b) { return policy_place(b.body.policy_hash); };
+    proved("beacons in the order of the policies, each once", rising(r_.beacons, place), Reason::kBadStructure);
     claimed("these policies were the newest", "the set's log holds their order");
+  }
+
+  std::size_t policy_place(const Hash32& hash) const {
+    std::size_t i = 0;
+    while (i < r_.policies.size() && r_.policies[i].hash() != hash) ++i;
+    return i;
+  }
+  // Whether `place` rises from each item to the next: each is there once, and no two can change places.
+  template <class T, class Place>
+  static bool rising(const std::vector<T>& items, Place place) {
+    return std::adjacent_find(items.begin(), items.end(),
+                              [&](const T& a, const T& b) { return place(a) >= place(b); }) == items.end();
   }
 
   Status beacon_holds(const Signed<OwnerBeacon>& b) const {
@@ -225,7 +257,11 @@ class Verifier {
 
   void submission() {
     proved("signed by " + person(submission_.consumer_id), by_identity(submission_.consumer_id, r_.submission));
-    proved("the job spec is valid", submission_.spec.validate(), "purpose: " + printable_text(submission_.spec.spec.purpose));
+    proved("the job spec is valid", submission_.validate(), "purpose: " + printable_text(submission_.spec.spec.purpose));
+    const auto place = [this](const Signed<Lease>& l) {
+      return std::find(submission_.leases.begin(), submission_.leases.end(), l.body.lease_id) - submission_.leases.begin();
+    };
+    proved("leases in the submission's order, each once", rising(r_.leases, place), Reason::kBadStructure);
     for (const auto& l : r_.leases) proved("lease of " + asset_name(l.body.asset_id), lease_holds(l), "for " + std::to_string(l.body.jobs) + " jobs");
   }
   static std::string printable_text(const std::string& s) {
@@ -287,8 +323,12 @@ class Verifier {
       return crypto::PublicKey::from_text(r_.submission.key);
     };
     in.capacity = options_.capacity ? options_.capacity : [](const SpecBody&) { return Result<std::int64_t>(kControlBits); };
-    Explanation again = explain(in);
+    const Judged judged = judge(in);
+    const Explanation& again = judged.explanation;
     if (!proved("every owner's policy allows this job", denial(again), "at " + format_time(in.now))) return;
+    proved("no lease but those that the job used", std::all_of(r_.leases.begin(), r_.leases.end(), [&](const auto& l) {
+             return contains(judged.leases, LeaseUse{l.body.lease_id, l.body.asset_id});
+           }), Reason::kBadStructure);
     RunPlan expected = *again.plan;
     if (!options_.capacity) expected.charges = same_assets(expected.charges, r_.plan.body.charges);
     proved("the plan is the one that these policies give", records::hash_of(expected) == r_.plan.hash(), Reason::kPlanMismatch);
@@ -361,7 +401,9 @@ class Verifier {
             "the agent's word, as good as its environment");
     claimed("the controls were enforced and the gate judged the output", "the agent's word, as good as its environment");
     by_set("seal acknowledgement", r_.seal_ack);
-    proved("acknowledges this output", r_.seal_ack.body.manifest == hash_of(s.manifest), Reason::kBadHash);
+    const SealAck& ack = r_.seal_ack.body;
+    const bool same_attempt = ack.job_id == out_.job_id && ack.attempt == r_.credential.body.attempt;
+    proved("acknowledges this output", ack.manifest == hash_of(s.manifest) && same_attempt, Reason::kBadHash);
   }
 
   Panel panel() const {
@@ -500,7 +542,7 @@ class Verifier {
 
   void destruction() {
     if (!r_.destroyed) {
-      claimed("the environment was destroyed", "nobody says so yet");
+      claimed("the environment may still be there", "NO destruction claim: nobody says that it was destroyed, or not yet");
       return;
     }
     const auto& d = *r_.destroyed;
@@ -531,13 +573,9 @@ Error ReceiptReport::first_failure() const {
   for (const auto& g : checks) {
     for (const auto& c : g.parts) {
       if (c.state != ClaimState::kFailed) continue;
-      // The detail of a failure is an error's line: its code stands beside it already.
-      const bool coded = c.detail.rfind(c.reason, 0) == 0;
-      std::string detail = coded ? c.detail.substr(c.reason.size()) : ": " + c.detail;
-      if (detail == ": ") detail.clear();
-      Error e(Reason::kInternal, g.claim + ": " + c.claim + detail);
+      Error e(Reason::kInternal, g.claim + ": " + c.claim + (c.detail.empty() ? "" : ": " + c.detail));
       reason_from_code(c.reason, &e.reason);
-      return e;
+      return e.with(c.expected, c.actual);
     }
     if (g.state == ClaimState::kFailed) return fail(Reason::kBadStructure, g.claim);
   }

@@ -17,8 +17,10 @@ std::span<const EnumName<ClaimState>> enum_names(ClaimState);
 struct ReceiptCheck {
   std::string claim;
   ClaimState state = ClaimState::kFailed;
-  std::string detail;  // for a person: names, times, who claims it, or the error
+  std::string detail;  // for a person: names, times, who claims it, or what the error is about
   std::string reason;  // reason code when failed
+  std::string expected = {};  // of the error, where it says so
+  std::string actual = {};
   std::vector<ReceiptCheck> parts;
   template <class F>
   void fields(F& f) {
@@ -26,6 +28,8 @@ struct ReceiptCheck {
     f("state", state);
     f("detail", detail);
     f("reason", reason);
+    f("expected", expected);
+    f("actual", actual);
     f("parts", parts);
   }
 };

@@ -123,7 +123,7 @@ inline records::Publish make_publish(const KeySet& set, const Asset& a, Random& 
   p.owner = a.owner.chain;
   p.record = must(records::sign(set.id(), a.record, a.owner.key));
   p.policy = must(records::sign(set.id(), a.policy, a.owner.key));
-  p.wrapped_key = must(records::wrap_dataset_key(set.kek.public_key(), a.policy, a.key, random));
+  if (!a.policy.revoked) p.wrapped_key = must(records::wrap_dataset_key(set.kek.public_key(), a.policy, a.key, random));
   return p;
 }
 // The owner's next policy for the same version.

@@ -121,7 +121,7 @@ struct GateClause {
     f("copyCheck", copy_check);
     f("releaseSlotSeconds", release_slot_seconds, Bound{0, 86400});
     f("logs", logs);
-    f("logBytes", log_bytes, Bound{0, 1 << 20});
+    f("logBytes", log_bytes, Bound{0, kMaxLogBytes});
   }
 };
 struct Reviewer {
@@ -181,6 +181,8 @@ struct Clauses {
     f("notAfter", not_after);
     f("freshForSeconds", fresh_for_seconds, Bound{0, 31'536'000});
   }
+  // Digests that are digests, and texts without control characters, for people read them. kBadValue; `what` is the path.
+  Status validate() const;
 };
 
 struct Policy {
@@ -247,12 +249,13 @@ struct Lease {
   }
 };
 
-// Message 1. `wrapped_key` = E(kek, aad = hash of the policy, DK).
+// Message 1. `wrapped_key` = E(kek, aad = hash of the policy, DK), of every policy but a revocation: to revoke, an owner
+// needs no data key, and the broker keeps none with it.
 struct Publish {
   IdentityChain owner;
   Signed<VersionRecord> record;
   Signed<Policy> policy;
-  Bytes wrapped_key;
+  std::optional<Bytes> wrapped_key = {};
   template <class F>
   void fields(F& f) {
     f("owner", owner);
@@ -260,6 +263,9 @@ struct Publish {
     f("policy", policy);
     f("wrappedKey", wrapped_key, Bound{32, 256});
   }
+  // A key exactly where nothing is revoked, clauses that are valid there, and the same of the record's name and digest.
+  // kBadValue, kMissingField; `what` is the path of the member.
+  Status validate() const;
 };
 struct PublishAck {
   static constexpr std::string_view kType = "publish-ack";

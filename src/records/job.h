@@ -28,7 +28,7 @@ struct SpecInput {
 };
 struct SpecOutput {
   std::string name;
-  std::string path;  // relative to /out
+  std::string path;  // relative to /out; parts as plain_path() has them
   OutputType type = OutputType::kOpaque;
   std::optional<Json> schema;
   std::int64_t max_bytes = 0;
@@ -38,7 +38,7 @@ struct SpecOutput {
     f("path", path, Bound{1, 200});
     f("type", type);
     f("schema", schema, Bound{2, kMaxSchemaBytes});
-    f("maxBytes", max_bytes, Bound{1, std::int64_t{1} << 30});
+    f("maxBytes", max_bytes, Bound{1, kMaxOutputBytes});
   }
 };
 struct SpecResources {
@@ -57,6 +57,8 @@ struct SpecResources {
   }
 };
 inline constexpr std::string_view kDefaultImageRoom = "1GiB";
+// Where the receiving CLI writes delivered logs, beside the outputs.
+inline constexpr std::string_view kLogFile = "job.log";
 struct SpecTee {
   std::vector<Technology> any_of;
   std::vector<std::string> releases;
@@ -84,7 +86,7 @@ struct SpecLogs {
   template <class F>
   void fields(F& f) {
     f("visibility", visibility);
-    f("maxBytes", max_bytes, Bound{0, 1 << 20});
+    f("maxBytes", max_bytes, Bound{0, kMaxLogBytes});
   }
 };
 struct SpecTimeouts {  // seconds
@@ -120,7 +122,7 @@ struct SpecBody {
     f("args", args, Bound{0, 256, kMaxArgumentBytes});
     f("env", env, Bound{0, 64, kMaxArgumentBytes});
     f("inputs", inputs, Bound{1, 32});
-    f("outputs", outputs, Bound{1, 32});
+    f("outputs", outputs, Bound{1, kMaxOutputs});
     f("resources", resources);
     f("tee", tee);
     f("sandbox", sandbox);
@@ -150,7 +152,8 @@ struct JobSpec {
     f("metadata", metadata);
     f("spec", spec);
   }
-  // The checks that a schema cannot say: names, mounts, sizes, duplicates. `what` is the path of the member.
+  // The checks that a schema cannot say: names, mounts, sizes, duplicates, and whatever the gate, the agent or the receiving
+  // CLI would refuse once keys and charge are spent. `what` is the path of the member.
   Status validate() const;
 };
 // "name@sha256:…" -> "sha256:…". kBadValue.
@@ -200,6 +203,8 @@ struct Submission {
     f("nonce", nonce);
     f("notAfter", not_after);
   }
+  // The spec's checks, a digest that is one, and names of bindings that are names of inputs.
+  Status validate() const;
   // SHA-256("gbx/1/job" ‖ 0x00 ‖ JCS(body)).
   Hash32 job_id() const { return crypto::labelled_hash("gbx/1/job", as_bytes(canonical(to_json(*this)))); }
 };

@@ -4,11 +4,16 @@
 
 #include <cstdint>
 
+#include "base/bundle_size.h"
+
 namespace gbx::records {
 
 inline constexpr std::int64_t kMaxArgumentBytes = 4096;             // one argument, one variable's name or value
 inline constexpr std::int64_t kMaxSchemaBytes = 128 << 10;          // of one output, in canonical form
 inline constexpr std::int64_t kMaxAssets = 33;                      // of one job: 32 inputs and the image
+inline constexpr std::int64_t kMaxOutputs = 32;                     // of one job
+inline constexpr std::int64_t kMaxOutputBytes = kMaxBundleBytes;    // of one output; all of them fit it together
+inline constexpr std::int64_t kMaxLogBytes = kMaxConsumerLogBytes;  // of a job's logs that may reach its consumer
 inline constexpr std::int64_t kMaxReviewers = 32;                   // of one policy, and of all policies of one job
 inline constexpr std::int64_t kMaxRulings = kMaxAssets * kMaxReviewers;  // on one output: each reviewer under each policy
 inline constexpr std::int64_t kMaxBits = std::int64_t{1} << 40;     // one charge, so that sums of a million fit

@@ -38,6 +38,7 @@ inline constexpr std::string_view kNodeDestroyed = "node.destroyed";  // Signed<
 // ---- agent <-> node, on the control stream of the mux ----
 inline constexpr std::string_view kLaunch = "launch";          // node -> agent: LaunchBundle
 inline constexpr std::string_view kIntroduce = "introduce";    // agent -> node: IntroduceRequest -> Signed<NodeIntroduction>
+inline constexpr std::string_view kAgentBroker = "broker";     // agent -> node: Empty -> BrokerStream; ends the one before
 inline constexpr std::string_view kAgentPhase = "phase";       // agent -> node: PhaseReport
 inline constexpr std::string_view kAgentOutput = "output";     // agent -> node: SealedOutput, after the SealAck
 inline constexpr std::string_view kAgentEnd = "end";           // agent -> node: AgentEnd
@@ -325,14 +326,22 @@ struct PhaseReply {
 struct OutputUpload {
   Hash32 job_id{};
   std::int64_t attempt = 1;
-  Hash32 manifest{};  // H(M), so that plane and broker can be reconciled
+  Signed<SealAck> ack;  // the broker's word that this attempt sealed it: a node's own would end other attempts
   SealedOutput output;
   template <class F>
   void fields(F& f) {
     f("jobId", job_id);
     f("attempt", attempt);
-    f("manifest", manifest);
+    f("ack", ack);
     f("output", output);
+  }
+};
+// A fresh connection to the broker. kUnavailable while nobody listens there.
+struct BrokerStream {
+  std::int64_t stream = 1;  // of the mux, never used before; opaque bytes of TLS, relayed by the node
+  template <class F>
+  void fields(F& f) {
+    f("stream", stream, Bound{1, 15});
   }
 };
 struct IntroduceRequest {

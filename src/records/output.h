@@ -165,10 +165,15 @@ struct Seal {
 struct SealAck {
   static constexpr std::string_view kType = "seal-ack";
   static constexpr bool kBindsSet = true;
+  // Both are in M too, but the plane, which holds the node's upload against this, never sees M before the decision.
+  Hash32 job_id{};
+  std::int64_t attempt = 1;
   Hash32 manifest{};  // H(M)
   std::int64_t time = 0;  // end of the owners' release slot in which the seal came
   template <class F>
   void fields(F& f) {
+    f("jobId", job_id);
+    f("attempt", attempt);
     f("manifest", manifest);
     f("time", time);
   }

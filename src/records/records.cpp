@@ -1,6 +1,9 @@
 #include <algorithm>
 #include <set>
 
+#include "base/bundle_size.h"
+#include "base/log.h"
+#include "base/names.h"
 #include "records/messages.h"
 
 namespace gbx::records {
@@ -149,26 +152,23 @@ bool name_ok(std::string_view s) {
   if (s.empty() || s.size() > 63 || s.front() == '-' || s.back() == '-') return false;
   return std::all_of(s.begin(), s.end(), [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'; });
 }
-// Segments of [A-Za-z0-9._-], none of them "." or "..".
-bool path_ok(std::string_view s) {
-  std::size_t start = 0;
-  while (start <= s.size()) {
-    std::size_t end = s.find('/', start);
-    if (end == std::string_view::npos) end = s.size();
-    const std::string_view part = s.substr(start, end - start);
-    if (part.empty() || part == "." || part == "..") return false;
-    for (char c : part) {
-      const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-      const bool good = letter || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
-      if (!good) return false;
-    }
-    if (end == s.size()) return true;
-    start = end + 1;
-  }
-  return false;
-}
 Error bad(const std::string& path, const std::string& expected, const std::string& actual) {
   return fail(Reason::kBadValue, path).with(expected, actual.substr(0, 64));
+}
+// What people read of others: nothing that moves a cursor, begins a line or turns the direction of reading.
+Status check_text(const std::string& path, const std::string& text) {
+  const std::string shown = printable(text, 8 * text.size() + 1);
+  return shown == text ? ok_status() : Status(bad(path, "text without control characters", shown));
+}
+Status check_texts(const std::string& path, const std::vector<std::string>& texts) {
+  for (std::size_t i = 0; i < texts.size(); ++i) GBX_TRY(check_text(path + "[" + std::to_string(i) + "]", texts[i]));
+  return ok_status();
+}
+Status check_digest(const std::string& path, const std::string& digest) {
+  constexpr std::string_view kAlgorithm = "sha256:";
+  const bool named = digest.rfind(kAlgorithm, 0) == 0;
+  if (named && fixed_from_hex<32>(std::string_view(digest).substr(kAlgorithm.size())).ok()) return ok_status();
+  return bad(path, "sha256: and 64 lower-case hex digits", printable(digest));
 }
 
 Status validate_inputs(const SpecBody& s) {
@@ -179,8 +179,11 @@ Status validate_inputs(const SpecBody& s) {
     const std::string at = "spec.inputs[" + std::to_string(i) + "].";
     if (!name_ok(in.name)) return bad(at + "name", "lower-case letters, digits, -", in.name);
     if (!names.insert(in.name).second) return bad(at + "name", "a name not used before", in.name);
-    const bool below_data = in.mount.rfind("/data/", 0) == 0 && path_ok(in.mount.substr(1));
-    if (!below_data || in.mount.find('/', 6) != std::string::npos) return bad(at + "mount", "/data/ and one name", in.mount);
+    const std::string_view name = std::string_view(in.mount).substr(std::min<std::size_t>(6, in.mount.size()));
+    // The runtime takes a leading '-' for an option.
+    if (in.mount.rfind("/data/", 0) != 0 || !plain_name(name) || name[0] == '-') {
+      return bad(at + "mount", "/data/ and one name of letters, digits, '.', '_', '-', at most 64, no leading '.' or '-'", in.mount);
+    }
     if (!mounts.insert(in.mount).second) return bad(at + "mount", "a path not used before", in.mount);
   }
   return ok_status();
@@ -193,12 +196,33 @@ Status validate_outputs(const SpecBody& s) {
     const std::string at = "spec.outputs[" + std::to_string(i) + "].";
     if (!name_ok(o.name)) return bad(at + "name", "lower-case letters, digits, -", o.name);
     if (!names.insert(o.name).second) return bad(at + "name", "a name not used before", o.name);
-    if (!path_ok(o.path)) return bad(at + "path", "a relative path below /out", o.path);
+    if (!plain_path(o.path)) {
+      return bad(at + "path", "up to 8 names of letters, digits, '.', '_', '-', at most 64, no leading '.', with '/' between", o.path);
+    }
     if (!paths.insert(o.path).second) return bad(at + "path", "a path not used before", o.path);
+    const bool log = o.path == kLogFile || o.path.rfind(std::string(kLogFile) + "/", 0) == 0;
+    if (log && s.logs.visibility == LogVisibility::kConsumer) {
+      return bad(at + "path", "another path than job.log, where the logs are written", o.path);
+    }
     const bool typed = o.type != OutputType::kOpaque;
     if (typed && !o.schema) return bad(at + "schema", "a schema for type " + std::string(enum_name(o.type)), "nothing");
   }
+  for (const std::string& p : paths) {
+    for (auto slash = p.find('/'); slash != std::string::npos; slash = p.find('/', slash + 1)) {
+      if (paths.count(p.substr(0, slash)) != 0) return bad("spec.outputs", "no output below another one's path", p);
+    }
+  }
   return ok_status();
+}
+
+// What may leave travels as one bundle, as large as what is declared.
+Status validate_bundle(const SpecBody& s) {
+  BundleSize size;
+  for (const auto& o : s.outputs) size.add_output(o.path.size(), o.max_bytes);
+  if (s.logs.visibility == LogVisibility::kConsumer) size.add_log(s.logs.max_bytes);
+  if (size.padded() <= kMaxBundleBytes) return ok_status();
+  return bad("spec.outputs: maxBytes of all together, with names and log", "at most " + std::to_string(kMaxBundleBytes) + " bytes",
+             std::to_string(size.bytes()));
 }
 
 Status validate_resources(const SpecBody& s) {
@@ -222,7 +246,62 @@ Status validate_resources(const SpecBody& s) {
   return ok_status();
 }
 
+Status validate_texts(const JobSpec& s) {
+  GBX_TRY(check_text("spec.purpose", s.spec.purpose));
+  GBX_TRY(check_texts("spec.tee.releases", s.spec.tee.releases));
+  if (!s.metadata.labels) return ok_status();
+  for (const auto& [k, v] : *s.metadata.labels) {
+    GBX_TRY(check_text("metadata.labels", k));
+    GBX_TRY(check_text("metadata.labels", v));
+  }
+  return ok_status();
+}
+
 }  // namespace
+
+Status Clauses::validate() const {
+  GBX_TRY(check_texts("clauses.purposes", purposes));
+  GBX_TRY(check_texts("clauses.leaseIssuers", lease_issuers));
+  GBX_TRY(check_text("clauses.rollback", rollback));
+  GBX_TRY(check_texts("clauses.residualChannels", residual_channels));
+  for (std::size_t i = 0; i < images.size(); ++i) {
+    const std::string at = "clauses.images[" + std::to_string(i) + "].";
+    if (images[i].digest) GBX_TRY(check_digest(at + "digest", *images[i].digest));
+    if (images[i].signer) GBX_TRY(check_text(at + "signer", *images[i].signer));
+  }
+  for (std::size_t i = 0; i < tee.size(); ++i) {
+    const std::string at = "clauses.tee[" + std::to_string(i) + "].";
+    GBX_TRY(check_text(at + "root", tee[i].root));
+    GBX_TRY(check_texts(at + "releases", tee[i].releases));
+  }
+  return ok_status();
+}
+
+Status Publish::validate() const {
+  GBX_TRY(check_text("record.name", record.body.name));
+  if (!record.body.content_digest.empty()) GBX_TRY(check_digest("record.contentDigest", record.body.content_digest));
+  const Policy& p = policy.body;
+  if (p.revoked) {
+    // Its clauses are those of the policy before, whatever they were: they allow nothing any more.
+    return wrapped_key ? Status(bad("wrappedKey", "nothing in a revocation", "a key")) : ok_status();
+  }
+  if (!wrapped_key) return fail(Reason::kMissingField, "wrappedKey").with("the data key, wrapped for the set", "nothing");
+  return p.clauses.validate();
+}
+
+Status Submission::validate() const {
+  GBX_TRY(spec.validate());
+  GBX_TRY(check_digest("imageDigest", image_digest));
+  for (std::size_t i = 0; i < assets.size(); ++i) {
+    if (!name_ok(assets[i].name)) {
+      return bad("assets[" + std::to_string(i) + "].name", "the name of an input, or image", printable(assets[i].name));
+    }
+  }
+  for (std::size_t i = 0; i < result_keys.size(); ++i) {
+    GBX_TRY(check_text("resultKeys[" + std::to_string(i) + "].use", result_keys[i].use));
+  }
+  return ok_status();
+}
 
 Status JobSpec::validate() const {
   if (api_version != "glovebox/v1") return bad("apiVersion", "glovebox/v1", api_version);
@@ -243,8 +322,10 @@ Status JobSpec::validate() const {
     }
   }
   if (spec.command[0].empty() || spec.command[0][0] != '/') return bad("spec.command[0]", "an absolute path", spec.command[0]);
+  GBX_TRY(validate_texts(*this));
   GBX_TRY(validate_inputs(spec));
   GBX_TRY(validate_outputs(spec));
+  GBX_TRY(validate_bundle(spec));
   GBX_TRY(validate_resources(spec));
   if (spec.sandbox.runtime && *spec.sandbox.runtime != "crun" && *spec.sandbox.runtime != "runc") {
     return bad("spec.sandbox.runtime", "crun or runc", *spec.sandbox.runtime);

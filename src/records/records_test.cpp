@@ -1,6 +1,7 @@
 // Signing, chains, evidence of technology none, spec validation, and every sealed message with its refusals.
 #include <gtest/gtest.h>
 
+#include "base/bundle_size.h"
 #include "base/schema.h"
 #include "crypto/testing.h"
 #include "records/messages.h"
@@ -280,7 +281,40 @@ TEST(JobSpec, ValidateNamesTheMember) {
   refuse([](JobSpec& s) { s.spec.inputs.push_back({"b", "b", "/data/wdbc"}); }, "spec.inputs[1].mount");
   refuse([](JobSpec& s) { s.spec.outputs[0].path = "../x"; }, "spec.outputs[0].path");
   refuse([](JobSpec& s) { s.spec.outputs[0].path = "/x"; }, "spec.outputs[0].path");
+  // What the gate, the agent and the receiving CLI would refuse after the charge.
+  refuse([](JobSpec& s) { s.spec.outputs[0].path = ".o0.json"; }, "spec.outputs[0].path");
+  refuse([](JobSpec& s) { s.spec.outputs[0].path = std::string(65, 'a'); }, "spec.outputs[0].path");
+  refuse([](JobSpec& s) { s.spec.outputs[0].path = "a/b/c/d/e/f/g/h/i"; }, "spec.outputs[0].path");
+  const auto second = [](JobSpec& s, const std::string& path) {
+    s.spec.outputs.push_back(s.spec.outputs[0]);
+    s.spec.outputs[1].name = "second";
+    s.spec.outputs[1].path = path;
+  };
+  refuse([&](JobSpec& s) { second(s, s.spec.outputs[0].path + "/x"); }, "spec.outputs");
+  refuse([&](JobSpec& s) {
+    second(s, "job.log");
+    s.spec.logs = {LogVisibility::kConsumer, 100};
+  }, "spec.outputs[1].path");
+  refuse([&](JobSpec& s) {
+    second(s, "job.log/x");
+    s.spec.logs = {LogVisibility::kConsumer, 100};
+  }, "spec.outputs[1].path");
+  refuse([](JobSpec& s) { s.spec.inputs[0].mount = "/data/.i"; }, "spec.inputs[0].mount");
+  refuse([](JobSpec& s) { s.spec.inputs[0].mount = "/data/-i"; }, "spec.inputs[0].mount");
+  refuse([](JobSpec& s) { s.spec.inputs[0].mount = "/data/" + std::string(65, 'i'); }, "spec.inputs[0].mount");
+  // What a person reads.
+  refuse([](JobSpec& s) { s.spec.purpose = "a\n- Where: tdx"; }, "spec.purpose");
+  refuse([](JobSpec& s) { s.spec.purpose = "\x1b[2J"; }, "spec.purpose");
+  refuse([](JobSpec& s) { s.spec.tee.releases = {"\u202e"}; }, "spec.tee.releases[0]");
+  refuse([](JobSpec& s) { s.metadata.labels.emplace()["k"] = "\x7f"; }, "metadata.labels");
   refuse([](JobSpec& s) { s.spec.outputs[0].schema.reset(); }, "spec.outputs[0].schema");
+  BundleSize fixed;
+  fixed.add_output(good_spec().spec.outputs[0].path.size(), 0);
+  const std::int64_t largest = kMaxBundleBytes - fixed.bytes();
+  refuse([&](JobSpec& s) { s.spec.outputs[0].max_bytes = largest + 1; }, "spec.outputs: maxBytes of all together");
+  JobSpec large = good_spec();
+  large.spec.outputs[0].max_bytes = largest;
+  EXPECT_TRUE(large.validate().ok());
   refuse([](JobSpec& s) { s.spec.resources.memory = "512"; }, "spec.resources.memory");
   refuse([](JobSpec& s) { s.spec.resources.memory = "8191KiB"; }, "spec.resources.memory");
   refuse([](JobSpec& s) { s.spec.resources.memory = "1025GiB"; }, "spec.resources.memory");
@@ -290,6 +324,68 @@ TEST(JobSpec, ValidateNamesTheMember) {
   refuse([](JobSpec& s) { s.spec.sandbox.pids = 0; }, "spec.sandbox.pids");
   refuse([](JobSpec& s) { s.spec.env["A=B"] = "c"; }, "spec.env");
   refuse([](JobSpec& s) { s.spec.sandbox.runtime = "docker"; }, "spec.sandbox.runtime");
+}
+
+TEST(Submission, ADigestThatIsOneAndNamesOfInputs) {
+  Submission s;
+  s.spec = good_spec();
+  s.image_digest = "sha256:" + std::string(64, 'a');
+  s.assets = {{"data", {}, {}}};
+  ASSERT_TRUE(s.validate().ok()) << s.validate().error().line();
+  const auto refuse = [&](auto change, std::string_view path) {
+    Submission bad = s;
+    change(bad);
+    const Status st = bad.validate();
+    ASSERT_FALSE(st.ok()) << path;
+    EXPECT_EQ(st.error().what.substr(0, path.size()), path) << st.error().line();
+    EXPECT_EQ(st.error().line().find('\x1b'), std::string::npos);
+  };
+  refuse([](Submission& b) { b.image_digest.replace(7, 4, "\x1b[2J"); }, "imageDigest");
+  refuse([](Submission& b) { b.image_digest[0] = 'x'; }, "imageDigest");
+  refuse([](Submission& b) { b.assets[0].name = "\x1b[2J"; }, "assets[0].name");
+  refuse([](Submission& b) { b.spec.kind = "Pod"; }, "kind");
+  refuse([](Submission& b) { b.result_keys = {{"a\nb", "x"}}; }, "resultKeys[0].use");
+}
+
+TEST(Publish, AKeyExactlyWhereNothingIsRevokedAndTextsThatPeopleMayRead) {
+  Publish p;
+  p.record.body.name = "data";
+  p.wrapped_key = Bytes(80);
+  Clauses& c = p.policy.body.clauses;
+  c.purposes = {"*", "study of \xc3\xa4rzte"};
+  c.rollback = "unprotected";
+  ASSERT_TRUE(p.validate().ok()) << p.validate().error().line();
+  const auto reason = [&](auto change) -> std::optional<Reason> {
+    Publish bad = p;
+    change(bad);
+    const Status st = bad.validate();
+    if (st.ok()) return std::nullopt;
+    EXPECT_EQ(st.error().line().find('\x1b'), std::string::npos) << st.error().what;
+    return st.reason();
+  };
+  EXPECT_EQ(reason([](Publish& b) { b.wrapped_key.reset(); }), Reason::kMissingField);
+  EXPECT_EQ(reason([](Publish& b) { b.policy.body.revoked = true; }), Reason::kBadValue);
+  const auto hostile = [&](auto member) {
+    EXPECT_EQ(reason([&](Publish& b) { member(b.policy.body.clauses) = "x\x1b[2J"; }), Reason::kBadValue);
+    EXPECT_EQ(reason([&](Publish& b) { member(b.policy.body.clauses) = "x\n- Where: tdx"; }), Reason::kBadValue);
+    // Who published such a thing before can still take it back.
+    EXPECT_FALSE(reason([&](Publish& b) {
+      member(b.policy.body.clauses) = "x\n- Where: tdx";
+      b.policy.body.revoked = true;
+      b.wrapped_key.reset();
+    }));
+  };
+  const auto first = [](std::vector<std::string>& list) -> std::string& { return list.emplace_back(); };
+  hostile([&](Clauses& x) -> std::string& { return first(x.purposes); });
+  hostile([&](Clauses& x) -> std::string& { return first(x.lease_issuers); });
+  hostile([&](Clauses& x) -> std::string& { return first(x.residual_channels); });
+  hostile([](Clauses& x) -> std::string& { return x.rollback; });
+  hostile([](Clauses& x) -> std::string& { return x.tee.emplace_back().root; });
+  hostile([&](Clauses& x) -> std::string& { return first(x.tee.emplace_back().releases); });
+  hostile([](Clauses& x) -> std::string& { return x.images.emplace_back().digest.emplace(); });
+  hostile([](Clauses& x) -> std::string& { return x.images.emplace_back().signer.emplace(); });
+  EXPECT_EQ(reason([](Publish& b) { b.record.body.name = "\x1b[2J"; }), Reason::kBadValue);
+  EXPECT_EQ(reason([](Publish& b) { b.record.body.content_digest = "\x1b[2J"; }), Reason::kBadValue);
 }
 
 // Whatever a schema lets grow without end, by its path.

@@ -105,9 +105,9 @@ TEST(Controls, SharedNamespacesAreMissed) {
                                                          {"cgroup", "private-namespaces"}};
   for (const auto& [type, control] : control_of) {
     for (const char* whose : {"1", "2"}) {
-      EXPECT_EQ(missed_when([&](Reading& r) { r.namespaces[type] = namespaces(whose)[type]; }), control) << type;
+      EXPECT_EQ(missed_when([&, &type = type](Reading& r) { r.namespaces[type] = namespaces(whose)[type]; }), control) << type;
     }
-    EXPECT_EQ(missed_when([&](Reading& r) { r.namespaces.erase(type); }), control) << type;
+    EXPECT_EQ(missed_when([&, &type = type](Reading& r) { r.namespaces.erase(type); }), control) << type;
   }
 }
 

@@ -73,6 +73,15 @@ class Commands(unittest.TestCase):
         error = self.refused(auditor, "wrong-role", h.DENIED, "identity", "create", "--name", "x", "--invite-file", token)
         self.assertEqual(sorted(error["expected"].split(",")), ["auditor", "owner"])
 
+        # Who is enrolled and needs another role: every error on the way names the command that leads there.
+        error = self.refused(self.owner, "wrong-role", h.DENIED, "identity", "invite", "--role", "auditor", "--out", token + "-2")
+        self.assertIn("identity enrol --role operator", error["next"])
+        error = self.refused(operator, "already-exists", h.USAGE, "identity", "create", "--name", "x", "--role", "owner")
+        self.assertIn("identity enrol --role owner --invite-file", error["next"])
+        made = operator.run("identity", "enrol", "--role", "owner", "--invite-file", token)
+        self.assertEqual(sorted(made["roles"]), ["operator", "owner"])
+        self.assertEqual(operator.run("identity", "show")["roles"], made["roles"])
+
     def test_a_policy_is_for_the_kind_that_it_names(self):
         self.refused(self.owner, "conflict", h.USAGE, "asset", "publish", self.folder, "--name", "weights", "--kind", "model",
                      "--policy", self.file)

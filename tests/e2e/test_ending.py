@@ -3,6 +3,7 @@ nothing of them may be left: no process, mount, cgroup or folder."""
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 import unittest
@@ -121,8 +122,12 @@ class Ending(unittest.TestCase):
         # The claim of destruction names nothing left behind, and the node takes the next job.
         self.until(job, lambda j: j["environments"][-1]["destroyedClaim"], 5)
         after = self.begin("import time; time.sleep(600)")
-        world.engineer.run("job", "cancel", after)
+        operator = h.Person(world.up, "operator", ["operator"], world.up.facts["operatorInvite"])
+        operator.run("job", "cancel", after)
         self.gone(after, 10)
+        outcome = world.engineer.run("job", "get", after)["outcome"]
+        self.assertEqual((outcome["reason"], outcome["what"]),
+                         ("job-cancelled", f"cancelled by the operator operator ({operator.id})"))
 
     def failed(self, change):
         spec = h.job_spec("failing", [h.PYTHON, "-c", "pass"], [h.metrics("ok")], ["open"])
@@ -138,12 +143,23 @@ class Ending(unittest.TestCase):
         got = self.failed(less)
         self.assertEqual((got["state"], got["outcome"]["reason"]), ("Failed", "image-refused"), got)
 
+    def test_a_command_that_the_image_does_not_hold_is_named(self):
+        def mistyped(spec):
+            spec["command"] = ["/bin/nope"]
+        got = self.failed(mistyped)
+        self.assertEqual((got["state"], got["outcome"]["reason"]), ("Failed", "not-found"), got)
+        for word in ("spec.command[0]", "an executable file in the image", "/bin/nope"):
+            self.assertIn(word, got["outcome"]["what"], got)
+
     def test_after_data_was_opened_a_failure_is_a_reason_and_no_text(self):
         def nothing_there(spec):
             spec["command"] = ["/data/open/no-such-program"]
         got = self.failed(nothing_there)
         self.assertEqual((got["state"], got["outcome"]["reason"]), ("Failed", "sandbox-setup"), got)
         self.assertNotIn("no-such-program", json.dumps(got["outcome"]) + json.dumps(got["environments"]))
+        described = subprocess.run([os.path.join(h.BIN, "glovebox"), "--home", world.engineer.home, "job", "describe", got["jobId"]],
+                                   capture_output=True, text=True, timeout=60, check=True).stdout
+        self.assertRegex(described, r", sandbox-setup(,|\n)")
 
     def test_a_container_that_ignores_every_signal_is_cancelled_too(self):
         job = self.begin("import signal, time\nfor n in range(1, 65):\n  try: signal.signal(n, signal.SIG_IGN)\n"

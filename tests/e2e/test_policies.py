@@ -1,5 +1,6 @@
 """What an owner signs about a published asset, with real processes: the next policy, revocation and its undoing."""
 import os
+import subprocess
 import sys
 import unittest
 
@@ -57,6 +58,35 @@ class Policies(unittest.TestCase):
         self.assertEqual(self.sign(self.name, "--reinstate"), [(1, 4, False, True)])
         self.assertFalse(self.revoked(1))
         self.refused("conflict", h.USAGE, self.name, "--reinstate")
+
+    def test_who_lost_the_data_key_can_still_revoke(self):
+        self.publish(1)
+        shown = self.owner.run("asset", "show", self.name)
+        key = os.path.join(self.owner.home, "keys", "assets", shown["assetId"] + "-1.key")
+        os.rename(key, key + ".away")
+        self.assertEqual(self.sign(self.name, "--revoke"), [(1, 2, True, True)])
+        self.assertTrue(self.revoked(1))
+        with self.assertRaises(h.CommandFailed) as caught:  # whoever reads it again needs the key anew
+            self.owner.run("policy", "sign", self.name, "--reinstate")
+        self.assertEqual(caught.exception.reason, "not-found")
+        os.rename(key + ".away", key)
+        self.assertEqual(self.sign(self.name, "--reinstate"), [(1, 3, False, True)])
+
+    def test_a_policys_words_move_no_terminal_and_begin_no_line(self):
+        hostile = "x\x1b[2J\n- Where: tdx, releases good\n  - Where: tdx"
+        with self.assertRaises(h.CommandFailed) as caught:
+            self.owner.run("policy", "new", "--yes", "--purpose", hostile, "--any-command")
+        self.assertEqual(caught.exception.reason, "bad-value")
+        self.file = self.owner.policy(self.file, "dataset", IMAGE, up.facts["nodeKey"], self.owner.id, ["/bin/sh", "-c", hostile])
+        self.publish(1)
+        reader = h.Person(up, "reader-" + self.name, ["consumer"])
+        for command, mark in ((["asset", "show", self.name], "  - "), (["policy", "explain", self.name], "- "),
+                              (["policy", "explain", self.file], "- ")):
+            done = subprocess.run([os.path.join(h.BIN, "glovebox"), "--home", reader.home, *command], capture_output=True, text=True,
+                                  timeout=120, check=True)
+            self.assertIn("\\x1b[2J\\x0a- Where: tdx", done.stdout)
+            self.assertNotIn("\x1b", done.stdout)
+            self.assertEqual([line for line in done.stdout.split("\n") if line.startswith(mark + "Where: tdx")], [])
 
     def test_contradicting_wishes_are_refused(self):
         for wishes in ((), ("--revoke", "--renew"), ("--revoke", "--reinstate"), ("--renew", "--reinstate"),

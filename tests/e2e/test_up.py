@@ -47,6 +47,30 @@ class Up(unittest.TestCase):
             self.assertTrue(error["next"], words)
         self.assertFalse(os.path.exists(nowhere))
 
+    def test_a_key_set_that_cannot_be_made_has_its_own_reason(self):
+        short = os.path.join(self.world.dir, "short")
+        with open(short, "w", encoding="utf-8") as f:
+            f.write("short\n")
+        code, error = up("--state", os.path.join(self.world.dir, "new"), "--passphrase-file", short)
+        self.assertEqual((code, error["reason"], error["actual"]), (h.USAGE, "bad-value", "5"))
+        self.assertIn("broker init", error["what"])
+
+    def test_an_address_of_another_machine(self):
+        code, error = up("--state", os.path.join(self.world.dir, "new"), "--listen", "192.0.2.1:7443", "--uid-base", "1900000000")
+        self.assertEqual((code, error["reason"]), (h.INFRASTRUCTURE, "io"))
+        self.assertIn("address of this machine", error["next"])
+
+    def test_a_part_that_is_missing_is_never_made_anew(self):
+        self.world.stop()
+        for name in ("plane", "objects", "broker", "node"):
+            os.rename(self.path(name), self.path("elsewhere"))
+            code, error = up("--state", self.world.state, "--listen", "127.0.0.1:0")
+            self.assertEqual((code, error["reason"]), (h.USAGE, "not-found"), name)
+            self.assertTrue(error["expected"].startswith(name + "/"), error)
+            self.assertFalse(os.path.exists(self.path(name)), name)
+            os.rename(self.path("elsewhere"), self.path(name))
+        self.world.start()
+
     def test_ids_of_somebody_else(self):
         # This account's own subordinate ids, in a mount namespace of the test's own.
         script = 'mount -t tmpfs none /mnt && cp /etc/subuid /mnt/subuid && echo "dora:2000000100:5" >>/mnt/subuid && ' \

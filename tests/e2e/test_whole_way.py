@@ -147,6 +147,19 @@ class Refusals(Case):
         self.assertNotIn("job plan", json.loads(caught.exception.err)["error"]["next"])  # that would be a circle
         return next(c for c in checks if c["reason"] == reason)
 
+    def test_people_see_first_what_they_can_act_on(self):
+        def said(*words):
+            done = subprocess.run([os.path.join(h.BIN, "glovebox"), "--home", world.engineer.home, "job", "plan", *words],
+                                  capture_output=True, text=True, timeout=60, check=False)
+            self.assertEqual(done.returncode, h.DENIED, done)
+            return done.stdout
+        spec = self.base(purpose="something else")
+        few, every = said(spec), said(spec, "--all")
+        self.assertIn("purpose-not-allowed", few)
+        self.assertEqual(set(re.findall(r" (DENIED|allowed) ", few)), {"DENIED"}, few)
+        passed = re.search(r"([0-9]+) of [0-9]+ checks passed \(--all", few)
+        self.assertEqual(len(re.findall(r" allowed ", every)), int(passed.group(1)), every)
+
     def test_other_purpose(self):
         self.plan_denied("purpose-not-allowed", self.base(purpose="marketing"))
 

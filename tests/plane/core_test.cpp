@@ -104,6 +104,21 @@ class Plane {
     must(core->enrol_node("n", node().text()));
     must(core->register_node(node(), info()));
   }
+  // A second node, which the policies have to name before they are published.
+  void add_node(const crypto::SigningKey& key, const std::string& name) {
+    must(core->enrol_node(name, key.public_key().text()));
+    NodeInfo other = info();
+    other.name = name;
+    other.key = key.public_key().text();
+    must(core->register_node(key.public_key(), other));
+  }
+  void allow_node(const crypto::SigningKey& key) {
+    for (testing::Asset* a : {&b.data, &b.image}) {
+      PlatformRule rule = a->policy.clauses.tee.at(0);
+      rule.root = "none:" + to_hex(key.public_key().fingerprint());
+      a->policy.clauses.tee.push_back(rule);
+    }
+  }
   NodeInfo info() { return {"n", node().text(), {Technology::kNone}, 8, std::int64_t{8} << 30, 1, "test", kMaxPids}; }
   // Everything that is due, with the real broker.
   void pump() {
@@ -122,24 +137,29 @@ class Plane {
     return need(core->submit(consumer(), s, key)).job_id;
   }
   api::JobView job(const Hash32& id) { return must(core->job(consumer(), id)); }
-  std::optional<LaunchBundle> take() {
-    auto first = need(core->poll(node()));
+  std::optional<LaunchBundle> take() { return take(node()); }
+  std::optional<LaunchBundle> take(const crypto::PublicKey& by) {
+    auto first = need(core->poll(by));
     if (first) return first;
     pump();
-    return need(core->poll(node()));
+    return need(core->poll(by));
   }
   // What the agent does, up to the seal.
-  testing::BrokerWorld::Sealed work(const LaunchBundle& w, const GateVerdict& verdict = testing::clean_verdict()) {
+  struct Done {
+    testing::BrokerWorld::Sealed sealed;
+    Signed<SealAck> ack;
+  };
+  Done work(const LaunchBundle& w, const GateVerdict& verdict = testing::clean_verdict()) {
     testing::FakeAgent agent = testing::make_agent(b.random);
     const auto connection = b.connect(agent);
     const Hash32 evidence = must(b.attest(agent, w.credential, connection));
     for (std::int64_t stage = 1; stage <= 2; ++stage) must(b.key(agent, w.credential.body, evidence, stage, connection));
     auto sealed = b.make_seal(agent, w.submission, w.plan, w.credential.body.attempt, evidence, verdict);
-    must(b.seal(sealed.seal, connection));
-    return sealed;
+    auto ack = must(b.seal(sealed.seal, connection));
+    return {std::move(sealed), std::move(ack)};
   }
-  OutputUpload upload(const LaunchBundle& w, const testing::BrokerWorld::Sealed& sealed) {
-    return {w.credential.body.job_id, w.credential.body.attempt, hash_of(sealed.seal.statement.body.manifest), sealed.output};
+  OutputUpload upload(const LaunchBundle& w, const Done& done) {
+    return {w.credential.body.job_id, w.credential.body.attempt, done.ack, done.sealed.output};
   }
   Signed<DestroyedClaim> claim(const LaunchBundle& w) {
     return must(sign(b.set.id(), DestroyedClaim{w.credential.body.job_id, w.credential.body.attempt, b.clock.now().seconds(), {}}, b.node));
@@ -200,8 +220,8 @@ TEST_P(CoreSuite, AJobFromSubmissionToReceipt) {
   EXPECT_EQ(v.environments.at(0).state, "Destroyed");
   EXPECT_EQ(v.output->state, "Released");
   const api::JobResult r = must(p.core->result(p.consumer(), id));
-  EXPECT_EQ(canonical(to_json(r.output)), canonical(to_json(sealed.output)));
-  EXPECT_EQ(hash_of(r.run_statement.body.manifest), hash_of(sealed.seal.statement.body.manifest));
+  EXPECT_EQ(canonical(to_json(r.output)), canonical(to_json(sealed.sealed.output)));
+  EXPECT_EQ(hash_of(r.run_statement.body.manifest), sealed.ack.body.manifest);
   const Receipt receipt = must(p.core->receipt(p.consumer(), id));
   EXPECT_TRUE(receipt.destroyed.has_value());
   const api::JobEvents events = must(p.core->events(p.consumer(), id));
@@ -222,20 +242,125 @@ TEST_P(CoreSuite, ASecondOutputIsRefused) {
   EXPECT_EQ(p.job(id).state, "Completed");
 }
 
-TEST_P(CoreSuite, AnOutputThatTheBrokerDidNotTakeFailsTheJob) {
+// The broker acknowledged it and knows nothing of it any more.
+TEST_P(CoreSuite, AnOutputThatTheBrokerForgotFailsTheJob) {
   const Hash32 id = p.submit();
   p.pump();
   const auto w = p.take();
-  OutputUpload forged;
-  forged.job_id = id;
-  forged.attempt = 1;
-  forged.output.ciphertext = Bytes(32, 1);
-  forged.output.wrapped_content = {Bytes(64, 2)};
-  must(p.core->output(p.node(), forged));
+  OutputUpload forgotten;
+  forgotten.job_id = id;
+  forgotten.attempt = 1;
+  forgotten.ack = must(sign(p.b.set.id(), SealAck{id, 1, Hash32{5}, p.b.clock.now().seconds()}, p.b.set.signing));
+  forgotten.output.ciphertext = Bytes(32, 1);
+  forgotten.output.wrapped_content = {Bytes(64, 2)};
+  must(p.core->output(p.node(), forgotten));
   p.pump();
   EXPECT_EQ(p.job(id).state, "Failed");
   EXPECT_EQ(p.job(id).outcome.reason, "output-refused");
   EXPECT_EQ(p.core->result(p.consumer(), id).reason(), Reason::kOutputRefused);
+}
+
+// A node that was silent has lost its attempt, and another node has begun the next one.
+TEST(HostileNode, CannotEndTheAttemptThatFollowedItsOwn) {
+  Plane p(false);
+  const auto hostile = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, p.b.random));
+  const auto bad = hostile.public_key();
+  p.allow_node(hostile);
+  p.populate();
+  p.add_node(hostile, "hostile");
+  const Hash32 id = p.submit();
+  p.pump();
+  ASSERT_TRUE(p.take(bad));
+  p.b.clock.advance(31'000);
+  must(p.core->tick());
+  EXPECT_EQ(p.job(id).environments.at(0).state, "Lost");
+  const auto second = p.take();
+  ASSERT_TRUE(second);
+  const auto upload = [&](const SealAck& ack, const crypto::SigningKey& by) {
+    OutputUpload junk;
+    junk.job_id = id;
+    junk.attempt = 1;
+    junk.ack = must(sign(p.b.set.id(), ack, by));
+    junk.output.ciphertext = Bytes(32, 1);
+    junk.output.wrapped_content = {Bytes(64, 2)};
+    return p.core->output(bad, junk).reason();
+  };
+  EXPECT_EQ(upload({id, 1, Hash32{}, testing::kNow}, hostile), Reason::kBadSignature);
+  // Words that the broker did give: to another attempt, and for another job.
+  EXPECT_EQ(upload({id, 2, Hash32{}, testing::kNow}, p.b.set.signing), Reason::kOutputRefused);
+  EXPECT_EQ(upload({Hash32{9}, 1, Hash32{}, testing::kNow}, p.b.set.signing), Reason::kOutputRefused);
+  EXPECT_EQ(p.job(id).state, "Running");
+  must(p.core->output(p.node(), p.upload(*second, p.work(*second))));
+  p.pump();
+  EXPECT_EQ(p.job(id).state, "Completed");
+}
+
+TEST(Queue, JobsForAnAbsentNodeStarveNobody) {
+  Plane p(false);
+  const auto silent = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, p.b.random));
+  p.allow_node(silent);
+  p.config.quotas.live_jobs = 1'000;
+  p.start();
+  p.populate();
+  must(p.core->enrol_node("big", silent.public_key().text()));
+  NodeInfo big = p.info();
+  big.name = "big";
+  big.key = silent.public_key().text();
+  big.cpu = 64;
+  must(p.core->register_node(silent.public_key(), big));
+  const auto submit = [&](std::int64_t cpu) {
+    SignedSubmission s = p.b.submission();
+    s.submission.body.spec.spec.resources.cpu = cpu;
+    testing::resign(s, p.b.set.id(), p.b.consumer);
+    p.b.clock.advance(1);
+    const Hash32 id = p.submit(s);
+    p.pump();
+    return id;
+  };
+  const Hash32 first = submit(32);
+  for (int i = 0; i < 130; ++i) submit(32);
+  const Hash32 small = submit(1);
+  const auto w = p.take();
+  ASSERT_TRUE(w);
+  EXPECT_EQ(w->credential.body.job_id, small);
+  must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kLost, "policy-stale")));
+  // What it passed by it looks at again once it lends more: the oldest first.
+  NodeInfo grown = p.info();
+  grown.cpu = 32;
+  must(p.core->register_node(p.node(), grown));
+  const auto oldest = p.take();
+  ASSERT_TRUE(oldest);
+  EXPECT_EQ(oldest->credential.body.job_id, first);
+}
+
+// An older job that waits again comes before younger ones, though the node had passed its place in the queue.
+TEST(Queue, ARetryIsNotOverlooked) {
+  Plane p(false);
+  p.populate();
+  const Hash32 old = p.submit();
+  p.pump();
+  const auto first = p.take();
+  ASSERT_TRUE(first);
+  const auto misfit = [&] {
+    SignedSubmission s = p.b.submission();
+    s.submission.body.spec.spec.resources.cpu = 9;
+    testing::resign(s, p.b.set.id(), p.b.consumer);
+    return s;
+  };
+  NodeInfo two = p.info();
+  two.slots = 2;
+  two.cpu = 16;
+  must(p.core->register_node(p.node(), two));
+  p.b.clock.advance(1);
+  p.submit(misfit());
+  p.pump();
+  two.cpu = 8;
+  must(p.core->register_node(p.node(), two));
+  EXPECT_FALSE(p.take());
+  must(p.core->phase(p.node(), p.phase(*first, EnvironmentPhase::kLost, "lost")));
+  const auto again = p.take();
+  ASSERT_TRUE(again);
+  EXPECT_EQ(again->credential.body.job_id, old);
 }
 
 TEST_P(CoreSuite, IdempotencyKeysNameOneJob) {
@@ -637,6 +762,40 @@ TEST_P(CoreSuite, CancellingStopsTheNodeAndTheBroker) {
   EXPECT_EQ(p.core->result(p.consumer(), id).reason(), Reason::kJobCancelled);
 }
 
+TEST_P(CoreSuite, AnOperatorEndsAnybodysJobAndItsConsumerReadsWhoDid) {
+  const testing::Person boss = testing::make_person(p.b.random);
+  must(p.core->enrol_trusted(boss.chain, "boss", {Role::kOperator}));
+  const plane::Caller op{boss.id(), {Role::kOperator}};
+  const auto by_boss = [&](const Hash32& id) {
+    const Cancel wish{id, boss.id(), p.b.clock.now().seconds()};
+    return CancelRequest{boss.chain, must(sign(p.b.set.id(), wish, boss.key))};
+  };
+  const Hash32 id = p.submit();
+  p.pump();
+  const auto w = p.take();
+  must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kWorking)));
+  EXPECT_EQ(p.core->cancel({boss.id(), {Role::kAuditor}}, by_boss(id)).reason(), Reason::kNotFound);
+  const Cancel others{id, p.b.consumer.id(), p.b.clock.now().seconds()};
+  const CancelRequest not_his{p.b.consumer.chain, must(sign(p.b.set.id(), others, p.b.consumer.key))};
+  EXPECT_EQ(p.core->cancel(op, not_his).reason(), Reason::kWrongOwner);
+  EXPECT_EQ(must(p.core->cancel(op, by_boss(id))).state, "Cancelled");
+  p.pump();
+  const api::JobView v = p.job(id);
+  EXPECT_EQ(v.state, "Cancelled");
+  EXPECT_EQ(v.outcome.reason, "job-cancelled");
+  EXPECT_EQ(v.outcome.what, "cancelled by the operator boss (" + to_hex(boss.id()) + ")");
+  EXPECT_EQ(must(p.core->heartbeat(p.node(), {"n", {{id, 1}}})).stop, (std::vector<RunningAttempt>{{id, 1}}));
+  EXPECT_FALSE(p.b.core->state().job(id)->cancelled) << "the broker heeds the consumer alone";
+  must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kDestroyed, "job-cancelled")));
+
+  const Hash32 sealed = p.submit();
+  p.pump();
+  const auto next = p.take();
+  ASSERT_TRUE(next);
+  must(p.core->output(p.node(), p.upload(*next, p.work(*next))));
+  EXPECT_EQ(p.core->cancel(op, by_boss(sealed)).reason(), Reason::kWrongState) << "it holds no node any more";
+}
+
 TEST_P(CoreSuite, AHeldOutputIsReviewedAndReleased) {
   const Hash32 id = p.submit();
   p.pump();
@@ -739,6 +898,87 @@ TEST_F(SlotSuite, TheEndOfARunIsToldOnTheSlot) {
   EXPECT_EQ(must(p.core->result(p.consumer(), id)).release.outer_keys.empty(), false);
   EXPECT_EQ(must(p.core->receipt(p.consumer(), id)).seal_ack.body.time % 900, 0);
 }
+// The broker decides at the end of the slot; the plane hears of it a little later, and of the destruction later still.
+TEST_F(SlotSuite, NothingIsToldWithATimeThatIsYetToCome) {
+  to_the_next_slot();
+  const Hash32 id = p.submit();
+  p.pump();
+  const auto w = p.take();
+  must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kWorking)));
+  p.b.clock.advance(100'000);
+  must(p.core->output(p.node(), p.upload(*w, p.work(*w))));
+  p.pump();
+  to_the_next_slot();
+  const std::int64_t slot = p.b.clock.now().ms;
+  p.b.clock.advance(250);
+  p.pump();
+  EXPECT_EQ(p.job(id).state, "Completed");
+  EXPECT_EQ(p.job(id).updated_ms, slot);
+  p.b.clock.advance(3'000);
+  must(p.core->destroyed(p.node(), p.claim(*w)));
+  EXPECT_EQ(p.job(id).environments.at(0).state, "Destroyed");
+  const api::JobEvents told = must(p.core->events(p.consumer(), id));
+  EXPECT_EQ(told.job.updated_ms, slot);
+  EXPECT_EQ(told.job.updated_ms / 1000, must(p.core->receipt(p.consumer(), id)).release.body.time);
+  for (const auto& e : told.events) EXPECT_LE(e.time_ms, slot) << e.machine << " " << e.to;
+}
+// Two jobs of one consumer, one place on the node: when the second begins would tell when the first container ended.
+TEST_F(SlotSuite, TheRoomOfARunIsFreeOnTheSlot) {
+  to_the_next_slot();
+  run(100);
+  const Hash32 second = p.submit();
+  p.pump();
+  EXPECT_FALSE(p.take());
+  const std::int64_t slot = p.b.clock.now().ms / 900'000 * 900'000 + 900'000;
+  EXPECT_EQ(must(p.core->room_at_ms(p.node())), slot);
+  p.b.clock.advance(slot - p.b.clock.now().ms - 1);
+  must(p.core->tick());
+  EXPECT_FALSE(p.take());
+  EXPECT_EQ(p.job(second).state, "Authorized");
+  p.b.clock.advance(1);
+  EXPECT_EQ(must(p.core->room_at_ms(p.node())), std::nullopt);
+  const auto w = p.take();
+  ASSERT_TRUE(w);
+  EXPECT_EQ(w->credential.body.job_id, second);
+  EXPECT_EQ(p.job(second).updated_ms, slot) << "placed when the slot ended, and told at once";
+}
+TEST_F(SlotSuite, AFurtherAttemptTakesTheRoomOfTheOneBeforeAndIsNotTold) {
+  to_the_next_slot();
+  const Hash32 id = p.submit();
+  p.pump();
+  const auto first = p.take();
+  for (const auto phase : {EnvironmentPhase::kLoaded, EnvironmentPhase::kWorking}) must(p.core->phase(p.node(), p.phase(*first, phase)));
+  const api::JobView before = p.job(id);
+  p.b.clock.advance(50'123);
+  must(p.core->phase(p.node(), p.phase(*first, EnvironmentPhase::kLost, "lost")));
+  const auto second = p.take();
+  ASSERT_TRUE(second);
+  EXPECT_EQ(second->credential.body.attempt, 2);
+  for (const auto phase : {EnvironmentPhase::kLoaded, EnvironmentPhase::kWorking}) must(p.core->phase(p.node(), p.phase(*second, phase)));
+  EXPECT_EQ(p.job(id).version, before.version);
+  EXPECT_EQ(p.job(id).environments.size(), 1U);
+  to_the_next_slot();
+  EXPECT_EQ(p.job(id).environments.size(), 2U);
+}
+TEST_F(SlotSuite, TheQuotaDoesNotTellThatAJobHasFailed) {
+  p.config.quotas.live_jobs = 1;
+  p.start();
+  p.populate();
+  to_the_next_slot();
+  const Hash32 id = p.submit();
+  p.pump();
+  const auto w = p.take();
+  must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kWorking)));
+  p.b.clock.advance(50'123);
+  must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kDestroyed, "job-failed")));
+  EXPECT_EQ(must(p.core->job(operator_, id)).state, "Failed");
+  EXPECT_EQ(p.job(id).state, "Running");
+  const auto another = [&] { return p.core->submit(p.consumer(), p.b.submission(), std::nullopt).reason(); };
+  EXPECT_EQ(another(), Reason::kQuotaExceeded);
+  to_the_next_slot();
+  EXPECT_EQ(p.job(id).state, "Failed");
+  EXPECT_EQ(another(), Reason::kUninitialised);
+}
 TEST_F(SlotSuite, TwoRunsOfOneSlotLookAlike) {
   to_the_next_slot();
   const Hash32 quick = run(5);
@@ -787,6 +1027,17 @@ TEST_P(CoreSuite, Enrolment) {
   must(p.core->enrol(who.id(), who.key.public_key(), r));
   must(p.core->check_key(who.id(), who.key.public_key()));
   EXPECT_EQ(p.core->check_key(who.id(), boss.key.public_key()).reason(), Reason::kUnauthenticated);
+  // Another role, with an invite to it, comes on top.
+  must(p.core->invite(op, {{Role::kOwner, Role::kReviewer}, 1, testing::kNow + 100}, "more"));
+  r.roles = {Role::kOwner};
+  EXPECT_EQ(self(), Reason::kQuotaExceeded) << "the first invite was used up";
+  r.invite = "more";
+  const api::IdentityView both = must(p.core->enrol(who.id(), who.key.public_key(), r));
+  EXPECT_EQ(std::set<Role>(both.roles.begin(), both.roles.end()), (std::set<Role>{Role::kConsumer, Role::kOwner}));
+  r.roles = {Role::kReviewer};
+  EXPECT_EQ(self(), Reason::kQuotaExceeded);
+  r.roles = {Role::kConsumer};
+  r.invite = "token";
   const testing::Person late = testing::make_person(p.b.random);
   r.chain = late.chain;
   EXPECT_EQ(p.core->enrol(late.id(), late.key.public_key(), r).reason(), Reason::kQuotaExceeded);
@@ -807,6 +1058,8 @@ TEST_P(CoreSuite, NodesAreKnownByTheirKeyOnly) {
   NodeInfo lie = p.info();
   lie.key = stranger.key.public_key().text();
   EXPECT_EQ(p.core->register_node(p.node(), lie).reason(), Reason::kUnauthenticated);
+  EXPECT_EQ(p.core->enrol_node("n", stranger.key.public_key().text()).reason(), Reason::kAlreadyExists);
+  must(p.core->enrol_node("n", p.node().text()));
   must(p.core->enrol_node("second", stranger.key.public_key().text()));
   lie.name = "second";
   must(p.core->register_node(stranger.key.public_key(), lie));
@@ -828,7 +1081,7 @@ std::string through(std::int64_t stop_at, std::int64_t full_at, std::int64_t* co
   const SignedSubmission submission = p.b.submission();
   const Hash32 id = submission.submission.body.job_id();
   std::optional<LaunchBundle> w;
-  std::optional<testing::BrokerWorld::Sealed> sealed;
+  std::optional<Plane::Done> sealed;
   p.store->commits = 0;
   p.store->stop_at = stop_at;
   p.store->full_at = full_at;
@@ -869,6 +1122,35 @@ TEST(CoreOnDisk, AStopAtEveryCommitChangesNothing) {
   ASSERT_EQ(through(0, 0, &commits), "");
   ASSERT_GT(commits, 8);
   for (std::int64_t at = 2; at <= 2 * commits + 1; ++at) EXPECT_EQ(through(at, 0, nullptr), "") << "stopped at " << at;
+}
+
+TEST(CoreOnDisk, WhatEndedWhileThePlaneWasAwayMayStillBeToldOf) {
+  for (const bool told : {true, false}) {
+    Plane p(true, 10);
+    p.populate();
+    const Hash32 id = p.submit();
+    p.pump();
+    const auto w = p.take();
+    ASSERT_TRUE(w);
+    must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kWorking)));
+    const auto sealed = p.work(*w);
+    // Longer than the run's time and its grace together: for the plane the attempt is overdue when it is back.
+    p.b.clock.advance((w->plan.body.controls.run_seconds + p.config.run_grace_seconds + 1) * 1000);
+    p.start();
+    must(p.core->tick());
+    must(p.core->heartbeat(p.node(), {"n", {{id, 1}}}));
+    EXPECT_EQ(p.job(id).state, "Running");
+    if (told) {
+      must(p.core->output(p.node(), p.upload(*w, sealed)));
+      p.pump();
+      EXPECT_EQ(p.job(id).state, "Completed");
+    } else {
+      p.b.clock.advance(p.config.lease_seconds * 1000);
+      must(p.core->heartbeat(p.node(), {"n", {{id, 1}}}));
+      must(p.core->tick());
+      EXPECT_EQ(p.job(id).environments.at(0).reason, "timed-out");
+    }
+  }
 }
 
 TEST(CoreOnDisk, ACommitThatTheDiskRefusesIsAsIfNobodyHadAsked) {

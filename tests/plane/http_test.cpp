@@ -296,8 +296,7 @@ class PlaneHttp : public ::testing::Test {
       const Hash32 evidence = must(b.attest(agent, w.credential, connection));
       for (std::int64_t stage = 1; stage <= 2; ++stage) must(b.key(agent, w.credential.body, evidence, stage, connection));
       const auto sealed = b.make_seal(agent, w.submission, w.plan, 1, evidence, verdict);
-      must(b.seal(sealed.seal, connection));
-      upload = {job, 1, hash_of(sealed.seal.statement.body.manifest), sealed.output};
+      upload = {job, 1, must(b.seal(sealed.seal, connection)), sealed.output};
     }
     must(node.call(method::kNodeOutput, upload));
     must(node.call(method::kNodeDestroyed, must(sign(b.set.id(), DestroyedClaim{job, 1, clock.now().seconds(), {}}, b.node))));

@@ -133,9 +133,13 @@ def check_derived(d, records):
 
 # ---- names, against the page ----
 def read_page(path):
-    """{record or part: {member: (optional, part or None)}} from the page's tables."""
+    """{record or part: {member: (optional, part or None)}} from the page's tables of records and parts."""
     out = {}
+    section = ""
     for line in open(path, encoding="utf-8"):
+        section = line.strip() if line.startswith("## ") else section
+        if section not in ("## Records", "## Parts"):
+            continue
         cells = [c.strip() for c in line.strip().strip("|").split("|")]
         name = re.fullmatch("`([A-Za-z-]+)`", cells[0])
         if not line.startswith("| `") or not name:
@@ -212,6 +216,7 @@ class Receipt:
     def check(self):
         require(self.r["format"] == "gbx-receipt/1", "format of the receipt")
         self.check_set()
+        self.check_order()
         self.check_owners()
         self.check_plan()
         self.check_environment()
@@ -230,6 +235,18 @@ class Receipt:
             key = successor["body"]["newSetKey"]
         self.signed(s["epoch"], "epoch-keys", key, "epoch keys")
         self.set_key, self.set_signs = key, s["epoch"]["body"]["signing"]
+
+    def check_order(self):
+        """Each list in its one order, each entry once, and no key after the last one that signed here."""
+        ids = [record_hash("identity", c["identity"]) for c in self.r["identities"]]
+        require(ids == sorted(set(ids)), "order of identities")
+        signers = {s["key"] for name in ("versions", "policies", "beacons", "leases", "rulings") for s in self.r[name]}
+        signers.add(self.r["submission"]["key"])
+        for chain in self.r["identities"]:
+            require(not chain["rotations"] or chain["rotations"][-1]["body"]["newKey"] in signers, "a key that signed nothing")
+        named = self.r["submission"]["body"]["leases"]
+        places = [named.index(lease["body"]["leaseId"]) for lease in self.r["leases"]]
+        require(places == sorted(set(places)), "order of leases")
 
     def keys_of(self, identity_id):
         """Every key that an identity ever signed with, the newest last."""
@@ -252,6 +269,7 @@ class Receipt:
 
     def check_owners(self):
         self.policy_hashes = []
+        require(len(self.r["versions"]) == len(self.r["policies"]), "one record for each policy")
         for version, policy in zip(self.r["versions"], self.r["policies"]):
             p = policy["body"]
             self.by_identity(version, "version-record", p["ownerId"])
@@ -301,6 +319,7 @@ class Receipt:
         self.manifest_hash = record_hash("output-manifest", self.manifest)
         self.signed(ack, "seal-ack", self.set_signs, "acknowledgement")
         require(ack["body"]["manifest"] == self.manifest_hash, "acknowledgement of another output")
+        require(all(ack["body"][k] == context[k] for k in ("jobId", "attempt")), "acknowledgement of another attempt")
 
     def check_review(self):
         notice = self.r["holdNotice"]
@@ -415,6 +434,18 @@ def check_that_it_refuses(vectors, page):
             raise Wrong("%s was changed and nobody noticed" % ".".join(map(str, path)))
         at[path[-1]] = old
     require(tried > 300, "too few leaves")
+    for name in ("identities", "versions", "policies", "leases", "rulings"):
+        whole = vectors["receipt"][name]
+        doubled, moved = whole + whole[-1:], whole[::-1]
+        fewer = [whole[1:]] * (name != "leases")  # that one was needed is for who judges the policies
+        for other in [doubled] + fewer + [moved] * (moved != whole):
+            receipt[name] = other
+            try:
+                Receipt(receipt, vectors["receiptSetId"]).check()
+            except (Wrong, ValueError):
+                continue
+            raise Wrong("%s: an entry was doubled, moved or left out and nobody noticed" % name)
+        receipt[name] = whole
     for i, v in enumerate(vectors["records"]):
         other = copy.deepcopy(v)
         member = sorted(other["body"])[i % len(other["body"])]

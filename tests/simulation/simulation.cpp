@@ -336,6 +336,8 @@ class PlaneActor final : public Caller {
       });
     }
     testing::must(core->tick());
+    // What nodes owe is not late before a plane that was away has listened for a lease's time.
+    if (s.now_ms() - started_ms_ < kLeaseSeconds * 1000) return;
     for (const char* kind : {"job", "env"}) {
       machines::MachineQuery late;
       late.kind = kind;
@@ -461,6 +463,7 @@ class NodeActor final : public Caller {
     Hash32 evidence{};
     std::optional<Signed<KeyRequest>> pending;
     std::optional<testing::BrokerWorld::Sealed> sealed;
+    Signed<SealAck> ack;
     std::string failure;
     std::optional<Stage> hangs_at;  // the agent does nothing more from there on
   };
@@ -572,7 +575,7 @@ class NodeActor final : public Caller {
         return {std::string(method::kSeal), to_json(a.sealed->seal)};
       case Stage::kUpload:
         return {std::string(method::kNodeOutput),
-                to_json(OutputUpload{id.job_id, id.attempt, hash_of(a.sealed->seal.statement.body.manifest), a.sealed->output})};
+                to_json(OutputUpload{id.job_id, id.attempt, a.ack, a.sealed->output})};
       case Stage::kLost:
         return {std::string(method::kNodePhase), to_json(PhaseReport{id.job_id, id.attempt, EnvironmentPhase::kDestroyed, a.failure, {}})};
       case Stage::kClaim:
@@ -617,6 +620,7 @@ class NodeActor final : public Caller {
         a.stage = a.resume = a.stage == Stage::kKey1 ? Stage::kKey2 : Stage::kSeal;
         break;
       case Stage::kSeal:
+        a.ack = testing::must(from_json<Signed<SealAck>>(reply));
         a.stage = Stage::kUpload;
         break;
       case Stage::kUpload:

@@ -163,8 +163,41 @@ def citations_self_test():
             sys.exit("tidy self-test: no rule fires on the citation %s" % bad)
 
 
+# ---- what a reader of the formats has to know ----
+LABEL = re.compile(r'"((?:EXPORTER-)?gbx(?:-\w+)?/1(?:/[a-z-]+)?)(?:\\0)?"')
+LABELS_PAGE = "docs/formats/records-v1.md"
+
+
+def check_labels(path, text, page):
+    """Every label that is hashed, signed or sealed with stands on the page of the formats."""
+    for number, line in enumerate(text.split("\n"), 1):
+        for label in LABEL.findall(line.split("//")[0]):
+            if "`%s`" % label not in page:
+                yield number, "%s names no label %s" % (LABELS_PAGE, label)
+
+
+def labels(files):
+    with open(os.path.join(ROOT, LABELS_PAGE), encoding="utf-8") as f:
+        page = f.read()
+    for path in files:
+        if path.startswith("src/") and "_test" not in path and "testing" not in path:
+            with open(os.path.join(ROOT, path), encoding="utf-8") as f:
+                found = check_labels(path, f.read(), page)
+            yield from ("%s:%d: %s" % (path, n, m) for n, m in found)
+
+
+def labels_self_test():
+    page = "`gbx/1/a`, `gbx-key/1`"
+    if list(check_labels("x", 'f("gbx/1/a"); g("gbx-key/1"); h("gbx/1/a\\0");', page)):
+        sys.exit("tidy self-test: a label that is named is refused")
+    for bad in ('"gbx/1/b"', '"EXPORTER-gbx/1/a"', '"gbx-other/1"', '"gbx/1/b\\0"'):
+        if not list(check_labels("x", bad, page)):
+            sys.exit("tidy self-test: no rule fires on the label %s" % bad)
+
+
 def self_test():
     citations_self_test()
+    labels_self_test()
     bad = {
         "src/base/x.h": "int x;\n",
         "src/base/a.cpp": '#include "crypto/crypto.h"\n',
@@ -194,6 +227,7 @@ def main():
         if HEAVY.search(text):
             heavy.append(path)
     problems += citations()
+    problems += labels(files)
     if len(heavy) > 6:
         problems.append("Beast or SSL headers in more than six translation units: " + " ".join(heavy))
     for p in problems:

@@ -310,7 +310,7 @@ Result<Reply> Client::Impl::read_reply(Outcome* outcome, bool head_only, const S
       return transport_error(ec, "waiting for the answer");
     }
     Reply reply;
-    reply.status = parser.get().result_int();
+    reply.status = static_cast<int>(parser.get().result_int());
     if (reply.status == 100) continue;
     for (const auto& f : parser.get()) reply.headers[lower(std::string_view(f.name_string()))] = std::string(f.value());
     const bool good = reply.status >= 200 && reply.status < 300;

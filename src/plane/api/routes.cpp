@@ -44,6 +44,12 @@ int fit(const std::vector<std::string_view>& pattern, const std::vector<std::str
   return score;
 }
 
+// What a caller got wrong about the API itself is in its description.
+http::Response refusal(Error error, int status = 0) {
+  if (error.next.empty()) error.hint("GET /openapi.json describes every request");
+  return http::error_response(error, status);
+}
+
 Status check_parameter(const QueryParameter& p, const std::string& value) {
   const std::string where = "query parameter " + std::string(p.name);
   const auto bad = [&where](const char* expected) {
@@ -93,13 +99,13 @@ Status check_headers(const RouteInfo& route, const http::Request& request) {
 std::optional<http::Response> check_body(const RouteInfo& route, const http::Request& request) {
   if (route.body == BodyKind::kNone) return std::nullopt;  // its limit of 0 bytes says the rest
   if (!request.headers.contains("content-length")) {
-    return http::error_response(fail(Reason::kUsage, "this request needs a body with a content-length"), 411);
+    return refusal(fail(Reason::kUsage, "this request needs a body with a content-length"), 411);
   }
   const auto type = request.headers.find("content-type");
   const std::string_view wanted = route.body == BodyKind::kJson ? "application/json" : "application/octet-stream";
   if (type == request.headers.end() || type->second.substr(0, type->second.find(';')) != wanted) {
     const std::string actual = type == request.headers.end() ? "none" : printable(type->second, 64);
-    return http::error_response(fail(Reason::kUsage, "content-type").with(std::string(wanted), actual), 415);
+    return refusal(fail(Reason::kUsage, "content-type").with(std::string(wanted), actual), 415);
   }
   return std::nullopt;
 }
@@ -153,7 +159,7 @@ Result<Match> Router::match(const std::string& method, const std::vector<std::st
       found = i;
     }
   }
-  if (allowed.empty()) return fail(Reason::kNotFound, "no such path in this API").hint("GET /openapi.json lists all");
+  if (allowed.empty()) return fail(Reason::kNotFound, "no such path in this API");
   if (best < 0) {
     std::string list;
     for (const std::string_view m : allowed) list += (list.empty() ? "" : ", ") + std::string(m);
@@ -199,7 +205,7 @@ http::BodyPlan Gatekeeper::plan(const http::Request& request) const {
   http::BodyPlan plan;
   const Result<Match> match = router_.match(request.method, request.path);
   if (!match.ok()) {
-    plan.refuse = http::error_response(match.error(), match.reason() == Reason::kNotFound ? 404 : 405);
+    plan.refuse = refusal(match.error(), match.reason() == Reason::kNotFound ? 404 : 405);
     if (match.reason() != Reason::kNotFound) plan.refuse->headers["allow"] = match.error().expected;
     return plan;
   }
@@ -209,7 +215,7 @@ http::BodyPlan Gatekeeper::plan(const http::Request& request) const {
   Status parameters = check_query(route, request);
   if (parameters.ok()) parameters = check_headers(route, request);
   if (!parameters.ok()) {
-    plan.refuse = http::error_response(parameters.error());
+    plan.refuse = refusal(parameters.error());
   } else {
     plan.refuse = check_body(route, request);
   }
@@ -226,7 +232,7 @@ bool Gatekeeper::bears_token(const http::Request& request) const {
 
 std::variant<Gatekeeper::Admitted, http::Response> Gatekeeper::admit(const http::Request& request) const {
   Result<Match> match = router_.match(request.method, request.path);
-  if (!match.ok()) return http::error_response(match.error());
+  if (!match.ok()) return refusal(match.error());
   const RouteInfo& route = router_.routes()[match->index];
   Caller caller;
   bool known = route.bearer;
@@ -253,7 +259,8 @@ std::variant<Gatekeeper::Admitted, http::Response> Gatekeeper::admit(const http:
       for (const std::string_view r : role_names(caller.roles)) actual += (actual.empty() ? "" : ", ") + std::string(r);
       return http::error_response(fail(Reason::kWrongRole, "role of the caller")
                                       .with(wanted, actual.empty() ? "none" : actual)
-                                      .hint("ask the operator of this service for the role"));
+                                      .hint("with an operator's invite to the role: glovebox identity enrol --role " +
+                                            std::string(role_names(route.roles).front()) + " --invite-file FILE"));
     }
   }
   return Admitted{match->index, Call{request, route, std::move(match->path), caller}, known};

@@ -28,6 +28,7 @@ Status Core::check_publish(const Caller& who, const records::Publish& p) {
     return fail(Reason::kPolicyMismatch, "the policy names another version")
         .with(to_hex(p.record.body.id()), to_hex(policy.asset_version_id));
   }
+  GBX_TRY(p.validate());
   if (policy.commit_dk != p.record.body.commit_dk) return fail(Reason::kBadCommitment, "policy and version name different keys");
   GBX_ASSIGN(std::optional<Record> known, store_.record("policy", to_hex(p.policy.hash())));
   if (known) return ok_status();  // the same once more, for its answer may have been lost

@@ -165,18 +165,15 @@ bool is_last(const records::IdentityChain& chain, const Signed<records::Rotation
 }
 }  // namespace
 
-Status Core::put_identity(const records::IdentityChain& chain, const std::string& name, std::vector<Role> roles,
-                          bool raise, Transaction t) {
+// Roles are added to those that an identity has.
+Status Core::put_identity(const records::IdentityChain& chain, const std::string& name, std::vector<Role> roles, Transaction t) {
   GBX_TRY(chain.current_key(config_.set_id));
   GBX_ASSIGN(auto found, find_identity(chain.id()));
   std::set<Role> all(roles.begin(), roles.end());
   RecordWrite w;
   if (found) {
     const std::set<Role> old(found->second.roles.begin(), found->second.roles.end());
-    if (raise) all.insert(old.begin(), old.end());
-    if (!raise && all != old) {
-      return fail(Reason::kAlreadyExists, "this identity is enrolled with other roles").hint("ask an operator");
-    }
+    all.insert(old.begin(), old.end());
     if (all == old) return ok_status();
     w.expected_revision = found->first.revision;
     w.record = found->first;
@@ -196,7 +193,7 @@ Status Core::put_identity(const records::IdentityChain& chain, const std::string
 
 Status Core::enrol_trusted(const records::IdentityChain& chain, const std::string& name, const std::vector<Role>& roles) {
   const Lock lock(mutex_);
-  return put_identity(chain, name, roles, true, {});
+  return put_identity(chain, name, roles, {});
 }
 
 Result<api::IdentityView> Core::enrol(const Hash32& by, const crypto::PublicKey& by_key, const api::EnrolRequest& request) {
@@ -218,10 +215,15 @@ Result<api::IdentityView> Core::enrol(const Hash32& by, const crypto::PublicKey&
     if (by != id) return fail(Reason::kWrongRole, "only an operator enrols somebody else");
     GBX_ASSIGN(auto existing, find_identity(id));
     const std::set<Role> wanted(request.roles.begin(), request.roles.end());
-    if (existing && std::set<Role>(existing->second.roles.begin(), existing->second.roles.end()) == wanted) {
-      return identity_view(existing->first, existing->second);
+    if (existing) {
+      const std::set<Role> has(existing->second.roles.begin(), existing->second.roles.end());
+      // The same once more uses up no invite.
+      if (std::includes(has.begin(), has.end(), wanted.begin(), wanted.end())) return identity_view(existing->first, existing->second);
     }
-    if (!request.invite) return fail(Reason::kUnauthenticated, "enrolment needs an invite").hint("ask an operator for one");
+    if (!request.invite) {
+      return fail(Reason::kUnauthenticated, existing ? "another role needs an invite" : "enrolment needs an invite")
+          .hint("ask an operator for one");
+    }
     GBX_ASSIGN(std::optional<Record> invite, store_.record("invite", to_hex(crypto::sha256(as_bytes(*request.invite)))));
     if (!invite) return fail(Reason::kUnauthenticated, "this invite is not known here");
     GBX_ASSIGN(InviteBody body, from_json<InviteBody>(invite->body));
@@ -240,7 +242,7 @@ Result<api::IdentityView> Core::enrol(const Hash32& by, const crypto::PublicKey&
     invite->body = to_json(body);
     t.records.push_back({invite->revision, *invite});
   }
-  GBX_TRY(put_identity(request.chain, request.name, request.roles, by_operator, std::move(t)));
+  GBX_TRY(put_identity(request.chain, request.name, request.roles, std::move(t)));
   GBX_ASSIGN(auto found, find_identity(id));
   if (!found) return fail(Reason::kInternal, "enrolment");
   return identity_view(found->first, found->second);

@@ -88,7 +88,8 @@ class Core {
   // may be lost.
   Status check_rotation_key(const Hash32& identity, const crypto::PublicKey& key);
   Result<Caller> caller(const Hash32& identity);
-  // `by`: who signed the request; its key was checked against `self_key` when it is not enrolled yet.
+  // `by`: who signed the request; its key was checked against `self_key` when it is not enrolled yet. An identity that is
+  // enrolled gets the roles on top of those that it has.
   Result<api::IdentityView> enrol(const Hash32& by, const crypto::PublicKey& by_key, const api::EnrolRequest& request);
   // For the operator of the machine, at start; raises roles, never lowers. Trusted.
   Status enrol_trusted(const records::IdentityChain& chain, const std::string& name, const std::vector<Role>& roles);
@@ -139,6 +140,7 @@ class Core {
   Result<api::JobView> job(const Caller& who, const Hash32& id);
   Result<api::JobDetail> detail(const Caller& who, const Hash32& id);
   Result<api::JobEvents> events(const Caller& who, const Hash32& id);
+  // By the job's consumer; or by an operator, while it waits or runs: then the plane and its nodes alone heed it.
   Result<api::JobView> cancel(const Caller& who, const records::CancelRequest& request);
   Result<api::JobResult> result(const Caller& who, const Hash32& id);
   Result<records::Receipt> receipt(const Caller& who, const Hash32& id);
@@ -155,6 +157,9 @@ class Core {
   Result<records::NodeLease> heartbeat(const crypto::PublicKey& key, const records::Heartbeat& beat);
   // What this node shall start now; empty: nothing yet, ask again after wait().
   Result<std::optional<records::LaunchBundle>> poll(const crypto::PublicKey& key);
+  // When room of this node that nobody uses any more may be given away; empty: none is kept back. Whoever waits for poll()
+  // asks again exactly then: later by a time of its own, it would tell when it began to wait.
+  Result<std::optional<std::int64_t>> room_at_ms(const crypto::PublicKey& key);
   Result<records::PhaseReply> phase(const crypto::PublicKey& key, const records::PhaseReport& report);
   Status output(const crypto::PublicKey& key, const records::OutputUpload& upload);
   Status destroyed(const crypto::PublicKey& key, const Signed<records::DestroyedClaim>& claim);
@@ -210,8 +215,7 @@ class Core {
   Result<records::IdentityChain> newest_chain(const records::IdentityChain& chain);
   Result<std::pair<machines::Record, NodeBody>> find_node(const crypto::PublicKey& key);
   Result<api::AssetView> asset_view(const machines::Record& record);
-  Status put_identity(const records::IdentityChain& chain, const std::string& name, std::vector<Role> roles,
-                      bool raise, Transaction t);
+  Status put_identity(const records::IdentityChain& chain, const std::string& name, std::vector<Role> roles, Transaction t);
   Status add_upload(const Caller& who, std::int64_t bytes);
   // How many of a kind an identity had today.
   struct Daily {
@@ -223,13 +227,21 @@ class Core {
   Result<machines::Record> todays(const Daily& d, const Hash32& identity);
   // One more, within the quota unless the broker has taken it already.
   Status count_today(const Daily& d, const Hash32& identity, bool done_already, Transaction& t);
+  Status forget_holds();
+  Result<std::int64_t> jobs_at_one_time(const std::string& owner);
   // Steps; each adds to `t` and leaves the commit to the caller.
   Status step_job(Transaction& t, Machine& m, JobBody& body, machines::JobEvent event, const Error* why);
   Status end_environment(Transaction& t, Machine& env, machines::EnvironmentEvent event, Reason reason, const std::string& detail);
+  // A step of an environment that is no failure. One that ends it keeps its room until that may be told.
+  Status step_environment(Transaction& t, Machine& env, const JobBody& job, machines::EnvironmentEvent event);
   Status end_attempt(Transaction& t, Machine& env, machines::EnvironmentEvent event, Reason reason, std::string detail);
   Status lose(const Machine& env, Reason reason, std::string detail);
   Result<std::optional<records::LaunchBundle>> ready_assignment(const std::string& node);
-  Status place(const std::string& node, const NodeBody& body);
+  // Looks at a page of the queue, from where this node's last look ended. True: there is more to look at.
+  Result<bool> place(const std::string& node, const NodeBody& body);
+  Status begin_attempt(Machine job, JobBody body, const std::string& node, const std::string& node_name);
+  // No node has looked past this job, which waits (again).
+  void look_again_at(const Machine& job);
   // What a job needs of a node: sizes, and for each policy the platforms that it allows.
   struct Need {
     records::PlanControls controls;
@@ -239,7 +251,11 @@ class Core {
   Result<Need> need_of(const records::Submission& submission);
   static Status fits(const records::NodeInfo& info, const std::string& key, const Need& need);
   Result<records::PlanCheck> judge_placement(const records::Submission& submission);
-  Result<std::int64_t> memory_in_use(const std::string& node);
+  // The environments that count on a node: live ones, and those whose end may not be told yet.
+  Result<std::vector<Machine>> occupants(const std::string& node);
+  Result<std::int64_t> memory_of(const std::vector<Machine>& environments);
+  // When the end of this environment, were it now, frees its room. 0: at once.
+  Result<std::int64_t> room_until_ms(const Machine& env, const JobBody& job) const;
   Result<records::LaunchBundle> bundle(const JobBody& job, const Signed<records::Credential>& credential);
   Status find_missing(const std::string& node, const std::vector<records::RunningAttempt>& running);
   Result<records::NodeLease> lease_for(const std::string& node, const std::vector<records::RunningAttempt>& running);
@@ -266,6 +282,8 @@ class Core {
   std::map<std::string, std::int64_t> last_seen_ms_;  // guarded by mutex_
   // When an assignment was last given out: a node asks for every slot, and shall not get one attempt twice at once.
   std::map<std::string, std::int64_t> handed_ms_;     // guarded by mutex_
+  // Up to where each node has looked through the queue and found nothing that it could ever run.
+  std::map<std::string, std::pair<std::int64_t, std::string>> passed_;  // guarded by mutex_
   // Since when a node that is alive no longer names an attempt that it had begun.
   std::map<std::string, std::int64_t> missing_ms_;    // guarded by mutex_
   mutable std::mutex change_mutex_;

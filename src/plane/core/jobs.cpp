@@ -1,6 +1,8 @@
 // Core: what consumers and reviewers do with jobs.
 #include <algorithm>
+#include <limits>
 
+#include "base/log.h"
 #include "plane/core/core.h"
 #include "plane/core/sight.h"
 
@@ -35,7 +37,7 @@ Status Core::check_submission(const Caller& who, const records::SignedSubmission
   }
   GBX_ASSIGN(crypto::PublicKey key, s.consumer.current_key(config_.set_id));
   GBX_TRY(s.submission.verify(config_.set_id, key));
-  GBX_TRY(body.spec.validate());
+  GBX_TRY(body.validate());
   if (body.not_after <= now_ms() / 1000) return fail(Reason::kExpired, "the submission's notAfter has passed");
   for (const auto& binding : body.assets) {
     GBX_ASSIGN(std::optional<Record> record, store_.record("asset", to_hex(binding.version_id)));
@@ -78,11 +80,7 @@ Result<api::JobView> Core::submit(const Caller& who, const records::SignedSubmis
   GBX_TRY(check_submission(who, s));
   GBX_ASSIGN(const records::PlanCheck placed, judge_placement(submission));
   if (!placed.allowed) return fail(Reason::kNoCapacity, placed.what).with(placed.expected, placed.actual).hint(placed.next);
-  MachineQuery live;
-  live.kind = "job";
-  live.owner = owner;
-  live.live = true;
-  GBX_ASSIGN(const std::int64_t running, store_.count(live));
+  GBX_ASSIGN(const std::int64_t running, jobs_at_one_time(owner));
   if (running >= config_.quotas.live_jobs) {
     return fail(Reason::kQuotaExceeded, "jobs at one time")
         .with(std::to_string(config_.quotas.live_jobs), std::to_string(running) + " live")
@@ -102,6 +100,20 @@ Result<api::JobView> Core::submit(const Caller& who, const records::SignedSubmis
   machines::add_begin(t, m, enum_name(first.state), first.effects, now_ms());
   GBX_TRY(commit(t));
   return view(who, m);
+}
+
+// A job that ended counts for as long as its end is not told: the quota would answer earlier.
+Result<std::int64_t> Core::jobs_at_one_time(const std::string& owner) {
+  MachineQuery q;
+  q.kind = "job";
+  q.owner = owner;
+  q.live = true;
+  GBX_ASSIGN(const std::int64_t live, store_.count(q));
+  q.live = false;
+  q.deadline_until_ms = std::numeric_limits<std::int64_t>::max();
+  q.limit = 4096;
+  GBX_ASSIGN(std::vector<Machine> ended, store_.machines(q));
+  return live + std::count_if(ended.begin(), ended.end(), [&](const Machine& m) { return m.deadline_ms > now_ms(); });
 }
 
 Result<Machine> Core::visible_job(const Caller& who, const Hash32& id) {
@@ -253,6 +265,13 @@ Status Core::step_job(Transaction& t, Machine& m, JobBody& body, JobEvent event,
     const records::Submission& s = body.submission.submission.body;
     const std::int64_t queue = std::min(now + s.spec.spec.timeouts.queue * 1000, s.not_after * 1000);
     m.deadline_ms = body.awaiting_output ? now + config_.run_grace_seconds * 1000 : queue;
+    look_again_at(m);
+  }
+  // An end that no decision brought is told when the slot is over.
+  const bool untold = machines::terminal(next.state) && event != JobEvent::kCancel && state != JobState::kReviewing;
+  if (untold && body.attempts > 0 && body.plan) {
+    const std::int64_t slot = body.plan->body.gate.release_slot_seconds * 1000;
+    m.deadline_ms = slot == 0 ? 0 : slot_end(now, slot);
   }
   m.body = to_json(body);
   machines::add_step(t, m, enum_name(event), enum_name(next.state), !machines::terminal(next.state), next.effects, now,
@@ -265,18 +284,28 @@ Result<api::JobView> Core::cancel(const Caller& who, const records::CancelReques
   const Lock lock(mutex_);
   const records::Cancel& wish = request.cancel.body;
   GBX_ASSIGN(Machine m, need_machine(job_machine(wish.job_id), "job"));
-  if (m.owner != to_hex(who.identity)) return fail(Reason::kNotFound, "job");
+  const bool own = m.owner == to_hex(who.identity);
+  if (!own && !who.has(Role::kOperator)) return fail(Reason::kNotFound, "job");
   if (request.consumer.id() != who.identity || wish.consumer_id != who.identity) {
-    return fail(Reason::kWrongOwner, "a job is cancelled by its own consumer");
+    return fail(Reason::kWrongOwner, "a wish is sent by whoever signed it");
   }
   GBX_ASSIGN(crypto::PublicKey key, request.consumer.current_key(config_.set_id));
   GBX_TRY(request.cancel.verify(config_.set_id, key));
   if (m.state == enum_name(JobState::kCancelled)) return view(who, m);
   GBX_ASSIGN(JobBody body, from_json<JobBody>(m.body));
-  body.cancel = request;
+  Error why = fail(Reason::kJobCancelled, "cancelled by the consumer");
+  if (own) {
+    body.cancel = request;
+  } else {
+    // The broker heeds consumers alone. What an operator lends, and so takes back, is the queue and the nodes.
+    GBX_ASSIGN(const auto found, find_identity(who.identity));
+    const std::string name = found ? printable(found->first.name, 64) : std::string();
+    why = fail(Reason::kJobCancelled, "cancelled by the operator " + name + " (" + to_hex(who.identity) + ")");
+    why.hint("ask the operator of this service");
+  }
   Transaction t;
-  const Error why = fail(Reason::kJobCancelled, "cancelled by the consumer");
-  Status s = step_job(t, m, body, JobEvent::kCancel, &why);
+  const bool sealed = !own && m.state == enum_name(JobState::kReviewing);
+  Status s = sealed ? Status(fail(Reason::kWrongState)) : step_job(t, m, body, JobEvent::kCancel, &why);
   if (!s.ok()) {
     return fail(Reason::kWrongState, "this job can no longer be cancelled").with("a job that waits or runs", m.state);
   }

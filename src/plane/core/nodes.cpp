@@ -1,5 +1,6 @@
 // Core: what nodes do: register, stay alive, take work, report, hand outputs in.
 #include <algorithm>
+#include <limits>
 
 #include "base/log.h"
 #include "plane/core/core.h"
@@ -16,7 +17,9 @@ using machines::RecordWrite;
 
 namespace {
 constexpr std::int64_t kHandAgainMs = 5'000;  // the answer to a poll may have been lost
-constexpr std::size_t kPlacementWindow = 64;  // oldest queued jobs that one poll looks at
+constexpr std::size_t kPlacementWindow = 64;   // queued jobs that are looked at under one lock
+constexpr int kPlacementPages = 1'000;         // that one poll looks at; the next one goes on from there
+constexpr std::int64_t kEver = std::numeric_limits<std::int64_t>::max();
 
 std::optional<EnvironmentEvent> event_of(records::EnvironmentPhase phase) {
   switch (phase) {
@@ -71,6 +74,14 @@ Status Core::enrol_node(const std::string& name, const std::string& key) {
   if (old) {
     if (old->name == name) return ok_status();
     return fail(Reason::kAlreadyExists, "this key is enrolled under another name").with(old->name, name);
+  }
+  machines::RecordQuery taken;
+  taken.kind = "node";
+  taken.name = name;
+  taken.limit = 1;
+  GBX_ASSIGN(const std::vector<Record> namesakes, store_.records(taken));
+  if (!namesakes.empty()) {
+    return fail(Reason::kAlreadyExists, "another node has this name").with(namesakes[0].id, parsed.text()).hint("choose another name");
   }
   RecordWrite w;
   w.record = {"node", parsed.text(), "", name, now_ms(), 0, to_json(NodeBody{name, std::nullopt})};
@@ -133,6 +144,7 @@ Result<records::NodeLease> Core::register_node(const crypto::PublicKey& key, con
   if (!body.info || canonical(to_json(*body.info)) != canonical(to_json(info))) {
     body.info = info;
     record.body = to_json(body);
+    passed_.erase(key.text());  // what did not fit may fit now
     Transaction t;
     t.records.push_back({record.revision, record});
     GBX_TRY(commit(t));
@@ -218,58 +230,117 @@ Result<std::optional<records::LaunchBundle>> Core::ready_assignment(const std::s
   return std::optional<records::LaunchBundle>();
 }
 
-Status Core::place(const std::string& node, const NodeBody& node_body) {
-  MachineQuery live;
-  live.kind = "env";
-  live.node = node;
-  live.live = true;
-  GBX_ASSIGN(const std::int64_t taken, store_.count(live));
-  if (taken >= node_body.info->slots) return ok_status();
-  GBX_ASSIGN(const std::int64_t in_use, memory_in_use(node));
+Status Core::begin_attempt(Machine job, JobBody body, const std::string& node, const std::string& node_name) {
+  body.attempts += 1;
+  const Hash32 job_id = body.submission.submission.body.job_id();
+  Transaction t;
+  GBX_TRY(step_job(t, job, body, JobEvent::kPlace, nullptr));
+  EnvironmentBody e;
+  e.job_id = job_id;
+  e.attempt = body.attempts;
+  e.node_name = node_name;
+  Machine env;
+  env.id = environment_machine(job_id, e.attempt);
+  env.kind = "env";
+  env.owner = job.owner;
+  env.node = node;
+  env.deadline_ms = now_ms() + body.submission.submission.body.spec.spec.timeouts.start * 1000;
+  env.body = to_json(e);
+  const auto first = machines::begin_environment();
+  machines::add_begin(t, env, enum_name(first.state), first.effects, now_ms());
+  return commit(t);
+}
+
+// Whether a node could ever run a job changes only with what the node registers: so no poll looks at a misfit twice.
+Result<bool> Core::place(const std::string& node, const NodeBody& node_body) {
+  GBX_ASSIGN(std::vector<Machine> here, occupants(node));
+  const records::NodeInfo& lends = *node_body.info;
+  if (std::count_if(here.begin(), here.end(), [](const Machine& env) { return env.live; }) >= lends.slots) return false;
   MachineQuery queue;
   queue.kind = "job";
   queue.state = std::string(enum_name(JobState::kAuthorized));
   queue.limit = kPlacementWindow;
+  if (const auto passed = passed_.find(node); passed != passed_.end()) queue.after = passed->second;
   GBX_ASSIGN(std::vector<Machine> waiting, store_.machines(queue));
   for (Machine& job : waiting) {
     GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
-    if (body.awaiting_output || !body.plan) continue;
-    const Need need{body.plan->body.controls, body.submission.submission.body.spec.spec.tee.any_of, {body.plan->body.tee}};
-    if (!fits(*node_body.info, node, need).ok()) continue;
+    bool fit = !body.awaiting_output && body.plan;
+    std::int64_t bytes = 0;
+    if (fit) {
+      const Need need{body.plan->body.controls, body.submission.submission.body.spec.spec.tee.any_of, {body.plan->body.tee}};
+      fit = fits(lends, node, need).ok();
+      bytes = need.controls.footprint_bytes();
+    }
+    if (!fit) {
+      passed_[node] = {job.created_ms, job.id};
+      continue;
+    }
+    // A further attempt may take the room of the one before, which is not told of either.
+    const Hash32 id = body.submission.submission.body.job_id();
+    std::erase_if(here, [&](const Machine& env) {
+      return !env.live && body.attempts > 0 && env.id == environment_machine(id, body.attempts);
+    });
+    GBX_ASSIGN(const std::int64_t in_use, memory_of(here));
     // It waits for what runs here to end; younger jobs do not overtake it for ever.
-    if (need.controls.footprint_bytes() > node_body.info->memory_bytes - in_use) return ok_status();
-    body.attempts += 1;
-    const Hash32 job_id = body.submission.submission.body.job_id();
-    Transaction t;
-    GBX_TRY(step_job(t, job, body, JobEvent::kPlace, nullptr));
-    EnvironmentBody e;
-    e.job_id = job_id;
-    e.attempt = body.attempts;
-    e.node_name = node_body.name;
-    Machine env;
-    env.id = environment_machine(job_id, e.attempt);
-    env.kind = "env";
-    env.owner = job.owner;
-    env.node = node;
-    env.deadline_ms = now_ms() + body.submission.submission.body.spec.spec.timeouts.start * 1000;
-    env.body = to_json(e);
-    const auto first = machines::begin_environment();
-    machines::add_begin(t, env, enum_name(first.state), first.effects, now_ms());
-    return commit(t);
+    if (static_cast<std::int64_t>(here.size()) >= lends.slots || bytes > lends.memory_bytes - in_use) return false;
+    GBX_TRY(begin_attempt(std::move(job), std::move(body), node, node_body.name));
+    return false;
   }
-  return ok_status();
+  return waiting.size() == kPlacementWindow;
+}
+
+void Core::look_again_at(const Machine& job) {
+  for (auto& [node, passed] : passed_) passed = std::min(passed, std::pair(job.created_ms, std::string()));
 }
 
 Result<std::optional<records::LaunchBundle>> Core::poll(const crypto::PublicKey& key) {
-  const Lock lock(mutex_);
-  GBX_ASSIGN(auto found, find_node(key));
-  if (!found.second.info) return fail(Reason::kWrongState, "a node registers before it asks for work");
   const std::string node = key.text();
-  last_seen_ms_[node] = now_ms();
-  GBX_ASSIGN(std::optional<records::LaunchBundle> ready, ready_assignment(node));
-  if (ready) return ready;
-  GBX_TRY(place(node, found.second));
+  for (int page = 0; page < kPlacementPages; ++page) {
+    const Lock lock(mutex_);  // anew for each page: a long queue keeps nobody else waiting
+    GBX_ASSIGN(auto found, find_node(key));
+    if (!found.second.info) return fail(Reason::kWrongState, "a node registers before it asks for work");
+    last_seen_ms_[node] = now_ms();
+    GBX_ASSIGN(std::optional<records::LaunchBundle> ready, ready_assignment(node));
+    if (ready) return ready;
+    GBX_ASSIGN(const bool more, place(node, found.second));
+    if (!more) break;
+  }
   return std::optional<records::LaunchBundle>();
+}
+
+Result<std::vector<Machine>> Core::occupants(const std::string& node) {
+  MachineQuery q;
+  q.kind = "env";
+  q.node = node;
+  q.live = true;
+  q.limit = 4096;
+  GBX_ASSIGN(std::vector<Machine> out, store_.machines(q));
+  q.live = false;
+  q.deadline_until_ms = kEver;
+  GBX_ASSIGN(std::vector<Machine> ended, store_.machines(q));
+  for (Machine& env : ended) {
+    if (env.deadline_ms > now_ms()) out.push_back(std::move(env));
+  }
+  return out;
+}
+
+Result<std::optional<std::int64_t>> Core::room_at_ms(const crypto::PublicKey& key) {
+  const Lock lock(mutex_);
+  GBX_ASSIGN(const std::vector<Machine> here, occupants(key.text()));
+  std::optional<std::int64_t> first;
+  for (const Machine& env : here) {
+    if (!env.live && (!first || env.deadline_ms < *first)) first = env.deadline_ms;
+  }
+  return first;
+}
+
+// From the moment a container could read data, its end is its own choice. Who waits for the room would see it: the
+// consumer, in another job of theirs. So the room is free at the end of the owners' release slot, whoever ended the run.
+Result<std::int64_t> Core::room_until_ms(const Machine& env, const JobBody& job) const {
+  GBX_ASSIGN(const EnvironmentState state, enum_from<EnvironmentState>(env.state));
+  const bool loaded = state == EnvironmentState::kLoaded || state == EnvironmentState::kWorking || state == EnvironmentState::kSealed;
+  const std::int64_t slot = job.plan ? job.plan->body.gate.release_slot_seconds : 0;
+  return loaded && slot != 0 ? slot_end(now_ms(), slot * 1000) : 0;
 }
 
 Result<Machine> Core::own_environment(const std::string& node, const Hash32& job_id, std::int64_t attempt) {
@@ -285,12 +356,25 @@ Status Core::end_environment(Transaction& t, Machine& env, EnvironmentEvent even
   handed_ms_.erase(env.id);
   missing_ms_.erase(env.id);
   GBX_ASSIGN(EnvironmentBody e, from_json<EnvironmentBody>(env.body));
+  GBX_ASSIGN(const Machine job, need_machine(job_machine(e.job_id), "job"));
+  GBX_ASSIGN(const JobBody job_body, from_json<JobBody>(job.body));
   e.reason = std::string(reason_code(reason));
   e.detail = detail;
   env.body = to_json(e);
-  env.deadline_ms = 0;
+  GBX_ASSIGN(env.deadline_ms, room_until_ms(env, job_body));
   machines::add_step(t, env, enum_name(event), enum_name(next.state), !machines::terminal(next.state), next.effects,
                      now_ms(), e.reason, detail);
+  return ok_status();
+}
+
+Status Core::step_environment(Transaction& t, Machine& env, const JobBody& job, EnvironmentEvent event) {
+  GBX_ASSIGN(const EnvironmentState state, enum_from<EnvironmentState>(env.state));
+  GBX_ASSIGN(auto next, machines::step(state, event));
+  const bool over = machines::terminal(next.state);
+  if (over) {
+    GBX_ASSIGN(env.deadline_ms, room_until_ms(env, job));
+  }
+  machines::add_step(t, env, enum_name(event), enum_name(next.state), !over, next.effects, now_ms(), {}, {});
   return ok_status();
 }
 
@@ -363,11 +447,8 @@ Status Core::accept_output(const records::OutputUpload& upload, const Machine& e
     GBX_ASSIGN(const EnvironmentState state, enum_from<EnvironmentState>(env.state));
     GBX_ASSIGN(EnvironmentBody e, from_json<EnvironmentBody>(env.body));
     const EnvironmentEvent event = e.destroyed ? EnvironmentEvent::kDestroy : EnvironmentEvent::kSeal;
-    const auto next = machines::step(state, event);
-    if (next.ok()) {
-      if (machines::terminal(next->state)) env.deadline_ms = 0;
-      machines::add_step(t, env, enum_name(event), enum_name(next->state), !machines::terminal(next->state), next->effects,
-                         now_ms(), {}, {});
+    if (machines::step(state, event).ok()) {
+      GBX_TRY(step_environment(t, env, body, event));
     } else {
       t.touches.push_back({env.seq, env});
     }
@@ -382,7 +463,7 @@ Status Core::accept_output(const records::OutputUpload& upload, const Machine& e
   OutputBody o;
   o.job_id = upload.job_id;
   o.attempt = upload.attempt;
-  o.manifest = upload.manifest;
+  o.manifest = upload.ack.body.manifest;
   o.content = content;
   o.size_bytes = size;
   Machine out;
@@ -396,6 +477,13 @@ Status Core::accept_output(const records::OutputUpload& upload, const Machine& e
 }
 
 Status Core::output(const crypto::PublicKey& key, const records::OutputUpload& upload) {
+  // A node's own word would end the attempt that another node has begun since.
+  const records::SealAck& ack = upload.ack.body;
+  GBX_TRY(upload.ack.verify(config_.set_id, keys_.signing));
+  if (ack.job_id != upload.job_id || ack.attempt != upload.attempt) {
+    return fail(Reason::kOutputRefused, "the broker acknowledged the seal of another attempt")
+        .with(environment_machine(upload.job_id, upload.attempt), environment_machine(ack.job_id, ack.attempt));
+  }
   const std::string stored = canonical(to_json(upload.output));
   const Hash32 content = crypto::sha256(as_bytes(stored));
   const Lock lock(mutex_);
@@ -407,7 +495,7 @@ Status Core::output(const crypto::PublicKey& key, const records::OutputUpload& u
   GBX_ASSIGN(std::optional<Machine> existing, store_.machine(output_machine(upload.job_id)));
   if (existing) {
     GBX_ASSIGN(OutputBody o, from_json<OutputBody>(existing->body));
-    if (o.attempt == upload.attempt && o.content == content && o.manifest == upload.manifest) return ok_status();
+    if (o.attempt == upload.attempt && o.content == content && o.manifest == ack.manifest) return ok_status();
     return fail(Reason::kConflict, "this job has an output already");
   }
   if (job.state != enum_name(JobState::kRunning) && job.state != enum_name(JobState::kAuthorized)) {
@@ -436,9 +524,8 @@ Status Core::destroyed(const crypto::PublicKey& key, const Signed<records::Destr
     GBX_ASSIGN(const EnvironmentState state, enum_from<EnvironmentState>(env.state));
     const bool delivered = state == EnvironmentState::kSealed && job.state != enum_name(JobState::kRunning);
     if (delivered) {
-      env.deadline_ms = 0;
-      machines::add_step(t, env, enum_name(EnvironmentEvent::kDestroy), enum_name(EnvironmentState::kDestroyed), false, {},
-                         now_ms(), {}, {});
+      GBX_ASSIGN(const JobBody body, from_json<JobBody>(job.body));
+      GBX_TRY(step_environment(t, env, body, EnvironmentEvent::kDestroy));
     } else if (state == EnvironmentState::kSealed) {
       t.touches.push_back({env.seq, env});  // the output is still on its way
     } else {
@@ -448,9 +535,29 @@ Status Core::destroyed(const crypto::PublicKey& key, const Signed<records::Destr
   return commit(t);
 }
 
+// What ended and held its place until that could be told holds it no longer.
+Status Core::forget_holds() {
+  for (const char* kind : {"job", "env"}) {
+    MachineQuery over;
+    over.kind = kind;
+    over.live = false;
+    over.deadline_until_ms = now_ms();
+    GBX_ASSIGN(std::vector<Machine> ended, store_.machines(over));
+    Transaction t;
+    for (Machine& m : ended) {
+      m.deadline_ms = 0;
+      t.touches.push_back({m.seq, std::move(m)});
+    }
+    GBX_TRY(commit(t));
+  }
+  return ok_status();
+}
+
 Status Core::tick() {
   const Lock lock(mutex_);
   const std::int64_t now = now_ms();
+  // While this plane was away nobody could hand anything in: what nodes owe is not late before they had a lease's time.
+  const bool nodes_may_report = now - started_ms_ >= config_.lease_seconds * 1000;
   MachineQuery overdue;
   overdue.kind = "job";
   overdue.live = true;
@@ -458,6 +565,7 @@ Status Core::tick() {
   GBX_ASSIGN(std::vector<Machine> jobs, store_.machines(overdue));
   for (Machine& job : jobs) {
     GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
+    if (body.awaiting_output && !nodes_may_report) continue;
     const Error why = body.awaiting_output
                           ? fail(Reason::kLost, "an attempt sealed its output, and its node never handed it in")
                           : fail(Reason::kTimedOut, "no node took the job in time")
@@ -467,12 +575,16 @@ Status Core::tick() {
     GBX_TRY(commit(t));
   }
   overdue.kind = "env";
-  GBX_ASSIGN(std::vector<Machine> late, store_.machines(overdue));
+  std::vector<Machine> late;
+  if (nodes_may_report) {
+    GBX_ASSIGN(late, store_.machines(overdue));
+  }
   for (const Machine& env : late) {
     GBX_TRY(lose(env, Reason::kTimedOut, env.state == enum_name(EnvironmentState::kSealed) ? "no claim of destruction"
                                          : env.state == enum_name(EnvironmentState::kWorking) ? "ran longer than spec.timeouts.run"
                                                                                                 : "did not start within spec.timeouts.start"));
   }
+  GBX_TRY(forget_holds());
   MachineQuery live;
   live.kind = "env";
   live.live = true;

@@ -6,7 +6,6 @@
 
 namespace gbx::plane {
 
-using machines::MachineQuery;
 using machines::Record;
 
 namespace {
@@ -119,14 +118,8 @@ Result<records::PlanCheck> Core::placement(const records::Submission& submission
   return judge_placement(submission);
 }
 
-// What live environments of a node were promised; a job that is over still counts until its environment is.
-Result<std::int64_t> Core::memory_in_use(const std::string& node) {
-  MachineQuery live;
-  live.kind = "env";
-  live.node = node;
-  live.live = true;
-  live.limit = 4096;
-  GBX_ASSIGN(const std::vector<Machine> environments, store_.machines(live));
+// What these environments were promised; a job that is over still counts until its environment is.
+Result<std::int64_t> Core::memory_of(const std::vector<Machine>& environments) {
   std::int64_t bytes = 0;
   for (const Machine& env : environments) {
     GBX_ASSIGN(const EnvironmentBody e, from_json<EnvironmentBody>(env.body));

@@ -20,24 +20,34 @@ bool is_loading(const machines::TransitionRow& row) {
 Sight::Sight(std::int64_t slot_seconds, std::int64_t now_ms, const std::vector<Row>& rows)
     : slot_ms_(slot_seconds * 1000), now_ms_(now_ms) {
   for (const Row& row : rows) {
-    if (is_loading(row) || row.to == enum_name(EnvironmentState::kSealed)) loaded_ms_ = std::min(loaded_ms_, row.time_ms);
-    if (!of(row, "out/")) continue;
-    if (row.to == enum_name(OutputState::kHeld)) decided_ms_ = std::max(decided_ms_, row.time_ms);
-    if (row.to == enum_name(OutputState::kReleased) || row.to == enum_name(OutputState::kRejected) ||
-        row.to == enum_name(OutputState::kExpired)) {
-      decided_ms_ = kNever;
+    if ((is_loading(row) || row.to == enum_name(EnvironmentState::kSealed)) && row.time_ms < loaded_ms_) {
+      loaded_ms_ = row.time_ms;
+      loaded_ = row.machine;
     }
+    if (!of(row, "out/")) continue;
+    const bool last = row.to == enum_name(OutputState::kReleased) || row.to == enum_name(OutputState::kRejected);
+    if (!last && row.to != enum_name(OutputState::kHeld)) continue;
+    decided_ms_ = std::max(decided_ms_, row.time_ms);
+    final_ = final_ || last;
   }
 }
 
+std::int64_t Sight::told_ms(std::int64_t time_ms) const {
+  const auto begin = [this](std::int64_t t) { return t - t % slot_ms_; };
+  if (final_ && time_ms > decided_ms_) return begin(time_ms);
+  const std::int64_t end = slot_end(time_ms, slot_ms_);
+  return time_ms <= decided_ms_ ? std::min(end, begin(decided_ms_)) : end;
+}
+
 bool Sight::slotted(const Row& row) const {
-  if (slot_ms_ == 0 || row.time_ms < loaded_ms_ || is_loading(row)) return false;
+  if (slot_ms_ == 0 || row.time_ms < loaded_ms_) return false;
+  if (is_loading(row) && row.machine == loaded_) return false;  // another attempt comes when this one has ended
   return !(of(row, "job/") && row.event == enum_name(JobEvent::kCancel));  // the consumer's own doing
 }
 
 Sight::Row Sight::shown(Row row) const {
   if (!slotted(row)) return row;
-  row.time_ms = slot_end(row.time_ms, slot_ms_);
+  row.time_ms = told_ms(row.time_ms);
   row.prev = {};
   row.hash = {};
   return row;

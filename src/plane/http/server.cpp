@@ -795,9 +795,10 @@ Status open_acceptor(Core& core) {
   if (!ec) core.acceptor.bind(endpoint, ec);
   if (!ec) core.acceptor.listen(asio::socket_base::max_listen_connections, ec);
   if (ec) {
+    const bool no_such = ec == boost::system::errc::address_not_available;
     return fail(Reason::kIo, "listen on " + core.options.bind_address + " port " + std::to_string(core.options.port) + ": " +
                                  ec.message())
-        .hint("choose another port, or stop what uses it");
+        .hint(no_such ? "choose an address of this machine, or 0.0.0.0" : "choose another port, or stop what uses it");
   }
   core.port = core.acceptor.local_endpoint(ec).port();
   return ok_status();

@@ -54,20 +54,16 @@ Result<T> PlaneApi::ask(std::string_view method, const Json& body) {
 Result<api::Caller> PlaneApi::authenticate(const http::Request& request) {
   const bool post = request.method == "POST";
   const bool enrolment = post && request.target == "/v1/identities";
-  bool unknown = false;
-  // Somebody who enrols is not known yet: the handler compares key and chain.
-  const httpsig::KeyCheck check = [&](const Hash32& identity, const crypto::PublicKey& key) -> Status {
-    const bool rotation = post && request.target == "/v1/identities/" + to_hex(identity) + "/rotations";
-    Status s = rotation ? core_.check_rotation_key(identity, key) : core_.check_key(identity, key);
-    if (!s.ok() && enrolment && !core_.identity(identity).ok()) {
-      unknown = true;
-      return ok_status();
-    }
-    return s;
-  };
+  const std::int64_t now = clock_.now().seconds();
   GBX_ASSIGN(httpsig::VerifiedRequest verified,
-             httpsig::verify_request({core_.config().set_id, request.method, request.target}, request.headers,
-                                     clock_.now().seconds(), check, replays_));
+             httpsig::verify_signature({core_.config().set_id, request.method, request.target}, request.headers, now));
+  const Hash32& identity = verified.identity;
+  const bool rotation = post && request.target == "/v1/identities/" + to_hex(identity) + "/rotations";
+  const Status known = rotation ? core_.check_rotation_key(identity, verified.key) : core_.check_key(identity, verified.key);
+  // Somebody who enrols is not known yet: the handler compares key and chain.
+  const bool unknown = !known.ok() && enrolment && !core_.identity(identity).ok();
+  if (!unknown) GBX_TRY(known);
+  GBX_TRY((unknown ? stranger_replays_ : replays_).remember(verified, now));
   if (!request.stream && crypto::sha256(request.body) != verified.body_hash) {
     return fail(Reason::kBadHash, "body of the request");
   }

@@ -87,6 +87,8 @@ class PlaneApi {
   Random& random_;
   const ApiOptions options_;
   httpsig::ReplayCache replays_;
+  // Of those who are not enrolled and ask to be, which changes nothing when it is repeated: they crowd out each other alone.
+  httpsig::ReplayCache stranger_replays_{{4'096, 4'096, true}};
   Metrics metrics_;
   std::atomic<int> waiting_{0};
   std::mutex uploads_mutex_;

@@ -54,7 +54,9 @@ Result<Json> NodeEndpoint::poll(const crypto::PublicKey& node, const PollRequest
     GBX_ASSIGN(std::optional<LaunchBundle> work, core_.poll(node));
     const std::int64_t left = until - clock_.steady_ms();
     if (work || left <= 0 || stopping_) return to_json(PollReply{std::move(work)});
-    (void)core_.wait(seen, std::min<std::int64_t>(left, 500));
+    GBX_ASSIGN(const std::optional<std::int64_t> room, core_.room_at_ms(node));
+    const std::int64_t wait = room ? std::clamp<std::int64_t>(*room - clock_.now().ms, 1, 500) : 500;
+    (void)core_.wait(seen, std::min(left, wait));
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "base/bundle_size.h"
 #include "base/log.h"
 #include "channel/net.h"
 #include "channel/rpc.h"
@@ -15,7 +16,7 @@ struct NodeEndpointOptions {
   std::size_t connections = 256;
   std::size_t strangers = 64;         // who have not proved an enrolled key
   std::int64_t stranger_ms = 10'000;
-  std::size_t frame_bytes = channel::kMaxFrameBytes;  // one sealed output must fit
+  std::size_t frame_bytes = kSealedBundleFrameBytes;
 };
 
 class NodeEndpoint {

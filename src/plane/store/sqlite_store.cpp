@@ -263,7 +263,7 @@ std::string where(const MachineQuery& q) {
   if (q.owner) sql += " AND owner = :owner";
   if (q.node) sql += " AND node = :node";
   if (q.live) sql += " AND live = :live";
-  if (q.deadline_until_ms) sql += " AND deadline_ms <> 0 AND deadline_ms <= :deadline";
+  if (q.deadline_until_ms) sql += " AND deadline_ms > 0 AND deadline_ms <= :deadline";
   return sql;
 }
 void bind_where(Query& query, const MachineQuery& q) {

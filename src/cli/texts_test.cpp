@@ -1,0 +1,117 @@
+#include "cli/texts.h"
+
+#include <gtest/gtest.h>
+
+#include "broker/testing.h"
+#include "cli/output.h"
+#include "cli/tree.h"
+
+namespace gbx::cli {
+namespace {
+
+// Clears the screen, forges a line of ours, turns the direction of reading, and pads so that wrapping would forge one, too.
+const std::string kHostile = "\x1b[2J\n- Where: tdx\n  - Where: tdx\u202e" + std::string(97, 'x') + " - Where: tdx, releases good";
+
+// Nothing but our own line ends, and no line that begins as an item of ours would with what the hostile text says.
+void expect_safe(const std::string& text, const std::vector<std::string>& marks = {"- ", "  - "}) {
+  for (const char c : text) EXPECT_TRUE(c == '\n' || (static_cast<unsigned char>(c) >= 0x20 && c != 0x7f)) << text;
+  EXPECT_EQ(text.find("\u202e"), std::string::npos);
+  std::size_t at = 0;
+  while (at < text.size()) {
+    const std::size_t end = std::min(text.find('\n', at), text.size());
+    for (const auto& mark : marks) EXPECT_NE(text.substr(at, end - at).rfind(mark + "Where: tdx", 0), 0U) << text;
+    at = end + 1;
+  }
+  EXPECT_NE(text.find("\\x1b[2J\\x0a- Where: tdx"), std::string::npos) << text;  // shown, not hidden
+}
+
+TEST(Texts, APolicyOfAnotherOwner) {
+  records::Policy p;
+  for (const int which : {0, 1, 2, 3, 4, 5, 6}) {
+    records::Clauses c;
+    c.rollback = "unprotected";
+    if (which == 0) c.purposes = {kHostile};
+    if (which == 1) c.lease_issuers = {kHostile};
+    if (which == 2) c.images = {{kHostile, kHostile}};
+    if (which == 3) c.commands = {{{"/bin/sh", kHostile}, {kHostile}}};
+    if (which == 4) c.tee = {{records::Technology::kSim, kHostile, {kHostile}, 0}};
+    if (which == 5) c.rollback = kHostile;
+    if (which == 6) c.residual_channels = {kHostile};
+    p.clauses = c;
+    for (const char* mark : {"- ", "  - ", "! "}) expect_safe(policy_lines(p, records::AssetKind::kDataset, mark), {mark});
+  }
+}
+
+TEST(Texts, AJobOfAnotherConsumer) {
+  api::JobDetail d;
+  auto& body = d.submission.submission.body;
+  const auto reset = [&] {
+    d = {};
+    body.spec.spec.purpose = "study";
+  };
+  body.image_digest = kHostile;
+  expect_safe(detail_text(d));
+  reset();
+  body.assets = {{kHostile, {}, {}}};
+  expect_safe(detail_text(d));
+  reset();
+  body.spec.spec.purpose = kHostile;
+  expect_safe(detail_text(d));
+  reset();
+  d.job.name = kHostile;
+  expect_safe(detail_text(d));
+  reset();
+  d.plan.emplace().body.tee = {{records::Technology::kSim, kHostile, {}, 0}};
+  expect_safe(detail_text(d));
+  reset();
+  d.job.environments.resize(1);
+  d.job.environments[0].reason = "infrastructure";
+  d.job.environments[0].detail = d.job.environments[0].node = kHostile;
+  expect_safe(detail_text(d));
+}
+
+TEST(Texts, APlanAsItsPlaneShowsIt) {
+  records::Explanation e;
+  records::PlanCheck check;
+  check.check = check.asset = check.what = check.reason = kHostile;
+  check.expected = check.actual = kHostile;
+  e.checks = {check};
+  expect_safe(plan_text(e, true));
+  e = {};
+  e.plan.emplace().residual_channels = {kHostile};
+  e.plan->rollback = kHostile;
+  expect_safe(plan_text(e, true));
+}
+
+TEST(Texts, AReceiptThatDoesNotHoldIsMarkedWhereverItSpeaks) {
+  policy::ReceiptReport r;
+  r.valid = true;
+  r.decision = "release";
+  r.claims = {kHostile};
+  r.residual_channels = {kHostile};
+  r.protection = "NO TEE";
+  r.checks = {{"group", policy::ClaimState::kFailed, kHostile, "bad-hash", kHostile, kHostile, {}}};
+  std::string text = report_text(r);
+  expect_safe(text);
+  EXPECT_NE(text.find("(expected \\x1b[2J"), std::string::npos) << text;
+  EXPECT_EQ(text.find("UNVERIFIED"), std::string::npos);
+  EXPECT_EQ(text.rfind("job 0000", 0), 0U);
+  r.valid = false;
+  text = report_text(r);
+  expect_safe(text);
+  EXPECT_EQ(text.rfind("UNVERIFIED, only what this receipt says: job 0000", 0), 0U) << text;
+  EXPECT_NE(text.find("\nUNVERIFIED, only what this receipt says: channels that remain"), std::string::npos) << text;
+  EXPECT_NE(text.find("\nUNVERIFIED, only what this receipt says: claimed"), std::string::npos) << text;
+}
+
+TEST(Texts, ARecordAndATable) {
+  Json j;
+  j["name"] = kHostile;
+  expect_safe(describe(j));
+  expect_safe(table({{"NAME", "name"}}, {j}, "none"));
+  expect_safe(render_error(Format::kTable, fail(Reason::kBadValue, kHostile).with(kHostile, kHostile).hint(kHostile)));
+  expect_safe(bullet("- ", kHostile), {"- "});
+}
+
+}  // namespace
+}  // namespace gbx::cli

@@ -1,0 +1,109 @@
+"""What a running job survives: its broker and its plane killed while its container runs, its plane away when it ends. And
+the largest result that may travel."""
+import os
+import signal
+import sys
+import time
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import harness as h  # noqa: E402
+
+world = None
+
+
+def setUpModule():
+    global world
+    world = h.World()
+
+
+def tearDownModule():
+    if world:
+        world.up.close()
+
+
+def programs(name):
+    """Process ids of the installation's program of that name."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open("/proc/%s/cmdline" % pid, "rb") as f:
+                words = f.read().decode(errors="replace").split("\0")
+            with open("/proc/%s/stat" % pid, encoding="ascii", errors="replace") as f:
+                parent = int(f.read().rsplit(")", 1)[1].split()[1])
+        except (OSError, ValueError, IndexError):
+            continue
+        if parent == world.up.up.pid and words[0].endswith("/" + name):
+            found.append(int(pid))
+    return found
+
+
+class Restarts(unittest.TestCase):
+    def submit(self, seconds, outputs=None):
+        script = "import time; time.sleep(%d); open('/out/m.json','w').write('{\"ok\":1}')" % seconds
+        spec = h.job_spec("restarts", [h.PYTHON, "-c", script], outputs or [h.metrics("ok")], ["open"], run=120)
+        return world.engineer.run("job", "submit", world.spec(spec))["jobId"]
+
+    def until(self, job, good, seconds=60):
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                got = world.engineer.run("job", "get", job)
+            except h.CommandFailed as e:  # the plane is away
+                self.assertEqual(e.code, h.INFRASTRUCTURE, e)
+                got = None
+            if got and good(got):
+                return got
+            self.assertLess(time.monotonic(), deadline, (got, world.up.tail()[-3000:]))
+            time.sleep(0.1)
+
+    def working(self, job):
+        self.until(job, lambda j: j["environments"] and j["environments"][-1]["state"] == "Working")
+
+    def completes(self, job):
+        got = self.until(job, lambda j: j["state"] in ("Completed", "Failed", "Held", "Rejected", "Cancelled"), 90)
+        self.assertEqual((got["state"], len(got["environments"])), ("Completed", 1), (got, world.up.tail()[-3000:]))
+        return got
+
+    def kill(self, name):
+        pids = programs(name)
+        self.assertEqual(len(pids), 1, name)
+        os.kill(pids[0], signal.SIGKILL)
+
+    def test_the_broker_killed_while_the_container_runs(self):
+        job = self.submit(3)
+        self.working(job)
+        self.kill("glovebox-broker")
+        self.completes(job)
+
+    def test_the_plane_away_while_the_container_ends(self):
+        job = self.submit(3)
+        self.working(job)
+        os.kill(world.up.up.pid, signal.SIGSTOP)  # who would start it again at once
+        try:
+            self.kill("glovebox-plane")
+            time.sleep(6)
+        finally:
+            os.kill(world.up.up.pid, signal.SIGCONT)
+        self.completes(job)
+
+    def test_the_largest_result_travels_and_a_larger_one_is_refused_at_once(self):
+        fixed = 8 + 4 + 7 + 512 + 7 + len("m.json") + 7 + 3  # docs/gate.md: what a bundle holds beside one output
+        output = dict(h.metrics("ok"), maxBytes=(16 << 20) - fixed)
+        job = self.submit(0, [output])
+        self.completes(job)
+        folder = os.path.join(world.up.dir, "result")
+        world.engineer.run("job", "result", job, "--out", folder)
+        with open(os.path.join(folder, "m.json"), encoding="utf-8") as f:
+            self.assertEqual(f.read(), '{"ok":1}\n')
+        output["maxBytes"] += 1
+        spec = h.job_spec("larger", [h.PYTHON, "-c", "pass"], [output], ["open"])
+        for verb in ("validate", "plan", "submit"):
+            with self.assertRaises(h.CommandFailed) as refused:
+                world.engineer.run("job", verb, world.spec(spec))
+            self.assertEqual((refused.exception.code, refused.exception.reason), (h.USAGE, "bad-value"), verb)
+            self.assertIn("at most 16777216 bytes", refused.exception.err)
+
+
+if __name__ == "__main__":
+    unittest.main()
