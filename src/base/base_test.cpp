@@ -227,7 +227,7 @@ TEST(Secret, ComparesAndMoves) {
   EXPECT_TRUE(a == b);
   DatasetKey c = std::move(a);
   EXPECT_TRUE(c == b);
-  EXPECT_TRUE(a.empty());
+  EXPECT_TRUE(a.empty());  // NOLINT(bugprone-use-after-move): what a move leaves is what is tested
   EXPECT_FALSE(c == r.secret<DatasetKey>(32));
 }
 

@@ -67,7 +67,10 @@ class Program : public ::testing::Test {
     dir_ = name;
   }
   void TearDown() override { EXPECT_TRUE(remove_tree(dir_).ok()); }
-  static std::string binary() { return std::string(getenv("GBX_BIN_DIR") != nullptr ? getenv("GBX_BIN_DIR") : program_dir()) + "/glovebox-broker"; }
+  static std::string binary() {
+    const char* dir = getenv("GBX_BIN_DIR");
+    return (dir == nullptr ? program_dir() : std::string(dir)) + "/glovebox-broker";
+  }
   static Fd passphrase(std::string_view text) {
     auto pipe = must(make_pipe());
     must(write_all(pipe.second.get(), as_bytes(text)));

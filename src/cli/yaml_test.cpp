@@ -128,7 +128,7 @@ TEST(Output, TablesAlignAndTameControlCharacters) {
   ASSERT_TRUE(rows.ok());
   const std::string t = table({{"NAME", "a"}, {"N", "b.c"}}, *rows->array(), "none");
   EXPECT_EQ(t.find('\x1b'), std::string::npos);
-  EXPECT_EQ(t.substr(0, t.find('\n')).find("N", 4), t.substr(t.find('\n') + 1).find("12")) << t;
+  EXPECT_EQ(t.substr(0, t.find('\n')).find('N', 4), t.substr(t.find('\n') + 1).find("12")) << t;
   EXPECT_EQ(table({{"NAME", "a"}}, {}, "no things"), "no things\n");
 }
 
