@@ -77,9 +77,10 @@ void Server::connection(channel::FdStream& stream, const channel::ConnectionServ
     return reply;
   };
   const Status ended = channel::serve(*opened, answer, limits, clock_);
-  if (!ended.ok() && stranger) stranger_failed(ended.error());
-  // Programs that end and long silences are no errors.
-  if (!ended.ok() && !stranger) {
+  if (!ended.ok() && stranger) {
+    stranger_failed(ended.error());
+  } else if (!ended.ok()) {
+    // Programs that end and long silences are no errors.
     const bool gone = ended.reason() == Reason::kTruncated || ended.reason() == Reason::kConnectionClosed || ended.reason() == Reason::kTimedOut;
     logger_.log(gone ? LogLevel::kInfo : LogLevel::kWarn, "connection-ended",
                 {{"peer", Json(plane ? "plane" : "agent")}, {"why", Json(printable(ended.error().line()))}});

@@ -23,6 +23,7 @@ constexpr std::uint8_t kClear = 0;
 constexpr std::uint8_t kScrypt = 1;
 constexpr std::uint8_t kScryptLog2 = 15;
 constexpr std::size_t kMaxSetting = 1U << 20;
+constexpr const char* kPutBack = "put it back there from your copy: nobody else has this key";
 
 template <class T>
 Result<T> read_setting(const std::string& path, const char* what, const char* next) {
@@ -41,10 +42,6 @@ Status write_setting(const Home& home, const std::string& path, const Json& valu
   return write_file_atomic(path, as_bytes(pretty(value) + "\n"), 0600);
 }
 
-// What is wrong with a file that only its owner has: there is nobody to fetch it from again.
-Error damaged(Error e, const std::string& path) {
-  return e.at(path).hint("put it back there from your copy: nobody else has this key");
-}
 Error key_error(Reason reason, const std::string& path, std::string what) {
   return fail(reason, std::move(what)).at(path);
 }
@@ -56,7 +53,7 @@ Result<Bytes> read_private(const std::string& path) {
     if (errno == ENOENT) {
       return fail(Reason::kNotFound, "key file")
           .with(path, "no such file")
-          .hint("put it back there from your copy: nobody else has this key");
+          .hint(kPutBack);
     }
     return io_error(path, errno);
   }
@@ -144,8 +141,8 @@ Result<SecretBuffer> read_key_file(const std::string& path, KeyKind kind, const 
   cleanse(content);
   if (key.ok()) return key;
   const Reason why = key.reason();
-  const bool broken = why == Reason::kBadMagic || why == Reason::kBadStructure || why == Reason::kTruncated || why == Reason::kTrailingBytes;
-  return broken ? damaged(key.error(), path) : key.error();
+  const bool damaged = why == Reason::kBadMagic || why == Reason::kBadStructure || why == Reason::kTruncated || why == Reason::kTrailingBytes;
+  return damaged ? key.error().at(path).hint(kPutBack) : key.error();
 }
 
 Result<Context> Home::context() const {

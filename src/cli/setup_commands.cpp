@@ -164,9 +164,7 @@ Status identity_enrol(Session& s, const Invocation& in) {
   GBX_TRY(s.home().save(f));
   Json j = identity_json(f);
   j["enrolled"] = true;
-  std::string roles_text;
-  for (const std::string& r : f.roles) roles_text += (roles_text.empty() ? "" : ", ") + r;
-  s.print(j, "enrolled " + to_hex(f.chain.id()) + " as " + roles_text + "\n");
+  s.print(j, "enrolled " + to_hex(f.chain.id()) + " as " + joined(f.roles, ", ") + "\n");
   return ok_status();
 }
 

@@ -24,15 +24,14 @@ Status serve(const ServeOptions& options, Fd& ready) {
   SystemRandom random;
   const Logger log(2, "plane", clock);
   GBX_ASSIGN(std::unique_ptr<PlaneServer> server, PlaneServer::start(options, clock, random, log));
-  const std::string line = server->ready_line();
-  GBX_ASSIGN(const Json told, parse_json(line.substr(0, line.size() - 1)));
+  const Json told = server->ready();
   log.info("serving", {{"https", *told.find("https")},
                        {"nodes", *told.find("nodes")},
                        {"nodeKey", *told.find("nodeKey")},
                        {"operatorEnrolled", *told.find("operator")}});
   if (ready.valid()) {
     const Fd fd = std::move(ready);  // closed: who waits for it reads to its end
-    GBX_TRY(write_all(fd.get(), as_bytes(line)));
+    GBX_TRY(write_all(fd.get(), as_bytes(canonical(told) + "\n")));
   }
   int number = 0;
   sigwait(&signals, &number);

@@ -137,8 +137,47 @@ class World:
                                       extra=[*LOOSE, "--consumer", self.engineer.id, "--consumer", self.stranger.id, "--no-lease"])
         self.engineer.run("image", "import", layout, "--name", "study-image", "--policy", policy)
 
+    def close(self):
+        self.up.close()
+
     def spec(self, value):
         return write_json(os.path.join(self.up.dir, "spec.json"), value)
+
+
+def processes():
+    """(pid, parent, uid, command line, mount table) of everything that runs."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open("/proc/%s/status" % pid, encoding="ascii", errors="replace") as f:
+                status = dict(line.split(":", 1) for line in f if ":" in line)
+            with open("/proc/%s/cmdline" % pid, "rb") as f:
+                command = f.read().replace(b"\0", b" ").decode(errors="replace")
+            with open("/proc/%s/mountinfo" % pid, encoding="utf-8", errors="replace") as f:
+                mounts = f.read()
+        except (OSError, ValueError):
+            continue  # it ended meanwhile
+        if status["State"].split()[0] != "Z":
+            found.append((int(pid), int(status["PPid"]), int(status["Uid"].split()[0]), command, mounts))
+    return found
+
+
+class Shared:
+    """What all tests of a module share, made when the first begins. In the module:
+    `world = h.Shared(h.World)` and `setUpModule, tearDownModule = world.hooks()`."""
+
+    def __init__(self, make):
+        self._make = make
+        self._made = None
+
+    def hooks(self):
+        def begin():
+            self._made = self._make()
+
+        return begin, lambda: self._made.close()
+
+    def __getattr__(self, name):
+        return getattr(self._made, name)
 
 
 def job_spec(name, command, outputs, inputs, env=None, run=60, memory="256MiB", scratch="16MiB", image="256MiB", pids=None):

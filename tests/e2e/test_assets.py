@@ -12,17 +12,8 @@ import harness as h  # noqa: E402
 
 IMAGE = "sha256:" + "a" * 64
 MIB = 1 << 20
-up = None
-
-
-def setUpModule():
-    global up
-    up = h.Installation()
-
-
-def tearDownModule():
-    if up:
-        up.close()
+up = h.Shared(h.Installation)
+setUpModule, tearDownModule = up.hooks()
 
 
 def write(folder, name, size, seed):

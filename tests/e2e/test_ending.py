@@ -14,36 +14,8 @@ import harness as h  # noqa: E402
 UID_BASE = 1_200_000_000  # nobody else's: processes are found by it
 FIRST_AGENT = 100         # docs/architecture.md: user ids on one machine
 PER_SLOT = 140_000
-
-world = None
-
-
-def setUpModule():
-    global world
-    world = h.World(UID_BASE)
-
-
-def tearDownModule():
-    if world:
-        world.up.close()
-
-
-def processes():
-    """(pid, parent, uid, command line, mount table) of everything that runs."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open("/proc/%s/status" % pid, encoding="ascii", errors="replace") as f:
-                status = dict(line.split(":", 1) for line in f if ":" in line)
-            with open("/proc/%s/cmdline" % pid, "rb") as f:
-                command = f.read().replace(b"\0", b" ").decode(errors="replace")
-            with open("/proc/%s/mountinfo" % pid, encoding="utf-8", errors="replace") as f:
-                mounts = f.read()
-        except (OSError, ValueError):
-            continue  # it ended meanwhile
-        if status["State"].split()[0] != "Z":
-            found.append((int(pid), int(status["PPid"]), int(status["Uid"].split()[0]), command, mounts))
-    return found
+world = h.Shared(lambda: h.World(UID_BASE))
+setUpModule, tearDownModule = world.hooks()
 
 
 def cgroups(job):
@@ -59,7 +31,7 @@ def cgroups(job):
 def traces(job):
     """What there is of the job's environments on this machine, by kind."""
     environments = os.path.join(world.up.state, "environments")
-    everything = processes()
+    everything = h.processes()
     first = UID_BASE + FIRST_AGENT
     return {
         "process": [(p[0], p[3]) for p in everything if first <= p[2] < first + PER_SLOT or environments + "/" in p[3]],
@@ -71,7 +43,7 @@ def traces(job):
 
 def descendants(root):
     tree, grown = {root}, True
-    everything = processes()
+    everything = h.processes()
     while grown:
         more = {p[0] for p in everything if p[1] in tree} - tree
         tree |= more
@@ -87,7 +59,7 @@ class Ending(unittest.TestCase):
         job = world.engineer.run("job", "submit", world.spec(spec))["jobId"]
         self.until(job, lambda j: j["environments"] and j["environments"][-1]["state"] == "Working")
         deadline = time.monotonic() + 30
-        while not any("glovebox-gbx-" in c for c in cgroups(job)) or not any(script in p[3] for p in processes()):
+        while not any("glovebox-gbx-" in c for c in cgroups(job)) or not any(script in p[3] for p in h.processes()):
             self.assertLess(time.monotonic(), deadline, world.up.tail())
             time.sleep(0.05)
         there = traces(job)
@@ -171,7 +143,7 @@ class Ending(unittest.TestCase):
     def test_killed_node_and_agent_leave_nothing(self):
         job = self.begin("import time; time.sleep(600)")
         # The node's children first, lest they clear up: that is the agent's whole tree, with the container.
-        node = [p[0] for p in processes() if "glovebox-node" in p[3] and world.up.state in p[3]]
+        node = [p[0] for p in h.processes() if "glovebox-node" in p[3] and world.up.state in p[3]]
         self.assertEqual(len(node), 1)
         for pid in [p for p in descendants(node[0]) if p != node[0]] + node:
             os.kill(pid, signal.SIGKILL)

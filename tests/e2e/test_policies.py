@@ -8,17 +8,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import harness as h  # noqa: E402
 
 IMAGE = "sha256:" + "a" * 64
-up = None
-
-
-def setUpModule():
-    global up
-    up = h.Installation()
-
-
-def tearDownModule():
-    if up:
-        up.close()
+up = h.Shared(h.Installation)
+setUpModule, tearDownModule = up.hooks()
 
 
 class Policies(unittest.TestCase):

@@ -8,34 +8,13 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import harness as h  # noqa: E402
-
-world = None
-
-
-def setUpModule():
-    global world
-    world = h.World()
-
-
-def tearDownModule():
-    if world:
-        world.up.close()
+world = h.Shared(h.World)
+setUpModule, tearDownModule = world.hooks()
 
 
 def programs(name):
     """Process ids of the installation's program of that name."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open("/proc/%s/cmdline" % pid, "rb") as f:
-                words = f.read().decode(errors="replace").split("\0")
-            with open("/proc/%s/stat" % pid, encoding="ascii", errors="replace") as f:
-                parent = int(f.read().rsplit(")", 1)[1].split()[1])
-        except (OSError, ValueError, IndexError):
-            continue
-        if parent == world.up.up.pid and words[0].endswith("/" + name):
-            found.append(int(pid))
-    return found
+    return [p[0] for p in h.processes() if p[1] == world.up.up.pid and p[3].split(" ")[0].endswith("/" + name)]
 
 
 class Restarts(unittest.TestCase):

@@ -16,19 +16,8 @@ import harness as h  # noqa: E402
 PYTHON = h.PYTHON
 STUDY = h.STUDY
 UID_BASE = 1948100000  # of the second installation
-
-
-world = None
-
-
-def setUpModule():
-    global world
-    world = h.World()
-
-
-def tearDownModule():
-    if world:
-        world.up.close()
+world = h.Shared(h.World)
+setUpModule, tearDownModule = world.hooks()
 
 
 class Case(unittest.TestCase):

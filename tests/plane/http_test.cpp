@@ -133,7 +133,7 @@ class PlaneHttp : public ::testing::Test {
     client.reset();
     server.reset();
     server = must(PlaneServer::start(o, clock, random, log));
-    ready = must(parse_json(server->ready_line()));
+    ready = server->ready();
     send(nullptr, "GET", "/openapi.json");
   }
   std::uint16_t port(const char* which) { return must(channel::TcpAddress::from_text(*ready.find(which)->string())).port; }

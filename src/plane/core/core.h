@@ -232,8 +232,10 @@ class Core {
   // Steps; each adds to `t` and leaves the commit to the caller.
   Status step_job(Transaction& t, Machine& m, JobBody& body, machines::JobEvent event, const Error* why);
   Status end_environment(Transaction& t, Machine& env, machines::EnvironmentEvent event, Reason reason, const std::string& detail);
-  // A step of an environment that is no failure. One that ends it keeps its room until that may be told.
-  Status step_environment(Transaction& t, Machine& env, const JobBody& job, machines::EnvironmentEvent event);
+  // A step of an environment; reason and detail of one that is a failure. One that ends it keeps its room until that may
+  // be told.
+  Status step_environment(Transaction& t, Machine& env, const JobBody& job, machines::EnvironmentEvent event,
+                          const std::string& reason = {}, const std::string& detail = {});
   Status end_attempt(Transaction& t, Machine& env, machines::EnvironmentEvent event, Reason reason, std::string detail);
   Status lose(const Machine& env, Reason reason, std::string detail);
   Result<std::optional<records::LaunchBundle>> ready_assignment(const std::string& node);
@@ -251,6 +253,10 @@ class Core {
   Result<Need> need_of(const records::Submission& submission);
   static Status fits(const records::NodeInfo& info, const std::string& key, const Need& need);
   Result<records::PlanCheck> judge_placement(const records::Submission& submission);
+  // Those of the query that have ended and still count, for that may not be told yet.
+  Result<std::vector<Machine>> held(machines::MachineQuery q);
+  // When an end that came now may be told by the owners' slot. 0: at once.
+  std::int64_t told_at_ms(const JobBody& job) const;
   // The environments that count on a node: live ones, and those whose end may not be told yet.
   Result<std::vector<Machine>> occupants(const std::string& node);
   Result<std::int64_t> memory_of(const std::vector<Machine>& environments);

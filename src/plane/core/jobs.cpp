@@ -1,6 +1,5 @@
 // Core: what consumers and reviewers do with jobs.
 #include <algorithm>
-#include <limits>
 
 #include "base/log.h"
 #include "plane/core/core.h"
@@ -109,11 +108,8 @@ Result<std::int64_t> Core::jobs_at_one_time(const std::string& owner) {
   q.owner = owner;
   q.live = true;
   GBX_ASSIGN(const std::int64_t live, store_.count(q));
-  q.live = false;
-  q.deadline_until_ms = std::numeric_limits<std::int64_t>::max();
-  q.limit = 4096;
-  GBX_ASSIGN(std::vector<Machine> ended, store_.machines(q));
-  return live + std::count_if(ended.begin(), ended.end(), [&](const Machine& m) { return m.deadline_ms > now_ms(); });
+  GBX_ASSIGN(const std::vector<Machine> ended, held(q));
+  return live + static_cast<std::int64_t>(ended.size());
 }
 
 Result<Machine> Core::visible_job(const Caller& who, const Hash32& id) {
@@ -269,10 +265,7 @@ Status Core::step_job(Transaction& t, Machine& m, JobBody& body, JobEvent event,
   }
   // An end that no decision brought is told when the slot is over.
   const bool untold = machines::terminal(next.state) && event != JobEvent::kCancel && state != JobState::kReviewing;
-  if (untold && body.attempts > 0 && body.plan) {
-    const std::int64_t slot = body.plan->body.gate.release_slot_seconds * 1000;
-    m.deadline_ms = slot == 0 ? 0 : slot_end(now, slot);
-  }
+  if (untold && body.attempts > 0) m.deadline_ms = told_at_ms(body);
   m.body = to_json(body);
   machines::add_step(t, m, enum_name(event), enum_name(next.state), !machines::terminal(next.state), next.effects, now,
                      why == nullptr ? std::string() : std::string(reason_code(why->reason)),

@@ -1,5 +1,6 @@
 // Core: what nodes do: register, stay alive, take work, report, hand outputs in.
 #include <algorithm>
+#include <iterator>
 #include <limits>
 
 #include "base/log.h"
@@ -19,7 +20,6 @@ namespace {
 constexpr std::int64_t kHandAgainMs = 5'000;  // the answer to a poll may have been lost
 constexpr std::size_t kPlacementWindow = 64;   // queued jobs that are looked at under one lock
 constexpr int kPlacementPages = 1'000;         // that one poll looks at; the next one goes on from there
-constexpr std::int64_t kEver = std::numeric_limits<std::int64_t>::max();
 
 std::optional<EnvironmentEvent> event_of(records::EnvironmentPhase phase) {
   switch (phase) {
@@ -315,13 +315,23 @@ Result<std::vector<Machine>> Core::occupants(const std::string& node) {
   q.live = true;
   q.limit = 4096;
   GBX_ASSIGN(std::vector<Machine> out, store_.machines(q));
-  q.live = false;
-  q.deadline_until_ms = kEver;
-  GBX_ASSIGN(std::vector<Machine> ended, store_.machines(q));
-  for (Machine& env : ended) {
-    if (env.deadline_ms > now_ms()) out.push_back(std::move(env));
-  }
+  GBX_ASSIGN(std::vector<Machine> ended, held(q));
+  std::move(ended.begin(), ended.end(), std::back_inserter(out));
   return out;
+}
+
+Result<std::vector<Machine>> Core::held(MachineQuery q) {
+  q.live = false;
+  q.deadline_until_ms = std::numeric_limits<std::int64_t>::max();
+  q.limit = 4096;
+  GBX_ASSIGN(std::vector<Machine> ended, store_.machines(q));
+  std::erase_if(ended, [now = now_ms()](const Machine& m) { return m.deadline_ms <= now; });
+  return ended;
+}
+
+std::int64_t Core::told_at_ms(const JobBody& job) const {
+  const std::int64_t slot = job.plan ? job.plan->body.gate.release_slot_seconds : 0;
+  return slot == 0 ? 0 : slot_end(now_ms(), slot * 1000);
 }
 
 Result<std::optional<std::int64_t>> Core::room_at_ms(const crypto::PublicKey& key) {
@@ -339,8 +349,7 @@ Result<std::optional<std::int64_t>> Core::room_at_ms(const crypto::PublicKey& ke
 Result<std::int64_t> Core::room_until_ms(const Machine& env, const JobBody& job) const {
   GBX_ASSIGN(const EnvironmentState state, enum_from<EnvironmentState>(env.state));
   const bool loaded = state == EnvironmentState::kLoaded || state == EnvironmentState::kWorking || state == EnvironmentState::kSealed;
-  const std::int64_t slot = job.plan ? job.plan->body.gate.release_slot_seconds : 0;
-  return loaded && slot != 0 ? slot_end(now_ms(), slot * 1000) : 0;
+  return loaded ? told_at_ms(job) : 0;
 }
 
 Result<Machine> Core::own_environment(const std::string& node, const Hash32& job_id, std::int64_t attempt) {
@@ -351,30 +360,27 @@ Result<Machine> Core::own_environment(const std::string& node, const Hash32& job
 }
 
 Status Core::end_environment(Transaction& t, Machine& env, EnvironmentEvent event, Reason reason, const std::string& detail) {
-  GBX_ASSIGN(const EnvironmentState state, enum_from<EnvironmentState>(env.state));
-  GBX_ASSIGN(auto next, machines::step(state, event));
-  handed_ms_.erase(env.id);
-  missing_ms_.erase(env.id);
   GBX_ASSIGN(EnvironmentBody e, from_json<EnvironmentBody>(env.body));
   GBX_ASSIGN(const Machine job, need_machine(job_machine(e.job_id), "job"));
   GBX_ASSIGN(const JobBody job_body, from_json<JobBody>(job.body));
   e.reason = std::string(reason_code(reason));
   e.detail = detail;
   env.body = to_json(e);
-  GBX_ASSIGN(env.deadline_ms, room_until_ms(env, job_body));
-  machines::add_step(t, env, enum_name(event), enum_name(next.state), !machines::terminal(next.state), next.effects,
-                     now_ms(), e.reason, detail);
+  GBX_TRY(step_environment(t, env, job_body, event, e.reason, detail));
+  handed_ms_.erase(env.id);
+  missing_ms_.erase(env.id);
   return ok_status();
 }
 
-Status Core::step_environment(Transaction& t, Machine& env, const JobBody& job, EnvironmentEvent event) {
+Status Core::step_environment(Transaction& t, Machine& env, const JobBody& job, EnvironmentEvent event,
+                              const std::string& reason, const std::string& detail) {
   GBX_ASSIGN(const EnvironmentState state, enum_from<EnvironmentState>(env.state));
   GBX_ASSIGN(auto next, machines::step(state, event));
   const bool over = machines::terminal(next.state);
   if (over) {
     GBX_ASSIGN(env.deadline_ms, room_until_ms(env, job));
   }
-  machines::add_step(t, env, enum_name(event), enum_name(next.state), !over, next.effects, now_ms(), {}, {});
+  machines::add_step(t, env, enum_name(event), enum_name(next.state), !over, next.effects, now_ms(), reason, detail);
   return ok_status();
 }
 

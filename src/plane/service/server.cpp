@@ -260,14 +260,14 @@ Result<std::unique_ptr<PlaneServer>> PlaneServer::start(const ServeOptions& opti
   return server;
 }
 
-std::string PlaneServer::ready_line() const {
+Json PlaneServer::ready() const {
   channel::TcpAddress https = parts_->options.listen;
   https.port = parts_->https->port();
   channel::TcpAddress nodes = parts_->options.node_listen;
   nodes.port = parts_->nodes->port();
   const ReadyLine line{https.text(), nodes.text(), to_base64url(parts_->certificates.ca), parts_->node_key->public_key().text(),
                        parts_->operator_enrolled};
-  return canonical(to_json(line)) + "\n";
+  return to_json(line);
 }
 
 }  // namespace gbx::plane

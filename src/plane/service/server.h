@@ -52,9 +52,9 @@ class PlaneServer {
   static Result<std::unique_ptr<PlaneServer>> start(const ServeOptions& options, const Clock& clock, Random& random,
                                                     const Logger& log);
   ~PlaneServer();
-  // One line of JSON for whoever started the program: {"https","nodes","ca","nodeKey","operator"}; the
-  // last says whether an operator is enrolled.
-  std::string ready_line() const;
+  // For whoever started the program: {"https","nodes","ca","nodeKey","operator"}; the last says whether an operator is
+  // enrolled.
+  Json ready() const;
   void stop();
 
  private:
