@@ -191,8 +191,9 @@ void write_code(std::string& o, const PolicyDraft& d) {
   o += "\n  # Which code. An image by digest, by the key that signed its record, or by both.\n";
   if (d.image_digests.empty() && d.image_signers.empty()) {
     o += "  images: []\n";
-  } else
+  } else {
     o += "  images:\n";
+  }
   for (const auto& digest : d.image_digests) o += "    - digest: " + quoted(digest) + "\n";
   for (const auto& signer : d.image_signers) o += "    - signer: " + quoted(signer) + "\n";
   o += "  # Exact command and arguments, and the variables that the consumer may set. anyCommand: "
@@ -201,8 +202,9 @@ void write_code(std::string& o, const PolicyDraft& d) {
   o += "  anyCommand: " + std::string(d.any_command ? "true" : "false") + "\n";
   if (d.commands.empty()) {
     o += "  commands: []\n";
-  } else
+  } else {
     o += "  commands:\n";
+  }
   for (const auto& argv : d.commands) o += "    - argv: " + flow(argv) + "\n      env: []\n";
   o += "  # What else may be in the same job: assets (32 hex digits) or everything of an owner "
        "(64).\n";
@@ -214,8 +216,9 @@ void write_where(std::string& o, const PolicyDraft& d) {
        "counts only by the node's key.\n";
   if (d.none_nodes.empty()) {
     o += "  tee: []\n";
-  } else
+  } else {
     o += "  tee:\n";
+  }
   for (const auto& n : d.none_nodes) o += "    - technology: none\n      node: " + quoted(n) + "\n";
   o += "  # Who holds the broker's keys. operator: its operator could read every dataset key.\n";
   o += "  custody: " + flow(d.custody) + "\n";

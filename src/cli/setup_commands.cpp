@@ -313,9 +313,7 @@ Status identity_invite(Session& s, const Invocation& in) {
   return ok_status();
 }
 
-}  // namespace
-
-void add_setup(CommandTree& t) {
+Command init_command() {
   Command c;
   c.name = "init";
   c.summary = "say which Glovebox you use and pin its key set";
@@ -333,8 +331,10 @@ void add_setup(CommandTree& t) {
   c.examples = {{"glovebox init --plane glovebox.example:7443 --ca ca.pem --set 5f0c…",
                  "once per installation"}};
   c.run = init;
-  t.add(std::move(c));
+  return c;
+}
 
+void add_identity(CommandTree& t) {
   Command group;
   group.name = "identity";
   group.summary = "your keys and who you are here";
@@ -399,6 +399,13 @@ void add_setup(CommandTree& t) {
            "five consumers"}},
          identity_invite,
          {}});
+}
+
+}  // namespace
+
+void add_setup(CommandTree& t) {
+  t.add(init_command());
+  add_identity(t);
 }
 
 }  // namespace gbx::cli

@@ -233,8 +233,9 @@ std::string troff(const std::string& s) {
       out += "\\(ha";
     } else if (c == '~') {
       out += "\\(ti";
-    } else
+    } else {
       out += c;
+    }
     line_start = c == '\n';
   }
   // What is not ASCII by its name, so that every locale renders it.
