@@ -1,4 +1,5 @@
-// What bench-publish leaves for bench-mount: the record and the dataset key, in clear. For benchmarks of made-up data only.
+// What bench-publish leaves for bench-mount: the record and the dataset key, in clear. For
+// benchmarks of made-up data only.
 #pragma once
 
 #include <string>

@@ -1,5 +1,5 @@
-// bench-mount STORE INFO POINT: mounts what bench-publish published, prints "ready", and unmounts when its input ends.
-// Through the real glovebox-decryptfs: its own uid, seccomp, four workers.
+// bench-mount STORE INFO POINT: mounts what bench-publish published, prints "ready", and unmounts
+// when its input ends. Through the real glovebox-decryptfs: its own uid, seccomp, four workers.
 #include <unistd.h>
 
 #include <cstdio>
@@ -40,7 +40,8 @@ Status serve(const std::string& store_path, const std::string& info, const std::
   GBX_ASSIGN(const auto end, fs->process().wait(10'000));
   if (!end) return fail(Reason::kTimedOut, "glovebox-decryptfs goes on without its mount");
   if (!end->exited || end->code != 0) {
-    return fail(Reason::kInternal, "glovebox-decryptfs").with("exit 0", (end->exited ? "exit " : "signal ") + std::to_string(end->code));
+    return fail(Reason::kInternal, "glovebox-decryptfs")
+        .with("exit 0", (end->exited ? "exit " : "signal ") + std::to_string(end->code));
   }
   return ok_status();
 }

@@ -1,7 +1,7 @@
-/* bench-null-fuse POINT BIG_BYTES FILES FILE_BYTES: the least that a FUSE file system can do. It shows /big/data and
- * /small/f0000… of those sizes and answers reads with zeros from memory: whoever serves bytes through FUSE cannot be faster,
- * so it is the measure for glovebox-decryptfs. Same mount options, capabilities (files need no open), caching and threads
- * as that. */
+/* bench-null-fuse POINT BIG_BYTES FILES FILE_BYTES: the least that a FUSE file system can do. It
+ * shows /big/data and /small/f0000… of those sizes and answers reads with zeros from memory:
+ * whoever serves bytes through FUSE cannot be faster, so it is the measure for glovebox-decryptfs.
+ * Same mount options, capabilities (files need no open), caching and threads as that. */
 #define FUSE_USE_VERSION 314
 #include <errno.h>
 #include <fuse_lowlevel.h>
@@ -36,7 +36,9 @@ static fuse_ino_t find(fuse_ino_t parent, const char* name) {
   if (parent == kRoot && strcmp(name, "big") == 0) return kBigFolder;
   if (parent == kRoot && strcmp(name, "small") == 0) return kSmallFolder;
   if (parent == kBigFolder && strcmp(name, "data") == 0) return kBig;
-  if (parent == kSmallFolder && sscanf(name, "f%4u%c", &n, &rest) == 1 && n < files) return kFirstSmall + n;
+  if (parent == kSmallFolder && sscanf(name, "f%4u%c", &n, &rest) == 1 && n < files) {
+    return kFirstSmall + n;
+  }
   return 0;
 }
 
@@ -70,7 +72,8 @@ static void on_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info* fi
   fuse_reply_open(req, fi);
 }
 
-static void on_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info* fi) {
+static void on_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+                    struct fuse_file_info* fi) {
   (void)fi;
   const off_t end = ino == kBig ? big_bytes : file_bytes;
   size_t n = offset >= end ? 0 : (size_t)(end - offset);
@@ -105,26 +108,31 @@ static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, int 
     e.ino = child;
     e.attr_timeout = e.entry_timeout = kTimeout;
     attributes(child, &e.attr);
-    const size_t n = plus ? fuse_add_direntry_plus(req, buffer + used, size - used, name, &e, i + 1)
-                          : fuse_add_direntry(req, buffer + used, size - used, name, &e.attr, i + 1);
+    const size_t n = plus
+                         ? fuse_add_direntry_plus(req, buffer + used, size - used, name, &e, i + 1)
+                         : fuse_add_direntry(req, buffer + used, size - used, name, &e.attr, i + 1);
     if (n > size - used) break;
     used += n;
   }
   fuse_reply_buf(req, buffer, used);
 }
-static void on_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info* fi) {
+static void on_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+                       struct fuse_file_info* fi) {
   (void)fi;
   list(req, ino, size, offset, 0);
 }
-static void on_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info* fi) {
+static void on_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+                           struct fuse_file_info* fi) {
   (void)fi;
   list(req, ino, size, offset, 1);
 }
 
 static void on_init(void* user, struct fuse_conn_info* conn) {
   (void)user;
-  const unsigned unwanted = FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE | FUSE_CAP_READDIRPLUS_AUTO;
-  const unsigned wanted = FUSE_CAP_READDIRPLUS | FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_NO_OPEN_SUPPORT;
+  const unsigned unwanted = FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
+                            FUSE_CAP_READDIRPLUS_AUTO;
+  const unsigned wanted = FUSE_CAP_READDIRPLUS | FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS |
+                          FUSE_CAP_NO_OPEN_SUPPORT;
   conn->want &= ~unwanted;
   conn->want |= conn->capable & wanted;
   conn->max_read = kMaxRead;
@@ -149,7 +157,10 @@ int main(int argc, char** argv) {
   char* own[] = {argv[0], "-o", "ro,allow_other,default_permissions,max_read=1048576", NULL};
   struct fuse_args args = FUSE_ARGS_INIT(3, own);
   struct fuse_session* session = fuse_session_new(&args, &operations, sizeof operations, NULL);
-  if (session == NULL || fuse_set_signal_handlers(session) != 0 || fuse_session_mount(session, argv[1]) != 0) return 1;
+  if (session == NULL || fuse_set_signal_handlers(session) != 0 ||
+      fuse_session_mount(session, argv[1]) != 0) {
+    return 1;
+  }
   puts("ready");
   fflush(stdout);
   struct fuse_loop_config* config = fuse_loop_cfg_create();

@@ -1,5 +1,6 @@
-// bench-publish SOURCE STORE STATE INFO: publishes SOURCE once into the directory store STORE and prints how long that took
-// as JSON; INFO gets what bench-mount needs. The same call that `glovebox asset publish` makes, with the same syncing.
+// bench-publish SOURCE STORE STATE INFO: publishes SOURCE once into the directory store STORE and
+// prints how long that took as JSON; INFO gets what bench-mount needs. The same call that `glovebox
+// asset publish` makes, with the same syncing.
 #include <cstdio>
 
 #include "asset/publish.h"
@@ -12,7 +13,8 @@ namespace {
 
 using namespace gbx;
 
-Status run(const std::string& source, const std::string& store_path, const std::string& state, const std::string& info) {
+Status run(const std::string& source, const std::string& store_path, const std::string& state,
+           const std::string& info) {
   const SystemClock clock;
   SystemRandom random;
   GBX_ASSIGN(const auto store, storage::DirectoryStore::open(store_path));
@@ -26,8 +28,9 @@ Status run(const std::string& source, const std::string& store_path, const std::
   const std::int64_t took = clock.steady_ms() - began;
   const bench::PublishedAsset published{result.record, to_bytes(result.key.view(SecretAccess{}))};
   GBX_TRY(write_file_atomic(info, as_bytes(canonical(to_json(published))), 0600));
-  std::printf("{\"ms\":%lld,\"bytes\":%llu,\"files\":%llu,\"objects\":%llu}\n", static_cast<long long>(took),
-              static_cast<unsigned long long>(result.bytes), static_cast<unsigned long long>(result.files),
+  std::printf("{\"ms\":%lld,\"bytes\":%llu,\"files\":%llu,\"objects\":%llu}\n",
+              static_cast<long long>(took), static_cast<unsigned long long>(result.bytes),
+              static_cast<unsigned long long>(result.files),
               static_cast<unsigned long long>(result.objects_written));
   return ok_status();
 }

@@ -1,6 +1,7 @@
-/* bench-read seq FILE | random FILE COUNT | files FOLDER: reads and prints the milliseconds and the bytes as JSON.
- * seq: 1 MiB reads from the start to the end. random: COUNT reads of 4 KiB at aligned offsets from a fixed generator.
- * files: every entry of one folder opened, read to its end and closed, in the order of the directory. */
+/* bench-read seq FILE | random FILE COUNT | files FOLDER: reads and prints the milliseconds and the
+ * bytes as JSON. seq: 1 MiB reads from the start to the end. random: COUNT reads of 4 KiB at
+ * aligned offsets from a fixed generator. files: every entry of one folder opened, read to its end
+ * and closed, in the order of the directory. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>

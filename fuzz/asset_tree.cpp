@@ -1,11 +1,11 @@
-// A manifest that a hostile publisher sealed properly: any tree of any pages, opened, listed, looked up and read. The input
-// describes the pages (tree_input.h); the target gives them the keys, tags and hashes that no fuzzer would find.
-#include "fuzz/tree_input.h"
-
+// A manifest that a hostile publisher sealed properly: any tree of any pages, opened, listed,
+// looked up and read. The input describes the pages (tree_input.h); the target gives them the keys,
+// tags and hashes that no fuzzer would find.
 #include "asset/reader.h"
 #include "asset/tree.h"
 #include "base/seams.h"
 #include "fuzz/fuzz.h"
+#include "fuzz/tree_input.h"
 #include "storage/memory_store.h"
 
 namespace {
@@ -74,8 +74,9 @@ Status seal(ByteView bytes, Sealed& out) {
   r.object_count = 1;
   r.commit_dk = dataset_key_commitment(out.key, kTreeAsset);
   r.name = "fuzz";
-  return out.store.put(list_name(r.objects_hash),
-                       encode_list_head(crypto::AeadSuite::kAes256Gcm, kTreeAsset, pages.back().object, 1));
+  return out.store.put(
+      list_name(r.objects_hash),
+      encode_list_head(crypto::AeadSuite::kAes256Gcm, kTreeAsset, pages.back().object, 1));
 }
 
 void read_some(AssetReader& reader, const Attributes& a) {

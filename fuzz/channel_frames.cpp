@@ -1,5 +1,6 @@
-// What a hostile peer may send: bytes to the multiplexer, message frames, answers and errors of calls.
-// The first byte of the input chooses. Time stands still; the input ends the stream, so nothing waits.
+// What a hostile peer may send: bytes to the multiplexer, message frames, answers and errors of
+// calls. The first byte of the input chooses. Time stands still; the input ends the stream, so
+// nothing waits.
 #include <cstdlib>
 
 #include "channel/mux.h"
@@ -63,9 +64,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const ManualClock clock;
   const ByteView bytes(data + 1, size - 1);
   switch (data[0] % 3) {
-    case 0: fuzz_mux(bytes, clock); break;
-    case 1: fuzz_serve(bytes, clock); break;
-    default: fuzz_json(bytes); break;
+    case 0:
+      fuzz_mux(bytes, clock);
+      break;
+    case 1:
+      fuzz_serve(bytes, clock);
+      break;
+    default:
+      fuzz_json(bytes);
+      break;
   }
   return 0;
 }

@@ -1,4 +1,5 @@
-// What the fuzz targets share. The first byte of an input chooses among a target's parsers; a broken property aborts.
+// What the fuzz targets share. The first byte of an input chooses among a target's parsers; a
+// broken property aborts.
 #pragma once
 
 #include <cstdlib>
@@ -27,7 +28,8 @@ inline Input input_of(const std::uint8_t* data, std::size_t size, unsigned choic
 // A value that was read can be written and read again, and nothing changes on the way.
 inline void require_json_round_trip(const Json& value) {
   const std::string once = canonical(value);
-  const auto again = parse_json(once, JsonLimits{.max_bytes = 64U << 20, .max_depth = 64, .max_values = 1'000'000});
+  const auto again = parse_json(
+      once, JsonLimits{.max_bytes = 64U << 20, .max_depth = 64, .max_values = 1'000'000});
   require(again.ok() && *again == value && canonical(*again) == once);
 }
 

@@ -1,4 +1,5 @@
-// What the gate's process hands to the agent, and the bundle that a consumer opens: one encoding each.
+// What the gate's process hands to the agent, and the bundle that a consumer opens: one encoding
+// each.
 #include "fuzz/fuzz.h"
 #include "gate/gate.h"
 #include "gate/release.h"
@@ -46,10 +47,18 @@ void request(std::string_view text) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const Input in = input_of(data, size, 4);
   switch (in.choice) {
-    case 0: bundle(in.bytes); break;
-    case 1: padded_bundle(in.bytes); break;
-    case 2: answer(in.bytes); break;
-    default: request(in.text()); break;
+    case 0:
+      bundle(in.bytes);
+      break;
+    case 1:
+      padded_bundle(in.bytes);
+      break;
+    case 2:
+      answer(in.bytes);
+      break;
+    default:
+      request(in.text());
+      break;
   }
   return 0;
 }

@@ -1,4 +1,5 @@
-// What containers write and jobs declare: CSV, JSON, decimals, schemas, and the canonical form that may leave.
+// What containers write and jobs declare: CSV, JSON, decimals, schemas, and the canonical form that
+// may leave.
 #include "fuzz/fuzz.h"
 #include "gate/canonical.h"
 #include "gate/csv.h"
@@ -34,7 +35,8 @@ void json(ByteView bytes) {
   constexpr JsonTextLimits kLimits{.max_depth = 8, .max_values = 10'000};
   const JsonTextFile file = parse_json_text(bytes, kLimits);
   // Whatever the stricter parser of records takes, this one takes too.
-  const auto strict = parse_json(as_text(bytes), JsonLimits{.max_bytes = 1U << 20, .max_depth = 8, .max_values = 10'000});
+  const auto strict = parse_json(
+      as_text(bytes), JsonLimits{.max_bytes = 1U << 20, .max_depth = 8, .max_values = 10'000});
   if (strict.ok()) require(file.failure == GateReason::kNone);
 }
 
@@ -70,10 +72,18 @@ void declared(const Input& in) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const Input in = input_of(data, size, 4);
   switch (in.choice) {
-    case 0: csv(in.bytes); break;
-    case 1: json(in.bytes); break;
-    case 2: decimal(in.text()); break;
-    default: declared(in); break;
+    case 0:
+      csv(in.bytes);
+      break;
+    case 1:
+      json(in.bytes);
+      break;
+    case 2:
+      decimal(in.text());
+      break;
+    default:
+      declared(in);
+      break;
   }
   return 0;
 }

@@ -1,5 +1,5 @@
-// Signed requests and error bodies of strangers. Choice 0 is "METHOD TARGET" and a line per header; what verifies is exactly
-// what the headers say.
+// Signed requests and error bodies of strangers. Choice 0 is "METHOD TARGET" and a line per header;
+// what verifies is exactly what the headers say.
 #include "fuzz/fuzz.h"
 #include "httpsig/error_body.h"
 #include "httpsig/request_signing.h"
@@ -22,7 +22,8 @@ std::string_view take_line(std::string_view& text) {
 void signed_request(std::string_view text) {
   const std::string_view first = take_line(text);
   const std::size_t space = std::min(first.find(' '), first.size());
-  RequestLine line{Hash32{3}, std::string(first.substr(0, space)), std::string(first.substr(std::min(space + 1, first.size())))};
+  RequestLine line{Hash32{3}, std::string(first.substr(0, space)),
+                   std::string(first.substr(std::min(space + 1, first.size())))};
   std::map<std::string, std::string> headers;
   while (!text.empty() && headers.size() < 32) {
     const std::string_view h = take_line(text);
@@ -31,8 +32,10 @@ void signed_request(std::string_view text) {
   }
   const auto verified = verify_signature(line, headers, kNow);
   if (!verified.ok()) return;
-  require(to_hex(verified->identity) == headers[kIdentityHeader] && to_hex(verified->nonce) == headers[kNonceHeader]);
-  require(to_hex(verified->body_hash) == headers[kBodyHashHeader] && verified->key.text() == headers[kKeyHeader]);
+  require(to_hex(verified->identity) == headers[kIdentityHeader] &&
+          to_hex(verified->nonce) == headers[kNonceHeader]);
+  require(to_hex(verified->body_hash) == headers[kBodyHashHeader] &&
+          verified->key.text() == headers[kKeyHeader]);
   require(std::to_string(verified->time_seconds) == headers[kTimeHeader]);
   ReplayCache cache;
   const KeyCheck allow = [](const Hash32&, const crypto::PublicKey&) { return ok_status(); };

@@ -1,7 +1,7 @@
-// Request targets of strangers: segments that no other parser could read otherwise, and a written form that reads the same.
-#include "plane/http/target.h"
-
+// Request targets of strangers: segments that no other parser could read otherwise, and a written
+// form that reads the same.
 #include "fuzz/fuzz.h"
+#include "plane/http/target.h"
 
 namespace {
 
@@ -33,7 +33,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   (void)percent_decode(raw);
   const auto target = parse_target(raw);
   if (!target.ok()) return 0;
-  require(raw.size() <= kMaxTargetBytes && target->path.size() <= kMaxSegments && target->query.size() <= kMaxQueryParameters);
+  require(raw.size() <= kMaxTargetBytes && target->path.size() <= kMaxSegments &&
+          target->query.size() <= kMaxQueryParameters);
   std::string again;
   for (const std::string& segment : target->path) {
     plain(segment);

@@ -39,7 +39,9 @@ void signature(const Input& in) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const Input in = input_of(data, size, 5);
   switch (in.choice) {
-    case 0: public_key_text(in.text()); break;
+    case 0:
+      public_key_text(in.text());
+      break;
     case 1: {
       const auto key = PublicKey::from_spki_der(in.bytes);
       if (key.ok()) consistent(*key);
@@ -55,7 +57,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       if (key.ok()) consistent(*key);
       break;
     }
-    default: signature(in); break;
+    default:
+      signature(in);
+      break;
   }
   return 0;
 }

@@ -1,5 +1,5 @@
-// fuzz-make-seeds FOLDER: writes seeds of the formats that nobody writes by hand (scripts/fuzz --seeds). Everything comes
-// from fixed bytes, so the same source writes the same seeds.
+// fuzz-make-seeds FOLDER: writes seeds of the formats that nobody writes by hand (scripts/fuzz
+// --seeds). Everything comes from fixed bytes, so the same source writes the same seeds.
 #include <algorithm>
 #include <cstdio>
 
@@ -24,7 +24,8 @@ struct Filler {
   }
   template <class T>
   void fill(T& v, Bound b) {
-    const auto least = static_cast<std::size_t>(std::max<std::int64_t>(b.min, full && b.max > 0 ? 1 : 0));
+    const auto least =
+        static_cast<std::size_t>(std::max<std::int64_t>(b.min, full && b.max > 0 ? 1 : 0));
     if constexpr (fields_detail::is_optional<T>) {
       if (full) fill(v.emplace(), b);
     } else if constexpr (fields_detail::is_vector<T> && !std::is_same_v<T, Bytes>) {
@@ -97,16 +98,19 @@ void records_seeds(Seeds& s) {
 
 void key_seeds(Seeds& s) {
   SeededRandom random(1);
-  for (const auto algorithm : {crypto::SignatureAlgorithm::kEd25519, crypto::SignatureAlgorithm::kEcdsaP256}) {
+  for (const auto algorithm :
+       {crypto::SignatureAlgorithm::kEd25519, crypto::SignatureAlgorithm::kEcdsaP256}) {
     const auto key = crypto::SigningKey::generate(algorithm, random).value();
     const std::string name = algorithm == crypto::SignatureAlgorithm::kEd25519 ? "ed25519" : "p256";
     s.add("keys", name + "_text", '0', as_bytes(key.public_key().text()));
     s.add("keys", name + "_spki", '1', key.public_key().spki_der());
     s.add("keys", name + "_certificate", '3', crypto::self_signed_certificate(key).value());
     const Bytes signature = key.sign(as_bytes("gbx fuzz")).value();
-    s.add("keys", name + "_signature", '4', concat({as_bytes(key.public_key().text() + "\n"), signature}));
+    s.add("keys", name + "_signature", '4',
+          concat({as_bytes(key.public_key().text() + "\n"), signature}));
   }
-  s.add("keys", "x25519_text", '2', as_bytes(crypto::HpkeKeyPair::generate(random)->public_key().text()));
+  s.add("keys", "x25519_text", '2',
+        as_bytes(crypto::HpkeKeyPair::generate(random)->public_key().text()));
 }
 
 asset::Inode sample_file(const Id16& asset_id, std::uint64_t size) {
@@ -118,9 +122,12 @@ asset::Inode sample_file(const Id16& asset_id, std::uint64_t size) {
   asset::FileContent c;
   c.file_id.fill(9);
   c.secret.bytes.fill(3);
-  c.commit = asset::file_keys(asset_id, crypto::AeadSuite::kAes256Gcm, c.file_id, c.content_version, c.secret).commit;
+  c.commit = asset::file_keys(asset_id, crypto::AeadSuite::kAes256Gcm, c.file_id, c.content_version,
+                              c.secret)
+                 .commit;
   c.extent_count = 1;
-  c.extent = asset::Extent{0, Id16{4}, asset::kHeaderSize, static_cast<std::uint32_t>(asset::chunk_count(size))};
+  c.extent = asset::Extent{0, Id16{4}, asset::kHeaderSize,
+                           static_cast<std::uint32_t>(asset::chunk_count(size))};
   inode.content = c;
   return inode;
 }
@@ -136,8 +143,10 @@ void asset_seeds(Seeds& s) {
   header.kind = ObjectKind::kManifest;
   header.epoch = 1;
   s.add("asset_format", "header_manifest", '0', encode_header(header));
-  s.add("asset_format", "list_head", '1', encode_list_head(crypto::AeadSuite::kAes256Gcm, fuzz::kTreeAsset, object, 3));
-  s.add("asset_format", "list_entry", '2', encode_list_entry({object, 4096, Hash32{1}, ObjectKind::kData}));
+  s.add("asset_format", "list_head", '1',
+        encode_list_head(crypto::AeadSuite::kAes256Gcm, fuzz::kTreeAsset, object, 3));
+  s.add("asset_format", "list_entry", '2',
+        encode_list_entry({object, 4096, Hash32{1}, ObjectKind::kData}));
   s.add("asset_format", "inode_directory", '3', encode_inode(Inode{}));
   s.add("asset_format", "inode_file", '3', encode_inode(sample_file(fuzz::kTreeAsset, 100'000)));
   s.add("asset_format", "dirent", '4', encode_dirent({2, NodeType::kFile}));
@@ -180,7 +189,8 @@ std::vector<Entry> sample_tree() {
       {extent_key(4, 0), encode_extent({0, Id16{4}, kHeaderSize, 2})},
       {extent_key(4, 2), encode_extent({2, Id16{5}, kHeaderSize, 3})},
   };
-  std::sort(all.begin(), all.end(), [](const Entry& a, const Entry& b) { return asset::compare_keys(a.key, b.key) < 0; });
+  std::sort(all.begin(), all.end(),
+            [](const Entry& a, const Entry& b) { return asset::compare_keys(a.key, b.key) < 0; });
   return all;
 }
 
@@ -217,7 +227,8 @@ void oci_seeds(Seeds& s) {
   image.image.env = {"PATH=/bin"};
   s.add("oci_json", "result", '2', as_bytes(oci::result_to_json(image)));
   s.add("oci_json", "result_refused", '2',
-        as_bytes(oci::result_to_json(Result<oci::UnpackedImage>(fail(Reason::kImageRefused, "a device")))));
+        as_bytes(oci::result_to_json(
+            Result<oci::UnpackedImage>(fail(Reason::kImageRefused, "a device")))));
 }
 
 void gate_seeds(Seeds& s) {
@@ -242,9 +253,11 @@ void gate_seeds(Seeds& s) {
 
 void http_seeds(Seeds& s) {
   SeededRandom random(2);
-  const auto key = crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random).value();
+  const auto key =
+      crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random).value();
   const httpsig::RequestLine line{Hash32{3}, "POST", "/v1/jobs?limit=10"};
-  const auto headers = httpsig::sign_request(line, Hash32{1}, Hash32{2}, key, 1'700'000'000, random).value();
+  const auto headers =
+      httpsig::sign_request(line, Hash32{1}, Hash32{2}, key, 1'700'000'000, random).value();
   std::string text = line.method + " " + line.target + "\n";
   for (const auto& [name, value] : headers) text += name + ": " + value + "\n";
   s.add("http_signing", "signed_request", '0', as_bytes(text));

@@ -37,9 +37,15 @@ void result(std::string_view text) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const Input in = input_of(data, size, 3);
   switch (in.choice) {
-    case 0: manifest(in.text()); break;
-    case 1: config(in.text()); break;
-    default: result(in.text()); break;
+    case 0:
+      manifest(in.text());
+      break;
+    case 1:
+      config(in.text());
+      break;
+    default:
+      result(in.text());
+      break;
   }
   return 0;
 }

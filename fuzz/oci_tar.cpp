@@ -1,4 +1,5 @@
-// Layers of hostile images: tar as it is, tar with its checksums put right (so that the fuzzer gets behind them), and gzip.
+// Layers of hostile images: tar as it is, tar with its checksums put right (so that the fuzzer gets
+// behind them), and gzip.
 #include <algorithm>
 
 #include "fuzz/fuzz.h"
@@ -57,10 +58,14 @@ Bytes with_checksums(ByteView bytes) {
     std::memset(block + 148, ' ', 8);
     unsigned sum = 0;
     for (std::size_t i = 0; i < 512; ++i) sum += block[i];
-    for (std::size_t i = 0; i < 6; ++i) block[148 + i] = static_cast<std::uint8_t>('0' + ((sum >> (3 * (5 - i))) & 7));
+    for (std::size_t i = 0; i < 6; ++i) {
+      block[148 + i] = static_cast<std::uint8_t>('0' + ((sum >> (3 * (5 - i))) & 7));
+    }
     block[154] = 0;
     std::uint64_t size = 0;
-    for (std::size_t i = 124; i < 135 && block[i] >= '0' && block[i] <= '7'; ++i) size = size * 8 + (block[i] - '0');
+    for (std::size_t i = 124; i < 135 && block[i] >= '0' && block[i] <= '7'; ++i) {
+      size = size * 8 + (block[i] - '0');
+    }
     at += 512 + (size + 511) / 512 * 512;
   }
   return out;
@@ -69,7 +74,10 @@ Bytes with_checksums(ByteView bytes) {
 void read_gzip(ByteView bytes) {
   MemorySource packed(bytes);
   GunzipSource unpacked(packed);
-  MeteredSource metered(unpacked, {.max_bytes = kMaxBytes, .max_ratio = 100, .ratio_floor = 1U << 16, .stored_bytes = bytes.size()});
+  MeteredSource metered(unpacked, {.max_bytes = kMaxBytes,
+                                   .max_ratio = 100,
+                                   .ratio_floor = 1U << 16,
+                                   .stored_bytes = bytes.size()});
   read_tar(metered);
   require(metered.passed() <= kMaxBytes);
 }

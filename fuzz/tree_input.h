@@ -1,6 +1,7 @@
-// How the input of asset_tree describes a manifest; fuzz-make-seeds writes it and the target reads it. Pages come children
-// first, the last one is the root: u8 level, u8 number of entries, then per entry u8 key length, key and, on level 0,
-// u8 value length and value, above it the index of a page that came before.
+// How the input of asset_tree describes a manifest; fuzz-make-seeds writes it and the target reads
+// it. Pages come children first, the last one is the root: u8 level, u8 number of entries, then per
+// entry u8 key length, key and, on level 0, u8 value length and value, above it the index of a page
+// that came before.
 #pragma once
 
 #include "asset/format.h"

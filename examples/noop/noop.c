@@ -1,5 +1,5 @@
-/* The smallest algorithm: one declared number in /out/metrics.json, then the end. It measures what Glovebox itself
- * costs, and gives hostile tests an image whose honest behaviour takes no time. */
+/* The smallest algorithm: one declared number in /out/metrics.json, then the end. It measures what
+ * Glovebox itself costs, and gives hostile tests an image whose honest behaviour takes no time. */
 #include <fcntl.h>
 #include <unistd.h>
 

@@ -1,15 +1,16 @@
-// The launch bundle: a node that changes anything in it gets a refusal with its reason. And the packets between the halves.
+// The launch bundle: a node that changes anything in it gets a refusal with its reason. And the
+// packets between the halves.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
 #include "agent/bundle_check.h"
 #include "agent/ipc.h"
-#include "agent/worker.h"
 #include "agent/memory_bound.h"
+#include "agent/worker.h"
 #include "asset/prefetch.h"
-#include "policy/policy.h"
 #include "gate/records.h"
+#include "policy/policy.h"
 #include "policy/testing.h"
 #include "sandbox/sandbox.h"
 
@@ -27,17 +28,21 @@ struct World {
   testing::Person owner = testing::make_person(random);
   testing::Person consumer = testing::make_person(random);
   testing::Person stranger = testing::make_person(random);
-  crypto::SigningKey node = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random));
-  testing::Asset data = testing::make_asset(testing::make_person(random), AssetKind::kDataset, testing::make_clauses(node.public_key(), {}), random);
-  testing::Asset image = testing::make_asset(testing::make_person(random), AssetKind::kImage, testing::make_clauses(node.public_key(), {}), random);
+  crypto::SigningKey node =
+      must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random));
+  testing::Asset data = testing::make_asset(testing::make_person(random), AssetKind::kDataset,
+                                            testing::make_clauses(node.public_key(), {}), random);
+  testing::Asset image = testing::make_asset(testing::make_person(random), AssetKind::kImage,
+                                             testing::make_clauses(node.public_key(), {}), random);
   Submission submission;
   RunPlan plan;
   Credential credential;
 
   World() {
     submission.spec = testing::make_spec(true);
-    submission.assets = {{submission.spec.spec.inputs[0].name, data.record.asset_id, data.version_id()},
-                         {"image", image.record.asset_id, image.version_id()}};
+    submission.assets = {
+        {submission.spec.spec.inputs[0].name, data.record.asset_id, data.version_id()},
+        {"image", image.record.asset_id, image.version_id()}};
     submission.image_digest = kImageDigest;
     submission.result_keys = {{"primary", consumer.hpke.public_key().text()}};
     submission.consumer_id = consumer.id();
@@ -61,8 +66,10 @@ struct World {
     credential.plan_hash = b.plan.hash();
     b.credential = must(sign(set.id(), credential, set.signing));
     b.owners = {data.owner.chain, image.owner.chain};
-    b.versions = {must(sign(set.id(), data.record, data.owner.key)), must(sign(set.id(), image.record, image.owner.key))};
-    b.policies = {must(sign(set.id(), data.policy, data.owner.key)), must(sign(set.id(), image.policy, image.owner.key))};
+    b.versions = {must(sign(set.id(), data.record, data.owner.key)),
+                  must(sign(set.id(), image.record, image.owner.key))};
+    b.policies = {must(sign(set.id(), data.policy, data.owner.key)),
+                  must(sign(set.id(), image.policy, image.owner.key))};
     return b;
   }
 };
@@ -87,17 +94,29 @@ Reason refused(Change change) {
 }
 
 TEST(BundleCheck, RefusesEveryLieOfTheNodeWithItsReason) {
-  EXPECT_EQ(refused([](World&, LaunchBundle& b) { b.launch_config.set_id[0] ^= 1; }), Reason::kWrongSet);
-  EXPECT_EQ(refused([](World& w, LaunchBundle& b) { b.launch_config.set_key = w.stranger.key.public_key().text(); }), Reason::kWrongSet);
-  EXPECT_EQ(refused([](World&, LaunchBundle& b) { b.submission.submission.body.spec.spec.command = {"/bin/sh"}; }), Reason::kBadSignature);
-  EXPECT_EQ(refused([](World& w, LaunchBundle& b) { b.submission.consumer = w.stranger.chain; }), Reason::kSpecMismatch);
-  EXPECT_EQ(refused([](World&, LaunchBundle& b) { b.plan.body.controls.mandatory.push_back("x"); }), Reason::kBadSignature);
+  EXPECT_EQ(refused([](World&, LaunchBundle& b) { b.launch_config.set_id[0] ^= 1; }),
+            Reason::kWrongSet);
+  EXPECT_EQ(refused([](World& w, LaunchBundle& b) {
+              b.launch_config.set_key = w.stranger.key.public_key().text();
+            }),
+            Reason::kWrongSet);
+  EXPECT_EQ(refused([](World&, LaunchBundle& b) {
+              b.submission.submission.body.spec.spec.command = {"/bin/sh"};
+            }),
+            Reason::kBadSignature);
+  EXPECT_EQ(refused([](World& w, LaunchBundle& b) { b.submission.consumer = w.stranger.chain; }),
+            Reason::kSpecMismatch);
+  EXPECT_EQ(refused([](World&, LaunchBundle& b) { b.plan.body.controls.mandatory.push_back("x"); }),
+            Reason::kBadSignature);
   EXPECT_EQ(refused([](World& w, LaunchBundle& b) {
               w.plan.job_id[0] ^= 1;
               b.plan = must(sign(w.set.id(), w.plan, w.set.signing));
             }),
             Reason::kPlanMismatch);
-  EXPECT_EQ(refused([](World& w, LaunchBundle& b) { b.plan = must(sign(w.set.id(), w.plan, w.stranger.key)); }), Reason::kBadSignature);
+  EXPECT_EQ(refused([](World& w, LaunchBundle& b) {
+              b.plan = must(sign(w.set.id(), w.plan, w.stranger.key));
+            }),
+            Reason::kBadSignature);
   EXPECT_EQ(refused([](World& w, LaunchBundle& b) {
               w.credential.job_id[0] ^= 1;
               b.credential = must(sign(w.set.id(), w.credential, w.set.signing));
@@ -125,17 +144,23 @@ TEST(BundleCheck, RefusesASpecThatIsNotValid) {
 }
 
 TEST(BundleCheck, RefusesOtherPoliciesVersionsAndImages) {
-  EXPECT_EQ(refused([](World&, LaunchBundle& b) { b.policies.pop_back(); }), Reason::kPolicyMismatch);
+  EXPECT_EQ(refused([](World&, LaunchBundle& b) { b.policies.pop_back(); }),
+            Reason::kPolicyMismatch);
   EXPECT_EQ(refused([](World& w, LaunchBundle& b) {
               Policy weaker = w.data.policy;
               weaker.clauses.any_command = true;
               b.policies[0] = must(sign(w.set.id(), weaker, w.data.owner.key));
             }),
             Reason::kPolicyMismatch);
-  EXPECT_EQ(refused([](World& w, LaunchBundle& b) { b.policies[0] = must(sign(w.set.id(), w.data.policy, w.stranger.key)); }),
+  EXPECT_EQ(refused([](World& w, LaunchBundle& b) {
+              b.policies[0] = must(sign(w.set.id(), w.data.policy, w.stranger.key));
+            }),
             Reason::kBadSignature);
-  EXPECT_EQ(refused([](World&, LaunchBundle& b) { b.versions[0].body.root_hash[0] ^= 1; }), Reason::kWrongVersion);
-  EXPECT_EQ(refused([](World& w, LaunchBundle& b) { b.versions[0] = must(sign(w.set.id(), w.data.record, w.stranger.key)); }),
+  EXPECT_EQ(refused([](World&, LaunchBundle& b) { b.versions[0].body.root_hash[0] ^= 1; }),
+            Reason::kWrongVersion);
+  EXPECT_EQ(refused([](World& w, LaunchBundle& b) {
+              b.versions[0] = must(sign(w.set.id(), w.data.record, w.stranger.key));
+            }),
             Reason::kBadSignature);
   EXPECT_EQ(refused([](World& w, LaunchBundle& b) {
               w.submission.image_digest = "sha256:" + std::string(64, 'b');
@@ -150,26 +175,35 @@ TEST(BundleCheck, RefusesOtherPoliciesVersionsAndImages) {
 }
 
 TEST(BundleCheck, RefusesACredentialThatTheSetDidNotSign) {
-  EXPECT_EQ(refused([](World& w, LaunchBundle& b) { b.credential = must(sign(w.set.id(), w.credential, w.stranger.key)); }),
+  EXPECT_EQ(refused([](World& w, LaunchBundle& b) {
+              b.credential = must(sign(w.set.id(), w.credential, w.stranger.key));
+            }),
             Reason::kBadSignature);
-  EXPECT_EQ(refused([](World&, LaunchBundle& b) { ++b.credential.body.expires; }), Reason::kBadSignature);
+  EXPECT_EQ(refused([](World&, LaunchBundle& b) { ++b.credential.body.expires; }),
+            Reason::kBadSignature);
 }
 
-// A policy that the plan names and its owner signed, about another asset, key or owner than the record's.
+// A policy that the plan names and its owner signed, about another asset, key or owner than the
+// record's.
 TEST(BundleCheck, RefusesPolicyAndRecordThatDisagree) {
   const auto disagree = [](auto change) {
     World w;
     change(w);
     w.plan.policies[0].policy_hash = hash_of(w.data.policy);
     LaunchBundle b = w.bundle();
-    b.policies[0] = must(sign(w.set.id(), w.data.policy, w.data.policy.owner_id == w.image.owner.id() ? w.image.owner.key : w.data.owner.key));
+    b.policies[0] = must(
+        sign(w.set.id(), w.data.policy,
+             w.data.policy.owner_id == w.image.owner.id() ? w.image.owner.key : w.data.owner.key));
     const auto r = check_bundle(std::move(b), kNow);
     return r.ok() ? std::string("accepted") : r.error().what;
   };
   EXPECT_EQ(disagree([](World&) {}), "accepted");
-  EXPECT_EQ(disagree([](World& w) { w.data.policy.asset_id[0] ^= 1; }), "policy and version record disagree");
-  EXPECT_EQ(disagree([](World& w) { w.data.policy.commit_dk[0] ^= 1; }), "policy and version record disagree");
-  EXPECT_EQ(disagree([](World& w) { w.data.policy.owner_id = w.image.owner.id(); }), "policy and version record disagree");
+  EXPECT_EQ(disagree([](World& w) { w.data.policy.asset_id[0] ^= 1; }),
+            "policy and version record disagree");
+  EXPECT_EQ(disagree([](World& w) { w.data.policy.commit_dk[0] ^= 1; }),
+            "policy and version record disagree");
+  EXPECT_EQ(disagree([](World& w) { w.data.policy.owner_id = w.image.owner.id(); }),
+            "policy and version record disagree");
 }
 
 TEST(BundleCheck, RefusesBindingsThatThePlanDoesNotCover) {
@@ -194,14 +228,17 @@ TEST(Charges, GateAndPolicyNameOneCode) {
 }
 
 TEST(MemoryBound, ReadsWhatTheKernelSays) {
-  auto facts = parse_memory_facts("MemTotal:       24684148 kB\nMemFree:  1 kB\nMemAvailable:   23693312 kB\n");
+  auto facts = parse_memory_facts(
+      "MemTotal:       24684148 kB\nMemFree:  1 kB\nMemAvailable:   23693312 kB\n");
   ASSERT_TRUE(facts.ok()) << facts.error().line();
   EXPECT_EQ(facts->total_bytes, 24684148ull * 1024);
   EXPECT_EQ(facts->available_bytes, 23693312ull * 1024);
   EXPECT_TRUE(parse_memory_facts("A: 1 kB\nMemAvailable: 2 kB\nMemTotal: 3 kB").ok());
-  for (const char* bad : {"", "MemTotal: 1 kB\n", "MemAvailable: 1 kB\n", "MemTotal: kB\nMemAvailable: 1 kB\n",
-                          "MemTotal: -1 kB\nMemAvailable: 1 kB\n", "MemTotal: 99999999999999 kB\nMemAvailable: 1 kB\n",
-                          "xMemTotal: 1 kB\nMemAvailable: 1 kB\n"}) {
+  for (const char* bad :
+       {"", "MemTotal: 1 kB\n", "MemAvailable: 1 kB\n", "MemTotal: kB\nMemAvailable: 1 kB\n",
+        "MemTotal: -1 kB\nMemAvailable: 1 kB\n",
+        "MemTotal: 99999999999999 kB\nMemAvailable: 1 kB\n",
+        "xMemTotal: 1 kB\nMemAvailable: 1 kB\n"}) {
     EXPECT_EQ(parse_memory_facts(bad).reason(), Reason::kBadStructure) << bad;
   }
   auto real = memory_facts();
@@ -220,13 +257,19 @@ TEST(MemoryBound, AContainerGetsNoMoreThanTheMachineLends) {
     change(bad);
     return check_controls({gib, gib}, bad).reason();
   };
-  EXPECT_EQ(refused([](PlanControls& p) { p.scratch_bytes = std::int64_t{1024} << 30; }), Reason::kNoCapacity);
-  EXPECT_EQ(refused([](PlanControls& p) { p.memory_bytes = std::int64_t{757} << 20; }), Reason::kNoCapacity);  // 80 % with scratch
-  EXPECT_EQ(refused([](PlanControls& p) { p.memory_bytes = kMaxJsonInteger; }), Reason::kNoCapacity);
+  EXPECT_EQ(refused([](PlanControls& p) { p.scratch_bytes = std::int64_t{1024} << 30; }),
+            Reason::kNoCapacity);
+  // 80 % with scratch
+  EXPECT_EQ(refused([](PlanControls& p) { p.memory_bytes = std::int64_t{757} << 20; }),
+            Reason::kNoCapacity);
+  EXPECT_EQ(refused([](PlanControls& p) { p.memory_bytes = kMaxJsonInteger; }),
+            Reason::kNoCapacity);
   EXPECT_EQ(refused([](PlanControls& p) { p.memory_bytes = 0; }), Reason::kNoCapacity);
   EXPECT_EQ(refused([](PlanControls& p) { p.scratch_bytes = -1; }), Reason::kNoCapacity);
   EXPECT_EQ(refused([](PlanControls& p) { p.image_bytes = -1; }), Reason::kNoCapacity);
-  EXPECT_EQ(refused([](PlanControls& p) { p.image_bytes = std::int64_t{512} << 20; }), Reason::kNoCapacity);  // beside the others
+  // beside the others
+  EXPECT_EQ(refused([](PlanControls& p) { p.image_bytes = std::int64_t{512} << 20; }),
+            Reason::kNoCapacity);
   EXPECT_EQ(refused([](PlanControls& p) { p.pids = kMaxPids + 1; }), Reason::kNoCapacity);
   EXPECT_EQ(refused([](PlanControls& p) { p.pids = 0; }), Reason::kNoCapacity);
   EXPECT_EQ(check_controls({0, 0}, c).reason(), Reason::kNoCapacity);
@@ -264,9 +307,12 @@ TEST(MemoryBound, RefusesAssetsThatDoNotFitTogether) {
 // An owner may have rotated the key between the record and the policy, or after both.
 TEST(BundleCheck, RecordsOfEarlierKeysStayGood) {
   World w;
-  const auto newer = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, w.random));
+  const auto newer =
+      must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, w.random));
   LaunchBundle b = w.bundle();
-  b.owners[0].rotations = {must(sign(w.set.id(), Rotation{w.data.owner.id(), 1, newer.public_key().text()}, w.data.owner.recovery))};
+  b.owners[0].rotations = {
+      must(sign(w.set.id(), Rotation{w.data.owner.id(), 1, newer.public_key().text()},
+                w.data.owner.recovery))};
   EXPECT_TRUE(check_bundle(b, kNow).ok());
   b.policies[0] = must(sign(w.set.id(), w.data.policy, newer));
   EXPECT_TRUE(check_bundle(b, kNow).ok());

@@ -36,7 +36,8 @@ Result<AssetMount> AssetMount::mount(AssetMountOptions o) {
   s.access = o.access;
   s.prefetch_limit = o.prefetch_limit;
   const bool prefetch = o.access == records::Access::kPrefetch;
-  const std::int64_t patience = std::min(kMostReadyMs, kReadyMs + (prefetch ? o.record.ciphertext_bytes / kLeastBytesPerMs : 0));
+  const std::int64_t patience = std::min(
+      kMostReadyMs, kReadyMs + (prefetch ? o.record.ciphertext_bytes / kLeastBytesPerMs : 0));
   s.record = std::move(o.record);
   auto child = decryptfs::DecryptFs::spawn(std::move(s), key);
   if (!child.ok()) {
@@ -46,7 +47,10 @@ Result<AssetMount> AssetMount::mount(AssetMountOptions o) {
   AssetMount m(o.target, std::move(*child), o.log);
   GBX_TRY(m.child_->wait_ready(patience));
   const decryptfs::AuditEvent& ready = m.child_->ready();
-  if (ready.prefetched) o.log->info("prefetched", {{"bytes", *ready.prefetched}, {"locked", ready.locked.value_or(false)}});
+  if (ready.prefetched) {
+    o.log->info("prefetched",
+                {{"bytes", *ready.prefetched}, {"locked", ready.locked.value_or(false)}});
+  }
   return m;
 }
 
@@ -57,11 +61,15 @@ void AssetMount::log_events() {
     auto event = child_->next_event(0);
     if (!event.ok() || !event->has_value()) return;
     const decryptfs::AuditEvent& e = **event;
-    log_->warn("decryptfs", {{"event", e.event}, {"reason", e.reason.value_or("")}, {"file", e.file ? to_hex(*e.file) : ""},
-                             {"chunk", e.chunk.value_or(-1)}, {"what", printable(e.what.value_or(""), 200)}});
+    log_->warn("decryptfs", {{"event", e.event},
+                             {"reason", e.reason.value_or("")},
+                             {"file", e.file ? to_hex(*e.file) : ""},
+                             {"chunk", e.chunk.value_or(-1)},
+                             {"what", printable(e.what.value_or(""), 200)}});
     Reason reason = Reason::kBadHash;
     if (!first_failure_.ok() || !e.reason || !reason_from_code(*e.reason, &reason)) continue;
-    first_failure_ = fail(reason, "stored data of " + target_.substr(target_.rfind('/') + 1) + " was changed: " + e.event);
+    first_failure_ = fail(reason, "stored data of " + target_.substr(target_.rfind('/') + 1) +
+                                      " was changed: " + e.event);
   }
 }
 

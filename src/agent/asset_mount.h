@@ -10,10 +10,10 @@
 namespace gbx::agent {
 
 struct AssetMountOptions {
-  std::string target;        // existing directory
+  std::string target;  // existing directory
   std::string objects_dir;
   records::VersionRecord record;
-  Fd key_pipe;               // 32 bytes, then its end; passed on to the child and wiped
+  Fd key_pipe;  // 32 bytes, then its end; passed on to the child and wiped
   uid_t uid = 0;
   records::Access access = records::Access::kPrefetch;
   std::int64_t prefetch_limit = 0;  // bytes
@@ -31,9 +31,12 @@ class AssetMount {
   AssetMount& operator=(AssetMount&&) = delete;
   ~AssetMount();
   // Whether prefetched ciphertext may be paged out, which its host could watch.
-  bool pageable() const { return child_ && child_->ready().prefetched && !child_->ready().locked.value_or(false); }
-  // Did everything that was read of it so far verify? What did not is an error to whoever reads it, but what a program
-  // makes of errors is no result of this data. Errors: the reason of the first chunk or manifest page that failed.
+  bool pageable() const {
+    return child_ && child_->ready().prefetched && !child_->ready().locked.value_or(false);
+  }
+  // Did everything that was read of it so far verify? What did not is an error to whoever reads it,
+  // but what a program makes of errors is no result of this data. Errors: the reason of the first
+  // chunk or manifest page that failed.
   Status intact();
   // Detaches, ends the child (and with it its key), and logs what it complained of. Idempotent.
   Status unmount();

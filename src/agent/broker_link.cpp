@@ -10,9 +10,11 @@ namespace {
 
 constexpr std::int64_t kCallMs = 30'000;
 constexpr std::int64_t kNodeMs = 30'000;
-// A broker is started again within seconds. Whoever waits for much longer holds a node's memory for nothing.
+// A broker is started again within seconds. Whoever waits for much longer holds a node's memory for
+// nothing.
 constexpr std::int64_t kPatienceMs = 300'000;
-constexpr std::int64_t kPauseMs = 100;  // after the first try, as much more after each further one, up to
+// after the first try, as much more after each further one, up to
+constexpr std::int64_t kPauseMs = 100;
 constexpr std::int64_t kLongestPauseMs = 3'000;
 
 // What another try may mend: nobody answered, or somebody who could not do his work.
@@ -32,8 +34,10 @@ Result<Json> BrokerLink::insist(std::string_view method, const Json* request) {
     if (reply.ok() || reply.reason() != Reason::kUnavailable) return reply;
     drop();
     if (tries >= o_.broker_tries || deadline.passed()) return reply;
-    const auto pause = channel::Deadline::after_ms(*o_.clock, std::min(kPauseMs * tries, kLongestPauseMs));
-    if (o_.mux->wait_end(pause).reason() != Reason::kTimedOut) return reply;  // the node wants an end, or has gone
+    const auto pause =
+        channel::Deadline::after_ms(*o_.clock, std::min(kPauseMs * tries, kLongestPauseMs));
+    // the node wants an end, or has gone
+    if (o_.mux->wait_end(pause).reason() != Reason::kTimedOut) return reply;
   }
 }
 
@@ -46,16 +50,21 @@ Result<Json> BrokerLink::once(std::string_view method, const Json* request) {
 }
 
 Status BrokerLink::connect() {
-  GBX_ASSIGN(const auto granted, rpc<BrokerStream>(node_, method::kAgentBroker, to_json(Empty{}), kNodeMs));
+  GBX_ASSIGN(const auto granted,
+             rpc<BrokerStream>(node_, method::kAgentBroker, to_json(Empty{}), kNodeMs));
   const auto number = static_cast<std::size_t>(granted.stream);
-  if (number < channel::kMuxBroker || number >= channel::kMuxStreams) return fail(Reason::kBadValue, "the node's stream");
+  if (number < channel::kMuxBroker || number >= channel::kMuxStreams) {
+    return fail(Reason::kBadValue, "the node's stream");
+  }
   stream_ = &o_.mux->stream(number);
   channel::TlsOptions tls;
   tls.clock = o_.clock;
   tls.key = &keys_.tls;
   tls.peer = channel::PeerPolicy::pin({job_.set.tls}, Reason::kBrokerUntrusted);
   auto secure = channel::TlsChannel::client(*stream_, tls);
-  if (!secure.ok()) return secure.reason() == Reason::kBrokerUntrusted ? secure.error() : passing(secure.error());
+  if (!secure.ok()) {
+    return secure.reason() == Reason::kBrokerUntrusted ? secure.error() : passing(secure.error());
+  }
   tls_ = std::make_unique<channel::TlsChannel>(std::move(*secure));
   client_ = std::make_unique<channel::RpcClient>(*tls_, *o_.clock);
   return ok_status();
@@ -76,7 +85,8 @@ Result<Evidence> BrokerLink::evidence_for(const Nonce32& nonce) {
   evidence.technology = Technology::kNone;
   evidence.launch_config = bundle.launch_config;
   const IntroduceRequest introduce{data.digest(), hash_of(bundle.launch_config)};
-  GBX_ASSIGN(auto introduction, rpc<Signed<NodeIntroduction>>(node_, method::kIntroduce, to_json(introduce), kNodeMs));
+  GBX_ASSIGN(auto introduction,
+             rpc<Signed<NodeIntroduction>>(node_, method::kIntroduce, to_json(introduce), kNodeMs));
   evidence.node = std::move(introduction);
   return evidence;
 }
@@ -90,8 +100,9 @@ Status BrokerLink::attest() {
   const AttestRequest request{job_.bundle.credential, keys_.records(), std::move(evidence)};
   GBX_ASSIGN(const Json answer, ask(method::kAttest, to_json(request)));
   GBX_ASSIGN(const auto reply, from_json<AttestReply>(answer));
-  const bool ours = first_ ? reply.evidence == *first_
-                           : std::find(offered_.begin(), offered_.end(), reply.evidence) != offered_.end();
+  const bool ours =
+      first_ ? reply.evidence == *first_
+             : std::find(offered_.begin(), offered_.end(), reply.evidence) != offered_.end();
   if (!ours) return fail(Reason::kBrokerUntrusted, "the broker names other evidence");
   first_ = reply.evidence;
   return ok_status();

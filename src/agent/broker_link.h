@@ -1,6 +1,7 @@
-// The worker's connection to the broker, through its node. It may break at any moment, and so may the broker: then it is
-// made again, TLS and evidence anew with the same keys, and the very same request is sent once more, which the broker
-// answers as it did before (docs/protocol.md). One thread.
+// The worker's connection to the broker, through its node. It may break at any moment, and so may
+// the broker: then it is made again, TLS and evidence anew with the same keys, and the very same
+// request is sent once more, which the broker answers as it did before (docs/protocol.md). One
+// thread.
 #pragma once
 
 #include <memory>
@@ -24,7 +25,8 @@ struct OwnKeys {
 };
 
 template <class Reply>
-Result<Reply> rpc(channel::RpcClient& client, std::string_view method, Json body, std::int64_t timeout_ms) {
+Result<Reply> rpc(channel::RpcClient& client, std::string_view method, Json body,
+                  std::int64_t timeout_ms) {
   GBX_ASSIGN(Json reply, client.call(method, std::move(body), timeout_ms));
   return from_json<Reply>(reply);
 }
@@ -32,11 +34,14 @@ Result<Reply> rpc(channel::RpcClient& client, std::string_view method, Json body
 class BrokerLink {
  public:
   // All of them outlive the link.
-  BrokerLink(const WorkerOptions& options, channel::RpcClient& node, const CheckedJob& job, const OwnKeys& keys)
+  BrokerLink(const WorkerOptions& options, channel::RpcClient& node, const CheckedJob& job,
+             const OwnKeys& keys)
       : o_(options), node_(node), job_(job), keys_(keys) {}
-  // Connects and attests. kUnavailable when the broker could not be reached for a while, as of call().
+  // Connects and attests. kUnavailable when the broker could not be reached for a while, as of
+  // call().
   Status open();
-  // `request` must be one that the broker answers the same however often it comes. A refusal is an answer.
+  // `request` must be one that the broker answers the same however often it comes. A refusal is an
+  // answer.
   template <class Reply>
   Result<Reply> call(std::string_view method, const Json& request) {
     GBX_ASSIGN(Json reply, insist(method, &request));
@@ -59,11 +64,12 @@ class BrokerLink {
   channel::RpcClient& node_;
   const CheckedJob& job_;
   const OwnKeys& keys_;
-  std::vector<Hash32> offered_;    // evidence that the broker was sent; its answers may be lost
+  std::vector<Hash32> offered_;  // evidence that the broker was sent; its answers may be lost
   std::optional<Hash32> first_;
   channel::MuxStream* stream_ = nullptr;
   std::unique_ptr<channel::TlsChannel> tls_;
-  std::unique_ptr<channel::RpcClient> client_;  // destroyed before what it speaks over; empty: not attested
+  // destroyed before what it speaks over; empty: not attested
+  std::unique_ptr<channel::RpcClient> client_;
 };
 
 }  // namespace gbx::agent

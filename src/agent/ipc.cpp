@@ -11,17 +11,21 @@
 namespace gbx::agent {
 
 namespace {
-// What comes of a submission is smaller than the submission's message, and everything else smaller than that.
+// What comes of a submission is smaller than the submission's message, and everything else smaller
+// than that.
 constexpr std::size_t kMaxPacket = std::size_t{2} * records::kMaxRequestBytes;
-}
+}  // namespace
 
 Result<std::pair<Fd, Fd>> make_packet_pair() {
   int fds[2];
-  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) != 0) return io_error("socketpair", errno);
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) != 0) {
+    return io_error("socketpair", errno);
+  }
   std::pair<Fd, Fd> pair{Fd(fds[0]), Fd(fds[1])};
   const int size = 2 * static_cast<int>(kMaxPacket);
   for (int fd : fds) {
-    // The kernel's default may be smaller than a launch bundle; failing here shows as a failed send there.
+    // The kernel's default may be smaller than a launch bundle; failing here shows as a failed send
+    // there.
     (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size);
   }
   return pair;
@@ -77,7 +81,9 @@ Result<std::optional<Packet>> receive_packet(int socket) {
       p.fd = Fd(fd);  // of several, the last is kept and the others closed
     }
   }
-  if ((msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) return fail(Reason::kTooLarge, "packet between the agent's halves");
+  if ((msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
+    return fail(Reason::kTooLarge, "packet between the agent's halves");
+  }
   text.resize(static_cast<std::size_t>(n));
   GBX_ASSIGN(p.body, parse_json(text));
   return std::optional<Packet>(std::move(p));
@@ -95,7 +101,9 @@ Result<Packet> call(int socket, std::string_view operation, Json body, int fd) {
     if (const Json* r = e->find("reason"); r != nullptr && r->string() != nullptr) {
       (void)reason_from_code(*r->string(), &err.reason);
     }
-    if (const Json* w = e->find("what"); w != nullptr && w->string() != nullptr) err.what = *w->string();
+    if (const Json* w = e->find("what"); w != nullptr && w->string() != nullptr) {
+      err.what = *w->string();
+    }
     return err;
   }
   const Json* b = reply->body.find("body");
@@ -117,7 +125,9 @@ Result<Fd> memory_file(ByteView content) {
   Fd fd(memfd_create("gbx", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!fd.valid()) return io_error("memfd_create", errno);
   GBX_TRY(write_all(fd.get(), content));
-  if (fcntl(fd.get(), F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) != 0) return io_error("seal", errno);
+  if (fcntl(fd.get(), F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) != 0) {
+    return io_error("seal", errno);
+  }
   if (lseek(fd.get(), 0, SEEK_SET) != 0) return io_error("lseek", errno);
   return fd;
 }

@@ -1,4 +1,5 @@
-// glovebox-agent: the tee-agent. `run` is its privileged half and starts `worker`, which holds the keys.
+// glovebox-agent: the tee-agent. `run` is its privileged half and starts `worker`, which holds the
+// keys.
 #include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -60,7 +61,8 @@ Status run_worker_half() {
   o.mux = &mux;
   // When the node has gone or wants an end, nothing here is waited for: not the container either.
   std::thread watcher([&] {
-    while (mux.wait_end(channel::Deadline::after_ms(clock, 3'600'000)).reason() == Reason::kTimedOut) {
+    while (mux.wait_end(channel::Deadline::after_ms(clock, 3'600'000)).reason() ==
+           Reason::kTimedOut) {
     }
     shutdown(kSupervisorFd, SHUT_RDWR);
   });
@@ -80,9 +82,12 @@ int run_main(int argc, char** argv) {
   run->add_option("--dir", s.dir, "Private folder of this attempt")->required();
   run->add_option("--objects", s.objects, "Folder of ciphertext objects")->required();
   run->add_option("--container", s.container, "Id of this attempt's container")->required();
-  run->add_option("--uid-base", s.uid_base, "First of this agent's user ids")->required()->check(CLI::Range(std::int64_t{1000}, std::int64_t{4'000'000'000}));
+  run->add_option("--uid-base", s.uid_base, "First of this agent's user ids")
+      ->required()
+      ->check(CLI::Range(std::int64_t{1000}, std::int64_t{4'000'000'000}));
   run->add_option("--stream-fd", s.stream_fd, "Byte stream to the node");
-  auto* worker = app.add_subcommand("worker", "Unprivileged half; descriptor 3 is the node, 4 the privileged half");
+  auto* worker = app.add_subcommand(
+      "worker", "Unprivileged half; descriptor 3 is the node, 4 the privileged half");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -13,7 +13,9 @@ namespace {
 Result<std::uint64_t> field_of(std::string_view text, std::string_view name) {
   constexpr std::size_t kMostDigits = 13;
   const std::string start = "\n" + std::string(name) + ":";
-  const auto at = text.substr(0, name.size()) == name && text.substr(name.size(), 1) == ":" ? 0 : text.find(start);
+  const auto at = text.substr(0, name.size()) == name && text.substr(name.size(), 1) == ":"
+                      ? 0
+                      : text.find(start);
   const Error absent = fail(Reason::kBadStructure, "/proc/meminfo without " + std::string(name));
   if (at == std::string_view::npos) return absent;
   std::uint64_t kib = 0;
@@ -48,14 +50,18 @@ Result<MemoryFacts> memory_facts() {
 }
 
 Status check_controls(const MemoryFacts& facts, const records::PlanControls& c) {
-  const std::int64_t total = static_cast<std::int64_t>(std::min<std::uint64_t>(facts.total_bytes, std::uint64_t{1} << 52));
+  const std::int64_t total =
+      static_cast<std::int64_t>(std::min<std::uint64_t>(facts.total_bytes, std::uint64_t{1} << 52));
   const std::int64_t lent = records::lent_memory_bytes(total);
-  if (c.memory_bytes < 1 || c.scratch_bytes < 0 || c.image_bytes < 0 || c.footprint_bytes() > lent) {
+  if (c.memory_bytes < 1 || c.scratch_bytes < 0 || c.image_bytes < 0 ||
+      c.footprint_bytes() > lent) {
     return fail(Reason::kNoCapacity, "memory, scratch and image of the plan")
-        .with("at most " + std::to_string(lent) + " bytes", std::to_string(c.footprint_bytes()) + " bytes");
+        .with("at most " + std::to_string(lent) + " bytes",
+              std::to_string(c.footprint_bytes()) + " bytes");
   }
   if (c.pids < 1 || c.pids > records::kMaxPids) {
-    return fail(Reason::kNoCapacity, "processes of the plan").with("at most " + std::to_string(records::kMaxPids), std::to_string(c.pids));
+    return fail(Reason::kNoCapacity, "processes of the plan")
+        .with("at most " + std::to_string(records::kMaxPids), std::to_string(c.pids));
   }
   return ok_status();
 }
@@ -65,8 +71,8 @@ std::uint64_t prefetch_bound(const MemoryFacts& facts, const records::PlanContro
   return std::min(facts.total_bytes / 2, free);
 }
 
-Status check_prefetch(const records::LaunchBundle& bundle, std::size_t image, const std::vector<std::size_t>& inputs,
-                      std::uint64_t bound) {
+Status check_prefetch(const records::LaunchBundle& bundle, std::size_t image,
+                      const std::vector<std::size_t>& inputs, std::uint64_t bound) {
   std::uint64_t wanted = asset::prefetch_bytes(bundle.versions[image].body);
   for (const std::size_t i : inputs) {
     const std::uint64_t more = asset::prefetch_bytes(bundle.versions[i].body);
@@ -75,7 +81,9 @@ Status check_prefetch(const records::LaunchBundle& bundle, std::size_t image, co
   if (wanted <= bound) return ok_status();
   return fail(Reason::kTooLarge, "the job's assets do not fit the memory for prefetching")
       .with("at most " + std::to_string(bound) + " bytes", std::to_string(wanted) + " bytes")
-      .hint("ask for less memory, run it where there is more, or ask the owners for policies with `access: direct`");
+      .hint(
+          "ask for less memory, run it where there is more, or ask the owners for policies with "
+          "`access: direct`");
 }
 
 }  // namespace gbx::agent

@@ -1,5 +1,6 @@
-// What an attempt may take of the memory of the machine that the agent runs on: its container, and the ciphertext that is
-// held for `access: prefetch`. A job that does not fit is refused before any key leaves the broker.
+// What an attempt may take of the memory of the machine that the agent runs on: its container, and
+// the ciphertext that is held for `access: prefetch`. A job that does not fit is refused before any
+// key leaves the broker.
 #pragma once
 
 #include <string_view>
@@ -16,16 +17,19 @@ struct MemoryFacts {
 Result<MemoryFacts> parse_memory_facts(std::string_view meminfo);
 Result<MemoryFacts> memory_facts();
 
-// Fails closed: what the container gets must be what a machine like this one lends, whatever plane, node and spec say of its
-// size. Asked before any key, and again before the container starts. kNoCapacity.
+// Fails closed: what the container gets must be what a machine like this one lends, whatever plane,
+// node and spec say of its size. Asked before any key, and again before the container starts.
+// kNoCapacity.
 Status check_controls(const MemoryFacts& facts, const records::PlanControls& controls);
 
-// Half of all memory, and no more than is free once the attempt has what its plan promises: memory, and scratch and the
-// unpacked image, which are memory too. The other half is for the page cache and the programs.
+// Half of all memory, and no more than is free once the attempt has what its plan promises: memory,
+// and scratch and the unpacked image, which are memory too. The other half is for the page cache
+// and the programs.
 std::uint64_t prefetch_bound(const MemoryFacts& facts, const records::PlanControls& controls);
 
-// The bytes that the bundle's image and inputs (indices into bundle.versions) take together; kTooLarge beyond `bound`.
-Status check_prefetch(const records::LaunchBundle& bundle, std::size_t image, const std::vector<std::size_t>& inputs,
-                      std::uint64_t bound);
+// The bytes that the bundle's image and inputs (indices into bundle.versions) take together;
+// kTooLarge beyond `bound`.
+Status check_prefetch(const records::LaunchBundle& bundle, std::size_t image,
+                      const std::vector<std::size_t>& inputs, std::uint64_t bound);
 
 }  // namespace gbx::agent

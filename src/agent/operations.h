@@ -1,5 +1,5 @@
-// What the worker asks of the privileged half, and the answers. Every operation acts on the one attempt that this agent
-// lives for, in the order: unpack, mount (each input), run, gate, destroy.
+// What the worker asks of the privileged half, and the answers. Every operation acts on the one
+// attempt that this agent lives for, in the order: unpack, mount (each input), run, gate, destroy.
 #pragma once
 
 #include "gate/records.h"
@@ -8,14 +8,16 @@
 namespace gbx::agent {
 
 namespace operation {
-inline constexpr std::string_view kUnpack = "unpack";    // UnpackRequest + key pipe -> UnpackReply
-inline constexpr std::string_view kMount = "mount";      // MountRequest + key pipe -> MountReply
-inline constexpr std::string_view kRun = "run";          // RunRequest -> RunReply
-inline constexpr std::string_view kGate = "gate";        // gate::GateRequest (descriptors unset) -> GateReply + memory file
+inline constexpr std::string_view kUnpack = "unpack";  // UnpackRequest + key pipe -> UnpackReply
+inline constexpr std::string_view kMount = "mount";    // MountRequest + key pipe -> MountReply
+inline constexpr std::string_view kRun = "run";        // RunRequest -> RunReply
+// gate::GateRequest (descriptors unset) -> GateReply + memory file
+inline constexpr std::string_view kGate = "gate";
 inline constexpr std::string_view kDestroy = "destroy";  // Empty -> DestroyReply
 }  // namespace operation
 
-// How an asset's ciphertext is read: as the plan says, and with prefetch within what is left of the attempt's bound.
+// How an asset's ciphertext is read: as the plan says, and with prefetch within what is left of the
+// attempt's bound.
 struct Reading {
   records::Access access = records::Access::kPrefetch;
   std::int64_t prefetch_limit = 0;
@@ -30,7 +32,8 @@ struct UnpackRequest {
   std::string image_digest;
   Reading reading;
   std::int64_t room_bytes = 0;  // what it may fill
-  std::string program;          // that will run: it must be there, unless something is mounted over it
+  // that will run: it must be there, unless something is mounted over it
+  std::string program;
   template <class F>
   void fields(F& f) {
     f("record", record);
@@ -89,9 +92,10 @@ struct RunRequest {
 struct RunReply {
   gate::RunExit exit = gate::RunExit::kFailed;
   std::int64_t duration_ms = 0;
-  std::string runtime;             // "crun 1.8.1"
+  std::string runtime;                // "crun 1.8.1"
   std::vector<std::string> controls;  // the mandatory controls that were found in force
-  bool listed = true;              // other accounts of the host see the command lines of the container's processes
+  // other accounts of the host see the command lines of the container's processes
+  bool listed = true;
   template <class F>
   void fields(F& f) {
     f("exit", exit);

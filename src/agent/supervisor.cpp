@@ -27,12 +27,14 @@ using records::VersionRecord;
 namespace {
 
 constexpr std::int64_t kFirstDecryptUid = 1;
-constexpr std::int64_t kContainerIds = 65'536;  // from uid_base: the range that container ids map to
-constexpr std::int64_t kContainerUid = 1000;     // in the container
-constexpr std::int64_t kMountPoints = std::int64_t{1} << 20;  // bytes of the environment's folder beside the image
+// from uid_base: the range that container ids map to
+constexpr std::int64_t kContainerIds = 65'536;
+constexpr std::int64_t kContainerUid = 1000;  // in the container
+// bytes of the environment's folder beside the image
+constexpr std::int64_t kMountPoints = std::int64_t{1} << 20;
 
-// Before any data is opened, so that a mistyped command costs no budget and its author is told. What the container mounts
-// over the image is not looked at.
+// Before any data is opened, so that a mistyped command costs no budget and its author is told.
+// What the container mounts over the image is not looked at.
 Status check_program(int rootfs, const std::string& program) {
   const std::string below = "/" + program + "/";
   for (const char* part : {"/../", "/./", "//data/", "//out/", "//tmp/", "//proc/", "//dev/"}) {
@@ -44,15 +46,18 @@ Status check_program(int rootfs, const std::string& program) {
   // SAFETY: openat2 has no libc wrapper here; how is fully initialised and its size passed.
   const Fd fd(static_cast<int>(syscall(SYS_openat2, rootfs, program.c_str(), &how, sizeof how)));
   struct stat st {};
-  const bool there = fd.valid() && fstat(fd.get(), &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & 0111) != 0;
+  const bool there =
+      fd.valid() && fstat(fd.get(), &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & 0111) != 0;
   if (there) return ok_status();
-  return fail(Reason::kNotFound, "spec.command[0]").with("an executable file in the image", printable(program, 200));
+  return fail(Reason::kNotFound, "spec.command[0]")
+      .with("an executable file in the image", printable(program, 200));
 }
 
 class Supervisor {
  public:
   explicit Supervisor(const SupervisorOptions& o) : o_(o) {}
-  // The worker asks for it when all went well; when it is dead, nobody is left to be told but the log.
+  // The worker asks for it when all went well; when it is dead, nobody is left to be told but the
+  // log.
   ~Supervisor() {
     for (const auto& line : destroy()) o_.log->error("residue", fail(Reason::kSandboxSetup, line));
   }
@@ -70,7 +75,9 @@ class Supervisor {
   // Mounts made here are seen by nobody else and end with the last process of the namespace.
   Status private_mounts() {
     if (unshare(CLONE_NEWNS) != 0) return io_error("unshare mounts", errno);
-    if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return io_error("private mounts", errno);
+    if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
+      return io_error("private mounts", errno);
+    }
     GBX_TRY(mount_memory(0, kMountPoints));
     mounted_.push_back(o_.dir);
     GBX_TRY(make_dirs(o_.dir + "/rootfs", 0755));
@@ -80,7 +87,8 @@ class Supervisor {
   // The environment's folder is memory, and holds `bytes` at most.
   Status mount_memory(unsigned long flags, std::int64_t bytes) {
     const std::string size = "mode=0711,size=" + std::to_string(bytes);
-    const bool ok = mount("tmpfs", o_.dir.c_str(), "tmpfs", MS_NOSUID | MS_NODEV | flags, size.c_str()) == 0;
+    const bool ok =
+        mount("tmpfs", o_.dir.c_str(), "tmpfs", MS_NOSUID | MS_NODEV | flags, size.c_str()) == 0;
     return ok ? ok_status() : Status(io_error("tmpfs", errno));
   }
 
@@ -101,12 +109,24 @@ class Supervisor {
   Result<Json> perform(Packet& packet, Fd& fd) {
     const Json* op = packet.body.find("op");
     const Json* body = packet.body.find("body");
-    if (op == nullptr || op->string() == nullptr || body == nullptr) return fail(Reason::kBadStructure, "operation");
+    if (op == nullptr || op->string() == nullptr || body == nullptr) {
+      return fail(Reason::kBadStructure, "operation");
+    }
     const std::string& name = *op->string();
-    if (name == operation::kUnpack) return with<UnpackRequest>(*body, [&](const auto& r) { return unpack(r, std::move(packet.fd)); });
-    if (name == operation::kMount) return with<MountRequest>(*body, [&](const auto& r) { return mount_input(r, std::move(packet.fd)); });
-    if (name == operation::kRun) return with<RunRequest>(*body, [&](const auto& r) { return run_container(r); });
-    if (name == operation::kGate) return with<gate::GateRequest>(*body, [&](const auto& r) { return run_gate(r, fd); });
+    if (name == operation::kUnpack) {
+      return with<UnpackRequest>(*body,
+                                 [&](const auto& r) { return unpack(r, std::move(packet.fd)); });
+    }
+    if (name == operation::kMount) {
+      return with<MountRequest>(
+          *body, [&](const auto& r) { return mount_input(r, std::move(packet.fd)); });
+    }
+    if (name == operation::kRun) {
+      return with<RunRequest>(*body, [&](const auto& r) { return run_container(r); });
+    }
+    if (name == operation::kGate) {
+      return with<gate::GateRequest>(*body, [&](const auto& r) { return run_gate(r, fd); });
+    }
     if (name == operation::kDestroy) return Result<Json>(to_json(DestroyReply{destroy()}));
     return fail(Reason::kNotFound, "no such operation");
   }
@@ -120,9 +140,11 @@ class Supervisor {
 
   uid_t uid(std::int64_t offset) const { return static_cast<uid_t>(o_.uid_base + offset); }
 
-  Result<AssetMount> mount_asset(const VersionRecord& record, const Reading& reading, const std::string& at, Fd key) {
+  Result<AssetMount> mount_asset(const VersionRecord& record, const Reading& reading,
+                                 const std::string& at, Fd key) {
     GBX_TRY(make_dirs(at, 0755));
-    return AssetMount::mount({at, o_.objects_dir, record, std::move(key), uid(next_uid_++), reading.access, reading.prefetch_limit, o_.log});
+    return AssetMount::mount({at, o_.objects_dir, record, std::move(key), uid(next_uid_++),
+                              reading.access, reading.prefetch_limit, o_.log});
   }
 
   Result<UnpackReply> unpack(const UnpackRequest& request, Fd key) {
@@ -146,7 +168,9 @@ class Supervisor {
 
   Result<MountReply> mount_input(const MountRequest& request, Fd key) {
     const std::string name = request.mount.substr(std::string_view("/data/").size());
-    if (name.empty() || name.find('/') != std::string::npos || name[0] == '.') return fail(Reason::kBadValue, "mount");
+    if (name.empty() || name.find('/') != std::string::npos || name[0] == '.') {
+      return fail(Reason::kBadValue, "mount");
+    }
     const std::string at = o_.dir + "/data/" + name;
     GBX_ASSIGN(AssetMount m, mount_asset(request.record, request.reading, at, std::move(key)));
     const MountReply reply{m.pageable()};
@@ -187,8 +211,12 @@ class Supervisor {
     sandbox::RunOptions options;
     options.cancel_fd = o_.worker;  // the worker's end means the attempt's end
     GBX_ASSIGN(sandbox::RunResult r, sandbox::run_container(spec, options));
-    if (r.outcome == sandbox::Outcome::kSetupError) return fail(Reason::kSandboxSetup, printable(r.error, 300));
-    if (r.outcome == sandbox::Outcome::kCancelled) return fail(Reason::kJobCancelled, "the container was stopped");
+    if (r.outcome == sandbox::Outcome::kSetupError) {
+      return fail(Reason::kSandboxSetup, printable(r.error, 300));
+    }
+    if (r.outcome == sandbox::Outcome::kCancelled) {
+      return fail(Reason::kJobCancelled, "the container was stopped");
+    }
     out_ = std::move(r.output);
     GBX_ASSIGN(logs_, memory_file(as_bytes(r.out.text + r.err.text)));
     RunReply reply;
@@ -198,8 +226,12 @@ class Supervisor {
     reply.listed = processes_are_listed();
     reply.exit = exit_of(r);
     // Numbers only: what the container said stays inside.
-    o_.log->info("container-ended", {{"outcome", enum_name(r.outcome)}, {"code", r.code}, {"setup-ms", r.setup_ms},
-                                     {"run-ms", r.run_ms}, {"peak-memory", r.peak_memory_bytes}, {"cpu-ms", r.cpu_ms}});
+    o_.log->info("container-ended", {{"outcome", enum_name(r.outcome)},
+                                     {"code", r.code},
+                                     {"setup-ms", r.setup_ms},
+                                     {"run-ms", r.run_ms},
+                                     {"peak-memory", r.peak_memory_bytes},
+                                     {"cpu-ms", r.cpu_ms}});
     return reply;
   }
   static gate::RunExit exit_of(const sandbox::RunResult& r) {
@@ -223,8 +255,8 @@ class Supervisor {
     if (!out_.valid()) return fail(Reason::kWrongState, "nothing has run yet");
     gate::GateSpawn s;
     s.program = program_dir() + "/glovebox-gate";
-    // The owner of /out, whatever modes the container left there; none of its processes is alive any more, and no
-    // other program runs under this id.
+    // The owner of /out, whatever modes the container left there; none of its processes is alive
+    // any more, and no other program runs under this id.
     s.uid = uid(kContainerIds + kContainerUid);
     s.out_fd = out_.get();
     std::vector<Fd> folders;
@@ -236,7 +268,9 @@ class Supervisor {
         folders.push_back(std::move(d));
       }
     }
-    if (s.input_fds.size() != request.inputs.size()) return fail(Reason::kNotFound, "an input is not mounted");
+    if (s.input_fds.size() != request.inputs.size()) {
+      return fail(Reason::kNotFound, "an input is not mounted");
+    }
     if (request.logs.visibility != gate::LogVisibility::kNone) s.log_fd = logs_.get();
     s.request = request;
     GBX_ASSIGN(gate::GateOutcome outcome, gate::run_gate(std::move(s), *o_.clock));
@@ -244,7 +278,8 @@ class Supervisor {
     for (auto& in : inputs_) GBX_TRY(in.mount.intact());
     GateReply reply;
     reply.result = std::move(outcome.result);
-    // One record per released cell would outgrow a packet; they are the broker's from the issue that keeps history.
+    // One record per released cell would outgrow a packet; they are the broker's from the issue
+    // that keeps history.
     reply.result.releaseRecords.clear();
     const Bytes nothing;
     const Bytes& bundle = outcome.channel ? outcome.channel->bytes() : nothing;
@@ -270,7 +305,8 @@ class Supervisor {
       container_id_.clear();
     }
     while (!mounted_.empty()) {
-      if (umount2(mounted_.back().c_str(), UMOUNT_NOFOLLOW) != 0 && umount2(mounted_.back().c_str(), MNT_DETACH) != 0) {
+      if (umount2(mounted_.back().c_str(), UMOUNT_NOFOLLOW) != 0 &&
+          umount2(mounted_.back().c_str(), MNT_DETACH) != 0) {
         residue.push_back("mount " + mounted_.back());
       }
       mounted_.pop_back();

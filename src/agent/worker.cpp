@@ -19,7 +19,8 @@ using namespace records;
 namespace {
 
 constexpr std::int64_t kNodeTimeoutMs = 30'000;
-// What the node carries to the plane, for which it waits five minutes and a try where the plane is away.
+// What the node carries to the plane, for which it waits five minutes and a try where the plane is
+// away.
 constexpr std::int64_t kCarriedTimeoutMs = 600'000;
 constexpr SecretAccess kAccess{};
 
@@ -42,7 +43,8 @@ gate::GatePolicy gate_policy(const GateClause& c) {
   p.autoClearVerifiedBits = c.auto_clear_verified_bits;
   p.maxOutputBytes = std::min(c.max_output_bytes, gate::kHardMaxOutputBytes);
   p.maxRows = std::min(c.max_rows, gate::kHardMaxRows);
-  p.maxConsumerLogBytes = c.logs == LogVisibility::kConsumer ? std::min(c.log_bytes, gate::kHardMaxLogBytes) : 0;
+  p.maxConsumerLogBytes =
+      c.logs == LogVisibility::kConsumer ? std::min(c.log_bytes, gate::kHardMaxLogBytes) : 0;
   p.scoreThreshold = c.hold_score;
   p.copyCheck = c.copy_check;
   p.allowedTypes.clear();
@@ -65,9 +67,10 @@ GateVerdict verdict_of(const gate::GateResult& r) {
     });
     v.cause = copies ? GateCause::kCopies : GateCause::kMalformed;
   }
-  v.charge = {r.charge.freeBits, r.charge.verifiedBits, r.charge.zcdpMicro, std::string(enum_name(r.charge.code))};
-  v.exit_class = r.exitClass == gate::RunExit::kOk       ? JobExit::kOk
-                 : r.exitClass == gate::RunExit::kKilled ? JobExit::kKilled
+  v.charge = {r.charge.freeBits, r.charge.verifiedBits, r.charge.zcdpMicro,
+              std::string(enum_name(r.charge.code))};
+  v.exit_class = r.exitClass == gate::RunExit::kOk        ? JobExit::kOk
+                 : r.exitClass == gate::RunExit::kKilled  ? JobExit::kKilled
                  : r.exitClass == gate::RunExit::kTimeout ? JobExit::kTimeout
                                                           : JobExit::kFailed;
   v.duration_bucket = r.durationBucket;
@@ -77,7 +80,9 @@ GateVerdict verdict_of(const gate::GateResult& r) {
 GateReview review_of(const gate::GateResult& r) {
   GateReview v;
   v.score = r.score;
-  for (const auto& s : r.scoreReasons) v.score_reasons.push_back({std::string(enum_name(s.reason)), s.points});
+  for (const auto& s : r.scoreReasons) {
+    v.score_reasons.push_back({std::string(enum_name(s.reason)), s.points});
+  }
   for (const auto& a : r.analysers) {
     if (v.findings.size() == 256) break;
     GateFinding f;
@@ -88,7 +93,8 @@ GateReview review_of(const gate::GateResult& r) {
                                                               : AnalyserStatus::kError;
     f.reason = enum_name(a.reason);
     for (const auto& e : a.evidence) {
-      f.refs.push_back(e.output + (e.row >= 0 ? ":" + std::to_string(e.row) : "") + (e.column >= 0 ? ":" + std::to_string(e.column) : ""));
+      f.refs.push_back(e.output + (e.row >= 0 ? ":" + std::to_string(e.row) : "") +
+                       (e.column >= 0 ? ":" + std::to_string(e.column) : ""));
     }
     v.findings.push_back(std::move(f));
   }
@@ -107,7 +113,8 @@ class Attempt {
 
   // Ends with a SealAck, or with the reason why there is none.
   Result<Hash32> run() {
-    GBX_ASSIGN(LaunchBundle bundle, rpc<LaunchBundle>(node_, method::kLaunch, to_json(Empty{}), kNodeTimeoutMs));
+    GBX_ASSIGN(LaunchBundle bundle,
+               rpc<LaunchBundle>(node_, method::kLaunch, to_json(Empty{}), kNodeTimeoutMs));
     GBX_ASSIGN(job_, checked(std::move(bundle)));
     GBX_TRY(bound_memory());
     GBX_ASSIGN(keys_, made());
@@ -118,7 +125,8 @@ class Attempt {
     GBX_TRY(load_image());
     GBX_TRY(load_data());
     GBX_TRY(report(EnvironmentPhase::kLoaded));
-    GBX_TRY(report(EnvironmentPhase::kWorking));  // the time limit for starting ends here, not with the container
+    // the time limit for starting ends here, not with the container
+    GBX_TRY(report(EnvironmentPhase::kWorking));
     GBX_TRY(work());
     GBX_ASSIGN(ResultSealed sealed, pass_gate());
     return hand_over(sealed);
@@ -157,7 +165,8 @@ class Attempt {
 
   Status report(EnvironmentPhase phase) {
     const PhaseReport r{job_->job_id, attempt(), phase, "", ""};
-    GBX_ASSIGN(PhaseReply reply, rpc<PhaseReply>(node_, method::kAgentPhase, to_json(r), kCarriedTimeoutMs));
+    GBX_ASSIGN(PhaseReply reply,
+               rpc<PhaseReply>(node_, method::kAgentPhase, to_json(r), kCarriedTimeoutMs));
     if (reply.stop) return fail(Reason::kJobCancelled, "the node asks to stop");
     return ok_status();
   }
@@ -194,8 +203,9 @@ class Attempt {
     GBX_ASSIGN(auto keys, request_keys(request));
     const VersionRecord& image = bundle().versions[job_->image].body;
     GBX_ASSIGN(Fd pipe, key_pipe(keys, image));
-    const UnpackRequest unpack{image, bundle().submission.submission.body.image_digest, reading(image),
-                               bundle().plan.body.controls.image_bytes, spec().command[0]};
+    const UnpackRequest unpack{image, bundle().submission.submission.body.image_digest,
+                               reading(image), bundle().plan.body.controls.image_bytes,
+                               spec().command[0]};
     GBX_ASSIGN(image_, ask<UnpackReply>(o_.supervisor, operation::kUnpack, unpack, pipe.get()));
     pageable_ = image_.pageable;
     return ok_status();
@@ -211,8 +221,10 @@ class Attempt {
     for (std::size_t i = 0; i < job_->inputs.size(); ++i) {
       const VersionRecord& record = bundle().versions[job_->inputs[i]].body;
       GBX_ASSIGN(Fd pipe, key_pipe(keys, record));
-      const MountRequest mount{spec().inputs[i].name, spec().inputs[i].mount, record, reading(record)};
-      GBX_ASSIGN(const MountReply mounted, ask<MountReply>(o_.supervisor, operation::kMount, mount, pipe.get()));
+      const MountRequest mount{spec().inputs[i].name, spec().inputs[i].mount, record,
+                               reading(record)};
+      GBX_ASSIGN(const MountReply mounted,
+                 ask<MountReply>(o_.supervisor, operation::kMount, mount, pipe.get()));
       pageable_ = pageable_ || mounted.pageable;
     }
     return ok_status();
@@ -241,7 +253,9 @@ class Attempt {
     g.policy = gate_policy(bundle().plan.body.gate);
     g.exitClass = run_.exit;
     g.durationSeconds = run_.duration_ms / 1000;
-    g.logs.visibility = spec().logs.visibility == LogVisibility::kConsumer ? gate::LogVisibility::kConsumer : gate::LogVisibility::kNone;
+    g.logs.visibility = spec().logs.visibility == LogVisibility::kConsumer
+                            ? gate::LogVisibility::kConsumer
+                            : gate::LogVisibility::kNone;
     g.logs.maxBytes = spec().logs.max_bytes;
     for (const auto& out : spec().outputs) {
       gate::OutputDeclaration d;
@@ -264,14 +278,20 @@ class Attempt {
     return g;
   }
 
-  // One digest for each declared output of a run that delivered, none for any other: which files a container wrote, and
-  // how long they are, would be its words in the clear.
-  Result<std::vector<OutputDigest>> digests(const gate::GateResult& result, const GateVerdict& verdict) const {
+  // One digest for each declared output of a run that delivered, none for any other: which files a
+  // container wrote, and how long they are, would be its words in the clear.
+  Result<std::vector<OutputDigest>> digests(const gate::GateResult& result,
+                                            const GateVerdict& verdict) const {
     std::vector<OutputDigest> out;
-    if (verdict.recommendation == Recommendation::kReject || verdict.exit_class != JobExit::kOk) return out;
+    if (verdict.recommendation == Recommendation::kReject || verdict.exit_class != JobExit::kOk) {
+      return out;
+    }
     for (const auto& declared : spec().outputs) {
-      const auto found = std::find_if(result.manifest.begin(), result.manifest.end(), [&](const auto& m) { return m.name == declared.name; });
-      if (found != result.manifest.end()) out.push_back({declared.name, found->digest, padded(declared.max_bytes)});
+      const auto found = std::find_if(result.manifest.begin(), result.manifest.end(),
+                                      [&](const auto& m) { return m.name == declared.name; });
+      if (found != result.manifest.end()) {
+        out.push_back({declared.name, found->digest, padded(declared.max_bytes)});
+      }
     }
     if (out.size() != spec().outputs.size() && verdict.recommendation == Recommendation::kRelease) {
       return fail(Reason::kOutputInvalid, "the gate releases without every declared output");
@@ -325,7 +345,9 @@ class Attempt {
     GBX_ASSIGN(auto ack, broker_->call<Signed<SealAck>>(method::kSeal, to_json(seal)));
     GBX_TRY(ack.verify(job_->set.set_id, job_->set.signing));
     const Hash32 manifest = hash_of(sealed.manifest);
-    if (ack.body.manifest != manifest) return fail(Reason::kBrokerUntrusted, "acknowledgement of another output");
+    if (ack.body.manifest != manifest) {
+      return fail(Reason::kBrokerUntrusted, "acknowledgement of another output");
+    }
     const OutputUpload upload{job_->job_id, attempt(), ack, sealed.output};
     broker_->end();
     GBX_TRY(rpc<Empty>(node_, method::kAgentOutput, to_json(upload), kCarriedTimeoutMs));
@@ -358,7 +380,8 @@ class Attempt {
 Status require_controls(const PlanControls& plan, const std::vector<std::string>& in_force) {
   for (const auto& control : plan.mandatory) {
     if (std::find(in_force.begin(), in_force.end(), control) == in_force.end()) {
-      return fail(Reason::kSandboxSetup, "a mandatory control was not in force").with(control, "absent");
+      return fail(Reason::kSandboxSetup, "a mandatory control was not in force")
+          .with(control, "absent");
     }
   }
   return ok_status();
@@ -378,7 +401,8 @@ Status run_worker(const WorkerOptions& o) {
     } else {
       status = manifest.error();
       end.reason = reason_code(manifest.error().reason);
-      // Of what failed over opened data its author reads a reason of the closed list and nothing more.
+      // Of what failed over opened data its author reads a reason of the closed list and nothing
+      // more.
       if (!attempt.data_opened()) end.detail = manifest.error().detail().substr(0, 500);
     }
   }  // every key of the attempt is gone here

@@ -1,5 +1,5 @@
-// The unprivileged half of the tee-agent: attests, gets keys, has the work done, seals the output. It holds every key
-// of the attempt and ends with it. One thread.
+// The unprivileged half of the tee-agent: attests, gets keys, has the work done, seals the output.
+// It holds every key of the attempt and ends with it. One thread.
 #pragma once
 
 #include "agent/bundle_check.h"
@@ -11,13 +11,15 @@ namespace gbx::agent {
 struct WorkerOptions {
   const Clock* clock = nullptr;
   Random* random = nullptr;
-  int supervisor = -1;            // packet socket to the privileged half
-  channel::Mux* mux = nullptr;    // to the node
-  int broker_tries = 200;         // of one call, with pauses between
+  int supervisor = -1;          // packet socket to the privileged half
+  channel::Mux* mux = nullptr;  // to the node
+  int broker_tries = 200;       // of one call, with pauses between
 };
 
-// A container that ran without one of the plan's controls has no output: kSandboxSetup names the first.
-Status require_controls(const records::PlanControls& plan, const std::vector<std::string>& in_force);
+// A container that ran without one of the plan's controls has no output: kSandboxSetup names the
+// first.
+Status require_controls(const records::PlanControls& plan,
+                        const std::vector<std::string>& in_force);
 
 // Runs one attempt to its end and reports it to the node. The result is for the exit code only.
 Status run_worker(const WorkerOptions& options);

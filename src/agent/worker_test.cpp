@@ -1,5 +1,6 @@
-// The worker among liars: a real broker in memory behind a real mux and TLS, a node and a privileged half that do as each
-// test says. Whatever they do, the attempt ends with its reason, and nothing happens that should not have happened first.
+// The worker among liars: a real broker in memory behind a real mux and TLS, a node and a
+// privileged half that do as each test says. Whatever they do, the attempt ends with its reason,
+// and nothing happens that should not have happened first.
 #include "agent/worker.h"
 
 #include <gtest/gtest.h>
@@ -74,7 +75,10 @@ class WorkerTest : public ::testing::Test {
     std::thread privileged([&] { supervise(pair.second.get()); });
     {
       channel::Mux node_mux(*node_end, world_.clock);
-      std::thread node([&] { (void)channel::serve(node_mux.stream(channel::kMuxControl), node_answers(), {}, world_.clock); });
+      std::thread node([&] {
+        (void)channel::serve(node_mux.stream(channel::kMuxControl), node_answers(), {},
+                             world_.clock);
+      });
       node_mux_ = &node_mux;
       {
         channel::Mux agent_mux(*agent_end, world_.clock);
@@ -94,7 +98,8 @@ class WorkerTest : public ::testing::Test {
     privileged.join();
     return std::move(outcome_);
   }
-  // The attempt ends with this reason, both for the node and for the exit code, and hands out nothing.
+  // The attempt ends with this reason, both for the node and for the exit code, and hands out
+  // nothing.
   Outcome refused(Reason reason, const std::string& what) {
     Outcome o = run();
     EXPECT_EQ(o.status.reason(), reason) << (o.status.ok() ? "accepted" : o.status.error().line());
@@ -104,7 +109,8 @@ class WorkerTest : public ::testing::Test {
     EXPECT_FALSE(o.end.sealed);
     EXPECT_EQ(o.end.reason, reason_code(reason));
     EXPECT_EQ(o.count("node output"), 0U);
-    EXPECT_EQ(o.calls[o.calls.size() - 2], "destroy");  // whatever happened, the container's world goes
+    // whatever happened, the container's world goes
+    EXPECT_EQ(o.calls[o.calls.size() - 2], "destroy");
     return o;
   }
 
@@ -112,7 +118,8 @@ class WorkerTest : public ::testing::Test {
   Bytes released(const KeyReply& r, const Hash32& version) {
     std::vector<BundledKey> keys;
     keys.push_back({version, world_.data.key.clone()});
-    return must(seal_key_bundle(must(crypto::HpkePublicKey::from_text(agent_keys_.hpke)), r.context, keys, world_.random));
+    return must(seal_key_bundle(must(crypto::HpkePublicKey::from_text(agent_keys_.hpke)), r.context,
+                                keys, world_.random));
   }
 
   BrokerWorld world_{77};
@@ -121,8 +128,8 @@ class WorkerTest : public ::testing::Test {
   const crypto::SigningKey* broker_tls_ = &world_.set.tls;
   Lie broker_lie_ = truth();
   Lie supervisor_lie_ = truth();
-  AgentKeys agent_keys_;  // as the broker was told them
-  std::multiset<std::string> lost_;    // answers that do not arrive, one each
+  AgentKeys agent_keys_;             // as the broker was told them
+  std::multiset<std::string> lost_;  // answers that do not arrive, one each
   int broker_tries_ = 200;
   int broker_away_ = 0;                // so many times nobody listens
   std::vector<std::string> requests_;  // for keys, and seals, as the broker got them
@@ -142,7 +149,8 @@ class WorkerTest : public ::testing::Test {
       if (m == method::kLaunch) return to_json(bundle_);
       if (m == method::kIntroduce) {
         GBX_ASSIGN(auto r, from_json<IntroduceRequest>(body));
-        const NodeIntroduction intro{r.report_data, r.launch_config, bundle_.plan.body.job_id, 1, world_.clock.now().seconds()};
+        const NodeIntroduction intro{r.report_data, r.launch_config, bundle_.plan.body.job_id, 1,
+                                     world_.clock.now().seconds()};
         GBX_ASSIGN(auto signed_intro, sign(world_.set.id(), intro, world_.node));
         return to_json(signed_intro);
       }
@@ -171,7 +179,9 @@ class WorkerTest : public ::testing::Test {
     tls.peer = channel::PeerPolicy::any_key_or_none();
     auto opened = channel::TlsChannel::server(stream, tls);
     if (!opened.ok()) return stream.close();
-    const broker::ConnectionContext context{connection, opened->peer_key(), must(opened->exporter(kExporterLabel, {})), broker::Peer::kStranger};
+    const broker::ConnectionContext context{connection, opened->peer_key(),
+                                            must(opened->exporter(kExporterLabel, {})),
+                                            broker::Peer::kStranger};
     const auto answer = [&](std::string_view m, const Json& body) -> Result<Json> {
       saw("broker " + std::string(m));
       if (m == method::kKey || m == method::kSeal) requests_.push_back(canonical(body));
@@ -215,7 +225,8 @@ class WorkerTest : public ::testing::Test {
       return to_json(UnpackReply{gbx::testing::kImageDigest, Hash32{7}, false});
     }
     if (op == operation::kRun) {
-      return to_json(RunReply{gate::RunExit::kOk, 1500, "crun 1.8", bundle_.plan.body.controls.mandatory});
+      return to_json(
+          RunReply{gate::RunExit::kOk, 1500, "crun 1.8", bundle_.plan.body.controls.mandatory});
     }
     if (op == operation::kGate) {
       GBX_ASSIGN(const auto request, from_json<gate::GateRequest>(body));
@@ -246,10 +257,12 @@ TEST_F(WorkerTest, DestroysBeforeItSealsAndSealsBeforeItHandsOver) {
   const Outcome o = run();
   ASSERT_TRUE(o.status.ok()) << o.status.error().line();
   const std::vector<std::string> expected{
-      "node launch", "node phase",                                                       // booting
-      "node broker", "broker agent.hello", "node introduce", "broker agent.attest", "node phase",  // attested
-      "broker agent.key", "unpack", "broker agent.key", "mount", "node phase", "node phase",  // loaded, working
-      "run", "gate", "destroy", "broker agent.seal", "node output", "node phase", "node end"};
+      "node launch", "node phase",  // booting
+      // attested
+      "node broker", "broker agent.hello", "node introduce", "broker agent.attest", "node phase",
+      // loaded, working
+      "broker agent.key", "unpack", "broker agent.key", "mount", "node phase", "node phase", "run",
+      "gate", "destroy", "broker agent.seal", "node output", "node phase", "node end"};
   EXPECT_EQ(o.calls, expected);
   EXPECT_TRUE(o.end.sealed);
   EXPECT_EQ(o.end.reason, "");
@@ -258,10 +271,11 @@ TEST_F(WorkerTest, DestroysBeforeItSealsAndSealsBeforeItHandsOver) {
   EXPECT_TRUE(o.keys[1] == world_.data.key);
 }
 
-// Each answer is lost once, and the broker is away for a while: every request comes again as it was, and counts once.
+// Each answer is lost once, and the broker is away for a while: every request comes again as it
+// was, and counts once.
 TEST_F(WorkerTest, ALostReplyIsAskedForAgainOverANewConnection) {
-  lost_ = {std::string(method::kHello), std::string(method::kAttest), std::string(method::kKey), std::string(method::kKey),
-           std::string(method::kSeal)};
+  lost_ = {std::string(method::kHello), std::string(method::kAttest), std::string(method::kKey),
+           std::string(method::kKey), std::string(method::kSeal)};
   broker_away_ = 2;
   const Outcome o = run();
   ASSERT_TRUE(o.status.ok()) << o.status.error().line();
@@ -312,14 +326,16 @@ TEST_F(WorkerTest, AKeyReleaseForAnotherRequestIsNotOpened) {
 }
 
 TEST_F(WorkerTest, AKeyThatTheRecordDoesNotCommitToReachesNoMount) {
-  broker_lie_ = lie_in<KeyReply>(method::kKey, [this](KeyReply& r) { r.sealed = released(r, world_.image.version_id()); });
+  broker_lie_ = lie_in<KeyReply>(
+      method::kKey, [this](KeyReply& r) { r.sealed = released(r, world_.image.version_id()); });
   const Outcome o = refused(Reason::kBadCommitment, "key for asset");
   EXPECT_EQ(o.count("unpack"), 0U);
   EXPECT_TRUE(o.keys.empty());
 }
 
 TEST_F(WorkerTest, AKeyForAnotherVersionReachesNoMount) {
-  broker_lie_ = lie_in<KeyReply>(method::kKey, [this](KeyReply& r) { r.sealed = released(r, world_.data.version_id()); });
+  broker_lie_ = lie_in<KeyReply>(
+      method::kKey, [this](KeyReply& r) { r.sealed = released(r, world_.data.version_id()); });
   const Outcome o = refused(Reason::kEvidenceMissing, "the broker released no key for asset");
   EXPECT_EQ(o.count("unpack"), 0U);
 }
@@ -339,7 +355,8 @@ TEST_F(WorkerTest, AVerdictAboutAnotherJobIsNotSealed) {
 }
 
 TEST_F(WorkerTest, AReleaseWithoutEveryDeclaredOutputIsNotSealed) {
-  supervisor_lie_ = lie_in<GateReply>(operation::kGate, [](GateReply& g) { g.result.manifest.clear(); });
+  supervisor_lie_ =
+      lie_in<GateReply>(operation::kGate, [](GateReply& g) { g.result.manifest.clear(); });
   const Outcome o = refused(Reason::kOutputInvalid, "without every declared output");
   EXPECT_EQ(o.count("broker agent.seal"), 0U);
 }

@@ -1,4 +1,5 @@
-// What publishing and opening take in memory and reads, each in a process of its own, whose peak the kernel keeps.
+// What publishing and opening take in memory and reads, each in a process of its own, whose peak
+// the kernel keeps.
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 
@@ -19,10 +20,13 @@ std::int64_t memory_of(const std::string& field) {
   const auto text = read_text_file("/proc/self/status", 1 << 16);
   if (!text.ok()) return -1;
   const std::size_t at = text->find(field + ":");
-  return at == std::string::npos ? -1 : std::strtoll(text->c_str() + at + field.size() + 1, nullptr, 10) * 1024;
+  return at == std::string::npos
+             ? -1
+             : std::strtoll(text->c_str() + at + field.size() + 1, nullptr, 10) * 1024;
 }
 
-// How far the peak of a fresh process rises above where it began while it does `work`; nothing when the work failed.
+// How far the peak of a fresh process rises above where it began while it does `work`; nothing when
+// the work failed.
 std::optional<std::int64_t> peak_of(const std::function<bool()>& work) {
   auto pipe = make_pipe();
   if (!pipe.ok()) return std::nullopt;
@@ -63,7 +67,8 @@ struct Source {
     for (int i = 0; i < count; ++i) {
       const std::string folder = tree + "/d" + std::to_string(i / 500);
       if (i % 500 == 0) (void)make_dirs(folder, 0755);
-      const Fd fd(open((folder + "/a-file-of-some-name-" + std::to_string(i)).c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0644));
+      const Fd fd(open((folder + "/a-file-of-some-name-" + std::to_string(i)).c_str(),
+                       O_CREAT | O_WRONLY | O_CLOEXEC, 0644));
       (void)write_all(fd.get(), as_bytes(std::to_string(i)));
     }
   }
@@ -98,7 +103,8 @@ struct Costs {
   std::size_t reads = 0;
   std::int64_t level = -1;
 };
-// Publishes so many files; then opens the asset and looks at its root, which is all that a mount does.
+// Publishes so many files; then opens the asset and looks at its root, which is all that a mount
+// does.
 Costs costs_of(int files) {
   Costs out;
   Source s;
@@ -113,7 +119,8 @@ Costs costs_of(int files) {
     return reader.ok() && reader->attributes(kRootIno).ok();
   };
   storage::testing::RecordingStore watched(*s.store);
-  out.reads = open_and_look(watched) ? watched.take_log().size() : 0;  // and what libraries set up once is set up
+  // and what libraries set up once is set up
+  out.reads = open_and_look(watched) ? watched.take_log().size() : 0;
   out.opening = peak_of([&] { return open_and_look(*s.store); }).value_or(-1);
   return out;
 }

@@ -1,5 +1,6 @@
-// RapidCheck against a model in memory: any chain of versions of any tree reads back as what was published, at any offset,
-// after any one interruption; and whatever is done to the store, no byte comes out that was not published.
+// RapidCheck against a model in memory: any chain of versions of any tree reads back as what was
+// published, at any offset, after any one interruption; and whatever is done to the store, no byte
+// comes out that was not published.
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 
@@ -14,19 +15,28 @@ using namespace testing;
 constexpr std::size_t kSmallObject = 256 << 10;
 
 rc::Gen<std::string> any_name() {
-  return rc::gen::apply([](int n, bool wide) { return wide ? std::string(static_cast<std::size_t>(n) * 20 + 1, 'w') : "n" + std::to_string(n); },
-                        rc::gen::inRange(0, 12), rc::gen::weightedElement<bool>({{9, false}, {1, true}}));
+  return rc::gen::apply(
+      [](int n, bool wide) {
+        return wide ? std::string(static_cast<std::size_t>(n) * 20 + 1, 'w')
+                    : "n" + std::to_string(n);
+      },
+      rc::gen::inRange(0, 12), rc::gen::weightedElement<bool>({{9, false}, {1, true}}));
 }
 rc::Gen<std::size_t> any_size() {
-  return rc::gen::oneOf(rc::gen::inRange<std::size_t>(0, 300), rc::gen::element<std::size_t>(65535, 65536, 65537, 131072, 131073),
+  return rc::gen::oneOf(rc::gen::inRange<std::size_t>(0, 300),
+                        rc::gen::element<std::size_t>(65535, 65536, 65537, 131072, 131073),
                         rc::gen::inRange<std::size_t>(0, 400'000));
 }
 
 // A path cannot be a file here and a directory there: of two that collide, the later stays.
 void put(Tree& tree, const std::string& path, const std::string& content) {
-  for (std::size_t i = path.find('/'); i != std::string::npos; i = path.find('/', i + 1)) tree.erase(path.substr(0, i));
+  for (std::size_t i = path.find('/'); i != std::string::npos; i = path.find('/', i + 1)) {
+    tree.erase(path.substr(0, i));
+  }
   const std::string below = path + "/";
-  for (auto it = tree.lower_bound(below); it != tree.end() && it->first.rfind(below, 0) == 0;) it = tree.erase(it);
+  for (auto it = tree.lower_bound(below); it != tree.end() && it->first.rfind(below, 0) == 0;) {
+    it = tree.erase(it);
+  }
   if (path.back() != '/') tree.erase(below);
   tree[path] = content;
 }
@@ -35,7 +45,8 @@ void change(Tree& tree) {
   for (int i = 0; i < steps; ++i) {
     const int what = *rc::gen::inRange(0, 4);
     if (what == 0 && !tree.empty()) {
-      tree.erase(std::next(tree.begin(), static_cast<std::ptrdiff_t>(*rc::gen::inRange<std::size_t>(0, tree.size()))));
+      tree.erase(std::next(tree.begin(), static_cast<std::ptrdiff_t>(
+                                             *rc::gen::inRange<std::size_t>(0, tree.size()))));
       continue;
     }
     std::string path = *any_name();
@@ -79,7 +90,8 @@ TEST(AssetProperty, EveryVersionOfAChainReadsAsItWasPublished) {
     const int length = *rc::gen::inRange(1, 5);
     for (int v = 0; v < length; ++v) {
       change(tree);
-      chain.publish_next(tree, *rc::gen::weightedElement<bool>({{3, true}, {1, false}}), static_cast<std::uint64_t>(v) + 1);
+      chain.publish_next(tree, *rc::gen::weightedElement<bool>({{3, true}, {1, false}}),
+                         static_cast<std::uint64_t>(v) + 1);
     }
     for (std::size_t v = 0; v < chain.versions.size(); ++v) {
       const PublishResult& r = chain.versions[v];
@@ -99,21 +111,24 @@ TEST(AssetProperty, AnyRangeOfAnyFile) {
     const std::string content = pattern(*any_size(), 3);
     Chain chain;
     chain.publish_next({{"f", content}}, true, 1);
-    auto reader = AssetReader::open(chain.store, chain.versions[0].record, chain.versions[0].record.id(), chain.versions[0].key,
-                                    {8, 2, 1, {}});
+    auto reader =
+        AssetReader::open(chain.store, chain.versions[0].record, chain.versions[0].record.id(),
+                          chain.versions[0].key, {8, 2, 1, {}});
     RC_ASSERT(reader.ok());
     for (int i = 0; i < 20; ++i) {
       const auto offset = *rc::gen::inRange<std::size_t>(0, content.size() + 2);
       Bytes out(*rc::gen::inRange<std::size_t>(0, 200'000));
       const auto n = reader->read(2, offset, out);
       RC_ASSERT(n.ok());
-      const std::string expected = offset >= content.size() ? "" : content.substr(offset, out.size());
+      const std::string expected =
+          offset >= content.size() ? "" : content.substr(offset, out.size());
       RC_ASSERT(std::string(as_text(ByteView(out).first(*n))) == expected);
     }
   }));
 }
 
-// The host: any number of bytes, blocks or whole objects changed, exchanged, cut or taken from other versions and assets.
+// The host: any number of bytes, blocks or whole objects changed, exchanged, cut or taken from
+// other versions and assets.
 TEST(AssetProperty, AHostileStoreNeverMakesWrongBytes) {
   EXPECT_TRUE(rc::check([] {
     Chain chain;
@@ -125,7 +140,9 @@ TEST(AssetProperty, AHostileStoreNeverMakesWrongBytes) {
     chain.publish_next(tree, true, 2);
     auto& objects = chain.store.objects();
     const auto any_object = [&]() -> Bytes& {
-      return std::next(objects.begin(), static_cast<std::ptrdiff_t>(*rc::gen::inRange<std::size_t>(0, objects.size())))->second;
+      return std::next(objects.begin(), static_cast<std::ptrdiff_t>(
+                                            *rc::gen::inRange<std::size_t>(0, objects.size())))
+          ->second;
     };
     const int attacks = *rc::gen::inRange(1, 6);
     for (int i = 0; i < attacks; ++i) {
@@ -149,7 +166,9 @@ TEST(AssetProperty, AHostileStoreNeverMakesWrongBytes) {
           const std::size_t unit = *rc::gen::element<std::size_t>(1, kPageSize, kSealedChunk);
           const std::size_t to = kHeaderSize + at / unit * unit;
           const std::size_t from = kHeaderSize + *rc::gen::inRange<std::size_t>(0, 4) * unit;
-          if (to + unit <= a.size() && from + unit <= b.size()) std::memmove(a.data() + to, b.data() + from, unit);
+          if (to + unit <= a.size() && from + unit <= b.size()) {
+            std::memmove(a.data() + to, b.data() + from, unit);
+          }
         }
       }
     }
@@ -164,7 +183,8 @@ TEST(AssetProperty, AHostileStoreNeverMakesWrongBytes) {
         if (path.find('/') != std::string::npos) continue;
         const auto found = reader->lookup(kRootIno, path);
         if (!found.ok()) {
-          RC_ASSERT(found.reason() != Reason::kNotFound);  // absence is an answer, and it would be a wrong one
+          // absence is an answer, and it would be a wrong one
+          RC_ASSERT(found.reason() != Reason::kNotFound);
           continue;
         }
         Bytes out(content.size() + 1);

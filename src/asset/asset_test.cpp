@@ -27,7 +27,8 @@ struct Published {
   Result<AssetReader> open() { return AssetReader::open(store, result.record, id, result.key); }
 };
 
-void publish_tree(Published& p, const Tree& tree, std::uint64_t seed = 1, std::size_t object_size = kSmallObject,
+void publish_tree(Published& p, const Tree& tree, std::uint64_t seed = 1,
+                  std::size_t object_size = kSmallObject,
                   crypto::AeadSuite suite = crypto::AeadSuite::kAes256Gcm) {
   write_tree(p.dir.path + "/src", tree);
   SeededRandom random(seed);
@@ -43,9 +44,14 @@ void publish_tree(Published& p, const Tree& tree, std::uint64_t seed = 1, std::s
 
 Tree all_sizes() {
   Tree t;
-  for (const std::size_t n : std::initializer_list<std::size_t>{0, 1, 2, 4095, 65535, 65536, 65537, 131072, 200000, 3 << 20})
+  for (const std::size_t n : std::initializer_list<std::size_t>{0, 1, 2, 4095, 65535, 65536, 65537,
+                                                                131072, 200000, 3 << 20}) {
     t["size-" + std::to_string(n)] = pattern(n, n + 1);
-  for (int i = 0; i < 300; ++i) t["many/d" + std::to_string(i % 7) + "/file-" + std::to_string(i)] = pattern(static_cast<std::size_t>(i), 77);
+  }
+  for (int i = 0; i < 300; ++i) {
+    t["many/d" + std::to_string(i % 7) + "/file-" + std::to_string(i)] =
+        pattern(static_cast<std::size_t>(i), 77);
+  }
   t["empty/"] = "";
   t["deep/a/b/c/d/e/f/g"] = "x";
   t["names/" + std::string(255, 'n')] = "long";
@@ -87,7 +93,9 @@ TEST(Asset, ReadsAnyRange) {
     Bytes out(static_cast<std::size_t>(random.below(i % 2 == 0 ? 300'000 : 100)));
     auto n = reader->read(ino, offset, out);
     ASSERT_TRUE(n.ok()) << n.error().line();
-    const std::string expected = offset >= content.size() ? "" : content.substr(static_cast<std::size_t>(offset), out.size());
+    const std::string expected = offset >= content.size()
+                                     ? ""
+                                     : content.substr(static_cast<std::size_t>(offset), out.size());
     ASSERT_EQ(*n, expected.size());
     ASSERT_TRUE(equal(ByteView(out).first(*n), as_bytes(expected))) << offset << " " << out.size();
   }
@@ -138,7 +146,8 @@ TEST(Asset, ObjectsHideSizes) {
   for (const auto& [name, object] : p.store.objects()) {
     ++sizes[object.size()];
     if (name != list_name(p.result.record.objects_hash)) {
-      EXPECT_TRUE(object.size() == kSmallObject || padme(object.size()) == object.size()) << object.size();
+      EXPECT_TRUE(object.size() == kSmallObject || padme(object.size()) == object.size())
+          << object.size();
       EXPECT_GE(object.size(), kLeastObjectSize);
     }
   }
@@ -163,11 +172,15 @@ TEST(Asset, RefusesWhatIsNoFile) {
   EXPECT_NE(r.error().what.find("link is a symbolic link"), std::string::npos) << r.error().line();
   ASSERT_EQ(unlink((dir.path + "/src/link").c_str()), 0);
   ASSERT_EQ(mkfifo((dir.path + "/src/pipe").c_str(), 0600), 0);
-  EXPECT_EQ(publish(options_for(dir.path + "/src", dir.path + "/state2"), store, random).reason(), Reason::kBadValue);
-  EXPECT_EQ(publish(options_for(dir.path + "/absent", dir.path + "/state3"), store, random).reason(), Reason::kNotFound);
+  EXPECT_EQ(publish(options_for(dir.path + "/src", dir.path + "/state2"), store, random).reason(),
+            Reason::kBadValue);
+  EXPECT_EQ(
+      publish(options_for(dir.path + "/absent", dir.path + "/state3"), store, random).reason(),
+      Reason::kNotFound);
 }
 
-// Reads every file by its path. Bytes that are delivered are the published ones; whatever is not delivered has a reason.
+// Reads every file by its path. Bytes that are delivered are the published ones; whatever is not
+// delivered has a reason.
 std::set<Reason> read_each(AssetReader& reader, const Tree& tree, const std::string& where) {
   std::set<Reason> reasons;
   for (const auto& [path, content] : tree) {
@@ -202,8 +215,8 @@ std::string codes(const std::set<Reason>& reasons) {
   return out;
 }
 
-// The promise of the format: whatever one byte of whatever object becomes, the keyless check finds it, and no read returns
-// anything but the plaintext. Every byte, padding included.
+// The promise of the format: whatever one byte of whatever object becomes, the keyless check finds
+// it, and no read returns anything but the plaintext. Every byte, padding included.
 TEST(Hostile, EverySingleByteFlipIsFound) {
   Published p;
   const Tree tree{{"a", "first file"}, {"d/b", pattern(9'000, 3)}, {"d/c", ""}};
@@ -237,16 +250,20 @@ TEST(Hostile, EverySingleByteFlipIsFound) {
   EXPECT_LT(bytes, 60'000u);
   EXPECT_GT(bytes - silent, 9'000u);
   EXPECT_EQ(codes(keyless), "bad-magic bad-suite bad-hash bad-structure wrong-asset wrong-version");
-  EXPECT_EQ(codes(reading), "bad-magic bad-suite bad-tag bad-hash bad-structure wrong-asset wrong-version unavailable");
+  EXPECT_EQ(
+      codes(reading),
+      "bad-magic bad-suite bad-tag bad-hash bad-structure wrong-asset wrong-version unavailable");
   EXPECT_TRUE(verify_with_key(p.store, p.result.record, p.id, p.result.key).ok());
 }
 
-// The same of the record that names the version: what is no longer the owner's is refused, however it reads.
+// The same of the record that names the version: what is no longer the owner's is refused, however
+// it reads.
 TEST(Hostile, EverySingleByteFlipOfTheVersionRecordIsFound) {
   Published p;
   publish_tree(p, {{"a", "first file"}});
   SeededRandom random(4);
-  const auto owner = crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random).value();
+  const auto owner =
+      crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random).value();
   const auto genuine = records::sign(records::SetId{}, p.result.record, owner).value();
   const std::string text = canonical(to_json(genuine));
   std::set<Reason> parsing;
@@ -262,10 +279,12 @@ TEST(Hostile, EverySingleByteFlipOfTheVersionRecordIsFound) {
         continue;
       }
       ++parsed;
-      ASSERT_EQ(r->verify(records::SetId{}, owner.public_key()).reason(), Reason::kBadSignature) << i << " " << changed;
+      ASSERT_EQ(r->verify(records::SetId{}, owner.public_key()).reason(), Reason::kBadSignature)
+          << i << " " << changed;
       const auto reader = AssetReader::open(p.store, r->body, p.id, p.result.key);
       if (r->body.id() == p.id) {
-        ASSERT_EQ(canonical(to_json(r->body)), canonical(to_json(genuine.body))) << i;  // it was in the signature or key
+        // it was in the signature or key
+        ASSERT_EQ(canonical(to_json(r->body)), canonical(to_json(genuine.body))) << i;
         continue;
       }
       ASSERT_FALSE(reader.ok()) << i << " " << changed;
@@ -277,22 +296,30 @@ TEST(Hostile, EverySingleByteFlipOfTheVersionRecordIsFound) {
   EXPECT_EQ(codes(opening), "bad-version bad-suite bad-structure wrong-version");
 }
 
-// Files that their host rewrites as soon as they were read: whatever was looked at becomes something else.
+// Files that their host rewrites as soon as they were read: whatever was looked at becomes
+// something else.
 class Turncoat final : public storage::ObjectStore {
  public:
-  explicit Turncoat(const std::string& path) : path_(path), inner_(std::move(*storage::DirectoryStore::open(path, storage::SyncPolicy::kNever))) {}
-  Result<std::unique_ptr<storage::ObjectWriter>> create(const std::string& name) override { return inner_->create(name); }
+  explicit Turncoat(const std::string& path)
+      : path_(path),
+        inner_(std::move(*storage::DirectoryStore::open(path, storage::SyncPolicy::kNever))) {}
+  Result<std::unique_ptr<storage::ObjectWriter>> create(const std::string& name) override {
+    return inner_->create(name);
+  }
   Status get(const std::string& name, std::uint64_t offset, MutableByteView out) override {
     GBX_TRY(inner_->get(name, offset, out));
     return turn(name, offset, out.size());
   }
-  Result<ByteView> view(const std::string& name, std::uint64_t offset, std::size_t size, Bytes& scratch) override {
+  Result<ByteView> view(const std::string& name, std::uint64_t offset, std::size_t size,
+                        Bytes& scratch) override {
     GBX_ASSIGN(const ByteView seen, inner_->view(name, offset, size, scratch));
     GBX_TRY(turn(name, offset, size));
     return seen;
   }
   Result<std::uint64_t> size(const std::string& name) override { return inner_->size(name); }
-  Status list(const std::function<Status(const std::string&)>& each) override { return inner_->list(each); }
+  Status list(const std::function<Status(const std::string&)>& each) override {
+    return inner_->list(each);
+  }
   Status remove(const std::string& name) override { return inner_->remove(name); }
 
   bool armed = false;
@@ -305,9 +332,15 @@ class Turncoat final : public storage::ObjectStore {
       if (entry.path().filename() != name) continue;
       Bytes content(size);
       const Fd fd(open(entry.path().c_str(), O_RDWR | O_CLOEXEC));
-      if (pread(fd.get(), content.data(), size, static_cast<off_t>(offset)) != static_cast<ssize_t>(size)) return fail(Reason::kIo, name);
+      if (pread(fd.get(), content.data(), size, static_cast<off_t>(offset)) !=
+          static_cast<ssize_t>(size)) {
+        return fail(Reason::kIo, name);
+      }
       for (auto& b : content) b = static_cast<std::uint8_t>(~b);
-      if (pwrite(fd.get(), content.data(), size, static_cast<off_t>(offset)) != static_cast<ssize_t>(size)) return fail(Reason::kIo, name);
+      if (pwrite(fd.get(), content.data(), size, static_cast<off_t>(offset)) !=
+          static_cast<ssize_t>(size)) {
+        return fail(Reason::kIo, name);
+      }
       ++turned;
       return ok_status();
     }
@@ -317,8 +350,8 @@ class Turncoat final : public storage::ObjectStore {
   const std::unique_ptr<storage::DirectoryStore> inner_;
 };
 
-// Ciphertext is looked at once, in memory of the reader's own: what it checked is what it opens, and what comes later is
-// found out as if it had always been there.
+// Ciphertext is looked at once, in memory of the reader's own: what it checked is what it opens,
+// and what comes later is found out as if it had always been there.
 TEST(Hostile, BytesThatChangeBetweenCheckAndUseChangeNothing) {
   TempDir dir;
   const Tree tree{{"a", pattern(300'000, 1)}, {"d/b", pattern(70'000, 2)}, {"d/c", "small"}};
@@ -337,7 +370,8 @@ TEST(Hostile, BytesThatChangeBetweenCheckAndUseChangeNothing) {
   EXPECT_GT(store.turned, 6U);
   // The files are wrong by now: a reader that begins again gets an error and no byte.
   store.armed = false;
-  EXPECT_EQ(AssetReader::open(store, record, record.id(), published->key).reason(), Reason::kBadMagic);
+  EXPECT_EQ(AssetReader::open(store, record, record.id(), published->key).reason(),
+            Reason::kBadMagic);
 }
 
 TEST(Hostile, TruncationExtensionLoss) {
@@ -347,7 +381,8 @@ TEST(Hostile, TruncationExtensionLoss) {
     const Bytes genuine = object;
     object.push_back(0);
     EXPECT_EQ(verify(p.store, p.result.record).reason(), Reason::kBadStructure) << name;
-    for (const std::size_t keep : {std::size_t{0}, std::size_t{63}, std::size_t{64}, genuine.size() / 2, genuine.size() - 1}) {
+    for (const std::size_t keep : {std::size_t{0}, std::size_t{63}, std::size_t{64},
+                                   genuine.size() / 2, genuine.size() - 1}) {
       object.assign(genuine.begin(), genuine.begin() + static_cast<std::ptrdiff_t>(keep));
       EXPECT_FALSE(verify(p.store, p.result.record).ok());
       auto reader = p.open();
@@ -370,7 +405,9 @@ TEST(Hostile, TruncationExtensionLoss) {
 
 TEST(Hostile, SwappedObjectsAndChunks) {
   Published p;
-  publish_tree(p, {{"a", pattern(200'000, 3)}, {"b", pattern(65'536 * 2, 3)}, {"c", pattern(65'536 * 2, 4)}});
+  publish_tree(
+      p,
+      {{"a", pattern(200'000, 3)}, {"b", pattern(65'536 * 2, 3)}, {"c", pattern(65'536 * 2, 4)}});
   std::vector<std::string> names;
   for (const auto& [name, unused] : p.store.objects()) names.push_back(name);
   auto& objects = p.store.objects();
@@ -405,9 +442,11 @@ TEST(Hostile, RecordKeyAndVersionMustMatch) {
     // The id of the changed record itself, as if the caller had been lied to about it.
     return AssetReader::open(p.store, r, r.id(), p.result.key).reason();
   };
-  EXPECT_EQ(AssetReader::open(p.store, good, Hash32{}, p.result.key).reason(), Reason::kWrongVersion);
+  EXPECT_EQ(AssetReader::open(p.store, good, Hash32{}, p.result.key).reason(),
+            Reason::kWrongVersion);
   SeededRandom random(9);
-  EXPECT_EQ(AssetReader::open(p.store, good, p.id, random.secret<DatasetKey>(32)).reason(), Reason::kBadCommitment);
+  EXPECT_EQ(AssetReader::open(p.store, good, p.id, random.secret<DatasetKey>(32)).reason(),
+            Reason::kBadCommitment);
   EXPECT_EQ(refuse([](auto& r) { r.format = "gbx9"; }), Reason::kBadVersion);
   EXPECT_EQ(refuse([](auto& r) { r.suite = 3; }), Reason::kBadSuite);
   EXPECT_EQ(refuse([](auto& r) { r.suite = 2; }), Reason::kBadSuite);
@@ -421,10 +460,12 @@ TEST(Hostile, RecordKeyAndVersionMustMatch) {
   // A field that does not steer the reader still changes the identity.
   records::VersionRecord renamed = good;
   renamed.name = "other";
-  EXPECT_EQ(AssetReader::open(p.store, renamed, p.id, p.result.key).reason(), Reason::kWrongVersion);
+  EXPECT_EQ(AssetReader::open(p.store, renamed, p.id, p.result.key).reason(),
+            Reason::kWrongVersion);
 }
 
-PublishResult next_version(Published& p, const PublishResult& before, const Tree& tree, std::uint64_t seed, bool same_key = true) {
+PublishResult next_version(Published& p, const PublishResult& before, const Tree& tree,
+                           std::uint64_t seed, bool same_key = true) {
   write_tree(p.dir.path + "/src", tree);
   SeededRandom random(seed);
   PublishOptions o = options_for(p.dir.path + "/src", p.dir.path + "/state");
@@ -457,7 +498,8 @@ TEST(Prefetch, AfterwardsNoReadReachesTheStore) {
   EXPECT_GT(watched.take_log().size(), 100u);
 }
 
-// Every byte of every object, once, ascending by name: what the host sees says nothing but the sizes in the list of objects.
+// Every byte of every object, once, ascending by name: what the host sees says nothing but the
+// sizes in the list of objects.
 TEST(Prefetch, TheOrderIsThatOfTheListOfObjects) {
   Published p;
   publish_tree(p, all_sizes());
@@ -467,15 +509,20 @@ TEST(Prefetch, TheOrderIsThatOfTheListOfObjects) {
   const auto read_all_of = [](const std::string& name, std::uint64_t size) {
     std::vector<std::string> lines;
     for (std::uint64_t at = 0; at < size; at += storage::SnapshotStore::kReadSize) {
-      lines.push_back("get " + name + " " + std::to_string(at) + " " +
-                      std::to_string(std::min<std::uint64_t>(storage::SnapshotStore::kReadSize, size - at)));
+      lines.push_back(
+          "get " + name + " " + std::to_string(at) + " " +
+          std::to_string(std::min<std::uint64_t>(storage::SnapshotStore::kReadSize, size - at)));
     }
     return lines;
   };
-  // The list first, checked against the record, and then once more as the first object of the snapshot.
+  // The list first, checked against the record, and then once more as the first object of the
+  // snapshot.
   const std::string list = list_name(p.result.record.objects_hash);
-  std::vector<std::string> expected{"size " + list, "get " + list + " 0 96", "get " + list + " 96 " + std::to_string(64 * objects.size())};
-  for (auto& line : read_all_of(list, 96 + 64 * objects.size())) expected.push_back(std::move(line));
+  std::vector<std::string> expected{"size " + list, "get " + list + " 0 96",
+                                    "get " + list + " 96 " + std::to_string(64 * objects.size())};
+  for (auto& line : read_all_of(list, 96 + 64 * objects.size())) {
+    expected.push_back(std::move(line));
+  }
   std::string before;
   for (const ObjectEntry& e : objects) {
     EXPECT_LT(before, object_name(e.id));
@@ -526,7 +573,10 @@ TEST(Versions, UnchangedFilesAreSharedAndOldVersionsStay) {
   for (const bool same_key : {true, false}) {
     Published p;
     Tree v1;
-    for (int i = 0; i < 400; ++i) v1["d" + std::to_string(i % 5) + "/f" + std::to_string(i)] = pattern(1000, static_cast<std::uint64_t>(i));
+    for (int i = 0; i < 400; ++i) {
+      v1["d" + std::to_string(i % 5) + "/f" + std::to_string(i)] =
+          pattern(1000, static_cast<std::uint64_t>(i));
+    }
     v1["big"] = pattern(600'000, 1);
     v1["gone/x/y"] = pattern(300'000, 8);
     v1["turns"] = "file";
@@ -554,7 +604,8 @@ TEST(Versions, UnchangedFilesAreSharedAndOldVersionsStay) {
     ASSERT_TRUE(one.ok());
     EXPECT_TRUE(*read_tree(*one) == with_directories(v1));
     // Rollback and mixtures: the old record is genuine, but not the one that came with the key.
-    EXPECT_EQ(AssetReader::open(p.store, p.result.record, second.record.id(), second.key).reason(), Reason::kWrongVersion);
+    EXPECT_EQ(AssetReader::open(p.store, p.result.record, second.record.id(), second.key).reason(),
+              Reason::kWrongVersion);
     records::VersionRecord mixed = second.record;
     mixed.root_hash = p.result.record.root_hash;
     EXPECT_FALSE(AssetReader::open(p.store, mixed, mixed.id(), second.key).ok());
@@ -564,7 +615,9 @@ TEST(Versions, UnchangedFilesAreSharedAndOldVersionsStay) {
 TEST(Versions, FewPagesAreRewritten) {
   Published p;
   Tree v1;
-  for (int i = 0; i < 3000; ++i) v1["d" + std::to_string(i % 50) + "/f" + std::to_string(i)] = std::to_string(i);
+  for (int i = 0; i < 3000; ++i) {
+    v1["d" + std::to_string(i % 50) + "/f" + std::to_string(i)] = std::to_string(i);
+  }
   publish_tree(p, v1, 1, std::size_t{4} << 20);
   Tree v2 = v1;
   v2["d7/f7"] = "!";
@@ -596,12 +649,14 @@ TEST(Versions, MoreChangesThanMemoryHoldsRewriteTheManifest) {
 // Fails the n-th operation and every one after it: the process died there.
 class DyingStore final : public storage::ObjectStore {
  public:
-  DyingStore(storage::ObjectStore& inner, std::uint64_t lives, bool late) : inner_(inner), late_(late), lives_(lives) {}
+  DyingStore(storage::ObjectStore& inner, std::uint64_t lives, bool late)
+      : inner_(inner), late_(late), lives_(lives) {}
   bool died() const { return died_; }
   Result<std::unique_ptr<storage::ObjectWriter>> create(const std::string& name) override {
     GBX_TRY(step());
     GBX_ASSIGN(auto writer, inner_.create(name));
-    return std::unique_ptr<storage::ObjectWriter>(std::make_unique<Writer>(*this, std::move(writer)));
+    return std::unique_ptr<storage::ObjectWriter>(
+        std::make_unique<Writer>(*this, std::move(writer)));
   }
   Status get(const std::string& name, std::uint64_t offset, MutableByteView out) override {
     GBX_TRY(step());
@@ -611,7 +666,9 @@ class DyingStore final : public storage::ObjectStore {
     GBX_TRY(step());
     return inner_.size(name);
   }
-  Status list(const std::function<Status(const std::string&)>& each) override { return inner_.list(each); }
+  Status list(const std::function<Status(const std::string&)>& each) override {
+    return inner_.list(each);
+  }
   Status remove(const std::string& name) override {
     GBX_TRY(step());
     return inner_.remove(name);
@@ -620,12 +677,14 @@ class DyingStore final : public storage::ObjectStore {
 
  private:
   struct Writer final : storage::ObjectWriter {
-    Writer(DyingStore& s, std::unique_ptr<storage::ObjectWriter> w) : store(s), inner(std::move(w)) {}
+    Writer(DyingStore& s, std::unique_ptr<storage::ObjectWriter> w)
+        : store(s), inner(std::move(w)) {}
     Status write(ByteView bytes) override {
       GBX_TRY(store.step());
       {
         const std::lock_guard lock(store.mutex_);
-        const std::size_t header = std::min(bytes.size(), kHeaderSize - std::min(position, kHeaderSize));
+        const std::size_t header =
+            std::min(bytes.size(), kHeaderSize - std::min(position, kHeaderSize));
         append(store.written, bytes.subspan(header));
       }
       position += bytes.size();
@@ -648,17 +707,19 @@ class DyingStore final : public storage::ObjectStore {
     return ok_status();
   }
   storage::ObjectStore& inner_;
-  const bool late_;  // a commit that dies takes effect all the same
-  std::mutex mutex_;         // objects are written by a thread of their own
-  std::uint64_t lives_;      // guarded by mutex_
-  bool died_ = false;        // guarded by mutex_; read when all is over
+  const bool late_;      // a commit that dies takes effect all the same
+  std::mutex mutex_;     // objects are written by a thread of their own
+  std::uint64_t lives_;  // guarded by mutex_
+  bool died_ = false;    // guarded by mutex_; read when all is over
 };
 
-// An object of several blocks, in pieces of every size: what the thread behind wrote is what went in.
+// An object of several blocks, in pieces of every size: what the thread behind wrote is what went
+// in.
 TEST(ObjectBuilder, WritesAndHashesBehindTheCallerInOrder) {
   storage::MemoryStore store;
   SeededRandom random(1);
-  const ObjectHeader header{ObjectKind::kData, crypto::AeadSuite::kAes256Gcm, 0, random.fixed<16>(), random.fixed<16>()};
+  const ObjectHeader header{ObjectKind::kData, crypto::AeadSuite::kAes256Gcm, 0, random.fixed<16>(),
+                            random.fixed<16>()};
   auto builder = ObjectBuilder::create(store, header, 8 << 20).value();
   Bytes expected = encode_header(header);
   for (std::size_t i = 0; builder->fits(200'000); ++i) {
@@ -682,7 +743,8 @@ TEST(ObjectBuilder, TellsOfAnEarlierWriteAndWritesNothingBehindIt) {
     storage::MemoryStore store;
     DyingStore dying(store, lives, false);
     SeededRandom random(1);
-    const ObjectHeader header{ObjectKind::kData, crypto::AeadSuite::kAes256Gcm, 0, Id16{1}, Id16{2}};
+    const ObjectHeader header{ObjectKind::kData, crypto::AeadSuite::kAes256Gcm, 0, Id16{1},
+                              Id16{2}};
     auto builder = ObjectBuilder::create(dying, header, 1 << 20).value();
     Status s = ok_status();
     while (s.ok() && builder->fits(60'000)) s = builder->add(Bytes(60'000, 7));
@@ -703,7 +765,10 @@ TEST(ObjectBuilder, TellsOfAnEarlierWriteAndWritesNothingBehindIt) {
 
 TEST(ObjectBuilder, AbandonedItLeavesNothing) {
   storage::MemoryStore store;
-  auto builder = ObjectBuilder::create(store, {ObjectKind::kData, crypto::AeadSuite::kAes256Gcm, 0, Id16{1}, Id16{2}}, 8 << 20).value();
+  auto builder =
+      ObjectBuilder::create(
+          store, {ObjectKind::kData, crypto::AeadSuite::kAes256Gcm, 0, Id16{1}, Id16{2}}, 8 << 20)
+          .value();
   for (int i = 0; i < 50; ++i) ASSERT_TRUE(builder->add(Bytes(100'000, 7)).ok());
   builder.reset();
   EXPECT_TRUE(store.objects().empty());
@@ -711,7 +776,11 @@ TEST(ObjectBuilder, AbandonedItLeavesNothing) {
 
 void die_at_every_step(bool late, bool second_version) {
   const Tree first{{"a/one", pattern(100'000, 1)}, {"b", "small"}};
-  Tree tree{{"a/one", pattern(100'000, 1)}, {"a/two", pattern(300'000, 2)}, {"b", "small"}, {"c", pattern(150'000, 4)}, {"e/f/g", "x"}};
+  Tree tree{{"a/one", pattern(100'000, 1)},
+            {"a/two", pattern(300'000, 2)},
+            {"b", "small"},
+            {"c", pattern(150'000, 4)},
+            {"e/f/g", "x"}};
   Published base;
   publish_tree(base, first);
   const auto base_objects = base.store.objects();
@@ -750,7 +819,9 @@ void die_at_every_step(bool late, bool second_version) {
     if (second_version) {
       for (const auto& [name, unused] : base_objects) expected.insert(name);
     }
-    for (const auto& [name, unused] : store.objects()) ASSERT_TRUE(expected.contains(name)) << "orphan, died at " << n;
+    for (const auto& [name, unused] : store.objects()) {
+      ASSERT_TRUE(expected.contains(name)) << "orphan, died at " << n;
+    }
     if (!died) {
       EXPECT_GT(n, 20u);
       return;
@@ -784,7 +855,9 @@ TEST(Crash, FinishedPacksAreKeptAndAnInterruptedFileTakesANewSecret) {
   ASSERT_TRUE(r.ok()) << r.error().line();
   // Not one run of 32 bytes of ciphertext was made twice.
   std::set<std::string> seen;
-  for (std::size_t i = 0; i + 32 <= first_words.size(); ++i) seen.insert(std::string(as_text(ByteView(first_words).subspan(i, 32))));
+  for (std::size_t i = 0; i + 32 <= first_words.size(); ++i) {
+    seen.insert(std::string(as_text(ByteView(first_words).subspan(i, 32))));
+  }
   for (std::size_t i = 0; i + 32 <= alive.written.size(); i += 32) {
     ASSERT_FALSE(seen.contains(std::string(as_text(ByteView(alive.written).subspan(i, 32))))) << i;
   }
@@ -794,10 +867,14 @@ TEST(Crash, FinishedPacksAreKeptAndAnInterruptedFileTakesANewSecret) {
 TEST(Crash, FinishedFilesAreNotSealedAgain) {
   TempDir dir;
   Tree tree;
-  for (int i = 0; i < 40; ++i) tree["d" + std::to_string(i % 3) + "/" + std::to_string(i)] = pattern(50'000, static_cast<std::uint64_t>(i));
+  for (int i = 0; i < 40; ++i) {
+    tree["d" + std::to_string(i % 3) + "/" + std::to_string(i)] =
+        pattern(50'000, static_cast<std::uint64_t>(i));
+  }
   write_tree(dir.path + "/src", tree);
   storage::MemoryStore store;
-  for (const std::uint64_t lives : std::initializer_list<std::uint64_t>{6, 8, 9}) {  // a pack takes five operations
+  // a pack takes five operations
+  for (const std::uint64_t lives : std::initializer_list<std::uint64_t>{6, 8, 9}) {
     SeededRandom random(lives);
     DyingStore dying(store, lives, false);
     PublishOptions o = options_for(dir.path + "/src", dir.path + "/state");
@@ -824,7 +901,8 @@ TEST(Crash, AFinishedStateDirectoryIsNotUsedAgain) {
   auto finished = finished_publication(dir.path + "/state");
   ASSERT_TRUE(finished.ok() && *finished);
   EXPECT_EQ((*finished)->id(), r->record.id());
-  EXPECT_EQ(publish(options_for(dir.path + "/src", dir.path + "/state"), store, random).reason(), Reason::kAlreadyExists);
+  EXPECT_EQ(publish(options_for(dir.path + "/src", dir.path + "/state"), store, random).reason(),
+            Reason::kAlreadyExists);
   ASSERT_TRUE(discard_publish_state(dir.path + "/state").ok());
   EXPECT_TRUE(publish(options_for(dir.path + "/src", dir.path + "/state"), store, random).ok());
   EXPECT_TRUE(verify(store, r->record).ok());
@@ -836,7 +914,8 @@ TEST(Crash, AForeignStateDirectoryIsRefused) {
   storage::MemoryStore store;
   SeededRandom random(4);
   DyingStore dying(store, 1, false);
-  ASSERT_EQ(publish(options_for(dir.path + "/src", dir.path + "/state"), dying, random).reason(), Reason::kIo);
+  ASSERT_EQ(publish(options_for(dir.path + "/src", dir.path + "/state"), dying, random).reason(),
+            Reason::kIo);
   PublishOptions o = options_for(dir.path + "/src", dir.path + "/state");
   o.key = random.secret<DatasetKey>(32);
   EXPECT_EQ(publish(std::move(o), store, random).reason(), Reason::kBadCommitment);

@@ -1,4 +1,5 @@
-// For the tests of this folder and of decryptfs: source trees on disk, and what a reader makes of an asset.
+// For the tests of this folder and of decryptfs: source trees on disk, and what a reader makes of
+// an asset.
 #pragma once
 
 #include <fcntl.h>
@@ -57,7 +58,8 @@ inline void write_tree(const std::string& root, const Tree& tree) {
   }
 }
 
-// Everything that the reader shows, or its first error. Every directory appears, also those that hold something.
+// Everything that the reader shows, or its first error. Every directory appears, also those that
+// hold something.
 inline Result<Tree> read_tree(AssetReader& reader) {
   Tree out;
   std::vector<std::pair<std::uint64_t, std::string>> waiting{{kRootIno, ""}};
@@ -91,7 +93,9 @@ inline Result<Tree> read_tree(AssetReader& reader) {
 inline Tree with_directories(const Tree& tree) {
   Tree out = tree;
   for (const auto& [path, unused] : tree) {
-    for (std::size_t i = path.find('/'); i != std::string::npos; i = path.find('/', i + 1)) out[path.substr(0, i + 1)] = "";
+    for (std::size_t i = path.find('/'); i != std::string::npos; i = path.find('/', i + 1)) {
+      out[path.substr(0, i + 1)] = "";
+    }
   }
   return out;
 }

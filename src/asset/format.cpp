@@ -9,7 +9,9 @@ namespace {
 
 constexpr std::size_t kFixedText = 8;  // the format word, zero-padded
 
-ByteWriter& word(ByteWriter& w) { return w.text(kFormatWord).zeros(kFixedText - kFormatWord.size()); }
+ByteWriter& word(ByteWriter& w) {
+  return w.text(kFormatWord).zeros(kFixedText - kFormatWord.size());
+}
 
 Status take_word(ByteReader& r) {
   GBX_ASSIGN(const ByteView got, r.take(kFixedText));
@@ -22,7 +24,9 @@ Status take_word(ByteReader& r) {
 Status take_zeros(ByteReader& r, std::size_t n, const char* what) {
   GBX_ASSIGN(const ByteView zeros, r.take(n));
   for (const std::uint8_t b : zeros) {
-    if (b != 0) return fail(Reason::kBadStructure, std::string(what) + ": reserved bytes are not zero");
+    if (b != 0) {
+      return fail(Reason::kBadStructure, std::string(what) + ": reserved bytes are not zero");
+    }
   }
   return ok_status();
 }
@@ -42,7 +46,9 @@ Result<NodeType> node_type(std::uint8_t number) {
 
 }  // namespace
 
-std::string label(std::string_view name) { return std::string(kFormatWord) + "/" + std::string(name); }
+std::string label(std::string_view name) {
+  return std::string(kFormatWord) + "/" + std::string(name);
+}
 
 std::uint64_t padme(std::uint64_t length) {
   if (length < 2) return length;
@@ -54,7 +60,9 @@ std::uint64_t padme(std::uint64_t length) {
 }
 
 std::string object_name(const Id16& id) { return to_hex(id); }
-std::string list_name(const Hash32& objects_hash) { return to_hex(ByteView(objects_hash).first(16)); }
+std::string list_name(const Hash32& objects_hash) {
+  return to_hex(ByteView(objects_hash).first(16));
+}
 
 Bytes encode_header(const ObjectHeader& h) {
   ByteWriter w;
@@ -72,7 +80,9 @@ Result<ObjectHeader> parse_header(ByteView bytes) {
   GBX_ASSIGN(const std::uint8_t suite, r.u8());
   GBX_ASSIGN(h.suite, crypto::aead_suite(suite));
   GBX_ASSIGN(const std::uint8_t log2, r.u8());
-  if (log2 != kChunkLog2) return fail(Reason::kBadStructure, "chunk size").with("16", std::to_string(log2));
+  if (log2 != kChunkLog2) {
+    return fail(Reason::kBadStructure, "chunk size").with("16", std::to_string(log2));
+  }
   GBX_TRY(take_zeros(r, 1, "object header"));
   GBX_ASSIGN(h.epoch, r.u32());
   GBX_ASSIGN(h.asset_id, r.fixed<16>());
@@ -85,18 +95,23 @@ Result<ObjectHeader> parse_header(ByteView bytes) {
 Status check_header(ByteView bytes, const ObjectHeader& expected) {
   GBX_ASSIGN(const ObjectHeader h, parse_header(bytes));
   if (h.kind != expected.kind) return fail(Reason::kBadStructure, "object is of another kind");
-  if (h.suite != expected.suite) return fail(Reason::kBadSuite, "object has another suite than the version record");
+  if (h.suite != expected.suite) {
+    return fail(Reason::kBadSuite, "object has another suite than the version record");
+  }
   if (h.asset_id != expected.asset_id) {
-    return fail(Reason::kWrongAsset, "object header").with(to_hex(expected.asset_id), to_hex(h.asset_id));
+    return fail(Reason::kWrongAsset, "object header")
+        .with(to_hex(expected.asset_id), to_hex(h.asset_id));
   }
   if (h.object_id != expected.object_id) {
-    return fail(Reason::kBadStructure, "another object under this name").with(to_hex(expected.object_id), to_hex(h.object_id));
+    return fail(Reason::kBadStructure, "another object under this name")
+        .with(to_hex(expected.object_id), to_hex(h.object_id));
   }
   if (h.epoch != expected.epoch) return fail(Reason::kWrongVersion, "key epoch of an object");
   return ok_status();
 }
 
-Bytes encode_list_head(crypto::AeadSuite suite, const Id16& asset_id, const Id16& root_object, std::uint64_t count) {
+Bytes encode_list_head(crypto::AeadSuite suite, const Id16& asset_id, const Id16& root_object,
+                       std::uint64_t count) {
   ByteWriter w;
   w.raw(encode_header({ObjectKind::kList, suite, 0, asset_id, Id16{}}));
   w.raw(root_object).u64(count).zeros(8);
@@ -128,8 +143,12 @@ Result<ObjectEntry> parse_list_entry(ByteView bytes) {
   GBX_ASSIGN(e.kind, object_kind(kind));
   GBX_TRY(take_zeros(r, 7, "list of objects"));
   GBX_TRY(r.finish());
-  if (e.kind == ObjectKind::kList) return fail(Reason::kBadStructure, "a list of objects lists a list");
-  if (e.size < kHeaderSize) return fail(Reason::kBadStructure, "a listed object is shorter than its header");
+  if (e.kind == ObjectKind::kList) {
+    return fail(Reason::kBadStructure, "a list of objects lists a list");
+  }
+  if (e.size < kHeaderSize) {
+    return fail(Reason::kBadStructure, "a listed object is shorter than its header");
+  }
   return e;
 }
 
@@ -170,7 +189,12 @@ Bytes encode_inode(const Inode& n) {
   w.u64(static_cast<std::uint64_t>(n.mtime_s)).u64(n.parent).u64(n.size);
   if (n.content) {
     const FileContent& c = *n.content;
-    w.raw(c.file_id).u64(c.content_version).raw(c.secret.bytes).raw(c.commit).raw(c.check).u32(c.extent_count);
+    w.raw(c.file_id)
+        .u64(c.content_version)
+        .raw(c.secret.bytes)
+        .raw(c.commit)
+        .raw(c.check)
+        .u32(c.extent_count);
     if (c.extent) w.raw(encode_extent(*c.extent));
   }
   return w.take();
@@ -185,11 +209,15 @@ Result<FileContent> parse_content(ByteReader& r, std::uint64_t size) {
   GBX_ASSIGN(c.commit, r.fixed<32>());
   GBX_ASSIGN(c.check, r.fixed<32>());
   GBX_ASSIGN(c.extent_count, r.u32());
-  if ((c.extent_count == 0) != (size == 0)) return fail(Reason::kBadStructure, "extents do not match the file's size");
+  if ((c.extent_count == 0) != (size == 0)) {
+    return fail(Reason::kBadStructure, "extents do not match the file's size");
+  }
   if (c.extent_count == 1) {
     GBX_ASSIGN(const ByteView extent, r.take(24));
     GBX_ASSIGN(c.extent, parse_extent(extent, 0));
-    if (c.extent->chunks != chunk_count(size)) return fail(Reason::kBadStructure, "extent does not match the file's size");
+    if (c.extent->chunks != chunk_count(size)) {
+      return fail(Reason::kBadStructure, "extent does not match the file's size");
+    }
   }
   return c;
 }
@@ -275,10 +303,14 @@ Result<PageRef> parse_page_ref(ByteView value) {
   return p;
 }
 
-std::uint64_t chunk_count(std::uint64_t size) { return (size >> kChunkLog2) + ((size & (kChunkSize - 1)) != 0 ? 1 : 0); }
+std::uint64_t chunk_count(std::uint64_t size) {
+  return (size >> kChunkLog2) + ((size & (kChunkSize - 1)) != 0 ? 1 : 0);
+}
 std::size_t chunk_plain(std::uint64_t size, std::uint64_t index) {
   const std::uint64_t start = index << kChunkLog2;
-  return start >= size ? 0 : static_cast<std::size_t>(std::min<std::uint64_t>(kChunkSize, size - start));
+  return start >= size
+             ? 0
+             : static_cast<std::size_t>(std::min<std::uint64_t>(kChunkSize, size - start));
 }
 
 Result<std::shared_ptr<const Page>> Page::parse(Bytes plaintext, int level) {
@@ -287,7 +319,10 @@ Result<std::shared_ptr<const Page>> Page::parse(Bytes plaintext, int level) {
   if (page->plain_.size() != kPagePlain) return fail(Reason::kBadStructure, "page length");
   ByteReader r(page->plain_);
   GBX_ASSIGN(const std::uint8_t own_level, r.u8());
-  if (own_level != level) return fail(Reason::kBadStructure, "page level").with(std::to_string(level), std::to_string(own_level));
+  if (own_level != level) {
+    return fail(Reason::kBadStructure, "page level")
+        .with(std::to_string(level), std::to_string(own_level));
+  }
   GBX_TRY(take_zeros(r, 1, "page"));
   GBX_ASSIGN(const std::uint16_t count, r.u16());
   if (count == 0) return fail(Reason::kBadStructure, "page without entries");
@@ -300,7 +335,9 @@ Result<std::shared_ptr<const Page>> Page::parse(Bytes plaintext, int level) {
     GBX_TRY(r.take(place.key_size));
     GBX_TRY(r.take(place.value_size));
     if (place.key_size == 0) return fail(Reason::kBadStructure, "page entry without a key");
-    if (level > 0 && place.value_size != 52) return fail(Reason::kBadStructure, "page reference length");
+    if (level > 0 && place.value_size != 52) {
+      return fail(Reason::kBadStructure, "page reference length");
+    }
     page->entries_.push_back(place);
     if (i > 0 && compare_keys(page->key(i - 1), page->key(i)) >= 0) {
       return fail(Reason::kBadStructure, "page keys are not ascending");
@@ -309,9 +346,12 @@ Result<std::shared_ptr<const Page>> Page::parse(Bytes plaintext, int level) {
   GBX_TRY(take_zeros(r, r.remaining(), "page"));
   return std::shared_ptr<const Page>(std::move(page));
 }
-ByteView Page::key(std::size_t i) const { return ByteView(plain_).subspan(entries_[i].key_at, entries_[i].key_size); }
+ByteView Page::key(std::size_t i) const {
+  return ByteView(plain_).subspan(entries_[i].key_at, entries_[i].key_size);
+}
 ByteView Page::value(std::size_t i) const {
-  return ByteView(plain_).subspan(std::size_t{entries_[i].key_at} + entries_[i].key_size, entries_[i].value_size);
+  return ByteView(plain_).subspan(std::size_t{entries_[i].key_at} + entries_[i].key_size,
+                                  entries_[i].value_size);
 }
 std::size_t Page::floor(ByteView wanted) const {
   std::size_t low = 0;
@@ -340,7 +380,11 @@ bool PageEncoder::add(ByteView key, ByteView value) {
 }
 Bytes PageEncoder::finish() {
   ByteWriter w;
-  w.u8(static_cast<std::uint8_t>(level_)).u8(0).u16(count_).raw(body_).zeros(kPagePlain - 4 - body_.size());
+  w.u8(static_cast<std::uint8_t>(level_))
+      .u8(0)
+      .u16(count_)
+      .raw(body_)
+      .zeros(kPagePlain - 4 - body_.size());
   cleanse(body_);
   body_.clear();
   count_ = 0;
@@ -350,15 +394,23 @@ Bytes PageEncoder::finish() {
 Hash32 dataset_key_commitment(const DatasetKey& key, const Id16& asset_id) {
   return crypto::key_commitment(key.view(SecretAccess{}), SecretAccess{}, asset_id);
 }
-AeadKey page_key(const DatasetKey& key, const Id16& asset_id, const Id16& object_id, std::uint32_t epoch) {
+AeadKey page_key(const DatasetKey& key, const Id16& asset_id, const Id16& object_id,
+                 std::uint32_t epoch) {
   ByteWriter info;
   info.text(label("page")).raw(asset_id).raw(object_id).u32(epoch);
-  return crypto::hkdf_expand_as<AeadKey>(key.view(SecretAccess{}), info.bytes(), crypto::kAeadKeySize);
+  return crypto::hkdf_expand_as<AeadKey>(key.view(SecretAccess{}), info.bytes(),
+                                         crypto::kAeadKeySize);
 }
-FileKeys file_keys(const Id16& asset_id, crypto::AeadSuite suite, const Id16& file_id, std::uint64_t content_version,
-                   const FileSecret& secret) {
+FileKeys file_keys(const Id16& asset_id, crypto::AeadSuite suite, const Id16& file_id,
+                   std::uint64_t content_version, const FileSecret& secret) {
   ByteWriter context;
-  word(context).raw(asset_id).raw(file_id).u64(content_version).u8(static_cast<std::uint8_t>(suite)).u8(kChunkLog2).zeros(14);
+  word(context)
+      .raw(asset_id)
+      .raw(file_id)
+      .u64(content_version)
+      .u8(static_cast<std::uint8_t>(suite))
+      .u8(kChunkLog2)
+      .zeros(14);
   ByteWriter info;
   info.text(label("file")).raw(crypto::sha256(context.bytes()));
   const SecretBuffer both = crypto::hkdf_expand(secret.bytes, info.bytes(), 64);
@@ -370,7 +422,8 @@ FileKeys file_keys(const Id16& asset_id, crypto::AeadSuite suite, const Id16& fi
 AeadKey segment_key(const AeadKey& file_key, std::uint32_t segment) {
   ByteWriter info;
   info.text(label("seg")).u32(segment);
-  return crypto::hkdf_expand_as<AeadKey>(file_key.view(SecretAccess{}), info.bytes(), crypto::kAeadKeySize);
+  return crypto::hkdf_expand_as<AeadKey>(file_key.view(SecretAccess{}), info.bytes(),
+                                         crypto::kAeadKeySize);
 }
 Hash32 content_check(const FileSecret& secret, const Hash32& plaintext_sha256) {
   const std::string info = label("check");
@@ -380,7 +433,9 @@ Hash32 content_check(const FileSecret& secret, const Hash32& plaintext_sha256) {
 
 Nonce12 chunk_nonce(std::uint32_t chunk_in_segment, bool last) {
   Nonce12 n{};
-  for (unsigned i = 0; i < 4; ++i) n[7 + i] = static_cast<std::uint8_t>(chunk_in_segment >> (8 * i));
+  for (unsigned i = 0; i < 4; ++i) {
+    n[7 + i] = static_cast<std::uint8_t>(chunk_in_segment >> (8 * i));
+  }
   n[11] = last ? 1 : 0;
   return n;
 }
@@ -395,8 +450,8 @@ Bytes chunk_aad(const ChunkPlace& p) {
   w.u8(p.last ? 1 : 0).u8(static_cast<std::uint8_t>(p.suite)).u8(kChunkLog2).u8(1);
   return w.take();
 }
-Bytes page_aad(const Id16& asset_id, const Id16& object_id, std::uint32_t slot, std::uint32_t epoch, int level,
-               crypto::AeadSuite suite) {
+Bytes page_aad(const Id16& asset_id, const Id16& object_id, std::uint32_t slot, std::uint32_t epoch,
+               int level, crypto::AeadSuite suite) {
   ByteWriter w;
   word(w).raw(asset_id).raw(object_id).u32(slot).u32(epoch);
   w.u8(static_cast<std::uint8_t>(level)).u8(static_cast<std::uint8_t>(suite)).zeros(13).u8(2);
@@ -405,15 +460,19 @@ Bytes page_aad(const Id16& asset_id, const Id16& object_id, std::uint32_t slot, 
 
 Status check_record(const records::VersionRecord& r) {
   if (r.format != kFormatWord) {
-    return fail(Reason::kBadVersion, "asset format").with(std::string(kFormatWord), r.format.substr(0, 16));
+    return fail(Reason::kBadVersion, "asset format")
+        .with(std::string(kFormatWord), r.format.substr(0, 16));
   }
   if (r.suite < 0 || r.suite > 255) return fail(Reason::kBadSuite, "suite of the version record");
   GBX_TRY(crypto::aead_suite(static_cast<std::uint8_t>(r.suite)));
-  const bool ranges = r.root_level >= 0 && r.root_level <= kMaxLevel && r.root_page >= 0 && r.root_page <= 0xffff &&
-                      r.key_epoch >= 1 && r.key_epoch <= 1'000'000 && r.version >= 1 && r.object_count >= 1;
+  const bool ranges = r.root_level >= 0 && r.root_level <= kMaxLevel && r.root_page >= 0 &&
+                      r.root_page <= 0xffff && r.key_epoch >= 1 && r.key_epoch <= 1'000'000 &&
+                      r.version >= 1 && r.object_count >= 1;
   if (!ranges) return fail(Reason::kBadStructure, "a number of the version record is out of range");
   const bool first = r.prev == Hash32{};
-  if (first != (r.version == 1)) return fail(Reason::kBadStructure, "version number and previous version contradict");
+  if (first != (r.version == 1)) {
+    return fail(Reason::kBadStructure, "version number and previous version contradict");
+  }
   return ok_status();
 }
 

@@ -1,5 +1,6 @@
-// The bytes of asset format v1 (docs/formats/asset-v1.md is the page; this is its only twin in code): headers, pages,
-// records of the manifest, associated data and key derivation. Parsers take untrusted bytes and allocate nothing by them.
+// The bytes of asset format v1 (docs/formats/asset-v1.md is the page; this is its only twin in
+// code): headers, pages, records of the manifest, associated data and key derivation. Parsers take
+// untrusted bytes and allocate nothing by them.
 #pragma once
 
 #include <memory>
@@ -14,31 +15,34 @@
 
 namespace gbx::asset {
 
-// The format's word: magic of every object, prefix of every label, `format` of the version record. Frozen: other bytes
-// get another word.
+// The format's word: magic of every object, prefix of every label, `format` of the version record.
+// Frozen: other bytes get another word.
 inline constexpr std::string_view kFormatWord = "gbx1";
 
 inline constexpr std::size_t kHeaderSize = 64;
-inline constexpr std::size_t kObjectSize = std::size_t{64} << 20;  // every object but the last of its kind
+// every object but the last of its kind
+inline constexpr std::size_t kObjectSize = std::size_t{64} << 20;
 inline constexpr std::size_t kLeastObjectSize = 4096;
-inline constexpr std::size_t kPageSize = 4096;                     // ciphertext and tag
+inline constexpr std::size_t kPageSize = 4096;  // ciphertext and tag
 inline constexpr std::size_t kPagePlain = kPageSize - crypto::kAeadTagSize;
 inline constexpr std::uint8_t kChunkLog2 = 16;
 inline constexpr std::size_t kChunkSize = std::size_t{1} << kChunkLog2;
 inline constexpr std::size_t kSealedChunk = kChunkSize + crypto::kAeadTagSize;
-inline constexpr std::uint64_t kSegmentChunks = 1024;              // 64 MiB under one key
+inline constexpr std::uint64_t kSegmentChunks = 1024;  // 64 MiB under one key
 inline constexpr std::uint64_t kMaxFileSize = std::uint64_t{1} << 44;
 inline constexpr std::size_t kMaxName = 255;
 inline constexpr int kMaxLevel = 15;
 inline constexpr std::uint64_t kRootIno = 1;
-inline constexpr std::size_t kListFixed = kHeaderSize + 32;        // header, root object id, count, zeros
+// header, root object id, count, zeros
+inline constexpr std::size_t kListFixed = kHeaderSize + 32;
 inline constexpr std::size_t kListEntry = 64;
 
 enum class ObjectKind : std::uint8_t { kData = 1, kManifest = 2, kList = 3 };
 enum class NodeType : std::uint8_t { kFile = 1, kDirectory = 2 };
 
 std::string label(std::string_view name);  // kFormatWord ‖ "/" ‖ name
-std::uint64_t padme(std::uint64_t length);  // Padmé: at most 12 % more, log log n bits of length remain
+// Padmé: at most 12 % more, log log n bits of length remain
+std::uint64_t padme(std::uint64_t length);
 std::string object_name(const Id16& id);
 
 // --- objects ---
@@ -62,7 +66,8 @@ struct ObjectEntry {
   Hash32 sha256{};
   ObjectKind kind = ObjectKind::kData;
 };
-Bytes encode_list_head(crypto::AeadSuite suite, const Id16& asset_id, const Id16& root_object, std::uint64_t count);
+Bytes encode_list_head(crypto::AeadSuite suite, const Id16& asset_id, const Id16& root_object,
+                       std::uint64_t count);
 struct ListHead {
   Id16 root_object{};
   std::uint64_t count = 0;
@@ -73,7 +78,8 @@ Result<ObjectEntry> parse_list_entry(ByteView bytes);
 std::string list_name(const Hash32& objects_hash);
 
 // --- manifest records ---
-// A file's secret lies among thousands of others in manifest pages, so it is no locked Secret; it cleanses itself.
+// A file's secret lies among thousands of others in manifest pages, so it is no locked Secret; it
+// cleanses itself.
 struct FileSecret {
   FixedBytes<32> bytes{};
   FileSecret() = default;
@@ -93,8 +99,8 @@ struct FileContent {
   Id16 file_id{};
   std::uint64_t content_version = 1;
   FileSecret secret;
-  Hash32 commit{};       // K_commit
-  Hash32 check{};        // keyed hash of the plaintext
+  Hash32 commit{};  // K_commit
+  Hash32 check{};   // keyed hash of the plaintext
   std::uint32_t extent_count = 0;
   std::optional<Extent> extent;  // exactly when extent_count is 1
 };
@@ -188,13 +194,14 @@ class PageEncoder {
 
 // --- keys, nonces, associated data ---
 Hash32 dataset_key_commitment(const DatasetKey& key, const Id16& asset_id);
-AeadKey page_key(const DatasetKey& key, const Id16& asset_id, const Id16& object_id, std::uint32_t epoch);
+AeadKey page_key(const DatasetKey& key, const Id16& asset_id, const Id16& object_id,
+                 std::uint32_t epoch);
 struct FileKeys {
   AeadKey file;
   Hash32 commit{};
 };
-FileKeys file_keys(const Id16& asset_id, crypto::AeadSuite suite, const Id16& file_id, std::uint64_t content_version,
-                   const FileSecret& secret);
+FileKeys file_keys(const Id16& asset_id, crypto::AeadSuite suite, const Id16& file_id,
+                   std::uint64_t content_version, const FileSecret& secret);
 AeadKey segment_key(const AeadKey& file_key, std::uint32_t segment);
 Hash32 content_check(const FileSecret& secret, const Hash32& plaintext_sha256);
 
@@ -211,8 +218,8 @@ struct ChunkPlace {
   crypto::AeadSuite suite = crypto::AeadSuite::kAes256Gcm;
 };
 Bytes chunk_aad(const ChunkPlace& place);
-Bytes page_aad(const Id16& asset_id, const Id16& object_id, std::uint32_t slot, std::uint32_t epoch, int level,
-               crypto::AeadSuite suite);
+Bytes page_aad(const Id16& asset_id, const Id16& object_id, std::uint32_t slot, std::uint32_t epoch,
+               int level, crypto::AeadSuite suite);
 
 // The fields of a record that this code can serve: format word, suite, ranges.
 Status check_record(const records::VersionRecord& record);

@@ -18,7 +18,8 @@ constexpr std::size_t kBuffer = 256 << 10;
 AeadKey journal_key(const DatasetKey& key, ByteView salt) {
   ByteWriter info;
   info.text(label("journal")).raw(salt);
-  return crypto::hkdf_expand_as<AeadKey>(key.view(SecretAccess{}), info.bytes(), crypto::kAeadKeySize);
+  return crypto::hkdf_expand_as<AeadKey>(key.view(SecretAccess{}), info.bytes(),
+                                         crypto::kAeadKeySize);
 }
 // A frame's number is its nonce: every session has a salt, and so a key, of its own.
 Nonce12 frame_nonce(std::uint64_t counter) {
@@ -67,13 +68,16 @@ Result<JournalEntry> parse_entry(ByteReader& r) {
 Result<Bytes> read_header(int fd) {
   Bytes header(kJournalHeader);
   GBX_TRY(pread_exact(fd, header, 0));
-  if (!equal(ByteView(header).first(8), as_bytes(kMagic))) return fail(Reason::kBadMagic, "publication journal");
+  if (!equal(ByteView(header).first(8), as_bytes(kMagic))) {
+    return fail(Reason::kBadMagic, "publication journal");
+  }
   return header;
 }
 
 }  // namespace
 
-Result<JournalWriter> JournalWriter::create(const std::string& path, const DatasetKey& key, const Id16& asset_id, Random& random) {
+Result<JournalWriter> JournalWriter::create(const std::string& path, const DatasetKey& key,
+                                            const Id16& asset_id, Random& random) {
   JournalWriter j;
   j.file_ = Fd(::open(path.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600));
   if (!j.file_.valid()) return io_error(path, errno);
@@ -92,7 +96,8 @@ Status JournalWriter::frame(JournalFrame::Kind kind, Bytes body) {
   plain.u8(static_cast<std::uint8_t>(kind)).raw(body);
   cleanse(body);
   Bytes text = plain.take();
-  auto sealed = crypto::aead_seal(crypto::AeadSuite::kAes256Gcm, key_, frame_nonce(counter_++), header_, text);
+  auto sealed = crypto::aead_seal(crypto::AeadSuite::kAes256Gcm, key_, frame_nonce(counter_++),
+                                  header_, text);
   cleanse(text);
   if (!sealed.ok()) return sealed.error();
   ByteWriter out;
@@ -109,7 +114,9 @@ Status JournalWriter::sync() {
   if (fdatasync(file_.get()) != 0) return io_error("sync of the publication journal", errno);
   return ok_status();
 }
-Status JournalWriter::entry(const JournalEntry& e) { return frame(JournalFrame::Kind::kEntry, encode_entry(e)); }
+Status JournalWriter::entry(const JournalEntry& e) {
+  return frame(JournalFrame::Kind::kEntry, encode_entry(e));
+}
 Status JournalWriter::started(const Id16& object) {
   GBX_TRY(frame(JournalFrame::Kind::kStarted, to_bytes(object)));
   return sync();
@@ -126,13 +133,15 @@ Result<Id16> journal_asset(const std::string& path) {
   return fixed_from<16>(ByteView(header).subspan(24, 16));
 }
 
-Result<JournalReader> JournalReader::open(const std::string& path, const DatasetKey& key, const Id16& asset_id) {
+Result<JournalReader> JournalReader::open(const std::string& path, const DatasetKey& key,
+                                          const Id16& asset_id) {
   JournalReader j;
   j.file_ = Fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!j.file_.valid()) return io_error(path, errno);
   GBX_ASSIGN(j.header_, read_header(j.file_.get()));
   const ByteView header(j.header_);
-  if (!equal(header.subspan(24, 16), asset_id) || !equal(header.subspan(40, 16), key_check(key, asset_id))) {
+  if (!equal(header.subspan(24, 16), asset_id) ||
+      !equal(header.subspan(40, 16), key_check(key, asset_id))) {
     return fail(Reason::kBadCommitment, "publication journal of another asset or key")
         .hint("use another state directory, or remove " + path);
   }
@@ -150,7 +159,8 @@ Status JournalReader::fill(std::size_t wanted) {
   buffer_.resize(std::max(wanted, kBuffer));
   std::size_t end = have;
   while (end < buffer_.size()) {
-    const ssize_t n = pread(file_.get(), buffer_.data() + end, buffer_.size() - end, static_cast<off_t>(file_offset_));
+    const ssize_t n = pread(file_.get(), buffer_.data() + end, buffer_.size() - end,
+                            static_cast<off_t>(file_offset_));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return io_error("publication journal", errno);
     if (n == 0) break;
@@ -170,8 +180,8 @@ Result<std::optional<JournalFrame>> JournalReader::next() {
   if (length > kMaxFrame) return end;
   GBX_TRY(fill(4 + std::size_t{length}));
   if (buffer_.size() - at_ < 4 + std::size_t{length}) return end;
-  auto plain = crypto::aead_open(crypto::AeadSuite::kAes256Gcm, key_, frame_nonce(counter_), header_,
-                                 ByteView(buffer_).subspan(at_ + 4, length));
+  auto plain = crypto::aead_open(crypto::AeadSuite::kAes256Gcm, key_, frame_nonce(counter_),
+                                 header_, ByteView(buffer_).subspan(at_ + 4, length));
   if (!plain.ok()) return end;  // torn by a crash
   at_ += 4 + std::size_t{length};
   ++counter_;
@@ -195,12 +205,16 @@ Result<std::optional<JournalFrame>> JournalReader::next() {
 }
 
 bool before_in_walk(std::string_view a, std::string_view b) {
-  const auto depth = [](std::string_view p) { return p.empty() ? 0 : 1 + std::count(p.begin(), p.end(), '/'); };
+  const auto depth = [](std::string_view p) {
+    return p.empty() ? 0 : 1 + std::count(p.begin(), p.end(), '/');
+  };
   const auto da = depth(a);
   const auto db = depth(b);
   if (da != db) return da < db;
   // '/' sorts below every byte of a name, so that components compare one after the other.
-  const auto rank = [](char c) { return c == '/' ? 0 : static_cast<int>(static_cast<unsigned char>(c)); };
+  const auto rank = [](char c) {
+    return c == '/' ? 0 : static_cast<int>(static_cast<unsigned char>(c));
+  };
   return std::lexicographical_compare(a.begin(), a.end(), b.begin(), b.end(),
                                       [&](char x, char y) { return rank(x) < rank(y); });
 }

@@ -1,6 +1,7 @@
-// What a publication has done so far, in its state directory: a resumed publication keeps finished objects and the files
-// that lie wholly in them. It is also the spool from which the manifest is built. Local to the owner's machine and no part
-// of the asset: frames are sealed under a key of the dataset key and a fresh salt, so the file reveals nothing without it.
+// What a publication has done so far, in its state directory: a resumed publication keeps finished
+// objects and the files that lie wholly in them. It is also the spool from which the manifest is
+// built. Local to the owner's machine and no part of the asset: frames are sealed under a key of
+// the dataset key and a fresh salt, so the file reveals nothing without it.
 #pragma once
 
 #include "asset/format.h"
@@ -10,31 +11,32 @@
 namespace gbx::asset {
 
 struct JournalEntry {
-  std::uint64_t seq = 0;         // 1 for the root; rises by one
+  std::uint64_t seq = 0;  // 1 for the root; rises by one
   std::uint64_t parent_seq = 0;
-  std::uint64_t ino = 0;         // when pages are shared with the version before
+  std::uint64_t ino = 0;  // when pages are shared with the version before
   std::uint64_t parent_ino = 0;
-  std::uint64_t old_ino = 0;     // of a directory in the version before, 0 when it has none
-  std::string path;              // relative to the source; empty for the root
-  Hash32 identity{};             // of the source file when it was read: device, inode, size, times
-  Inode inode;                   // `parent` is unset
+  std::uint64_t old_ino = 0;  // of a directory in the version before, 0 when it has none
+  std::string path;           // relative to the source; empty for the root
+  Hash32 identity{};          // of the source file when it was read: device, inode, size, times
+  Inode inode;                // `parent` is unset
   std::vector<Extent> extents;
 };
 struct JournalFrame {
   enum class Kind : std::uint8_t { kEntry = 1, kStarted = 2, kDone = 3 };
   Kind kind = Kind::kEntry;
-  JournalEntry entry;   // kEntry
-  ObjectEntry object;   // kStarted: only the id
+  JournalEntry entry;  // kEntry
+  ObjectEntry object;  // kStarted: only the id
 };
 
 class JournalWriter {
  public:
   // Creates the file; it must not exist.
-  static Result<JournalWriter> create(const std::string& path, const DatasetKey& key, const Id16& asset_id, Random& random);
+  static Result<JournalWriter> create(const std::string& path, const DatasetKey& key,
+                                      const Id16& asset_id, Random& random);
   Status entry(const JournalEntry& entry);
-  Status started(const Id16& object);       // durable when it returns
-  Status done(const ObjectEntry& object);   // durable when it returns
-  Status flush();                           // readable by a JournalReader when it returns
+  Status started(const Id16& object);      // durable when it returns
+  Status done(const ObjectEntry& object);  // durable when it returns
+  Status flush();                          // readable by a JournalReader when it returns
 
  private:
   Status frame(JournalFrame::Kind kind, Bytes body);
@@ -49,7 +51,8 @@ class JournalWriter {
 class JournalReader {
  public:
   // kBadCommitment when the journal is of another key or asset.
-  static Result<JournalReader> open(const std::string& path, const DatasetKey& key, const Id16& asset_id);
+  static Result<JournalReader> open(const std::string& path, const DatasetKey& key,
+                                    const Id16& asset_id);
   // Nothing at the end, or where a crash tore the file.
   Result<std::optional<JournalFrame>> next();
 

@@ -42,7 +42,7 @@ class Lru {
   using Item = std::pair<Key, std::shared_ptr<Value>>;
   const std::size_t capacity_;
   std::mutex mutex_;
-  std::list<Item> order_;                                               // guarded by mutex_
+  std::list<Item> order_;                                                      // guarded by mutex_
   std::unordered_map<Key, typename std::list<Item>::iterator, Hasher> index_;  // guarded by mutex_
 };
 

@@ -4,7 +4,8 @@
 
 namespace gbx::asset {
 
-Result<std::unique_ptr<ObjectBuilder>> ObjectBuilder::create(storage::ObjectStore& store, const ObjectHeader& header,
+Result<std::unique_ptr<ObjectBuilder>> ObjectBuilder::create(storage::ObjectStore& store,
+                                                             const ObjectHeader& header,
                                                              std::size_t object_size) {
   std::unique_ptr<ObjectBuilder> b(new ObjectBuilder());
   b->entry_.id = header.object_id;
@@ -79,12 +80,14 @@ Status ObjectBuilder::join() {
 Result<ObjectEntry> ObjectBuilder::finish(bool last, Random& random) {
   std::size_t target = object_size_;
   if (last) {
-    const auto padded = static_cast<std::size_t>(padme(std::max<std::uint64_t>(position_, kLeastObjectSize)));
+    const auto padded =
+        static_cast<std::size_t>(padme(std::max<std::uint64_t>(position_, kLeastObjectSize)));
     target = std::min(padded, object_size_);
   }
   Bytes padding(std::min<std::size_t>(target - position_, kChunkSize));
   while (position_ < target) {
-    const MutableByteView part = MutableByteView(padding).first(std::min(padding.size(), target - position_));
+    const MutableByteView part =
+        MutableByteView(padding).first(std::min(padding.size(), target - position_));
     random.fill(part);
     GBX_TRY(add(part));
   }

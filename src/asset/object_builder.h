@@ -1,5 +1,6 @@
-// Streams one object of an asset: header, content, padding, and its line for the list of objects. Hashing and writing run on
-// a thread of the builder's own, a few blocks behind the caller, who seals meanwhile. An object of one block needs no thread.
+// Streams one object of an asset: header, content, padding, and its line for the list of objects.
+// Hashing and writing run on a thread of the builder's own, a few blocks behind the caller, who
+// seals meanwhile. An object of one block needs no thread.
 #pragma once
 
 #include <condition_variable>
@@ -16,7 +17,8 @@ namespace gbx::asset {
 class ObjectBuilder {
  public:
   // `object_size` is the full size (kObjectSize outside tests).
-  static Result<std::unique_ptr<ObjectBuilder>> create(storage::ObjectStore& store, const ObjectHeader& header,
+  static Result<std::unique_ptr<ObjectBuilder>> create(storage::ObjectStore& store,
+                                                       const ObjectHeader& header,
                                                        std::size_t object_size);
   ~ObjectBuilder();
   ObjectBuilder(const ObjectBuilder&) = delete;
@@ -27,7 +29,8 @@ class ObjectBuilder {
   std::uint32_t position() const { return static_cast<std::uint32_t>(position_); }
   // The error may be that of an earlier write.
   Status add(ByteView bytes);
-  // Pads with random bytes, to the full size or, for the last object of its kind, to Padmé's; commits.
+  // Pads with random bytes, to the full size or, for the last object of its kind, to Padmé's;
+  // commits.
   Result<ObjectEntry> finish(bool last, Random& random);
 
  private:
@@ -38,7 +41,7 @@ class ObjectBuilder {
   Status put(ByteView block);  // hashes and writes
   Status hand_over();          // block_ to the thread
   Status join();
-  void write_behind();         // the thread
+  void write_behind();  // the thread
 
   ObjectEntry entry_;
   std::size_t object_size_ = 0;
@@ -52,10 +55,10 @@ class ObjectBuilder {
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<Bytes> waiting_;     // guarded by mutex_
-  std::vector<Bytes> spare_;      // guarded by mutex_; written blocks, for their memory
-  Status result_ = ok_status();   // guarded by mutex_; the first failure
-  bool ending_ = false;           // guarded by mutex_
+  std::deque<Bytes> waiting_;    // guarded by mutex_
+  std::vector<Bytes> spare_;     // guarded by mutex_; written blocks, for their memory
+  Status result_ = ok_status();  // guarded by mutex_; the first failure
+  bool ending_ = false;          // guarded by mutex_
   std::thread thread_;
 };
 

@@ -1,5 +1,5 @@
-// Loads manifest pages: hash of the ciphertext first, then the tag, then the structure; a bounded cache of what passed.
-// Thread-safe.
+// Loads manifest pages: hash of the ciphertext first, then the tag, then the structure; a bounded
+// cache of what passed. Thread-safe.
 #pragma once
 
 #include "asset/format.h"
@@ -8,10 +8,12 @@
 
 namespace gbx::asset {
 
-// A read of the store for a reader: an object that is gone is kUnavailable, so that it is never taken for a file that the
-// asset does not have.
-Status fetch(storage::ObjectStore& store, const std::string& name, std::uint64_t offset, MutableByteView out);
-Result<ByteView> fetch_view(storage::ObjectStore& store, const std::string& name, std::uint64_t offset, std::size_t size, Bytes& scratch);
+// A read of the store for a reader: an object that is gone is kUnavailable, so that it is never
+// taken for a file that the asset does not have.
+Status fetch(storage::ObjectStore& store, const std::string& name, std::uint64_t offset,
+             MutableByteView out);
+Result<ByteView> fetch_view(storage::ObjectStore& store, const std::string& name,
+                            std::uint64_t offset, std::size_t size, Bytes& scratch);
 
 class PageStore {
  public:
@@ -21,7 +23,8 @@ class PageStore {
     std::uint32_t epoch = 1;
   };
   // `store` must outlive it. `cached_pages` of 4 KiB each.
-  PageStore(storage::ObjectStore& store, Parameters parameters, DatasetKey key, std::size_t cached_pages);
+  PageStore(storage::ObjectStore& store, Parameters parameters, DatasetKey key,
+            std::size_t cached_pages);
   Result<std::shared_ptr<const Page>> load(const PageRef& ref, int level);
   const Parameters& parameters() const { return parameters_; }
 
@@ -32,7 +35,8 @@ class PageStore {
   const Parameters parameters_;
   const DatasetKey key_;
   Lru<Hash32, const Page, FirstBytes> pages_;
-  Lru<Id16, const AeadKey, FirstBytes> keys_;  // presence also says that the object's header was checked
+  // presence also says that the object's header was checked
+  Lru<Id16, const AeadKey, FirstBytes> keys_;
 };
 
 }  // namespace gbx::asset

@@ -21,8 +21,8 @@ namespace gbx::asset {
 
 namespace {
 
-constexpr std::size_t kMaxChanges = 1 << 16;     // beyond, the manifest is written anew
-constexpr std::size_t kMaxObjects = 1 << 20;     // of one version: 64 TiB
+constexpr std::size_t kMaxChanges = 1 << 16;  // beyond, the manifest is written anew
+constexpr std::size_t kMaxObjects = 1 << 20;  // of one version: 64 TiB
 constexpr std::size_t kMaxJournals = 64;
 constexpr std::size_t kMaxPath = 4096;
 constexpr const char* kFinished = "record.json";
@@ -52,8 +52,10 @@ class IdSet {
 Hash32 identity_of(const struct stat& st) {
   ByteWriter w;
   w.u64(st.st_dev).u64(st.st_ino).u64(static_cast<std::uint64_t>(st.st_size));
-  w.u64(static_cast<std::uint64_t>(st.st_mtim.tv_sec)).u64(static_cast<std::uint64_t>(st.st_mtim.tv_nsec));
-  w.u64(static_cast<std::uint64_t>(st.st_ctim.tv_sec)).u64(static_cast<std::uint64_t>(st.st_ctim.tv_nsec));
+  w.u64(static_cast<std::uint64_t>(st.st_mtim.tv_sec))
+      .u64(static_cast<std::uint64_t>(st.st_mtim.tv_nsec));
+  w.u64(static_cast<std::uint64_t>(st.st_ctim.tv_sec))
+      .u64(static_cast<std::uint64_t>(st.st_ctim.tv_nsec));
   return crypto::sha256(w.bytes());
 }
 
@@ -67,7 +69,9 @@ Inode inode_of(const struct stat& st, NodeType type) {
   return n;
 }
 
-std::string join(const std::string& directory, const std::string& name) { return directory.empty() ? name : directory + "/" + name; }
+std::string join(const std::string& directory, const std::string& name) {
+  return directory.empty() ? name : directory + "/" + name;
+}
 std::string leaf_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }
 
 Result<std::vector<std::string>> sorted_names(int directory, const std::string& path) {
@@ -89,12 +93,14 @@ Result<std::vector<std::string>> sorted_names(int directory, const std::string& 
 }
 
 Error refused(const std::string& path, const struct stat& st) {
-  const char* what = S_ISLNK(st.st_mode)    ? "is a symbolic link; an asset holds regular files and directories only"
+  const char* what = S_ISLNK(st.st_mode)
+                         ? "is a symbolic link; an asset holds regular files and directories only"
                      : S_ISREG(st.st_mode)  ? "is larger than 16 TiB"
                      : S_ISFIFO(st.st_mode) ? "is a pipe"
                      : S_ISSOCK(st.st_mode) ? "is a socket"
                                             : "is a device";
-  return fail(Reason::kBadValue, printable(path, 400) + " " + what).hint("remove it from the source, or publish another directory");
+  return fail(Reason::kBadValue, printable(path, 400) + " " + what)
+      .hint("remove it from the source, or publish another directory");
 }
 
 // One interrupted journal, read beside the walk: both are in the same order.
@@ -105,7 +111,8 @@ struct Earlier {
 
 class Publisher {
  public:
-  Publisher(PublishOptions options, storage::ObjectStore& store, Random& random, const PublishProgressFn& progress)
+  Publisher(PublishOptions options, storage::ObjectStore& store, Random& random,
+            const PublishProgressFn& progress)
       : o_(std::move(options)), store_(store), random_(random), progress_(progress) {}
   Result<PublishResult> run();
 
@@ -116,7 +123,9 @@ class Publisher {
   Status open_journals(const Id16& asset_id);
   Status open_previous();
   Status count_source();
-  std::string journal_path(std::size_t n) const { return o_.state_dir + "/journal." + std::to_string(n); }
+  std::string journal_path(std::size_t n) const {
+    return o_.state_dir + "/journal." + std::to_string(n);
+  }
 
   // The walk.
   Status walk();
@@ -165,7 +174,8 @@ class Publisher {
   std::size_t journal_number_ = 0;
   std::optional<JournalWriter> journal_;
   std::vector<Earlier> earlier_;
-  std::map<Id16, ObjectEntry> done_;  // objects finished by this publication, this run's and earlier ones
+  // objects finished by this publication, this run's and earlier ones
+  std::map<Id16, ObjectEntry> done_;
   std::set<Id16> started_;
 
   std::unique_ptr<ObjectBuilder> pack_;
@@ -188,7 +198,8 @@ class Publisher {
 Status Publisher::open_source() {
   struct stat st {};
   if (lstat(o_.source.c_str(), &st) != 0) {
-    return errno == ENOENT ? fail(Reason::kNotFound, o_.source + " does not exist") : io_error(o_.source, errno);
+    return errno == ENOENT ? fail(Reason::kNotFound, o_.source + " does not exist")
+                           : io_error(o_.source, errno);
   }
   if (S_ISDIR(st.st_mode)) {
     GBX_ASSIGN(source_, open_dir(o_.source));
@@ -206,7 +217,9 @@ Status Publisher::open_state() {
   GBX_TRY(make_dirs(o_.state_dir, 0700));
   GBX_ASSIGN(const auto finished, finished_publication(o_.state_dir));
   if (finished) {
-    return fail(Reason::kAlreadyExists, o_.state_dir + " holds the finished publication of version " + to_hex(finished->id()))
+    return fail(Reason::kAlreadyExists, o_.state_dir +
+                                            " holds the finished publication of version " +
+                                            to_hex(finished->id()))
         .hint("sign its record, then discard the directory");
   }
   const std::string key_path = o_.state_dir + "/key";
@@ -220,10 +233,15 @@ Status Publisher::open_state() {
     key_ = random_.secret<DatasetKey>(32);
     GBX_TRY(write_file_atomic(key_path, key_.view(SecretAccess{}), 0600));
   }
-  if (key_.size() != 32) return fail(Reason::kBadValue, "dataset key").with("32 bytes", std::to_string(key_.size()) + " bytes");
+  if (key_.size() != 32) {
+    return fail(Reason::kBadValue, "dataset key")
+        .with("32 bytes", std::to_string(key_.size()) + " bytes");
+  }
   std::optional<Id16> wanted = o_.asset_id;
   if (o_.previous) {
-    if (wanted && *wanted != o_.previous->record.asset_id) return fail(Reason::kWrongAsset, "previous version");
+    if (wanted && *wanted != o_.previous->record.asset_id) {
+      return fail(Reason::kWrongAsset, "previous version");
+    }
     wanted = o_.previous->record.asset_id;
   }
   if (!wanted && path_exists(journal_path(0))) {
@@ -234,7 +252,8 @@ Status Publisher::open_state() {
 }
 
 Status Publisher::open_journals(const Id16& asset_id) {
-  for (; journal_number_ < kMaxJournals && path_exists(journal_path(journal_number_)); ++journal_number_) {
+  for (; journal_number_ < kMaxJournals && path_exists(journal_path(journal_number_));
+       ++journal_number_) {
     const std::string path = journal_path(journal_number_);
     // Once for the objects, which say what of the entries still stands; then again beside the walk.
     auto objects = JournalReader::open(path, key_, asset_id);
@@ -253,9 +272,11 @@ Status Publisher::open_journals(const Id16& asset_id) {
     earlier_.push_back({std::move(entries), std::nullopt});
   }
   if (journal_number_ >= kMaxJournals) {
-    return fail(Reason::kConflict, "this publication was interrupted too often").hint("remove " + o_.state_dir + " and publish again");
+    return fail(Reason::kConflict, "this publication was interrupted too often")
+        .hint("remove " + o_.state_dir + " and publish again");
   }
-  GBX_ASSIGN(journal_, JournalWriter::create(journal_path(journal_number_), key_, asset_id, random_));
+  GBX_ASSIGN(journal_,
+             JournalWriter::create(journal_path(journal_number_), key_, asset_id, random_));
   return ok_status();
 }
 
@@ -263,7 +284,8 @@ Status Publisher::open_previous() {
   if (!o_.previous) return ok_status();
   const records::VersionRecord& r = o_.previous->record;
   if (static_cast<std::int64_t>(o_.suite) != r.suite) {
-    return fail(Reason::kBadSuite, "the previous version has another suite").hint("publish under another name to change it");
+    return fail(Reason::kBadSuite, "the previous version has another suite")
+        .hint("publish under another name to change it");
   }
   if (r.owner_id != o_.owner_id) return fail(Reason::kWrongOwner, "previous version");
   previous_id_ = r.id();
@@ -292,18 +314,24 @@ Status Publisher::count_source() {
     }
     for (const std::string& name : names) {
       struct stat st {};
-      if (fstatat(fd, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return io_error(join(path, name), errno);
+      if (fstatat(fd, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {
+        return io_error(join(path, name), errno);
+      }
       if (S_ISREG(st.st_mode)) {
         ++seen_.files_total;
         seen_.bytes_total += static_cast<std::uint64_t>(st.st_size);
       } else if (S_ISDIR(st.st_mode)) {
-        if (queue.size() < (1U << 18)) queue.push_back(join(path, name));  // beyond, the totals are low
+        // beyond, the totals are low
+        if (queue.size() < (1U << 18)) queue.push_back(join(path, name));
       } else {
         return refused(join(path, name), st);
       }
     }
   }
-  if (seen_.files_total == 0) return fail(Reason::kBadValue, o_.source).with("a file, or a folder that has one", "no file in it");
+  if (seen_.files_total == 0) {
+    return fail(Reason::kBadValue, o_.source)
+        .with("a file, or a folder that has one", "no file in it");
+  }
   report();
   return ok_status();
 }
@@ -317,7 +345,9 @@ Status Publisher::start_object(const Id16& id) {
   return journal_->started(id);
 }
 Status Publisher::finish_object(const ObjectEntry& object) {
-  if (done_.size() >= kMaxObjects) return fail(Reason::kTooLarge, "asset").with("at most 64 TiB", "more");
+  if (done_.size() >= kMaxObjects) {
+    return fail(Reason::kTooLarge, "asset").with("at most 64 TiB", "more");
+  }
   done_[object.id] = object;
   ++result_.objects_written;
   return journal_->done(object);
@@ -329,7 +359,8 @@ Status Publisher::add_root(const struct stat& st) {
   root.ino = kRootIno;
   root.old_ino = previous_ ? kRootIno : 0;
   root.inode = inode_of(st, NodeType::kDirectory);
-  if (!single_.empty()) root.inode.mtime_s = root.inode.mtime_ns = 0;  // the directory around a single file says nothing
+  // the directory around a single file says nothing
+  if (!single_.empty()) root.inode.mtime_s = root.inode.mtime_ns = 0;
   ++meta_.directories;
   return journal_->entry(root);
 }
@@ -340,7 +371,8 @@ Status Publisher::walk() {
   if (fstat(source_.get(), &st) != 0) return io_error(o_.source, errno);
   GBX_TRY(add_root(st));
   GBX_TRY(journal_->flush());
-  GBX_ASSIGN(JournalReader queue, JournalReader::open(journal_path(journal_number_), key_, asset_id_));
+  GBX_ASSIGN(JournalReader queue,
+             JournalReader::open(journal_path(journal_number_), key_, asset_id_));
   for (;;) {
     GBX_ASSIGN(auto frame, queue.next());
     if (!frame) {
@@ -348,7 +380,8 @@ Status Publisher::walk() {
       GBX_ASSIGN(frame, queue.next());
       if (!frame) break;
     }
-    const bool directory = frame->kind == JournalFrame::Kind::kEntry && frame->entry.inode.type == NodeType::kDirectory;
+    const bool directory = frame->kind == JournalFrame::Kind::kEntry &&
+                           frame->entry.inode.type == NodeType::kDirectory;
     if (directory) GBX_TRY(walk_directory(frame->entry));
   }
   return close_pack(true);
@@ -369,14 +402,17 @@ Status Publisher::walk_directory(const JournalEntry& directory) {
   return ok_status();
 }
 
-Status Publisher::note_removed(const JournalEntry& directory, const std::vector<std::string>& names) {
+Status Publisher::note_removed(const JournalEntry& directory,
+                               const std::vector<std::string>& names) {
   if (!share_pages_ || directory.old_ino == 0) return ok_status();
   std::string after;
   for (;;) {
     GBX_ASSIGN(const auto entries, previous_->list(directory.old_ino, after, 1024));
     if (entries.empty()) return ok_status();
     for (const DirectoryEntry& e : entries) {
-      if (!std::binary_search(names.begin(), names.end(), e.name)) removed_.push_back({directory.ino, e.name, e.ino, e.type});
+      if (!std::binary_search(names.begin(), names.end(), e.name)) {
+        removed_.push_back({directory.ino, e.name, e.ino, e.type});
+      }
     }
     if (removed_.size() > kMaxChanges) share_pages_ = false;
     if (!share_pages_) return ok_status();
@@ -384,14 +420,22 @@ Status Publisher::note_removed(const JournalEntry& directory, const std::vector<
   }
 }
 
-Status Publisher::add_node(const JournalEntry& directory, int directory_fd, const std::string& name) {
+Status Publisher::add_node(const JournalEntry& directory, int directory_fd,
+                           const std::string& name) {
   JournalEntry e;
   e.path = join(directory.path, name);
-  if (e.path.size() > kMaxPath) return fail(Reason::kBadValue, "a path is longer than 4096 bytes: " + printable(e.path, 100));
+  if (e.path.size() > kMaxPath) {
+    return fail(Reason::kBadValue, "a path is longer than 4096 bytes: " + printable(e.path, 100));
+  }
   struct stat st {};
-  if (fstatat(directory_fd, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return io_error(printable(e.path), errno);
+  if (fstatat(directory_fd, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {
+    return io_error(printable(e.path), errno);
+  }
   const bool file = S_ISREG(st.st_mode);
-  if ((!file && !S_ISDIR(st.st_mode)) || (file && static_cast<std::uint64_t>(st.st_size) > kMaxFileSize)) return refused(e.path, st);
+  if ((!file && !S_ISDIR(st.st_mode)) ||
+      (file && static_cast<std::uint64_t>(st.st_size) > kMaxFileSize)) {
+    return refused(e.path, st);
+  }
   const NodeType type = file ? NodeType::kFile : NodeType::kDirectory;
 
   std::optional<Attributes> old;
@@ -419,7 +463,9 @@ Status Publisher::add_node(const JournalEntry& directory, int directory_fd, cons
   struct stat opened {};
   if (fstat(fd.get(), &opened) != 0) return io_error(printable(e.path), errno);
   e.identity = identity_of(st);
-  if (identity_of(opened) != e.identity) return fail(Reason::kConflict, printable(e.path) + " changed while it was read");
+  if (identity_of(opened) != e.identity) {
+    return fail(Reason::kConflict, printable(e.path) + " changed while it was read");
+  }
   return add_file(e, fd.get(), old);
 }
 
@@ -436,7 +482,9 @@ Status Publisher::add_file(JournalEntry& e, int fd, const std::optional<Attribut
   }
   struct stat after {};
   if (fstat(fd, &after) != 0) return io_error(printable(e.path), errno);
-  if (identity_of(after) != e.identity) return fail(Reason::kConflict, printable(e.path) + " changed while it was read");
+  if (identity_of(after) != e.identity) {
+    return fail(Reason::kConflict, printable(e.path) + " changed while it was read");
+  }
   ++meta_.files;
   meta_.bytes += e.inode.size;
   ++seen_.files;
@@ -475,7 +523,8 @@ Result<bool> Publisher::keep_from_previous(JournalEntry& e, int fd, std::uint64_
   crypto::Sha256 hash;
   plain_.resize(kChunkSize);
   for (std::uint64_t at = 0; at < old.size;) {
-    const MutableByteView part = MutableByteView(plain_).first(chunk_plain(old.size, at >> kChunkLog2));
+    const MutableByteView part =
+        MutableByteView(plain_).first(chunk_plain(old.size, at >> kChunkLog2));
     Status s = pread_exact(fd, part, at);
     if (!s.ok()) return s.error().at(printable(e.path));
     hash.update(part);
@@ -488,7 +537,8 @@ Result<bool> Publisher::keep_from_previous(JournalEntry& e, int fd, std::uint64_
 }
 
 Status Publisher::seal_file(JournalEntry& e, int fd) {
-  // Set already when the path had other content in the version before: the same file, a new content version.
+  // Set already when the path had other content in the version before: the same file, a new content
+  // version.
   if (!e.inode.content) {
     e.inode.content = FileContent();
     e.inode.content->file_id = random_.fixed<16>();
@@ -513,7 +563,9 @@ Status Publisher::seal_chunks(JournalEntry& e, int fd, FileContent& c, const Aea
   std::optional<crypto::AeadStream> stream;
   for (std::uint64_t index = 0; index < chunks; ++index) {
     if (index % kSegmentChunks == 0) {
-      GBX_ASSIGN(stream, crypto::AeadStream::create(o_.suite, segment_key(key, static_cast<std::uint32_t>(index / kSegmentChunks))));
+      GBX_ASSIGN(stream, crypto::AeadStream::create(
+                             o_.suite,
+                             segment_key(key, static_cast<std::uint32_t>(index / kSegmentChunks))));
     }
     const std::size_t n = chunk_plain(size, index);
     const MutableByteView plain = MutableByteView(plain_).first(n);
@@ -524,9 +576,11 @@ Status Publisher::seal_chunks(JournalEntry& e, int fd, FileContent& c, const Aea
     if (!read.ok()) return read.error().at(printable(e.path));
     hash.update(plain);
     const bool last = index + 1 == chunks;
-    const Bytes aad = chunk_aad({asset_id_, c.file_id, c.content_version, index, static_cast<std::uint32_t>(n), last, o_.suite});
+    const Bytes aad = chunk_aad({asset_id_, c.file_id, c.content_version, index,
+                                 static_cast<std::uint32_t>(n), last, o_.suite});
     const MutableByteView sealed = MutableByteView(sealed_).first(n + crypto::kAeadTagSize);
-    GBX_TRY(stream->seal(chunk_nonce(static_cast<std::uint32_t>(index % kSegmentChunks), last), aad, plain, sealed));
+    GBX_TRY(stream->seal(chunk_nonce(static_cast<std::uint32_t>(index % kSegmentChunks), last), aad,
+                         plain, sealed));
     GBX_TRY(place_chunk(e.extents, index, sealed));
     seen_.bytes += n;
     if (index % 64 == 63) report();
@@ -540,9 +594,12 @@ Status Publisher::place_chunk(std::vector<Extent>& extents, std::uint64_t index,
   if (!pack_) {
     const Id16 id = random_.fixed<16>();
     GBX_TRY(start_object(id));
-    GBX_ASSIGN(pack_, ObjectBuilder::create(store_, {ObjectKind::kData, o_.suite, 0, asset_id_, id}, o_.object_size));
+    GBX_ASSIGN(pack_, ObjectBuilder::create(store_, {ObjectKind::kData, o_.suite, 0, asset_id_, id},
+                                            o_.object_size));
   }
-  if (extents.empty() || extents.back().object != pack_->id()) extents.push_back({index, pack_->id(), pack_->position(), 0});
+  if (extents.empty() || extents.back().object != pack_->id()) {
+    extents.push_back({index, pack_->id(), pack_->position(), 0});
+  }
   ++extents.back().chunks;
   return pack_->add(sealed);
 }
@@ -556,7 +613,8 @@ Status Publisher::close_pack(bool last) {
 
 Status Publisher::each_entry(const std::function<Status(const JournalEntry&)>& each) {
   GBX_TRY(journal_->flush());
-  GBX_ASSIGN(JournalReader reader, JournalReader::open(journal_path(journal_number_), key_, asset_id_));
+  GBX_ASSIGN(JournalReader reader,
+             JournalReader::open(journal_path(journal_number_), key_, asset_id_));
   std::uint64_t seen = 0;
   for (;;) {
     GBX_ASSIGN(const auto frame, reader.next());
@@ -565,11 +623,14 @@ Status Publisher::each_entry(const std::function<Status(const JournalEntry&)>& e
     ++seen;
     GBX_TRY(each(frame->entry));
   }
-  if (seen + 1 != next_seq_) return fail(Reason::kIo, "the publication journal changed under the publication");
+  if (seen + 1 != next_seq_) {
+    return fail(Reason::kIo, "the publication journal changed under the publication");
+  }
   return ok_status();
 }
 
-// Sequence numbers serve as inode numbers: the journal is in their order, and so are directory entries in it.
+// Sequence numbers serve as inode numbers: the journal is in their order, and so are directory
+// entries in it.
 Result<TreeRoot> Publisher::build_anew(PageWriter& pages) {
   TreeBuilder tree(pages);
   meta_.next_ino = next_seq_;
@@ -584,12 +645,15 @@ Result<TreeRoot> Publisher::build_anew(PageWriter& pages) {
   }));
   GBX_TRY(each_entry([&](const JournalEntry& e) {
     if (e.seq == kRootIno) return ok_status();
-    return tree.add(dirent_key(e.parent_seq, leaf_name(e.path)), encode_dirent({e.seq, e.inode.type}));
+    return tree.add(dirent_key(e.parent_seq, leaf_name(e.path)),
+                    encode_dirent({e.seq, e.inode.type}));
   }));
   const auto add_extents = [&](const JournalEntry& e) -> Status {
     for (const Extent& x : e.extents) {
       referenced_.add(x.object);
-      if (e.extents.size() > 1) GBX_TRY(tree.add(extent_key(e.seq, x.first_chunk), encode_extent(x)));
+      if (e.extents.size() > 1) {
+        GBX_TRY(tree.add(extent_key(e.seq, x.first_chunk), encode_extent(x)));
+      }
     }
     return ok_status();
   };
@@ -633,7 +697,9 @@ Status Publisher::change_content(TreeChanges& changes, const JournalEntry& e) {
   changes[inode_key(e.ino)] = std::move(value);
   if (old) {
     GBX_ASSIGN(const Inode before, parse_inode(old->value()));
-    if (before.content && n.content && before.content->secret.bytes == n.content->secret.bytes) return ok_status();
+    if (before.content && n.content && before.content->secret.bytes == n.content->secret.bytes) {
+      return ok_status();
+    }
     GBX_ASSIGN(const auto extents, previous_->extents(e.ino, before));
     for (const Extent& x : extents) {
       if (extents.size() > 1) changes[extent_key(e.ino, x.first_chunk)] = std::nullopt;
@@ -686,7 +752,8 @@ Status Publisher::collect_references(const TreeRoot& root, bool shared_pages) {
     if (object.kind == ObjectKind::kManifest) referenced_.add(id);
   }
   if (!shared_pages) return ok_status();
-  PageStore pages(store_, {asset_id_, o_.suite, static_cast<std::uint32_t>(o_.key_epoch)}, key_.clone(), 64);
+  PageStore pages(store_, {asset_id_, o_.suite, static_cast<std::uint32_t>(o_.key_epoch)},
+                  key_.clone(), 64);
   std::vector<std::pair<PageRef, int>> stack{{root.ref, root.level}};
   while (!stack.empty()) {
     const auto [ref, level] = stack.back();
@@ -762,14 +829,16 @@ Status Publisher::remove_orphans(const Id16& list_id) {
 }
 
 Result<PublishResult> Publisher::run() {
-  if (o_.name.empty() || o_.name.size() > 64 || !valid_utf8(o_.name)) return fail(Reason::kBadValue, "name").with("1 to 64 bytes of UTF-8", printable(o_.name));
+  if (o_.name.empty() || o_.name.size() > 64 || !valid_utf8(o_.name)) {
+    return fail(Reason::kBadValue, "name").with("1 to 64 bytes of UTF-8", printable(o_.name));
+  }
   GBX_TRY(open_source());
   GBX_TRY(open_state());
   GBX_TRY(open_previous());
   GBX_TRY(count_source());
   GBX_TRY(walk());
-  PageWriter pages({store_, key_, asset_id_, o_.suite, static_cast<std::uint32_t>(o_.key_epoch), o_.object_size, random_,
-                    [this](const Id16& id) { return start_object(id); },
+  PageWriter pages({store_, key_, asset_id_, o_.suite, static_cast<std::uint32_t>(o_.key_epoch),
+                    o_.object_size, random_, [this](const Id16& id) { return start_object(id); },
                     [this](const ObjectEntry& e) { return finish_object(e); }});
   // Manifest objects of interrupted runs are not built upon.
   std::erase_if(done_, [](const auto& d) { return d.second.kind == ObjectKind::kManifest; });
@@ -779,8 +848,10 @@ Result<PublishResult> Publisher::run() {
   GBX_TRY(pages.finish());
   GBX_TRY(collect_references(*root, shared && share_pages_));
   GBX_ASSIGN(result_.record, write_list(*root));
-  // From here on the state directory stands for this version: another publication in it would clear its objects away.
-  GBX_TRY(write_file_atomic(o_.state_dir + "/" + kFinished, as_bytes(canonical(to_json(result_.record))), 0600));
+  // From here on the state directory stands for this version: another publication in it would clear
+  // its objects away.
+  GBX_TRY(write_file_atomic(o_.state_dir + "/" + kFinished,
+                            as_bytes(canonical(to_json(result_.record))), 0600));
   result_.key = std::move(key_);
   result_.files = meta_.files;
   result_.bytes = meta_.bytes;
@@ -789,7 +860,8 @@ Result<PublishResult> Publisher::run() {
 
 }  // namespace
 
-Result<PublishResult> publish(PublishOptions options, storage::ObjectStore& store, Random& random, const PublishProgressFn& progress) {
+Result<PublishResult> publish(PublishOptions options, storage::ObjectStore& store, Random& random,
+                              const PublishProgressFn& progress) {
   return Publisher(std::move(options), store, random, progress).run();
 }
 

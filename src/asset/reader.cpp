@@ -15,10 +15,18 @@ std::string chunk_name(const OpenFile& file, std::uint64_t index) {
 }
 }  // namespace
 
-AssetReader::Impl::Impl(storage::ObjectStore& s, const records::VersionRecord& r, const DatasetKey& key, TreeRoot root, ReaderOptions o)
-    : store(s), record(r), suite(static_cast<crypto::AeadSuite>(r.suite)), on_bad_chunk(o.on_bad_chunk),
-      pages(s, {r.asset_id, suite, static_cast<std::uint32_t>(r.key_epoch)}, key.clone(), o.cached_pages),
-      tree(pages, std::move(root)), files(o.cached_files), chunks(o.cached_chunks), checked(4096) {}
+AssetReader::Impl::Impl(storage::ObjectStore& s, const records::VersionRecord& r,
+                        const DatasetKey& key, TreeRoot root, ReaderOptions o)
+    : store(s),
+      record(r),
+      suite(static_cast<crypto::AeadSuite>(r.suite)),
+      on_bad_chunk(o.on_bad_chunk),
+      pages(s, {r.asset_id, suite, static_cast<std::uint32_t>(r.key_epoch)}, key.clone(),
+            o.cached_pages),
+      tree(pages, std::move(root)),
+      files(o.cached_files),
+      chunks(o.cached_chunks),
+      checked(4096) {}
 
 AssetReader::AssetReader(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 AssetReader::AssetReader(AssetReader&&) noexcept = default;
@@ -26,26 +34,34 @@ AssetReader& AssetReader::operator=(AssetReader&&) noexcept = default;
 AssetReader::~AssetReader() = default;
 const Meta& AssetReader::totals() const { return impl_->meta; }
 
-Status AssetReader::check(const records::VersionRecord& record, const Hash32& expected, const DatasetKey& key) {
+Status AssetReader::check(const records::VersionRecord& record, const Hash32& expected,
+                          const DatasetKey& key) {
   GBX_TRY(check_record(record));
   const Hash32 id = record.id();
-  if (id != expected) return fail(Reason::kWrongVersion, "version record").with(to_hex(expected), to_hex(id));
+  if (id != expected) {
+    return fail(Reason::kWrongVersion, "version record").with(to_hex(expected), to_hex(id));
+  }
   if (dataset_key_commitment(key, record.asset_id) != record.commit_dk) {
-    return fail(Reason::kBadCommitment, "the dataset key is not the one that the version record commits to");
+    return fail(Reason::kBadCommitment,
+                "the dataset key is not the one that the version record commits to");
   }
   return ok_status();
 }
 
-Result<AssetReader> AssetReader::open(storage::ObjectStore& store, const records::VersionRecord& record,
-                                      const Hash32& expected, const DatasetKey& key, ReaderOptions options) {
+Result<AssetReader> AssetReader::open(storage::ObjectStore& store,
+                                      const records::VersionRecord& record, const Hash32& expected,
+                                      const DatasetKey& key, ReaderOptions options) {
   GBX_TRY(check(record, expected, key));
-  // Where the root page lies is a hint of the store's: what is found there must have the record's hash.
+  // Where the root page lies is a hint of the store's: what is found there must have the record's
+  // hash.
   FixedBytes<kListFixed> head_bytes{};
   GBX_TRY(fetch(store, list_name(record.objects_hash), 0, head_bytes));
-  auto head = parse_list_head(head_bytes, static_cast<crypto::AeadSuite>(record.suite), record.asset_id);
+  auto head =
+      parse_list_head(head_bytes, static_cast<crypto::AeadSuite>(record.suite), record.asset_id);
   if (!head.ok()) return head.error().at("list of objects");
   if (head->count != static_cast<std::uint64_t>(record.object_count)) {
-    return fail(Reason::kBadStructure, "list of objects").with(std::to_string(record.object_count), std::to_string(head->count));
+    return fail(Reason::kBadStructure, "list of objects")
+        .with(std::to_string(record.object_count), std::to_string(head->count));
   }
   TreeRoot root{{head->root_object, static_cast<std::uint32_t>(record.root_page), record.root_hash},
                 static_cast<int>(record.root_level)};
@@ -82,7 +98,8 @@ Result<Attributes> AssetReader::lookup(std::uint64_t directory, std::string_view
   return found;
 }
 
-Result<std::vector<DirectoryEntry>> AssetReader::list(std::uint64_t directory, std::string_view after, std::size_t limit) {
+Result<std::vector<DirectoryEntry>> AssetReader::list(std::uint64_t directory,
+                                                      std::string_view after, std::size_t limit) {
   std::vector<DirectoryEntry> out;
   if (limit == 0) return out;
   const Bytes prefix = dirent_key(directory, {});
@@ -109,7 +126,9 @@ Result<std::shared_ptr<OpenFile>> AssetReader::Impl::file(std::uint64_t ino) {
   if (!opened->inode.content) return fail(Reason::kBadValue, "a directory is no file");
   const FileContent& c = *opened->inode.content;
   FileKeys keys = file_keys(record.asset_id, suite, c.file_id, c.content_version, c.secret);
-  if (keys.commit != c.commit) return fail(Reason::kBadCommitment, "key of file " + to_hex(c.file_id));
+  if (keys.commit != c.commit) {
+    return fail(Reason::kBadCommitment, "key of file " + to_hex(c.file_id));
+  }
   opened->key = std::move(keys.file);
   return files.insert(ino, std::move(opened));
 }
@@ -119,13 +138,16 @@ Result<Extent> AssetReader::Impl::extent_of(const OpenFile& f, std::uint64_t chu
   if (c.extent) return *c.extent;
   GBX_ASSIGN(const auto hit, tree.floor(extent_key(f.ino, chunk)));
   const Bytes prefix = extent_key(f.ino, 0);
-  if (!hit || hit->key().size() != prefix.size() || !equal(hit->key().first(9), ByteView(prefix).first(9))) {
+  if (!hit || hit->key().size() != prefix.size() ||
+      !equal(hit->key().first(9), ByteView(prefix).first(9))) {
     return fail(Reason::kBadStructure, "no extent holds " + chunk_name(f, chunk));
   }
   std::uint64_t first = 0;
   for (const std::uint8_t b : hit->key().subspan(9)) first = (first << 8) | b;
   GBX_ASSIGN(const Extent e, parse_extent(hit->value(), first));
-  if (chunk - first >= e.chunks) return fail(Reason::kBadStructure, "no extent holds " + chunk_name(f, chunk));
+  if (chunk - first >= e.chunks) {
+    return fail(Reason::kBadStructure, "no extent holds " + chunk_name(f, chunk));
+  }
   return e;
 }
 
@@ -139,11 +161,15 @@ Result<std::vector<Extent>> AssetReader::extents(std::uint64_t ino, const Inode&
   const std::uint64_t chunks = chunk_count(n.size);
   for (std::uint64_t next = 0; next < chunks;) {
     GBX_ASSIGN(const Extent e, impl_->extent_of(f, next));
-    if (e.first_chunk != next || e.chunks > chunks - next) return fail(Reason::kBadStructure, "extents overlap");
+    if (e.first_chunk != next || e.chunks > chunks - next) {
+      return fail(Reason::kBadStructure, "extents overlap");
+    }
     out.push_back(e);
     next += e.chunks;
   }
-  if (out.size() != n.content->extent_count) return fail(Reason::kBadStructure, "number of extents");
+  if (out.size() != n.content->extent_count) {
+    return fail(Reason::kBadStructure, "number of extents");
+  }
   return out;
 }
 
@@ -163,7 +189,8 @@ Error AssetReader::Impl::bad_chunk(const OpenFile& f, std::uint64_t index, Error
 }
 
 namespace {
-Result<crypto::AeadStream> take_stream(OpenFile& f, crypto::AeadSuite suite, std::uint32_t segment) {
+Result<crypto::AeadStream> take_stream(OpenFile& f, crypto::AeadSuite suite,
+                                       std::uint32_t segment) {
   {
     const std::lock_guard lock(f.mutex);
     for (std::size_t i = 0; i < f.idle.size(); ++i) {
@@ -182,7 +209,8 @@ void give_stream(OpenFile& f, std::uint32_t segment, crypto::AeadStream s) {
 }
 }  // namespace
 
-Status AssetReader::Impl::open_chunks(OpenFile& f, const Extent& e, std::uint64_t first, std::size_t count, MutableByteView out) {
+Status AssetReader::Impl::open_chunks(OpenFile& f, const Extent& e, std::uint64_t first,
+                                      std::size_t count, MutableByteView out) {
   Status header = check_data_header(e.object);
   if (!header.ok()) return bad_chunk(f, first, header.error());
   const std::uint64_t size = f.inode.size;
@@ -190,7 +218,8 @@ Status AssetReader::Impl::open_chunks(OpenFile& f, const Extent& e, std::uint64_
   const std::uint64_t start = e.offset + (first - e.first_chunk) * kSealedChunk;
   // Private memory: what is checked is what is used, whatever the host does to the file meanwhile.
   thread_local Bytes scratch;
-  auto got = fetch_view(store, object_name(e.object), start, out.size() + count * crypto::kAeadTagSize, scratch);
+  auto got = fetch_view(store, object_name(e.object), start,
+                        out.size() + count * crypto::kAeadTagSize, scratch);
   if (!got.ok()) return bad_chunk(f, first, got.error());
   const ByteView sealed = *got;
   std::size_t from = 0;
@@ -207,10 +236,12 @@ Status AssetReader::Impl::open_chunks(OpenFile& f, const Extent& e, std::uint64_
     }
     const std::size_t plain = chunk_plain(size, index);
     const bool last = index + 1 == chunk_total;
-    const Bytes aad = chunk_aad({record.asset_id, f.inode.content->file_id, f.inode.content->content_version, index,
-                                 static_cast<std::uint32_t>(plain), last, suite});
-    Status s = stream->open(chunk_nonce(static_cast<std::uint32_t>(index % kSegmentChunks), last), aad,
-                            sealed.subspan(from, plain + crypto::kAeadTagSize), out.subspan(to, plain));
+    const Bytes aad =
+        chunk_aad({record.asset_id, f.inode.content->file_id, f.inode.content->content_version,
+                   index, static_cast<std::uint32_t>(plain), last, suite});
+    Status s =
+        stream->open(chunk_nonce(static_cast<std::uint32_t>(index % kSegmentChunks), last), aad,
+                     sealed.subspan(from, plain + crypto::kAeadTagSize), out.subspan(to, plain));
     if (!s.ok()) {
       cleanse(out);
       return bad_chunk(f, index, s.error());
@@ -231,7 +262,8 @@ Result<std::shared_ptr<ChunkPlain>> AssetReader::Impl::chunk(OpenFile& f, std::u
   return chunks.insert(key, std::move(plain));
 }
 
-Result<std::size_t> AssetReader::read(std::uint64_t ino, std::uint64_t offset, MutableByteView out) {
+Result<std::size_t> AssetReader::read(std::uint64_t ino, std::uint64_t offset,
+                                      MutableByteView out) {
   GBX_ASSIGN(const auto f, impl_->file(ino));
   const std::uint64_t size = f->inode.size;
   if (offset >= size) return std::size_t{0};

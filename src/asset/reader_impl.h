@@ -24,10 +24,12 @@ struct ChunkKey {
   bool operator==(const ChunkKey&) const = default;
 };
 struct ChunkKeyHash {
-  std::size_t operator()(const ChunkKey& k) const { return static_cast<std::size_t>(k.ino * 0x9e3779b97f4a7c15U + k.index); }
+  std::size_t operator()(const ChunkKey& k) const {
+    return static_cast<std::size_t>(k.ino * 0x9e3779b97f4a7c15U + k.index);
+  }
 };
-// Room for chunks of plaintext, used again as it is: the next chunk overwrites the last. Thread-safe. What lies idle is
-// bounded; whatever goes is cleansed.
+// Room for chunks of plaintext, used again as it is: the next chunk overwrites the last.
+// Thread-safe. What lies idle is bounded; whatever goes is cleansed.
 class ChunkBuffers {
  public:
   ~ChunkBuffers() {
@@ -58,7 +60,8 @@ class ChunkBuffers {
 };
 class ChunkPlain {
  public:
-  ChunkPlain(ChunkBuffers& home, std::size_t size) : home_(home), size_(size), buffer_(home.take()) {}
+  ChunkPlain(ChunkBuffers& home, std::size_t size)
+      : home_(home), size_(size), buffer_(home.take()) {}
   ChunkPlain(const ChunkPlain&) = delete;
   ChunkPlain& operator=(const ChunkPlain&) = delete;
   ~ChunkPlain() { home_.give_back(std::move(buffer_)); }
@@ -76,12 +79,14 @@ struct InoHash {
 
 class AssetReader::Impl {
  public:
-  Impl(storage::ObjectStore& s, const records::VersionRecord& r, const DatasetKey& key, TreeRoot root, ReaderOptions o);
+  Impl(storage::ObjectStore& s, const records::VersionRecord& r, const DatasetKey& key,
+       TreeRoot root, ReaderOptions o);
 
   Result<std::shared_ptr<OpenFile>> file(std::uint64_t ino);
   Result<Extent> extent_of(const OpenFile& file, std::uint64_t chunk);
   // Reads and opens `count` consecutive chunks that lie in `extent` from `first` on.
-  Status open_chunks(OpenFile& file, const Extent& extent, std::uint64_t first, std::size_t count, MutableByteView out);
+  Status open_chunks(OpenFile& file, const Extent& extent, std::uint64_t first, std::size_t count,
+                     MutableByteView out);
   Result<std::shared_ptr<ChunkPlain>> chunk(OpenFile& file, std::uint64_t index);
   Status check_data_header(const Id16& object);
   Error bad_chunk(const OpenFile& file, std::uint64_t index, Error error) const;

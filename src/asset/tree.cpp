@@ -8,7 +8,8 @@ Result<TreeReader::Leaf> TreeReader::leaf_for(ByteView key) {
   for (int level = root_.level; level > 0; --level) {
     GBX_ASSIGN(const auto page, pages_.load(ref, level));
     std::size_t i = page->floor(key);
-    if (i == page->size()) i = 0;  // below every key: the leftmost leaf, which will not hold it either
+    // below every key: the leftmost leaf, which will not hold it either
+    if (i == page->size()) i = 0;
     if (i + 1 < page->size()) leaf.next = to_bytes(page->key(i + 1));
     GBX_ASSIGN(ref, parse_page_ref(page->value(i)));
   }
@@ -29,7 +30,8 @@ Result<std::optional<TreeReader::Hit>> TreeReader::find(ByteView key) {
   return hit;
 }
 
-Status TreeReader::scan(ByteView from, const std::function<Result<bool>(ByteView, ByteView)>& each) {
+Status TreeReader::scan(ByteView from,
+                        const std::function<Result<bool>(ByteView, ByteView)>& each) {
   Bytes start = to_bytes(from);
   for (;;) {
     GBX_ASSIGN(const Leaf leaf, leaf_for(start));
@@ -39,7 +41,9 @@ Status TreeReader::scan(ByteView from, const std::function<Result<bool>(ByteView
       if (!more) return ok_status();
     }
     if (!leaf.next) return ok_status();
-    if (compare_keys(*leaf.next, start) <= 0) return fail(Reason::kBadStructure, "manifest keys do not ascend");
+    if (compare_keys(*leaf.next, start) <= 0) {
+      return fail(Reason::kBadStructure, "manifest keys do not ascend");
+    }
     start = *leaf.next;
   }
 }
@@ -49,11 +53,14 @@ Status PageWriter::open_object() {
   GBX_TRY(p_.on_start(id));
   key_ = page_key(p_.key, p_.asset_id, id, p_.epoch);
   slot_ = 0;
-  GBX_ASSIGN(object_, ObjectBuilder::create(p_.store, {ObjectKind::kManifest, p_.suite, p_.epoch, p_.asset_id, id}, p_.object_size));
+  GBX_ASSIGN(object_, ObjectBuilder::create(
+                          p_.store, {ObjectKind::kManifest, p_.suite, p_.epoch, p_.asset_id, id},
+                          p_.object_size));
   return ok_status();
 }
 
-// (key, nonce) never repeats: the key belongs to this object's random id, and a slot is written once.
+// (key, nonce) never repeats: the key belongs to this object's random id, and a slot is written
+// once.
 Result<PageRef> PageWriter::write(int level, Bytes plaintext) {
   if (object_ && !object_->fits(kPageSize)) {
     GBX_ASSIGN(const ObjectEntry done, object_->finish(false, p_.random));
@@ -81,7 +88,8 @@ Status TreeBuilder::flush(std::size_t index) {
   if (level > kMaxLevel) return fail(Reason::kTooLarge, "manifest is too deep");
   GBX_ASSIGN(const PageRef ref, writer_.write(level, levels_[index].page.finish()));
   Level& l = levels_[index];
-  // The first page of a level is held back: were it the only one, it would be the root and need no parent.
+  // The first page of a level is held back: were it the only one, it would be the root and need no
+  // parent.
   if (l.written++ > 0) GBX_TRY(add_at(index + 1, levels_[index].last_key, levels_[index].last_ref));
   levels_[index].last_ref = encode_page_ref(ref);
   levels_[index].last_key = levels_[index].first_key;
@@ -91,10 +99,14 @@ Status TreeBuilder::flush(std::size_t index) {
 Status TreeBuilder::add_at(std::size_t index, ByteView key, ByteView value) {
   const Bytes key_copy = to_bytes(key);  // levels_ may move, and key may lie in it
   const Bytes value_copy = to_bytes(value);
-  if (index == levels_.size()) levels_.push_back(Level{PageEncoder(base_ + static_cast<int>(index)), {}, 0, {}, {}});
+  if (index == levels_.size()) {
+    levels_.push_back(Level{PageEncoder(base_ + static_cast<int>(index)), {}, 0, {}, {}});
+  }
   if (!levels_[index].page.add(key_copy, value_copy)) {
     GBX_TRY(flush(index));
-    if (!levels_[index].page.add(key_copy, value_copy)) return fail(Reason::kTooLarge, "manifest entry");
+    if (!levels_[index].page.add(key_copy, value_copy)) {
+      return fail(Reason::kTooLarge, "manifest entry");
+    }
     levels_[index].first_key = key_copy;
   } else if (levels_[index].first_key.empty()) {
     levels_[index].first_key = key_copy;
@@ -150,7 +162,8 @@ struct Change {
   PageStore& pages;
   PageWriter& writer;
 
-  Status leaf(const Page& page, ChangeIterator from, ChangeIterator to, std::vector<TreeEntry>& parents) {
+  Status leaf(const Page& page, ChangeIterator from, ChangeIterator to,
+              std::vector<TreeEntry>& parents) {
     Packer packer(writer, 0, parents);
     for (std::size_t i = 0; i < page.size(); ++i) {
       for (; from != to && compare_keys(from->first, page.key(i)) < 0; ++from) {
@@ -170,7 +183,8 @@ struct Change {
   }
 
   // Recursion ends after at most kMaxLevel steps: each goes down one level.
-  Status node(const PageRef& ref, int level, ChangeIterator from, ChangeIterator to, std::vector<TreeEntry>& parents) {
+  Status node(const PageRef& ref, int level, ChangeIterator from, ChangeIterator to,
+              std::vector<TreeEntry>& parents) {
     GBX_ASSIGN(const auto page, pages.load(ref, level));
     if (level == 0) return leaf(*page, from, to, parents);
     Packer packer(writer, level, parents);
@@ -196,10 +210,12 @@ struct Change {
 
 }  // namespace
 
-Result<TreeRoot> apply_changes(PageStore& pages, const TreeRoot& old, const TreeChanges& changes, PageWriter& writer) {
+Result<TreeRoot> apply_changes(PageStore& pages, const TreeRoot& old, const TreeChanges& changes,
+                               PageWriter& writer) {
   if (changes.empty()) return old;
   std::vector<TreeEntry> entries;
-  GBX_TRY((Change{pages, writer}.node(old.ref, old.level, changes.begin(), changes.end(), entries)));
+  GBX_TRY(
+      (Change{pages, writer}.node(old.ref, old.level, changes.begin(), changes.end(), entries)));
   if (entries.empty()) return fail(Reason::kInternal, "a tree without entries");
   if (entries.size() == 1) {
     GBX_ASSIGN(const PageRef ref, parse_page_ref(entries[0].value));

@@ -1,5 +1,6 @@
-// The manifest: a B+tree of encrypted pages, written once and never changed. A new version rewrites the pages on the paths
-// to what changed and refers to the others. Reading is thread-safe; a writer belongs to one thread.
+// The manifest: a B+tree of encrypted pages, written once and never changed. A new version rewrites
+// the pages on the paths to what changed and refers to the others. Reading is thread-safe; a writer
+// belongs to one thread.
 #pragma once
 
 #include <functional>
@@ -56,7 +57,8 @@ class PageWriter {
     std::uint32_t epoch = 1;
     std::size_t object_size = kObjectSize;
     Random& random;
-    std::function<Status(const Id16&)> on_start;             // before an object may appear in the store
+    // before an object may appear in the store
+    std::function<Status(const Id16&)> on_start;
     std::function<Status(const ObjectEntry&)> on_finish;
   };
   explicit PageWriter(Parameters parameters) : p_(std::move(parameters)) {}
@@ -79,7 +81,8 @@ struct TreeEntry {
 // Builds a tree from ascending keys in memory that does not grow with their number.
 class TreeBuilder {
  public:
-  explicit TreeBuilder(PageWriter& writer, int base_level = 0) : writer_(writer), base_(base_level) {}
+  explicit TreeBuilder(PageWriter& writer, int base_level = 0)
+      : writer_(writer), base_(base_level) {}
   Status add(ByteView key, ByteView value) { return add_at(0, key, value); }
   Result<TreeRoot> finish();  // at least one entry must have been added
 
@@ -104,7 +107,9 @@ struct KeyLess {
   bool operator()(const Bytes& a, const Bytes& b) const { return compare_keys(a, b) < 0; }
 };
 using TreeChanges = std::map<Bytes, std::optional<Bytes>, KeyLess>;
-// Writes the changed tree; untouched subtrees are shared with the old one. Fails when nothing would remain.
-Result<TreeRoot> apply_changes(PageStore& pages, const TreeRoot& old, const TreeChanges& changes, PageWriter& writer);
+// Writes the changed tree; untouched subtrees are shared with the old one. Fails when nothing would
+// remain.
+Result<TreeRoot> apply_changes(PageStore& pages, const TreeRoot& old, const TreeChanges& changes,
+                               PageWriter& writer);
 
 }  // namespace gbx::asset

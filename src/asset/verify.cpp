@@ -10,8 +10,8 @@ namespace {
 
 constexpr std::size_t kBatch = 1024;  // list entries read at once
 
-// Reads the list once: calls `each` per entry while hashing, and fails at the end unless the hash is the record's. What
-// `each` concludes counts only when the whole succeeds.
+// Reads the list once: calls `each` per entry while hashing, and fails at the end unless the hash
+// is the record's. What `each` concludes counts only when the whole succeeds.
 Status read_list(storage::ObjectStore& store, const records::VersionRecord& record,
                  const std::function<Status(const ObjectEntry&)>& each) {
   GBX_TRY(check_record(record));
@@ -20,13 +20,16 @@ Status read_list(storage::ObjectStore& store, const records::VersionRecord& reco
   const auto count = static_cast<std::uint64_t>(record.object_count);
   const std::uint64_t expected = kListFixed + count * kListEntry;
   if (size != expected) {
-    return fail(Reason::kBadStructure, "size of the list of objects").with(std::to_string(expected), std::to_string(size));
+    return fail(Reason::kBadStructure, "size of the list of objects")
+        .with(std::to_string(expected), std::to_string(size));
   }
   Bytes buffer(kListFixed);
   GBX_TRY(store.get(name, 0, buffer));
   crypto::Sha256 hash;
   hash.update(buffer);
-  GBX_ASSIGN(const ListHead head, parse_list_head(buffer, static_cast<crypto::AeadSuite>(record.suite), record.asset_id));
+  GBX_ASSIGN(
+      const ListHead head,
+      parse_list_head(buffer, static_cast<crypto::AeadSuite>(record.suite), record.asset_id));
   if (head.count != count) return fail(Reason::kBadStructure, "count of the list of objects");
   Id16 before{};
   bool root_listed = false;
@@ -37,8 +40,11 @@ Status read_list(storage::ObjectStore& store, const records::VersionRecord& reco
     GBX_TRY(store.get(name, kListFixed + at * kListEntry, buffer));
     hash.update(buffer);
     for (std::size_t i = 0; i < batch; ++i) {
-      GBX_ASSIGN(const ObjectEntry e, parse_list_entry(ByteView(buffer).subspan(i * kListEntry, kListEntry)));
-      if ((at > 0 || i > 0) && !(before < e.id)) return fail(Reason::kBadStructure, "the list of objects is not ascending");
+      GBX_ASSIGN(const ObjectEntry e,
+                 parse_list_entry(ByteView(buffer).subspan(i * kListEntry, kListEntry)));
+      if ((at > 0 || i > 0) && !(before < e.id)) {
+        return fail(Reason::kBadStructure, "the list of objects is not ascending");
+      }
       before = e.id;
       bytes += e.size;
       root_listed = root_listed || (e.id == head.root_object && e.kind == ObjectKind::kManifest);
@@ -46,25 +52,37 @@ Status read_list(storage::ObjectStore& store, const records::VersionRecord& reco
     }
   }
   const Hash32 actual = hash.finish();
-  if (actual != record.objects_hash) return fail(Reason::kBadHash, "list of objects").with(to_hex(record.objects_hash), to_hex(actual));
+  if (actual != record.objects_hash) {
+    return fail(Reason::kBadHash, "list of objects")
+        .with(to_hex(record.objects_hash), to_hex(actual));
+  }
   if (!root_listed) return fail(Reason::kBadStructure, "the root page's object is not listed");
-  if (bytes != static_cast<std::uint64_t>(record.ciphertext_bytes)) return fail(Reason::kBadStructure, "sum of the objects' sizes");
+  if (bytes != static_cast<std::uint64_t>(record.ciphertext_bytes)) {
+    return fail(Reason::kBadStructure, "sum of the objects' sizes");
+  }
   return ok_status();
 }
 
-Status verify_object(storage::ObjectStore& store, const records::VersionRecord& record, const ObjectEntry& e, Bytes& buffer,
+Status verify_object(storage::ObjectStore& store, const records::VersionRecord& record,
+                     const ObjectEntry& e, Bytes& buffer,
                      const std::function<void(std::size_t)>& advance) {
   const std::string name = object_name(e.id);
   GBX_ASSIGN(const std::uint64_t size, store.size(name));
-  if (size != e.size) return fail(Reason::kBadStructure, "size of object " + name).with(std::to_string(e.size), std::to_string(size));
+  if (size != e.size) {
+    return fail(Reason::kBadStructure, "size of object " + name)
+        .with(std::to_string(e.size), std::to_string(size));
+  }
   crypto::Sha256 hash;
   for (std::uint64_t at = 0; at < size;) {
-    buffer.resize(static_cast<std::size_t>(std::min<std::uint64_t>(std::size_t{1} << 20, size - at)));
+    buffer.resize(
+        static_cast<std::size_t>(std::min<std::uint64_t>(std::size_t{1} << 20, size - at)));
     GBX_TRY(store.get(name, at, buffer));
     if (at == 0) {
-      const std::uint32_t epoch = e.kind == ObjectKind::kManifest ? static_cast<std::uint32_t>(record.key_epoch) : 0;
-      Status s = check_header(ByteView(buffer).first(kHeaderSize),
-                              {e.kind, static_cast<crypto::AeadSuite>(record.suite), epoch, record.asset_id, e.id});
+      const std::uint32_t epoch =
+          e.kind == ObjectKind::kManifest ? static_cast<std::uint32_t>(record.key_epoch) : 0;
+      Status s = check_header(
+          ByteView(buffer).first(kHeaderSize),
+          {e.kind, static_cast<crypto::AeadSuite>(record.suite), epoch, record.asset_id, e.id});
       if (!s.ok()) return s.error().at("object " + name);
     }
     hash.update(buffer);
@@ -72,27 +90,35 @@ Status verify_object(storage::ObjectStore& store, const records::VersionRecord& 
     advance(buffer.size());
   }
   const Hash32 actual = hash.finish();
-  if (actual != e.sha256) return fail(Reason::kBadHash, "object " + name).with(to_hex(e.sha256), to_hex(actual));
+  if (actual != e.sha256) {
+    return fail(Reason::kBadHash, "object " + name).with(to_hex(e.sha256), to_hex(actual));
+  }
   return ok_status();
 }
 
 // Walks everything from the root directory, with memory for the directories that wait.
 class FullCheck {
  public:
-  FullCheck(AssetReader& reader, VerifyReport& report) : reader_(reader), report_(report), buffer_(std::size_t{1} << 20) {}
+  FullCheck(AssetReader& reader, VerifyReport& report)
+      : reader_(reader), report_(report), buffer_(std::size_t{1} << 20) {}
   Status run() {
     GBX_ASSIGN(const Attributes root, reader_.attributes(kRootIno));
-    if (root.type != NodeType::kDirectory || root.parent != kRootIno) return fail(Reason::kBadStructure, "root directory");
+    if (root.type != NodeType::kDirectory || root.parent != kRootIno) {
+      return fail(Reason::kBadStructure, "root directory");
+    }
     std::vector<std::uint64_t> waiting{kRootIno};
     while (!waiting.empty()) {
       const std::uint64_t directory = waiting.back();
       waiting.pop_back();
       ++report_.directories;
-      if (report_.directories > reader_.totals().directories) return fail(Reason::kBadStructure, "more directories than the totals say");
+      if (report_.directories > reader_.totals().directories) {
+        return fail(Reason::kBadStructure, "more directories than the totals say");
+      }
       GBX_TRY(check_directory(directory, waiting));
     }
     const Meta& m = reader_.totals();
-    if (m.files != report_.files || m.directories != report_.directories || m.bytes != report_.bytes) {
+    if (m.files != report_.files || m.directories != report_.directories ||
+        m.bytes != report_.bytes) {
       return fail(Reason::kBadStructure, "totals of the manifest");
     }
     return check_keys();
@@ -145,7 +171,9 @@ class FullCheck {
       return true;
     }));
     const std::uint64_t nodes = report_.files + report_.directories;
-    if (inodes != nodes || entries + 1 != nodes) return fail(Reason::kBadStructure, "the manifest holds entries that no directory leads to");
+    if (inodes != nodes || entries + 1 != nodes) {
+      return fail(Reason::kBadStructure, "the manifest holds entries that no directory leads to");
+    }
     return ok_status();
   }
 
@@ -156,8 +184,12 @@ class FullCheck {
 
 }  // namespace
 
-Result<std::vector<ObjectEntry>> load_object_list(storage::ObjectStore& store, const records::VersionRecord& record, std::size_t limit) {
-  if (record.object_count > static_cast<std::int64_t>(limit)) return fail(Reason::kTooLarge, "list of objects");
+Result<std::vector<ObjectEntry>> load_object_list(storage::ObjectStore& store,
+                                                  const records::VersionRecord& record,
+                                                  std::size_t limit) {
+  if (record.object_count > static_cast<std::int64_t>(limit)) {
+    return fail(Reason::kTooLarge, "list of objects");
+  }
   std::vector<ObjectEntry> out;
   GBX_TRY(read_list(store, record, [&](const ObjectEntry& e) {
     out.push_back(e);
@@ -166,14 +198,17 @@ Result<std::vector<ObjectEntry>> load_object_list(storage::ObjectStore& store, c
   return out;
 }
 
-Result<VerifyReport> verify(storage::ObjectStore& store, const records::VersionRecord& record, const VerifyProgressFn& progress) {
+Result<VerifyReport> verify(storage::ObjectStore& store, const records::VersionRecord& record,
+                            const VerifyProgressFn& progress) {
   // First the list alone: a forged entry is never followed.
   GBX_TRY(read_list(store, record, [](const ObjectEntry&) { return ok_status(); }));
   VerifyReport report;
   Bytes buffer;
   const auto advance = [&](std::size_t n) {
     report.object_bytes += n;
-    if (progress) progress(report.object_bytes, static_cast<std::uint64_t>(record.ciphertext_bytes));
+    if (progress) {
+      progress(report.object_bytes, static_cast<std::uint64_t>(record.ciphertext_bytes));
+    }
   };
   const auto check = [&](const ObjectEntry& e) -> Status {
     ++report.objects;
@@ -183,9 +218,12 @@ Result<VerifyReport> verify(storage::ObjectStore& store, const records::VersionR
   return report;
 }
 
-Status read_everything(AssetReader& reader, VerifyReport& report) { return FullCheck(reader, report).run(); }
+Status read_everything(AssetReader& reader, VerifyReport& report) {
+  return FullCheck(reader, report).run();
+}
 
-Result<VerifyReport> verify_with_key(storage::ObjectStore& store, const records::VersionRecord& record, const Hash32& expected,
+Result<VerifyReport> verify_with_key(storage::ObjectStore& store,
+                                     const records::VersionRecord& record, const Hash32& expected,
                                      const DatasetKey& key, const VerifyProgressFn& progress) {
   GBX_ASSIGN(AssetReader reader, AssetReader::open(store, record, expected, key));
   GBX_ASSIGN(VerifyReport report, verify(store, record, progress));

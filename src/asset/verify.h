@@ -1,5 +1,6 @@
-// Checks a whole asset version. Without the key: every object has the size and hash that the version record binds, so any
-// flip, truncation, extension, swap or loss is found. With the key: every page and chunk opens and the tree is consistent.
+// Checks a whole asset version. Without the key: every object has the size and hash that the
+// version record binds, so any flip, truncation, extension, swap or loss is found. With the key:
+// every page and chunk opens and the tree is consistent.
 #pragma once
 
 #include <functional>
@@ -22,14 +23,19 @@ struct VerifyReport {
 using VerifyProgressFn = std::function<void(std::uint64_t done_bytes, std::uint64_t total_bytes)>;
 
 // The record's own identity and signature are the caller's to check.
-Result<VerifyReport> verify(storage::ObjectStore& store, const records::VersionRecord& record, const VerifyProgressFn& progress = {});
-// Reads whatever an opened asset holds and checks what reading on demand does not: content checks, totals, orphans.
+Result<VerifyReport> verify(storage::ObjectStore& store, const records::VersionRecord& record,
+                            const VerifyProgressFn& progress = {});
+// Reads whatever an opened asset holds and checks what reading on demand does not: content checks,
+// totals, orphans.
 Status read_everything(AssetReader& reader, VerifyReport& report);
 // All of verify(), then everything that can be read is read.
-Result<VerifyReport> verify_with_key(storage::ObjectStore& store, const records::VersionRecord& record,
+Result<VerifyReport> verify_with_key(storage::ObjectStore& store,
+                                     const records::VersionRecord& record,
                                      const Hash32& expected_version_id, const DatasetKey& key,
                                      const VerifyProgressFn& progress = {});
 // The checked list of objects; kTooLarge beyond `limit` entries.
-Result<std::vector<ObjectEntry>> load_object_list(storage::ObjectStore& store, const records::VersionRecord& record, std::size_t limit);
+Result<std::vector<ObjectEntry>> load_object_list(storage::ObjectStore& store,
+                                                  const records::VersionRecord& record,
+                                                  std::size_t limit);
 
 }  // namespace gbx::asset

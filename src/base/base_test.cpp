@@ -32,13 +32,13 @@ TEST(Result, DefaultIsAFailure) {
 
 TEST(Error, EveryReasonHasAUniqueCodeThatParsesBack) {
   std::set<std::string_view> seen;
-#define X(name, code, cls)                          \
-  EXPECT_TRUE(seen.insert(code).second) << code;    \
-  {                                                 \
-    Reason r{};                                     \
-    ASSERT_TRUE(reason_from_code(code, &r));        \
-    EXPECT_EQ(r, Reason::name);                     \
-    EXPECT_EQ(exit_class(r), ExitClass::cls);       \
+#define X(name, code, cls)                       \
+  EXPECT_TRUE(seen.insert(code).second) << code; \
+  {                                              \
+    Reason r{};                                  \
+    ASSERT_TRUE(reason_from_code(code, &r));     \
+    EXPECT_EQ(r, Reason::name);                  \
+    EXPECT_EQ(exit_class(r), ExitClass::cls);    \
   }
   GBX_REASONS(X)
 #undef X
@@ -56,7 +56,8 @@ TEST(Hex, RoundTripAndRefusals) {
 
 TEST(Base64Url, Rfc4648VectorsWithoutPadding) {
   const std::pair<const char*, const char*> vectors[] = {
-      {"", ""}, {"f", "Zg"}, {"fo", "Zm8"}, {"foo", "Zm9v"}, {"foob", "Zm9vYg"}, {"fooba", "Zm9vYmE"}, {"foobar", "Zm9vYmFy"}};
+      {"", ""},           {"f", "Zg"},          {"fo", "Zm8"},         {"foo", "Zm9v"},
+      {"foob", "Zm9vYg"}, {"fooba", "Zm9vYmE"}, {"foobar", "Zm9vYmFy"}};
   for (const auto& [plain, coded] : vectors) {
     EXPECT_EQ(to_base64url(as_bytes(plain)), coded);
     EXPECT_EQ(as_text(*from_base64url(coded)), plain);
@@ -86,9 +87,13 @@ TEST(ByteReader, ReadsLittleEndianAndRejectsTheRest) {
 
 TEST(Json, CanonicalFormOfRfc8785) {
   // Key order by UTF-16 code units: U+1F600 (surrogates D83D…) sorts before U+FB33.
-  auto j = parse_json("{\"\xef\xac\xb3\":1,\"\xf0\x9f\x98\x80\":2,\"a\":[true,null,-5],\"\\r\":\"\\u0007\\/\\u00e9\"}");
+  auto j = parse_json(
+      "{\"\xef\xac\xb3\":1,\"\xf0\x9f\x98\x80\":2,\"a\":[true,null,-5],\"\\r\":\"\\u0007\\/"
+      "\\u00e9\"}");
   ASSERT_TRUE(j.ok()) << j.error().line();
-  EXPECT_EQ(canonical(*j), "{\"\\r\":\"\\u0007/\xc3\xa9\",\"a\":[true,null,-5],\"\xf0\x9f\x98\x80\":2,\"\xef\xac\xb3\":1}");
+  EXPECT_EQ(canonical(*j),
+            "{\"\\r\":\"\\u0007/"
+            "\xc3\xa9\",\"a\":[true,null,-5],\"\xf0\x9f\x98\x80\":2,\"\xef\xac\xb3\":1}");
   EXPECT_EQ(canonical(*parse_json(canonical(*j))), canonical(*j));
   EXPECT_EQ(canonical(*parse_json(pretty(*j))), canonical(*j));
 }
@@ -151,7 +156,9 @@ struct Outer {
 TEST(Fields, RoundTripAndEveryRefusalNamesItsPath) {
   Outer o{"x", {{1}, {9}}, "hi", {1, 2}, {7}, Colour::kBlue, {{"A", "b"}}, true};
   const Json j = to_json(o);
-  EXPECT_EQ(canonical(j), R"({"blob":"Bw","colour":"blue","env":{"A":"b"},"id":"0102","list":[{"n":1},{"n":9}],"name":"x","note":"hi","on":true})");
+  EXPECT_EQ(
+      canonical(j),
+      R"({"blob":"Bw","colour":"blue","env":{"A":"b"},"id":"0102","list":[{"n":1},{"n":9}],"name":"x","note":"hi","on":true})");
   EXPECT_EQ(*from_json<Outer>(j), o);
   const auto refuse = [&](std::string_view key, Json value, Reason why, std::string_view path) {
     Json k = j;
@@ -169,7 +176,8 @@ TEST(Fields, RoundTripAndEveryRefusalNamesItsPath) {
   refuse("note", nullptr, Reason::kBadValue, "note");
   refuse("id", "01", Reason::kBadValue, "id");
   refuse("colour", "green", Reason::kBadValue, "colour");
-  refuse("list", JsonArray{*parse_json(R"({"n":1})"), *parse_json(R"({"n":10})")}, Reason::kBadValue, "list[1].n");
+  refuse("list", JsonArray{*parse_json(R"({"n":1})"), *parse_json(R"({"n":10})")},
+         Reason::kBadValue, "list[1].n");
   refuse("list", JsonArray{*parse_json(R"({"n":1,"m":2})")}, Reason::kUnknownField, "list[0].m");
   refuse("env", *parse_json(R"({"A":1})"), Reason::kBadValue, "env.A");
   Json missing = j;
@@ -178,7 +186,8 @@ TEST(Fields, RoundTripAndEveryRefusalNamesItsPath) {
   EXPECT_EQ(from_json<Outer>(missing).error().what, "on");
   Json mistyped = j;
   mistyped["nmae"] = "x";
-  EXPECT_EQ(from_json<Outer>(mistyped).error().expected, "one of blob, colour, env, id, list, name, note, on");
+  EXPECT_EQ(from_json<Outer>(mistyped).error().expected,
+            "one of blob, colour, env, id, list, name, note, on");
   EXPECT_EQ(from_json<Outer>(mistyped).error().actual, "nmae");
   refuse("blob", "not base64!", Reason::kBadEncoding, "blob");
   EXPECT_EQ(join_path("a[1]", "[2].b"), "a[1][2].b");
@@ -249,7 +258,9 @@ std::string mapping_line(const std::uint8_t* at, const std::string& field) {
     from += line.size() + 1;
     unsigned long low = 0;
     unsigned long high = 0;
-    if (sscanf(line.c_str(), "%lx-%lx ", &low, &high) == 2) inside = low <= address && address < high;
+    if (sscanf(line.c_str(), "%lx-%lx ", &low, &high) == 2) {
+      inside = low <= address && address < high;
+    }
     if (inside && line.rfind(field, 0) == 0) return line;
   }
   return "";
@@ -285,7 +296,9 @@ TEST(SecretPool, EverySlotIsItsOwnAndTheLimitHolds) {
   EXPECT_EQ(taken.size(), 512u);
   EXPECT_EQ(pool.slots(), 512u);
   for (std::size_t i = 0; i < taken.size(); ++i) {
-    ASSERT_EQ(memory_at(taken[i], SecretPool::kSlot), std::string(SecretPool::kSlot, static_cast<char>(i % 251 + 1))) << i;
+    ASSERT_EQ(memory_at(taken[i], SecretPool::kSlot),
+              std::string(SecretPool::kSlot, static_cast<char>(i % 251 + 1)))
+        << i;
   }
   // Every second one comes back and is given out again, none twice.
   std::set<std::uint8_t*> back;
@@ -304,14 +317,25 @@ TEST(SecretPool, PagesAreLockedUndumpedAndGuarded) {
   const std::string flags = mapping_line(first, "VmFlags:") + " ";
   EXPECT_NE(flags.find(" dd "), std::string::npos) << flags;
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // they make mlock() do nothing
-  EXPECT_NE(flags.find(" lo "), std::string::npos) << flags << "the limit on locked memory is below one arena";
+  EXPECT_NE(flags.find(" lo "), std::string::npos)
+      << flags << "the limit on locked memory is below one arena";
 #endif
   const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
   for (const std::uint8_t* guard : {first - page, first + SecretPool::kArena}) {
     EXPECT_EQ(mapping_line(guard, "VmFlags:").find(" rd"), std::string::npos);
   }
-  EXPECT_DEATH({ const volatile std::uint8_t c = first[-1]; (void)c; }, "");
-  EXPECT_DEATH({ const volatile std::uint8_t c = first[SecretPool::kArena]; (void)c; }, "");
+  EXPECT_DEATH(
+      {
+        const volatile std::uint8_t c = first[-1];
+        (void)c;
+      },
+      "");
+  EXPECT_DEATH(
+      {
+        const volatile std::uint8_t c = first[SecretPool::kArena];
+        (void)c;
+      },
+      "");
 }
 
 TEST(SecretPool, CorruptBookkeepingAborts) {
@@ -333,14 +357,17 @@ TEST(SecretPool, ThreadsShareIt) {
         std::uint8_t* slots[8];
         for (auto& s : slots) {
           s = pool.take(SecretPool::kSlot);
-          if (s == nullptr || std::any_of(s, s + SecretPool::kSlot, [](std::uint8_t b) { return b != 0; })) {
+          if (s == nullptr ||
+              std::any_of(s, s + SecretPool::kSlot, [](std::uint8_t b) { return b != 0; })) {
             ++wrong;
             return;
           }
           std::memset(s, t + 1, SecretPool::kSlot);
         }
         for (auto* s : slots) {
-          if (std::any_of(s, s + SecretPool::kSlot, [&](std::uint8_t b) { return b != t + 1; })) ++wrong;
+          if (std::any_of(s, s + SecretPool::kSlot, [&](std::uint8_t b) { return b != t + 1; })) {
+            ++wrong;
+          }
           pool.give_back(s);
         }
       }
@@ -365,7 +392,8 @@ TEST(Secret, IsCleansedWhenItEndsWhereverItLay) {
   }
 }
 
-// More secrets at once than the pool has slots: the rest get pages of their own, and all is given back.
+// More secrets at once than the pool has slots: the rest get pages of their own, and all is given
+// back.
 TEST(Secret, WorksBeyondThePool) {
   std::vector<SecretBuffer> many;
   for (std::size_t i = 0; i < 17'000; ++i) {
@@ -374,7 +402,9 @@ TEST(Secret, WorksBeyondThePool) {
   }
   EXPECT_EQ(SecretPool::process().slots(), 16'384u);
   std::size_t wrong = 0;
-  for (std::size_t i = 0; i < many.size(); ++i) wrong += std::memcmp(many[i].view(kAccess).data(), &i, sizeof i) == 0 ? 0 : 1;
+  for (std::size_t i = 0; i < many.size(); ++i) {
+    wrong += std::memcmp(many[i].view(kAccess).data(), &i, sizeof i) == 0 ? 0 : 1;
+  }
   EXPECT_EQ(wrong, 0u);
   const std::uint8_t* last = many.back().view(kAccess).data();
   many.clear();
@@ -399,7 +429,8 @@ TEST(Secret, TakingAndGivingBackCostsNoSystemCall) {
   };
   EXPECT_EQ(end_of(32), 0);
   EXPECT_EQ(end_of(SecretPool::kSlot), 0);
-  const int own_pages = end_of(SecretPool::kSlot + 1);  // the same with mappings of its own: the filter does bite
+  // the same with mappings of its own: the filter does bite
+  const int own_pages = end_of(SecretPool::kSlot + 1);
   EXPECT_TRUE(WIFSIGNALED(own_pages) && WTERMSIG(own_pages) == SIGKILL) << own_pages;
 }
 
@@ -437,7 +468,9 @@ TEST(Files, AtomicWriteAndBeneath) {
 
 TEST(Processes, RunsWithExactlyTheGivenEnvironmentAndDescriptors) {
   ProcessOptions o;
-  o.argv = {"/bin/sh", "-c", "echo out; echo err >&2; env | grep -v ^PWD= | grep -v ^_= | grep -v ^SHLVL=; ls /proc/self/fd | wc -l; exit 3"};
+  o.argv = {"/bin/sh", "-c",
+            "echo out; echo err >&2; env | grep -v ^PWD= | grep -v ^_= | grep -v ^SHLVL=; ls "
+            "/proc/self/fd | wc -l; exit 3"};
   // The fourth descriptor is the one with which ls reads the directory.
   o.env = {{"ONLY", "this"}};
   auto r = run_command(o);
@@ -481,7 +514,8 @@ TEST(Processes, StartFailureAndTimeoutAreErrors) {
 
 TEST(Processes, AreListedUnlessProcHidesThem) {
   const auto listed = [](const char* options) {
-    return processes_are_listed("sys /sys sysfs rw,hidepid=2 0 0\nproc /proc proc rw,nosuid" + std::string(options) + " 0 0\nx /proc/sys proc rw 0 0\n");
+    return processes_are_listed("sys /sys sysfs rw,hidepid=2 0 0\nproc /proc proc rw,nosuid" +
+                                std::string(options) + " 0 0\nx /proc/sys proc rw 0 0\n");
   };
   EXPECT_TRUE(listed(""));
   EXPECT_TRUE(listed(",hidepid=noaccess"));
@@ -496,8 +530,12 @@ TEST(Processes, AreListedUnlessProcHidesThem) {
 
 TEST(Log, LinesAreJsonAndTextIsHarmless) {
   EXPECT_EQ(printable("a\x1b[31m\r\n"), "a\\x1b[31m\\x0d\\x0a");
-  EXPECT_EQ(printable("\xe2\x80\xae" "x"), "\\xe2\\x80\\xaex");
-  EXPECT_EQ(printable("\xe2\x81\xa6" "x"), "\\xe2\\x81\\xa6x");
+  EXPECT_EQ(printable("\xe2\x80\xae"
+                      "x"),
+            "\\xe2\\x80\\xaex");
+  EXPECT_EQ(printable("\xe2\x81\xa6"
+                      "x"),
+            "\\xe2\\x81\\xa6x");
   EXPECT_EQ(printable("\xe2\x80\xa6 \xe2\x80\x93 \xc3\xa9"), "\xe2\x80\xa6 \xe2\x80\x93 \xc3\xa9");
   EXPECT_EQ(printable("\xff"), "\\xff");
   auto pipe = make_pipe();

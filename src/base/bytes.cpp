@@ -87,7 +87,9 @@ Result<Bytes> from_base64url(std::string_view text) {
       out.push_back(static_cast<std::uint8_t>(acc >> bits & 0xff));
     }
   }
-  if ((acc & ((1U << bits) - 1)) != 0) return fail(Reason::kBadEncoding, "base64url with unused bits set");
+  if ((acc & ((1U << bits) - 1)) != 0) {
+    return fail(Reason::kBadEncoding, "base64url with unused bits set");
+  }
   return out;
 }
 
@@ -106,7 +108,9 @@ template <class T>
 Result<T> little(Result<ByteView> v) {
   if (!v.ok()) return v.error();
   T out = 0;
-  for (std::size_t i = sizeof(T); i-- > 0;) out = static_cast<T>(static_cast<std::uint64_t>(out) << 8 | (*v)[i]);
+  for (std::size_t i = sizeof(T); i-- > 0;) {
+    out = static_cast<T>(static_cast<std::uint64_t>(out) << 8 | (*v)[i]);
+  }
   return out;
 }
 template <class T>
@@ -123,27 +127,52 @@ Result<std::uint32_t> ByteReader::u32() { return little<std::uint32_t>(take(4));
 Result<std::uint64_t> ByteReader::u64() { return little<std::uint64_t>(take(8)); }
 Result<Bytes> ByteReader::bytes32(std::size_t limit) {
   GBX_ASSIGN(std::uint32_t n, u32());
-  if (n > limit) return fail(Reason::kTooLarge, "length field").with("at most " + std::to_string(limit), std::to_string(n));
+  if (n > limit) {
+    return fail(Reason::kTooLarge, "length field")
+        .with("at most " + std::to_string(limit), std::to_string(n));
+  }
   GBX_ASSIGN(ByteView v, take(n));
   return to_bytes(v);
 }
 Status ByteReader::finish() const {
   if (remaining() != 0) {
-    return fail(Reason::kTrailingBytes, "bytes after the end").with("0", std::to_string(remaining()));
+    return fail(Reason::kTrailingBytes, "bytes after the end")
+        .with("0", std::to_string(remaining()));
   }
   return ok_status();
 }
 
-ByteWriter& ByteWriter::u8(std::uint8_t v) { put(out_, v); return *this; }
-ByteWriter& ByteWriter::u16(std::uint16_t v) { put(out_, v); return *this; }
-ByteWriter& ByteWriter::u32(std::uint32_t v) { put(out_, v); return *this; }
-ByteWriter& ByteWriter::u64(std::uint64_t v) { put(out_, v); return *this; }
-ByteWriter& ByteWriter::raw(ByteView v) { append(out_, v); return *this; }
-ByteWriter& ByteWriter::text(std::string_view v) { append(out_, as_bytes(v)); return *this; }
+ByteWriter& ByteWriter::u8(std::uint8_t v) {
+  put(out_, v);
+  return *this;
+}
+ByteWriter& ByteWriter::u16(std::uint16_t v) {
+  put(out_, v);
+  return *this;
+}
+ByteWriter& ByteWriter::u32(std::uint32_t v) {
+  put(out_, v);
+  return *this;
+}
+ByteWriter& ByteWriter::u64(std::uint64_t v) {
+  put(out_, v);
+  return *this;
+}
+ByteWriter& ByteWriter::raw(ByteView v) {
+  append(out_, v);
+  return *this;
+}
+ByteWriter& ByteWriter::text(std::string_view v) {
+  append(out_, as_bytes(v));
+  return *this;
+}
 ByteWriter& ByteWriter::bytes32(ByteView v) {
   u32(static_cast<std::uint32_t>(v.size()));
   return raw(v);
 }
-ByteWriter& ByteWriter::zeros(std::size_t n) { out_.insert(out_.end(), n, 0); return *this; }
+ByteWriter& ByteWriter::zeros(std::size_t n) {
+  out_.insert(out_.end(), n, 0);
+  return *this;
+}
 
 }  // namespace gbx

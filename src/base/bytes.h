@@ -31,10 +31,11 @@ Bytes concat(std::initializer_list<ByteView> parts);
 void append(Bytes& out, ByteView more);
 bool equal(ByteView a, ByteView b);  // not constant time: for public values only
 
-std::string to_hex(ByteView bytes);                       // lower case
-Result<Bytes> from_hex(std::string_view text);            // lower case only, even length
-std::string to_base64url(ByteView bytes);                 // RFC 4648 section 5, no padding
-Result<Bytes> from_base64url(std::string_view text);      // canonical only: unused bits must be zero
+std::string to_hex(ByteView bytes);             // lower case
+Result<Bytes> from_hex(std::string_view text);  // lower case only, even length
+std::string to_base64url(ByteView bytes);       // RFC 4648 section 5, no padding
+// canonical only: unused bits must be zero
+Result<Bytes> from_base64url(std::string_view text);
 
 template <std::size_t N>
 Result<FixedBytes<N>> fixed_from(ByteView view) {

@@ -25,10 +25,10 @@ ExitClass exit_class(Reason reason) {
 }
 
 bool reason_from_code(std::string_view code, Reason* out) {
-#define X(name, text, cls)  \
-  if (code == text) {       \
-    *out = Reason::name;    \
-    return true;            \
+#define X(name, text, cls) \
+  if (code == text) {      \
+    *out = Reason::name;   \
+    return true;           \
   }
   GBX_REASONS(X)
 #undef X
@@ -37,12 +37,14 @@ bool reason_from_code(std::string_view code, Reason* out) {
 
 std::string Error::line() const {
   const std::string rest = detail();
-  return std::string(reason_code(reason)) + (what.empty() || rest.empty() ? "" : ":") + (rest.empty() ? "" : " ") + rest;
+  return std::string(reason_code(reason)) + (what.empty() || rest.empty() ? "" : ":") +
+         (rest.empty() ? "" : " ") + rest;
 }
 std::string Error::detail() const {
   std::string s = what;
   if (!expected.empty() || !actual.empty()) {
-    s += (s.empty() ? "(expected " : " (expected ") + (expected.empty() ? std::string("nothing") : expected) + ", actual " +
+    s += (s.empty() ? "(expected " : " (expected ") +
+         (expected.empty() ? std::string("nothing") : expected) + ", actual " +
          (actual.empty() ? std::string("nothing") : actual) + ")";
   }
   return s;

@@ -21,109 +21,109 @@ enum class ExitClass : int {
 };
 
 // X(name, "reason-code", exit class)
-#define GBX_REASONS(X)                                                   \
-  X(kUninitialised, "uninitialised", kInternal)                          \
-  X(kInternal, "internal", kInternal)                                    \
-  /* input */                                                            \
-  X(kUsage, "usage", kUsage)                                             \
-  X(kBadEncoding, "bad-encoding", kUsage)                                \
-  X(kBadJson, "bad-json", kUsage)                                        \
-  X(kDuplicateKey, "duplicate-key", kUsage)                              \
-  X(kUnknownField, "unknown-field", kUsage)                              \
-  X(kMissingField, "missing-field", kUsage)                              \
-  X(kBadValue, "bad-value", kUsage)                                      \
-  X(kTooLarge, "too-large", kUsage)                                      \
-  X(kTrailingBytes, "trailing-bytes", kUsage)                            \
-  X(kTruncated, "truncated", kIntegrity)                                 \
-  X(kNotFound, "not-found", kUsage)                                      \
-  X(kAlreadyExists, "already-exists", kUsage)                            \
-  X(kConflict, "conflict", kUsage)                                       \
-  X(kIdempotencyMismatch, "idempotency-mismatch", kUsage)                \
-  /* integrity of stored or received bytes */                            \
-  X(kBadMagic, "bad-magic", kIntegrity)                                  \
-  X(kBadVersion, "bad-version", kIntegrity)                              \
-  X(kBadSuite, "bad-suite", kIntegrity)                                  \
-  X(kBadTag, "bad-tag", kIntegrity)                                      \
-  X(kBadSignature, "bad-signature", kIntegrity)                          \
-  X(kBadHash, "bad-hash", kIntegrity)                                    \
-  X(kBadCommitment, "bad-commitment", kIntegrity)                        \
-  X(kBadStructure, "bad-structure", kIntegrity)                          \
-  X(kWrongAsset, "wrong-asset", kIntegrity)                              \
-  X(kWrongVersion, "wrong-version", kIntegrity)                          \
-  X(kBadInclusion, "bad-inclusion", kIntegrity)                          \
-  X(kChainBroken, "chain-broken", kIntegrity)                            \
-  X(kImageDigestMismatch, "image-digest-mismatch", kIntegrity)           \
-  X(kImageUnsigned, "image-unsigned", kDenied)                           \
-  X(kImageRefused, "image-refused", kIntegrity)                          \
-  /* who may do what */                                                  \
-  X(kUnauthenticated, "unauthenticated", kDenied)                        \
-  X(kWrongRole, "wrong-role", kDenied)                                   \
-  X(kReplayed, "replayed", kDenied)                                      \
-  X(kExpired, "expired", kDenied)                                        \
-  X(kQuotaExceeded, "quota-exceeded", kDenied)                           \
-  X(kRateLimited, "rate-limited", kDenied)                               \
-  X(kPolicyMissing, "policy-missing", kDenied)                           \
-  X(kPolicyStale, "policy-stale", kDenied)                               \
-  X(kPolicyMismatch, "policy-mismatch", kDenied)                         \
-  X(kPolicyRevoked, "policy-revoked", kDenied)                           \
-  X(kPolicyExpired, "policy-expired", kDenied)                           \
-  X(kPolicyUnmergeable, "policy-unmergeable", kDenied)                   \
-  X(kConsumerNotAllowed, "consumer-not-allowed", kDenied)                \
-  X(kPurposeNotAllowed, "purpose-not-allowed", kDenied)                  \
-  X(kImageNotAllowed, "image-not-allowed", kDenied)                      \
-  X(kCommandNotAllowed, "command-not-allowed", kDenied)                  \
-  X(kJoinNotAllowed, "join-not-allowed", kDenied)                        \
-  X(kTeeNotAllowed, "tee-not-allowed", kDenied)                          \
-  X(kCustodyNotAllowed, "custody-not-allowed", kDenied)                  \
-  X(kRollbackNotAllowed, "rollback-not-allowed", kDenied)                \
-  X(kOutputNotAllowed, "output-not-allowed", kDenied)                    \
-  X(kLogsNotAllowed, "logs-not-allowed", kDenied)                        \
-  X(kBudgetExceeded, "budget-exceeded", kDenied)                         \
-  X(kAttemptsExceeded, "attempts-exceeded", kDenied)                     \
-  X(kNoCapacity, "no-capacity", kDenied)                                 \
-  X(kLeaseMissing, "lease-missing", kDenied)                             \
-  X(kLeaseExpired, "lease-expired", kDenied)                             \
-  X(kLeaseExhausted, "lease-exhausted", kDenied)                         \
-  X(kWrongRecipient, "wrong-recipient", kDenied)                         \
-  X(kWrongSet, "wrong-set", kDenied)                                     \
-  X(kWrongOwner, "wrong-owner", kDenied)                                 \
-  X(kWrongState, "wrong-state", kDenied)                                 \
-  X(kPlanMismatch, "plan-mismatch", kDenied)                             \
-  X(kSpecMismatch, "spec-mismatch", kDenied)                             \
-  /* attestation */                                                      \
-  X(kEvidenceMissing, "evidence-missing", kAttestation)                  \
-  X(kEvidenceRejected, "evidence-rejected", kAttestation)                \
-  X(kNonceMismatch, "nonce-mismatch", kAttestation)                      \
-  X(kCredentialForeign, "credential-foreign", kAttestation)              \
-  X(kCredentialUsed, "credential-used", kAttestation)                    \
-  X(kCredentialExpired, "credential-expired", kAttestation)              \
-  X(kCredentialSuperseded, "credential-superseded", kAttestation)        \
-  X(kAgentKeyMismatch, "agent-key-mismatch", kAttestation)               \
-  X(kSequenceMismatch, "sequence-mismatch", kAttestation)                \
-  X(kBrokerUntrusted, "broker-untrusted", kAttestation)                  \
-  X(kPlaneUntrusted, "plane-untrusted", kAttestation)                    \
-  /* output gate */                                                      \
-  X(kHeld, "held", kHeld)                                                \
-  X(kRejected, "rejected", kDenied)                                      \
-  X(kOutputInvalid, "output-invalid", kDenied)                           \
-  X(kOutputCopiesInput, "output-copies-input", kDenied)                  \
-  X(kOutputTooLarge, "output-too-large", kDenied)                        \
-  X(kOutputRefused, "output-refused", kDenied)                           \
-  /* jobs */                                                             \
-  X(kJobFailed, "job-failed", kFailed)                                   \
-  X(kJobCancelled, "job-cancelled", kFailed)                             \
-  X(kTimedOut, "timed-out", kFailed)                                     \
-  X(kLost, "lost", kFailed)                                              \
-  X(kSandboxSetup, "sandbox-setup", kInfrastructure)                     \
-  X(kSandboxViolation, "sandbox-violation", kFailed)                     \
-  X(kOutOfMemory, "out-of-memory", kFailed)                              \
-  /* infrastructure */                                                   \
-  X(kIo, "io", kInfrastructure)                                          \
-  X(kUnavailable, "unavailable", kInfrastructure)                        \
-  X(kConnectionClosed, "connection-closed", kInfrastructure)             \
-  X(kDatabase, "database", kInfrastructure)                              \
-  X(kCrypto, "crypto", kInternal)                                        \
-  X(kUnsupported, "unsupported", kInfrastructure)                        \
+#define GBX_REASONS(X)                                            \
+  X(kUninitialised, "uninitialised", kInternal)                   \
+  X(kInternal, "internal", kInternal)                             \
+  /* input */                                                     \
+  X(kUsage, "usage", kUsage)                                      \
+  X(kBadEncoding, "bad-encoding", kUsage)                         \
+  X(kBadJson, "bad-json", kUsage)                                 \
+  X(kDuplicateKey, "duplicate-key", kUsage)                       \
+  X(kUnknownField, "unknown-field", kUsage)                       \
+  X(kMissingField, "missing-field", kUsage)                       \
+  X(kBadValue, "bad-value", kUsage)                               \
+  X(kTooLarge, "too-large", kUsage)                               \
+  X(kTrailingBytes, "trailing-bytes", kUsage)                     \
+  X(kTruncated, "truncated", kIntegrity)                          \
+  X(kNotFound, "not-found", kUsage)                               \
+  X(kAlreadyExists, "already-exists", kUsage)                     \
+  X(kConflict, "conflict", kUsage)                                \
+  X(kIdempotencyMismatch, "idempotency-mismatch", kUsage)         \
+  /* integrity of stored or received bytes */                     \
+  X(kBadMagic, "bad-magic", kIntegrity)                           \
+  X(kBadVersion, "bad-version", kIntegrity)                       \
+  X(kBadSuite, "bad-suite", kIntegrity)                           \
+  X(kBadTag, "bad-tag", kIntegrity)                               \
+  X(kBadSignature, "bad-signature", kIntegrity)                   \
+  X(kBadHash, "bad-hash", kIntegrity)                             \
+  X(kBadCommitment, "bad-commitment", kIntegrity)                 \
+  X(kBadStructure, "bad-structure", kIntegrity)                   \
+  X(kWrongAsset, "wrong-asset", kIntegrity)                       \
+  X(kWrongVersion, "wrong-version", kIntegrity)                   \
+  X(kBadInclusion, "bad-inclusion", kIntegrity)                   \
+  X(kChainBroken, "chain-broken", kIntegrity)                     \
+  X(kImageDigestMismatch, "image-digest-mismatch", kIntegrity)    \
+  X(kImageUnsigned, "image-unsigned", kDenied)                    \
+  X(kImageRefused, "image-refused", kIntegrity)                   \
+  /* who may do what */                                           \
+  X(kUnauthenticated, "unauthenticated", kDenied)                 \
+  X(kWrongRole, "wrong-role", kDenied)                            \
+  X(kReplayed, "replayed", kDenied)                               \
+  X(kExpired, "expired", kDenied)                                 \
+  X(kQuotaExceeded, "quota-exceeded", kDenied)                    \
+  X(kRateLimited, "rate-limited", kDenied)                        \
+  X(kPolicyMissing, "policy-missing", kDenied)                    \
+  X(kPolicyStale, "policy-stale", kDenied)                        \
+  X(kPolicyMismatch, "policy-mismatch", kDenied)                  \
+  X(kPolicyRevoked, "policy-revoked", kDenied)                    \
+  X(kPolicyExpired, "policy-expired", kDenied)                    \
+  X(kPolicyUnmergeable, "policy-unmergeable", kDenied)            \
+  X(kConsumerNotAllowed, "consumer-not-allowed", kDenied)         \
+  X(kPurposeNotAllowed, "purpose-not-allowed", kDenied)           \
+  X(kImageNotAllowed, "image-not-allowed", kDenied)               \
+  X(kCommandNotAllowed, "command-not-allowed", kDenied)           \
+  X(kJoinNotAllowed, "join-not-allowed", kDenied)                 \
+  X(kTeeNotAllowed, "tee-not-allowed", kDenied)                   \
+  X(kCustodyNotAllowed, "custody-not-allowed", kDenied)           \
+  X(kRollbackNotAllowed, "rollback-not-allowed", kDenied)         \
+  X(kOutputNotAllowed, "output-not-allowed", kDenied)             \
+  X(kLogsNotAllowed, "logs-not-allowed", kDenied)                 \
+  X(kBudgetExceeded, "budget-exceeded", kDenied)                  \
+  X(kAttemptsExceeded, "attempts-exceeded", kDenied)              \
+  X(kNoCapacity, "no-capacity", kDenied)                          \
+  X(kLeaseMissing, "lease-missing", kDenied)                      \
+  X(kLeaseExpired, "lease-expired", kDenied)                      \
+  X(kLeaseExhausted, "lease-exhausted", kDenied)                  \
+  X(kWrongRecipient, "wrong-recipient", kDenied)                  \
+  X(kWrongSet, "wrong-set", kDenied)                              \
+  X(kWrongOwner, "wrong-owner", kDenied)                          \
+  X(kWrongState, "wrong-state", kDenied)                          \
+  X(kPlanMismatch, "plan-mismatch", kDenied)                      \
+  X(kSpecMismatch, "spec-mismatch", kDenied)                      \
+  /* attestation */                                               \
+  X(kEvidenceMissing, "evidence-missing", kAttestation)           \
+  X(kEvidenceRejected, "evidence-rejected", kAttestation)         \
+  X(kNonceMismatch, "nonce-mismatch", kAttestation)               \
+  X(kCredentialForeign, "credential-foreign", kAttestation)       \
+  X(kCredentialUsed, "credential-used", kAttestation)             \
+  X(kCredentialExpired, "credential-expired", kAttestation)       \
+  X(kCredentialSuperseded, "credential-superseded", kAttestation) \
+  X(kAgentKeyMismatch, "agent-key-mismatch", kAttestation)        \
+  X(kSequenceMismatch, "sequence-mismatch", kAttestation)         \
+  X(kBrokerUntrusted, "broker-untrusted", kAttestation)           \
+  X(kPlaneUntrusted, "plane-untrusted", kAttestation)             \
+  /* output gate */                                               \
+  X(kHeld, "held", kHeld)                                         \
+  X(kRejected, "rejected", kDenied)                               \
+  X(kOutputInvalid, "output-invalid", kDenied)                    \
+  X(kOutputCopiesInput, "output-copies-input", kDenied)           \
+  X(kOutputTooLarge, "output-too-large", kDenied)                 \
+  X(kOutputRefused, "output-refused", kDenied)                    \
+  /* jobs */                                                      \
+  X(kJobFailed, "job-failed", kFailed)                            \
+  X(kJobCancelled, "job-cancelled", kFailed)                      \
+  X(kTimedOut, "timed-out", kFailed)                              \
+  X(kLost, "lost", kFailed)                                       \
+  X(kSandboxSetup, "sandbox-setup", kInfrastructure)              \
+  X(kSandboxViolation, "sandbox-violation", kFailed)              \
+  X(kOutOfMemory, "out-of-memory", kFailed)                       \
+  /* infrastructure */                                            \
+  X(kIo, "io", kInfrastructure)                                   \
+  X(kUnavailable, "unavailable", kInfrastructure)                 \
+  X(kConnectionClosed, "connection-closed", kInfrastructure)      \
+  X(kDatabase, "database", kInfrastructure)                       \
+  X(kCrypto, "crypto", kInternal)                                 \
+  X(kUnsupported, "unsupported", kInfrastructure)                 \
   X(kWrongPassphrase, "wrong-passphrase", kDenied)
 
 enum class Reason {
@@ -138,8 +138,8 @@ ExitClass exit_class(Reason reason);
 // False when `code` names no reason. Used where a peer reports one.
 bool reason_from_code(std::string_view code, Reason* out);
 
-// What failed, for a person: `what` names the check, `expected`/`actual` the values where there are any,
-// `next` the command or step that mends it. No field ever holds plaintext or key material.
+// What failed, for a person: `what` names the check, `expected`/`actual` the values where there are
+// any, `next` the command or step that mends it. No field ever holds plaintext or key material.
 struct Error {
   Reason reason = Reason::kUninitialised;
   std::string what;

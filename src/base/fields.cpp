@@ -23,8 +23,9 @@ namespace gbx::fields_detail {
 Status check_bound(std::int64_t v, Bound b, const char* unit) {
   if (v >= b.min && v <= b.max) return ok_status();
   const std::string suffix = *unit != '\0' ? std::string(" ") + unit : std::string();
-  const std::string range = b.min == b.max ? "exactly " + std::to_string(b.min)
-                                           : "between " + std::to_string(b.min) + " and " + std::to_string(b.max);
+  const std::string range =
+      b.min == b.max ? "exactly " + std::to_string(b.min)
+                     : "between " + std::to_string(b.min) + " and " + std::to_string(b.max);
   return fail(Reason::kBadValue).with(range + suffix, std::to_string(v));
 }
 
@@ -36,11 +37,13 @@ Error unknown_field(const std::string& name, const std::set<std::string_view>& k
     list += (list.empty() ? "" : ", ") + std::string(k);
   }
   const std::string bounded = name.substr(0, 64);
-  return fail(Reason::kUnknownField, bounded).with(known.empty() ? "no members" : "one of " + list, bounded);
+  return fail(Reason::kUnknownField, bounded)
+      .with(known.empty() ? "no members" : "one of " + list, bounded);
 }
 
 Status check_json_bound(const Json& j, Bound b) {
-  if (b.min <= 0 && b.max == kMaxJsonInteger) return ok_status();  // its canonical form costs something
+  // its canonical form costs something
+  if (b.min <= 0 && b.max == kMaxJsonInteger) return ok_status();
   return check_bound(static_cast<std::int64_t>(canonical(j).size()), b, "bytes long");
 }
 

@@ -2,14 +2,16 @@
 //
 //   struct Lease {
 //     std::string consumer_id; std::int64_t jobs = 0;
-//     template <class F> void fields(F& f) { f("consumerId", consumer_id, Bound{1, 64}); f("jobs", jobs, Bound{1, 1000}); }
+//     template <class F> void fields(F& f) { f("consumerId", consumer_id, Bound{1, 64}); f("jobs",
+//     jobs, Bound{1, 1000}); }
 //   };
 //   Json j = to_json(lease);   Result<Lease> l = from_json<Lease>(j);
 //
-// Reading refuses unknown and missing members, wrong kinds, and values outside their Bound (numbers: value;
-// strings and bytes: length; lists and maps: count, and each text in them; any JSON: bytes of its canonical form).
-// std::optional members may be absent, never null.
-// FixedBytes<N> are lower-case hex, Bytes are base64url, enums are the names that enum_names(E) lists.
+// Reading refuses unknown and missing members, wrong kinds, and values outside their Bound
+// (numbers: value; strings and bytes: length; lists and maps: count, and each text in them; any
+// JSON: bytes of its canonical form). std::optional members may be absent, never null.
+// FixedBytes<N> are lower-case hex, Bytes are base64url, enums are the names that enum_names(E)
+// lists.
 #pragma once
 
 #include <cstdint>
@@ -30,7 +32,8 @@ namespace gbx {
 struct Bound {
   std::int64_t min = 0;
   std::int64_t max = kMaxJsonInteger;
-  std::int64_t each = kMaxJsonInteger;  // bytes of one text in a list, of one key and of one value in a map
+  // bytes of one text in a list, of one key and of one value in a map
+  std::int64_t each = kMaxJsonInteger;
 };
 
 template <class E>
@@ -39,7 +42,8 @@ struct EnumName {
   const char* name;
 };
 // Specialise by overloading in the enum's namespace:
-//   inline std::span<const EnumName<Kind>> enum_names(Kind) { static constexpr EnumName<Kind> k[] = {…}; return k; }
+//   inline std::span<const EnumName<Kind>> enum_names(Kind) { static constexpr EnumName<Kind> k[] =
+//   {…}; return k; }
 template <class E>
 std::string_view enum_name(E e) {
   for (const auto& n : enum_names(e)) {
@@ -54,7 +58,8 @@ Result<E> enum_from(std::string_view name) {
     if (name == n.name) return n.value;
     known += (known.empty() ? "" : ", ") + std::string(n.name);
   }
-  return fail(Reason::kBadValue, "unknown word").with("one of " + known, std::string(name.substr(0, 64)));
+  return fail(Reason::kBadValue, "unknown word")
+      .with("one of " + known, std::string(name.substr(0, 64)));
 }
 
 // "a string", "a list" and the like, for messages.
@@ -183,10 +188,12 @@ Error kind_error(const char* expected, const Json& actual);
 // Text that is not what it encodes.
 Error encoding_error(Error error, const std::string& expected, std::string_view text);
 
-// What a list's or map's bound says of its members: texts are bounded by it, records by their own fields.
+// What a list's or map's bound says of its members: texts are bounded by it, records by their own
+// fields.
 template <class T>
 Bound bound_of_each(Bound b) {
-  constexpr bool text = std::is_same_v<T, std::string> || std::is_same_v<T, Bytes> || std::is_same_v<T, Json>;
+  constexpr bool text =
+      std::is_same_v<T, std::string> || std::is_same_v<T, Bytes> || std::is_same_v<T, Json>;
   return text ? Bound{0, b.each} : Bound{};
 }
 
@@ -241,7 +248,8 @@ Status read_value(const Json& j, T& v, Bound b) {
     if (x == nullptr) return kind_error("hex text", j);
     auto bytes = fixed_from_hex<std::tuple_size_v<T>>(*x);
     if (!bytes.ok()) {
-      const std::string digits = std::to_string(2 * std::tuple_size_v<T>) + " lower-case hex digits";
+      const std::string digits =
+          std::to_string(2 * std::tuple_size_v<T>) + " lower-case hex digits";
       return encoding_error(std::move(bytes.error()), digits, *x);
     }
     v = *bytes;
@@ -259,7 +267,8 @@ Status read_value(const Json& j, T& v, Bound b) {
     GBX_TRY(check_bound(static_cast<std::int64_t>(o->size()), b, "entries"));
     v.clear();
     for (const auto& [k, e] : *o) {
-      GBX_TRY(check_bound(static_cast<std::int64_t>(k.size()), Bound{0, b.each}, "bytes long (a key)"));
+      GBX_TRY(
+          check_bound(static_cast<std::int64_t>(k.size()), Bound{0, b.each}, "bytes long (a key)"));
       Status s = read_value(e, v[k], bound_of_each<typename T::mapped_type>(b));
       if (!s.ok()) return s.error().at("." + k.substr(0, 64));
     }

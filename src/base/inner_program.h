@@ -1,4 +1,5 @@
-// For programs that only other programs of Glovebox start, by descriptors: what a person who calls one is told.
+// For programs that only other programs of Glovebox start, by descriptors: what a person who calls
+// one is told.
 #pragma once
 
 #include <string>

@@ -9,7 +9,9 @@ namespace {
 
 // Decodes one code point of valid UTF-8 and advances; on bad input consumes a byte.
 std::uint32_t next_code_point(std::string_view s, std::size_t& i) {
-  const auto at = [&](std::size_t k) { return static_cast<std::uint32_t>(static_cast<unsigned char>(s[k])); };
+  const auto at = [&](std::size_t k) {
+    return static_cast<std::uint32_t>(static_cast<unsigned char>(s[k]));
+  };
   const std::uint32_t b = at(i);
   std::size_t n = b < 0x80 ? 1 : b >= 0xf0 ? 4 : b >= 0xe0 ? 3 : b >= 0xc0 ? 2 : 1;
   if (i + n > s.size()) n = 1;
@@ -57,14 +59,21 @@ bool valid_utf8(std::string_view s) {
   std::size_t i = 0;
   while (i < s.size()) {
     const auto b = static_cast<unsigned char>(s[i]);
-    std::size_t n = b < 0x80 ? 1 : (b >= 0xc2 && b < 0xe0) ? 2 : (b >= 0xe0 && b < 0xf0) ? 3 : (b >= 0xf0 && b < 0xf5) ? 4 : 0;
+    std::size_t n = b < 0x80                  ? 1
+                    : (b >= 0xc2 && b < 0xe0) ? 2
+                    : (b >= 0xe0 && b < 0xf0) ? 3
+                    : (b >= 0xf0 && b < 0xf5) ? 4
+                                              : 0;
     if (n == 0 || i + n > s.size()) return false;
     for (std::size_t k = 1; k < n; ++k) {
       if ((static_cast<unsigned char>(s[i + k]) & 0xc0) != 0x80) return false;
     }
     std::size_t j = i;
     const std::uint32_t cp = next_code_point(s, j);
-    if ((n == 3 && cp < 0x800) || (n == 4 && (cp < 0x10000 || cp > 0x10ffff)) || (cp >= 0xd800 && cp < 0xe000)) return false;
+    if ((n == 3 && cp < 0x800) || (n == 4 && (cp < 0x10000 || cp > 0x10ffff)) ||
+        (cp >= 0xd800 && cp < 0xe000)) {
+      return false;
+    }
     i += n;
   }
   return true;
@@ -79,11 +88,15 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
   bool null() override { return put(Json()); }
   bool boolean(bool v) override { return put(Json(v)); }
   bool number_integer(number_integer_t v) override {
-    if (v < -kMaxJsonInteger || v > kMaxJsonInteger) return stop(Reason::kBadValue, "integer beyond ±(2^53-1)");
+    if (v < -kMaxJsonInteger || v > kMaxJsonInteger) {
+      return stop(Reason::kBadValue, "integer beyond ±(2^53-1)");
+    }
     return put(Json(static_cast<std::int64_t>(v)));
   }
   bool number_unsigned(number_unsigned_t v) override {
-    if (v > static_cast<number_unsigned_t>(kMaxJsonInteger)) return stop(Reason::kBadValue, "integer beyond ±(2^53-1)");
+    if (v > static_cast<number_unsigned_t>(kMaxJsonInteger)) {
+      return stop(Reason::kBadValue, "integer beyond ±(2^53-1)");
+    }
     return put(Json(static_cast<std::int64_t>(v)));
   }
   bool number_float(number_float_t, const string_t&) override {
@@ -96,11 +109,14 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
   bool end_object() override { return close(); }
   bool end_array() override { return close(); }
   bool key(string_t& k) override {
-    if (stack_.back().value.find(k) != nullptr) return stop(Reason::kDuplicateKey, "key \"" + k.substr(0, 64) + "\" stands twice");
+    if (stack_.back().value.find(k) != nullptr) {
+      return stop(Reason::kDuplicateKey, "key \"" + k.substr(0, 64) + "\" stands twice");
+    }
     stack_.back().key = std::move(k);
     return true;
   }
-  bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception&) override {
+  bool parse_error(std::size_t position, const std::string&,
+                   const nlohmann::detail::exception&) override {
     return stop(Reason::kBadJson, "not JSON at byte " + std::to_string(position));
   }
   Result<Json> result() {
@@ -159,13 +175,27 @@ void quote(std::string& out, std::string_view s) {
   for (char c : s) {
     const auto u = static_cast<unsigned char>(c);
     switch (c) {
-      case '"': out += "\\\""; break;
-      case '\\': out += "\\\\"; break;
-      case '\b': out += "\\b"; break;
-      case '\f': out += "\\f"; break;
-      case '\n': out += "\\n"; break;
-      case '\r': out += "\\r"; break;
-      case '\t': out += "\\t"; break;
+      case '"':
+        out += "\\\"";
+        break;
+      case '\\':
+        out += "\\\\";
+        break;
+      case '\b':
+        out += "\\b";
+        break;
+      case '\f':
+        out += "\\f";
+        break;
+      case '\n':
+        out += "\\n";
+        break;
+      case '\r':
+        out += "\\r";
+        break;
+      case '\t':
+        out += "\\t";
+        break;
       default:
         if (u < 0x20) {
           out += "\\u00";
@@ -225,12 +255,16 @@ void write(std::string& out, const Json& v, int indent) {
 Result<Json> parse_json(std::string_view text, JsonLimits limits) {
   if (text.size() > limits.max_bytes) {
     return fail(Reason::kTooLarge, "JSON text")
-        .with("at most " + std::to_string(limits.max_bytes) + " bytes", std::to_string(text.size()));
+        .with("at most " + std::to_string(limits.max_bytes) + " bytes",
+              std::to_string(text.size()));
   }
   if (!valid_utf8(text)) return fail(Reason::kBadJson, "text is not UTF-8");
-  // nlohmann's lexer takes a NUL as the end of its input and would hide what follows; no JSON holds one unescaped.
+  // nlohmann's lexer takes a NUL as the end of its input and would hide what follows; no JSON holds
+  // one unescaped.
   if (text.find('\0') != std::string_view::npos) return fail(Reason::kBadJson, "text holds a NUL");
-  if (text.substr(0, 3) == "\xef\xbb\xbf") return fail(Reason::kBadJson, "text starts with a byte order mark");
+  if (text.substr(0, 3) == "\xef\xbb\xbf") {
+    return fail(Reason::kBadJson, "text starts with a byte order mark");
+  }
   Builder builder(limits);
   // sax_parse reports through the builder and throws nothing with this interface.
   (void)nlohmann::json::sax_parse(text.begin(), text.end(), &builder);

@@ -1,5 +1,5 @@
-// JSON values as Glovebox signs them: RFC 8785 canonical form, integers within ±(2^53-1), no floats,
-// no duplicate keys, bounded depth and size. Parsing is strict; input is untrusted.
+// JSON values as Glovebox signs them: RFC 8785 canonical form, integers within ±(2^53-1), no
+// floats, no duplicate keys, bounded depth and size. Parsing is strict; input is untrusted.
 #pragma once
 
 #include <cstdint>
@@ -28,15 +28,15 @@ using JsonObject = std::map<std::string, Json, Utf16Less>;
 class Json {
  public:
   Json() : v_(nullptr) {}
-  Json(std::nullptr_t) : v_(nullptr) {}                       // NOLINT
-  Json(bool b) : v_(b) {}                                     // NOLINT
-  Json(std::int64_t i) : v_(i) {}                             // NOLINT
-  Json(int i) : v_(std::int64_t{i}) {}                        // NOLINT
-  Json(std::string s) : v_(std::move(s)) {}                   // NOLINT
-  Json(std::string_view s) : v_(std::string(s)) {}            // NOLINT
-  Json(const char* s) : v_(std::string(s)) {}                 // NOLINT
-  Json(JsonArray a) : v_(std::move(a)) {}                     // NOLINT
-  Json(JsonObject o) : v_(std::move(o)) {}                    // NOLINT
+  Json(std::nullptr_t) : v_(nullptr) {}             // NOLINT
+  Json(bool b) : v_(b) {}                           // NOLINT
+  Json(std::int64_t i) : v_(i) {}                   // NOLINT
+  Json(int i) : v_(std::int64_t{i}) {}              // NOLINT
+  Json(std::string s) : v_(std::move(s)) {}         // NOLINT
+  Json(std::string_view s) : v_(std::string(s)) {}  // NOLINT
+  Json(const char* s) : v_(std::string(s)) {}       // NOLINT
+  Json(JsonArray a) : v_(std::move(a)) {}           // NOLINT
+  Json(JsonObject o) : v_(std::move(o)) {}          // NOLINT
 
   bool is_null() const { return std::holds_alternative<std::nullptr_t>(v_); }
   const bool* boolean() const { return std::get_if<bool>(&v_); }
@@ -65,7 +65,8 @@ struct JsonLimits {
 };
 // Errors: kBadJson, kDuplicateKey, kTooLarge, kBadValue (a float or an integer out of range).
 Result<Json> parse_json(std::string_view text, JsonLimits limits = {});
-// RFC 8785. Strings that are not valid UTF-8 never get into a parsed Json; values built in code must be valid.
+// RFC 8785. Strings that are not valid UTF-8 never get into a parsed Json; values built in code
+// must be valid.
 std::string canonical(const Json& value);
 // Two-space indentation, same key order: for people.
 std::string pretty(const Json& value);

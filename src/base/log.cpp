@@ -28,7 +28,8 @@ void Logger::log(LogLevel level, std::string_view event, Fields fields) const {
 void Logger::error(std::string_view event, const Error& e, Fields fields) const {
   Json j;
   for (const auto& [k, v] : fields) j[k] = v;
-  log(LogLevel::kError, event, {{"reason", reason_code(e.reason)}, {"what", printable(e.line(), 500)}, {"fields", j}});
+  log(LogLevel::kError, event,
+      {{"reason", reason_code(e.reason)}, {"what", printable(e.line(), 500)}, {"fields", j}});
 }
 
 std::string printable(std::string_view text, std::size_t limit) {
@@ -40,9 +41,12 @@ std::string printable(std::string_view text, std::size_t limit) {
     // U+200E/F, U+202A..202E and U+2066..2069 reorder what a person reads.
     const auto at = [&](std::size_t k) { return static_cast<unsigned char>(text[i + k]); };
     const bool general = utf8 && u == 0xe2 && i + 2 < text.size();
-    const bool bidi = general && ((at(1) == 0x80 && (at(2) == 0x8e || at(2) == 0x8f || (at(2) >= 0xaa && at(2) <= 0xae))) ||
-                                  (at(1) == 0x81 && at(2) >= 0xa6 && at(2) <= 0xa9));
-    if (u < 0x20 || u == 0x7f || bidi || (!utf8 && u >= 0x80) || (u == 0xc2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0xa0)) {
+    const bool bidi =
+        general &&
+        ((at(1) == 0x80 && (at(2) == 0x8e || at(2) == 0x8f || (at(2) >= 0xaa && at(2) <= 0xae))) ||
+         (at(1) == 0x81 && at(2) >= 0xa6 && at(2) <= 0xa9));
+    if (u < 0x20 || u == 0x7f || bidi || (!utf8 && u >= 0x80) ||
+        (u == 0xc2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0xa0)) {
       const std::size_t n = bidi ? 3 : u == 0xc2 && utf8 ? 2 : 1;
       for (std::size_t k = 0; k < n; ++k) {
         const auto b = static_cast<unsigned char>(text[i + k]);

@@ -1,5 +1,6 @@
 // Structured logs: one JSON object a line, with time, level, component, event and plain fields.
-// Text from outside is escaped by the JSON writer, control characters and all. Never log a secret or plaintext.
+// Text from outside is escaped by the JSON writer, control characters and all. Never log a secret
+// or plaintext.
 #pragma once
 
 #include <initializer_list>
@@ -21,8 +22,12 @@ class Logger {
   // Writes whole lines to `fd` (not owned). Thread-safe.
   Logger(int fd, std::string component, const Clock& clock, LogLevel least = LogLevel::kInfo);
   void log(LogLevel level, std::string_view event, Fields fields = {}) const;
-  void info(std::string_view event, Fields fields = {}) const { log(LogLevel::kInfo, event, fields); }
-  void warn(std::string_view event, Fields fields = {}) const { log(LogLevel::kWarn, event, fields); }
+  void info(std::string_view event, Fields fields = {}) const {
+    log(LogLevel::kInfo, event, fields);
+  }
+  void warn(std::string_view event, Fields fields = {}) const {
+    log(LogLevel::kWarn, event, fields);
+  }
   void error(std::string_view event, const Error& e, Fields fields = {}) const;
 
  private:
@@ -33,8 +38,8 @@ class Logger {
   mutable std::mutex mutex_;
 };
 
-// Text from outside for a terminal or a one-line message: control and bidirectional characters become \x…, valid
-// UTF-8 whatever came in, at most `limit` bytes and the rest of one escape.
+// Text from outside for a terminal or a one-line message: control and bidirectional characters
+// become \x…, valid UTF-8 whatever came in, at most `limit` bytes and the rest of one escape.
 std::string printable(std::string_view text, std::size_t limit = 200);
 
 }  // namespace gbx

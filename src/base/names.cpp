@@ -5,8 +5,8 @@ namespace gbx {
 bool plain_name(std::string_view name) {
   if (name.empty() || name.size() > 64 || name[0] == '.') return false;
   for (const char c : name) {
-    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
-                       c == '_' || c == '-';
+    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                       c == '.' || c == '_' || c == '-';
     if (!plain) return false;
   }
   return true;

@@ -1,5 +1,5 @@
-// Names of files that a job writes, as every program that meets one must have them. One rule, so that what a spec may say is
-// what the gate takes. Input is untrusted.
+// Names of files that a job writes, as every program that meets one must have them. One rule, so
+// that what a spec may say is what the gate takes. Input is untrusted.
 #pragma once
 
 #include <string_view>

@@ -41,7 +41,8 @@ void Fd::reset() {
 namespace {
 // A hint of its own: what the plane lists does not help who mistyped a path.
 Error no_file(const std::string& path) {
-  return fail(Reason::kNotFound, path + " does not exist").hint("check the path: it is one on this machine");
+  return fail(Reason::kNotFound, path + " does not exist")
+      .hint("check the path: it is one on this machine");
 }
 }  // namespace
 
@@ -58,7 +59,8 @@ Result<Bytes> read_all(int fd, std::size_t limit) {
     if (n < 0) return io_error("read", errno);
     if (n == 0) return out;
     if (out.size() + static_cast<std::size_t>(n) > limit) {
-      return fail(Reason::kTooLarge, "file").with("at most " + std::to_string(limit) + " bytes", "more");
+      return fail(Reason::kTooLarge, "file")
+          .with("at most " + std::to_string(limit) + " bytes", "more");
     }
     out.insert(out.end(), buf, buf + n);
   }
@@ -70,7 +72,9 @@ Result<Bytes> read_file(const std::string& path, std::size_t limit) {
     return io_error(path, errno);
   }
   struct stat st {};
-  if (fstat(fd.get(), &st) == 0 && S_ISDIR(st.st_mode)) return fail(Reason::kBadValue, path).with("a file", "a folder");
+  if (fstat(fd.get(), &st) == 0 && S_ISDIR(st.st_mode)) {
+    return fail(Reason::kBadValue, path).with("a file", "a folder");
+  }
   auto r = read_all(fd.get(), limit);
   if (!r.ok()) r.error().at(path);
   return r;
@@ -92,7 +96,8 @@ Status write_all(int fd, ByteView content) {
 Status pread_exact(int fd, MutableByteView out, std::uint64_t offset) {
   std::size_t done = 0;
   while (done < out.size()) {
-    const ssize_t n = pread(fd, out.data() + done, out.size() - done, static_cast<off_t>(offset + done));
+    const ssize_t n =
+        pread(fd, out.data() + done, out.size() - done, static_cast<off_t>(offset + done));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return io_error("pread", errno);
     if (n == 0) return fail(Reason::kTruncated, "file ends early");
@@ -103,7 +108,8 @@ Status pread_exact(int fd, MutableByteView out, std::uint64_t offset) {
 
 Status write_file_atomic(const std::string& path, ByteView content, mode_t mode) {
   const auto slash = path.rfind('/');
-  const std::string dir = slash == std::string::npos ? "." : path.substr(0, std::max<std::size_t>(slash, 1));
+  const std::string dir =
+      slash == std::string::npos ? "." : path.substr(0, std::max<std::size_t>(slash, 1));
   std::string temporary = path + ".tmp.XXXXXX";
   Fd fd(mkostemp(temporary.data(), O_CLOEXEC));
   if (!fd.valid()) return io_error(path, errno);  // people know no other name of it
@@ -156,7 +162,9 @@ Status remove_entries(int dir_fd, dev_t device, int depth) {
         Status s = remove_entries(sub.get(), device, depth + 1);
         if (!s.ok()) result = s;
       }
-      if (unlinkat(dir_fd, e->d_name, AT_REMOVEDIR) != 0 && result.ok()) result = io_error(name, errno);
+      if (unlinkat(dir_fd, e->d_name, AT_REMOVEDIR) != 0 && result.ok()) {
+        result = io_error(name, errno);
+      }
     } else if (unlinkat(dir_fd, e->d_name, 0) != 0 && result.ok()) {
       result = io_error(name, errno);
     }
@@ -168,7 +176,9 @@ Status remove_entries(int dir_fd, dev_t device, int depth) {
 
 Status remove_tree(const std::string& path) {
   struct stat st {};
-  if (lstat(path.c_str(), &st) != 0) return errno == ENOENT ? ok_status() : Status(io_error(path, errno));
+  if (lstat(path.c_str(), &st) != 0) {
+    return errno == ENOENT ? ok_status() : Status(io_error(path, errno));
+  }
   if (!S_ISDIR(st.st_mode)) {
     if (unlink(path.c_str()) != 0) return io_error(path, errno);
     return ok_status();
@@ -232,7 +242,8 @@ Result<std::optional<ExitStatus>> Process::wait(std::int64_t timeout_ms) {
   Fd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid_, 0)));
   if (pidfd.valid()) {
     pollfd p{pidfd.get(), POLLIN, 0};
-    const int limit = timeout_ms < 0 ? -1 : static_cast<int>(std::min<std::int64_t>(timeout_ms, INT32_MAX));
+    const int limit =
+        timeout_ms < 0 ? -1 : static_cast<int>(std::min<std::int64_t>(timeout_ms, INT32_MAX));
     const int n = poll(&p, 1, limit);
     if (n == 0) return std::optional<ExitStatus>();
     if (n < 0 && errno == EINTR) return std::optional<ExitStatus>();
@@ -259,7 +270,8 @@ struct ChildPlan {
   int highest = 2;
 };
 
-[[noreturn]] void child_main(const ProcessOptions& o, const ChildPlan& plan, pid_t parent, int report) {
+[[noreturn]] void child_main(const ProcessOptions& o, const ChildPlan& plan, pid_t parent,
+                             int report) {
   const auto die = [&](int stage) {
     const int e[2] = {stage, errno};
     (void)!write(report, e, sizeof e);
@@ -302,7 +314,8 @@ struct ChildPlan {
     if (getppid() != parent) _exit(127);
   }
   execve(plan.argv[0], plan.argv.data(), plan.envp.data());
-  // A program below a folder that the new uid may not enter (somebody's home): by the descriptor from before.
+  // A program below a folder that the new uid may not enter (somebody's home): by the descriptor
+  // from before.
   if (errno == EACCES && program >= 0) {
     syscall(SYS_execveat, program, "", plan.argv.data(), plan.envp.data(), AT_EMPTY_PATH);
   }
@@ -363,11 +376,18 @@ Result<RunOutput> run_command(ProcessOptions o, std::size_t limit, std::int64_t 
   Fd* ends[2] = {&out.first, &err.first};
   std::string* sinks[2] = {&result.out, &result.err};
   while (ends[0]->valid() || ends[1]->valid()) {
-    const auto spent = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - start).count();
-    if (spent > timeout_ms) return fail(Reason::kTimedOut, o.argv[0] + " ran past " + std::to_string(timeout_ms) + " ms");
+    const auto spent = std::chrono::duration_cast<std::chrono::milliseconds>(
+                           std::chrono::steady_clock::now() - start)
+                           .count();
+    if (spent > timeout_ms) {
+      return fail(Reason::kTimedOut, o.argv[0] + " ran past " + std::to_string(timeout_ms) + " ms");
+    }
     pollfd p[2];
     for (int i = 0; i < 2; ++i) p[i] = {ends[i]->valid() ? ends[i]->get() : -1, POLLIN, 0};
-    if (poll(p, 2, static_cast<int>(std::min<std::int64_t>(timeout_ms - spent + 1, 1000))) < 0 && errno != EINTR) return io_error("poll", errno);
+    if (poll(p, 2, static_cast<int>(std::min<std::int64_t>(timeout_ms - spent + 1, 1000))) < 0 &&
+        errno != EINTR) {
+      return io_error("poll", errno);
+    }
     for (int i = 0; i < 2; ++i) {
       if (p[i].fd < 0 || (p[i].revents & (POLLIN | POLLHUP | POLLERR)) == 0) continue;
       char buf[16384];
@@ -394,7 +414,9 @@ Result<std::pair<Fd, Fd>> make_pipe() {
 }
 Result<std::pair<Fd, Fd>> make_socket_pair() {
   int fds[2];
-  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0) return io_error("socketpair", errno);
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0) {
+    return io_error("socketpair", errno);
+  }
   return std::pair<Fd, Fd>(Fd(fds[0]), Fd(fds[1]));
 }
 
@@ -418,9 +440,11 @@ bool processes_are_listed(std::string_view mounts) {
     const std::size_t point = line.find(" /proc proc ");
     if (point == std::string_view::npos || line.find(' ') != point) continue;
     std::string_view options = line.substr(point + std::string_view(" /proc proc ").size());
-    const std::string all = "," + std::string(options.substr(0, options.find(' '))) + ",";  // the last mount covers the others
+    // the last mount covers the others
+    const std::string all = "," + std::string(options.substr(0, options.find(' '))) + ",";
     const auto has = [&](const char* option) { return all.find(option) != std::string::npos; };
-    listed = has(",gid=") || !(has(",hidepid=2,") || has(",hidepid=4,") || has(",hidepid=invisible,") || has(",hidepid=ptraceable,"));
+    listed = has(",gid=") || !(has(",hidepid=2,") || has(",hidepid=4,") ||
+                               has(",hidepid=invisible,") || has(",hidepid=ptraceable,"));
   }
   return listed;
 }

@@ -1,5 +1,6 @@
-// Files, descriptors and child processes, with the habits of the style guide built in: descriptors close
-// themselves and are CLOEXEC, untrusted paths resolve beneath a directory descriptor, files appear whole or not at all.
+// Files, descriptors and child processes, with the habits of the style guide built in: descriptors
+// close themselves and are CLOEXEC, untrusted paths resolve beneath a directory descriptor, files
+// appear whole or not at all.
 #pragma once
 
 #include <sys/types.h>
@@ -41,7 +42,8 @@ Status make_dirs(const std::string& path, mode_t mode);
 Status remove_tree(const std::string& path);  // never follows a link, stays on one file system
 bool path_exists(const std::string& path);
 
-// Opens `path` strictly beneath `dir_fd`: no symbolic links, no magic links, no "..", no other device.
+// Opens `path` strictly beneath `dir_fd`: no symbolic links, no magic links, no "..", no other
+// device.
 Result<Fd> open_beneath(int dir_fd, const std::string& path, int flags, mode_t mode = 0);
 Result<Fd> open_dir(const std::string& path);
 Result<Bytes> read_all(int fd, std::size_t limit);
@@ -52,17 +54,19 @@ Status pread_exact(int fd, MutableByteView out, std::uint64_t offset);
 struct ProcessOptions {
   std::vector<std::string> argv;
   std::map<std::string, std::string> env;
-  std::string cwd;                       // empty: unchanged
-  std::map<int, int> descriptors;        // child number -> parent's descriptor; all others are closed
-  std::optional<uid_t> uid;              // also clears supplementary groups
+  std::string cwd;  // empty: unchanged
+  // child number -> parent's descriptor; all others are closed
+  std::map<int, int> descriptors;
+  std::optional<uid_t> uid;  // also clears supplementary groups
   std::optional<gid_t> gid;
-  bool die_with_parent = true;           // PR_SET_PDEATHSIG SIGKILL
+  bool die_with_parent = true;  // PR_SET_PDEATHSIG SIGKILL
   bool new_session = false;
-  int cgroup_procs = -1;                 // an open cgroup.procs: the child joins that cgroup before anything else
+  // an open cgroup.procs: the child joins that cgroup before anything else
+  int cgroup_procs = -1;
 };
 struct ExitStatus {
   bool exited = false;
-  int code = 0;    // exit code, or the signal when !exited
+  int code = 0;  // exit code, or the signal when !exited
 };
 // Kills and reaps the child when destroyed, unless waited for.
 class Process {
@@ -90,19 +94,22 @@ struct RunOutput {
   std::string out;
   std::string err;
 };
-Result<RunOutput> run_command(ProcessOptions options, std::size_t limit = 1U << 20, std::int64_t timeout_ms = 60'000);
+Result<RunOutput> run_command(ProcessOptions options, std::size_t limit = 1U << 20,
+                              std::int64_t timeout_ms = 60'000);
 
 Result<std::pair<Fd, Fd>> make_pipe();         // read end, write end
 Result<std::pair<Fd, Fd>> make_socket_pair();  // AF_UNIX stream
 // The directory of the running program, where its sisters lie.
 std::string program_dir();
 
-// Whether every account of this machine sees the command lines of all processes: /proc without hidepid (proc(5)).
+// Whether every account of this machine sees the command lines of all processes: /proc without
+// hidepid (proc(5)).
 bool processes_are_listed();
 // The same by the text of /proc/self/mounts; true when it does not say.
 bool processes_are_listed(std::string_view mounts);
 
-// No core dumps, not dumpable, memory lock limit raised as far as allowed. First line of every main that holds keys.
+// No core dumps, not dumpable, memory lock limit raised as far as allowed. First line of every main
+// that holds keys.
 Status harden_process();
 
 }  // namespace gbx

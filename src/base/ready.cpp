@@ -36,8 +36,9 @@ struct Failure {
 void tell_failure(int fd, const Error& e) {
   constexpr std::size_t kText = 1000;  // five of them fit into a pipe's buffer: writing never waits
   if (fd < 0) return;
-  const Failure f{{std::string(reason_code(e.reason)), printable(e.what, kText), printable(e.expected, kText),
-                   printable(e.actual, kText), printable(e.next, kText)}};
+  const Failure f{{std::string(reason_code(e.reason)), printable(e.what, kText),
+                   printable(e.expected, kText), printable(e.actual, kText),
+                   printable(e.next, kText)}};
   (void)write_all(fd, as_bytes(canonical(to_json(f)) + "\n"));
 }
 

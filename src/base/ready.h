@@ -1,5 +1,6 @@
-// What a service writes to its ready descriptor when it cannot serve, so that whoever started it can say why: one line of
-// JSON, {"error": {"reason", "what", "expected", "actual", "next"}}. The reader takes it for a child's word.
+// What a service writes to its ready descriptor when it cannot serve, so that whoever started it
+// can say why: one line of JSON, {"error": {"reason", "what", "expected", "actual", "next"}}. The
+// reader takes it for a child's word.
 #pragma once
 
 #include <optional>

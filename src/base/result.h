@@ -19,8 +19,8 @@ template <class T>
 class [[nodiscard]] Result {
  public:
   Result() = default;
-  Result(T value) : value_(std::move(value)) {}           // NOLINT: implicit on purpose
-  Result(Error error) : error_(std::move(error)) {}       // NOLINT: implicit on purpose
+  Result(T value) : value_(std::move(value)) {}      // NOLINT: implicit on purpose
+  Result(Error error) : error_(std::move(error)) {}  // NOLINT: implicit on purpose
 
   bool ok() const { return value_.has_value(); }
   explicit operator bool() const { return ok(); }
@@ -58,14 +58,14 @@ inline Error fail(Reason r, std::string what = {}) { return Error(r, std::move(w
 #define GBX_CONCAT_(a, b) a##b
 #define GBX_CONCAT(a, b) GBX_CONCAT_(a, b)
 // GBX_TRY(expr): returns the error of a failed Result from the enclosing function.
-#define GBX_TRY(expr)                                  \
-  do {                                                 \
-    auto gbx_try_ = (expr);                            \
+#define GBX_TRY(expr)                                       \
+  do {                                                      \
+    auto gbx_try_ = (expr);                                 \
     if (!gbx_try_.ok()) return std::move(gbx_try_.error()); \
   } while (0)
 // GBX_ASSIGN(auto x, expr): declares or assigns x from the value, or returns the error.
 #define GBX_ASSIGN(lhs, expr) GBX_ASSIGN_(GBX_CONCAT(gbx_res_, __LINE__), lhs, expr)
-#define GBX_ASSIGN_(tmp, lhs, expr)                    \
-  auto tmp = (expr);                                   \
-  if (!tmp.ok()) return std::move(tmp.error());        \
+#define GBX_ASSIGN_(tmp, lhs, expr)             \
+  auto tmp = (expr);                            \
+  if (!tmp.ok()) return std::move(tmp.error()); \
   lhs = std::move(tmp).value()

@@ -1,10 +1,12 @@
-// The published JSON Schema (draft 2020-12) of a record, from the same fields() that reads and writes it:
+// The published JSON Schema (draft 2020-12) of a record, from the same fields() that reads and
+// writes it:
 //
 //   Json s = json_schema<JobSpec>();
 //
-// The schema accepts every document that the strict reader accepts. Where the two count differently (our string
-// bounds are UTF-8 bytes, JSON Schema counts characters) the keyword is the widest that is right and "x-minBytes" /
-// "x-maxBytes" carry the exact bound. The typed reader stays the judge; schemas are published and tested against it.
+// The schema accepts every document that the strict reader accepts. Where the two count differently
+// (our string bounds are UTF-8 bytes, JSON Schema counts characters) the keyword is the widest that
+// is right and "x-minBytes" / "x-maxBytes" carry the exact bound. The typed reader stays the judge;
+// schemas are published and tested against it.
 #pragma once
 
 #include <string>
@@ -118,12 +120,14 @@ Json schema_of(Bound b) {
     return enum_schema<T>();
   } else if constexpr (fields_detail::is_vector<T>) {
     s["type"] = "array";
-    s["items"] = schema_of<typename T::value_type>(fields_detail::bound_of_each<typename T::value_type>(b));
+    s["items"] =
+        schema_of<typename T::value_type>(fields_detail::bound_of_each<typename T::value_type>(b));
     bound_keywords(s, b, "minItems", "maxItems");
     return s;
   } else if constexpr (fields_detail::is_map<T>) {
     s["type"] = "object";
-    s["additionalProperties"] = schema_of<typename T::mapped_type>(fields_detail::bound_of_each<typename T::mapped_type>(b));
+    s["additionalProperties"] = schema_of<typename T::mapped_type>(
+        fields_detail::bound_of_each<typename T::mapped_type>(b));
     if (b.each < kMaxJsonInteger) s["propertyNames"] = text_schema(Bound{0, b.each});
     bound_keywords(s, b, "minProperties", "maxProperties");
     return s;

@@ -50,25 +50,30 @@ struct Outer {
 
 TEST(Schema, DescribesEveryKindOfMember) {
   const Json s = json_schema<Outer>();
-  EXPECT_EQ(canonical(*s.find("required")),
-            R"(["name","blob","hash","colour","flag","inners","env","words","blobs","any","some"])");
+  EXPECT_EQ(
+      canonical(*s.find("required")),
+      R"(["name","blob","hash","colour","flag","inners","env","words","blobs","any","some"])");
   EXPECT_EQ(*s.find("additionalProperties"), Json(false));
   const Json& p = *s.find("properties");
-  EXPECT_EQ(canonical(*p.find("name")), R"({"maxLength":63,"minLength":1,"type":"string","x-maxBytes":63,"x-minBytes":1})");
+  EXPECT_EQ(canonical(*p.find("name")),
+            R"({"maxLength":63,"minLength":1,"type":"string","x-maxBytes":63,"x-minBytes":1})");
   EXPECT_EQ(*p.find("blob")->find("minLength"), Json(2));
   EXPECT_EQ(*p.find("blob")->find("maxLength"), Json(134));
   EXPECT_EQ(canonical(*p.find("hash")), R"({"pattern":"^[0-9a-f]{64}$","type":"string"})");
   EXPECT_EQ(canonical(*p.find("colour")), R"({"enum":["red","blue"],"type":"string"})");
   EXPECT_EQ(canonical(*p.find("flag")), R"({"type":"boolean"})");
   EXPECT_EQ(canonical(*p.find("note")), R"({"type":"string"})");
-  EXPECT_EQ(canonical(*p.find("inners")),
-            R"({"items":{"additionalProperties":false,"properties":{"count":{"maximum":9,"minimum":-1,"type":"integer"}},)"
-            R"("required":["count"],"type":"object"},"maxItems":4,"minItems":1,"type":"array"})");
-  EXPECT_EQ(canonical(*p.find("env")),
-            R"({"additionalProperties":{"maxLength":5,"type":"string","x-maxBytes":5},"maxProperties":3,)"
-            R"("propertyNames":{"maxLength":5,"type":"string","x-maxBytes":5},"type":"object"})");
-  EXPECT_EQ(canonical(*p.find("words")),
-            R"({"items":{"maxLength":7,"type":"string","x-maxBytes":7},"maxItems":2,"type":"array"})");
+  EXPECT_EQ(
+      canonical(*p.find("inners")),
+      R"({"items":{"additionalProperties":false,"properties":{"count":{"maximum":9,"minimum":-1,"type":"integer"}},)"
+      R"("required":["count"],"type":"object"},"maxItems":4,"minItems":1,"type":"array"})");
+  EXPECT_EQ(
+      canonical(*p.find("env")),
+      R"({"additionalProperties":{"maxLength":5,"type":"string","x-maxBytes":5},"maxProperties":3,)"
+      R"("propertyNames":{"maxLength":5,"type":"string","x-maxBytes":5},"type":"object"})");
+  EXPECT_EQ(
+      canonical(*p.find("words")),
+      R"({"items":{"maxLength":7,"type":"string","x-maxBytes":7},"maxItems":2,"type":"array"})");
   EXPECT_EQ(*p.find("blobs")->find("items")->find("maxLength"), Json(4));
   EXPECT_EQ(canonical(*p.find("any")), "{}");
   EXPECT_EQ(canonical(*p.find("some")), R"({"x-maxBytes":12})");
@@ -116,7 +121,8 @@ TEST(Schema, EveryTextInAListOrMapIsBounded) {
 TEST(Schema, LengthsOfBase64AreThoseOfTheWriter) {
   for (std::int64_t n = 1; n < 70; ++n) {
     const Json s = schema_detail::base64_schema(Bound{n, n});
-    const auto written = static_cast<std::int64_t>(to_base64url(Bytes(static_cast<std::size_t>(n))).size());
+    const auto written =
+        static_cast<std::int64_t>(to_base64url(Bytes(static_cast<std::size_t>(n))).size());
     EXPECT_EQ(*s.find("minLength"), Json(written)) << n;
     EXPECT_EQ(*s.find("maxLength"), Json(written)) << n;
   }

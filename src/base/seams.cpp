@@ -51,7 +51,9 @@ void SeededRandom::fill(MutableByteView out) {
     w.text("gbx-seeded-random").u64(seed_).u64(counter_++);
     std::uint8_t digest[32];
     unsigned n = 0;
-    if (EVP_Digest(w.bytes().data(), w.bytes().size(), digest, &n, EVP_sha256(), nullptr) != 1) std::abort();
+    if (EVP_Digest(w.bytes().data(), w.bytes().size(), digest, &n, EVP_sha256(), nullptr) != 1) {
+      std::abort();
+    }
     const std::size_t take = std::min<std::size_t>(32, out.size() - done);
     std::memcpy(out.data() + done, digest, take);
     done += take;

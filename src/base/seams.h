@@ -20,8 +20,8 @@ struct TimeMs {
 class Clock {
  public:
   virtual ~Clock() = default;
-  virtual TimeMs now() const = 0;                 // wall clock
-  virtual std::int64_t steady_ms() const = 0;     // monotonic, for durations
+  virtual TimeMs now() const = 0;              // wall clock
+  virtual std::int64_t steady_ms() const = 0;  // monotonic, for durations
 };
 
 class Random {
@@ -77,7 +77,8 @@ class ManualClock final : public Clock {
 
 // "2026-01-31T12:00:00Z"
 std::string format_time(std::int64_t seconds);
-// The first multiple of `slot` that is not before `time`, in the unit of both; a slot of 0 is at once.
+// The first multiple of `slot` that is not before `time`, in the unit of both; a slot of 0 is at
+// once.
 std::int64_t slot_end(std::int64_t time, std::int64_t slot);
 Result<std::int64_t> parse_time(std::string_view text);
 

@@ -17,7 +17,8 @@ std::size_t round_to_pages(std::size_t n) {
 }
 }  // namespace
 
-// mapped_ is 0 for a slot of the pool, and for larger secrets, and beyond what the pool holds, the size of a mapping.
+// mapped_ is 0 for a slot of the pool, and for larger secrets, and beyond what the pool holds, the
+// size of a mapping.
 SecretBuffer::SecretBuffer(std::size_t size) : size_(size) {
   if (size == 0) return;
   if (size <= SecretPool::kSlot) data_ = SecretPool::process().take(size);
@@ -34,7 +35,8 @@ SecretBuffer::SecretBuffer(std::size_t size) : size_(size) {
   data_ = static_cast<std::uint8_t*>(p);
 }
 
-SecretBuffer::SecretBuffer(SecretBuffer&& o) noexcept : data_(o.data_), size_(o.size_), mapped_(o.mapped_) {
+SecretBuffer::SecretBuffer(SecretBuffer&& o) noexcept
+    : data_(o.data_), size_(o.size_), mapped_(o.mapped_) {
   o.data_ = nullptr;
   o.size_ = o.mapped_ = 0;
 }

@@ -1,6 +1,6 @@
-// Secret bytes: move-only, in locked pages that are left out of core dumps, cleansed on destruction.
-// Reading them needs a SecretAccess token, so that `grep SecretAccess` finds every use.
-// A distinct Tag per purpose keeps one kind of key from being used as another.
+// Secret bytes: move-only, in locked pages that are left out of core dumps, cleansed on
+// destruction. Reading them needs a SecretAccess token, so that `grep SecretAccess` finds every
+// use. A distinct Tag per purpose keeps one kind of key from being used as another.
 #pragma once
 
 #include <cstddef>
@@ -44,7 +44,9 @@ class Secret {
   static Secret copy_of(ByteView bytes) {
     Secret s;
     s.buffer_ = SecretBuffer(bytes.size());
-    if (!bytes.empty()) std::memcpy(s.buffer_.writable(SecretAccess{}).data(), bytes.data(), bytes.size());
+    if (!bytes.empty()) {
+      std::memcpy(s.buffer_.writable(SecretAccess{}).data(), bytes.data(), bytes.size());
+    }
     return s;
   }
   static Secret adopt(SecretBuffer buffer) {
@@ -73,12 +75,12 @@ bool operator==(const Secret<T>& a, const Secret<T>& b) {
 }
 
 // Purposes.
-struct DatasetKeyTag {};     // DK, 32 bytes: opens one asset version
-struct ContentKeyTag {};     // CEK of an output, 32 bytes
-struct ReleaseKeyTag {};     // Kr / Kp, 32 bytes: the outer layer of a result
-struct AeadKeyTag {};        // any derived AEAD key
-struct SigningKeyTag {};     // private signing key
-struct HpkePrivateTag {};    // X25519 private key, 32 bytes
+struct DatasetKeyTag {};   // DK, 32 bytes: opens one asset version
+struct ContentKeyTag {};   // CEK of an output, 32 bytes
+struct ReleaseKeyTag {};   // Kr / Kp, 32 bytes: the outer layer of a result
+struct AeadKeyTag {};      // any derived AEAD key
+struct SigningKeyTag {};   // private signing key
+struct HpkePrivateTag {};  // X25519 private key, 32 bytes
 struct PassphraseTag {};
 using DatasetKey = Secret<DatasetKeyTag>;
 using ContentKey = Secret<ContentKeyTag>;

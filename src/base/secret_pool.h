@@ -1,6 +1,7 @@
-// Slots for small secrets (keys are 32 or 64 bytes), in pages that are locked, left out of core dumps and stand between two
-// guard pages. Deriving a key then costs no system call. A free slot holds zeros. Thread-safe; grows by whole arenas up to a
-// limit and keeps what it has. SecretBuffer is its only user.
+// Slots for small secrets (keys are 32 or 64 bytes), in pages that are locked, left out of core
+// dumps and stand between two guard pages. Deriving a key then costs no system call. A free slot
+// holds zeros. Thread-safe; grows by whole arenas up to a limit and keeps what it has. SecretBuffer
+// is its only user.
 #pragma once
 
 #include <array>
@@ -21,13 +22,16 @@ class SecretPool {
   SecretPool(const SecretPool&) = delete;
   SecretPool& operator=(const SecretPool&) = delete;
 
-  // `size` (at most kSlot) zeroed bytes, or nothing when the pool is full or the system gives no more memory.
+  // `size` (at most kSlot) zeroed bytes, or nothing when the pool is full or the system gives no
+  // more memory.
   std::uint8_t* take(std::size_t size);
-  // Cleanses the slot. Aborts for an address that is no slot in use: somebody's bookkeeping is corrupt.
+  // Cleanses the slot. Aborts for an address that is no slot in use: somebody's bookkeeping is
+  // corrupt.
   void give_back(std::uint8_t* slot);
 
   std::size_t slots() const;  // taken and free ones of the arenas there are
-  // The one of this process, like its heap: made at first use and never destroyed, as secrets may outlive static objects.
+  // The one of this process, like its heap: made at first use and never destroyed, as secrets may
+  // outlive static objects.
   static SecretPool& process();
 
  private:

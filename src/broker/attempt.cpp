@@ -12,7 +12,8 @@ using namespace records;  // NOLINT: the contract's names are this file's vocabu
 namespace {
 
 Error superseded(std::int64_t attempt, const std::string& why) {
-  return fail(Reason::kCredentialSuperseded, "attempt " + std::to_string(attempt) + " is over").with("the live attempt", why);
+  return fail(Reason::kCredentialSuperseded, "attempt " + std::to_string(attempt) + " is over")
+      .with("the live attempt", why);
 }
 bool data_keys_released(const AttemptState& a) { return a.keys.size() >= 2; }
 
@@ -24,8 +25,10 @@ Status Core::recheck(const JobState& job, std::int64_t now) const {
     if (current == nullptr) return fail(Reason::kPolicyMissing, "policy of the plan");
     GBX_TRY(policy::in_force(facts(*current), now));
     if (current->publish.policy.hash() != p.policy_hash) {
-      return fail(Reason::kPolicyStale, "the owner has published another policy since the plan was made")
-          .with("serial " + std::to_string(p.serial), "serial " + std::to_string(current->publish.policy.body.serial))
+      return fail(Reason::kPolicyStale,
+                  "the owner has published another policy since the plan was made")
+          .with("serial " + std::to_string(p.serial),
+                "serial " + std::to_string(current->publish.policy.body.serial))
           .hint("submit the job again");
     }
   }
@@ -33,7 +36,8 @@ Status Core::recheck(const JobState& job, std::int64_t now) const {
   return ok_status();
 }
 
-// By the owner's key and the issuers of now: a lease that a stolen key made opens nothing once the key is rotated away.
+// By the owner's key and the issuers of now: a lease that a stolen key made opens nothing once the
+// key is rotated away.
 Status Core::lease_stands(const JobState& job, const LeaseUseEntry& use, std::int64_t now) const {
   Error last = fail(Reason::kLeaseMissing, "the lease that the plan rests on");
   for (const auto& l : job.submission.leases) {
@@ -43,8 +47,9 @@ Status Core::lease_stands(const JobState& job, const LeaseUseEntry& use, std::in
       if (current == nullptr || current->publish.policy.body.asset_id != use.asset_id) continue;
       const IdentityChain owner = state().chain(current->publish.owner.identity);
       const auto& issuers = current->publish.policy.body.clauses.lease_issuers;
-      const Status s = lease::verify_lease(
-          l, {set_id_, use.asset_id, job.submission.submission.body.consumer_id, &owner, &issuers, now, lease::Signer::kStanding});
+      const Status s =
+          lease::verify_lease(l, {set_id_, use.asset_id, job.submission.submission.body.consumer_id,
+                                  &owner, &issuers, now, lease::Signer::kStanding});
       if (s.ok()) return s;
       last = s.error();
     }
@@ -78,15 +83,19 @@ Result<Signed<Credential>> Core::credential(const CredentialRequest& r, const Ca
   }
   if (job->seal) return fail(Reason::kWrongState, "the job has its output");
   if (r.attempt != given + 1) {
-    return fail(Reason::kSequenceMismatch, "attempt").with(std::to_string(given + 1), std::to_string(r.attempt));
+    return fail(Reason::kSequenceMismatch, "attempt")
+        .with(std::to_string(given + 1), std::to_string(r.attempt));
   }
-  const auto used = std::count_if(job->attempts.begin(), job->attempts.end(), [](const auto& a) { return !a.keys.empty(); });
+  const auto used = std::count_if(job->attempts.begin(), job->attempts.end(),
+                                  [](const auto& a) { return !a.keys.empty(); });
   if (used >= job->plan.body.attempts) {
-    return fail(Reason::kAttemptsExceeded, "attempts that got keys").with(std::to_string(job->plan.body.attempts), std::to_string(used));
+    return fail(Reason::kAttemptsExceeded, "attempts that got keys")
+        .with(std::to_string(job->plan.body.attempts), std::to_string(used));
   }
   const auto& submission = job->submission.submission.body;
   if (c.now > submission.not_after) {
-    return fail(Reason::kExpired, "submission").with("before " + format_time(submission.not_after), format_time(c.now));
+    return fail(Reason::kExpired, "submission")
+        .with("before " + format_time(submission.not_after), format_time(c.now));
   }
   GBX_TRY(recheck(*job, c.now));
   Credential body;
@@ -98,7 +107,9 @@ Result<Signed<Credential>> Core::credential(const CredentialRequest& r, const Ca
   GBX_ASSIGN(Signed<Credential> credential, sign(std::move(body)));
   std::vector<LogEntry> entries;
   if (given > 0 && job->attempts.back().dead.empty()) {
-    entries.push_back(make_entry(c.now, TombstoneEntry{r.job_id, given, std::string(reason_code(Reason::kCredentialSuperseded))}));
+    entries.push_back(make_entry(
+        c.now,
+        TombstoneEntry{r.job_id, given, std::string(reason_code(Reason::kCredentialSuperseded))}));
   }
   entries.push_back(make_entry(c.now, CredentialEntry{credential}));
   GBX_TRY(log_->append(entries));
@@ -108,7 +119,9 @@ Result<Signed<Credential>> Core::credential(const CredentialRequest& r, const Ca
 Result<HelloReply> Core::hello(const CredentialRequest& r, const Call& c) {
   GBX_TRY(live(r.job_id, r.attempt));
   Connection& own = connections_[c.connection.id];
-  if (own.nonces.size() >= kHellosPerConnection) return fail(Reason::kRateLimited, "greetings on one connection");
+  if (own.nonces.size() >= kHellosPerConnection) {
+    return fail(Reason::kRateLimited, "greetings on one connection");
+  }
   if (!own.nonces.empty() && (own.job_id != r.job_id || own.attempt != r.attempt)) {
     return fail(Reason::kWrongState, "one connection serves one attempt").hint("connect again");
   }
@@ -127,15 +140,18 @@ Status Core::check_credential(const AttestRequest& r, const Found& f, std::int64
   }
   if (f.attempt.attest) {
     if (hash_of(f.attempt.attest->agent_keys) == hash_of(r.agent_keys)) return ok_status();
-    return fail(Reason::kCredentialUsed, "another agent has used this credential").hint("ask for the next attempt");
+    return fail(Reason::kCredentialUsed, "another agent has used this credential")
+        .hint("ask for the next attempt");
   }
   if (now > body.expires) {
-    return fail(Reason::kCredentialExpired, "credential").with("before " + format_time(body.expires), format_time(now));
+    return fail(Reason::kCredentialExpired, "credential")
+        .with("before " + format_time(body.expires), format_time(now));
   }
   return ok_status();
 }
 
-Result<Verdict> Core::verify_evidence(const AttestRequest& r, const Found& f, const Connection& own, const Call& c) const {
+Result<Verdict> Core::verify_evidence(const AttestRequest& r, const Found& f, const Connection& own,
+                                      const Call& c) const {
   ReportData report;
   report.set_id = set_id_;
   report.nonce = own.nonces.back();
@@ -152,12 +168,14 @@ Result<Verdict> Core::verify_evidence(const AttestRequest& r, const Found& f, co
     for (std::size_t i = 0; i + 1 < own.nonces.size(); ++i) {
       report.nonce = own.nonces[i];
       if (verify_none(set_id_, r.evidence, report.digest(), launch).ok()) {
-        return fail(Reason::kNonceMismatch, "the evidence answers an older nonce").with(to_hex(own.nonces.back()), to_hex(own.nonces[i]));
+        return fail(Reason::kNonceMismatch, "the evidence answers an older nonce")
+            .with(to_hex(own.nonces.back()), to_hex(own.nonces[i]));
       }
     }
     return verdict;
   }
-  if (r.evidence.node && (r.evidence.node->body.job_id != own.job_id || r.evidence.node->body.attempt != own.attempt)) {
+  if (r.evidence.node && (r.evidence.node->body.job_id != own.job_id ||
+                          r.evidence.node->body.attempt != own.attempt)) {
     return fail(Reason::kEvidenceRejected, "the node introduced an agent of another attempt");
   }
   GBX_TRY(policy::verdict_allowed(f.job.plan.body.tee, *verdict));
@@ -172,14 +190,19 @@ Result<AttestReply> Core::attest(const AttestRequest& r, const Call& c) {
   GBX_ASSIGN(Found f, live(body.job_id, body.attempt));
   GBX_TRY(check_credential(r, f, c.now));
   const auto it = connections_.find(c.connection.id);
-  if (it == connections_.end() || it->second.nonces.empty()) return fail(Reason::kNonceMismatch, "no nonce was asked for on this connection");
+  if (it == connections_.end() || it->second.nonces.empty()) {
+    return fail(Reason::kNonceMismatch, "no nonce was asked for on this connection");
+  }
   Connection& own = it->second;
   if (own.job_id != body.job_id || own.attempt != body.attempt) {
     return fail(Reason::kNonceMismatch, "the nonce of this connection is for another attempt");
   }
   const Hash32 request = crypto::sha256(as_bytes(canonical(to_json(r))));
   if (own.attested && own.attest_request == request) return AttestReply{f.attempt.evidence_hash()};
-  if (own.nonce_used) return fail(Reason::kNonceMismatch, "the nonce of this connection is used").hint("connect again");
+  if (own.nonce_used) {
+    return fail(Reason::kNonceMismatch, "the nonce of this connection is used")
+        .hint("connect again");
+  }
   if (!c.connection.peer_key || c.connection.peer_key->text() != r.agent_keys.tls) {
     return fail(Reason::kAgentKeyMismatch, "the connection's key is not the agent's")
         .with(r.agent_keys.tls, c.connection.peer_key ? c.connection.peer_key->text() : "none");
@@ -190,8 +213,9 @@ Result<AttestReply> Core::attest(const AttestRequest& r, const Call& c) {
   // Later evidence of the same agent opens its new connection and is no part of the requests.
   if (!f.attempt.attest) {
     GBX_TRY(recheck(f.job, c.now));
-    GBX_TRY(log_->append({make_entry(c.now, AttestEntry{body.job_id, body.attempt, own.nonces.back(), c.connection.exporter,
-                                                        r.agent_keys, r.evidence, verdict})}));
+    GBX_TRY(log_->append({make_entry(
+        c.now, AttestEntry{body.job_id, body.attempt, own.nonces.back(), c.connection.exporter,
+                           r.agent_keys, r.evidence, verdict})}));
   }
   own.nonce_used = true;
   own.attested = true;
@@ -202,14 +226,17 @@ Result<AttestReply> Core::attest(const AttestRequest& r, const Call& c) {
 
 Status Core::check_bound(const Hash32& job_id, std::int64_t attempt, const Call& c) const {
   const auto it = connections_.find(c.connection.id);
-  if (it == connections_.end() || !it->second.attested || it->second.job_id != job_id || it->second.attempt != attempt) {
-    return fail(Reason::kUnauthenticated, "no evidence was accepted on this connection").hint("attest first");
+  if (it == connections_.end() || !it->second.attested || it->second.job_id != job_id ||
+      it->second.attempt != attempt) {
+    return fail(Reason::kUnauthenticated, "no evidence was accepted on this connection")
+        .hint("attest first");
   }
   return ok_status();
 }
 
 Status Core::kill(const Hash32& job_id, std::int64_t attempt, Reason reason, std::int64_t now) {
-  return log_->append({make_entry(now, TombstoneEntry{job_id, attempt, std::string(reason_code(reason))})});
+  return log_->append(
+      {make_entry(now, TombstoneEntry{job_id, attempt, std::string(reason_code(reason))})});
 }
 
 // A new request: the next one in the chain.
@@ -218,20 +245,27 @@ Status Core::check_request(const Signed<KeyRequest>& r, const AttemptState& a) c
   const auto next = static_cast<std::int64_t>(a.keys.size()) + 1;
   const Hash32 prev = a.keys.empty() ? Hash32{} : a.keys.back().request.hash();
   if (body.seq != next) {
-    return fail(Reason::kSequenceMismatch, "sequence number").with(std::to_string(next), std::to_string(body.seq));
+    return fail(Reason::kSequenceMismatch, "sequence number")
+        .with(std::to_string(next), std::to_string(body.seq));
   }
-  if (body.prev != prev) return fail(Reason::kSequenceMismatch, "hash of the request before").with(to_hex(prev), to_hex(body.prev));
+  if (body.prev != prev) {
+    return fail(Reason::kSequenceMismatch, "hash of the request before")
+        .with(to_hex(prev), to_hex(body.prev));
+  }
   if (body.stage != next) {
-    return fail(Reason::kSequenceMismatch, "stage").with(std::to_string(next), std::to_string(body.stage));
+    return fail(Reason::kSequenceMismatch, "stage")
+        .with(std::to_string(next), std::to_string(body.stage));
   }
   return ok_status();
 }
 
 // Beside what other jobs have spent and reserved.
-Status Core::within_budget(const JobState& job, const Policy& policy, const PlanCharge& charge, std::int64_t now) const {
+Status Core::within_budget(const JobState& job, const Policy& policy, const PlanCharge& charge,
+                           std::int64_t now) const {
   const auto& gate = policy.clauses.gate;
   const auto& submission = job.submission.submission.body;
-  const policy::Spent spent = state().spent(charge, submission.consumer_id, now - gate.period_days * 86400, submission.job_id());
+  const policy::Spent spent = state().spent(charge, submission.consumer_id,
+                                            now - gate.period_days * 86400, submission.job_id());
   return policy::within_budget(spent, gate, charge.free_bits);
 }
 
@@ -239,9 +273,10 @@ Result<std::vector<PlanCharge>> Core::reserve(const JobState& job, std::int64_t 
   const auto& plan = job.plan.body;
   for (const auto& p : plan.policies) {
     const Policy& policy = state().policy(p.policy_hash)->publish.policy.body;
-    const auto charge = std::find_if(plan.charges.begin(), plan.charges.end(), [&](const PlanCharge& x) {
-      return x.owner_id == policy.owner_id && x.asset_id == policy.asset_id;
-    });
+    const auto charge =
+        std::find_if(plan.charges.begin(), plan.charges.end(), [&](const PlanCharge& x) {
+          return x.owner_id == policy.owner_id && x.asset_id == policy.asset_id;
+        });
     if (charge == plan.charges.end()) return fail(Reason::kInternal, "a policy without a charge");
     GBX_TRY(within_budget(job, policy, *charge, now));
   }
@@ -252,18 +287,21 @@ Result<std::vector<BundledKey>> Core::keys_for(const JobState& job, std::int64_t
   std::vector<BundledKey> out;
   for (const auto& b : job.submission.submission.body.assets) {
     if ((b.name == "image") != (stage == 1)) continue;
-    const bool seen = std::any_of(out.begin(), out.end(), [&](const auto& k) { return k.version_id == b.version_id; });
+    const bool seen = std::any_of(out.begin(), out.end(),
+                                  [&](const auto& k) { return k.version_id == b.version_id; });
     if (seen) continue;
     const PolicyState* p = state().current_policy(b.version_id);
     if (p == nullptr) return fail(Reason::kPolicyMissing, "asset " + b.name);
     if (!p->publish.wrapped_key) return fail(Reason::kPolicyRevoked, "asset " + b.name);
-    GBX_ASSIGN(DatasetKey key, unwrap_dataset_key(keys_.kek, p->publish.policy.body, *p->publish.wrapped_key));
+    GBX_ASSIGN(DatasetKey key,
+               unwrap_dataset_key(keys_.kek, p->publish.policy.body, *p->publish.wrapped_key));
     out.push_back({b.version_id, std::move(key)});
   }
   return out;
 }
 
-Result<KeyEntry> Core::make_key_entry(const Signed<KeyRequest>& r, const Found& f, std::int64_t now) {
+Result<KeyEntry> Core::make_key_entry(const Signed<KeyRequest>& r, const Found& f,
+                                      std::int64_t now) {
   const auto& body = r.body;
   const auto& submission = f.job.submission.submission.body;
   KeyEntry entry;
@@ -282,7 +320,8 @@ Result<KeyEntry> Core::make_key_entry(const Signed<KeyRequest>& r, const Found& 
   context.stage = body.stage;
   context.seq = body.seq;
   for (const auto& p : f.job.plan.body.policies) context.policy_serials.push_back(p.serial);
-  GBX_ASSIGN(crypto::HpkePublicKey agent, crypto::HpkePublicKey::from_text(f.attempt.attest->agent_keys.hpke));
+  GBX_ASSIGN(crypto::HpkePublicKey agent,
+             crypto::HpkePublicKey::from_text(f.attempt.attest->agent_keys.hpke));
   GBX_ASSIGN(std::vector<BundledKey> keys, keys_for(f.job, body.stage));
   GBX_ASSIGN(entry.reply.sealed, seal_key_bundle(agent, context, keys, random_));
   return entry;
@@ -292,16 +331,19 @@ Result<KeyReply> Core::key(const Signed<KeyRequest>& r, const Call& c) {
   const auto& body = r.body;
   GBX_ASSIGN(Found f, live(body.job_id, body.attempt));
   GBX_TRY(check_bound(body.job_id, body.attempt, c));
-  GBX_ASSIGN(crypto::PublicKey agent, crypto::PublicKey::from_text(f.attempt.attest->agent_keys.sig));
+  GBX_ASSIGN(crypto::PublicKey agent,
+             crypto::PublicKey::from_text(f.attempt.attest->agent_keys.sig));
   GBX_TRY(r.verify(set_id_, agent));
   if (body.evidence != f.attempt.evidence_hash()) {
-    return fail(Reason::kEvidenceRejected, "hash of the attempt's first evidence").with(to_hex(f.attempt.evidence_hash()), to_hex(body.evidence));
+    return fail(Reason::kEvidenceRejected, "hash of the attempt's first evidence")
+        .with(to_hex(f.attempt.evidence_hash()), to_hex(body.evidence));
   }
   if (body.seq <= static_cast<std::int64_t>(f.attempt.keys.size())) {
     const KeyEntry& stored = f.attempt.keys[static_cast<std::size_t>(body.seq) - 1];
     if (stored.request.hash() == r.hash()) return stored.reply;
     GBX_TRY(kill(body.job_id, body.attempt, Reason::kSequenceMismatch, c.now));
-    return fail(Reason::kSequenceMismatch, "two different requests with one number: the attempt is over");
+    return fail(Reason::kSequenceMismatch,
+                "two different requests with one number: the attempt is over");
   }
   if (f.job.seal) return fail(Reason::kWrongState, "the job has its output");
   GBX_TRY(check_request(r, f.attempt));
@@ -320,28 +362,40 @@ Status Core::check_statement(const RunStatement& s, const Found& f) const {
   const auto& plan = f.job.plan.body;
   const auto& submission = f.job.submission.submission.body;
   const SealContext& context = s.manifest.context;
-  if (!context.verdict.well_formed()) return fail(Reason::kOutputInvalid, "a cause comes with a rejection and with nothing else");
+  if (!context.verdict.well_formed()) {
+    return fail(Reason::kOutputInvalid, "a cause comes with a rejection and with nothing else");
+  }
   if (context.review.has_value() != !plan.reviewers.empty()) {
-    return fail(Reason::kWrongRecipient, "the sealed review").with(plan.reviewers.empty() ? "none" : "one", context.review ? "one" : "none");
+    return fail(Reason::kWrongRecipient, "the sealed review")
+        .with(plan.reviewers.empty() ? "none" : "one", context.review ? "one" : "none");
   }
   if (context.plan_hash != f.job.plan.hash()) return fail(Reason::kPlanMismatch, "plan of the run");
-  if (s.evidence != f.attempt.evidence_hash()) return fail(Reason::kEvidenceRejected, "evidence of the run");
+  if (s.evidence != f.attempt.evidence_hash()) {
+    return fail(Reason::kEvidenceRejected, "evidence of the run");
+  }
   if (canonical(to_json(s.controls)) != canonical(to_json(plan.controls))) {
-    return fail(Reason::kPlanMismatch, "controls that were enforced").with("those of the plan", "others");
+    return fail(Reason::kPlanMismatch, "controls that were enforced")
+        .with("those of the plan", "others");
   }
   const auto& loaded = f.attempt.keys[1].request.body;
-  if (s.image_digest != submission.image_digest || s.unpacked_root_hash != *loaded.unpacked_root_hash) {
-    return fail(Reason::kImageDigestMismatch, "image of the run").with(submission.image_digest, s.image_digest);
+  if (s.image_digest != submission.image_digest ||
+      s.unpacked_root_hash != *loaded.unpacked_root_hash) {
+    return fail(Reason::kImageDigestMismatch, "image of the run")
+        .with(submission.image_digest, s.image_digest);
   }
   if (s.manifest.wrapped_content.size() != submission.result_keys.size()) {
     return fail(Reason::kWrongRecipient, "sealed results")
-        .with(std::to_string(submission.result_keys.size()), std::to_string(s.manifest.wrapped_content.size()));
+        .with(std::to_string(submission.result_keys.size()),
+              std::to_string(s.manifest.wrapped_content.size()));
   }
   if (s.manifest.wrapped_preview.size() != plan.reviewers.size()) {
-    return fail(Reason::kWrongRecipient, "sealed previews").with(std::to_string(plan.reviewers.size()), std::to_string(s.manifest.wrapped_preview.size()));
+    return fail(Reason::kWrongRecipient, "sealed previews")
+        .with(std::to_string(plan.reviewers.size()),
+              std::to_string(s.manifest.wrapped_preview.size()));
   }
   for (const auto& channel : plan.residual_channels) {
-    if (std::find(s.residual_channels.begin(), s.residual_channels.end(), channel) == s.residual_channels.end()) {
+    if (std::find(s.residual_channels.begin(), s.residual_channels.end(), channel) ==
+        s.residual_channels.end()) {
       return fail(Reason::kPlanMismatch, "residual channels of the run").with(channel, "not named");
     }
   }
@@ -353,18 +407,23 @@ Result<Signed<SealAck>> Core::seal(const Seal& s, const Call& c) {
   const SealContext& context = manifest.context;
   GBX_ASSIGN(Found f, live(context.job_id, context.attempt));
   GBX_TRY(check_bound(context.job_id, context.attempt, c));
-  GBX_ASSIGN(crypto::PublicKey agent, crypto::PublicKey::from_text(f.attempt.attest->agent_keys.sig));
+  GBX_ASSIGN(crypto::PublicKey agent,
+             crypto::PublicKey::from_text(f.attempt.attest->agent_keys.sig));
   GBX_TRY(s.statement.verify(set_id_, agent));
   if (f.job.seal) {
     if (f.job.seal->seal.statement.hash() == s.statement.hash()) return f.job.seal->ack;
     return fail(Reason::kWrongState, "only the first seal of a job counts");
   }
-  if (!data_keys_released(f.attempt)) return fail(Reason::kWrongState, "a seal before the keys of stage 2");
+  if (!data_keys_released(f.attempt)) {
+    return fail(Reason::kWrongState, "a seal before the keys of stage 2");
+  }
   GBX_TRY(check_statement(s.statement.body, f));
   GBX_TRY(open_release_keys(keys_.kek, manifest, s.release_keys));
-  // The exact time goes to the log alone: when a run ended is the container's choice, and the receipt is its author's.
+  // The exact time goes to the log alone: when a run ended is the container's choice, and the
+  // receipt is its author's.
   const std::int64_t slot = f.job.plan.body.gate.release_slot_seconds;
-  GBX_ASSIGN(Signed<SealAck> ack, sign(SealAck{context.job_id, context.attempt, hash_of(manifest), slot_end(c.now, slot)}));
+  GBX_ASSIGN(Signed<SealAck> ack, sign(SealAck{context.job_id, context.attempt, hash_of(manifest),
+                                               slot_end(c.now, slot)}));
   GBX_TRY(log_->append({make_entry(c.now, SealEntry{s, ack})}));
   return ack;
 }

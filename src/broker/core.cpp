@@ -1,4 +1,5 @@
-// Opening, dispatch, and what needs no environment: publishing, identities, authorising, cancelling.
+// Opening, dispatch, and what needs no environment: publishing, identities, authorising,
+// cancelling.
 #include "broker/core.h"
 
 #include <algorithm>
@@ -10,22 +11,25 @@ namespace gbx::broker {
 
 using namespace records;  // NOLINT: the contract's names are this file's vocabulary
 
-Result<std::unique_ptr<Core>> Core::open(BrokerKeys keys, LogStore& store, Random& random, policy::Capacity capacity,
-                                         TimeMs now) {
+Result<std::unique_ptr<Core>> Core::open(BrokerKeys keys, LogStore& store, Random& random,
+                                         policy::Capacity capacity, TimeMs now) {
   if (keys.signing.public_key().algorithm() != crypto::SignatureAlgorithm::kEd25519) {
-    return fail(Reason::kBadSuite, "the set's signing key").with("ed25519", keys.signing.public_key().text());
+    return fail(Reason::kBadSuite, "the set's signing key")
+        .with("ed25519", keys.signing.public_key().text());
   }
   std::unique_ptr<Core> core(new Core(std::move(keys), random, std::move(capacity)));
   core->set_id_ = core->keys_.set.charter.set_id();
   GBX_ASSIGN(SetChain::Keys names, core->keys_.set.verify(core->set_id_));
-  if (!(names.kek == core->keys_.kek.public_key()) || !(names.signing == core->keys_.signing.public_key())) {
+  if (!(names.kek == core->keys_.kek.public_key()) ||
+      !(names.signing == core->keys_.signing.public_key())) {
     return fail(Reason::kWrongSet, "the private keys are not those that the set key signed");
   }
   const Charter& charter = core->keys_.set.charter;
   if (charter.witness_threshold > 0 || charter.custody != Custody::kOperator) {
     return fail(Reason::kUnsupported, "the charter's witnesses or custody")
         .with("witnessThreshold 0, custody operator",
-              "witnessThreshold " + std::to_string(charter.witness_threshold) + ", custody " + std::string(enum_name(charter.custody)));
+              "witnessThreshold " + std::to_string(charter.witness_threshold) + ", custody " +
+                  std::string(enum_name(charter.custody)));
   }
   core->epoch_ = names.epoch;
   core->set_key_ = names.set_key.text();
@@ -35,11 +39,13 @@ Result<std::unique_ptr<Core>> Core::open(BrokerKeys keys, LogStore& store, Rando
     GBX_ASSIGN(LogEntry entry, from_json<LogEntry>(first));
     GBX_ASSIGN(BootEntry boot, from_json<BootEntry>(entry.body));
     if (boot.set_id != core->set_id_) {
-      return fail(Reason::kWrongSet, "the log is another set's").with(to_hex(core->set_id_), to_hex(boot.set_id));
+      return fail(Reason::kWrongSet, "the log is another set's")
+          .with(to_hex(core->set_id_), to_hex(boot.set_id));
     }
   }
   const std::int64_t time = std::max(now.seconds(), core->log_->state().last_time());
-  GBX_TRY(core->log_->append({make_entry(time, BootEntry{core->set_id_, core->epoch_, random.fixed<32>()})}));
+  GBX_TRY(core->log_->append(
+      {make_entry(time, BootEntry{core->set_id_, core->epoch_, random.fixed<32>()})}));
   return core;
 }
 
@@ -49,24 +55,31 @@ Status may_call(std::string_view m, const ConnectionContext& c) {
   if (m == method::kInfo || c.peer == Peer::kPlane) return ok_status();
   if (m.rfind("agent.", 0) == 0) {
     if (c.peer_key) return ok_status();
-    return fail(Reason::kUnauthenticated, "an agent proves its key").hint("connect with the key of agentKeys.tls");
+    return fail(Reason::kUnauthenticated, "an agent proves its key")
+        .hint("connect with the key of agentKeys.tls");
   }
   return fail(Reason::kUnauthenticated, "this is the plane's to ask")
-      .with("the plane's key, with which the broker was started", c.peer_key ? c.peer_key->text() : "no key")
+      .with("the plane's key, with which the broker was started",
+            c.peer_key ? c.peer_key->text() : "no key")
       .hint("glovebox-broker serve --plane KEY; glovebox-plane key prints it");
 }
 
 Status small_enough(const char* what, const Json& json, std::int64_t limit) {
   const auto bytes = static_cast<std::int64_t>(canonical(json).size());
   if (bytes <= limit) return ok_status();
-  return fail(Reason::kTooLarge, what).with("at most " + std::to_string(limit) + " bytes", std::to_string(bytes));
+  return fail(Reason::kTooLarge, what)
+      .with("at most " + std::to_string(limit) + " bytes", std::to_string(bytes));
 }
 
 }  // namespace
 
-Result<Json> Core::handle(std::string_view m, const Json& body, const ConnectionContext& connection, TimeMs now) {
+Result<Json> Core::handle(std::string_view m, const Json& body, const ConnectionContext& connection,
+                          TimeMs now) {
   // What is in memory after a failed append may not be durable, so nothing may be told of it.
-  if (!healthy()) return fail(Reason::kUnavailable, "the log must be read again after a failure").hint("restart the broker");
+  if (!healthy()) {
+    return fail(Reason::kUnavailable, "the log must be read again after a failure")
+        .hint("restart the broker");
+  }
   GBX_TRY(may_call(m, connection));
   GBX_TRY(small_enough("request", body, kMaxRequestBytes));
   // Time never runs backwards for the log, whatever the machine's clock does.
@@ -88,7 +101,8 @@ Result<Json> Core::dispatch(std::string_view m, const Json& body, const Call& c)
   if (m == method::kAttest) return call(&Core::attest, body, c);
   if (m == method::kKey) return call(&Core::key, body, c);
   if (m == method::kSeal) return call(&Core::seal, body, c);
-  return fail(Reason::kNotFound, "method").with("a method of the broker", std::string(m.substr(0, 64)));
+  return fail(Reason::kNotFound, "method")
+      .with("a method of the broker", std::string(m.substr(0, 64)));
 }
 
 Result<InfoReply> Core::info(const InfoRequest& r, const Call& c) {
@@ -99,8 +113,8 @@ Result<InfoReply> Core::info(const InfoRequest& r, const Call& c) {
   e.nonce = r.nonce;
   e.custody = keys_.set.charter.custody;
   e.time = c.now;
-  // No tree (size 0): strangers get this answer, and a log that grows at the moment of a seal would tell them of it
-  // before the owners' release slot. docs/decisions/0013.
+  // No tree (size 0): strangers get this answer, and a log that grows at the moment of a seal would
+  // tell them of it before the owners' release slot. docs/decisions/0013.
   InfoReply reply;
   reply.set = keys_.set;
   GBX_ASSIGN(reply.evidence, sign(std::move(e)));
@@ -110,16 +124,19 @@ Result<InfoReply> Core::info(const InfoRequest& r, const Call& c) {
 Result<crypto::PublicKey> Core::standing(const IdentityChain& chain) const {
   const IdentityChain known = state().chain(chain.identity);
   const auto same = [](const auto& a, const auto& b) { return a.hash() == b.hash(); };
-  if (!std::equal(known.rotations.begin(), known.rotations.end(), chain.rotations.begin(), chain.rotations.end(), same)) {
+  if (!std::equal(known.rotations.begin(), known.rotations.end(), chain.rotations.begin(),
+                  chain.rotations.end(), same)) {
     return fail(Reason::kChainBroken, "key rotations of the identity")
-        .with(std::to_string(known.rotations.size()) + " in the log", std::to_string(chain.rotations.size()))
+        .with(std::to_string(known.rotations.size()) + " in the log",
+              std::to_string(chain.rotations.size()))
         .hint("send the rotation to the broker first, or sign with the newest key");
   }
   return known.current_key(set_id_);
 }
 
 policy::AssetFacts Core::facts(const PolicyState& p) const {
-  return {state().chain(p.publish.owner.identity), p.publish.record, p.publish.policy, p.accepted_at};
+  return {state().chain(p.publish.owner.identity), p.publish.record, p.publish.policy,
+          p.accepted_at};
 }
 
 policy::PolicyInputs Core::policy_inputs(const SignedSubmission& s, std::int64_t now) const {
@@ -135,9 +152,11 @@ policy::PolicyInputs Core::policy_inputs(const SignedSubmission& s, std::int64_t
     return facts(*p);
   };
   in.lease = [this, &s, now](const policy::AssetFacts& f) {
-    const lease::SignedLeases book(s, [this](const Lease& l) { return state().lease_uses(l.lease_id, l.asset_id); });
+    const lease::SignedLeases book(
+        s, [this](const Lease& l) { return state().lease_uses(l.lease_id, l.asset_id); });
     const auto& p = f.policy.body;
-    return book.find({set_id_, p.asset_id, s.submission.body.consumer_id, &f.owner, &p.clauses.lease_issuers, now});
+    return book.find({set_id_, p.asset_id, s.submission.body.consumer_id, &f.owner,
+                      &p.clauses.lease_issuers, now});
   };
   in.spent = [this, &s, now](const policy::AssetFacts& f) {
     const auto& p = f.policy.body;
@@ -156,38 +175,50 @@ Status Core::check_publish(const Publish& p) const {
   GBX_TRY(policy::verify_asset(set_id_, {p.owner, p.record, p.policy, 0}));
   GBX_TRY(p.policy.verify(set_id_, key));
   const PolicyState* last = state().current_policy(body.asset_version_id);
-  // A key that was rotated away signs nothing new; the record that was accepted while it stood stays good.
-  const auto accepted = [&](const Publish& before) { return before.record.key == p.record.key && before.record.signature == p.record.signature; };
+  // A key that was rotated away signs nothing new; the record that was accepted while it stood
+  // stays good.
+  const auto accepted = [&](const Publish& before) {
+    return before.record.key == p.record.key && before.record.signature == p.record.signature;
+  };
   if (last == nullptr || !accepted(last->publish)) GBX_TRY(p.record.verify(set_id_, key));
   const auto owner = state().owner_of(body.asset_id);
   if (owner && *owner != body.owner_id) {
-    return fail(Reason::kWrongOwner, "another identity published this asset first").with(to_hex(*owner), to_hex(body.owner_id));
+    return fail(Reason::kWrongOwner, "another identity published this asset first")
+        .with(to_hex(*owner), to_hex(body.owner_id));
   }
   const std::int64_t serial = last == nullptr ? 1 : last->publish.policy.body.serial + 1;
   if (body.serial != serial) {
-    return fail(Reason::kPolicyStale, "policy serial").with(std::to_string(serial), std::to_string(body.serial));
+    return fail(Reason::kPolicyStale, "policy serial")
+        .with(std::to_string(serial), std::to_string(body.serial));
   }
   const Hash32 prev = last == nullptr ? Hash32{} : last->publish.policy.hash();
-  if (body.prev != prev) return fail(Reason::kChainBroken, "hash of the policy before").with(to_hex(prev), to_hex(body.prev));
+  if (body.prev != prev) {
+    return fail(Reason::kChainBroken, "hash of the policy before")
+        .with(to_hex(prev), to_hex(body.prev));
+  }
   if (body.kek_epoch != epoch_) {
-    return fail(Reason::kPolicyMismatch, "epoch of the set's key").with(std::to_string(epoch_), std::to_string(body.kek_epoch));
+    return fail(Reason::kPolicyMismatch, "epoch of the set's key")
+        .with(std::to_string(epoch_), std::to_string(body.kek_epoch));
   }
   for (const auto& r : body.clauses.reviewers) {
     GBX_TRY(crypto::PublicKey::from_text(r.key));
     GBX_TRY(crypto::HpkePublicKey::from_text(r.hpke));
   }
-  if (!p.wrapped_key) return ok_status();  // a revocation: Publish::validate() let nothing else pass without a key
+  // a revocation: Publish::validate() let nothing else pass without a key
+  if (!p.wrapped_key) return ok_status();
   auto dk = unwrap_dataset_key(keys_.kek, body, *p.wrapped_key);
   if (dk.ok()) return ok_status();
   if (dk.reason() != Reason::kBadTag && dk.reason() != Reason::kTruncated) return dk.error();
-  return fail(Reason::kWrongRecipient, "the wrapped key does not open with this set's key under this policy")
+  return fail(Reason::kWrongRecipient,
+              "the wrapped key does not open with this set's key under this policy")
       .with(keys_.kek.public_key().text(), "sealed to another key or policy");
 }
 
 Result<Signed<PublishAck>> Core::publish_ack(const PolicyState& p) const {
   const auto& policy = p.publish.policy;
   GBX_ASSIGN(Inclusion inclusion, log_->inclusion(p.leaf));
-  return sign(PublishAck{policy.body.asset_version_id, policy.hash(), policy.body.serial, p.accepted_at, std::move(inclusion)});
+  return sign(PublishAck{policy.body.asset_version_id, policy.hash(), policy.body.serial,
+                         p.accepted_at, std::move(inclusion)});
 }
 
 Result<Signed<PublishAck>> Core::publish(const Publish& p, const Call& c) {
@@ -204,7 +235,9 @@ Result<Signed<PublishAck>> Core::publish(const Publish& p, const Call& c) {
 
 Result<Empty> Core::rotate(const RotateRequest& r, const Call& c) {
   IdentityChain chain = state().chain(r.identity);
-  if (!chain.rotations.empty() && chain.rotations.back().hash() == r.rotation.hash()) return Empty{};
+  if (!chain.rotations.empty() && chain.rotations.back().hash() == r.rotation.hash()) {
+    return Empty{};
+  }
   if (chain.rotations.size() >= 64) return fail(Reason::kTooLarge, "rotations of one identity");
   chain.rotations.push_back(r.rotation);
   GBX_TRY(chain.current_key(set_id_));
@@ -239,7 +272,8 @@ Result<Empty> Core::cancel(const CancelRequest& r, const Call& c) {
   if (job == nullptr) return fail(Reason::kNotFound, "job");
   const Hash32& consumer = job->submission.submission.body.consumer_id;
   if (body.consumer_id != consumer || r.consumer.id() != consumer) {
-    return fail(Reason::kWrongOwner, "only the consumer may cancel").with(to_hex(consumer), to_hex(body.consumer_id));
+    return fail(Reason::kWrongOwner, "only the consumer may cancel")
+        .with(to_hex(consumer), to_hex(body.consumer_id));
   }
   GBX_ASSIGN(crypto::PublicKey key, standing(r.consumer));
   GBX_TRY(r.cancel.verify(set_id_, key));
@@ -247,10 +281,12 @@ Result<Empty> Core::cancel(const CancelRequest& r, const Call& c) {
   if (job->decision) return fail(Reason::kWrongState, "the output was decided already");
   std::vector<LogEntry> entries;
   if (!job->attempts.empty() && job->attempts.back().dead.empty()) {
-    entries.push_back(make_entry(c.now, TombstoneEntry{body.job_id, static_cast<std::int64_t>(job->attempts.size()),
-                                                       std::string(reason_code(Reason::kJobCancelled))}));
+    entries.push_back(make_entry(
+        c.now, TombstoneEntry{body.job_id, static_cast<std::int64_t>(job->attempts.size()),
+                              std::string(reason_code(Reason::kJobCancelled))}));
   }
-  // Whoever had the data has told what the control channel tells; the rest of the reservation is free again.
+  // Whoever had the data has told what the control channel tells; the rest of the reservation is
+  // free again.
   std::vector<PlanCharge> charges = job->reserved;
   for (auto& charge : charges) {
     charge.free_bits = policy::kControlBits;

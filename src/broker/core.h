@@ -1,7 +1,7 @@
-// The broker's decisions: every check of docs/protocol.md that the set makes, over a log. No sockets, no threads, no
-// clock: a request, what is known of its connection, and the time come in; a reply goes out, and whatever it promises is
-// durable in the log before it does. A request that is repeated gets the stored reply. Bodies are untrusted.
-// Not thread-safe: one request at a time.
+// The broker's decisions: every check of docs/protocol.md that the set makes, over a log. No
+// sockets, no threads, no clock: a request, what is known of its connection, and the time come in;
+// a reply goes out, and whatever it promises is durable in the log before it does. A request that
+// is repeated gets the stored reply. Bodies are untrusted. Not thread-safe: one request at a time.
 #pragma once
 
 #include <map>
@@ -23,12 +23,12 @@ struct BrokerKeys {
   crypto::HpkeKeyPair kek;
 };
 
-// Who asks. The plane passes on what people signed; everybody else gets what an agent gets when it has proved itself, and
-// the broker's evidence.
+// Who asks. The plane passes on what people signed; everybody else gets what an agent gets when it
+// has proved itself, and the broker's evidence.
 enum class Peer { kStranger, kPlane };
 
-// What TLS says about the peer: `peer` is made from the key that it proved, never from what a request says. `id` is never
-// used twice in one life of the program.
+// What TLS says about the peer: `peer` is made from the key that it proved, never from what a
+// request says. `id` is never used twice in one life of the program.
 struct ConnectionContext {
   std::uint64_t id = 0;
   std::optional<crypto::PublicKey> peer_key;
@@ -43,14 +43,15 @@ inline constexpr std::size_t kHellosPerConnection = 8;
 class Core {
  public:
   // Verifies keys and log and appends a boot entry. `store` and `random` must outlive the Core.
-  // Errors: kWrongSet when log and keys do not belong together, kBadSuite, kUnsupported when the charter promises what this
-  // version does not do, and those of Log::open.
+  // Errors: kWrongSet when log and keys do not belong together, kBadSuite, kUnsupported when the
+  // charter promises what this version does not do, and those of Log::open.
   static Result<std::unique_ptr<Core>> open(BrokerKeys keys, LogStore& store, Random& random,
                                             policy::Capacity capacity, TimeMs now);
 
-  // Methods of records::method, "broker.*" and "agent.*". kNotFound for any other, kUnauthenticated for a peer who may not
-  // call it, kTooLarge for a body above records::kMaxRequestBytes.
-  Result<Json> handle(std::string_view method, const Json& body, const ConnectionContext& connection, TimeMs now);
+  // Methods of records::method, "broker.*" and "agent.*". kNotFound for any other, kUnauthenticated
+  // for a peer who may not call it, kTooLarge for a body above records::kMaxRequestBytes.
+  Result<Json> handle(std::string_view method, const Json& body,
+                      const ConnectionContext& connection, TimeMs now);
   // The connection is gone, and with it what was bound to it.
   void closed(std::uint64_t connection_id) { connections_.erase(connection_id); }
 
@@ -83,7 +84,8 @@ class Core {
       : keys_(std::move(keys)), random_(random), capacity_(std::move(capacity)) {}
 
   template <class Request, class Reply>
-  Result<Json> call(Result<Reply> (Core::*handler)(const Request&, const Call&), const Json& body, const Call& c) {
+  Result<Json> call(Result<Reply> (Core::*handler)(const Request&, const Call&), const Json& body,
+                    const Call& c) {
     GBX_ASSIGN(Request request, from_json<Request>(body));
     GBX_ASSIGN(Reply reply, (this->*handler)(request, c));
     return to_json(reply);
@@ -95,10 +97,12 @@ class Core {
   Result<records::Signed<records::PublishAck>> publish(const records::Publish& p, const Call& c);
   Result<records::Empty> rotate(const records::RotateRequest& r, const Call& c);
   Result<records::Explanation> explain(const records::SignedSubmission& s, const Call& c);
-  Result<records::Signed<records::RunPlan>> authorise(const records::SignedSubmission& s, const Call& c);
+  Result<records::Signed<records::RunPlan>> authorise(const records::SignedSubmission& s,
+                                                      const Call& c);
   Result<records::Empty> cancel(const records::CancelRequest& r, const Call& c);
   // attempt.cpp
-  Result<records::Signed<records::Credential>> credential(const records::CredentialRequest& r, const Call& c);
+  Result<records::Signed<records::Credential>> credential(const records::CredentialRequest& r,
+                                                          const Call& c);
   Result<records::HelloReply> hello(const records::CredentialRequest& r, const Call& c);
   Result<records::AttestReply> attest(const records::AttestRequest& r, const Call& c);
   Result<records::KeyReply> key(const records::Signed<records::KeyRequest>& r, const Call& c);
@@ -108,7 +112,8 @@ class Core {
   Result<records::Judgement> ruling(const records::RulingRequest& r, const Call& c);
   Result<records::Receipt> receipt(const records::JobRequest& r, const Call& c);
 
-  // The key that an identity signs with now, if the chain shows exactly the rotations of the log. kChainBroken.
+  // The key that an identity signs with now, if the chain shows exactly the rotations of the log.
+  // kChainBroken.
   Result<crypto::PublicKey> standing(const records::IdentityChain& chain) const;
   policy::PolicyInputs policy_inputs(const records::SignedSubmission& s, std::int64_t now) const;
   policy::AssetFacts facts(const PolicyState& p) const;
@@ -120,20 +125,21 @@ class Core {
   }
 
   Result<Found> live(const Hash32& job_id, std::int64_t attempt) const;
-  // Every policy of the plan is still the one in force, and every lease that the plan rests on still good. kPolicyStale,
-  // kPolicyRevoked, kPolicyExpired, kLeaseExpired, kLeaseMissing.
+  // Every policy of the plan is still the one in force, and every lease that the plan rests on
+  // still good. kPolicyStale, kPolicyRevoked, kPolicyExpired, kLeaseExpired, kLeaseMissing.
   Status recheck(const JobState& job, std::int64_t now) const;
   Status lease_stands(const JobState& job, const LeaseUseEntry& use, std::int64_t now) const;
   Status check_credential(const records::AttestRequest& r, const Found& f, std::int64_t now) const;
-  Result<records::Verdict> verify_evidence(const records::AttestRequest& r, const Found& f, const Connection& own,
-                                           const Call& c) const;
+  Result<records::Verdict> verify_evidence(const records::AttestRequest& r, const Found& f,
+                                           const Connection& own, const Call& c) const;
   Status check_bound(const Hash32& job_id, std::int64_t attempt, const Call& c) const;
   Status check_request(const records::Signed<records::KeyRequest>& r, const AttemptState& a) const;
-  Status within_budget(const JobState& job, const records::Policy& policy, const records::PlanCharge& charge,
-                       std::int64_t now) const;
+  Status within_budget(const JobState& job, const records::Policy& policy,
+                       const records::PlanCharge& charge, std::int64_t now) const;
   Result<std::vector<records::PlanCharge>> reserve(const JobState& job, std::int64_t now) const;
   Result<std::vector<records::BundledKey>> keys_for(const JobState& job, std::int64_t stage) const;
-  Result<KeyEntry> make_key_entry(const records::Signed<records::KeyRequest>& r, const Found& f, std::int64_t now);
+  Result<KeyEntry> make_key_entry(const records::Signed<records::KeyRequest>& r, const Found& f,
+                                  std::int64_t now);
   Status check_statement(const records::RunStatement& s, const Found& f) const;
   Status kill(const Hash32& job_id, std::int64_t attempt, Reason reason, std::int64_t now);
 
@@ -146,9 +152,11 @@ class Core {
   std::vector<records::RulingRequest> standing_rulings(const JobState& job) const;
   policy::Panel panel(const JobState& job) const;
   Status release_allowed(const JobState& job, std::int64_t now) const;
-  std::vector<records::PlanCharge> final_charges(const JobState& job, records::ReleaseDecision decision) const;
+  std::vector<records::PlanCharge> final_charges(const JobState& job,
+                                                 records::ReleaseDecision decision) const;
   Status hold(const Hash32& job_id, const JobState& job, const Outcome& outcome, std::int64_t now);
-  Status decide(const Hash32& job_id, const JobState& job, const Outcome& outcome, std::int64_t now);
+  Status decide(const Hash32& job_id, const JobState& job, const Outcome& outcome,
+                std::int64_t now);
   Result<records::Judgement> judgement(const JobState& job, std::int64_t now) const;
   Result<records::Release> release_of(const JobState& job) const;
   bool lease_counts(const JobState& job, const records::Signed<records::Lease>& l) const;

@@ -39,7 +39,8 @@ TEST(Broker, AWholeJob) {
   ASSERT_TRUE(j.ok()) << j.error().line();
   ASSERT_EQ(j->state, JudgementState::kReleased);
   ASSERT_EQ(j->release->outer_keys.size(), 1u);
-  auto plain = open_result(w.consumer.hpke, 0, run.sealed.seal.statement.body.manifest, run.sealed.output, j->release->outer_keys[0]);
+  auto plain = open_result(w.consumer.hpke, 0, run.sealed.seal.statement.body.manifest,
+                           run.sealed.output, j->release->outer_keys[0]);
   ASSERT_TRUE(plain.ok()) << plain.error().line();
   EXPECT_EQ(as_text(plain->view(SecretAccess{})), "the checked output");
   EXPECT_TRUE(j->release->statement.verify(w.set.id(), w.set.signing.public_key()).ok());
@@ -91,10 +92,12 @@ TEST(BrokerPublish, RefusesWithTheReason) {
   p.policy.body.clauses.any_command = true;  // tampered after signing
   refuse(p, Reason::kBadSignature);
   p = make_publish(w.set, w.data, w.random);
-  p.wrapped_key = must(wrap_dataset_key(must(crypto::HpkeKeyPair::generate(w.random)).public_key(), w.data.policy, w.data.key, w.random));
+  p.wrapped_key = must(wrap_dataset_key(must(crypto::HpkeKeyPair::generate(w.random)).public_key(),
+                                        w.data.policy, w.data.key, w.random));
   refuse(p, Reason::kWrongRecipient);
   p = make_publish(w.set, w.data, w.random);
-  p.wrapped_key = must(wrap_dataset_key(w.set.kek.public_key(), w.data.policy, w.random.secret<DatasetKey>(32), w.random));
+  p.wrapped_key = must(wrap_dataset_key(w.set.kek.public_key(), w.data.policy,
+                                        w.random.secret<DatasetKey>(32), w.random));
   refuse(p, Reason::kBadCommitment);
   auto skipped = w.data.policy;
   ++w.data.policy.serial;
@@ -127,7 +130,8 @@ TEST(BrokerPublish, RefusesWithTheReason) {
 TEST(BrokerPublish, AnAssetBelongsToWhoPublishedItFirst) {
   BrokerWorld w(4);
   w.start_and_publish();
-  gbx::testing::Asset stolen = make_asset(copy(w.consumer), AssetKind::kDataset, w.clauses(), w.random);
+  gbx::testing::Asset stolen =
+      make_asset(copy(w.consumer), AssetKind::kDataset, w.clauses(), w.random);
   stolen.record.asset_id = w.data.record.asset_id;
   stolen.record.commit_dk = dataset_key_commitment(stolen.record.asset_id, stolen.key);
   stolen.policy.asset_id = stolen.record.asset_id;
@@ -163,11 +167,14 @@ TEST(BrokerPublish, RevokingNeedsNoKeyAndReinstatingDoes) {
   Publish p = make_publish(w.set, w.data, w.random);
   EXPECT_FALSE(p.wrapped_key);
   // A key would stay in the log for nothing.
-  p.wrapped_key = must(wrap_dataset_key(w.set.kek.public_key(), w.data.policy, w.data.key, w.random));
+  p.wrapped_key =
+      must(wrap_dataset_key(w.set.kek.public_key(), w.data.policy, w.data.key, w.random));
   EXPECT_EQ(w.call<Signed<PublishAck>>(method::kPublish, p).reason(), Reason::kBadValue);
   EXPECT_EQ(must(w.publish(w.data)).body.serial, 2);
   EXPECT_EQ(w.authorise(w.submission()).reason(), Reason::kPolicyRevoked);
-  EXPECT_EQ(w.key(running.agent, running.credential.body, running.evidence, 1, running.connection).reason(), Reason::kPolicyRevoked);
+  EXPECT_EQ(w.key(running.agent, running.credential.body, running.evidence, 1, running.connection)
+                .reason(),
+            Reason::kPolicyRevoked);
   next_policy(w.data);
   w.data.policy.revoked = false;
   p = make_publish(w.set, w.data, w.random);
@@ -182,7 +189,8 @@ TEST(BrokerIdentity, OnlyTheNewestKeySigns) {
   BrokerWorld w(6);
   w.start_and_publish();
   auto newer = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, w.random));
-  const auto rotation = must(sign(w.set.id(), Rotation{w.consumer.id(), 1, newer.public_key().text()}, w.consumer.recovery));
+  const auto rotation = must(sign(
+      w.set.id(), Rotation{w.consumer.id(), 1, newer.public_key().text()}, w.consumer.recovery));
   SignedSubmission s = w.submission();
   SignedSubmission early = s;
   early.consumer.rotations = {rotation};
@@ -195,8 +203,12 @@ TEST(BrokerIdentity, OnlyTheNewestKeySigns) {
   s.consumer.rotations = {rotation};
   s.submission = must(sign(w.set.id(), s.submission.body, newer));
   EXPECT_TRUE(w.authorise(s).ok());
-  const auto thief = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, w.random));
-  const RotateRequest forged{w.consumer.chain.identity, must(sign(w.set.id(), Rotation{w.consumer.id(), 2, thief.public_key().text()}, w.consumer.key))};
+  const auto thief =
+      must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, w.random));
+  const RotateRequest forged{
+      w.consumer.chain.identity,
+      must(sign(w.set.id(), Rotation{w.consumer.id(), 2, thief.public_key().text()},
+                w.consumer.key))};
   EXPECT_EQ(w.call<Empty>(method::kRotate, forged).reason(), Reason::kBadSignature);
 }
 
@@ -209,7 +221,8 @@ class RotatedAway : public ::testing::Test {
   }
   // Of a person, by the recovery key.
   Signed<Rotation> rotate(const gbx::testing::Person& who) {
-    const auto rotation = must(sign(w.set.id(), Rotation{who.id(), 1, newer.public_key().text()}, who.recovery));
+    const auto rotation =
+        must(sign(w.set.id(), Rotation{who.id(), 1, newer.public_key().text()}, who.recovery));
     must(w.call<Empty>(method::kRotate, RotateRequest{who.chain.identity, rotation}));
     return rotation;
   }
@@ -223,7 +236,9 @@ TEST_F(RotatedAway, SignsNoLease) {
   rotate(w.owner);
   EXPECT_EQ(w.authorise(before).reason(), Reason::kLeaseMissing);
   // What was authorised by such a lease gets no key any more.
-  EXPECT_EQ(w.key(running.agent, running.credential.body, running.evidence, 1, running.connection).reason(), Reason::kLeaseMissing);
+  EXPECT_EQ(w.key(running.agent, running.credential.body, running.evidence, 1, running.connection)
+                .reason(),
+            Reason::kLeaseMissing);
   SignedSubmission after = before;
   after.leases[0] = must(sign(w.set.id(), before.leases[0].body, newer));
   EXPECT_TRUE(w.authorise(after).ok());
@@ -235,12 +250,14 @@ TEST_F(RotatedAway, SignsNoRecordAndNoPolicy) {
     return make_publish(w.set, next, w.random);
   }();
   const auto rotation = rotate(w.owner);
-  EXPECT_EQ(w.call<Signed<PublishAck>>(method::kPublish, old_policy).reason(), Reason::kChainBroken);
+  EXPECT_EQ(w.call<Signed<PublishAck>>(method::kPublish, old_policy).reason(),
+            Reason::kChainBroken);
   Publish p = old_policy;
   p.owner.rotations = {rotation};
   EXPECT_EQ(w.call<Signed<PublishAck>>(method::kPublish, p).reason(), Reason::kBadSignature);
   p.policy = must(sign(w.set.id(), p.policy.body, newer));
-  EXPECT_EQ(w.call<Signed<PublishAck>>(method::kPublish, p).reason(), Reason::kBadSignature);  // the record is the thief's
+  // the record is the thief's
+  EXPECT_EQ(w.call<Signed<PublishAck>>(method::kPublish, p).reason(), Reason::kBadSignature);
   p.record = must(sign(w.set.id(), p.record.body, newer));
   EXPECT_TRUE(w.call<Signed<PublishAck>>(method::kPublish, p).ok());
   // The next policy of a version from before: its record stays as it was accepted.
@@ -260,8 +277,10 @@ TEST_F(RotatedAway, SignsNoRulingAndNoCancellation) {
   const Hash32 policy = run.plan.body.policies[0].policy_hash;
   gbx::testing::Person reviewer = copy(w.reviewer);
   reviewer.chain.rotations = {rotate(w.reviewer)};
-  EXPECT_EQ(w.rule(w.reviewer, held.hold_notice->body, policy, RulingDecision::kApprove).reason(), Reason::kChainBroken);
-  EXPECT_EQ(w.rule(reviewer, held.hold_notice->body, policy, RulingDecision::kApprove).reason(), Reason::kWrongRole);
+  EXPECT_EQ(w.rule(w.reviewer, held.hold_notice->body, policy, RulingDecision::kApprove).reason(),
+            Reason::kChainBroken);
+  EXPECT_EQ(w.rule(reviewer, held.hold_notice->body, policy, RulingDecision::kApprove).reason(),
+            Reason::kWrongRole);
   const Cancel wish{run.job_id(), w.consumer.id(), kNow};
   CancelRequest cancel{w.consumer.chain, must(sign(w.set.id(), wish, w.consumer.key))};
   cancel.consumer.rotations = {rotate(w.consumer)};
@@ -273,13 +292,15 @@ TEST_F(RotatedAway, SignsNoRulingAndNoCancellation) {
   const auto report = policy::verify_receipt(receipt, w.set.id());
   EXPECT_TRUE(report.valid) << report.first_failure().line();
   EXPECT_EQ(receipt.leases.size(), 1u);
-  // It holds no key that signed nothing in it, so there is one way to write it: whoever adds a later rotation changes it.
+  // It holds no key that signed nothing in it, so there is one way to write it: whoever adds a
+  // later rotation changes it.
   Receipt longer = receipt;
   for (auto& chain : longer.identities) {
     EXPECT_TRUE(chain.rotations.empty());
     if (chain.id() == w.consumer.id()) chain.rotations = cancel.consumer.rotations;
   }
-  EXPECT_EQ(policy::verify_receipt(longer, w.set.id()).first_failure().reason, Reason::kBadStructure);
+  EXPECT_EQ(policy::verify_receipt(longer, w.set.id()).first_failure().reason,
+            Reason::kBadStructure);
 }
 
 // ---- authorising ----
@@ -333,12 +354,16 @@ TEST(BrokerCancel, EndsAJobForGood) {
   w.start_and_publish();
   auto run = w.run_until_attested(w.submission());
   const auto cancel = [&](const gbx::testing::Person& who) {
-    return w.call<Empty>(method::kCancel, CancelRequest{who.chain, must(sign(w.set.id(), Cancel{run.job_id(), who.id(), kNow}, who.key))});
+    return w.call<Empty>(
+        method::kCancel,
+        CancelRequest{who.chain,
+                      must(sign(w.set.id(), Cancel{run.job_id(), who.id(), kNow}, who.key))});
   };
   EXPECT_EQ(cancel(w.owner).reason(), Reason::kWrongOwner);
   EXPECT_TRUE(cancel(w.consumer).ok());
   EXPECT_TRUE(cancel(w.consumer).ok());
-  EXPECT_EQ(w.key(run.agent, run.credential.body, run.evidence, 1, run.connection).reason(), Reason::kJobCancelled);
+  EXPECT_EQ(w.key(run.agent, run.credential.body, run.evidence, 1, run.connection).reason(),
+            Reason::kJobCancelled);
   EXPECT_EQ(w.credential(run.job_id(), 2).reason(), Reason::kJobCancelled);
   EXPECT_EQ(w.authorise(run.submission).reason(), Reason::kJobCancelled);
 }
@@ -348,12 +373,19 @@ TEST(BrokerCancel, ComesTooLateAfterTheDecision) {
   w.start_and_publish();
   auto run = w.run_until_sealed(w.submission());
   EXPECT_EQ(must(w.judge(run.job_id())).state, JudgementState::kReleased);
-  const auto spent = [&] { return w.core->state().spent(run.plan.body.charges[0], w.consumer.id(), 0, Hash32{}).total_free_bits; };
+  const auto spent = [&] {
+    return w.core->state()
+        .spent(run.plan.body.charges[0], w.consumer.id(), 0, Hash32{})
+        .total_free_bits;
+  };
   EXPECT_EQ(spent(), 200);
   const auto size = w.core->log_size();
   const Cancel wish{run.job_id(), w.consumer.id(), kNow};
-  EXPECT_EQ(w.call<Empty>(method::kCancel, CancelRequest{w.consumer.chain, must(sign(w.set.id(), wish, w.consumer.key))}).reason(),
-            Reason::kWrongState);
+  EXPECT_EQ(
+      w.call<Empty>(method::kCancel,
+                    CancelRequest{w.consumer.chain, must(sign(w.set.id(), wish, w.consumer.key))})
+          .reason(),
+      Reason::kWrongState);
   EXPECT_EQ(spent(), 200);
   EXPECT_EQ(w.core->log_size(), size);
 }
@@ -371,8 +403,11 @@ TEST(BrokerCancel, CostsTheControlChannelOnceTheDataKeysLeft) {
       must(w.key(run.agent, run.credential.body, run.evidence, stage, run.connection));
     }
     EXPECT_EQ(spent(0).total_free_bits, data_keys ? run.plan.body.charges[0].free_bits : 0);
-    must(w.call<Empty>(method::kCancel,
-                       CancelRequest{w.consumer.chain, must(sign(w.set.id(), Cancel{run.job_id(), w.consumer.id(), kNow}, w.consumer.key))}));
+    must(w.call<Empty>(
+        method::kCancel,
+        CancelRequest{
+            w.consumer.chain,
+            must(sign(w.set.id(), Cancel{run.job_id(), w.consumer.id(), kNow}, w.consumer.key))}));
     for (const std::size_t i : {0U, 1U}) {
       EXPECT_EQ(spent(i).total_free_bits, data_keys ? policy::kControlBits : 0);
       EXPECT_EQ(spent(i).period_free_bits, data_keys ? policy::kControlBits : 0);
@@ -383,15 +418,19 @@ TEST(BrokerCancel, CostsTheControlChannelOnceTheDataKeysLeft) {
   }
 }
 
-// An attempt that is lost after it had the data keeps the whole reservation: what left with it is unknown.
+// An attempt that is lost after it had the data keeps the whole reservation: what left with it is
+// unknown.
 TEST(BrokerCancel, ALostAttemptKeepsItsReservation) {
   BrokerWorld w(17);
   w.start_and_publish();
   auto run = w.run_until_attested(w.submission());
-  for (const std::int64_t stage : {1, 2}) must(w.key(run.agent, run.credential.body, run.evidence, stage, run.connection));
+  for (const std::int64_t stage : {1, 2}) {
+    must(w.key(run.agent, run.credential.body, run.evidence, stage, run.connection));
+  }
   must(w.credential(run.job_id(), 2));  // the plane gave the first attempt up
   const auto& charge = run.plan.body.charges[0];
-  EXPECT_EQ(w.core->state().spent(charge, w.consumer.id(), 0, Hash32{}).total_free_bits, charge.free_bits);
+  EXPECT_EQ(w.core->state().spent(charge, w.consumer.id(), 0, Hash32{}).total_free_bits,
+            charge.free_bits);
   EXPECT_GE(charge.free_bits, policy::kControlBits);
 }
 
@@ -402,7 +441,11 @@ TEST(BrokerCancel, RejectsWhatWasSealedAndFreesTheBudget) {
   w.clock.advance(1000);
   auto run = w.run_until_sealed(w.submission());
   EXPECT_EQ(must(w.judge(run.job_id())).state, JudgementState::kPending);
-  must(w.call<Empty>(method::kCancel, CancelRequest{w.consumer.chain, must(sign(w.set.id(), Cancel{run.job_id(), w.consumer.id(), kNow}, w.consumer.key))}));
+  must(w.call<Empty>(
+      method::kCancel,
+      CancelRequest{
+          w.consumer.chain,
+          must(sign(w.set.id(), Cancel{run.job_id(), w.consumer.id(), kNow}, w.consumer.key))}));
   const auto j = must(w.judge(run.job_id()));
   EXPECT_EQ(j.state, JudgementState::kRejected);
   EXPECT_EQ(j.release->statement.body.reasons, std::vector<std::string>{"cancelled"});
@@ -420,11 +463,14 @@ TEST(BrokerAttempt, CredentialsOfOtherJobsAndSetsAndTimes) {
   const auto other_plan = must(w.authorise(w.submission()));
   const auto credential = must(w.credential(plan.body.job_id, 1));
   const auto other = must(w.credential(other_plan.body.job_id, 1));
-  EXPECT_EQ(canonical(to_json(must(w.credential(plan.body.job_id, 1)))), canonical(to_json(credential)));
+  EXPECT_EQ(canonical(to_json(must(w.credential(plan.body.job_id, 1)))),
+            canonical(to_json(credential)));
   const auto agent = make_agent(w.random);
   const auto c = w.connect(agent);
   const Nonce32 nonce = must(w.hello(plan.body.job_id, 1, c));
-  const auto refuse = [&](AttestRequest r, Reason reason) { EXPECT_EQ(w.call<AttestReply>(method::kAttest, r, c).reason(), reason); };
+  const auto refuse = [&](AttestRequest r, Reason reason) {
+    EXPECT_EQ(w.call<AttestReply>(method::kAttest, r, c).reason(), reason);
+  };
   // Made by nobody's set; of another job than the nonce's.
   auto forged = credential;
   forged.body.expires += 1000;
@@ -457,39 +503,50 @@ TEST(BrokerAttempt, NonceKeyAndConnectionAreBound) {
   const auto credential = must(w.credential(plan.body.job_id, 1));
   const auto agent = make_agent(w.random);
   const auto c = w.connect(agent);
-  const auto attest = [&](const AttestRequest& r, const ConnectionContext& on) { return w.call<AttestReply>(method::kAttest, r, on).reason(); };
+  const auto attest = [&](const AttestRequest& r, const ConnectionContext& on) {
+    return w.call<AttestReply>(method::kAttest, r, on).reason();
+  };
   EXPECT_EQ(attest(w.attest_request(agent, credential, Nonce32{}, c), c), Reason::kNonceMismatch);
   const Nonce32 old = must(w.hello(plan.body.job_id, 1, c));
   const Nonce32 fresh = must(w.hello(plan.body.job_id, 1, c));
   EXPECT_EQ(attest(w.attest_request(agent, credential, old, c), c), Reason::kNonceMismatch);
-  EXPECT_EQ(attest(w.attest_request(agent, credential, Nonce32{5}, c), c), Reason::kEvidenceRejected);
+  EXPECT_EQ(attest(w.attest_request(agent, credential, Nonce32{5}, c), c),
+            Reason::kEvidenceRejected);
   // A relay: evidence made for this connection, shown on another.
   const auto thief = make_agent(w.random);
   const auto elsewhere = w.connect(thief);
   must(w.hello(plan.body.job_id, 1, elsewhere));
-  EXPECT_EQ(attest(w.attest_request(agent, credential, fresh, c), elsewhere), Reason::kAgentKeyMismatch);
+  EXPECT_EQ(attest(w.attest_request(agent, credential, fresh, c), elsewhere),
+            Reason::kAgentKeyMismatch);
   ConnectionContext same_key = w.connect(agent);
   must(w.hello(plan.body.job_id, 1, same_key));
-  EXPECT_EQ(attest(w.attest_request(agent, credential, fresh, c), same_key), Reason::kEvidenceRejected);
+  EXPECT_EQ(attest(w.attest_request(agent, credential, fresh, c), same_key),
+            Reason::kEvidenceRejected);
   // A node that the owner does not name.
-  auto stranger = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, w.random));
+  auto stranger =
+      must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, w.random));
   auto r = w.attest_request(agent, credential, fresh, c);
   r.evidence.node = must(sign(w.set.id(), r.evidence.node->body, stranger));
   EXPECT_EQ(attest(r, c), Reason::kTeeNotAllowed);
   r = w.attest_request(agent, credential, fresh, c);
   r.evidence.technology = Technology::kTdx;
   EXPECT_EQ(attest(r, c), Reason::kEvidenceRejected);
-  EXPECT_EQ(w.call<KeyReply>(method::kKey, w.key_request(agent, credential.body, Hash32{}, 1), c).reason(), Reason::kUnauthenticated);
+  EXPECT_EQ(w.call<KeyReply>(method::kKey, w.key_request(agent, credential.body, Hash32{}, 1), c)
+                .reason(),
+            Reason::kUnauthenticated);
   const auto good = w.attest_request(agent, credential, fresh, c);
   const auto first = must(w.call<AttestReply>(method::kAttest, good, c));
-  EXPECT_EQ(must(w.call<AttestReply>(method::kAttest, good, c)).evidence, first.evidence);  // a doubled message
-  EXPECT_EQ(attest(w.attest_request(agent, credential, fresh, c), c), Reason::kUninitialised);  // signed again, the same bytes
+  // a doubled message
+  EXPECT_EQ(must(w.call<AttestReply>(method::kAttest, good, c)).evidence, first.evidence);
+  // signed again, the same bytes
+  EXPECT_EQ(attest(w.attest_request(agent, credential, fresh, c), c), Reason::kUninitialised);
 }
 
 TEST(BrokerAttempt, ACredentialLivesAnHourAtMost) {
   BrokerWorld w(34);
   w.start_and_publish();
-  for (const auto& [start, lives] : {std::pair<std::int64_t, std::int64_t>{300, 300}, {86400, 3600}}) {
+  for (const auto& [start, lives] :
+       {std::pair<std::int64_t, std::int64_t>{300, 300}, {86400, 3600}}) {
     SignedSubmission s = w.submission();
     s.submission.body.spec.spec.timeouts.start = start;
     resign(s, w.set.id(), w.consumer);
@@ -528,7 +585,9 @@ TEST(BrokerKeys, ReplaysGetTheSameBytesAndForksKill) {
   w.start_and_publish();
   auto run = w.run_until_attested(w.submission());
   const auto& credential = run.credential.body;
-  const auto send = [&](const Signed<KeyRequest>& r) { return w.call<KeyReply>(method::kKey, r, run.connection); };
+  const auto send = [&](const Signed<KeyRequest>& r) {
+    return w.call<KeyReply>(method::kKey, r, run.connection);
+  };
   auto early = w.key_request(run.agent, credential, run.evidence, 2);
   EXPECT_EQ(send(early).reason(), Reason::kSequenceMismatch);  // stage 2 first
   auto foreign = w.key_request(run.agent, credential, Hash32{3}, 1);
@@ -540,16 +599,19 @@ TEST(BrokerKeys, ReplaysGetTheSameBytesAndForksKill) {
   EXPECT_EQ(canonical(to_json(must(send(run.agent.sent[0])))), canonical(to_json(reply)));
   auto second = w.key_request(run.agent, credential, run.evidence, 2);
   second.body.prev = Hash32{1};
-  EXPECT_EQ(send(must(sign(w.set.id(), second.body, run.agent.sig))).reason(), Reason::kSequenceMismatch);
+  EXPECT_EQ(send(must(sign(w.set.id(), second.body, run.agent.sig))).reason(),
+            Reason::kSequenceMismatch);
   auto skipped = w.key_request(run.agent, credential, run.evidence, 2);
   skipped.body.seq = 3;
-  EXPECT_EQ(send(must(sign(w.set.id(), skipped.body, run.agent.sig))).reason(), Reason::kSequenceMismatch);
+  EXPECT_EQ(send(must(sign(w.set.id(), skipped.body, run.agent.sig))).reason(),
+            Reason::kSequenceMismatch);
   EXPECT_TRUE(send(run.agent.sent[0]).ok());  // none of that was a second message with one number
   auto fork = run.agent.sent[0].body;
   fork.unpacked_root_hash = Hash32{1};
   EXPECT_EQ(send(must(sign(w.set.id(), fork, run.agent.sig))).reason(), Reason::kSequenceMismatch);
   EXPECT_EQ(send(run.agent.sent[0]).reason(), Reason::kCredentialSuperseded);
-  EXPECT_EQ(w.key(run.agent, credential, run.evidence, 2, run.connection).reason(), Reason::kCredentialSuperseded);
+  EXPECT_EQ(w.key(run.agent, credential, run.evidence, 2, run.connection).reason(),
+            Reason::kCredentialSuperseded);
 }
 
 TEST(BrokerKeys, AnotherImageGetsNoData) {
@@ -559,7 +621,9 @@ TEST(BrokerKeys, AnotherImageGetsNoData) {
   must(w.key(run.agent, run.credential.body, run.evidence, 1, run.connection));
   auto r = w.key_request(run.agent, run.credential.body, run.evidence, 2).body;
   r.image_digest = "sha256:" + std::string(64, 'b');
-  EXPECT_EQ(w.call<KeyReply>(method::kKey, must(sign(w.set.id(), r, run.agent.sig)), run.connection).reason(), Reason::kImageDigestMismatch);
+  EXPECT_EQ(w.call<KeyReply>(method::kKey, must(sign(w.set.id(), r, run.agent.sig)), run.connection)
+                .reason(),
+            Reason::kImageDigestMismatch);
   EXPECT_TRUE(w.key(run.agent, run.credential.body, run.evidence, 2, run.connection).ok());
 }
 
@@ -583,7 +647,8 @@ TEST(BrokerKeys, RevokedOrChangedBetweenStages) {
     w.data.policy.revoked = revoke;
     must(w.publish(w.data));
     const Reason reason = revoke ? Reason::kPolicyRevoked : Reason::kPolicyStale;
-    EXPECT_EQ(w.key(run.agent, run.credential.body, run.evidence, 2, run.connection).reason(), reason);
+    EXPECT_EQ(w.key(run.agent, run.credential.body, run.evidence, 2, run.connection).reason(),
+              reason);
     EXPECT_EQ(w.credential(run.job_id(), 2).reason(), reason);
   }
 }
@@ -595,9 +660,11 @@ TEST(BrokerKeys, ExpiredOrStaleBetweenStages) {
   auto run = w.run_until_attested(w.submission());
   must(w.key(run.agent, run.credential.body, run.evidence, 1, run.connection));
   w.clock.advance(601'000);
-  EXPECT_EQ(w.key(run.agent, run.credential.body, run.evidence, 2, run.connection).reason(), Reason::kPolicyStale);
+  EXPECT_EQ(w.key(run.agent, run.credential.body, run.evidence, 2, run.connection).reason(),
+            Reason::kPolicyStale);
   w.clock.advance(2'000'000'000);
-  EXPECT_EQ(w.key(run.agent, run.credential.body, run.evidence, 2, run.connection).reason(), Reason::kPolicyExpired);
+  EXPECT_EQ(w.key(run.agent, run.credential.body, run.evidence, 2, run.connection).reason(),
+            Reason::kPolicyExpired);
 }
 
 // The lease is looked at again before every key, not only when the job is authorised.
@@ -617,8 +684,11 @@ TEST(BrokerKeys, AnExpiredLeaseGetsNoCredentialAndNoKey) {
   must(w.key(loaded.agent, loaded.credential.body, loaded.evidence, 1, loaded.connection));
   w.clock.advance(kPastTheLease);
   EXPECT_EQ(w.credential(plan.body.job_id, 1).reason(), Reason::kLeaseExpired);
-  EXPECT_EQ(w.key(run.agent, run.credential.body, run.evidence, 1, run.connection).reason(), Reason::kLeaseExpired);
-  EXPECT_EQ(w.key(loaded.agent, loaded.credential.body, loaded.evidence, 2, loaded.connection).reason(), Reason::kLeaseExpired);
+  EXPECT_EQ(w.key(run.agent, run.credential.body, run.evidence, 1, run.connection).reason(),
+            Reason::kLeaseExpired);
+  EXPECT_EQ(
+      w.key(loaded.agent, loaded.credential.body, loaded.evidence, 2, loaded.connection).reason(),
+      Reason::kLeaseExpired);
   // A consumer whom the policy lists needs none.
   BrokerWorld listed(33);
   listed.data.policy.clauses.consumers = {listed.consumer.id()};
@@ -633,7 +703,9 @@ TEST(BrokerAttempt, TheNextAttemptBuriesTheLast) {
   w.start_and_publish();
   const auto s = w.submission();
   auto run = w.run_until_attested(s);
-  for (const int stage : {1, 2}) must(w.key(run.agent, run.credential.body, run.evidence, stage, run.connection));
+  for (const int stage : {1, 2}) {
+    must(w.key(run.agent, run.credential.body, run.evidence, stage, run.connection));
+  }
   const auto late = w.make_seal(run.agent, s, run.plan, 1, run.evidence, clean_verdict());
   const auto second = must(w.credential(run.job_id(), 2));
   EXPECT_EQ(w.seal(late.seal, run.connection).reason(), Reason::kCredentialSuperseded);
@@ -646,7 +718,8 @@ TEST(BrokerAttempt, TheNextAttemptBuriesTheLast) {
   must(w.seal(w.make_seal(agent, s, run.plan, 2, evidence, clean_verdict()).seal, c));
   const auto j = must(w.judge(run.job_id()));
   ASSERT_EQ(j.state, JudgementState::kReleased);
-  EXPECT_EQ(j.release->statement.body.charges[0].free_bits, 200 + 1);  // the second attempt with the data: one bit more
+  // the second attempt with the data: one bit more
+  EXPECT_EQ(j.release->statement.body.charges[0].free_bits, 200 + 1);
   EXPECT_EQ(w.credential(run.job_id(), 3).reason(), Reason::kWrongState);
 }
 
@@ -673,14 +746,22 @@ TEST(BrokerKeys, BudgetIsReservedBeforeTheDataKey) {
   w.start_and_publish();
   auto first = w.run_until_attested(w.submission());
   auto second = w.run_until_attested(w.submission());
-  for (auto* r : {&first, &second}) must(w.key(r->agent, r->credential.body, r->evidence, 1, r->connection));
+  for (auto* r : {&first, &second}) {
+    must(w.key(r->agent, r->credential.body, r->evidence, 1, r->connection));
+  }
   must(w.key(first.agent, first.credential.body, first.evidence, 2, first.connection));
-  EXPECT_EQ(w.key(second.agent, second.credential.body, second.evidence, 2, second.connection).reason(), Reason::kBudgetExceeded);
+  EXPECT_EQ(
+      w.key(second.agent, second.credential.body, second.evidence, 2, second.connection).reason(),
+      Reason::kBudgetExceeded);
   EXPECT_EQ(w.authorise(w.submission()).reason(), Reason::kBudgetExceeded);
   // What the first did not need is free again once it is decided; the second fits then.
-  must(w.seal(w.make_seal(first.agent, first.submission, first.plan, 1, first.evidence, clean_verdict()).seal, first.connection));
+  must(w.seal(
+      w.make_seal(first.agent, first.submission, first.plan, 1, first.evidence, clean_verdict())
+          .seal,
+      first.connection));
   EXPECT_EQ(must(w.judge(first.job_id())).state, JudgementState::kReleased);
-  EXPECT_TRUE(w.key(second.agent, second.credential.body, second.evidence, 2, second.connection).ok());
+  EXPECT_TRUE(
+      w.key(second.agent, second.credential.body, second.evidence, 2, second.connection).ok());
 }
 
 SignedSubmission submission_of(BrokerWorld& w, const gbx::testing::Person& consumer) {
@@ -700,9 +781,13 @@ TEST(BrokerKeys, TheBudgetOfAllIsReservedBeforeTheDataKey) {
   const auto other = gbx::testing::make_person(w.random);
   auto first = w.run_until_attested(w.submission());
   auto second = w.run_until_attested(submission_of(w, other));
-  for (auto* r : {&first, &second}) must(w.key(r->agent, r->credential.body, r->evidence, 1, r->connection));
+  for (auto* r : {&first, &second}) {
+    must(w.key(r->agent, r->credential.body, r->evidence, 1, r->connection));
+  }
   must(w.key(first.agent, first.credential.body, first.evidence, 2, first.connection));
-  EXPECT_EQ(w.key(second.agent, second.credential.body, second.evidence, 2, second.connection).reason(), Reason::kBudgetExceeded);
+  EXPECT_EQ(
+      w.key(second.agent, second.credential.body, second.evidence, 2, second.connection).reason(),
+      Reason::kBudgetExceeded);
 }
 
 TEST(BrokerLedger, PeriodIsPerConsumerAndEnds) {
@@ -713,11 +798,14 @@ TEST(BrokerLedger, PeriodIsPerConsumerAndEnds) {
   w.start_and_publish();
   const auto other = gbx::testing::make_person(w.random);
   auto run = w.run_until_attested(w.submission());
-  for (const std::int64_t stage : {1, 2}) must(w.key(run.agent, run.credential.body, run.evidence, stage, run.connection));
+  for (const std::int64_t stage : {1, 2}) {
+    must(w.key(run.agent, run.credential.body, run.evidence, stage, run.connection));
+  }
   EXPECT_EQ(w.authorise(submission_of(w, w.consumer)).reason(), Reason::kBudgetExceeded);
   EXPECT_TRUE(w.authorise(submission_of(w, other)).ok());
   w.clock.advance(86'400'000);
-  EXPECT_EQ(w.authorise(submission_of(w, w.consumer)).reason(), Reason::kBudgetExceeded);  // the period's last second
+  // the period's last second
+  EXPECT_EQ(w.authorise(submission_of(w, w.consumer)).reason(), Reason::kBudgetExceeded);
   w.clock.advance(1000);
   EXPECT_TRUE(w.authorise(submission_of(w, w.consumer)).ok());
 }
@@ -741,16 +829,19 @@ TEST(BrokerSeal, MustBeWhatThePlanSays) {
   refuse([](RunStatement& s) { s.manifest.context.plan_hash[0] ^= 1; }, Reason::kPlanMismatch);
   refuse([](RunStatement& s) { s.evidence[0] ^= 1; }, Reason::kEvidenceRejected);
   refuse([](RunStatement& s) { s.unpacked_root_hash[0] ^= 1; }, Reason::kImageDigestMismatch);
-  refuse([](RunStatement& s) { s.manifest.wrapped_content.push_back({}); }, Reason::kWrongRecipient);
+  refuse([](RunStatement& s) { s.manifest.wrapped_content.push_back({}); },
+         Reason::kWrongRecipient);
   refuse([](RunStatement& s) { s.manifest.wrapped_preview.clear(); }, Reason::kWrongRecipient);
   refuse([](RunStatement& s) { s.residual_channels.clear(); }, Reason::kPlanMismatch);
-  refuse([](RunStatement& s) { s.manifest.context.verdict.duration_bucket = 9; }, Reason::kBadTag);  // the release keys are bound to M
+  // the release keys are bound to M
+  refuse([](RunStatement& s) { s.manifest.context.verdict.duration_bucket = 9; }, Reason::kBadTag);
   Seal unsigned_seal = sealed.seal;
   unsigned_seal.statement.signature[9] ^= 1;
   EXPECT_EQ(w.seal(unsigned_seal, run.connection).reason(), Reason::kBadSignature);
   const auto ack = must(w.seal(sealed.seal, run.connection));
   EXPECT_EQ(canonical(to_json(must(w.seal(sealed.seal, run.connection)))), canonical(to_json(ack)));
-  const auto another = w.make_seal(run.agent, run.submission, run.plan, 1, run.evidence, clean_verdict());
+  const auto another =
+      w.make_seal(run.agent, run.submission, run.plan, 1, run.evidence, clean_verdict());
   EXPECT_EQ(w.seal(another.seal, run.connection).reason(), Reason::kWrongState);
   // The acknowledgement got lost: a new connection of the same agent gets it.
   const auto again = w.connect(run.agent);
@@ -796,20 +887,24 @@ struct HoldCase {
 };
 // Each for its own reason alone, which the log holds.
 TEST(BrokerDecision, WhatWaitsForAPerson) {
-  const auto budget = [](BrokerWorld& w) { w.data.policy.clauses.gate.total_free_bits = 650; };  // room for the job's 610
+  // room for the job's 610
+  const auto budget = [](BrokerWorld& w) { w.data.policy.clauses.gate.total_free_bits = 650; };
   const auto opaque = [](BrokerWorld& w) {
-    for (auto* a : {&w.data, &w.image}) a->policy.clauses.gate.output_types.push_back(OutputType::kOpaque);
+    for (auto* a : {&w.data, &w.image}) {
+      a->policy.clauses.gate.output_types.push_back(OutputType::kOpaque);
+    }
   };
   const auto unparsed = [](SpecBody& s) {
     s.outputs[0].type = OutputType::kOpaque;
     s.outputs[0].schema.reset();
   };
-  const HoldCase cases[] = {{"free-bits", [](GateVerdict& v) { v.charge.free_bits = 2049; }},
-                            {"verified-bits", [](GateVerdict& v) { v.charge.verified_bits = 65537; }},
-                            {"gate-holds", [](GateVerdict& v) { v.recommendation = Recommendation::kHold; }},
-                            {"budget", [](GateVerdict& v) { v.charge.free_bits = 651; }, budget},
-                            {"opaque-output", [](GateVerdict&) {}, opaque, unparsed},
-                            {"", [](GateVerdict& v) { v.charge.free_bits = 650; }, budget}};
+  const HoldCase cases[] = {
+      {"free-bits", [](GateVerdict& v) { v.charge.free_bits = 2049; }},
+      {"verified-bits", [](GateVerdict& v) { v.charge.verified_bits = 65537; }},
+      {"gate-holds", [](GateVerdict& v) { v.recommendation = Recommendation::kHold; }},
+      {"budget", [](GateVerdict& v) { v.charge.free_bits = 651; }, budget},
+      {"opaque-output", [](GateVerdict&) {}, opaque, unparsed},
+      {"", [](GateVerdict& v) { v.charge.free_bits = 650; }, budget}};
   for (const auto& c : cases) {
     SCOPED_TRACE(c.reason);
     MemoryStore store;
@@ -831,7 +926,8 @@ TEST(BrokerDecision, WhatWaitsForAPerson) {
     EXPECT_EQ(judged_reasons(store), std::vector<std::string>{c.reason});
     ASSERT_EQ(j.preview_keys.size(), 1u);
     const auto& m = run.sealed.seal.statement.body.manifest;
-    auto preview = open_preview(w.reviewer.hpke, 0, m, run.sealed.output, j.hold_notice->hash(), j.preview_keys[0]);
+    auto preview = open_preview(w.reviewer.hpke, 0, m, run.sealed.output, j.hold_notice->hash(),
+                                j.preview_keys[0]);
     EXPECT_TRUE(preview.ok());
     EXPECT_FALSE(j.release.has_value());
   }
@@ -847,7 +943,8 @@ TEST(BrokerDecision, ARejectionCostsTheControlChannel) {
   const auto j = must(w.judge(run.job_id()));
   EXPECT_EQ(j.state, JudgementState::kRejected);
   EXPECT_TRUE(j.release->outer_keys.empty());
-  for (const auto& c : j.release->statement.body.charges) EXPECT_EQ(c.free_bits, 8);  // docs/gate.md
+  // docs/gate.md
+  for (const auto& c : j.release->statement.body.charges) EXPECT_EQ(c.free_bits, 8);
 }
 
 TEST(BrokerDecision, WithoutReviewersAHoldIsARejection) {
@@ -879,7 +976,9 @@ TEST(BrokerDecision, RevokedOrExpiredWhileHeld) {
     } else {
       w.clock.advance(101'000);
     }
-    for (const auto& p : run.plan.body.policies) must(w.rule(w.reviewer, held.hold_notice->body, p.policy_hash, RulingDecision::kApprove));
+    for (const auto& p : run.plan.body.policies) {
+      must(w.rule(w.reviewer, held.hold_notice->body, p.policy_hash, RulingDecision::kApprove));
+    }
     const auto j = must(w.judge(run.job_id()));
     EXPECT_EQ(j.state, JudgementState::kRejected);
     EXPECT_EQ(j.release->statement.body.reasons[0], revoke ? "policy-revoked" : "policy-expired");
@@ -917,7 +1016,9 @@ Held held_on_the_slot(BrokerWorld& w, std::int64_t late = 0) {
   return {std::move(run), held.hold_notice->body};
 }
 void approve_all(BrokerWorld& w, const gbx::testing::Person& reviewer, const Held& held) {
-  for (const auto& p : held.run.plan.body.policies) must(w.rule(reviewer, held.notice, p.policy_hash, RulingDecision::kApprove));
+  for (const auto& p : held.run.plan.body.policies) {
+    must(w.rule(reviewer, held.notice, p.policy_hash, RulingDecision::kApprove));
+  }
 }
 
 TEST(BrokerRuling, EveryPolicyMustBeApproved) {
@@ -928,14 +1029,19 @@ TEST(BrokerRuling, EveryPolicyMustBeApproved) {
   const auto& notice = held.hold_notice->body;
   const Hash32 data = run.plan.body.policies[0].policy_hash;
   const Hash32 image = run.plan.body.policies[1].policy_hash;
-  EXPECT_EQ(w.rule(w.consumer, notice, data, RulingDecision::kApprove).reason(), Reason::kWrongRole);
+  EXPECT_EQ(w.rule(w.consumer, notice, data, RulingDecision::kApprove).reason(),
+            Reason::kWrongRole);
   EXPECT_EQ(w.rule(w.owner, notice, data, RulingDecision::kApprove).reason(), Reason::kWrongRole);
-  EXPECT_EQ(w.rule(w.reviewer, notice, Hash32{1}, RulingDecision::kApprove).reason(), Reason::kPolicyMismatch);
+  EXPECT_EQ(w.rule(w.reviewer, notice, Hash32{1}, RulingDecision::kApprove).reason(),
+            Reason::kPolicyMismatch);
   HoldNotice other = notice;
   other.manifest = Hash32{1};
   EXPECT_EQ(w.rule(w.reviewer, other, data, RulingDecision::kApprove).reason(), Reason::kNotFound);
-  EXPECT_EQ(must(w.rule(w.reviewer, notice, data, RulingDecision::kApprove)).state, JudgementState::kHeld);
-  EXPECT_EQ(must(w.rule(w.reviewer, notice, data, RulingDecision::kApprove)).state, JudgementState::kHeld);  // sent twice
+  EXPECT_EQ(must(w.rule(w.reviewer, notice, data, RulingDecision::kApprove)).state,
+            JudgementState::kHeld);
+  // sent twice
+  EXPECT_EQ(must(w.rule(w.reviewer, notice, data, RulingDecision::kApprove)).state,
+            JudgementState::kHeld);
   EXPECT_EQ(w.rule(w.reviewer, notice, data, RulingDecision::kReject).reason(), Reason::kConflict);
   const auto j = must(w.rule(w.reviewer, notice, image, RulingDecision::kApprove));
   EXPECT_EQ(j.state, JudgementState::kReleased);
@@ -952,14 +1058,19 @@ TEST(BrokerRuling, DeclinedOrNeverAnswered) {
     Judgement held;
     auto run = held_job(w, held);
     if (answered) {
-      must(w.rule(w.reviewer, held.hold_notice->body, run.plan.body.policies[0].policy_hash, RulingDecision::kRequestChanges));
+      must(w.rule(w.reviewer, held.hold_notice->body, run.plan.body.policies[0].policy_hash,
+                  RulingDecision::kRequestChanges));
     } else {
       w.clock.advance((kHoldSeconds + 1) * 1000);
-      EXPECT_EQ(w.rule(w.reviewer, held.hold_notice->body, run.plan.body.policies[0].policy_hash, RulingDecision::kApprove).reason(), Reason::kExpired);
+      EXPECT_EQ(w.rule(w.reviewer, held.hold_notice->body, run.plan.body.policies[0].policy_hash,
+                       RulingDecision::kApprove)
+                    .reason(),
+                Reason::kExpired);
     }
     const auto j = must(w.judge(run.job_id()));
     EXPECT_EQ(j.state, JudgementState::kRejected);
-    EXPECT_EQ(j.release->statement.body.reasons[0], answered ? "reviewers-declined" : "hold-expired");
+    EXPECT_EQ(j.release->statement.body.reasons[0],
+              answered ? "reviewers-declined" : "hold-expired");
   }
 }
 
@@ -988,30 +1099,36 @@ TEST(BrokerRuling, IsOfItsTime) {
   const auto& notice = held.hold_notice->body;
   w.clock.advance(1000'000);
   const auto rule = [&](std::size_t policy, std::int64_t ahead) {
-    return w.rule(w.reviewer, notice, run.plan.body.policies[policy].policy_hash, RulingDecision::kApprove, ahead);
+    return w.rule(w.reviewer, notice, run.plan.body.policies[policy].policy_hash,
+                  RulingDecision::kApprove, ahead);
   };
   EXPECT_EQ(rule(0, policy::kReviewerSkewSeconds + 1).reason(), Reason::kBadValue);
-  EXPECT_EQ(rule(0, -1000 - policy::kReviewerSkewSeconds - 1).reason(), Reason::kBadValue);  // before there was a notice
+  // before there was a notice
+  EXPECT_EQ(rule(0, -1000 - policy::kReviewerSkewSeconds - 1).reason(), Reason::kBadValue);
   EXPECT_TRUE(rule(0, policy::kReviewerSkewSeconds).ok());
   EXPECT_EQ(must(rule(1, -1000 - policy::kReviewerSkewSeconds)).state, JudgementState::kReleased);
   const auto receipt = must(w.call<Receipt>(method::kReceipt, JobRequest{run.job_id()}));
   EXPECT_TRUE(policy::verify_receipt(receipt, w.set.id()).valid);
 }
 
-// Nothing is released after its hold: neither by a ruling whose slot ends later nor because nobody asked in time.
+// Nothing is released after its hold: neither by a ruling whose slot ends later nor because nobody
+// asked in time.
 TEST(BrokerRuling, ReleasesNothingAfterTheHold) {
   for (const bool ruled_in_time : {false, true}) {
     BrokerWorld w(59);
     slow(w, 900);
     w.start_and_publish();
     const auto held = held_on_the_slot(w, 1);
-    const auto advance_to = [&](std::int64_t time) { w.clock.advance((time - w.clock.now().seconds()) * 1000); };
+    const auto advance_to = [&](std::int64_t time) {
+      w.clock.advance((time - w.clock.now().seconds()) * 1000);
+    };
     advance_to(held.notice.expires - 900);
     if (ruled_in_time) approve_all(w, w.reviewer, held);
     advance_to(held.notice.expires);
     if (!ruled_in_time) {
       const Hash32 policy = held.run.plan.body.policies[0].policy_hash;
-      EXPECT_EQ(w.rule(w.reviewer, held.notice, policy, RulingDecision::kApprove).reason(), Reason::kExpired);
+      EXPECT_EQ(w.rule(w.reviewer, held.notice, policy, RulingDecision::kApprove).reason(),
+                Reason::kExpired);
       EXPECT_EQ(must(w.judge(held.run.job_id())).state, JudgementState::kHeld);
     }
     advance_to(held.notice.expires + 1);
@@ -1036,8 +1153,10 @@ TEST(BrokerRuling, CountsOnlyWhileItsKeyStands) {
   w.clock.advance(1000);
   approve_all(w, w.reviewer, held);
   EXPECT_EQ(must(w.judge(held.run.job_id())).state, JudgementState::kPending);
-  const auto newer = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, w.random));
-  const auto rotation = must(sign(w.set.id(), Rotation{w.reviewer.id(), 1, newer.public_key().text()}, w.reviewer.recovery));
+  const auto newer =
+      must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, w.random));
+  const auto rotation = must(sign(
+      w.set.id(), Rotation{w.reviewer.id(), 1, newer.public_key().text()}, w.reviewer.recovery));
   must(w.call<Empty>(method::kRotate, RotateRequest{w.reviewer.chain.identity, rotation}));
   w.clock.advance(900'000);
   EXPECT_EQ(must(w.judge(held.run.job_id())).state, JudgementState::kHeld);
@@ -1069,11 +1188,13 @@ TEST(BrokerRuling, TheConsumerNeverRulesOnHisOwnOutput) {
 TEST(Broker, RefusesWhatItDoesNotKnow) {
   BrokerWorld w(50);
   w.start_and_publish();
-  EXPECT_EQ(w.core->handle("broker.delete", Json(JsonObject{}), w.plane(), w.clock.now()).reason(), Reason::kNotFound);
+  EXPECT_EQ(w.core->handle("broker.delete", Json(JsonObject{}), w.plane(), w.clock.now()).reason(),
+            Reason::kNotFound);
   Json extra;
   extra["jobId"] = std::string(64, '0');
   extra["force"] = true;
-  EXPECT_EQ(w.core->handle(method::kJudge, extra, w.plane(), w.clock.now()).reason(), Reason::kUnknownField);
+  EXPECT_EQ(w.core->handle(method::kJudge, extra, w.plane(), w.clock.now()).reason(),
+            Reason::kUnknownField);
   EXPECT_EQ(w.judge(Hash32{}).reason(), Reason::kNotFound);
   EXPECT_EQ(w.credential(Hash32{}, 1).reason(), Reason::kNotFound);
   EXPECT_EQ(w.call<Receipt>(method::kReceipt, JobRequest{Hash32{}}).reason(), Reason::kNotFound);
@@ -1099,12 +1220,15 @@ TEST(Broker, OnlyThePlanePassesOn) {
   // Nobody, a stranger with a key, and the agent that attested on its own connection.
   for (const auto& who : {ConnectionContext{}, w.connect(make_agent(w.random)), run.connection}) {
     for (const auto& [m, body] : asked) {
-      EXPECT_EQ(w.core->handle(m, body, who, w.clock.now()).reason(), Reason::kUnauthenticated) << m;
+      EXPECT_EQ(w.core->handle(m, body, who, w.clock.now()).reason(), Reason::kUnauthenticated)
+          << m;
     }
     EXPECT_TRUE(w.core->handle(method::kInfo, to_json(InfoRequest{}), who, w.clock.now()).ok());
   }
   for (const auto m : {method::kHello, method::kAttest, method::kKey, method::kSeal}) {
-    EXPECT_EQ(w.core->handle(m, Json(JsonObject{}), {}, w.clock.now()).reason(), Reason::kUnauthenticated) << m;
+    EXPECT_EQ(w.core->handle(m, Json(JsonObject{}), {}, w.clock.now()).reason(),
+              Reason::kUnauthenticated)
+        << m;
   }
   EXPECT_EQ(w.core->log_size(), size);
 }
@@ -1118,13 +1242,15 @@ TEST(Broker, LargeRequestsAreRefusedAndTheLogStaysReadable) {
   resign(s, w.set.id(), w.consumer);
   EXPECT_EQ(w.authorise(s).reason(), Reason::kTooLarge);
   s = w.submission();
-  s.submission.body.spec.metadata.labels = std::map<std::string, std::string>{{"a", std::string(100'000, 'x')}};
+  s.submission.body.spec.metadata.labels =
+      std::map<std::string, std::string>{{"a", std::string(100'000, 'x')}};
   resign(s, w.set.id(), w.consumer);
   EXPECT_EQ(w.authorise(s).reason(), Reason::kBadValue);  // one text above its bound
   // Every part within its bound, the whole above: 300 KiB are no policy, and 600 KiB no request.
   next_policy(w.data);
   for (const std::size_t kib : {300U, 600U}) {
-    w.data.policy.clauses.commands.assign(kib / 60, {std::vector<std::string>(15, std::string(4096, 'a')), {}});
+    w.data.policy.clauses.commands.assign(
+        kib / 60, {std::vector<std::string>(15, std::string(4096, 'a')), {}});
     EXPECT_EQ(w.publish(w.data).reason(), Reason::kTooLarge) << kib;
   }
   w.data.policy.clauses.commands.resize(4);
@@ -1148,7 +1274,8 @@ TEST(Broker, EvidenceDoesNotTellThatTheLogGrew) {
   BrokerWorld w(55);
   must(w.start());
   const auto ask = [&](const ConnectionContext& who) {
-    const Json reply = must(w.core->handle(method::kInfo, to_json(InfoRequest{Nonce32{7}}), who, w.clock.now()));
+    const Json reply =
+        must(w.core->handle(method::kInfo, to_json(InfoRequest{Nonce32{7}}), who, w.clock.now()));
     return must(from_json<InfoReply>(reply)).evidence.body;
   };
   for (int round = 0; round < 2; ++round) {
@@ -1156,7 +1283,9 @@ TEST(Broker, EvidenceDoesNotTellThatTheLogGrew) {
       EXPECT_EQ(ask(who).tree_size, 0);
       EXPECT_EQ(ask(who).tree_root, Hash32{});
     }
-    if (round == 0) must(w.call<Signed<PublishAck>>(method::kPublish, make_publish(w.set, w.data, w.random)));
+    if (round == 0) {
+      must(w.call<Signed<PublishAck>>(method::kPublish, make_publish(w.set, w.data, w.random)));
+    }
   }
 }
 
@@ -1176,9 +1305,12 @@ TEST(Broker, KeysThatTheSetKeyDidNotSignAreRefused) {
     change(keys);
     return Core::open(std::move(keys), store, w.random, w.capacity, w.clock.now());
   };
-  EXPECT_EQ(open([&](BrokerKeys& k) { k.kek = must(crypto::HpkeKeyPair::generate(w.random)); }).reason(), Reason::kWrongSet);
+  EXPECT_EQ(
+      open([&](BrokerKeys& k) { k.kek = must(crypto::HpkeKeyPair::generate(w.random)); }).reason(),
+      Reason::kWrongSet);
   EXPECT_EQ(open([&](BrokerKeys& k) {
-              k.signing = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, w.random));
+              k.signing = must(
+                  crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, w.random));
             }).reason(),
             Reason::kWrongSet);
   EXPECT_EQ(must(store.size()), 0u);
@@ -1195,7 +1327,8 @@ TEST(Broker, ACharterThatCannotBeKeptIsRefused) {
   };
   const auto witness = [](Charter& c) { c.witnesses = {c.genesis_set_key}; };
   EXPECT_TRUE(start(witness).ok());  // named, and not asked for
-  EXPECT_EQ(start([&](Charter& c) { witness(c), c.witness_threshold = 1; }).reason(), Reason::kUnsupported);
+  EXPECT_EQ(start([&](Charter& c) { witness(c), c.witness_threshold = 1; }).reason(),
+            Reason::kUnsupported);
   EXPECT_EQ(start([](Charter& c) { c.custody = Custody::kTee; }).reason(), Reason::kUnsupported);
 }
 

@@ -1,5 +1,6 @@
-// The broker dies at every append, before and after it became durable, and everybody sends again what was not answered.
-// And: random operations from a seed, with the state folded again after each crash.
+// The broker dies at every append, before and after it became durable, and everybody sends again
+// what was not answered. And: random operations from a seed, with the state folded again after each
+// crash.
 #include <gtest/gtest.h>
 
 #include <set>
@@ -30,7 +31,8 @@ class CrashingStore final : public LogStore {
     crashed_ = false;
     left_ = -1;
   }
-  Status append(std::uint64_t first, const std::vector<StoredEntry>& entries, const std::vector<translog::Node>& nodes) override {
+  Status append(std::uint64_t first, const std::vector<StoredEntry>& entries,
+                const std::vector<translog::Node>& nodes) override {
     if (crashed_) return fail(Reason::kIo, "crashed");
     if (left_ > 0 && --left_ == 0) {
       crashed_ = true;
@@ -86,7 +88,8 @@ struct Participants {
   std::map<std::string, std::string> replies;
 };
 
-// Sends everything from the start; what was answered before must be answered by the same bytes. False after a crash.
+// Sends everything from the start; what was answered before must be answered by the same bytes.
+// False after a crash.
 bool whole_job(BrokerWorld& w, LogText log, Participants& p, std::int64_t* final_state) {
   const auto got = [&](const std::string& what, auto result) {
     if (!result.ok()) return false;
@@ -96,7 +99,10 @@ bool whole_job(BrokerWorld& w, LogText log, Participants& p, std::int64_t* final
     return true;
   };
   for (std::size_t i = 0; i < p.publications.size(); ++i) {
-    if (!got("publish" + std::to_string(i), w.call<Signed<PublishAck>>(method::kPublish, p.publications[i]))) return false;
+    if (!got("publish" + std::to_string(i),
+             w.call<Signed<PublishAck>>(method::kPublish, p.publications[i]))) {
+      return false;
+    }
   }
   auto plan = w.authorise(p.submission);
   if (!got("plan", plan)) return false;
@@ -107,18 +113,24 @@ bool whole_job(BrokerWorld& w, LogText log, Participants& p, std::int64_t* final
   if (!evidence.ok()) return false;
   for (std::int64_t stage = 1; stage <= 2; ++stage) {
     const auto sent = static_cast<std::int64_t>(p.agent.sent.size());
-    const auto request = sent >= stage ? p.agent.sent[static_cast<std::size_t>(stage) - 1] : w.key_request(p.agent, credential->body, *evidence, stage);
+    const auto request = sent >= stage ? p.agent.sent[static_cast<std::size_t>(stage) - 1]
+                                       : w.key_request(p.agent, credential->body, *evidence, stage);
     if (sent < stage) p.agent.sent.push_back(request);
     auto reply = w.call<KeyReply>(method::kKey, request, connection);
     if (!got("key" + std::to_string(stage), reply)) return false;
     EXPECT_TRUE(log.holds(reply->sealed)) << "a key left that the log does not hold";
   }
-  if (!p.sealed) p.sealed = w.make_seal(p.agent, p.submission, *plan, 1, *evidence, clean_verdict());
+  if (!p.sealed) {
+    p.sealed = w.make_seal(p.agent, p.submission, *plan, 1, *evidence, clean_verdict());
+  }
   if (!got("seal", w.seal(p.sealed->seal, connection))) return false;
   auto j = w.judge(plan->body.job_id);
   if (!got("judge", j)) return false;
-  for (const auto& k : j->release->outer_keys) EXPECT_TRUE(log.holds(k)) << "an outer key left that the log does not hold";
-  *final_state = w.core->state().spent(plan->body.charges[0], w.consumer.id(), 0, Hash32{}).total_free_bits;
+  for (const auto& k : j->release->outer_keys) {
+    EXPECT_TRUE(log.holds(k)) << "an outer key left that the log does not hold";
+  }
+  *final_state =
+      w.core->state().spent(plan->body.charges[0], w.consumer.id(), 0, Hash32{}).total_free_bits;
   return true;
 }
 
@@ -150,19 +162,24 @@ TEST(BrokerCrash, AtEveryAppendBeforeAndAfter) {
       if (!crashed) break;
     }
   }
-  EXPECT_EQ(crashes, 2 * 9);  // two publications, plan, credential, evidence, two keys, seal, decision
+  // two publications, plan, credential, evidence, two keys, seal, decision
+  EXPECT_EQ(crashes, 2 * 9);
 }
 
 // ---- random operations ----
 class Chaos {
  public:
   explicit Chaos(std::uint64_t seed) : world_(seed, &store_), dice_(seed * 7919 + 1) {
-    for (auto* a : {&world_.data, &world_.image}) a->policy.clauses.gate.release_slot_seconds = dice_.below(2) == 0 ? 0 : 60;
+    for (auto* a : {&world_.data, &world_.image}) {
+      a->policy.clauses.gate.release_slot_seconds = dice_.below(2) == 0 ? 0 : 60;
+    }
     must(world_.start());
   }
   void run(int steps) {
     for (int i = 0; i < steps; ++i) {
-      if (dice_.below(12) == 0) store_.crash_at(1 + static_cast<std::int64_t>(dice_.below(2)), dice_.below(2) == 0);
+      if (dice_.below(12) == 0) {
+        store_.crash_at(1 + static_cast<std::int64_t>(dice_.below(2)), dice_.below(2) == 0);
+      }
       step();
       if (store_.crashed() || dice_.below(40) == 0) restart();
       world_.clock.advance(static_cast<std::int64_t>(dice_.below(3000)));
@@ -224,7 +241,9 @@ class Chaos {
     (void)world_.authorise(s).ok();
   }
   void credential(Job& j) {
-    if (world_.core->state().job(j.id) == nullptr || dice_.below(3) == 0) (void)world_.authorise(j.submission).ok();
+    if (world_.core->state().job(j.id) == nullptr || dice_.below(3) == 0) {
+      (void)world_.authorise(j.submission).ok();
+    }
     const bool next = j.attempt == 0 || dice_.below(12) == 0;
     auto c = world_.credential(j.id, next ? j.attempt + 1 : j.attempt);
     // A credential that was given before a crash and never arrived has superseded the one at hand.
@@ -248,8 +267,10 @@ class Chaos {
   void key(Job& j) {
     if (!j.connection) return;
     const bool replay = !j.agent.sent.empty() && (j.agent.sent.size() == 2 || dice_.below(3) == 0);
-    const auto request = replay ? j.agent.sent[dice_.below(j.agent.sent.size())]
-                                : world_.key_request(j.agent, j.credential->body, j.evidence, static_cast<std::int64_t>(j.agent.sent.size()) + 1);
+    const auto request =
+        replay ? j.agent.sent[dice_.below(j.agent.sent.size())]
+               : world_.key_request(j.agent, j.credential->body, j.evidence,
+                                    static_cast<std::int64_t>(j.agent.sent.size()) + 1);
     auto reply = world_.call<KeyReply>(method::kKey, request, *j.connection);
     if (!reply.ok()) return;
     EXPECT_TRUE(log_.holds(reply->sealed));
@@ -264,7 +285,9 @@ class Chaos {
     if (state == nullptr) return;
     GateVerdict v = clean_verdict();
     if (dice_.below(2) == 0) v.recommendation = Recommendation::kHold;
-    if (!j.sealed || dice_.below(4) == 0) j.sealed = world_.make_seal(j.agent, j.submission, state->plan, j.attempt, j.evidence, v);
+    if (!j.sealed || dice_.below(4) == 0) {
+      j.sealed = world_.make_seal(j.agent, j.submission, state->plan, j.attempt, j.evidence, v);
+    }
     (void)world_.seal(j.sealed->seal, *j.connection).ok();
   }
   void rule(Job& j) {
@@ -273,15 +296,19 @@ class Chaos {
     const JobState* state = world_.core->state().job(j.id);
     const auto& policies = state->plan.body.policies;
     const auto decision = dice_.below(5) == 0 ? RulingDecision::kReject : RulingDecision::kApprove;
-    (void)world_.rule(world_.reviewer, held->hold_notice->body, policies[dice_.below(policies.size())].policy_hash, decision).ok();
+    (void)world_
+        .rule(world_.reviewer, held->hold_notice->body,
+              policies[dice_.below(policies.size())].policy_hash, decision)
+        .ok();
   }
   void cancel(Job& j) {
-    auto c = must(sign(world_.set.id(), Cancel{j.id, world_.consumer.id(), kNow}, world_.consumer.key));
+    auto c =
+        must(sign(world_.set.id(), Cancel{j.id, world_.consumer.id(), kNow}, world_.consumer.key));
     (void)world_.call<Empty>(method::kCancel, CancelRequest{world_.consumer.chain, c}).ok();
   }
 
-  // One decision, one seal, one charge for each job; outer keys exactly where the decision is a release; and the ledger
-  // is the sum of what the log committed.
+  // One decision, one seal, one charge for each job; outer keys exactly where the decision is a
+  // release; and the ledger is the sum of what the log committed.
   void check() {
     expect_same_fold(world_, store_);
     std::map<std::string, std::map<std::string, int>> count;
@@ -290,13 +317,24 @@ class Chaos {
       const auto e = must(from_json_text<LogEntry>(must(store_.entry(i)).entry));
       const Json* id = e.body.find("jobId");
       if (id != nullptr) ++count[e.kind][*id->string()];
-      if (e.kind == "seal") ++count[e.kind][*e.body.find("seal")->find("statement")->find("body")->find("manifest")->find("context")->find("jobId")->string()];
+      if (e.kind == "seal") {
+        ++count[e.kind][*e.body.find("seal")
+                             ->find("statement")
+                             ->find("body")
+                             ->find("manifest")
+                             ->find("context")
+                             ->find("jobId")
+                             ->string()];
+      }
     }
     std::int64_t committed = 0;
     std::int64_t reserved = 0;
     for (const auto& [id, job] : world_.core->state().jobs()) {
-      for (const char* once : {"seal", "release", "deliver", "hold"}) EXPECT_LE(count[once][id], 1) << once;
-      EXPECT_EQ(count["deliver"][id] == 1, job.decision && job.decision->entry.decision == ReleaseDecision::kRelease);
+      for (const char* once : {"seal", "release", "deliver", "hold"}) {
+        EXPECT_LE(count[once][id], 1) << once;
+      }
+      EXPECT_EQ(count["deliver"][id] == 1,
+                job.decision && job.decision->entry.decision == ReleaseDecision::kRelease);
       if (job.decision) {
         committed += job.decision->entry.charges[0].free_bits;
         ++decided_;
@@ -305,7 +343,8 @@ class Chaos {
       }
     }
     const PlanCharge data{world_.owner.id(), world_.data.record.asset_id, 0, 0};
-    EXPECT_EQ(world_.core->state().spent(data, world_.consumer.id(), 0, Hash32{}).total_free_bits, committed + reserved);
+    EXPECT_EQ(world_.core->state().spent(data, world_.consumer.id(), 0, Hash32{}).total_free_bits,
+              committed + reserved);
   }
 
  public:

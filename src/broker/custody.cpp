@@ -21,7 +21,11 @@ constexpr std::uint64_t kMaxCost = 1U << 20;
 
 Bytes header(crypto::ScryptParameters cost, ByteView salt, ByteView nonce) {
   ByteWriter w;
-  w.text(kMagic).u8(kVersion).u64(cost.n).u32(static_cast<std::uint32_t>(cost.r)).u32(static_cast<std::uint32_t>(cost.p));
+  w.text(kMagic)
+      .u8(kVersion)
+      .u64(cost.n)
+      .u32(static_cast<std::uint32_t>(cost.r))
+      .u32(static_cast<std::uint32_t>(cost.p));
   w.raw(salt).raw(nonce);
   return w.take();
 }
@@ -29,7 +33,8 @@ Bytes header(crypto::ScryptParameters cost, ByteView salt, ByteView nonce) {
 Status check_cost(crypto::ScryptParameters c) {
   const bool power = c.n >= 2 && (c.n & (c.n - 1)) == 0;
   if (!power || c.n > kMaxCost || c.r < 1 || c.r > 8 || c.p < 1 || c.p > 4) {
-    return fail(Reason::kBadValue, "cost of the passphrase").with("n a power of two up to 2^20, r up to 8, p up to 4", std::to_string(c.n));
+    return fail(Reason::kBadValue, "cost of the passphrase")
+        .with("n a power of two up to 2^20, r up to 8, p up to 4", std::to_string(c.n));
   }
   return ok_status();
 }
@@ -46,12 +51,15 @@ Result<SetKeys> make_set_keys(Random& random) {
   chain.charter.salt = random.fixed<32>();
   chain.charter.technologies = {records::Technology::kNone};
   chain.charter.custody = records::Custody::kOperator;
-  const records::EpochKeys epoch{1, kek.public_key().text(), signing.public_key().text(), tls.public_key().text()};
+  const records::EpochKeys epoch{1, kek.public_key().text(), signing.public_key().text(),
+                                 tls.public_key().text()};
   GBX_ASSIGN(chain.epoch, records::sign(chain.charter.set_id(), epoch, set_key));
-  return SetKeys{std::move(set_key), std::move(signing), std::move(tls), std::move(kek), std::move(chain)};
+  return SetKeys{std::move(set_key), std::move(signing), std::move(tls), std::move(kek),
+                 std::move(chain)};
 }
 
-Result<Bytes> seal_keys(const SetKeys& keys, const Passphrase& passphrase, crypto::ScryptParameters cost, Random& random) {
+Result<Bytes> seal_keys(const SetKeys& keys, const Passphrase& passphrase,
+                        crypto::ScryptParameters cost, Random& random) {
   GBX_TRY(check_cost(cost));
   const auto salt = random.fixed<32>();
   const auto nonce = random.fixed<crypto::kAeadNonceSize>();
@@ -63,22 +71,28 @@ Result<Bytes> seal_keys(const SetKeys& keys, const Passphrase& passphrase, crypt
     at += 32;
   };
   for (const auto* k : {&keys.set_key, &keys.signing, &keys.tls}) {
-    if (k->public_key().algorithm() != kAlgorithm) return fail(Reason::kBadSuite, "a key of the set").with("ed25519", k->public_key().text());
+    if (k->public_key().algorithm() != kAlgorithm) {
+      return fail(Reason::kBadSuite, "a key of the set").with("ed25519", k->public_key().text());
+    }
     put(k->private_bytes(kAccess).view(kAccess));
   }
   put(keys.kek.private_key().view(kAccess));
   // Salt and nonce are fresh, so no (key, nonce) pair comes twice.
   const Bytes head = header(cost, salt, nonce);
-  GBX_ASSIGN(Bytes sealed, crypto::aead_seal(crypto::AeadSuite::kAes256Gcm, key, nonce, head, plain.view(kAccess)));
+  GBX_ASSIGN(Bytes sealed, crypto::aead_seal(crypto::AeadSuite::kAes256Gcm, key, nonce, head,
+                                             plain.view(kAccess)));
   return concat({head, sealed});
 }
 
-Result<SetKeys> open_keys(ByteView file, const records::SetChain& chain, const Passphrase& passphrase) {
+Result<SetKeys> open_keys(ByteView file, const records::SetChain& chain,
+                          const Passphrase& passphrase) {
   ByteReader r(file);
   GBX_ASSIGN(ByteView magic, r.take(kMagic.size()));
   if (as_text(magic) != kMagic) return fail(Reason::kBadMagic, "file of the set's keys");
   GBX_ASSIGN(std::uint8_t version, r.u8());
-  if (version != kVersion) return fail(Reason::kBadVersion, "file of the set's keys").with("1", std::to_string(version));
+  if (version != kVersion) {
+    return fail(Reason::kBadVersion, "file of the set's keys").with("1", std::to_string(version));
+  }
   crypto::ScryptParameters cost;
   GBX_ASSIGN(cost.n, r.u64());
   GBX_ASSIGN(cost.r, r.u32());
@@ -89,8 +103,11 @@ Result<SetKeys> open_keys(ByteView file, const records::SetChain& chain, const P
   GBX_ASSIGN(ByteView sealed, r.take(kPlainSize + crypto::kAeadTagSize));
   GBX_TRY(r.finish());
   GBX_ASSIGN(AeadKey key, crypto::scrypt(passphrase, salt, cost));
-  auto opened = crypto::aead_open(crypto::AeadSuite::kAes256Gcm, key, nonce, header(cost, salt, nonce), sealed);
-  if (!opened.ok()) return fail(Reason::kWrongPassphrase, "the passphrase does not open the set's keys");
+  auto opened = crypto::aead_open(crypto::AeadSuite::kAes256Gcm, key, nonce,
+                                  header(cost, salt, nonce), sealed);
+  if (!opened.ok()) {
+    return fail(Reason::kWrongPassphrase, "the passphrase does not open the set's keys");
+  }
   Bytes plain = std::move(*opened);
   const auto at = [&](std::size_t i) { return ByteView(plain).subspan(i * 32, 32); };
   const auto signing_key = [&](std::size_t i) {
@@ -113,21 +130,28 @@ Result<SetKeys> open_keys(ByteView file, const records::SetChain& chain, const P
   return SetKeys{std::move(*set_key), std::move(*signing), std::move(*tls), std::move(*kek), chain};
 }
 
-Result<records::SetChain> init_state(const std::string& dir, const Passphrase& passphrase, Random& random,
-                                     crypto::ScryptParameters cost) {
+Result<records::SetChain> init_state(const std::string& dir, const Passphrase& passphrase,
+                                     Random& random, crypto::ScryptParameters cost) {
   GBX_TRY(make_dirs(dir, 0700));
-  if (path_exists(dir + "/set.json")) return fail(Reason::kAlreadyExists, "there is a set in " + dir);
+  if (path_exists(dir + "/set.json")) {
+    return fail(Reason::kAlreadyExists, "there is a set in " + dir);
+  }
   {
-    GBX_ASSIGN(const std::unique_ptr<LogStore> log, open_sqlite_store(dir + "/log.db", LogFile::kCreate));
+    GBX_ASSIGN(const std::unique_ptr<LogStore> log,
+               open_sqlite_store(dir + "/log.db", LogFile::kCreate));
     GBX_ASSIGN(const std::uint64_t entries, log->size());
     if (entries > 0) {
-      return fail(Reason::kAlreadyExists, dir + " holds the log of a set that has lost its set.json")
-          .hint("restore set.json and keys.sealed from a backup; new keys would open nothing of the old set");
+      return fail(Reason::kAlreadyExists,
+                  dir + " holds the log of a set that has lost its set.json")
+          .hint(
+              "restore set.json and keys.sealed from a backup; new keys would open nothing of the "
+              "old set");
     }
   }
   GBX_ASSIGN(SetKeys keys, make_set_keys(random));
   GBX_ASSIGN(Bytes sealed, seal_keys(keys, passphrase, cost, random));
-  // set.json is written last: without it, and with an empty log, there is no set, and a second try may replace the keys.
+  // set.json is written last: without it, and with an empty log, there is no set, and a second try
+  // may replace the keys.
   GBX_TRY(write_file_atomic(dir + "/keys.sealed", sealed, 0600));
   GBX_TRY(write_file_atomic(dir + "/set.json", as_bytes(canonical(to_json(keys.chain))), 0644));
   return keys.chain;
@@ -152,7 +176,9 @@ Result<Passphrase> read_passphrase(int fd) {
     size += static_cast<std::size_t>(n);
   }
   if (size > 0 && room[size - 1] == '\n') --size;
-  if (size < 8 || size > 1024) return fail(Reason::kBadValue, "passphrase").with("8 to 1024 bytes", std::to_string(size));
+  if (size < 8 || size > 1024) {
+    return fail(Reason::kBadValue, "passphrase").with("8 to 1024 bytes", std::to_string(size));
+  }
   return Passphrase::copy_of(room.first(size));
 }
 

@@ -1,5 +1,5 @@
-// Custody `operator`: the set's private keys in one file under a passphrase. Whoever has both can read every dataset key,
-// and receipts say so. Bytes of the file are in docs/broker.md.
+// Custody `operator`: the set's private keys in one file under a passphrase. Whoever has both can
+// read every dataset key, and receipts say so. Bytes of the file are in docs/broker.md.
 #pragma once
 
 #include <string>
@@ -21,13 +21,17 @@ inline constexpr crypto::ScryptParameters kPassphraseCost{1U << 17, 8, 1};  // 1
 // New keys and a new charter. Custody operator, no witnesses.
 Result<SetKeys> make_set_keys(Random& random);
 
-Result<Bytes> seal_keys(const SetKeys& keys, const Passphrase& passphrase, crypto::ScryptParameters cost, Random& random);
-// Also checks that the keys are those of `chain`. Errors: kBadMagic, kBadVersion, kTruncated, kTrailingBytes, kBadValue
-// (a cost out of range), kWrongPassphrase (or the file was changed: the two cannot be told apart), kWrongSet.
-Result<SetKeys> open_keys(ByteView file, const records::SetChain& chain, const Passphrase& passphrase);
+Result<Bytes> seal_keys(const SetKeys& keys, const Passphrase& passphrase,
+                        crypto::ScryptParameters cost, Random& random);
+// Also checks that the keys are those of `chain`. Errors: kBadMagic, kBadVersion, kTruncated,
+// kTrailingBytes, kBadValue (a cost out of range), kWrongPassphrase (or the file was changed: the
+// two cannot be told apart), kWrongSet.
+Result<SetKeys> open_keys(ByteView file, const records::SetChain& chain,
+                          const Passphrase& passphrase);
 
 // DIR/keys.sealed and DIR/set.json. kAlreadyExists when there is a set.
-Result<records::SetChain> init_state(const std::string& dir, const Passphrase& passphrase, Random& random,
+Result<records::SetChain> init_state(const std::string& dir, const Passphrase& passphrase,
+                                     Random& random,
                                      crypto::ScryptParameters cost = kPassphraseCost);
 Result<SetKeys> load_state(const std::string& dir, const Passphrase& passphrase);
 

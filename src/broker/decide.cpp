@@ -32,7 +32,8 @@ Status Core::release_allowed(const JobState& job, std::int64_t now) const {
 
 std::vector<PlanCharge> Core::final_charges(const JobState& job, ReleaseDecision decision) const {
   const auto& verdict = job.seal->manifest().context.verdict;
-  const auto tries = std::count_if(job.attempts.begin(), job.attempts.end(), [](const auto& a) { return a.keys.size() >= 2; });
+  const auto tries = std::count_if(job.attempts.begin(), job.attempts.end(),
+                                   [](const auto& a) { return a.keys.size() >= 2; });
   const bool released = decision == ReleaseDecision::kRelease;
   std::vector<PlanCharge> out = job.plan.body.charges;
   for (auto& c : out) {
@@ -44,7 +45,8 @@ std::vector<PlanCharge> Core::final_charges(const JobState& job, ReleaseDecision
   return out;
 }
 
-// A ruling counts while its key is its reviewer's: one that was rotated away after it ruled may have been a thief's.
+// A ruling counts while its key is its reviewer's: one that was rotated away after it ruled may
+// have been a thief's.
 std::vector<RulingRequest> Core::standing_rulings(const JobState& job) const {
   std::vector<RulingRequest> out;
   if (!job.hold) return out;
@@ -57,7 +59,9 @@ std::vector<RulingRequest> Core::standing_rulings(const JobState& job) const {
 
 policy::Panel Core::panel(const JobState& job) const {
   policy::Panel p;
-  for (const auto& named : job.plan.body.policies) p.policies.push_back(state().policy(named.policy_hash)->publish.policy);
+  for (const auto& named : job.plan.body.policies) {
+    p.policies.push_back(state().policy(named.policy_hash)->publish.policy);
+  }
   p.may_preview = job.plan.body.may_preview;
   p.submission = job.submission;
   for (const auto& r : standing_rulings(job)) p.rulings.push_back(r.ruling.body);
@@ -69,7 +73,9 @@ Core::Outcome Core::weigh(const JobState& job, std::int64_t now) const {
   const Status allowed = release_allowed(job, now);
   if (!allowed.ok()) return {Recommendation::kReject, {allowed.error().what}};
   const auto& verdict = job.seal->manifest().context.verdict;
-  if (verdict.recommendation == Recommendation::kReject) return {Recommendation::kReject, {policy::gate_reason(verdict.cause)}};
+  if (verdict.recommendation == Recommendation::kReject) {
+    return {Recommendation::kReject, {policy::gate_reason(verdict.cause)}};
+  }
   const policy::Panel all = panel(job);
   std::set<std::string> holds = policy::hold_reasons(job.submission.submission.body, verdict);
   for (const auto& charge : final_charges(job, ReleaseDecision::kRelease)) {
@@ -84,7 +90,8 @@ Core::Outcome Core::weigh(const JobState& job, std::int64_t now) const {
   return {Recommendation::kHold, {holds.begin(), holds.end()}};
 }
 
-Status Core::hold(const Hash32& job_id, const JobState& job, const Outcome& outcome, std::int64_t now) {
+Status Core::hold(const Hash32& job_id, const JobState& job, const Outcome& outcome,
+                  std::int64_t now) {
   const OutputManifest& manifest = job.seal->manifest();
   HoldNotice notice;
   notice.manifest = hash_of(manifest);
@@ -101,11 +108,13 @@ Status Core::hold(const Hash32& job_id, const JobState& job, const Outcome& outc
     entry.preview_keys.push_back(std::move(sealed));
   }
   GBX_ASSIGN(entry.notice, sign(std::move(notice)));
-  return log_->append({make_entry(now, JudgeEntry{job_id, outcome.what, outcome.reasons}), make_entry(now, entry)});
+  return log_->append(
+      {make_entry(now, JudgeEntry{job_id, outcome.what, outcome.reasons}), make_entry(now, entry)});
 }
 
 // Commits decision and charges, and with them the sealed outer keys, before either can leave.
-Status Core::decide(const Hash32& job_id, const JobState& job, const Outcome& outcome, std::int64_t now) {
+Status Core::decide(const Hash32& job_id, const JobState& job, const Outcome& outcome,
+                    std::int64_t now) {
   const bool release = outcome.what == Recommendation::kRelease;
   const OutputManifest& manifest = job.seal->manifest();
   ReleaseEntry entry;
@@ -120,11 +129,13 @@ Status Core::decide(const Hash32& job_id, const JobState& job, const Outcome& ou
     for (const auto& r : standing_rulings(job)) entry.rulings.push_back(r.ruling.hash());
   }
   entry.charges = final_charges(job, entry.decision);
-  std::vector<LogEntry> entries{make_entry(now, JudgeEntry{job_id, outcome.what, outcome.reasons}), make_entry(now, entry)};
+  std::vector<LogEntry> entries{make_entry(now, JudgeEntry{job_id, outcome.what, outcome.reasons}),
+                                make_entry(now, entry)};
   if (release) {
     DeliverEntry deliver;
     deliver.job_id = job_id;
-    GBX_ASSIGN(ReleaseKeys keys, open_release_keys(keys_.kek, manifest, job.seal->seal.release_keys));
+    GBX_ASSIGN(ReleaseKeys keys,
+               open_release_keys(keys_.kek, manifest, job.seal->seal.release_keys));
     for (const auto& k : job.submission.submission.body.result_keys) {
       GBX_ASSIGN(crypto::HpkePublicKey to, crypto::HpkePublicKey::from_text(k.hpke));
       GBX_ASSIGN(Bytes sealed, seal_outer_key(to, entry.manifest, keys.result, random_));
@@ -135,7 +146,8 @@ Status Core::decide(const Hash32& job_id, const JobState& job, const Outcome& ou
   return log_->append(entries);
 }
 
-// Takes whatever step is due. Called on every question about a job, so a crash between steps loses none.
+// Takes whatever step is due. Called on every question about a job, so a crash between steps loses
+// none.
 Status Core::advance(const Hash32& job_id, std::int64_t now) {
   const JobState* job = state().job(job_id);
   if (job == nullptr || !job->seal || job->decision) return ok_status();
@@ -143,16 +155,21 @@ Status Core::advance(const Hash32& job_id, std::int64_t now) {
   if (!job->hold) {
     if (now < decide_at(*job)) return ok_status();
     const Outcome outcome = weigh(*job, now);
-    return outcome.what == Recommendation::kHold ? hold(job_id, *job, outcome, now) : decide(job_id, *job, outcome, now);
+    return outcome.what == Recommendation::kHold ? hold(job_id, *job, outcome, now)
+                                                 : decide(job_id, *job, outcome, now);
   }
   const Tally t = policy::tally(panel(*job));
   if (t != Tally::kDeclined && now > job->hold->notice.body.expires) {
     return decide(job_id, *job, {Recommendation::kReject, {reason::kHoldExpired}}, now);
   }
   if (t == Tally::kOpen || now < decide_at(*job)) return ok_status();
-  if (t == Tally::kDeclined) return decide(job_id, *job, {Recommendation::kReject, {reason::kDeclined}}, now);
+  if (t == Tally::kDeclined) {
+    return decide(job_id, *job, {Recommendation::kReject, {reason::kDeclined}}, now);
+  }
   const Status allowed = release_allowed(*job, now);
-  if (!allowed.ok()) return decide(job_id, *job, {Recommendation::kReject, {allowed.error().what}}, now);
+  if (!allowed.ok()) {
+    return decide(job_id, *job, {Recommendation::kReject, {allowed.error().what}}, now);
+  }
   return decide(job_id, *job, {Recommendation::kRelease, {}}, now);
 }
 
@@ -183,11 +200,13 @@ Result<Judgement> Core::judgement(const JobState& job, std::int64_t now) const {
     j.preview_keys = job.hold->preview_keys;
   }
   if (job.decision) {
-    j.state = job.decision->entry.decision == ReleaseDecision::kRelease ? JudgementState::kReleased : JudgementState::kRejected;
+    j.state = job.decision->entry.decision == ReleaseDecision::kRelease ? JudgementState::kReleased
+                                                                        : JudgementState::kRejected;
     GBX_ASSIGN(j.release, release_of(job));
     return j;
   }
-  j.state = job.hold && policy::tally(panel(job)) == Tally::kOpen ? JudgementState::kHeld : JudgementState::kPending;
+  j.state = job.hold && policy::tally(panel(job)) == Tally::kOpen ? JudgementState::kHeld
+                                                                  : JudgementState::kPending;
   if (j.state == JudgementState::kPending) j.decide_at = std::max(decide_at(job), now);
   return j;
 }
@@ -209,17 +228,23 @@ Result<Judgement> Core::ruling(const RulingRequest& r, const Call& c) {
   }
   if (job == nullptr) return fail(Reason::kNotFound, "no output is held under this notice");
   for (const auto& known : job->hold->rulings) {
-    if (known.ruling.body.owner_policy_hash != body.owner_policy_hash || known.reviewer.id() != r.reviewer.id()) continue;
+    if (known.ruling.body.owner_policy_hash != body.owner_policy_hash ||
+        known.reviewer.id() != r.reviewer.id()) {
+      continue;
+    }
     if (known.ruling.hash() == r.ruling.hash()) return judge({job_id}, c);
     return fail(Reason::kConflict, "this reviewer has ruled already");
   }
-  if (job->decision || policy::tally(panel(*job)) != Tally::kOpen) return fail(Reason::kWrongState, "the output was decided already");
+  if (job->decision || policy::tally(panel(*job)) != Tally::kOpen) {
+    return fail(Reason::kWrongState, "the output was decided already");
+  }
   const HoldNotice& notice = job->hold->notice.body;
   GBX_ASSIGN(crypto::PublicKey key, standing(r.reviewer));
   GBX_TRY(policy::verify_ruling(set_id_, panel(*job), notice, r.ruling, {r.reviewer, key, c.now}));
   const std::int64_t decides = slot_end(c.now, job->plan.body.gate.release_slot_seconds);
   if (decides > notice.expires) {
-    return fail(Reason::kExpired, "hold").with("decided before " + format_time(notice.expires), format_time(decides));
+    return fail(Reason::kExpired, "hold")
+        .with("decided before " + format_time(notice.expires), format_time(decides));
   }
   GBX_TRY(log_->append({make_entry(c.now, RulingEntry{job_id, r})}));
   return judge({job_id}, c);
@@ -232,20 +257,22 @@ bool Core::lease_counts(const JobState& job, const Signed<Lease>& l) const {
     return use.lease_id == l.body.lease_id && use.asset_id == l.body.asset_id;
   });
   if (!used) return false;
-  return std::any_of(job.plan.body.policies.begin(), job.plan.body.policies.end(), [&](const PlanPolicy& named) {
-    const Publish& publish = state().policy(named.policy_hash)->publish;
-    const auto& p = publish.policy.body;
-    const IdentityChain owner = state().chain(publish.owner.identity);
-    return lease::verify_lease(l, {set_id_, p.asset_id, submission.consumer_id, &owner, &p.clauses.lease_issuers, job.plan.body.time,
-                                   lease::Signer::kEver})
-        .ok();
-  });
+  return std::any_of(
+      job.plan.body.policies.begin(), job.plan.body.policies.end(), [&](const PlanPolicy& named) {
+        const Publish& publish = state().policy(named.policy_hash)->publish;
+        const auto& p = publish.policy.body;
+        const IdentityChain owner = state().chain(publish.owner.identity);
+        return lease::verify_lease(
+                   l, {set_id_, p.asset_id, submission.consumer_id, &owner,
+                       &p.clauses.lease_issuers, job.plan.body.time, lease::Signer::kEver})
+            .ok();
+      });
 }
 
 namespace {
 
-// Identities by rising id, each with its keys as far as one of them signed something in the receipt: then there is one way to
-// write it, whenever it is asked for.
+// Identities by rising id, each with its keys as far as one of them signed something in the
+// receipt: then there is one way to write it, whenever it is asked for.
 void shorten_chains(Receipt& r) {
   std::set<std::string> signers{r.submission.key};
   const auto add = [&signers](const auto& list) {
@@ -256,9 +283,12 @@ void shorten_chains(Receipt& r) {
   add(r.leases);
   add(r.rulings);
   for (IdentityChain& c : r.identities) {
-    while (!c.rotations.empty() && signers.count(c.rotations.back().body.new_key) == 0) c.rotations.pop_back();
+    while (!c.rotations.empty() && signers.count(c.rotations.back().body.new_key) == 0) {
+      c.rotations.pop_back();
+    }
   }
-  std::sort(r.identities.begin(), r.identities.end(), [](const auto& a, const auto& b) { return a.id() < b.id(); });
+  std::sort(r.identities.begin(), r.identities.end(),
+            [](const auto& a, const auto& b) { return a.id() < b.id(); });
 }
 
 }  // namespace
@@ -286,7 +316,8 @@ Result<Receipt> Core::receipt(const JobRequest& r, const Call&) {
     const auto known = [&id](const auto& l) { return l.body.lease_id == id; };
     if (std::any_of(out.leases.begin(), out.leases.end(), known)) continue;
     const auto& sent = job->submission.leases;
-    const auto l = std::find_if(sent.begin(), sent.end(), [&](const auto& s) { return known(s) && lease_counts(*job, s); });
+    const auto l = std::find_if(sent.begin(), sent.end(),
+                                [&](const auto& s) { return known(s) && lease_counts(*job, s); });
     if (l != sent.end()) out.leases.push_back(*l);
   }
   out.submission = job->submission.submission;
@@ -303,7 +334,9 @@ Result<Receipt> Core::receipt(const JobRequest& r, const Call&) {
     out.hold_notice = job->hold->notice;
     const auto& counted = job->decision->entry.rulings;
     for (const auto& ruling : job->hold->rulings) {
-      if (std::find(counted.begin(), counted.end(), ruling.ruling.hash()) == counted.end()) continue;
+      if (std::find(counted.begin(), counted.end(), ruling.ruling.hash()) == counted.end()) {
+        continue;
+      }
       add(ruling.reviewer);
       out.rulings.push_back(ruling.ruling);
     }
@@ -313,9 +346,10 @@ Result<Receipt> Core::receipt(const JobRequest& r, const Call&) {
   out.release = release.statement;
   GBX_ASSIGN(out.log_entry, log_->entry(job->decision->leaf));
   const auto& inclusion = out.release.body.inclusion;
-  GBX_ASSIGN(out.broker_evidence, sign(BrokerEvidence{set_key_, keys_.kek.public_key().text(), epoch_, r.job_id,
-                                                      keys_.set.charter.custody, job->decision->time, inclusion.tree_size,
-                                                      inclusion.root, std::nullopt}));
+  GBX_ASSIGN(out.broker_evidence,
+             sign(BrokerEvidence{set_key_, keys_.kek.public_key().text(), epoch_, r.job_id,
+                                 keys_.set.charter.custody, job->decision->time,
+                                 inclusion.tree_size, inclusion.root, std::nullopt}));
   return out;
 }
 

@@ -31,12 +31,16 @@ TEST(BrokerDenied, ASealFromAConnectionThatNeverAttested) {
   BrokerWorld w(71);
   w.start_and_publish();
   auto run = w.run_until_attested(w.submission());
-  for (const int stage : {1, 2}) must(w.key(run.agent, run.credential.body, run.evidence, stage, run.connection));
-  const auto sealed = w.make_seal(run.agent, run.submission, run.plan, 1, run.evidence, clean_verdict());
+  for (const int stage : {1, 2}) {
+    must(w.key(run.agent, run.credential.body, run.evidence, stage, run.connection));
+  }
+  const auto sealed =
+      w.make_seal(run.agent, run.submission, run.plan, 1, run.evidence, clean_verdict());
   const auto elsewhere = w.connect(run.agent);
   EXPECT_EQ(w.seal(sealed.seal, elsewhere).reason(), Reason::kUnauthenticated);
   must(w.hello(run.job_id(), 1, elsewhere));
-  EXPECT_EQ(w.seal(sealed.seal, elsewhere).reason(), Reason::kUnauthenticated);  // greeted is not attested
+  // greeted is not attested
+  EXPECT_EQ(w.seal(sealed.seal, elsewhere).reason(), Reason::kUnauthenticated);
   // Attested, but for another job.
   auto other = w.run_until_attested(w.submission());
   EXPECT_EQ(w.seal(sealed.seal, other.connection).reason(), Reason::kUnauthenticated);
@@ -49,7 +53,8 @@ TEST(BrokerDenied, KeysAfterTheJobIsSealed) {
   auto run = w.run_until_sealed(w.submission());
   const auto size = w.core->log_size();
   for (const int stage : {1, 2}) {
-    EXPECT_EQ(w.key(run.agent, run.credential.body, run.evidence, stage, run.connection).reason(), Reason::kWrongState);
+    EXPECT_EQ(w.key(run.agent, run.credential.body, run.evidence, stage, run.connection).reason(),
+              Reason::kWrongState);
   }
   EXPECT_EQ(w.core->log_size(), size);
 }
@@ -74,7 +79,8 @@ TEST(BrokerDenied, EvidenceAfterThePolicyChanged) {
     w.data.policy.revoked = revoke;
     must(w.publish(w.data));
     const auto agent = make_agent(w.random);
-    EXPECT_EQ(w.attest(agent, credential, w.connect(agent)).reason(), revoke ? Reason::kPolicyRevoked : Reason::kPolicyStale);
+    EXPECT_EQ(w.attest(agent, credential, w.connect(agent)).reason(),
+              revoke ? Reason::kPolicyRevoked : Reason::kPolicyStale);
     EXPECT_FALSE(w.core->state().job(plan.body.job_id)->attempts[0].attest.has_value());
   }
 }
@@ -93,7 +99,8 @@ TEST(BrokerDenied, OneNonceForTwoPiecesOfEvidence) {
   EXPECT_EQ(w.call<AttestReply>(method::kAttest, second, c).reason(), Reason::kNonceMismatch);
   // A new nonce is what it takes.
   const Nonce32 fresh = must(w.hello(plan.body.job_id, 1, c));
-  EXPECT_TRUE(w.call<AttestReply>(method::kAttest, w.attest_request(agent, credential, fresh, c), c).ok());
+  EXPECT_TRUE(
+      w.call<AttestReply>(method::kAttest, w.attest_request(agent, credential, fresh, c), c).ok());
 }
 
 TEST(BrokerDenied, AnIntroductionForAnotherAttemptOrJob) {

@@ -1,5 +1,6 @@
-// The broker's log: one kind of entry for each thing that it ever decided. State is the fold of these entries and nothing
-// else, so their meaning never changes; a new rule gets a new kind. An entry is the canonical JSON of
+// The broker's log: one kind of entry for each thing that it ever decided. State is the fold of
+// these entries and nothing else, so their meaning never changes; a new rule gets a new kind. An
+// entry is the canonical JSON of
 // {"kind","time","body"}; its leaf in the tree is SHA-256(0x00 ‖ salt ‖ entry).
 #pragma once
 
@@ -118,7 +119,8 @@ struct AttestEntry {
     f("verdict", verdict);
   }
 };
-// A key release. Stage 2 also reserves what the job may cost; the reservation replaces that of an earlier attempt.
+// A key release. Stage 2 also reserves what the job may cost; the reservation replaces that of an
+// earlier attempt.
 struct KeyEntry {
   records::Signed<records::KeyRequest> request;
   records::KeyReply reply;
@@ -181,8 +183,8 @@ struct RulingEntry {
     f("request", request);
   }
 };
-// Commits the decision and its charges. It is the entry that the release statement proves, so it holds what that says
-// and no key.
+// Commits the decision and its charges. It is the entry that the release statement proves, so it
+// holds what that says and no key.
 struct ReleaseEntry {
   static constexpr std::string_view kKind = "release";
   Hash32 job_id{};
@@ -217,7 +219,8 @@ struct DeliverEntry {
     f("outerKeys", outer_keys, Bound{0, 8, 512});
   }
 };
-// Commits what a job costs that has had data keys, in place of its reservation; nothing for any other.
+// Commits what a job costs that has had data keys, in place of its reservation; nothing for any
+// other.
 struct CancelEntry {
   static constexpr std::string_view kKind = "cancel";
   records::CancelRequest request;

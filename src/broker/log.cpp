@@ -13,7 +13,9 @@ namespace {
 // What the entry's text says, read as strictly as at every later start.
 Result<LogEntry> read_entry(const std::string& text, const JsonLimits& limits) {
   GBX_ASSIGN(LogEntry entry, from_json_text<LogEntry>(text, limits));
-  if (canonical(to_json(entry)) != text) return fail(Reason::kBadStructure, "the entry is not canonical");
+  if (canonical(to_json(entry)) != text) {
+    return fail(Reason::kBadStructure, "the entry is not canonical");
+  }
   return entry;
 }
 
@@ -35,14 +37,17 @@ Status Log::replay() {
     GBX_ASSIGN(std::vector<translog::Node> nodes, add_leaf(frontier_, e));
     for (const auto& n : nodes) {
       GBX_ASSIGN(Hash32 stored, store_.node(n.id));
-      if (stored != n.hash) return fail(Reason::kBadHash, where).with(to_hex(n.hash), to_hex(stored));
+      if (stored != n.hash) {
+        return fail(Reason::kBadHash, where).with(to_hex(n.hash), to_hex(stored));
+      }
     }
   }
   return ok_status();
 }
 
-// All of them or none. A single entry that does not fold leaves the state as it was; after several, what was folded before
-// it is undone by reading the log again. No request gets that far: the core checks what it appends.
+// All of them or none. A single entry that does not fold leaves the state as it was; after several,
+// what was folded before it is undone by reading the log again. No request gets that far: the core
+// checks what it appends.
 Status Log::fold(const std::vector<LogEntry>& entries) {
   auto leaf = static_cast<std::int64_t>(frontier_.size());
   for (std::size_t i = 0; i < entries.size(); ++i) {
@@ -60,7 +65,10 @@ Status Log::fold(const std::vector<LogEntry>& entries) {
 }
 
 Status Log::append(const std::vector<LogEntry>& entries) {
-  if (broken_) return fail(Reason::kUnavailable, "the log must be read again after a failure").hint("restart the broker");
+  if (broken_) {
+    return fail(Reason::kUnavailable, "the log must be read again after a failure")
+        .hint("restart the broker");
+  }
   std::vector<StoredEntry> stored;
   std::vector<LogEntry> parsed;
   for (const auto& e : entries) {

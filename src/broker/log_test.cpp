@@ -60,8 +60,11 @@ struct Fixture {
 TEST(BrokerLog, RefusesWhatItCouldNotReadAgain) {
   Fixture f;
   // Each part of the policy within its bound.
-  f.world.data.policy.clauses.commands.assign(64, {std::vector<std::string>(5, std::string(4096, 'a')), {}});
-  f.refused({make_entry(kNow, PublishEntry{make_publish(f.world.set, f.world.data, f.world.random)})}, Reason::kTooLarge);
+  f.world.data.policy.clauses.commands.assign(
+      64, {std::vector<std::string>(5, std::string(4096, 'a')), {}});
+  f.refused(
+      {make_entry(kNow, PublishEntry{make_publish(f.world.set, f.world.data, f.world.random)})},
+      Reason::kTooLarge);
   LogEntry e = f.boot();
   e.time = kMaxJsonInteger + 1;
   f.refused({e}, Reason::kBadValue);
@@ -116,7 +119,9 @@ TEST(BrokerLog, HoldsTheRulingsOfEveryReviewerUnderEveryPolicy) {
   Judgement j = must(w.judge(run.job_id()));
   ASSERT_EQ(j.state, JudgementState::kHeld);
   for (const auto& policy : run.plan.body.policies) {
-    for (const auto& p : people) j = must(w.rule(p, j.hold_notice->body, policy.policy_hash, RulingDecision::kApprove));
+    for (const auto& p : people) {
+      j = must(w.rule(p, j.hold_notice->body, policy.policy_hash, RulingDecision::kApprove));
+    }
   }
   ASSERT_EQ(j.state, JudgementState::kReleased);
   EXPECT_EQ(j.release->statement.body.rulings.size(), 34u);

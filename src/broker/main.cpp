@@ -20,8 +20,10 @@ using namespace gbx::broker;  // NOLINT
 constexpr char kUsage[] =
     "glovebox-broker init --state DIR --passphrase-fd N [--ready-fd M]\n"
     "    makes a key set and prints its set id; tells M when it cannot\n"
-    "glovebox-broker serve --state DIR --listen HOST:PORT --plane KEY --passphrase-fd N [--ready-fd M]\n"
-    "    serves agents, and the plane that proves KEY (glovebox-plane key prints it); writes {\"address\",\"setId\"} to M when it does\n"
+    "glovebox-broker serve --state DIR --listen HOST:PORT --plane KEY --passphrase-fd N "
+    "[--ready-fd M]\n"
+    "    serves agents, and the plane that proves KEY (glovebox-plane key prints it); writes "
+    "{\"address\",\"setId\"} to M when it does\n"
     "glovebox-broker fingerprint --state DIR\n"
     "    prints the set id that owners pin\n";
 
@@ -30,7 +32,9 @@ struct Arguments {
   std::map<std::string, std::string> values;
   Result<std::string> text(const std::string& name) const {
     const auto it = values.find(name);
-    if (it == values.end()) return fail(Reason::kUsage, "--" + name + " is missing").hint("glovebox-broker --help");
+    if (it == values.end()) {
+      return fail(Reason::kUsage, "--" + name + " is missing").hint("glovebox-broker --help");
+    }
     return it->second;
   }
   Result<Fd> descriptor(const std::string& name) const {
@@ -47,12 +51,18 @@ Result<Arguments> parse(int argc, char** argv) {
   a.command = argv[1];
   for (int i = 2; i < argc; i += 2) {
     const std::string name = argv[i];
-    if (name.rfind("--", 0) != 0 || i + 1 >= argc) return fail(Reason::kUsage, "argument").with("--name value", name.substr(0, 64));
-    if (!a.values.emplace(name.substr(2), argv[i + 1]).second) return fail(Reason::kUsage, name.substr(0, 64) + " is given twice");
+    if (name.rfind("--", 0) != 0 || i + 1 >= argc) {
+      return fail(Reason::kUsage, "argument").with("--name value", name.substr(0, 64));
+    }
+    if (!a.values.emplace(name.substr(2), argv[i + 1]).second) {
+      return fail(Reason::kUsage, name.substr(0, 64) + " is given twice");
+    }
   }
   for (const auto& [name, unused] : a.values) {
-    if (name != "state" && name != "listen" && name != "plane" && name != "passphrase-fd" && name != "ready-fd") {
-      return fail(Reason::kUsage, "unknown argument --" + name.substr(0, 64)).hint("glovebox-broker --help");
+    if (name != "state" && name != "listen" && name != "plane" && name != "passphrase-fd" &&
+        name != "ready-fd") {
+      return fail(Reason::kUsage, "unknown argument --" + name.substr(0, 64))
+          .hint("glovebox-broker --help");
     }
   }
   return a;
@@ -117,7 +127,10 @@ Status serve(const Arguments& a, Fd& ready) {
   GBX_ASSIGN(options.listen, channel::TcpAddress::from_text(listen));
   GBX_ASSIGN(std::string plane, a.text("plane"));
   auto plane_key = crypto::PublicKey::from_text(plane);
-  if (!plane_key.ok()) return fail(Reason::kUsage, "--plane").with("a public key, as glovebox-plane key prints it", plane.substr(0, 80));
+  if (!plane_key.ok()) {
+    return fail(Reason::kUsage, "--plane")
+        .with("a public key, as glovebox-plane key prints it", plane.substr(0, 80));
+  }
   options.plane = std::move(*plane_key);
   GBX_ASSIGN(Passphrase pass, passphrase(a));
   GBX_ASSIGN(SetKeys keys, load_state(dir, pass));
@@ -126,18 +139,23 @@ Status serve(const Arguments& a, Fd& ready) {
   sigset_t signals;
   sigemptyset(&signals);
   for (const int s : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals, s);
-  if (sigprocmask(SIG_BLOCK, &signals, nullptr) != 0) return fail(Reason::kInternal, "block signals");
+  if (sigprocmask(SIG_BLOCK, &signals, nullptr) != 0) {
+    return fail(Reason::kInternal, "block signals");
+  }
   SystemClock clock;
   SystemRandom random;
   const Logger logger(STDERR_FILENO, "broker", clock);
-  GBX_ASSIGN(std::unique_ptr<LogStore> store, open_sqlite_store(dir + "/log.db", LogFile::kMustExist));
-  GBX_ASSIGN(std::unique_ptr<Core> core, Core::open({keys.chain, std::move(keys.signing), std::move(keys.kek)}, *store, random,
-                                                    capacity, clock.now()));
+  GBX_ASSIGN(std::unique_ptr<LogStore> store,
+             open_sqlite_store(dir + "/log.db", LogFile::kMustExist));
+  GBX_ASSIGN(std::unique_ptr<Core> core,
+             Core::open({keys.chain, std::move(keys.signing), std::move(keys.kek)}, *store, random,
+                        capacity, clock.now()));
   std::atomic<bool> failed{false};
-  GBX_ASSIGN(std::unique_ptr<Server> server, Server::start(options, *core, keys.tls, clock, logger, [&failed] {
-    failed = true;
-    kill(getpid(), SIGTERM);
-  }));
+  GBX_ASSIGN(std::unique_ptr<Server> server,
+             Server::start(options, *core, keys.tls, clock, logger, [&failed] {
+               failed = true;
+               kill(getpid(), SIGTERM);
+             }));
   options.listen.port = server->port();
   GBX_TRY(announce(ready, options.listen.text(), core->set_id()));
   logger.info("serving", {{"address", Json(options.listen.text())},
@@ -147,7 +165,9 @@ Status serve(const Arguments& a, Fd& ready) {
   sigwait(&signals, &caught);
   server->stop();
   logger.info("stopped");
-  return failed ? Status(fail(Reason::kDatabase, "the log could not be written").hint("start the broker again")) : ok_status();
+  return failed ? Status(fail(Reason::kDatabase, "the log could not be written")
+                             .hint("start the broker again"))
+                : ok_status();
 }
 
 Status run(int argc, char** argv) {
@@ -170,7 +190,8 @@ Status run(int argc, char** argv) {
     return s;
   }
   if (a.command == "fingerprint") return fingerprint(a);
-  return fail(Reason::kUsage, "unknown command").with("init, serve or fingerprint", a.command.substr(0, 64));
+  return fail(Reason::kUsage, "unknown command")
+      .with("init, serve or fingerprint", a.command.substr(0, 64));
 }
 
 }  // namespace

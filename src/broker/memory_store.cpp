@@ -10,7 +10,9 @@ Status MemoryStore::append(std::uint64_t first, const std::vector<StoredEntry>& 
   return ok_status();
 }
 Result<StoredEntry> MemoryStore::entry(std::uint64_t index) const {
-  if (index >= entries_.size()) return fail(Reason::kNotFound, "log entry " + std::to_string(index));
+  if (index >= entries_.size()) {
+    return fail(Reason::kNotFound, "log entry " + std::to_string(index));
+  }
   return entries_[index];
 }
 

@@ -37,7 +37,8 @@ struct Ready {
 // One TLS connection to the broker.
 class Connection {
  public:
-  Connection(const std::string& address, const crypto::PublicKey& broker, const crypto::SigningKey* own) {
+  Connection(const std::string& address, const crypto::PublicKey& broker,
+             const crypto::SigningKey* own) {
     const auto to = must(channel::TcpAddress::from_text(address));
     stream_ = must(channel::connect_tcp(to, channel::Deadline::after_ms(clock_, 5000)));
     channel::TlsOptions options;
@@ -49,7 +50,9 @@ class Connection {
     context.exporter = must(tls_->exporter(kExporterLabel, {}));
     if (own != nullptr) context.peer_key = own->public_key();
   }
-  Result<Json> call(std::string_view method, const Json& body) { return rpc_->call(method, body, 10'000); }
+  Result<Json> call(std::string_view method, const Json& body) {
+    return rpc_->call(method, body, 10'000);
+  }
   ConnectionContext context;
 
  private:
@@ -90,9 +93,10 @@ class Program : public ::testing::Test {
   void start() {
     auto ready = must(make_pipe());
     const Fd pass = passphrase(kPassphrase);
-    ProcessOptions o = options({"serve", "--state", dir_, "--listen", "127.0.0.1:0", "--plane", plane_key_.public_key().text(),
-                                "--passphrase-fd", "3", "--ready-fd", "4"},
-                               pass);
+    ProcessOptions o =
+        options({"serve", "--state", dir_, "--listen", "127.0.0.1:0", "--plane",
+                 plane_key_.public_key().text(), "--passphrase-fd", "3", "--ready-fd", "4"},
+                pass);
     o.descriptors[4] = ready.second.get();
     const Fd log(::open((dir_ + "/said").c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
     o.descriptors[2] = log.get();
@@ -102,7 +106,8 @@ class Program : public ::testing::Test {
     ASSERT_FALSE(text.empty()) << "the broker did not start";
     ready_ = must(from_json_text<Ready>(as_text(text)));
   }
-  // Starts the program with the world's key set, at the present time: the world's policies hold until what it returns.
+  // Starts the program with the world's key set, at the present time: the world's policies hold
+  // until what it returns.
   std::int64_t serve(BrokerWorld& w) {
     w.clock = ManualClock(SystemClock().now().ms);
     const std::int64_t later = SystemClock().now().seconds() + 10'000;
@@ -130,18 +135,22 @@ class Program : public ::testing::Test {
   // The world's key set, as init would have written it.
   void write_state(const gbx::testing::KeySet& set, Random& random) {
     const auto clone = [](const crypto::SigningKey& k) {
-      return must(crypto::SigningKey::from_private(k.public_key().algorithm(), k.private_bytes(SecretAccess{})));
+      return must(crypto::SigningKey::from_private(k.public_key().algorithm(),
+                                                   k.private_bytes(SecretAccess{})));
     };
-    const SetKeys keys{clone(set.set_key), clone(set.signing), clone(set.tls), must(crypto::HpkeKeyPair::from_private(set.kek.private_key())), set.chain};
+    const SetKeys keys{clone(set.set_key), clone(set.signing), clone(set.tls),
+                       must(crypto::HpkeKeyPair::from_private(set.kek.private_key())), set.chain};
     const auto pass = Passphrase::copy_of(as_bytes(kPassphrase));
-    must(write_file_atomic(dir_ + "/keys.sealed", must(seal_keys(keys, pass, kCheap, random)), 0600));
+    must(write_file_atomic(dir_ + "/keys.sealed", must(seal_keys(keys, pass, kCheap, random)),
+                           0600));
     must(open_sqlite_store(dir_ + "/log.db"));
     must(write_file_atomic(dir_ + "/set.json", as_bytes(canonical(to_json(set.chain))), 0644));
   }
 
   std::string dir_;
   SystemRandom random_;
-  const crypto::SigningKey plane_key_ = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random_));
+  const crypto::SigningKey plane_key_ =
+      must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random_));
   Process process_;
   Ready ready_;
 };
@@ -154,13 +163,16 @@ TEST_F(Program, InitFingerprintAndWrongPassphrase) {
   const auto again = run({"init", "--state", dir_ + "/state", "--passphrase-fd", "3"}, kPassphrase);
   EXPECT_EQ(again.status.code, static_cast<int>(exit_class(Reason::kAlreadyExists)));
   EXPECT_EQ(run({"fingerprint", "--state", dir_ + "/state"}, "").out, id + "\n");
-  const std::vector<std::string> serve = {"serve", "--state", dir_ + "/state", "--listen", "127.0.0.1:0", "--passphrase-fd", "3", "--plane"};
+  const std::vector<std::string> serve = {"serve",    "--state",     dir_ + "/state",
+                                          "--listen", "127.0.0.1:0", "--passphrase-fd",
+                                          "3",        "--plane"};
   const auto with_plane = [&](const std::string& key) {
     auto arguments = serve;
     arguments.push_back(key);
     return arguments;
   };
-  EXPECT_EQ(run(with_plane("somebody"), kPassphrase).status.code, static_cast<int>(ExitClass::kUsage));
+  EXPECT_EQ(run(with_plane("somebody"), kPassphrase).status.code,
+            static_cast<int>(ExitClass::kUsage));
   const auto wrong = run(with_plane(plane_key_.public_key().text()), "wrong horse battery");
   EXPECT_EQ(wrong.status.code, static_cast<int>(exit_class(Reason::kWrongPassphrase)));
   EXPECT_NE(wrong.err.find("wrong-passphrase"), std::string::npos) << wrong.err;
@@ -168,7 +180,8 @@ TEST_F(Program, InitFingerprintAndWrongPassphrase) {
   ASSERT_EQ(unlink((dir_ + "/state/log.db").c_str()), 0);
   const auto lost = run(with_plane(plane_key_.public_key().text()), kPassphrase);
   EXPECT_EQ(lost.status.code, static_cast<int>(exit_class(Reason::kDatabase)));
-  EXPECT_NE(lost.err.find("database: the log of this key set is missing"), std::string::npos) << lost.err;
+  EXPECT_NE(lost.err.find("database: the log of this key set is missing"), std::string::npos)
+      << lost.err;
   EXPECT_NE(lost.err.find("backup"), std::string::npos) << lost.err;
   EXPECT_FALSE(path_exists(dir_ + "/state/log.db"));
   EXPECT_EQ(run({"destroy"}, "").status.code, static_cast<int>(ExitClass::kUsage));
@@ -199,7 +212,8 @@ TEST_F(Program, AJobOverTlsAndAKillInBetween) {
   plane = open(w, &plane_key_);
   agent_connection = open(w, &agent.tls);
   EXPECT_EQ(must(w.attest(agent, credential, agent_connection->context)), evidence);
-  const auto replay = must(w.call<KeyReply>(method::kKey, agent.sent[0], agent_connection->context));
+  const auto replay =
+      must(w.call<KeyReply>(method::kKey, agent.sent[0], agent_connection->context));
   EXPECT_EQ(canonical(to_json(replay)), canonical(to_json(first)));
   must(w.key(agent, credential.body, evidence, 2, agent_connection->context));
   const auto sealed = w.make_seal(agent, s, plan, 1, evidence, clean_verdict());
@@ -207,7 +221,8 @@ TEST_F(Program, AJobOverTlsAndAKillInBetween) {
   const auto j = must(w.judge(plan.body.job_id));
   ASSERT_EQ(j.state, JudgementState::kReleased);
   const auto& manifest = sealed.seal.statement.body.manifest;
-  EXPECT_TRUE(open_result(w.consumer.hpke, 0, manifest, sealed.output, j.release->outer_keys[0]).ok());
+  EXPECT_TRUE(
+      open_result(w.consumer.hpke, 0, manifest, sealed.output, j.release->outer_keys[0]).ok());
   // A key that was proved to nobody is no agent's.
   EXPECT_EQ(plane->call(method::kKey, to_json(agent.sent[0])).reason(), Reason::kUnauthenticated);
   must(process_.signal(SIGTERM));
@@ -222,11 +237,13 @@ TEST_F(Program, StrangersGetEvidenceAndNothingElse) {
   write_state(w.set, w.random);
   start();
   const FakeAgent agent = make_agent(w.random);
-  for (const crypto::SigningKey* own : {static_cast<const crypto::SigningKey*>(nullptr), &agent.tls}) {
+  for (const crypto::SigningKey* own :
+       {static_cast<const crypto::SigningKey*>(nullptr), &agent.tls}) {
     SCOPED_TRACE(own == nullptr ? "no key" : "a key of his own");
     Connection c(ready_.address, w.set.tls.public_key(), own);
     EXPECT_TRUE(c.call(method::kInfo, to_json(InfoRequest{Nonce32{1}})).ok());
-    EXPECT_EQ(c.call(method::kPublish, to_json(make_publish(w.set, w.data, w.random))).reason(), Reason::kUnauthenticated);
+    EXPECT_EQ(c.call(method::kPublish, to_json(make_publish(w.set, w.data, w.random))).reason(),
+              Reason::kUnauthenticated);
     EXPECT_EQ(c.call(method::kReceipt, to_json(JobRequest{})).reason(), Reason::kUnauthenticated);
     const auto hello = c.call(method::kHello, to_json(CredentialRequest{}));
     EXPECT_EQ(hello.reason(), own == nullptr ? Reason::kUnauthenticated : Reason::kNotFound);
@@ -261,7 +278,8 @@ TEST_F(Program, FailuresOfStrangersAreOneLine) {
   EXPECT_EQ(text.find("\"error\""), std::string::npos) << text;
 }
 
-// Keys are free: hundreds of them keep neither the plane nor an agent out, nor those away who are there.
+// Keys are free: hundreds of them keep neither the plane nor an agent out, nor those away who are
+// there.
 TEST_F(Program, ManyStrangersKeepNobodyOut) {
   BrokerWorld w(72);
   const std::int64_t later = serve(w);
@@ -281,7 +299,8 @@ TEST_F(Program, ManyStrangersKeepNobodyOut) {
   must(w.key(agent, credential.body, evidence, 1, agent_connection->context));
   EXPECT_TRUE(plane->call(method::kInfo, to_json(InfoRequest{Nonce32{1}})).ok());
   plane = open(w, &plane_key_);
-  EXPECT_EQ(plane->call(method::kReceipt, to_json(JobRequest{plan.body.job_id})).reason(), Reason::kWrongState);
+  EXPECT_EQ(plane->call(method::kReceipt, to_json(JobRequest{plan.body.job_id})).reason(),
+            Reason::kWrongState);
   agent_connection = open(w, &agent.tls);
   EXPECT_EQ(must(w.attest(agent, credential, agent_connection->context)), evidence);
 }

@@ -1,4 +1,5 @@
-// Whatever validly signed requests come, in whatever order: the broker answers or refuses, and its log opens again.
+// Whatever validly signed requests come, in whatever order: the broker answers or refuses, and its
+// log opens again.
 #include <gtest/gtest.h>
 
 #include "broker/testing.h"
@@ -47,7 +48,9 @@ class Wild {
     }
     Json& at = *nodes[dice_.below(nodes.size())];
     if (at.integer() != nullptr) {
-      static constexpr std::int64_t kNumbers[] = {0, 1, -1, 2, 33, 255, 1000, 1 << 20, kMaxBits / 2, kMaxBits, kMaxBits + 1, kMaxJsonInteger};
+      static constexpr std::int64_t kNumbers[] = {
+          0,    1,       -1,           2,        33,           255,
+          1000, 1 << 20, kMaxBits / 2, kMaxBits, kMaxBits + 1, kMaxJsonInteger};
       at = kNumbers[dice_.below(std::size(kNumbers))];
     } else if (const std::string* s = at.string()) {
       at = text(*s);
@@ -83,7 +86,9 @@ class Wild {
 
 class AnyRequests {
  public:
-  explicit AnyRequests(std::uint64_t seed) : w_(seed, &store_), wild_(seed) { w_.start_and_publish(); }
+  explicit AnyRequests(std::uint64_t seed) : w_(seed, &store_), wild_(seed) {
+    w_.start_and_publish();
+  }
 
   void run(int steps) {
     for (int i = 0; i < steps; ++i) {
@@ -140,13 +145,23 @@ class AnyRequests {
     if (jobs_.empty() || wild_.chance(16)) return submit();
     Job& j = jobs_[jobs_.size() - 1 - wild_.below(std::min<std::size_t>(jobs_.size(), 3))];
     switch (wild_.below(40)) {
-      case 0: return publish(wild_.chance(2) ? w_.data : w_.image);
-      case 1: return rotate();
-      case 2: return cancel(j);
-      case 3: case 4: case 5: return rule(j);
-      case 6: return raw(j);
-      case 7: (void)took(w_.judge(j.id)); return;
-      default: return advance(j);
+      case 0:
+        return publish(wild_.chance(2) ? w_.data : w_.image);
+      case 1:
+        return rotate();
+      case 2:
+        return cancel(j);
+      case 3:
+      case 4:
+      case 5:
+        return rule(j);
+      case 6:
+        return raw(j);
+      case 7:
+        (void)took(w_.judge(j.id));
+        return;
+      default:
+        return advance(j);
     }
   }
 
@@ -173,7 +188,8 @@ class AnyRequests {
     Person& who = anybody();
     const IdentityChain known = w_.core->state().chain(who.chain.identity);
     auto next = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, w_.random));
-    Rotation body{who.id(), static_cast<std::int64_t>(known.rotations.size()) + 1, next.public_key().text()};
+    Rotation body{who.id(), static_cast<std::int64_t>(known.rotations.size()) + 1,
+                  next.public_key().text()};
     if (const auto changed = wild_(body)) body = *changed;
     const auto rotation = must(sign(w_.set.id(), body, wild_.chance(2) ? who.recovery : who.key));
     if (!took(w_.call<Empty>(method::kRotate, RotateRequest{who.chain.identity, rotation}))) return;
@@ -188,7 +204,9 @@ class AnyRequests {
     if (!wild_.chance(4)) return;
     const auto body = wild_(Cancel{j.id, w_.consumer.id(), kNow});
     if (!body) return;
-    (void)took(w_.call<Empty>(method::kCancel, CancelRequest{w_.consumer.chain, must(sign(w_.set.id(), *body, w_.consumer.key))}));
+    (void)took(w_.call<Empty>(
+        method::kCancel,
+        CancelRequest{w_.consumer.chain, must(sign(w_.set.id(), *body, w_.consumer.key))}));
   }
   void rule(Job& j) {
     const auto judged = w_.judge(j.id);
@@ -205,18 +223,25 @@ class AnyRequests {
     const auto body = wild_(r);
     if (!body) return;
     const Person& who = wild_.chance(4) ? anybody() : w_.reviewer;
-    (void)took(w_.call<Judgement>(method::kRuling, RulingRequest{who.chain, must(sign(w_.set.id(), *body, who.key))}));
+    (void)took(w_.call<Judgement>(
+        method::kRuling, RulingRequest{who.chain, must(sign(w_.set.id(), *body, who.key))}));
   }
   // A changed body of some method, signed by nobody.
   void raw(const Job& j) {
     const auto send = [&](std::string_view m, const auto& request) {
-      if (const auto body = wild_(request)) (void)took(w_.core->handle(m, to_json(*body), w_.plane(), w_.clock.now()));
+      if (const auto body = wild_(request)) {
+        (void)took(w_.core->handle(m, to_json(*body), w_.plane(), w_.clock.now()));
+      }
     };
     switch (wild_.below(4)) {
-      case 0: return send(method::kAuthorise, j.submission);
-      case 1: return send(method::kCredential, CredentialRequest{j.id, 1});
-      case 2: return send(method::kReceipt, JobRequest{j.id});
-      default: return send(method::kPublish, gbx::testing::make_publish(w_.set, w_.data, w_.random));
+      case 0:
+        return send(method::kAuthorise, j.submission);
+      case 1:
+        return send(method::kCredential, CredentialRequest{j.id, 1});
+      case 2:
+        return send(method::kReceipt, JobRequest{j.id});
+      default:
+        return send(method::kPublish, gbx::testing::make_publish(w_.set, w_.data, w_.random));
     }
   }
 
@@ -248,17 +273,21 @@ class AnyRequests {
     }
   }
   void key(Job& j) {
-    auto request = w_.key_request(j.agent, j.credential->body, j.evidence, static_cast<std::int64_t>(j.agent.sent.size()) + 1);
+    auto request = w_.key_request(j.agent, j.credential->body, j.evidence,
+                                  static_cast<std::int64_t>(j.agent.sent.size()) + 1);
     const auto body = wild_(request.body);
     if (!body) return;
     request = must(sign(w_.set.id(), *body, j.agent.sig));
-    if (took(w_.call<KeyReply>(method::kKey, request, *j.connection))) j.agent.sent.push_back(request);
+    if (took(w_.call<KeyReply>(method::kKey, request, *j.connection))) {
+      j.agent.sent.push_back(request);
+    }
   }
   void seal(Job& j, const Signed<RunPlan>& plan) {
     GateVerdict v = clean_verdict();
     if (wild_.chance(3)) v.recommendation = Recommendation::kHold;
     if (const auto changed = wild_(v)) v = *changed;
-    auto sealed = w_.make_seal(j.agent, j.submission, plan, j.credential->body.attempt, j.evidence, v);
+    auto sealed =
+        w_.make_seal(j.agent, j.submission, plan, j.credential->body.attempt, j.evidence, v);
     RunStatement statement = sealed.seal.statement.body;
     if (const auto changed = wild_(statement)) statement = *changed;
     sealed.seal.statement = must(sign(w_.set.id(), statement, j.agent.sig));
@@ -289,8 +318,8 @@ TEST(BrokerProperty, NoRequestMakesTheLogUnreadable) {
     refused += any.refused();
     if (::testing::Test::HasFailure()) return;
   }
-  std::printf("%lld sealed, %lld decided, %lld requests refused\n", static_cast<long long>(sealed), static_cast<long long>(decided),
-              static_cast<long long>(refused));
+  std::printf("%lld sealed, %lld decided, %lld requests refused\n", static_cast<long long>(sealed),
+              static_cast<long long>(decided), static_cast<long long>(refused));
   // The walk gets to the end of jobs, and is refused a lot: otherwise it proves nothing.
   EXPECT_GT(decided, static_cast<std::int64_t>(seeds));
   EXPECT_GT(refused, static_cast<std::int64_t>(seeds) * 5);

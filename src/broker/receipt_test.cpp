@@ -1,10 +1,9 @@
-#include "policy/receipt_verify.h"
-
 #include <gtest/gtest.h>
 
 #include <set>
 
 #include "broker/testing.h"
+#include "policy/receipt_verify.h"
 
 namespace gbx::broker {
 namespace {
@@ -47,7 +46,9 @@ TEST(ReceiptVerify, AReleasedJob) {
   EXPECT_TRUE(report.valid) << report.first_failure().line();
   EXPECT_EQ(report.decision, "release");
   EXPECT_EQ(report.protection.substr(0, 6), "NO TEE");
-  EXPECT_NE(std::find(report.residual_channels.begin(), report.residual_channels.end(), "host-reads-memory"), report.residual_channels.end());
+  EXPECT_NE(std::find(report.residual_channels.begin(), report.residual_channels.end(),
+                      "host-reads-memory"),
+            report.residual_channels.end());
   // Without the gate's reckoning the charge is the set's word.
   EXPECT_TRUE(verify_receipt(r, w.set.id()).valid);
   EXPECT_EQ(verify_receipt(r, Hash32{1}).first_failure().reason, Reason::kWrongSet);
@@ -63,8 +64,10 @@ TEST(ReceiptVerify, TheTreeNamesAssetsAndSaysWhosePolicy) {
   }
   for (const auto& v : r.versions) {
     const std::string name = v.body.name + "@1";
-    EXPECT_NE(tree.find(name + " and its policy are signed by the owner of "), std::string::npos) << tree;
-    EXPECT_NE(tree.find("the plan rests on this policy of " + name + "\n"), std::string::npos) << tree;
+    EXPECT_NE(tree.find(name + " and its policy are signed by the owner of "), std::string::npos)
+        << tree;
+    EXPECT_NE(tree.find("the plan rests on this policy of " + name + "\n"), std::string::npos)
+        << tree;
     EXPECT_NE(tree.find("the policy of " + name + " had not expired\n"), std::string::npos) << tree;
   }
   EXPECT_NE(tree.find("signed by the consumer ("), std::string::npos) << tree;
@@ -76,7 +79,8 @@ TEST(ReceiptVerify, SaysWhatIsOnlyClaimed) {
   Receipt r = released(w);
   const auto says = [&](const std::string& words) {
     const auto report = verify_receipt(r, w.set.id());
-    return std::any_of(report.claims.begin(), report.claims.end(), [&](const auto& c) { return c.find(words) != std::string::npos; });
+    return std::any_of(report.claims.begin(), report.claims.end(),
+                       [&](const auto& c) { return c.find(words) != std::string::npos; });
   };
   EXPECT_TRUE(says("the environment was destroyed: the node's word"));
   EXPECT_TRUE(says("NO TEE"));
@@ -92,8 +96,10 @@ TEST(ReceiptVerify, AHeldJobAndARejectedOne) {
   const Receipt r = held_and_released(w);
   auto report = verify_receipt(r, w.set.id());
   EXPECT_TRUE(report.valid) << report.first_failure().line();
-  const std::string reserved = "the charge was reserved before the data keys left: leaf " + to_hex(r.hold_notice->body.ledger_entry).substr(0, 16);
-  EXPECT_TRUE(std::any_of(report.claims.begin(), report.claims.end(), [&](const auto& c) { return c.rfind(reserved, 0) == 0; }));
+  const std::string reserved = "the charge was reserved before the data keys left: leaf " +
+                               to_hex(r.hold_notice->body.ledger_entry).substr(0, 16);
+  EXPECT_TRUE(std::any_of(report.claims.begin(), report.claims.end(),
+                          [&](const auto& c) { return c.rfind(reserved, 0) == 0; }));
   // Fewer rulings than the statement names.
   Receipt fewer = r;
   fewer.rulings.pop_back();
@@ -112,8 +118,8 @@ TEST(ReceiptVerify, AHeldJobAndARejectedOne) {
   EXPECT_EQ(report.decision, "reject");
 }
 
-// Changes a JSON document in one place: another leaf, an item or a member less, an item twice, two items that change places.
-// `visit` sees every variant with the path of what is not as it was.
+// Changes a JSON document in one place: another leaf, an item or a member less, an item twice, two
+// items that change places. `visit` sees every variant with the path of what is not as it was.
 template <class Visit>
 void each_mutation(Json& root, Json& at, const std::string& path, const Visit& visit) {
   const auto with = [&](Json other, const std::string& which = "") {
@@ -130,7 +136,9 @@ void each_mutation(Json& root, Json& at, const std::string& path, const Visit& v
       with(Json(std::move(fewer)), "." + k + " is not there");
     }
   } else if (JsonArray* a = at.array()) {
-    for (std::size_t i = 0; i < a->size(); ++i) each_mutation(root, (*a)[i], path + "[" + std::to_string(i) + "]", visit);
+    for (std::size_t i = 0; i < a->size(); ++i) {
+      each_mutation(root, (*a)[i], path + "[" + std::to_string(i) + "]", visit);
+    }
     for (std::size_t i = 0; i < a->size(); ++i) {
       JsonArray fewer = *a;
       fewer.erase(fewer.begin() + static_cast<std::ptrdiff_t>(i));
@@ -142,7 +150,8 @@ void each_mutation(Json& root, Json& at, const std::string& path, const Visit& v
         if ((*a)[i] == (*a)[other]) continue;
         JsonArray swapped = *a;
         std::swap(swapped[i], swapped[other]);
-        with(Json(std::move(swapped)), "[" + std::to_string(i) + "] changes places with " + std::to_string(other));
+        with(Json(std::move(swapped)),
+             "[" + std::to_string(i) + "] changes places with " + std::to_string(other));
       }
     }
   } else if (const std::string* s = at.string()) {
@@ -166,7 +175,8 @@ void each_mutation(Json& root, Json& at, const std::string& path, const Visit& v
 // What a receipt may lose without becoming false, and why.
 bool justified(const std::string& path) {
   static const std::set<std::string> kAllowed = {
-      // The node's word comes after the decision: a receipt may be fetched before it, and then says that it holds none.
+      // The node's word comes after the decision: a receipt may be fetched before it, and then says
+      // that it holds none.
       "$.destroyed is not there",
   };
   return kAllowed.count(path) != 0;

@@ -1,5 +1,6 @@
-// A receipt with the keys of everybody who signs a part of it. A test changes one body, and all that hashes or signs it
-// is made again: no signature refuses the lie, so the one check that is about it has to. Not part of any program.
+// A receipt with the keys of everybody who signs a part of it. A test changes one body, and all
+// that hashes or signs it is made again: no signature refuses the lie, so the one check that is
+// about it has to. Not part of any program.
 #pragma once
 
 #include <typeindex>
@@ -9,8 +10,9 @@
 
 namespace gbx::testing {
 
-// Made of a callable on a reference to Receipt (called before anything is made again), to a body, to a Signed body (called
-// after it was signed), to the log's entry (Json) or to its Inclusion; it may take the index in the receipt's list too.
+// Made of a callable on a reference to Receipt (called before anything is made again), to a body,
+// to a Signed body (called after it was signed), to the log's entry (Json) or to its Inclusion; it
+// may take the index in the receipt's list too.
 struct Change {
   template <class F>
   explicit Change(F f) : Change(std::move(f), &F::operator()) {}
@@ -19,7 +21,8 @@ struct Change {
 
  private:
   template <class F, class T>
-  Change(F f, void (F::*)(T&) const) : type(typeid(T)), apply([f](void* v, std::size_t) { f(*static_cast<T*>(v)); }) {}
+  Change(F f, void (F::*)(T&) const)
+      : type(typeid(T)), apply([f](void* v, std::size_t) { f(*static_cast<T*>(v)); }) {}
   template <class F, class T>
   Change(F f, void (F::*)(T&, std::size_t) const)
       : type(typeid(T)), apply([f](void* v, std::size_t i) { f(*static_cast<T*>(v), i); }) {}
@@ -30,7 +33,8 @@ enum class Ending { kReleased, kHeldAndReleased, kRejected };
 class ReceiptForge {
  public:
   // `prepare` changes the world before anything is published.
-  explicit ReceiptForge(Ending ending, const std::function<void(BrokerWorld&)>& prepare = {}) : w(60) {
+  explicit ReceiptForge(Ending ending, const std::function<void(BrokerWorld&)>& prepare = {})
+      : w(60) {
     using namespace records;  // NOLINT
     name_asset(w.data, "data");
     name_asset(w.image, "image");
@@ -45,7 +49,9 @@ class ReceiptForge {
     BrokerWorld::Run run = w.run_until_sealed(w.submission(), v);
     const Judgement j = must(w.judge(run.job_id()));
     for (const auto& p : run.plan.body.policies) {
-      if (j.state == JudgementState::kHeld) must(w.rule(w.reviewer, j.hold_notice->body, p.policy_hash, RulingDecision::kApprove));
+      if (j.state == JudgementState::kHeld) {
+        must(w.rule(w.reviewer, j.hold_notice->body, p.policy_hash, RulingDecision::kApprove));
+      }
     }
     receipt = must(w.call<Receipt>(method::kReceipt, JobRequest{run.job_id()}));
     receipt.destroyed = must(sign(w.set.id(), DestroyedClaim{run.job_id(), 1, kNow, {}}, w.node));
@@ -108,7 +114,9 @@ class ReceiptForge {
     }
   }
   void make_plan(records::Receipt& r) {
-    for (std::size_t i = 0; i < r.versions.size(); ++i) r.submission.body.assets[i].version_id = r.versions[i].hash();
+    for (std::size_t i = 0; i < r.versions.size(); ++i) {
+      r.submission.body.assets[i].version_id = r.versions[i].hash();
+    }
     make(r.submission, w.consumer.key);
     records::RunPlan& plan = r.plan.body;
     plan.job_id = r.submission.body.job_id();
@@ -126,7 +134,11 @@ class ReceiptForge {
     const Hash32 job = r.submission.body.job_id();
     const std::int64_t attempt = r.credential.body.attempt;
     r.evidence.launch_config = {set_, w.set.set_key.public_key().text()};
-    records::ReportData report{.set_id = set_, .nonce = r.nonce, .job_id = job, .attempt = attempt, .exporter = r.exporter};
+    records::ReportData report{.set_id = set_,
+                               .nonce = r.nonce,
+                               .job_id = job,
+                               .attempt = attempt,
+                               .exporter = r.exporter};
     report.credential = r.credential.hash();
     report.plan_hash = r.plan.hash();
     report.agent_keys = hash_of(r.agent_keys);
@@ -166,12 +178,15 @@ class ReceiptForge {
       ruling.manifest = notice.manifest;
       ruling.ciphertext = notice.ciphertext;
       for (std::size_t p = 0; p < r.policies.size(); ++p) {
-        if (ruling.owner_policy_hash == receipt.policies[p].hash()) ruling.owner_policy_hash = r.policies[p].hash();
+        if (ruling.owner_policy_hash == receipt.policies[p].hash()) {
+          ruling.owner_policy_hash = r.policies[p].hash();
+        }
       }
       make(r.rulings[i], w.reviewer.key, i);
     }
   }
-  // Statement, log entry, its place in a log of six entries, and what the broker says about that log.
+  // Statement, log entry, its place in a log of six entries, and what the broker says about that
+  // log.
   void make_release(records::Receipt& r) {
     records::ReleaseStatement& s = r.release.body;
     s.job_id = r.submission.body.job_id();

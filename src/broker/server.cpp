@@ -4,14 +4,20 @@
 
 namespace gbx::broker {
 
-Result<std::unique_ptr<Server>> Server::start(const ServerOptions& options, Core& core, const crypto::SigningKey& tls_key,
-                                              const Clock& clock, const Logger& logger, std::function<void()> on_failure) {
-  std::unique_ptr<Server> s(new Server(options, core, tls_key, clock, logger, std::move(on_failure)));
+Result<std::unique_ptr<Server>> Server::start(const ServerOptions& options, Core& core,
+                                              const crypto::SigningKey& tls_key, const Clock& clock,
+                                              const Logger& logger,
+                                              std::function<void()> on_failure) {
+  std::unique_ptr<Server> s(
+      new Server(options, core, tls_key, clock, logger, std::move(on_failure)));
   GBX_ASSIGN(channel::Listener listener, channel::listen_tcp(options.listen));
   Server* self = s.get();
-  const auto serve = [self](channel::FdStream& stream, const auto& known) { self->connection(stream, known); };
-  GBX_ASSIGN(s->server_, channel::ConnectionServer::start(std::move(listener), options.max_connections,
-                                                          {&clock, options.max_strangers, options.stranger_ms}, serve));
+  const auto serve = [self](channel::FdStream& stream, const auto& known) {
+    self->connection(stream, known);
+  };
+  GBX_ASSIGN(s->server_, channel::ConnectionServer::start(
+                             std::move(listener), options.max_connections,
+                             {&clock, options.max_strangers, options.stranger_ms}, serve));
   return s;
 }
 
@@ -19,18 +25,22 @@ void Server::stop() {
   if (server_) server_->stop();
 }
 
-Result<Json> Server::dispatch(std::string_view method, const Json& body, const ConnectionContext& context) {
+Result<Json> Server::dispatch(std::string_view method, const Json& body,
+                              const ConnectionContext& context) {
   std::unique_lock lock(mutex_);
   auto reply = core_.handle(method, body, context, clock_.now());
   const bool failed_now = !core_.healthy() && !failed_;
   failed_ = failed_ || failed_now;
   lock.unlock();
-  if (!reply.ok()) logger_.error("refused", reply.error(), {{"method", Json(std::string(method.substr(0, 64)))}});
+  if (!reply.ok()) {
+    logger_.error("refused", reply.error(), {{"method", Json(std::string(method.substr(0, 64)))}});
+  }
   if (failed_now) on_failure_();
   return reply;
 }
 
-// Receipts are the largest answers, and the plane's alone. Who proved no key may ask for evidence, and goes again.
+// Receipts are the largest answers, and the plane's alone. Who proved no key may ask for evidence,
+// and goes again.
 channel::ServeLimits Server::limits_for(const ConnectionContext& context) const {
   channel::ServeLimits limits;
   limits.idle_ms = options_.idle_ms;
@@ -48,7 +58,8 @@ void Server::stranger_failed(const Error& error) {
   ++strangers_failed_;
   const std::int64_t now = clock_.steady_ms();
   if (strangers_told_ms_ && now - *strangers_told_ms_ < options_.stranger_log_ms) return;
-  logger_.warn("strangers-failed", {{"connections", Json(strangers_failed_)}, {"last", Json(printable(error.line(), 200))}});
+  logger_.warn("strangers-failed", {{"connections", Json(strangers_failed_)},
+                                    {"last", Json(printable(error.line(), 200))}});
   strangers_failed_ = 0;
   strangers_told_ms_ = now;
 }
@@ -64,7 +75,8 @@ void Server::connection(channel::FdStream& stream, const channel::ConnectionServ
   if (!exporter.ok()) return stranger_failed(exporter.error());
   const auto& key = opened->peer_key();
   const bool plane = key && options_.plane && *key == *options_.plane;
-  const ConnectionContext context{++last_id_, key, *exporter, plane ? Peer::kPlane : Peer::kStranger};
+  const ConnectionContext context{++last_id_, key, *exporter,
+                                  plane ? Peer::kPlane : Peer::kStranger};
   bool stranger = !plane;
   if (plane) known();
   const channel::ServeLimits limits = limits_for(context);
@@ -81,9 +93,12 @@ void Server::connection(channel::FdStream& stream, const channel::ConnectionServ
     stranger_failed(ended.error());
   } else if (!ended.ok()) {
     // Programs that end and long silences are no errors.
-    const bool gone = ended.reason() == Reason::kTruncated || ended.reason() == Reason::kConnectionClosed || ended.reason() == Reason::kTimedOut;
+    const bool gone = ended.reason() == Reason::kTruncated ||
+                      ended.reason() == Reason::kConnectionClosed ||
+                      ended.reason() == Reason::kTimedOut;
     logger_.log(gone ? LogLevel::kInfo : LogLevel::kWarn, "connection-ended",
-                {{"peer", Json(plane ? "plane" : "agent")}, {"why", Json(printable(ended.error().line()))}});
+                {{"peer", Json(plane ? "plane" : "agent")},
+                 {"why", Json(printable(ended.error().line()))}});
   }
   const std::lock_guard lock(mutex_);
   core_.closed(context.id);

@@ -15,9 +15,11 @@ namespace gbx::broker {
 
 struct ServerOptions {
   channel::TcpAddress listen;
-  std::optional<crypto::PublicKey> plane;  // whoever proves it may pass on what people signed; empty: nobody
+  // whoever proves it may pass on what people signed; empty: nobody
+  std::optional<crypto::PublicKey> plane;
   std::size_t max_connections = 512;
-  // Whoever neither proved the plane's key nor attested for a job. Keys of one's own are free, so they count for nothing.
+  // Whoever neither proved the plane's key nor attested for a job. Keys of one's own are free, so
+  // they count for nothing.
   std::size_t max_strangers = 64;
   std::int64_t stranger_ms = 30'000;
   // An agent is silent while its container runs.
@@ -28,21 +30,29 @@ struct ServerOptions {
 
 class Server {
  public:
-  // Everything given must outlive the server. `on_failure` runs once, from some thread, when the core can no longer
-  // answer because its store failed; the program then ends and starts again.
-  static Result<std::unique_ptr<Server>> start(const ServerOptions& options, Core& core, const crypto::SigningKey& tls_key,
-                                               const Clock& clock, const Logger& logger, std::function<void()> on_failure);
+  // Everything given must outlive the server. `on_failure` runs once, from some thread, when the
+  // core can no longer answer because its store failed; the program then ends and starts again.
+  static Result<std::unique_ptr<Server>> start(const ServerOptions& options, Core& core,
+                                               const crypto::SigningKey& tls_key,
+                                               const Clock& clock, const Logger& logger,
+                                               std::function<void()> on_failure);
   ~Server() { stop(); }
   std::uint16_t port() const { return server_->port(); }
   void stop();
 
  private:
-  Server(const ServerOptions& options, Core& core, const crypto::SigningKey& tls_key, const Clock& clock, const Logger& logger,
-         std::function<void()> on_failure)
-      : options_(options), core_(core), tls_key_(tls_key), clock_(clock), logger_(logger), on_failure_(std::move(on_failure)) {}
+  Server(const ServerOptions& options, Core& core, const crypto::SigningKey& tls_key,
+         const Clock& clock, const Logger& logger, std::function<void()> on_failure)
+      : options_(options),
+        core_(core),
+        tls_key_(tls_key),
+        clock_(clock),
+        logger_(logger),
+        on_failure_(std::move(on_failure)) {}
   void connection(channel::FdStream& stream, const channel::ConnectionServer::Known& known);
   channel::ServeLimits limits_for(const ConnectionContext& context) const;
-  Result<Json> dispatch(std::string_view method, const Json& body, const ConnectionContext& context);
+  Result<Json> dispatch(std::string_view method, const Json& body,
+                        const ConnectionContext& context);
   void stranger_failed(const Error& error);
 
   const ServerOptions options_;
@@ -52,7 +62,7 @@ class Server {
   const Logger& logger_;
   const std::function<void()> on_failure_;
   std::atomic<std::uint64_t> last_id_{0};
-  std::mutex mutex_;     // guards core_ and failed_
+  std::mutex mutex_;  // guards core_ and failed_
   bool failed_ = false;
   std::unique_ptr<channel::ConnectionServer> server_;
   std::mutex strangers_mutex_;

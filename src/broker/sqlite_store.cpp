@@ -1,4 +1,5 @@
-// The log in SQLite: table `entry` holds what was decided, `node` the complete subtrees of the tree over it.
+// The log in SQLite: table `entry` holds what was decided, `node` the complete subtrees of the tree
+// over it.
 #include <sqlite3.h>
 
 #include "base/os.h"
@@ -19,8 +20,11 @@ using Database = std::unique_ptr<sqlite3, CloseDatabase>;
 
 Error database_error(sqlite3* db, const char* what) {
   const int code = db == nullptr ? SQLITE_NOMEM : sqlite3_extended_errcode(db);
-  if ((code & 0xff) == SQLITE_BUSY) return fail(Reason::kConflict, "another process has the log open");
-  return fail(Reason::kDatabase, what).with("", db == nullptr ? "out of memory" : sqlite3_errmsg(db));
+  if ((code & 0xff) == SQLITE_BUSY) {
+    return fail(Reason::kConflict, "another process has the log open");
+  }
+  return fail(Reason::kDatabase, what)
+      .with("", db == nullptr ? "out of memory" : sqlite3_errmsg(db));
 }
 
 // A prepared statement that is reused; reset() after every use.
@@ -30,7 +34,9 @@ class Statement {
     Statement s;
     s.db_ = db;
     sqlite3_stmt* raw = nullptr;
-    if (sqlite3_prepare_v3(db, sql, -1, SQLITE_PREPARE_PERSISTENT, &raw, nullptr) != SQLITE_OK) return database_error(db, sql);
+    if (sqlite3_prepare_v3(db, sql, -1, SQLITE_PREPARE_PERSISTENT, &raw, nullptr) != SQLITE_OK) {
+      return database_error(db, sql);
+    }
     s.raw_.reset(raw);
     return s;
   }
@@ -39,7 +45,8 @@ class Statement {
     return bound(sqlite3_bind_blob64(raw_.get(), at, v.data(), v.size(), SQLITE_TRANSIENT));
   }
   Statement& bind(int at, const std::string& v) {
-    return bound(sqlite3_bind_text64(raw_.get(), at, v.data(), v.size(), SQLITE_TRANSIENT, SQLITE_UTF8));
+    return bound(
+        sqlite3_bind_text64(raw_.get(), at, v.data(), v.size(), SQLITE_TRANSIENT, SQLITE_UTF8));
   }
   Status run() {
     const int rc = ok_ ? sqlite3_step(raw_.get()) : SQLITE_ERROR;
@@ -85,7 +92,9 @@ class SqliteStore final : public LogStore {
     std::unique_ptr<SqliteStore> s(new SqliteStore);
     sqlite3* raw = nullptr;
     const int create = file == LogFile::kCreate ? SQLITE_OPEN_CREATE : 0;
-    const int rc = sqlite3_open_v2(path.c_str(), &raw, SQLITE_OPEN_READWRITE | create | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW, nullptr);
+    const int rc = sqlite3_open_v2(
+        path.c_str(), &raw,
+        SQLITE_OPEN_READWRITE | create | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW, nullptr);
     s->db_.reset(raw);
     if (rc != SQLITE_OK) return database_error(raw, "open the log").at(path);
     if (file == LogFile::kMustExist) {
@@ -120,14 +129,19 @@ class SqliteStore final : public LogStore {
       out = some.error();
     } else if (*some) {
       auto salt = fixed_from<32>(read_entry_->bytes(0));
-      out = salt.ok() ? Result<StoredEntry>(StoredEntry{*salt, std::string(as_text(read_entry_->bytes(1)))})
-                      : Result<StoredEntry>(fail(Reason::kDatabase, "salt of log entry " + std::to_string(index)));
+      out =
+          salt.ok()
+              ? Result<StoredEntry>(StoredEntry{*salt, std::string(as_text(read_entry_->bytes(1)))})
+              : Result<StoredEntry>(
+                    fail(Reason::kDatabase, "salt of log entry " + std::to_string(index)));
     }
     read_entry_->reset();
     return out;
   }
   Result<Hash32> node(translog::NodeId id) const override {
-    auto some = read_node_->bind(1, static_cast<std::int64_t>(id.level)).bind(2, static_cast<std::int64_t>(id.index)).row();
+    auto some = read_node_->bind(1, static_cast<std::int64_t>(id.level))
+                    .bind(2, static_cast<std::int64_t>(id.index))
+                    .row();
     Result<Hash32> out = fail(Reason::kNotFound, "log node");
     if (!some.ok()) {
       out = some.error();
@@ -143,11 +157,14 @@ class SqliteStore final : public LogStore {
   static Error missing(const std::string& path, const char* actual) {
     return fail(Reason::kDatabase, "the log of this key set is missing")
         .with(path, actual)
-        .hint("restore the broker's folder whole from its last backup (docs/guide-operator.md); a set without its log has "
-              "forgotten every policy, revocation and charge");
+        .hint(
+            "restore the broker's folder whole from its last backup (docs/guide-operator.md); a "
+            "set without its log has forgotten every policy, revocation and charge");
   }
   Status execute(const char* sql) {
-    if (sqlite3_exec(db_.get(), sql, nullptr, nullptr, nullptr) != SQLITE_OK) return database_error(db_.get(), sql);
+    if (sqlite3_exec(db_.get(), sql, nullptr, nullptr, nullptr) != SQLITE_OK) {
+      return database_error(db_.get(), sql);
+    }
     return ok_status();
   }
   Status prepare() {
@@ -156,9 +173,12 @@ class SqliteStore final : public LogStore {
     GBX_TRY(execute("PRAGMA journal_mode=WAL"));
     GBX_TRY(execute("PRAGMA synchronous=FULL"));
     GBX_TRY(execute("BEGIN EXCLUSIVE"));
-    GBX_TRY(execute("CREATE TABLE IF NOT EXISTS entry(seq INTEGER PRIMARY KEY, salt BLOB NOT NULL, entry TEXT NOT NULL) STRICT"));
-    GBX_TRY(execute("CREATE TABLE IF NOT EXISTS node(level INTEGER NOT NULL, idx INTEGER NOT NULL, hash BLOB NOT NULL, "
-                    "PRIMARY KEY(level, idx)) STRICT, WITHOUT ROWID"));
+    GBX_TRY(
+        execute("CREATE TABLE IF NOT EXISTS entry(seq INTEGER PRIMARY KEY, salt BLOB NOT NULL, "
+                "entry TEXT NOT NULL) STRICT"));
+    GBX_TRY(
+        execute("CREATE TABLE IF NOT EXISTS node(level INTEGER NOT NULL, idx INTEGER NOT NULL, "
+                "hash BLOB NOT NULL, PRIMARY KEY(level, idx)) STRICT, WITHOUT ROWID"));
     GBX_TRY(check_version());
     GBX_TRY(execute("COMMIT"));
     const auto statement = [this](std::unique_ptr<Statement>& into, const char* sql) -> Status {
@@ -182,17 +202,22 @@ class SqliteStore final : public LogStore {
   Status check_version() {
     GBX_ASSIGN(const std::int64_t version, this->version());
     if (version != 0 && version != kSchemaVersion) {
-      return fail(Reason::kBadVersion, "format of the log").with(std::to_string(kSchemaVersion), std::to_string(version));
+      return fail(Reason::kBadVersion, "format of the log")
+          .with(std::to_string(kSchemaVersion), std::to_string(version));
     }
     return execute("PRAGMA user_version=1");
   }
-  Status insert(std::uint64_t first, const std::vector<StoredEntry>& entries, const std::vector<translog::Node>& nodes) {
+  Status insert(std::uint64_t first, const std::vector<StoredEntry>& entries,
+                const std::vector<translog::Node>& nodes) {
     auto seq = static_cast<std::int64_t>(first);
     for (const auto& e : entries) {
       GBX_TRY(add_entry_->bind(1, seq++).bind(2, ByteView(e.salt)).bind(3, e.entry).run());
     }
     for (const auto& n : nodes) {
-      GBX_TRY(add_node_->bind(1, static_cast<std::int64_t>(n.id.level)).bind(2, static_cast<std::int64_t>(n.id.index)).bind(3, ByteView(n.hash)).run());
+      GBX_TRY(add_node_->bind(1, static_cast<std::int64_t>(n.id.level))
+                  .bind(2, static_cast<std::int64_t>(n.id.index))
+                  .bind(3, ByteView(n.hash))
+                  .run());
     }
     return ok_status();
   }
@@ -207,6 +232,8 @@ class SqliteStore final : public LogStore {
 
 }  // namespace
 
-Result<std::unique_ptr<LogStore>> open_sqlite_store(const std::string& path, LogFile file) { return SqliteStore::open(path, file); }
+Result<std::unique_ptr<LogStore>> open_sqlite_store(const std::string& path, LogFile file) {
+  return SqliteStore::open(path, file);
+}
 
 }  // namespace gbx::broker

@@ -7,8 +7,12 @@ namespace gbx::broker {
 namespace {
 
 Error broken(const std::string& what) { return fail(Reason::kBadStructure, "log entry: " + what); }
-std::string ledger_key(const Hash32& owner, const Id16& asset) { return to_hex(owner) + "/" + to_hex(asset); }
-std::string lease_key(const Id16& lease, const Id16& asset) { return to_hex(lease) + "/" + to_hex(asset); }
+std::string ledger_key(const Hash32& owner, const Id16& asset) {
+  return to_hex(owner) + "/" + to_hex(asset);
+}
+std::string lease_key(const Id16& lease, const Id16& asset) {
+  return to_hex(lease) + "/" + to_hex(asset);
+}
 
 template <class Body>
 Status reads_as(const Json& body) {
@@ -23,11 +27,12 @@ template <class Body>
 constexpr Kind kind() {
   return {Body::kKind, reads_as<Body>};
 }
-constexpr Kind kKinds[] = {
-    kind<BootEntry>(),       kind<PublishEntry>(),   kind<RotateEntry>(), kind<AuthoriseEntry>(), kind<LeaseUseEntry>(),
-    kind<CredentialEntry>(), kind<TombstoneEntry>(), kind<AttestEntry>(), kind<Key1Entry>(),      kind<Key2Entry>(),
-    kind<SealEntry>(),       kind<JudgeEntry>(),     kind<HoldEntry>(),   kind<RulingEntry>(),    kind<ReleaseEntry>(),
-    kind<DeliverEntry>(),    kind<CancelEntry>()};
+constexpr Kind kKinds[] = {kind<BootEntry>(),      kind<PublishEntry>(),  kind<RotateEntry>(),
+                           kind<AuthoriseEntry>(), kind<LeaseUseEntry>(), kind<CredentialEntry>(),
+                           kind<TombstoneEntry>(), kind<AttestEntry>(),   kind<Key1Entry>(),
+                           kind<Key2Entry>(),      kind<SealEntry>(),     kind<JudgeEntry>(),
+                           kind<HoldEntry>(),      kind<RulingEntry>(),   kind<ReleaseEntry>(),
+                           kind<DeliverEntry>(),   kind<CancelEntry>()};
 
 }  // namespace
 
@@ -67,8 +72,8 @@ std::int64_t State::lease_uses(const Id16& lease_id, const Id16& asset_id) const
   const auto it = lease_uses_.find(lease_key(lease_id, asset_id));
   return it == lease_uses_.end() ? 0 : it->second;
 }
-policy::Spent State::spent(const records::PlanCharge& asset, const Hash32& consumer_id, std::int64_t since,
-                           const Hash32& except) const {
+policy::Spent State::spent(const records::PlanCharge& asset, const Hash32& consumer_id,
+                           std::int64_t since, const Hash32& except) const {
   policy::Spent s;
   const auto it = ledger_.find(ledger_key(asset.owner_id, asset.asset_id));
   if (it == ledger_.end()) return s;
@@ -88,15 +93,18 @@ Result<JobState*> State::find(const Hash32& job_id) {
 }
 Result<AttemptState*> State::find(const Hash32& job_id, std::int64_t attempt) {
   GBX_ASSIGN(JobState * job, find(job_id));
-  if (attempt < 1 || static_cast<std::size_t>(attempt) > job->attempts.size()) return broken("unknown attempt");
+  if (attempt < 1 || static_cast<std::size_t>(attempt) > job->attempts.size()) {
+    return broken("unknown attempt");
+  }
   return &job->attempts[static_cast<std::size_t>(attempt) - 1];
 }
 
-void State::charge(const Hash32& job_id, const JobState& job, const std::vector<records::PlanCharge>& charges,
-                   std::int64_t time, bool committed) {
+void State::charge(const Hash32& job_id, const JobState& job,
+                   const std::vector<records::PlanCharge>& charges, std::int64_t time,
+                   bool committed) {
   for (const auto& c : charges) {
-    ledger_[ledger_key(c.owner_id, c.asset_id)][to_hex(job_id)] = {job.submission.submission.body.consumer_id, time,
-                                                                    c.free_bits, c.verified_bits, committed};
+    ledger_[ledger_key(c.owner_id, c.asset_id)][to_hex(job_id)] = {
+        job.submission.submission.body.consumer_id, time, c.free_bits, c.verified_bits, committed};
   }
 }
 
@@ -113,7 +121,9 @@ Status State::key(const KeyEntry& e, std::int64_t time, std::int64_t leaf) {
   const auto& r = e.request.body;
   GBX_ASSIGN(JobState * job, find(r.job_id));
   GBX_ASSIGN(AttemptState * attempt, find(r.job_id, r.attempt));
-  if (r.seq != static_cast<std::int64_t>(attempt->keys.size()) + 1) return broken("key release out of order");
+  if (r.seq != static_cast<std::int64_t>(attempt->keys.size()) + 1) {
+    return broken("key release out of order");
+  }
   attempt->keys.push_back(e);
   if (r.stage != 2) return ok_status();
   job->reserved = e.reserved;
@@ -134,7 +144,9 @@ Status State::apply_job(const LogEntry& entry, std::int64_t leaf) {
   if (entry.kind == CredentialEntry::kKind) {
     GBX_ASSIGN(CredentialEntry e, from_json<CredentialEntry>(entry.body));
     GBX_ASSIGN(JobState * job, find(e.credential.body.job_id));
-    if (e.credential.body.attempt != static_cast<std::int64_t>(job->attempts.size()) + 1) return broken("attempt out of order");
+    if (e.credential.body.attempt != static_cast<std::int64_t>(job->attempts.size()) + 1) {
+      return broken("attempt out of order");
+    }
     job->attempts.push_back({e.credential, {}, std::nullopt, {}});
   } else if (entry.kind == TombstoneEntry::kKind) {
     GBX_ASSIGN(TombstoneEntry e, from_json<TombstoneEntry>(entry.body));
@@ -175,7 +187,9 @@ Status State::apply_job(const LogEntry& entry, std::int64_t leaf) {
   } else if (entry.kind == CancelEntry::kKind) {
     GBX_ASSIGN(CancelEntry e, from_json<CancelEntry>(entry.body));
     GBX_ASSIGN(JobState * job, find(e.request.cancel.body.job_id));
-    if (e.charges.size() != job->reserved.size()) return broken("cancellation that charges for something else");
+    if (e.charges.size() != job->reserved.size()) {
+      return broken("cancellation that charges for something else");
+    }
     job->cancelled = true;
     charge(e.request.cancel.body.job_id, *job, e.charges, entry.time, true);
   } else {

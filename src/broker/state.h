@@ -1,5 +1,5 @@
-// The broker's state: the fold of its log, with nothing that cannot be replayed. Members are described by fields(), so
-// that two states can be compared as JSON. Not thread-safe.
+// The broker's state: the fold of its log, with nothing that cannot be replayed. Members are
+// described by fields(), so that two states can be compared as JSON. Not thread-safe.
 #pragma once
 
 #include <map>
@@ -121,13 +121,14 @@ struct LedgerLine {
   }
 };
 
-// The kind is known and the body is one of its kind, whatever came before. Errors: kBadStructure and those of reading.
+// The kind is known and the body is one of its kind, whatever came before. Errors: kBadStructure
+// and those of reading.
 Status check_body(const LogEntry& entry);
 
 class State {
  public:
-  // Folds one entry, the `leaf`-th, or changes nothing. kBadStructure when it cannot follow what came before: the log is
-  // not this broker's.
+  // Folds one entry, the `leaf`-th, or changes nothing. kBadStructure when it cannot follow what
+  // came before: the log is not this broker's.
   Status apply(const LogEntry& entry, std::int64_t leaf);
 
   const PolicyState* current_policy(const Hash32& version_id) const;
@@ -139,8 +140,8 @@ class State {
   records::IdentityChain chain(const records::Identity& identity) const;
   std::int64_t lease_uses(const Id16& lease_id, const Id16& asset_id) const;
   // On an asset by all jobs but `except`; the period counts this consumer's only.
-  policy::Spent spent(const records::PlanCharge& asset, const Hash32& consumer_id, std::int64_t since,
-                      const Hash32& except) const;
+  policy::Spent spent(const records::PlanCharge& asset, const Hash32& consumer_id,
+                      std::int64_t since, const Hash32& except) const;
   std::int64_t last_time() const { return last_time_; }
   std::int64_t boots() const { return boots_; }
   const std::map<std::string, JobState>& jobs() const { return jobs_; }
@@ -165,20 +166,23 @@ class State {
   Status publish(const PublishEntry& e, std::int64_t time, std::int64_t leaf);
   Status key(const KeyEntry& e, std::int64_t time, std::int64_t leaf);
   Status decide(const ReleaseEntry& e, std::int64_t time, std::int64_t leaf);
-  void charge(const Hash32& job_id, const JobState& job, const std::vector<records::PlanCharge>& charges,
-              std::int64_t time, bool committed);
+  void charge(const Hash32& job_id, const JobState& job,
+              const std::vector<records::PlanCharge>& charges, std::int64_t time, bool committed);
   Result<JobState*> find(const Hash32& job_id);
   Result<AttemptState*> find(const Hash32& job_id, std::int64_t attempt);
 
   std::int64_t last_time_ = 0;
   std::int64_t boots_ = 0;
-  std::map<std::string, PolicyState> policies_;                                   // by policy hash
-  std::map<std::string, std::string> current_;                                    // version id -> policy hash
-  std::map<std::string, Hash32> owners_;                                          // asset id -> owner
+  std::map<std::string, PolicyState> policies_;  // by policy hash
+  // version id -> policy hash
+  std::map<std::string, std::string> current_;
+  // asset id -> owner
+  std::map<std::string, Hash32> owners_;
   std::map<std::string, std::vector<records::Signed<records::Rotation>>> rotations_;  // by identity
-  std::map<std::string, std::int64_t> lease_uses_;                                // "lease/asset"
+  std::map<std::string, std::int64_t> lease_uses_;  // "lease/asset"
   std::map<std::string, JobState> jobs_;
-  std::map<std::string, std::map<std::string, LedgerLine>> ledger_;               // "owner/asset" -> job -> line
+  // "owner/asset" -> job -> line
+  std::map<std::string, std::map<std::string, LedgerLine>> ledger_;
 };
 
 }  // namespace gbx::broker

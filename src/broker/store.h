@@ -1,5 +1,5 @@
-// Where the log lies. A store is trusted to keep what it acknowledged and nothing more: leaves are hashed again at every
-// start. One writer; not thread-safe.
+// Where the log lies. A store is trusted to keep what it acknowledged and nothing more: leaves are
+// hashed again at every start. One writer; not thread-safe.
 #pragma once
 
 #include <functional>
@@ -18,7 +18,8 @@ struct StoredEntry {
 
 class LogStore : public translog::NodeSource {
  public:
-  // All of `entries` and `nodes`, durably, or none. After an error it is unknown which: the caller starts again.
+  // All of `entries` and `nodes`, durably, or none. After an error it is unknown which: the caller
+  // starts again.
   virtual Status append(std::uint64_t first, const std::vector<StoredEntry>& entries,
                         const std::vector<translog::Node>& nodes) = 0;
   virtual Result<std::uint64_t> size() const = 0;
@@ -39,10 +40,13 @@ class MemoryStore final : public LogStore {
   translog::MemoryNodes nodes_;
 };
 
-// A set is made with its log. One that lost it has forgotten every policy, revocation and charge, and must not begin anew.
+// A set is made with its log. One that lost it has forgotten every policy, revocation and charge,
+// and must not begin anew.
 enum class LogFile { kCreate, kMustExist };
 // SQLite with a write-ahead log and synchronous=FULL; the file is locked against a second process.
-// Errors: kDatabase, also where the log must exist and does not; kConflict when another process has it open.
-Result<std::unique_ptr<LogStore>> open_sqlite_store(const std::string& path, LogFile file = LogFile::kCreate);
+// Errors: kDatabase, also where the log must exist and does not; kConflict when another process has
+// it open.
+Result<std::unique_ptr<LogStore>> open_sqlite_store(const std::string& path,
+                                                    LogFile file = LogFile::kCreate);
 
 }  // namespace gbx::broker

@@ -28,7 +28,8 @@ class Folder : public ::testing::Test {
   void change(const std::string& sql) const {
     sqlite3* db = nullptr;
     ASSERT_EQ(sqlite3_open(path_.c_str(), &db), SQLITE_OK);
-    EXPECT_EQ(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr), SQLITE_OK) << sqlite3_errmsg(db);
+    EXPECT_EQ(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr), SQLITE_OK)
+        << sqlite3_errmsg(db);
     sqlite3_close(db);
   }
   std::string dir_;
@@ -67,9 +68,11 @@ TEST_F(SqliteStore, EveryChangeIsSeenAtTheNextStart) {
     return Log::open(*store, random).reason();
   };
   EXPECT_EQ(reopen(), Reason::kUninitialised);
-  change("UPDATE entry SET entry = replace(entry, '\"attempts\":3', '\"attempts\":9') WHERE seq = 1");
+  change(
+      "UPDATE entry SET entry = replace(entry, '\"attempts\":3', '\"attempts\":9') WHERE seq = 1");
   EXPECT_EQ(reopen(), Reason::kBadHash);
-  change("UPDATE entry SET entry = replace(entry, '\"attempts\":9', '\"attempts\":3') WHERE seq = 1");
+  change(
+      "UPDATE entry SET entry = replace(entry, '\"attempts\":9', '\"attempts\":3') WHERE seq = 1");
   EXPECT_EQ(reopen(), Reason::kUninitialised);
   change("UPDATE entry SET salt = randomblob(32) WHERE seq = 2");
   EXPECT_EQ(reopen(), Reason::kBadHash);
@@ -130,7 +133,11 @@ TEST_F(CustodyFile, EveryByteCounts) {
     bad[i] ^= 1;
     const auto r = open_keys(bad, keys.chain, pass);
     ASSERT_FALSE(r.ok()) << i;
-    EXPECT_EQ(r.reason(), i < 7 ? Reason::kBadMagic : i == 7 ? Reason::kBadVersion : i < 24 ? r.reason() : Reason::kWrongPassphrase) << i;
+    EXPECT_EQ(r.reason(), i < 7    ? Reason::kBadMagic
+                          : i == 7 ? Reason::kBadVersion
+                          : i < 24 ? r.reason()
+                                   : Reason::kWrongPassphrase)
+        << i;
   }
   Bytes longer = file;
   longer.push_back(0);

@@ -1,5 +1,6 @@
-// A broker in memory with everybody around it, for tests of programs that talk to one: an owner, a consumer, a reviewer,
-// a node, an agent that does what a genuine one does. Everything comes from one seed. Not part of any program.
+// A broker in memory with everybody around it, for tests of programs that talk to one: an owner, a
+// consumer, a reviewer, a node, an agent that does what a genuine one does. Everything comes from
+// one seed. Not part of any program.
 #pragma once
 
 #include <memory>
@@ -19,12 +20,15 @@ struct FakeAgent {
   }
 };
 inline FakeAgent make_agent(Random& random) {
-  const auto key = [&] { return must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random)); };
+  const auto key = [&] {
+    return must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random));
+  };
   return {key(), key(), must(crypto::HpkeKeyPair::generate(random)), {}};
 }
 inline broker::BrokerKeys broker_keys(const KeySet& set) {
   return {set.chain,
-          must(crypto::SigningKey::from_private(crypto::SignatureAlgorithm::kEd25519, set.signing.private_bytes(SecretAccess{}))),
+          must(crypto::SigningKey::from_private(crypto::SignatureAlgorithm::kEd25519,
+                                                set.signing.private_bytes(SecretAccess{}))),
           must(crypto::HpkeKeyPair::from_private(set.kek.private_key()))};
 }
 inline records::GateVerdict clean_verdict() {
@@ -68,9 +72,11 @@ class BrokerWorld {
   // The plane's connection, on which everything comes that people signed.
   static broker::ConnectionContext plane() { return {0, std::nullopt, {}, broker::Peer::kPlane}; }
   template <class Reply, class Request>
-  Result<Reply> call(std::string_view method, const Request& request, const broker::ConnectionContext& connection = plane()) {
-    GBX_ASSIGN(Json reply, remote ? remote(method, to_json(request), connection)
-                                  : core->handle(method, to_json(request), connection, clock.now()));
+  Result<Reply> call(std::string_view method, const Request& request,
+                     const broker::ConnectionContext& connection = plane()) {
+    GBX_ASSIGN(Json reply, remote
+                               ? remote(method, to_json(request), connection)
+                               : core->handle(method, to_json(request), connection, clock.now()));
     return from_json<Reply>(reply);
   }
   broker::ConnectionContext connect(const FakeAgent& agent) {
@@ -78,25 +84,34 @@ class BrokerWorld {
   }
 
   Result<records::Signed<records::PublishAck>> publish(const Asset& a) {
-    return call<records::Signed<records::PublishAck>>(records::method::kPublish, make_publish(set, a, random));
+    return call<records::Signed<records::PublishAck>>(records::method::kPublish,
+                                                      make_publish(set, a, random));
   }
   // A job of one input, with one lease for it.
   records::SignedSubmission submission(bool image_by_name = true) {
-    SubmissionParts parts{make_spec(image_by_name), {&data}, &image, {make_lease(set.id(), data, consumer, 1, random)}};
+    SubmissionParts parts{make_spec(image_by_name),
+                          {&data},
+                          &image,
+                          {make_lease(set.id(), data, consumer, 1, random)}};
     return make_submission(set.id(), consumer, parts, random);
   }
   Result<records::Signed<records::RunPlan>> authorise(const records::SignedSubmission& s) {
     return call<records::Signed<records::RunPlan>>(records::method::kAuthorise, s);
   }
   Result<records::Signed<records::Credential>> credential(const Hash32& job, std::int64_t attempt) {
-    return call<records::Signed<records::Credential>>(records::method::kCredential, records::CredentialRequest{job, attempt});
+    return call<records::Signed<records::Credential>>(records::method::kCredential,
+                                                      records::CredentialRequest{job, attempt});
   }
-  Result<Nonce32> hello(const Hash32& job, std::int64_t attempt, const broker::ConnectionContext& c) {
-    GBX_ASSIGN(records::HelloReply r, call<records::HelloReply>(records::method::kHello, records::CredentialRequest{job, attempt}, c));
+  Result<Nonce32> hello(const Hash32& job, std::int64_t attempt,
+                        const broker::ConnectionContext& c) {
+    GBX_ASSIGN(records::HelloReply r,
+               call<records::HelloReply>(records::method::kHello,
+                                         records::CredentialRequest{job, attempt}, c));
     return r.nonce;
   }
   records::LaunchConfig launch() const { return {set.id(), set.set_key.public_key().text()}; }
-  records::AttestRequest attest_request(const FakeAgent& agent, const records::Signed<records::Credential>& credential,
+  records::AttestRequest attest_request(const FakeAgent& agent,
+                                        const records::Signed<records::Credential>& credential,
                                         const Nonce32& nonce, const broker::ConnectionContext& c) {
     records::ReportData report;
     report.set_id = set.id();
@@ -113,17 +128,22 @@ class BrokerWorld {
     r.evidence.launch_config = launch();
     r.evidence.node = must(records::sign(
         set.id(),
-        records::NodeIntroduction{report.digest(), records::hash_of(launch()), report.job_id, report.attempt, clock.now().seconds()},
+        records::NodeIntroduction{report.digest(), records::hash_of(launch()), report.job_id,
+                                  report.attempt, clock.now().seconds()},
         node));
     return r;
   }
-  Result<Hash32> attest(const FakeAgent& agent, const records::Signed<records::Credential>& credential,
+  Result<Hash32> attest(const FakeAgent& agent,
+                        const records::Signed<records::Credential>& credential,
                         const broker::ConnectionContext& c) {
     GBX_ASSIGN(Nonce32 nonce, hello(credential.body.job_id, credential.body.attempt, c));
-    GBX_ASSIGN(records::AttestReply r, call<records::AttestReply>(records::method::kAttest, attest_request(agent, credential, nonce, c), c));
+    GBX_ASSIGN(records::AttestReply r,
+               call<records::AttestReply>(records::method::kAttest,
+                                          attest_request(agent, credential, nonce, c), c));
     return r.evidence;
   }
-  records::Signed<records::KeyRequest> key_request(const FakeAgent& agent, const records::Credential& credential,
+  records::Signed<records::KeyRequest> key_request(const FakeAgent& agent,
+                                                   const records::Credential& credential,
                                                    const Hash32& evidence, std::int64_t stage) {
     records::KeyRequest r;
     r.job_id = credential.job_id;
@@ -138,8 +158,9 @@ class BrokerWorld {
     }
     return must(records::sign(set.id(), r, agent.sig));
   }
-  Result<records::KeyReply> key(FakeAgent& agent, const records::Credential& credential, const Hash32& evidence,
-                                std::int64_t stage, const broker::ConnectionContext& c) {
+  Result<records::KeyReply> key(FakeAgent& agent, const records::Credential& credential,
+                                const Hash32& evidence, std::int64_t stage,
+                                const broker::ConnectionContext& c) {
     const auto request = key_request(agent, credential, evidence, stage);
     GBX_ASSIGN(records::KeyReply reply, call<records::KeyReply>(records::method::kKey, request, c));
     agent.sent.push_back(request);
@@ -151,8 +172,9 @@ class BrokerWorld {
     records::Seal seal;
     records::SealedOutput output;
   };
-  Sealed make_seal(const FakeAgent& agent, const records::SignedSubmission& s, const records::Signed<records::RunPlan>& plan,
-                   std::int64_t attempt, const Hash32& evidence, const records::GateVerdict& verdict) {
+  Sealed make_seal(const FakeAgent& agent, const records::SignedSubmission& s,
+                   const records::Signed<records::RunPlan>& plan, std::int64_t attempt,
+                   const Hash32& evidence, const records::GateVerdict& verdict) {
     records::ResultInput in;
     in.job_id = plan.body.job_id;
     in.attempt = attempt;
@@ -160,8 +182,12 @@ class BrokerWorld {
     in.outputs = {{"metrics", random.fixed<32>(), 4096}};
     in.verdict = verdict;
     in.bundle = as_bytes("the checked output");
-    for (const auto& k : s.submission.body.result_keys) in.result_keys.push_back(must(crypto::HpkePublicKey::from_text(k.hpke)));
-    for (const auto& r : plan.body.reviewers) in.reviewers.push_back(must(crypto::HpkePublicKey::from_text(r.hpke)));
+    for (const auto& k : s.submission.body.result_keys) {
+      in.result_keys.push_back(must(crypto::HpkePublicKey::from_text(k.hpke)));
+    }
+    for (const auto& r : plan.body.reviewers) {
+      in.reviewers.push_back(must(crypto::HpkePublicKey::from_text(r.hpke)));
+    }
     auto sealed = must(records::seal_result(in, set.kek.public_key(), random));
     records::RunStatement st;
     st.manifest = sealed.manifest;
@@ -173,15 +199,17 @@ class BrokerWorld {
     st.residual_channels = plan.body.residual_channels;
     return {{must(records::sign(set.id(), st, agent.sig)), sealed.release_keys}, sealed.output};
   }
-  Result<records::Signed<records::SealAck>> seal(const records::Seal& s, const broker::ConnectionContext& c) {
+  Result<records::Signed<records::SealAck>> seal(const records::Seal& s,
+                                                 const broker::ConnectionContext& c) {
     return call<records::Signed<records::SealAck>>(records::method::kSeal, s, c);
   }
   Result<records::Judgement> judge(const Hash32& job) {
     return call<records::Judgement>(records::method::kJudge, records::JobRequest{job});
   }
   // By a reviewer whose clock is `ahead` seconds before the broker's.
-  Result<records::Judgement> rule(const Person& by, const records::HoldNotice& notice, const Hash32& policy,
-                                  records::RulingDecision decision, std::int64_t ahead = 0) {
+  Result<records::Judgement> rule(const Person& by, const records::HoldNotice& notice,
+                                  const Hash32& policy, records::RulingDecision decision,
+                                  std::int64_t ahead = 0) {
     records::Ruling r;
     r.hold_notice = records::hash_of(notice);
     r.manifest = notice.manifest;
@@ -189,8 +217,9 @@ class BrokerWorld {
     r.owner_policy_hash = policy;
     r.decision = decision;
     r.time = clock.now().seconds() + ahead;
-    return call<records::Judgement>(records::method::kRuling,
-                                    records::RulingRequest{by.chain, must(records::sign(set.id(), r, by.key))});
+    return call<records::Judgement>(
+        records::method::kRuling,
+        records::RulingRequest{by.chain, must(records::sign(set.id(), r, by.key))});
   }
 
   // One job from submission to seal, by one agent on one connection.
@@ -212,9 +241,12 @@ class BrokerWorld {
     r.evidence = must(attest(r.agent, r.credential, r.connection));
     return r;
   }
-  Run run_until_sealed(const records::SignedSubmission& s, const records::GateVerdict& verdict = clean_verdict()) {
+  Run run_until_sealed(const records::SignedSubmission& s,
+                       const records::GateVerdict& verdict = clean_verdict()) {
     Run r = run_until_attested(s);
-    for (std::int64_t stage = 1; stage <= 2; ++stage) r.keys.push_back(must(key(r.agent, r.credential.body, r.evidence, stage, r.connection)));
+    for (std::int64_t stage = 1; stage <= 2; ++stage) {
+      r.keys.push_back(must(key(r.agent, r.credential.body, r.evidence, stage, r.connection)));
+    }
     r.sealed = make_seal(r.agent, s, r.plan, 1, r.evidence, verdict);
     must(seal(r.sealed.seal, r.connection));
     return r;
@@ -237,7 +269,9 @@ class BrokerWorld {
   policy::Capacity capacity = [](const records::SpecBody&) { return Result<std::int64_t>(608); };
   std::unique_ptr<broker::Core> core;
   // Set: requests go there and not to `core`.
-  std::function<Result<Json>(std::string_view method, const Json& body, const broker::ConnectionContext&)> remote;
+  std::function<Result<Json>(std::string_view method, const Json& body,
+                             const broker::ConnectionContext&)>
+      remote;
 
  private:
   broker::MemoryStore memory_;

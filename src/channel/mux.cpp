@@ -10,11 +10,13 @@ namespace {
 constexpr std::size_t kPiece = 16U << 10;
 // Credit is told when this much has been read, to save frames.
 constexpr std::uint32_t kCreditStep = kMuxWindow / 4;
-// How long the receiver sleeps at once. It wakes for bytes and for close(); this only bounds the wait.
+// How long the receiver sleeps at once. It wakes for bytes and for close(); this only bounds the
+// wait.
 constexpr std::int64_t kReceiveMs = 60'000;
 
 Error protocol_error(const char* what, std::size_t stream) {
-  return fail(Reason::kBadStructure, std::string("mux: ") + what + " on stream " + std::to_string(stream));
+  return fail(Reason::kBadStructure,
+              std::string("mux: ") + what + " on stream " + std::to_string(stream));
 }
 
 }  // namespace
@@ -56,9 +58,13 @@ Result<MuxFrame> decode_mux_header(const FixedBytes<kMuxHeaderSize>& header, std
   return f;
 }
 
-Mux::Mux(ByteStream& below, const Clock& clock, MuxOptions options) : below_(below), clock_(clock), options_(options) {
-  if (options_.streams == 0 || options_.streams > kMuxMaxStreams) std::abort();  // a mistake in the program
-  for (std::size_t i = 0; i < options_.streams; ++i) streams_.push_back(std::unique_ptr<MuxStream>(new MuxStream(*this, i)));
+Mux::Mux(ByteStream& below, const Clock& clock, MuxOptions options)
+    : below_(below), clock_(clock), options_(options) {
+  // a mistake in the program
+  if (options_.streams == 0 || options_.streams > kMuxMaxStreams) std::abort();
+  for (std::size_t i = 0; i < options_.streams; ++i) {
+    streams_.push_back(std::unique_ptr<MuxStream>(new MuxStream(*this, i)));
+  }
   receiver_ = std::thread([this] { receive_loop(); });
 }
 
@@ -67,9 +73,7 @@ Mux::~Mux() {
   receiver_.join();
 }
 
-void Mux::close() {
-  fail_all(fail(Reason::kConnectionClosed, "the mux was closed on this side"));
-}
+void Mux::close() { fail_all(fail(Reason::kConnectionClosed, "the mux was closed on this side")); }
 
 void Mux::fail_all(const Error& error) {
   {
@@ -87,7 +91,9 @@ Status Mux::state() const {
 
 Status Mux::wait_end(Deadline deadline) const {
   std::unique_lock lock(mutex_);
-  if (!deadline.wait(changed_, lock, [&] { return !state_.ok(); })) return fail(Reason::kTimedOut, "the mux still runs");
+  if (!deadline.wait(changed_, lock, [&] { return !state_.ok(); })) {
+    return fail(Reason::kTimedOut, "the mux still runs");
+  }
   return state_;
 }
 
@@ -101,7 +107,8 @@ void Mux::receive_loop() {
   }
 }
 
-// Fills `out`, waiting as long as the mux lives: how long silence may last is for those who read the streams to say.
+// Fills `out`, waiting as long as the mux lives: how long silence may last is for those who read
+// the streams to say.
 Status Mux::read_below(MutableByteView out, bool* at_end) {
   std::size_t done = 0;
   while (done < out.size()) {
@@ -157,12 +164,17 @@ Status Mux::receive_payload(const MuxFrame& frame) {
   const std::lock_guard lock(mutex_);
   MuxStream& s = *streams_[frame.stream];
   if (frame.kind == MuxFrame::Kind::kData) {
-    // Bytes for a stream given up here are dropped and never credited: the peer stops at its window.
-    if (!s.closed_ && s.received_.write(payload) != payload.size()) return protocol_error("no room", frame.stream);
+    // Bytes for a stream given up here are dropped and never credited: the peer stops at its
+    // window.
+    if (!s.closed_ && s.received_.write(payload) != payload.size()) {
+      return protocol_error("no room", frame.stream);
+    }
   } else if (frame.kind == MuxFrame::Kind::kCredit) {
     ByteReader reader(payload);
     GBX_ASSIGN(const std::uint32_t more, reader.u32());
-    if (more == 0 || more > kMuxWindow - s.credit_) return protocol_error("credit for bytes that were not sent", frame.stream);
+    if (more == 0 || more > kMuxWindow - s.credit_) {
+      return protocol_error("credit for bytes that were not sent", frame.stream);
+    }
     s.credit_ += more;
   }
   changed_.notify_all();
@@ -170,7 +182,8 @@ Status Mux::receive_payload(const MuxFrame& frame) {
 }
 
 // One frame, in turn. A failure here may have cut a frame in two, so it ends the mux.
-Status Mux::send_frame(std::unique_lock<std::mutex>& lock, const MuxFrame& frame, ByteView payload) {
+Status Mux::send_frame(std::unique_lock<std::mutex>& lock, const MuxFrame& frame,
+                       ByteView payload) {
   const std::uint64_t ticket = next_ticket_++;
   // Each turn before this one is bounded by write_ms, or ends the mux.
   changed_.wait(lock, [&] { return serving_ == ticket || !state_.ok(); });
@@ -180,7 +193,8 @@ Status Mux::send_frame(std::unique_lock<std::mutex>& lock, const MuxFrame& frame
     return s;
   }
   lock.unlock();
-  Status s = below_.write_all(concat({encode_mux_header(frame), payload}), Deadline::after_ms(clock_, options_.write_ms));
+  Status s = below_.write_all(concat({encode_mux_header(frame), payload}),
+                              Deadline::after_ms(clock_, options_.write_ms));
   if (!s.ok()) {
     fail_all(s.error());
     return s;
@@ -218,7 +232,8 @@ Result<std::size_t> MuxStream::read(MutableByteView out, Deadline deadline) {
   credit.u32(owed_credit_);
   peer_credit_ += owed_credit_;
   owed_credit_ = 0;
-  // A failure has ended the mux; the bytes at hand are good all the same, and the next call says it.
+  // A failure has ended the mux; the bytes at hand are good all the same, and the next call says
+  // it.
   (void)mux_.send_frame(lock, {MuxFrame::Kind::kCredit, number_, 4}, credit.bytes());
   return n;
 }
@@ -227,13 +242,15 @@ Status MuxStream::write_all(ByteView bytes, Deadline deadline) {
   while (!bytes.empty()) {
     std::unique_lock lock(mux_.mutex_);
     if (ended_) return fail(Reason::kConnectionClosed, "write after the end of a mux stream");
-    const bool ready = deadline.wait(mux_.changed_, lock, [&] { return ended_ || credit_ > 0 || !mux_.state_.ok(); });
+    const bool ready = deadline.wait(mux_.changed_, lock,
+                                     [&] { return ended_ || credit_ > 0 || !mux_.state_.ok(); });
     if (!mux_.state_.ok()) return mux_.state_;
     if (ended_) return fail(Reason::kConnectionClosed, "the stream was closed on this side");
     if (!ready) return fail(Reason::kTimedOut, "write");
     const std::size_t n = std::min({bytes.size(), kPiece, static_cast<std::size_t>(credit_)});
     credit_ -= static_cast<std::uint32_t>(n);
-    GBX_TRY(mux_.send_frame(lock, {MuxFrame::Kind::kData, number_, static_cast<std::uint32_t>(n)}, bytes.first(n)));
+    GBX_TRY(mux_.send_frame(lock, {MuxFrame::Kind::kData, number_, static_cast<std::uint32_t>(n)},
+                            bytes.first(n)));
     bytes = bytes.subspan(n);
   }
   return ok_status();
@@ -247,7 +264,8 @@ void MuxStream::close() {
     closed_ = true;
     mux_.changed_.notify_all();
   }
-  // The peer must not wait for bytes that will not come; a failure has ended the mux, which says the same.
+  // The peer must not wait for bytes that will not come; a failure has ended the mux, which says
+  // the same.
   (void)mux_.end_stream(*this);
 }
 

@@ -1,12 +1,15 @@
-// Several byte streams over one untrusted byte stream, between the agent and its node. The peer may send anything.
+// Several byte streams over one untrusted byte stream, between the agent and its node. The peer may
+// send anything.
 //
 // Frame: u8 kind << 6 | stream, u32 length (little-endian), payload of that length.
 //   kind 0 data     1 .. 65,536 bytes, never more than the receiver has credited
 //   kind 1 end      no payload; the sender will send no more on this stream; once
-//   kind 2 credit   u32: so many bytes were taken out of the receiver's buffer; at least 1, at most what was sent
-// Each direction of each stream starts with kMuxWindow bytes of credit, so a receiver always has room for what may come,
-// a reader who is slow stops only his own stream, and nothing waits for the other end's application to read.
-// Any other frame is an error that ends all streams. Secrecy and integrity come from TLS inside a stream.
+//   kind 2 credit   u32: so many bytes were taken out of the receiver's buffer; at least 1, at most
+//   what was sent
+// Each direction of each stream starts with kMuxWindow bytes of credit, so a receiver always has
+// room for what may come, a reader who is slow stops only his own stream, and nothing waits for the
+// other end's application to read. Any other frame is an error that ends all streams. Secrecy and
+// integrity come from TLS inside a stream.
 #pragma once
 
 #include <memory>
@@ -22,10 +25,12 @@ inline constexpr std::uint32_t kMuxWindow = 256U << 10;
 inline constexpr std::size_t kMuxMaxStreams = 64;
 inline constexpr std::size_t kMuxStreams = 16;  // that an agent and its node have
 
-// What streams are for. A stream is used once: a further connection to the broker takes a further stream.
-inline constexpr std::size_t kMuxControl = 0;      // JSON frames (write_json, read_json, RpcClient, serve)
-inline constexpr std::size_t kMuxUpload = 1;       // bulk ciphertext
-inline constexpr std::size_t kMuxBroker = 2;       // opaque bytes of TLS, relayed by the node: this one and all behind it
+// What streams are for. A stream is used once: a further connection to the broker takes a further
+// stream. JSON frames (write_json, read_json, RpcClient, serve)
+inline constexpr std::size_t kMuxControl = 0;
+inline constexpr std::size_t kMuxUpload = 1;  // bulk ciphertext
+// opaque bytes of TLS, relayed by the node: this one and all behind it
+inline constexpr std::size_t kMuxBroker = 2;
 
 struct MuxFrame {
   enum class Kind : std::uint8_t { kData = 0, kEnd = 1, kCredit = 2 };
@@ -35,13 +40,15 @@ struct MuxFrame {
 };
 inline constexpr std::size_t kMuxHeaderSize = 5;
 FixedBytes<kMuxHeaderSize> encode_mux_header(const MuxFrame& frame);
-// kBadStructure for an unknown kind, a stream at or beyond `streams`, and a length that the kind does not have.
+// kBadStructure for an unknown kind, a stream at or beyond `streams`, and a length that the kind
+// does not have.
 Result<MuxFrame> decode_mux_header(const FixedBytes<kMuxHeaderSize>& header, std::size_t streams);
 
 class Mux;
 
-// One logical stream. One thread may read while another writes. finish() ends this direction; close() gives up both:
-// what still arrives is dropped. Both send a frame, which takes at most MuxOptions::write_ms. Valid as long as its Mux.
+// One logical stream. One thread may read while another writes. finish() ends this direction;
+// close() gives up both: what still arrives is dropped. Both send a frame, which takes at most
+// MuxOptions::write_ms. Valid as long as its Mux.
 class MuxStream final : public ByteStream {
  public:
   Result<std::size_t> read(MutableByteView out, Deadline deadline) override;
@@ -57,9 +64,9 @@ class MuxStream final : public ByteStream {
   const std::size_t number_;
   // Guarded by mux_.mutex_.
   BoundedBuffer received_;
-  std::uint32_t owed_credit_ = 0;            // taken out of received_, not yet told to the peer
-  std::uint32_t peer_credit_ = kMuxWindow;   // what the peer may still send
-  std::uint32_t credit_ = kMuxWindow;        // what this side may still send
+  std::uint32_t owed_credit_ = 0;           // taken out of received_, not yet told to the peer
+  std::uint32_t peer_credit_ = kMuxWindow;  // what the peer may still send
+  std::uint32_t credit_ = kMuxWindow;       // what this side may still send
   bool peer_ended_ = false;
   bool ended_ = false;
   bool closed_ = false;
@@ -67,7 +74,7 @@ class MuxStream final : public ByteStream {
 
 struct MuxOptions {
   std::size_t streams = kMuxStreams;  // numbers 0 .. streams-1 exist; both ends say the same
-  std::int64_t write_ms = 60'000;  // for the stream below to take one frame
+  std::int64_t write_ms = 60'000;     // for the stream below to take one frame
 };
 
 class Mux {
@@ -92,7 +99,8 @@ class Mux {
   Status receive_payload(const MuxFrame& frame);
   Status accept_header(const MuxFrame& frame);
   Status read_below(MutableByteView out, bool* at_end);
-  // `lock` holds mutex_ and comes back unlocked: frames leave in the order in which callers had the lock.
+  // `lock` holds mutex_ and comes back unlocked: frames leave in the order in which callers had the
+  // lock.
   Status send_frame(std::unique_lock<std::mutex>& lock, const MuxFrame& frame, ByteView payload);
   Status end_stream(MuxStream& s);
   void fail_all(const Error& error);
@@ -105,9 +113,9 @@ class Mux {
 
   mutable std::mutex mutex_;
   mutable std::condition_variable changed_;
-  Status state_ = ok_status();       // guarded by mutex_
-  std::uint64_t next_ticket_ = 0;    // guarded by mutex_: whose turn it is to write below,
-  std::uint64_t serving_ = 0;        // in the order of asking, so no stream starves another
+  Status state_ = ok_status();     // guarded by mutex_
+  std::uint64_t next_ticket_ = 0;  // guarded by mutex_: whose turn it is to write below,
+  std::uint64_t serving_ = 0;      // in the order of asking, so no stream starves another
   std::thread receiver_;
 };
 

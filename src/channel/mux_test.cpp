@@ -15,7 +15,10 @@ Deadline in_ms(std::int64_t ms) { return Deadline::after_ms(kClock, ms); }
 using Kind = MuxFrame::Kind;
 
 struct Both {
-  explicit Both(MuxOptions options = {}) : ends(make_memory_pipe(8192)), a(*ends.first, kClock, options), b(*ends.second, kClock, options) {}
+  explicit Both(MuxOptions options = {})
+      : ends(make_memory_pipe(8192)),
+        a(*ends.first, kClock, options),
+        b(*ends.second, kClock, options) {}
   std::pair<std::unique_ptr<ByteStream>, std::unique_ptr<ByteStream>> ends;
   Mux a, b;
 };
@@ -57,7 +60,9 @@ TEST(Mux, AReaderWhoDoesNotReadStopsOnlyHisOwnStream) {
     EXPECT_TRUE(serve(m.b.stream(kMuxControl), echo, {}, kClock).ok());
   });
   RpcClient client(m.a.stream(kMuxControl), kClock);
-  for (int i = 0; i < 50; ++i) EXPECT_TRUE(client.call("echo", Json(std::string(20'000, 'x')), 20'000).ok());
+  for (int i = 0; i < 50; ++i) {
+    EXPECT_TRUE(client.call("echo", Json(std::string(20'000, 'x')), 20'000).ok());
+  }
   EXPECT_TRUE(m.a.stream(kMuxControl).finish(in_ms(1000)).ok());
   server.join();
   // Once it is read, it moves again.
@@ -91,7 +96,8 @@ TEST(Mux, ABulkTransferDoesNotStarveACall) {
   RpcClient client(m.a.stream(kMuxControl), kClock);
   const std::uint64_t before = moved;
   int calls = 0;
-  // Each call waits for a few turns of the bulk transfer at most, never for its end: it has none before the calls' end.
+  // Each call waits for a few turns of the bulk transfer at most, never for its end: it has none
+  // before the calls' end.
   for (; calls < 200; ++calls) ASSERT_TRUE(client.call("echo", Json(calls), 60'000).ok());
   const std::uint64_t during = moved - before;
   stop = true;
@@ -100,18 +106,22 @@ TEST(Mux, ABulkTransferDoesNotStarveACall) {
   EXPECT_TRUE(m.a.stream(kMuxControl).finish(in_ms(1000)).ok());
   server.join();
   EXPECT_GT(during, 0U);
-  // In turn: between a call and its answer no more than what stood before it in the queue and in the pipes.
+  // In turn: between a call and its answer no more than what stood before it in the queue and in
+  // the pipes.
   EXPECT_LT(during / 200, std::uint64_t{4} * kMuxWindow);
 }
 
 TEST(Mux, TlsToTheBrokerThroughTheNode) {
   SeededRandom random(7);
-  const auto agent_key = crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random).value();
-  const auto broker_key = crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random).value();
+  const auto agent_key =
+      crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random).value();
+  const auto broker_key =
+      crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random).value();
   Both m;  // a: agent, b: node
   auto [node_end, broker_end] = make_memory_pipe();
   Status relayed;
-  std::thread node([&, &end = *node_end] { relayed = relay(m.b.stream(kMuxBroker), end, {}, kClock); });
+  std::thread node(
+      [&, &end = *node_end] { relayed = relay(m.b.stream(kMuxBroker), end, {}, kClock); });
   Hash32 broker_exporter{};
   std::thread broker([&, &end = *broker_end] {
     auto tls = TlsChannel::server(end, {&kClock, &broker_key, PeerPolicy::any_key(), 20'000});
@@ -124,7 +134,8 @@ TEST(Mux, TlsToTheBrokerThroughTheNode) {
     EXPECT_TRUE(end.finish(in_ms(1000)).ok());
   });
   MuxStream& s = m.a.stream(kMuxBroker);
-  auto tls = TlsChannel::client(s, {&kClock, &agent_key, PeerPolicy::pin({broker_key.public_key()}), 20'000});
+  auto tls = TlsChannel::client(
+      s, {&kClock, &agent_key, PeerPolicy::pin({broker_key.public_key()}), 20'000});
   ASSERT_TRUE(tls.ok()) << tls.error().line();
   RpcClient client(*tls, kClock);
   EXPECT_EQ(client.call("echo", Json(7), 20'000).value(), Json(7));
@@ -186,7 +197,8 @@ TEST(Mux, TheEndBelowEndsReadersAndWriters) {
     EXPECT_EQ(m.a.stream(1).read(one, in_ms(20'000)).reason(), Reason::kConnectionClosed);
   });
   std::thread writer([&] {
-    EXPECT_EQ(m.a.stream(2).write_all(Bytes(10 * kMuxWindow), in_ms(20'000)).reason(), Reason::kConnectionClosed);
+    EXPECT_EQ(m.a.stream(2).write_all(Bytes(10 * kMuxWindow), in_ms(20'000)).reason(),
+              Reason::kConnectionClosed);
   });
   m.b.close();
   reader.join();
@@ -195,8 +207,8 @@ TEST(Mux, TheEndBelowEndsReadersAndWriters) {
 }
 
 TEST(Mux, HeadersRoundTrip) {
-  for (const MuxFrame& f : {MuxFrame{Kind::kData, 0, 1}, MuxFrame{Kind::kData, 63, kMuxMaxPayload}, MuxFrame{Kind::kEnd, 7, 0},
-                            MuxFrame{Kind::kCredit, 15, 4}}) {
+  for (const MuxFrame& f : {MuxFrame{Kind::kData, 0, 1}, MuxFrame{Kind::kData, 63, kMuxMaxPayload},
+                            MuxFrame{Kind::kEnd, 7, 0}, MuxFrame{Kind::kCredit, 15, 4}}) {
     const MuxFrame g = decode_mux_header(encode_mux_header(f), 64).value();
     EXPECT_EQ(g.kind, f.kind);
     EXPECT_EQ(g.stream, f.stream);
@@ -227,7 +239,8 @@ Bytes credit(std::size_t stream, std::uint32_t n) {
 
 TEST(Mux, HostilePeers) {
   EXPECT_EQ(says({}).reason, Reason::kConnectionClosed);
-  EXPECT_EQ(says(frame({Kind::kData, 1, 10}, 10)).reason, Reason::kConnectionClosed);  // well-formed
+  // well-formed
+  EXPECT_EQ(says(frame({Kind::kData, 1, 10}, 10)).reason, Reason::kConnectionClosed);
   const Bytes third{0x00, 1, 0};
   EXPECT_EQ(says(third).reason, Reason::kTruncated);
   EXPECT_EQ(says(frame({Kind::kData, 1, 10}, 9)).reason, Reason::kTruncated);
@@ -243,14 +256,17 @@ TEST(Mux, HostilePeers) {
   EXPECT_EQ(says(unknown_kind, false).reason, Reason::kBadStructure);
   const Bytes end = frame({Kind::kEnd, 1, 0}, 0);
   EXPECT_EQ(says(concat({end, end}), false).reason, Reason::kBadStructure);
-  EXPECT_EQ(says(concat({end, frame({Kind::kData, 1, 1}, 1)}), false).reason, Reason::kBadStructure);
+  EXPECT_EQ(says(concat({end, frame({Kind::kData, 1, 1}, 1)}), false).reason,
+            Reason::kBadStructure);
   // Credit for what was never sent.
   EXPECT_EQ(says(credit(1, 1), false).reason, Reason::kBadStructure);
   EXPECT_EQ(says(credit(1, 0), false).reason, Reason::kBadStructure);
   EXPECT_EQ(says(credit(1, 0xFFFFFFFF), false).reason, Reason::kBadStructure);
   // One byte more than the window, on one stream, without anybody reading.
   Bytes flood;
-  for (std::size_t i = 0; i < kMuxWindow / kMuxMaxPayload; ++i) append(flood, frame({Kind::kData, 2, kMuxMaxPayload}, kMuxMaxPayload));
+  for (std::size_t i = 0; i < kMuxWindow / kMuxMaxPayload; ++i) {
+    append(flood, frame({Kind::kData, 2, kMuxMaxPayload}, kMuxMaxPayload));
+  }
   EXPECT_EQ(says(flood).reason, Reason::kConnectionClosed);
   append(flood, frame({Kind::kData, 2, 1}, 0));
   EXPECT_EQ(says(flood, false).reason, Reason::kBadStructure);
@@ -259,7 +275,10 @@ TEST(Mux, HostilePeers) {
 TEST(Mux, BytesBeforeAnErrorAreStillRead) {
   auto [near, far] = make_memory_pipe();
   Mux mux(*near, kClock);
-  ASSERT_TRUE(far->write_all(concat({frame({Kind::kData, 3, 5}, 5), frame({Kind::kData, 16, 1}, 0)}), in_ms(1000)).ok());
+  ASSERT_TRUE(
+      far->write_all(concat({frame({Kind::kData, 3, 5}, 5), frame({Kind::kData, 16, 1}, 0)}),
+                     in_ms(1000))
+          .ok());
   EXPECT_EQ(mux.wait_end(in_ms(10'000)).reason(), Reason::kBadStructure);
   Bytes five(5);
   EXPECT_TRUE(read_exact(mux.stream(3), five, in_ms(1000)).ok());

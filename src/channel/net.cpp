@@ -38,9 +38,11 @@ Result<ResolvedAddress> resolve(const TcpAddress& address) {
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_NUMERICSERV;
   addrinfo* found = nullptr;
-  const int rc = getaddrinfo(address.host.c_str(), std::to_string(address.port).c_str(), &hints, &found);
+  const int rc =
+      getaddrinfo(address.host.c_str(), std::to_string(address.port).c_str(), &hints, &found);
   if (rc != 0 || found == nullptr) {
-    return fail(Reason::kUnavailable, "resolve " + address.host).with("an address", gai_strerror(rc));
+    return fail(Reason::kUnavailable, "resolve " + address.host)
+        .with("an address", gai_strerror(rc));
   }
   ResolvedAddress out;
   out.size = found->ai_addrlen;
@@ -60,29 +62,36 @@ Result<sockaddr_un> unix_address(const std::string& path) {
   a.sun_family = AF_UNIX;
   if (path.empty() || path.size() >= sizeof a.sun_path) {
     return fail(Reason::kBadValue, "path of a Unix socket")
-        .with("1 to " + std::to_string(sizeof a.sun_path - 1) + " bytes", std::to_string(path.size()) + " bytes");
+        .with("1 to " + std::to_string(sizeof a.sun_path - 1) + " bytes",
+              std::to_string(path.size()) + " bytes");
   }
   std::memcpy(a.sun_path, path.data(), path.size());
   return a;
 }
 
-Status finish_connect(int fd, const sockaddr* address, socklen_t size, const std::string& where, Deadline deadline) {
+Status finish_connect(int fd, const sockaddr* address, socklen_t size, const std::string& where,
+                      Deadline deadline) {
   if (connect(fd, address, size) == 0) return ok_status();
   if (errno != EINPROGRESS && errno != EINTR) {
-    return fail(Reason::kUnavailable, "connect to " + where).with("a listening server", std::strerror(errno));
+    return fail(Reason::kUnavailable, "connect to " + where)
+        .with("a listening server", std::strerror(errno));
   }
   pollfd p{fd, POLLOUT, 0};
   for (;;) {
-    const int n = poll(&p, 1, static_cast<int>(std::min<std::int64_t>(deadline.remaining_ms(), 1 << 30)));
+    const int n =
+        poll(&p, 1, static_cast<int>(std::min<std::int64_t>(deadline.remaining_ms(), 1 << 30)));
     if (n == 0) return fail(Reason::kTimedOut, "connect to " + where);
     if (n > 0) break;
     if (errno != EINTR) return io_error("poll", errno);
   }
   int error = 0;
   socklen_t length = sizeof error;
-  if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) != 0) return io_error("getsockopt", errno);
+  if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) != 0) {
+    return io_error("getsockopt", errno);
+  }
   if (error != 0) {
-    return fail(Reason::kUnavailable, "connect to " + where).with("a listening server", std::strerror(error));
+    return fail(Reason::kUnavailable, "connect to " + where)
+        .with("a listening server", std::strerror(error));
   }
   return ok_status();
 }
@@ -96,12 +105,17 @@ void no_delay(int fd) {
 // Makes way for a new socket at `path` when what is there is a socket that nobody serves.
 Status remove_dead_socket(const std::string& path, const sockaddr_un& address) {
   struct stat s {};
-  if (lstat(path.c_str(), &s) != 0) return errno == ENOENT ? ok_status() : Status(io_error("stat " + path, errno));
-  if (!S_ISSOCK(s.st_mode)) return fail(Reason::kAlreadyExists, path).with("no file or an old socket", "another file");
+  if (lstat(path.c_str(), &s) != 0) {
+    return errno == ENOENT ? ok_status() : Status(io_error("stat " + path, errno));
+  }
+  if (!S_ISSOCK(s.st_mode)) {
+    return fail(Reason::kAlreadyExists, path).with("no file or an old socket", "another file");
+  }
   GBX_ASSIGN(Fd probe, new_socket(AF_UNIX));
   sockaddr_un a = address;
   if (connect(probe.get(), generic(a), sizeof a) == 0 || errno != ECONNREFUSED) {
-    return fail(Reason::kAlreadyExists, path).hint("stop the server that listens there, or choose another path");
+    return fail(Reason::kAlreadyExists, path)
+        .hint("stop the server that listens there, or choose another path");
   }
   if (unlink(path.c_str()) != 0) return io_error("unlink " + path, errno);
   return ok_status();
@@ -111,7 +125,9 @@ Status remove_dead_socket(const std::string& path, const sockaddr_un& address) {
 
 Result<TcpAddress> TcpAddress::from_text(std::string_view text) {
   const std::size_t colon = text.rfind(':');
-  const auto bad = [&] { return fail(Reason::kBadValue, "address").with("host:port or [v6]:port", std::string(text)); };
+  const auto bad = [&] {
+    return fail(Reason::kBadValue, "address").with("host:port or [v6]:port", std::string(text));
+  };
   if (colon == std::string_view::npos || colon == 0) return bad();
   std::string_view host = text.substr(0, colon);
   const std::string_view port = text.substr(colon + 1);
@@ -137,17 +153,21 @@ Result<Listener> listen_tcp(const TcpAddress& address) {
   GBX_ASSIGN(ResolvedAddress to, resolve(address));
   GBX_ASSIGN(Fd fd, new_socket(to.storage.ss_family));
   const int on = 1;
-  if (setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0) return io_error("setsockopt", errno);
+  if (setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0) {
+    return io_error("setsockopt", errno);
+  }
   if (bind(fd.get(), generic(to.storage), to.size) != 0) {
-    return io_error("bind " + address.text(), errno).hint("choose another port or stop what listens there");
+    return io_error("bind " + address.text(), errno)
+        .hint("choose another port or stop what listens there");
   }
   if (listen(fd.get(), kBacklog) != 0) return io_error("listen", errno);
   sockaddr_storage bound{};
   socklen_t size = sizeof bound;
   if (getsockname(fd.get(), generic(bound), &size) != 0) return io_error("getsockname", errno);
   // SAFETY: ss_family says which of the two structures this is.
-  const std::uint16_t port = bound.ss_family == AF_INET6 ? reinterpret_cast<sockaddr_in6&>(bound).sin6_port
-                                                         : reinterpret_cast<sockaddr_in&>(bound).sin_port;
+  const std::uint16_t port = bound.ss_family == AF_INET6
+                                 ? reinterpret_cast<sockaddr_in6&>(bound).sin6_port
+                                 : reinterpret_cast<sockaddr_in&>(bound).sin_port;
   return Listener{std::move(fd), ntohs(port), {}};
 }
 
@@ -155,7 +175,8 @@ Result<Listener> listen_unix(const std::string& path, mode_t mode) {
   GBX_ASSIGN(sockaddr_un address, unix_address(path));
   GBX_TRY(remove_dead_socket(path, address));
   GBX_ASSIGN(Fd fd, new_socket(AF_UNIX));
-  // The mode of the socket before bind limits the file that bind makes: it is never open wider than asked.
+  // The mode of the socket before bind limits the file that bind makes: it is never open wider than
+  // asked.
   if (fchmod(fd.get(), mode) != 0) return io_error("fchmod", errno);
   if (bind(fd.get(), generic(address), sizeof address) != 0) return io_error("bind " + path, errno);
   if (chmod(path.c_str(), mode) != 0) return io_error("chmod " + path, errno);
@@ -181,7 +202,9 @@ Result<std::unique_ptr<FdStream>> connect_unix(const std::string& path, Deadline
 Result<uid_t> peer_uid(const FdStream& stream) {
   struct ucred who {};
   socklen_t size = sizeof who;
-  if (getsockopt(stream.descriptor(), SOL_SOCKET, SO_PEERCRED, &who, &size) != 0) return io_error("SO_PEERCRED", errno);
+  if (getsockopt(stream.descriptor(), SOL_SOCKET, SO_PEERCRED, &who, &size) != 0) {
+    return io_error("SO_PEERCRED", errno);
+  }
   return who.uid;
 }
 
@@ -193,24 +216,27 @@ ConnectionServer::ConnectionServer(Listener listener, Fd wake, std::size_t max_c
       strangers_(strangers),
       handler_(std::move(handler)) {}
 
-Result<std::unique_ptr<ConnectionServer>> ConnectionServer::start(Listener listener, std::size_t max_connections,
+Result<std::unique_ptr<ConnectionServer>> ConnectionServer::start(Listener listener,
+                                                                  std::size_t max_connections,
                                                                   Handler handler) {
   return run(std::move(listener), max_connections, std::nullopt,
              [handler = std::move(handler)](FdStream& stream, const Known&) { handler(stream); });
 }
 
-Result<std::unique_ptr<ConnectionServer>> ConnectionServer::start(Listener listener, std::size_t max_connections,
-                                                                  StrangerLimits strangers, CautiousHandler handler) {
+Result<std::unique_ptr<ConnectionServer>> ConnectionServer::start(Listener listener,
+                                                                  std::size_t max_connections,
+                                                                  StrangerLimits strangers,
+                                                                  CautiousHandler handler) {
   return run(std::move(listener), max_connections, strangers, std::move(handler));
 }
 
-Result<std::unique_ptr<ConnectionServer>> ConnectionServer::run(Listener listener, std::size_t max_connections,
-                                                                std::optional<StrangerLimits> strangers,
-                                                                CautiousHandler handler) {
+Result<std::unique_ptr<ConnectionServer>> ConnectionServer::run(
+    Listener listener, std::size_t max_connections, std::optional<StrangerLimits> strangers,
+    CautiousHandler handler) {
   Fd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!wake.valid()) return io_error("eventfd", errno);
-  std::unique_ptr<ConnectionServer> server(
-      new ConnectionServer(std::move(listener), std::move(wake), max_connections, strangers, std::move(handler)));
+  std::unique_ptr<ConnectionServer> server(new ConnectionServer(
+      std::move(listener), std::move(wake), max_connections, strangers, std::move(handler)));
   ConnectionServer* self = server.get();
   server->acceptor_ = std::thread([self] { self->accept_loop(); });
   return server;
@@ -220,12 +246,13 @@ ConnectionServer::~ConnectionServer() { stop(); }
 
 std::size_t ConnectionServer::active() const {
   const std::lock_guard lock(mutex_);
-  return static_cast<std::size_t>(std::ranges::count_if(connections_, [](const Connection& c) { return !c.done; }));
+  return static_cast<std::size_t>(
+      std::ranges::count_if(connections_, [](const Connection& c) { return !c.done; }));
 }
 
 void ConnectionServer::accept_loop() {
-  constexpr int kReapMs = 1000;   // finished threads wait no longer than this to be joined
-  constexpr int kPauseMs = 50;    // after accept failed for want of descriptors or memory
+  constexpr int kReapMs = 1000;  // finished threads wait no longer than this to be joined
+  constexpr int kPauseMs = 50;   // after accept failed for want of descriptors or memory
   while (!stopping_) {
     pollfd fds[2] = {{listener_.fd.get(), POLLIN, 0}, {wake_.get(), POLLIN, 0}};
     const int n = poll(fds, 2, kReapMs);
@@ -268,7 +295,8 @@ void ConnectionServer::cut_overdue() {
 void ConnectionServer::admit(Fd fd) {
   const std::lock_guard lock(mutex_);
   make_room();
-  const auto busy = static_cast<std::size_t>(std::ranges::count_if(connections_, [](const Connection& c) { return !c.done; }));
+  const auto busy = static_cast<std::size_t>(
+      std::ranges::count_if(connections_, [](const Connection& c) { return !c.done; }));
   if (stopping_ || busy >= max_connections_) {
     ++refused_;
     return;  // closes it

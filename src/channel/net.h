@@ -16,7 +16,8 @@
 namespace gbx::channel {
 
 struct TcpAddress {
-  std::string host = "127.0.0.1";  // a literal IPv4 or IPv6 address, or a name (resolving it may outlast a deadline)
+  // a literal IPv4 or IPv6 address, or a name (resolving it may outlast a deadline)
+  std::string host = "127.0.0.1";
   std::uint16_t port = 0;
   // "host:port" or "[v6]:port".
   static Result<TcpAddress> from_text(std::string_view text);
@@ -29,7 +30,8 @@ struct Listener {
   std::string path;        // of a Unix socket
 };
 Result<Listener> listen_tcp(const TcpAddress& address);
-// Replaces a socket that nobody listens on any more; kAlreadyExists for any other file or a live server.
+// Replaces a socket that nobody listens on any more; kAlreadyExists for any other file or a live
+// server.
 Result<Listener> listen_unix(const std::string& path, mode_t mode);
 // kUnavailable when nobody listens, kTimedOut.
 Result<std::unique_ptr<FdStream>> connect_tcp(const TcpAddress& address, Deadline deadline);
@@ -37,28 +39,34 @@ Result<std::unique_ptr<FdStream>> connect_unix(const std::string& path, Deadline
 // The user at the other end of a Unix socket.
 Result<uid_t> peer_uid(const FdStream& stream);
 
-// Connections of strangers: peers of whom nothing is known but that they connected. They get few places, for a short
-// time, and give way to newer ones, so that nobody keeps others out by holding connections. Which one gives way is chance:
-// were it the oldest, whoever connects fast enough would push out every newcomer before he has said who he is.
+// Connections of strangers: peers of whom nothing is known but that they connected. They get few
+// places, for a short time, and give way to newer ones, so that nobody keeps others out by holding
+// connections. Which one gives way is chance: were it the oldest, whoever connects fast enough
+// would push out every newcomer before he has said who he is.
 struct StrangerLimits {
   const Clock* clock = nullptr;
   std::size_t most = 64;
   std::int64_t longest_ms = 30'000;
 };
 
-// Accepts until stop(); each connection runs `handler` on its own thread, at most `max_connections` at once; further
-// ones are closed at once. The handler sets its own deadlines. stop() (also by the destructor) closes every stream and
-// returns when all handlers have returned; it must not be called from a handler.
+// Accepts until stop(); each connection runs `handler` on its own thread, at most `max_connections`
+// at once; further ones are closed at once. The handler sets its own deadlines. stop() (also by the
+// destructor) closes every stream and returns when all handlers have returned; it must not be
+// called from a handler.
 class ConnectionServer {
  public:
   using Handler = std::function<void(FdStream&)>;
-  static Result<std::unique_ptr<ConnectionServer>> start(Listener listener, std::size_t max_connections, Handler handler);
-  // As above, but every peer is a stranger until its handler calls `known`. When strangers have all their places, one
-  // of them is cut off for the next.
+  static Result<std::unique_ptr<ConnectionServer>> start(Listener listener,
+                                                         std::size_t max_connections,
+                                                         Handler handler);
+  // As above, but every peer is a stranger until its handler calls `known`. When strangers have all
+  // their places, one of them is cut off for the next.
   using Known = std::function<void()>;
   using CautiousHandler = std::function<void(FdStream&, const Known& known)>;
-  static Result<std::unique_ptr<ConnectionServer>> start(Listener listener, std::size_t max_connections,
-                                                         StrangerLimits strangers, CautiousHandler handler);
+  static Result<std::unique_ptr<ConnectionServer>> start(Listener listener,
+                                                         std::size_t max_connections,
+                                                         StrangerLimits strangers,
+                                                         CautiousHandler handler);
   ~ConnectionServer();
   std::uint16_t port() const { return listener_.port; }
   std::size_t active() const;
@@ -74,10 +82,12 @@ class ConnectionServer {
     bool cut = false;
     bool done = false;
   };
-  ConnectionServer(Listener listener, Fd wake, std::size_t max_connections, std::optional<StrangerLimits> strangers,
-                   CautiousHandler handler);
-  static Result<std::unique_ptr<ConnectionServer>> run(Listener listener, std::size_t max_connections,
-                                                       std::optional<StrangerLimits> strangers, CautiousHandler handler);
+  ConnectionServer(Listener listener, Fd wake, std::size_t max_connections,
+                   std::optional<StrangerLimits> strangers, CautiousHandler handler);
+  static Result<std::unique_ptr<ConnectionServer>> run(Listener listener,
+                                                       std::size_t max_connections,
+                                                       std::optional<StrangerLimits> strangers,
+                                                       CautiousHandler handler);
   void accept_loop();
   void admit(Fd fd);
   void make_room();  // mutex_ is held

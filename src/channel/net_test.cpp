@@ -45,7 +45,8 @@ TEST(Net, Addresses) {
   EXPECT_EQ(TcpAddress::from_text("127.0.0.1:80").value().text(), "127.0.0.1:80");
   EXPECT_EQ(TcpAddress::from_text("[::1]:8443").value().text(), "[::1]:8443");
   EXPECT_EQ(TcpAddress::from_text("broker.example:1").value().host, "broker.example");
-  for (const char* bad : {"", ":", ":80", "host", "host:", "host:65536", "host:-1", "host:8x", "::1:80", "[]:1", "[::1:80"}) {
+  for (const char* bad : {"", ":", ":80", "host", "host:", "host:65536", "host:-1", "host:8x",
+                          "::1:80", "[]:1", "[::1:80"}) {
     EXPECT_EQ(TcpAddress::from_text(bad).reason(), Reason::kBadValue) << bad;
   }
 }
@@ -109,7 +110,9 @@ bool introduces_itself(FdStream& s) {
 }
 
 TEST(Server, StrangersGiveWayAndTheKnownStay) {
-  auto server = ConnectionServer::start(listen_tcp({}).value(), 100, StrangerLimits{&kClock, 4, 600'000}, echo_and_know).value();
+  auto server = ConnectionServer::start(listen_tcp({}).value(), 100,
+                                        StrangerLimits{&kClock, 4, 600'000}, echo_and_know)
+                    .value();
   const TcpAddress to{"127.0.0.1", server->port()};
   const auto early = connect_tcp(to, in_ms(10'000)).value();
   ASSERT_TRUE(introduces_itself(*early));
@@ -128,7 +131,9 @@ TEST(Server, StrangersGiveWayAndTheKnownStay) {
 
 // Whoever connects fast does not decide when the others go.
 TEST(Server, WhichStrangerGivesWayIsChance) {
-  auto server = ConnectionServer::start(listen_tcp({}).value(), 1000, StrangerLimits{&kClock, 4, 600'000}, echo_and_know).value();
+  auto server = ConnectionServer::start(listen_tcp({}).value(), 1000,
+                                        StrangerLimits{&kClock, 4, 600'000}, echo_and_know)
+                    .value();
   const TcpAddress to{"127.0.0.1", server->port()};
   int stayed = 0;
   constexpr int kRounds = 60;
@@ -147,7 +152,9 @@ TEST(Server, WhichStrangerGivesWayIsChance) {
 }
 
 TEST(Server, AStrangerStaysForAWhileOnly) {
-  auto server = ConnectionServer::start(listen_tcp({}).value(), 100, StrangerLimits{&kClock, 4, 50}, echo_and_know).value();
+  auto server = ConnectionServer::start(listen_tcp({}).value(), 100, StrangerLimits{&kClock, 4, 50},
+                                        echo_and_know)
+                    .value();
   const TcpAddress to{"127.0.0.1", server->port()};
   const auto known = connect_tcp(to, in_ms(10'000)).value();
   ASSERT_TRUE(introduces_itself(*known));
@@ -174,7 +181,9 @@ TEST(Server, RefusesBeyondItsLimitAndRecovers) {
   held.pop_back();
   // The place is free as soon as the handler has returned.
   bool again = false;
-  for (const Deadline end = in_ms(10'000); !again && !end.passed();) again = answers(*connect_tcp(to, end).value());
+  for (const Deadline end = in_ms(10'000); !again && !end.passed();) {
+    again = answers(*connect_tcp(to, end).value());
+  }
   EXPECT_TRUE(again);
 }
 
@@ -199,20 +208,25 @@ TEST(Server, StopEndsHandlersThatWait) {
 
 TEST(Server, FiftyTlsConnectionsAtOnce) {
   SeededRandom random(1);
-  const auto server_key = crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEcdsaP256, random).value();
-  const auto client_key = crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random).value();
+  const auto server_key =
+      crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEcdsaP256, random).value();
+  const auto client_key =
+      crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random).value();
   std::mutex mutex;
   std::condition_variable all_here;
   int here = 0;
   const auto handler = [&](FdStream& s) {
-    auto tls = TlsChannel::server(s, {&kClock, &server_key, PeerPolicy::pin({client_key.public_key()}), 60'000});
+    auto tls = TlsChannel::server(
+        s, {&kClock, &server_key, PeerPolicy::pin({client_key.public_key()}), 60'000});
     if (!tls.ok()) return;
     const auto dispatch = [&](std::string_view method, const Json& body) -> Result<Json> {
       if (method == "meet") {  // answers nobody before all fifty are here
         std::unique_lock lock(mutex);
         ++here;
         all_here.notify_all();
-        if (!in_ms(60'000).wait(all_here, lock, [&] { return here == 50; })) return fail(Reason::kTimedOut, "meet");
+        if (!in_ms(60'000).wait(all_here, lock, [&] { return here == 50; })) {
+          return fail(Reason::kTimedOut, "meet");
+        }
       }
       return body;
     };
@@ -225,7 +239,8 @@ TEST(Server, FiftyTlsConnectionsAtOnce) {
     threads.emplace_back([&, i] {
       auto s = connect_tcp({"127.0.0.1", server->port()}, in_ms(60'000));
       if (!s.ok()) return;
-      auto tls = TlsChannel::client(**s, {&kClock, &client_key, PeerPolicy::pin({server_key.public_key()}), 60'000});
+      auto tls = TlsChannel::client(
+          **s, {&kClock, &client_key, PeerPolicy::pin({server_key.public_key()}), 60'000});
       if (!tls.ok()) return;
       RpcClient client(*tls, kClock);
       const auto met = client.call("meet", Json(i), 60'000);

@@ -52,13 +52,15 @@ struct Response {
 std::string wire_text(std::string_view text) { return printable(text, kMaxErrorText); }
 
 WireError wire_error(const Error& e) {
-  return {std::string(reason_code(e.reason)), wire_text(e.what), wire_text(e.expected), wire_text(e.actual), wire_text(e.next)};
+  return {std::string(reason_code(e.reason)), wire_text(e.what), wire_text(e.expected),
+          wire_text(e.actual), wire_text(e.next)};
 }
 
 Error error_of(const WireError& w) {
   Error e;
   if (!reason_from_code(w.reason, &e.reason)) {
-    return fail(Reason::kBadStructure, "the peer reported an unknown reason").with("a code of the list", printable(w.reason, 64));
+    return fail(Reason::kBadStructure, "the peer reported an unknown reason")
+        .with("a code of the list", printable(w.reason, 64));
   }
   e.what = wire_text(w.what);
   e.expected = wire_text(w.expected);
@@ -69,11 +71,14 @@ Error error_of(const WireError& w) {
 
 Status check_size(std::size_t size, std::size_t limit) {
   if (size <= limit && size <= UINT32_MAX) return ok_status();
-  return fail(Reason::kTooLarge, "frame").with("at most " + std::to_string(limit) + " bytes", std::to_string(size));
+  return fail(Reason::kTooLarge, "frame")
+      .with("at most " + std::to_string(limit) + " bytes", std::to_string(size));
 }
 
-Status answer(ByteStream& stream, const Response& response, const ServeLimits& limits, const Clock& clock) {
-  return write_json(stream, to_json(response), limits.max_frame_bytes, Deadline::after_ms(clock, limits.frame_ms));
+Status answer(ByteStream& stream, const Response& response, const ServeLimits& limits,
+              const Clock& clock) {
+  return write_json(stream, to_json(response), limits.max_frame_bytes,
+                    Deadline::after_ms(clock, limits.frame_ms));
 }
 
 }  // namespace
@@ -89,7 +94,8 @@ Status write_frame(ByteStream& stream, ByteView body, std::size_t limit, Deadlin
   return stream.write_all(body.subspan(with_header), deadline);
 }
 
-Result<std::optional<Bytes>> read_frame(ByteStream& stream, std::size_t limit, Deadline first, Deadline rest) {
+Result<std::optional<Bytes>> read_frame(ByteStream& stream, std::size_t limit, Deadline first,
+                                        Deadline rest) {
   FixedBytes<4> header{};
   GBX_ASSIGN(const std::size_t got, stream.read(header, first));
   if (got == 0) return std::optional<Bytes>();
@@ -97,7 +103,8 @@ Result<std::optional<Bytes>> read_frame(ByteStream& stream, std::size_t limit, D
   ByteReader reader(header);
   GBX_ASSIGN(const std::uint32_t size, reader.u32());
   if (size > limit) {
-    return fail(Reason::kTooLarge, "frame").with("at most " + std::to_string(limit) + " bytes", std::to_string(size));
+    return fail(Reason::kTooLarge, "frame")
+        .with("at most " + std::to_string(limit) + " bytes", std::to_string(size));
   }
   Bytes body;
   while (body.size() < size) {
@@ -122,7 +129,9 @@ Result<Json> parse_canonical(ByteView frame, std::size_t limit) {
   JsonLimits limits;
   limits.max_bytes = limit;
   GBX_ASSIGN(Json json, parse_json(as_text(frame), limits));
-  if (canonical(json) != as_text(frame)) return fail(Reason::kBadEncoding, "JSON of a frame").with("RFC 8785 form", "another");
+  if (canonical(json) != as_text(frame)) {
+    return fail(Reason::kBadEncoding, "JSON of a frame").with("RFC 8785 form", "another");
+  }
   return json;
 }
 
@@ -135,11 +144,15 @@ Json error_to_json(const Error& error) { return to_json(wire_error(error)); }
 
 Error error_from_json(const Json& json) {
   const auto w = from_json<WireError>(json);
-  return w.ok() ? error_of(*w) : fail(Reason::kBadStructure, "the peer's error is malformed: " + w.error().line());
+  return w.ok() ? error_of(*w)
+                : fail(Reason::kBadStructure, "the peer's error is malformed: " + w.error().line());
 }
 
 Result<Json> RpcClient::call(std::string_view method, Json body, std::int64_t timeout_ms) {
-  if (broken_) return fail(Reason::kConnectionClosed, "an earlier call broke this connection").hint("connect again");
+  if (broken_) {
+    return fail(Reason::kConnectionClosed, "an earlier call broke this connection")
+        .hint("connect again");
+  }
   const Request request{std::move(body), next_id_++, std::string(method)};
   const std::string text = canonical(to_json(request));
   Status fits = check_size(text.size(), max_frame_bytes_);
@@ -155,15 +168,18 @@ Result<Json> RpcClient::call(std::string_view method, Json body, std::int64_t ti
   return result;
 }
 
-Result<Json> RpcClient::exchange(std::string_view request, std::int64_t id, Deadline deadline, std::optional<Error>* remote) {
+Result<Json> RpcClient::exchange(std::string_view request, std::int64_t id, Deadline deadline,
+                                 std::optional<Error>* remote) {
   GBX_TRY(write_frame(stream_, as_bytes(request), max_frame_bytes_, deadline));
   GBX_ASSIGN(const Json json, read_json(stream_, max_frame_bytes_, deadline));
   GBX_ASSIGN(Response response, from_json<Response>(json));
   if (response.id != id) {
-    return fail(Reason::kBadStructure, "answer to another call").with(std::to_string(id), std::to_string(response.id));
+    return fail(Reason::kBadStructure, "answer to another call")
+        .with(std::to_string(id), std::to_string(response.id));
   }
   if (response.body.has_value() == response.error.has_value()) {
-    return fail(Reason::kBadStructure, "answer").with("either body or error", response.body ? "both" : "neither");
+    return fail(Reason::kBadStructure, "answer")
+        .with("either body or error", response.body ? "both" : "neither");
   }
   if (response.error) {
     *remote = error_of(*response.error);
@@ -172,13 +188,15 @@ Result<Json> RpcClient::exchange(std::string_view request, std::int64_t id, Dead
   return std::move(*response.body);
 }
 
-Status serve(ByteStream& stream, const Dispatch& dispatch, const ServeLimits& limits, const Clock& clock) {
+Status serve(ByteStream& stream, const Dispatch& dispatch, const ServeLimits& limits,
+             const Clock& clock) {
   std::uint64_t frames = 0;
   std::uint64_t bytes = 0;
   for (;;) {
     const Deadline idle = Deadline::after_ms(clock, limits.idle_ms);
     const Deadline frame_end = Deadline::after_ms(clock, limits.idle_ms + limits.frame_ms);
-    GBX_ASSIGN(std::optional<Bytes> frame, read_frame(stream, limits.max_frame_bytes, idle, frame_end));
+    GBX_ASSIGN(std::optional<Bytes> frame,
+               read_frame(stream, limits.max_frame_bytes, idle, frame_end));
     if (!frame) return ok_status();
     GBX_ASSIGN(const Json json, parse_canonical(*frame, limits.max_frame_bytes));
     GBX_ASSIGN(const Request request, from_json<Request>(json));
@@ -188,7 +206,8 @@ Status serve(ByteStream& stream, const Dispatch& dispatch, const ServeLimits& li
     Response response;
     response.id = request.id;
     if (frames > limits.max_frames || bytes > limits.max_bytes) {
-      const Error limit = fail(Reason::kRateLimited, "requests on one connection").hint("connect again");
+      const Error limit =
+          fail(Reason::kRateLimited, "requests on one connection").hint("connect again");
       response.error = wire_error(limit);
       GBX_TRY(answer(stream, response, limits, clock));
       return limit;

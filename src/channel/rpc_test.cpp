@@ -15,7 +15,9 @@ Json number(std::int64_t n) { return Json(n); }
 Result<Json> test_methods(std::string_view method, const Json& body) {
   if (method == "echo") return body;
   if (method == "deny") {
-    return fail(Reason::kLeaseExpired, "lease \x1b[31m of\nbob").with("a", "b").hint("ask for another lease");
+    return fail(Reason::kLeaseExpired, "lease \x1b[31m of\nbob")
+        .with("a", "b")
+        .hint("ask for another lease");
   }
   if (method == "large") return Json(std::string(2000, 'x'));
   return fail(Reason::kNotFound, "method " + std::string(method));
@@ -83,7 +85,8 @@ TEST(Rpc, ServerLimits) {
   {
     Server server(limits);
     RpcClient client(*server.near, kClock);
-    EXPECT_EQ(client.call("echo", Json(std::string(200, 'x')), 10'000).reason(), Reason::kRateLimited);
+    EXPECT_EQ(client.call("echo", Json(std::string(200, 'x')), 10'000).reason(),
+              Reason::kRateLimited);
   }
   limits = {};
   limits.max_frame_bytes = 1000;
@@ -93,7 +96,8 @@ TEST(Rpc, ServerLimits) {
     // An answer that does not fit is an answer all the same.
     EXPECT_EQ(client.call("large", Json(), 10'000).reason(), Reason::kTooLarge);
     EXPECT_TRUE(client.call("echo", Json(), 10'000).ok());
-    EXPECT_EQ(client.call("echo", Json(std::string(2000, 'x')), 10'000).reason(), Reason::kConnectionClosed);
+    EXPECT_EQ(client.call("echo", Json(std::string(2000, 'x')), 10'000).reason(),
+              Reason::kConnectionClosed);
     server.thread.join();
     EXPECT_EQ(server.result.reason(), Reason::kTooLarge);
   }
@@ -101,7 +105,8 @@ TEST(Rpc, ServerLimits) {
     Server server;
     RpcClient client(*server.near, kClock, 1000);
     // What would not travel is not begun: the connection is as good as before.
-    EXPECT_EQ(client.call("echo", Json(std::string(2000, 'x')), 10'000).reason(), Reason::kTooLarge);
+    EXPECT_EQ(client.call("echo", Json(std::string(2000, 'x')), 10'000).reason(),
+              Reason::kTooLarge);
     EXPECT_FALSE(client.broken());
     EXPECT_TRUE(client.call("echo", Json(), 10'000).ok());
   }
@@ -132,10 +137,13 @@ Reason server_says(ByteView raw) {
 Bytes framed(std::string_view text) { return ByteWriter().bytes32(as_bytes(text)).take(); }
 
 TEST(Rpc, MalformedRequestsEndTheConnection) {
-  EXPECT_EQ(server_says(framed(R"({"body":null,"id":1,"method":"echo"})")), Reason::kUninitialised);  // well-formed
-  EXPECT_EQ(server_says(framed(R"({"id":1,"body":null,"method":"echo"})")), Reason::kBadEncoding);    // not canonical
+  EXPECT_EQ(server_says(framed(R"({"body":null,"id":1,"method":"echo"})")),
+            Reason::kUninitialised);  // well-formed
+  EXPECT_EQ(server_says(framed(R"({"id":1,"body":null,"method":"echo"})")),
+            Reason::kBadEncoding);  // not canonical
   EXPECT_EQ(server_says(framed(R"({"body":null,"id":1,"method":"echo"} )")), Reason::kBadEncoding);
-  EXPECT_EQ(server_says(framed(R"({"body":null,"id":1,"method":"echo","x":1})")), Reason::kUnknownField);
+  EXPECT_EQ(server_says(framed(R"({"body":null,"id":1,"method":"echo","x":1})")),
+            Reason::kUnknownField);
   EXPECT_EQ(server_says(framed(R"({"id":1,"method":"echo"})")), Reason::kMissingField);
   EXPECT_EQ(server_says(framed(R"({"body":null,"id":0,"method":"echo"})")), Reason::kBadValue);
   EXPECT_EQ(server_says(framed(R"({"body":null,"id":1,"method":""})")), Reason::kBadValue);
@@ -164,11 +172,18 @@ TEST(Rpc, MalformedAnswersBreakTheClient) {
   EXPECT_EQ(client_says(R"({"body":7,"id":1})"), Reason::kUninitialised);
   EXPECT_EQ(client_says(R"({"body":7,"id":2})"), Reason::kBadStructure);
   EXPECT_EQ(client_says(R"({"id":1})"), Reason::kBadStructure);
-  EXPECT_EQ(client_says(R"({"body":7,"error":{"actual":"","expected":"","next":"","reason":"held","what":""},"id":1})"),
-            Reason::kBadStructure);
-  EXPECT_EQ(client_says(R"({"error":{"actual":"","expected":"","next":"","reason":"held","what":""},"id":1})"), Reason::kHeld);
-  EXPECT_EQ(client_says(R"({"error":{"actual":"","expected":"","next":"","reason":"fine","what":""},"id":1})"),
-            Reason::kBadStructure);
+  EXPECT_EQ(
+      client_says(
+          R"({"body":7,"error":{"actual":"","expected":"","next":"","reason":"held","what":""},"id":1})"),
+      Reason::kBadStructure);
+  EXPECT_EQ(
+      client_says(
+          R"({"error":{"actual":"","expected":"","next":"","reason":"held","what":""},"id":1})"),
+      Reason::kHeld);
+  EXPECT_EQ(
+      client_says(
+          R"({"error":{"actual":"","expected":"","next":"","reason":"fine","what":""},"id":1})"),
+      Reason::kBadStructure);
   EXPECT_EQ(client_says(R"({"error":{},"id":1})"), Reason::kMissingField);
 }
 
@@ -185,7 +200,9 @@ TEST(Frames, RawFramesOfEverySizeClass) {
     auto [a, b] = make_memory_pipe(1 << 12);
     Bytes body(size);
     SeededRandom(size).fill(body);
-    std::thread writer([&body, &end = *a] { EXPECT_TRUE(write_frame(end, body, kMaxFrameBytes, in_ms(20'000)).ok()); });
+    std::thread writer([&body, &end = *a] {
+      EXPECT_TRUE(write_frame(end, body, kMaxFrameBytes, in_ms(20'000)).ok());
+    });
     EXPECT_EQ(read_one_frame(*b, size, in_ms(20'000)).value(), body);
     writer.join();
     EXPECT_EQ(write_frame(*a, Bytes(11), 10, in_ms(1000)).reason(), Reason::kTooLarge);
@@ -205,7 +222,8 @@ TEST(Errors, SurviveTheWire) {
   for (std::size_t pad = 0; pad < 8; ++pad) {
     std::string text(1016 + pad, 'a');
     for (int i = 0; i < 10; ++i) text += "\u20ac\u202e\n";
-    const Error cut = error_from_json(parse_json(canonical(error_to_json(fail(Reason::kHeld, text)))).value());
+    const Error cut =
+        error_from_json(parse_json(canonical(error_to_json(fail(Reason::kHeld, text)))).value());
     EXPECT_EQ(cut.reason, Reason::kHeld) << pad;
     EXPECT_TRUE(valid_utf8(cut.what));
     EXPECT_GE(cut.what.size(), 1016U);

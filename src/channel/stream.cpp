@@ -16,11 +16,15 @@
 namespace gbx::channel {
 namespace {
 
-Error closed_here() { return fail(Reason::kConnectionClosed, "the stream was closed on this side"); }
+Error closed_here() {
+  return fail(Reason::kConnectionClosed, "the stream was closed on this side");
+}
 
 Status set_non_blocking(int fd) {
   const int flags = fcntl(fd, F_GETFL);
-  if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) return io_error("make a descriptor non-blocking", errno);
+  if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) {
+    return io_error("make a descriptor non-blocking", errno);
+  }
   return ok_status();
 }
 
@@ -29,7 +33,8 @@ bool is_socket(int fd) {
   return fstat(fd, &s) == 0 && S_ISSOCK(s.st_mode);
 }
 
-// write(2) to a pipe without its SIGPIPE: blocked for this thread, taken back if this call raised it.
+// write(2) to a pipe without its SIGPIPE: blocked for this thread, taken back if this call raised
+// it.
 ssize_t write_without_sigpipe(int fd, ByteView bytes) {
   sigset_t pipe_only;
   sigset_t before;
@@ -66,7 +71,8 @@ class MemoryStream final : public ByteStream {
     bool closed[2] = {false, false};
   };
 
-  MemoryStream(std::shared_ptr<Shared> shared, int side) : shared_(std::move(shared)), side_(side) {}
+  MemoryStream(std::shared_ptr<Shared> shared, int side)
+      : shared_(std::move(shared)), side_(side) {}
   ~MemoryStream() override { MemoryStream::close(); }
 
   Result<std::size_t> read(MutableByteView out, Deadline deadline) override {
@@ -74,7 +80,8 @@ class MemoryStream final : public ByteStream {
     std::unique_lock lock(shared_->mutex);
     Direction& d = shared_->directions[1 - side_];
     const bool ready = deadline.wait(shared_->changed, lock, [&] {
-      return shared_->closed[side_] || d.buffer.size() > 0 || d.finished || shared_->closed[1 - side_];
+      return shared_->closed[side_] || d.buffer.size() > 0 || d.finished ||
+             shared_->closed[1 - side_];
     });
     if (shared_->closed[side_]) return closed_here();
     if (!ready) return fail(Reason::kTimedOut, "read");
@@ -91,7 +98,9 @@ class MemoryStream final : public ByteStream {
         return shared_->closed[0] || shared_->closed[1] || d.finished || d.buffer.room() > 0;
       });
       if (shared_->closed[side_]) return closed_here();
-      if (shared_->closed[1 - side_]) return fail(Reason::kConnectionClosed, "the peer closed the stream");
+      if (shared_->closed[1 - side_]) {
+        return fail(Reason::kConnectionClosed, "the peer closed the stream");
+      }
       if (d.finished) return fail(Reason::kInternal, "write after finish");
       if (!ready) return fail(Reason::kTimedOut, "write");
       bytes = bytes.subspan(d.buffer.write(bytes));
@@ -124,7 +133,8 @@ struct RelayState {
   Status first_error = ok_status();  // guarded by mutex
 };
 
-Status copy_one_way(ByteStream& from, ByteStream& to, const RelayLimits& limits, const Clock& clock, RelayState& state) {
+Status copy_one_way(ByteStream& from, ByteStream& to, const RelayLimits& limits, const Clock& clock,
+                    RelayState& state) {
   Bytes buffer(16U << 10);
   std::uint64_t total = 0;
   for (;;) {
@@ -139,7 +149,8 @@ Status copy_one_way(ByteStream& from, ByteStream& to, const RelayLimits& limits,
     total += *n;
     state.moved += *n;
     if (total > limits.max_bytes) {
-      return fail(Reason::kTooLarge, "relayed bytes").with("at most " + std::to_string(limits.max_bytes), "more");
+      return fail(Reason::kTooLarge, "relayed bytes")
+          .with("at most " + std::to_string(limits.max_bytes), "more");
     }
     GBX_TRY(to.write_all(ByteView(buffer).first(*n), Deadline::after_ms(clock, limits.write_ms)));
   }
@@ -182,7 +193,9 @@ std::size_t BoundedBuffer::read(MutableByteView out) {
   return n;
 }
 
-Result<std::unique_ptr<FdStream>> FdStream::create(Fd socket) { return create(std::move(socket), Fd()); }
+Result<std::unique_ptr<FdStream>> FdStream::create(Fd socket) {
+  return create(std::move(socket), Fd());
+}
 
 Result<std::unique_ptr<FdStream>> FdStream::create(Fd read_end, Fd write_end) {
   GBX_TRY(set_non_blocking(read_end.get()));
@@ -190,14 +203,16 @@ Result<std::unique_ptr<FdStream>> FdStream::create(Fd read_end, Fd write_end) {
   Fd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!wake.valid()) return io_error("eventfd", errno);
   const bool socket = !write_end.valid() && is_socket(read_end.get());
-  return std::unique_ptr<FdStream>(new FdStream(std::move(read_end), std::move(write_end), std::move(wake), socket));
+  return std::unique_ptr<FdStream>(
+      new FdStream(std::move(read_end), std::move(write_end), std::move(wake), socket));
 }
 
 Status FdStream::wait(int fd, short events, Deadline deadline) const {
   for (;;) {
     if (closed_) return closed_here();
     pollfd fds[2] = {{fd, events, 0}, {wake_.get(), POLLIN, 0}};
-    const auto ms = static_cast<int>(std::min<std::int64_t>(deadline.remaining_ms(), std::numeric_limits<int>::max()));
+    const auto ms = static_cast<int>(
+        std::min<std::int64_t>(deadline.remaining_ms(), std::numeric_limits<int>::max()));
     const int n = poll(fds, 2, ms);
     if (n > 0) return fds[1].revents != 0 ? Status(closed_here()) : ok_status();
     if (n == 0) return fail(Reason::kTimedOut, (events & POLLIN) != 0 ? "read" : "write");
@@ -213,7 +228,9 @@ Result<std::size_t> FdStream::read(MutableByteView out, Deadline deadline) {
     if (n == 0 && closed_) return closed_here();
     if (n >= 0) return static_cast<std::size_t>(n);
     if (errno == EINTR) continue;
-    if (errno == ECONNRESET) return fail(Reason::kConnectionClosed, "the peer reset the connection");
+    if (errno == ECONNRESET) {
+      return fail(Reason::kConnectionClosed, "the peer reset the connection");
+    }
     if (errno != EAGAIN) return io_error("read from a stream", errno);
     GBX_TRY(wait(read_.get(), POLLIN, deadline));
   }
@@ -224,13 +241,16 @@ Status FdStream::write_all(ByteView bytes, Deadline deadline) {
   const int fd = write_fd();
   while (!bytes.empty()) {
     if (closed_) return closed_here();
-    const ssize_t n = socket_ ? ::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL) : write_without_sigpipe(fd, bytes);
+    const ssize_t n = socket_ ? ::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL)
+                              : write_without_sigpipe(fd, bytes);
     if (n >= 0) {
       bytes = bytes.subspan(static_cast<std::size_t>(n));
       continue;
     }
     if (errno == EINTR) continue;
-    if (errno == EPIPE || errno == ECONNRESET) return fail(Reason::kConnectionClosed, "the peer closed the stream");
+    if (errno == EPIPE || errno == ECONNRESET) {
+      return fail(Reason::kConnectionClosed, "the peer closed the stream");
+    }
     if (errno != EAGAIN) return io_error("write to a stream", errno);
     GBX_TRY(wait(fd, POLLOUT, deadline));
   }
@@ -241,7 +261,9 @@ Status FdStream::finish(Deadline) {
   if (finished_) return ok_status();
   finished_ = true;
   if (socket_) {
-    if (shutdown(read_.get(), SHUT_WR) != 0 && errno != ENOTCONN) return io_error("shutdown", errno);
+    if (shutdown(read_.get(), SHUT_WR) != 0 && errno != ENOTCONN) {
+      return io_error("shutdown", errno);
+    }
   } else {
     write_.reset();
   }
@@ -256,7 +278,8 @@ void FdStream::close() {
   if (socket_) shutdown(read_.get(), SHUT_RDWR);
 }
 
-std::pair<std::unique_ptr<ByteStream>, std::unique_ptr<ByteStream>> make_memory_pipe(std::size_t capacity) {
+std::pair<std::unique_ptr<ByteStream>, std::unique_ptr<ByteStream>> make_memory_pipe(
+    std::size_t capacity) {
   auto shared = std::make_shared<MemoryStream::Shared>(capacity);
   return {std::make_unique<MemoryStream>(shared, 0), std::make_unique<MemoryStream>(shared, 1)};
 }

@@ -1,5 +1,6 @@
-// Byte streams, blocking, with deadlines: sockets, pipes, and a pair in memory. Bytes that arrive are untrusted.
-// One thread may read while another writes; close() may come from any thread and wakes both.
+// Byte streams, blocking, with deadlines: sockets, pipes, and a pair in memory. Bytes that arrive
+// are untrusted. One thread may read while another writes; close() may come from any thread and
+// wakes both.
 #pragma once
 
 #include <atomic>
@@ -15,10 +16,13 @@
 
 namespace gbx::channel {
 
-// A moment on the monotonic clock. There is no "never": every wait ends. The clock must outlive the deadline.
+// A moment on the monotonic clock. There is no "never": every wait ends. The clock must outlive the
+// deadline.
 class Deadline {
  public:
-  static Deadline after_ms(const Clock& clock, std::int64_t ms) { return Deadline(clock, clock.steady_ms() + ms); }
+  static Deadline after_ms(const Clock& clock, std::int64_t ms) {
+    return Deadline(clock, clock.steady_ms() + ms);
+  }
   std::int64_t remaining_ms() const {
     const std::int64_t left = at_ms_ - clock_->steady_ms();
     return left > 0 ? left : 0;
@@ -26,7 +30,8 @@ class Deadline {
   bool passed() const { return remaining_ms() == 0; }
   // Waits for `ready`; false when the deadline came first.
   template <class Predicate>
-  bool wait(std::condition_variable& condition, std::unique_lock<std::mutex>& lock, Predicate ready) const {
+  bool wait(std::condition_variable& condition, std::unique_lock<std::mutex>& lock,
+            Predicate ready) const {
     return condition.wait_for(lock, std::chrono::milliseconds(remaining_ms()), ready);
   }
 
@@ -69,8 +74,8 @@ class BoundedBuffer {
   Bytes ring_;
 };
 
-// Over a descriptor, or one to read and one to write. Makes them non-blocking (which others who share the open file
-// see too). finish() must not run beside write_all(). Never raises SIGPIPE.
+// Over a descriptor, or one to read and one to write. Makes them non-blocking (which others who
+// share the open file see too). finish() must not run beside write_all(). Never raises SIGPIPE.
 class FdStream final : public ByteStream {
  public:
   static Result<std::unique_ptr<FdStream>> create(Fd socket);
@@ -83,7 +88,10 @@ class FdStream final : public ByteStream {
 
  private:
   FdStream(Fd read_end, Fd write_end, Fd wake, bool socket)
-      : read_(std::move(read_end)), write_(std::move(write_end)), wake_(std::move(wake)), socket_(socket) {}
+      : read_(std::move(read_end)),
+        write_(std::move(write_end)),
+        wake_(std::move(wake)),
+        socket_(socket) {}
   Status wait(int fd, short events, Deadline deadline) const;
   int write_fd() const { return write_.valid() ? write_.get() : read_.get(); }
 
@@ -96,15 +104,17 @@ class FdStream final : public ByteStream {
 };
 
 // Two connected ends in this process, each direction holding at most `capacity` bytes.
-std::pair<std::unique_ptr<ByteStream>, std::unique_ptr<ByteStream>> make_memory_pipe(std::size_t capacity = 64U << 10);
+std::pair<std::unique_ptr<ByteStream>, std::unique_ptr<ByteStream>> make_memory_pipe(
+    std::size_t capacity = 64U << 10);
 
 struct RelayLimits {
   std::int64_t idle_ms = 120'000;  // without a byte in either direction
   std::int64_t write_ms = 60'000;
   std::uint64_t max_bytes = std::uint64_t{1} << 40;  // each direction
 };
-// Copies both ways until both directions have ended, passing on each end; the node's part in a TLS connection that it
-// cannot read. Closes both streams on error. kTimedOut, kTooLarge, or what a stream said.
+// Copies both ways until both directions have ended, passing on each end; the node's part in a TLS
+// connection that it cannot read. Closes both streams on error. kTimedOut, kTooLarge, or what a
+// stream said.
 Status relay(ByteStream& a, ByteStream& b, const RelayLimits& limits, const Clock& clock);
 
 }  // namespace gbx::channel

@@ -13,7 +13,8 @@ Deadline in_ms(std::int64_t ms) { return Deadline::after_ms(kClock, ms); }
 using Ends = std::pair<std::unique_ptr<ByteStream>, std::unique_ptr<ByteStream>>;
 Ends socket_ends() {
   auto pair = make_socket_pair().value();
-  return {FdStream::create(std::move(pair.first)).value(), FdStream::create(std::move(pair.second)).value()};
+  return {FdStream::create(std::move(pair.first)).value(),
+          FdStream::create(std::move(pair.second)).value()};
 }
 Ends pipe_ends() {
   auto there = make_pipe().value();
@@ -28,8 +29,8 @@ struct Kind {
 };
 class Streams : public testing::TestWithParam<Kind> {};
 INSTANTIATE_TEST_SUITE_P(All, Streams,
-                         testing::Values(Kind{"Memory", [] { return make_memory_pipe(4096); }}, Kind{"Socket", socket_ends},
-                                         Kind{"Pipe", pipe_ends}),
+                         testing::Values(Kind{"Memory", [] { return make_memory_pipe(4096); }},
+                                         Kind{"Socket", socket_ends}, Kind{"Pipe", pipe_ends}),
                          [](const auto& param) { return param.param.name; });
 
 TEST_P(Streams, CarryALargeMessageBothWaysAtOnceThenEnd) {

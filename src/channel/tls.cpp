@@ -9,8 +9,8 @@
 namespace gbx::channel {
 namespace {
 
-constexpr std::size_t kPiece = 64U << 10;         // encrypted at once before it is sent
-constexpr long kMaxCertificateBytes = 8 << 10;    // ours have a few hundred
+constexpr std::size_t kPiece = 64U << 10;       // encrypted at once before it is sent
+constexpr long kMaxCertificateBytes = 8 << 10;  // ours have a few hundred
 
 template <auto Free>
 struct Deleter {
@@ -28,9 +28,11 @@ Error setup_error(const char* what) {
   return fail(Reason::kCrypto, std::string("TLS set-up: ") + what);
 }
 
-// What the peer's fatal alert means (RFC 8446 section 6.2). OpenSSL adds 1000 to the alert's number.
+// What the peer's fatal alert means (RFC 8446 section 6.2). OpenSSL adds 1000 to the alert's
+// number.
 Error alert_error(int alert) {
-  const Error closed = fail(Reason::kConnectionClosed, "the peer ended TLS with alert " + std::to_string(alert));
+  const Error closed =
+      fail(Reason::kConnectionClosed, "the peer ended TLS with alert " + std::to_string(alert));
   switch (alert) {
     case SSL_AD_BAD_CERTIFICATE:
     case SSL_AD_CERTIFICATE_UNKNOWN:
@@ -47,12 +49,15 @@ Error alert_error(int alert) {
   }
 }
 
-// Drains OpenSSL's queue into one error. `record` is the reason for what is wrong with received records.
+// Drains OpenSSL's queue into one error. `record` is the reason for what is wrong with received
+// records.
 Error tls_error(Reason record) {
   const unsigned long first = ERR_get_error();
   ERR_clear_error();
   const int reason = ERR_GET_REASON(first);
-  if (ERR_GET_LIB(first) == ERR_LIB_SSL && reason >= SSL_AD_REASON_OFFSET) return alert_error(reason - SSL_AD_REASON_OFFSET);
+  if (ERR_GET_LIB(first) == ERR_LIB_SSL && reason >= SSL_AD_REASON_OFFSET) {
+    return alert_error(reason - SSL_AD_REASON_OFFSET);
+  }
   const char* text = ERR_reason_error_string(first);
   const std::string what = std::string("TLS: ") + (text != nullptr ? text : "failure");
   switch (reason) {
@@ -84,7 +89,8 @@ Result<PrivateKey> private_key(const crypto::SigningKey& key) {
 Status use_key(SSL_CTX* ctx, const crypto::SigningKey& key) {
   GBX_ASSIGN(const Bytes certificate, crypto::self_signed_certificate(key));
   GBX_ASSIGN(const PrivateKey own, private_key(key));
-  if (SSL_CTX_use_certificate_ASN1(ctx, static_cast<int>(certificate.size()), certificate.data()) != 1 ||
+  if (SSL_CTX_use_certificate_ASN1(ctx, static_cast<int>(certificate.size()), certificate.data()) !=
+          1 ||
       SSL_CTX_use_PrivateKey(ctx, own.get()) != 1 || SSL_CTX_check_private_key(ctx) != 1) {
     return setup_error("certificate");
   }
@@ -99,8 +105,8 @@ Status restrict(SSL_CTX* ctx) {
   SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
   SSL_CTX_set_max_cert_list(ctx, kMaxCertificateBytes);
   const bool ok = SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) == 1 &&
-                  SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION) == 1 && SSL_CTX_set_num_tickets(ctx, 0) == 1 &&
-                  SSL_CTX_set_max_early_data(ctx, 0) == 1 &&
+                  SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION) == 1 &&
+                  SSL_CTX_set_num_tickets(ctx, 0) == 1 && SSL_CTX_set_max_early_data(ctx, 0) == 1 &&
                   SSL_CTX_set_ciphersuites(ctx, "TLS_AES_256_GCM_SHA384") == 1 &&
                   SSL_CTX_set1_groups_list(ctx, "X25519") == 1 &&
                   SSL_CTX_set1_sigalgs_list(ctx, "ed25519:ecdsa_secp256r1_sha256") == 1 &&
@@ -154,8 +160,11 @@ Status PeerPolicy::accepts(const crypto::PublicKey& key) const {
 struct TlsChannel::Impl {
   Impl(ByteStream& s, const TlsOptions& options) : stream(s), policy(options.peer) {}
 
-  static int verify(X509_STORE_CTX* store, void* self) { return static_cast<Impl*>(self)->verify_peer(store); }
-  // Instead of a chain: is this key the one we want? That the peer holds it is proved by its CertificateVerify.
+  static int verify(X509_STORE_CTX* store, void* self) {
+    return static_cast<Impl*>(self)->verify_peer(store);
+  }
+  // Instead of a chain: is this key the one we want? That the peer holds it is proved by its
+  // CertificateVerify.
   int verify_peer(X509_STORE_CTX* store) {
     X509* certificate = X509_STORE_CTX_get0_cert(store);
     auto key = certificate != nullptr ? key_of(certificate) : Result<crypto::PublicKey>();
@@ -183,7 +192,7 @@ struct TlsChannel::Impl {
   const PeerPolicy policy;
   Ctx ctx;
   Ssl ssl;
-  BIO* in = nullptr;   // owned by ssl, as is out
+  BIO* in = nullptr;  // owned by ssl, as is out
   BIO* out = nullptr;
   std::optional<crypto::PublicKey> peer;
   std::optional<Error> refused;
@@ -225,7 +234,9 @@ Status TlsChannel::Impl::flush(Deadline deadline) {
   Bytes piece(kPiece + 1024);
   for (;;) {
     std::size_t n = 0;
-    if (BIO_ctrl_pending(out) == 0 || BIO_read_ex(out, piece.data(), piece.size(), &n) != 1) return ok_status();
+    if (BIO_ctrl_pending(out) == 0 || BIO_read_ex(out, piece.data(), piece.size(), &n) != 1) {
+      return ok_status();
+    }
     GBX_TRY(stream.write_all(ByteView(piece).first(n), deadline));
   }
 }
@@ -236,7 +247,9 @@ Status TlsChannel::Impl::feed(Deadline deadline) {
   GBX_ASSIGN(const std::size_t n, stream.read(piece, deadline));
   if (n == 0) return fail(Reason::kTruncated, "the stream ended without TLS's close_notify");
   std::size_t written = 0;
-  if (BIO_write_ex(in, piece.data(), n, &written) != 1 || written != n) return setup_error("buffer");
+  if (BIO_write_ex(in, piece.data(), n, &written) != 1 || written != n) {
+    return setup_error("buffer");
+  }
   return ok_status();
 }
 
@@ -255,8 +268,12 @@ Status TlsChannel::Impl::handshake(Deadline deadline) {
     if (r == 1) break;
     GBX_TRY(feed(deadline));
   }
-  if (SSL_version(ssl.get()) != TLS1_3_VERSION) return fail(Reason::kBadVersion, "TLS").with("TLS 1.3", "another version");
-  if (policy.requires_key() && !peer) return fail(Reason::kUnauthenticated, "the peer proved no key");
+  if (SSL_version(ssl.get()) != TLS1_3_VERSION) {
+    return fail(Reason::kBadVersion, "TLS").with("TLS 1.3", "another version");
+  }
+  if (policy.requires_key() && !peer) {
+    return fail(Reason::kUnauthenticated, "the peer proved no key");
+  }
   return ok_status();
 }
 
@@ -265,13 +282,21 @@ TlsChannel::TlsChannel(TlsChannel&&) noexcept = default;
 TlsChannel& TlsChannel::operator=(TlsChannel&&) noexcept = default;
 TlsChannel::~TlsChannel() = default;
 
-Result<TlsChannel> TlsChannel::client(ByteStream& stream, const TlsOptions& options) { return open(stream, options, false); }
-Result<TlsChannel> TlsChannel::server(ByteStream& stream, const TlsOptions& options) { return open(stream, options, true); }
+Result<TlsChannel> TlsChannel::client(ByteStream& stream, const TlsOptions& options) {
+  return open(stream, options, false);
+}
+Result<TlsChannel> TlsChannel::server(ByteStream& stream, const TlsOptions& options) {
+  return open(stream, options, true);
+}
 
 Result<TlsChannel> TlsChannel::open(ByteStream& stream, const TlsOptions& options, bool is_server) {
   if (options.clock == nullptr) return fail(Reason::kInternal, "TLS without a clock");
-  if (is_server && options.key == nullptr) return fail(Reason::kInternal, "TLS server without a key");
-  if (!is_server && !options.peer.requires_key()) return fail(Reason::kInternal, "TLS client without a rule for the server's key");
+  if (is_server && options.key == nullptr) {
+    return fail(Reason::kInternal, "TLS server without a key");
+  }
+  if (!is_server && !options.peer.requires_key()) {
+    return fail(Reason::kInternal, "TLS client without a rule for the server's key");
+  }
   auto impl = std::make_unique<Impl>(stream, options);
   GBX_TRY(impl->setup(options, is_server));
   GBX_TRY(impl->handshake(Deadline::after_ms(*options.clock, options.handshake_ms)));
@@ -282,8 +307,8 @@ const std::optional<crypto::PublicKey>& TlsChannel::peer_key() const { return im
 
 Result<Hash32> TlsChannel::exporter(std::string_view label, ByteView context) const {
   Hash32 out{};
-  if (SSL_export_keying_material(impl_->ssl.get(), out.data(), out.size(), label.data(), label.size(), context.data(),
-                                 context.size(), 1) != 1) {
+  if (SSL_export_keying_material(impl_->ssl.get(), out.data(), out.size(), label.data(),
+                                 label.size(), context.data(), context.size(), 1) != 1) {
     return setup_error("exporter");
   }
   return out;

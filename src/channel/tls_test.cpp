@@ -15,7 +15,8 @@ namespace {
 const SystemClock kClock;
 Deadline in_ms(std::int64_t ms) { return Deadline::after_ms(kClock, ms); }
 
-crypto::SigningKey key(std::uint64_t seed, crypto::SignatureAlgorithm algorithm = crypto::SignatureAlgorithm::kEd25519) {
+crypto::SigningKey key(std::uint64_t seed, crypto::SignatureAlgorithm algorithm =
+                                               crypto::SignatureAlgorithm::kEd25519) {
   SeededRandom random(seed);
   return crypto::SigningKey::generate(algorithm, random).value();
 }
@@ -48,14 +49,17 @@ Pair shake(ByteStream& near, ByteStream& far, const TlsOptions& client, const Tl
   t.join();
   return p;
 }
-Reason reason_of(const Result<TlsChannel>& r) { return r.ok() ? Reason::kUninitialised : r.reason(); }
+Reason reason_of(const Result<TlsChannel>& r) {
+  return r.ok() ? Reason::kUninitialised : r.reason();
+}
 
 TEST(Tls, RoundTripWithBothKeysProved) {
   const crypto::SigningKey p256 = key(3, crypto::SignatureAlgorithm::kEcdsaP256);
   for (const crypto::SigningKey* server_key : {&bob(), &p256}) {
     for (const crypto::SigningKey* client_key : {&alice(), &p256}) {
       auto [near, far] = make_memory_pipe();
-      Pair p = shake(*near, *far, options(client_key, pin(*server_key)), options(server_key, pin(*client_key)));
+      Pair p = shake(*near, *far, options(client_key, pin(*server_key)),
+                     options(server_key, pin(*client_key)));
       ASSERT_TRUE(p.client.ok()) << p.client.error().line();
       ASSERT_TRUE(p.server.ok()) << p.server.error().line();
       EXPECT_EQ(*p.client->peer_key(), server_key->public_key());
@@ -84,13 +88,16 @@ TEST(Tls, RoundTripWithBothKeysProved) {
 TEST(Tls, AnonymousAndOptionalClients) {
   {
     auto [near, far] = make_memory_pipe();
-    Pair p = shake(*near, *far, options(&alice(), pin(bob())), options(&bob(), PeerPolicy::anonymous()));
+    Pair p =
+        shake(*near, *far, options(&alice(), pin(bob())), options(&bob(), PeerPolicy::anonymous()));
     ASSERT_TRUE(p.client.ok() && p.server.ok());
     EXPECT_FALSE(p.server->peer_key().has_value());
   }
-  for (const crypto::SigningKey* client_key : {static_cast<const crypto::SigningKey*>(nullptr), &alice()}) {
+  for (const crypto::SigningKey* client_key :
+       {static_cast<const crypto::SigningKey*>(nullptr), &alice()}) {
     auto [near, far] = make_memory_pipe();
-    Pair p = shake(*near, *far, options(client_key, pin(bob())), options(&bob(), PeerPolicy::any_key_or_none()));
+    Pair p = shake(*near, *far, options(client_key, pin(bob())),
+                   options(&bob(), PeerPolicy::any_key_or_none()));
     ASSERT_TRUE(p.client.ok() && p.server.ok());
     EXPECT_EQ(p.server->peer_key().has_value(), client_key != nullptr);
   }
@@ -98,8 +105,10 @@ TEST(Tls, AnonymousAndOptionalClients) {
 
 TEST(Tls, AWrongServerKeyIsRefusedWithTheReasonAskedFor) {
   auto [near, far] = make_memory_pipe();
-  Pair p = shake(*near, *far, options(&alice(), PeerPolicy::pin({alice().public_key()}, Reason::kBrokerUntrusted)),
-                 options(&bob(), PeerPolicy::anonymous()));
+  Pair p =
+      shake(*near, *far,
+            options(&alice(), PeerPolicy::pin({alice().public_key()}, Reason::kBrokerUntrusted)),
+            options(&bob(), PeerPolicy::anonymous()));
   EXPECT_EQ(reason_of(p.client), Reason::kBrokerUntrusted);
   EXPECT_EQ(p.client.error().expected, alice().public_key().text());
   EXPECT_EQ(p.client.error().actual, bob().public_key().text());
@@ -126,13 +135,15 @@ TEST(Tls, AClientWithoutAKeyIsRefusedWhereOneIsRequired) {
 
 TEST(Tls, ADefaultPolicyDenies) {
   auto [near, far] = make_memory_pipe();
-  Pair p = shake(*near, *far, options(&alice(), PeerPolicy()), options(&bob(), PeerPolicy::anonymous()));
+  Pair p =
+      shake(*near, *far, options(&alice(), PeerPolicy()), options(&bob(), PeerPolicy::anonymous()));
   EXPECT_EQ(reason_of(p.client), Reason::kUnauthenticated);
   auto [near2, far2] = make_memory_pipe();
   p = shake(*near2, *far2, options(&alice(), pin(bob())), options(&bob(), PeerPolicy()));
   EXPECT_EQ(reason_of(p.server), Reason::kUnauthenticated);
   // A client that would talk to anybody is a mistake of the program.
-  EXPECT_EQ(reason_of(TlsChannel::client(*near2, options(&alice(), PeerPolicy::anonymous()))), Reason::kInternal);
+  EXPECT_EQ(reason_of(TlsChannel::client(*near2, options(&alice(), PeerPolicy::anonymous()))),
+            Reason::kInternal);
 }
 
 TEST(Tls, ExportersAgreeAndDifferPerConnectionLabelAndContext) {
@@ -167,7 +178,8 @@ TEST(Tls, TruncationIsNotAnEnd) {
 
 TEST(Tls, DeadlinesOfHandshakeAndRead) {
   auto [near, far] = make_memory_pipe();
-  EXPECT_EQ(reason_of(TlsChannel::client(*near, options(&alice(), pin(bob()), 40))), Reason::kTimedOut);
+  EXPECT_EQ(reason_of(TlsChannel::client(*near, options(&alice(), pin(bob()), 40))),
+            Reason::kTimedOut);
   auto [near2, far2] = make_memory_pipe();
   Pair p = shake(*near2, *far2, options(&alice(), pin(bob())), options(&bob(), pin(alice())));
   ASSERT_TRUE(p.client.ok() && p.server.ok());
@@ -205,15 +217,19 @@ TEST(Tls, OtherVersionsSuitesAndGroupsAreRefused) {
   };
   const Case cases[] = {
       {"as ours", [](SSL_CTX*) {}, Reason::kUninitialised},
-      {"TLS 1.2", [](SSL_CTX* c) { SSL_CTX_set_max_proto_version(c, TLS1_2_VERSION); }, Reason::kBadVersion},
-      {"another suite", [](SSL_CTX* c) { SSL_CTX_set_ciphersuites(c, "TLS_AES_128_GCM_SHA256"); }, Reason::kBadStructure},
-      {"another group", [](SSL_CTX* c) { SSL_CTX_set1_groups_list(c, "P-256"); }, Reason::kBadStructure},
+      {"TLS 1.2", [](SSL_CTX* c) { SSL_CTX_set_max_proto_version(c, TLS1_2_VERSION); },
+       Reason::kBadVersion},
+      {"another suite", [](SSL_CTX* c) { SSL_CTX_set_ciphersuites(c, "TLS_AES_128_GCM_SHA256"); },
+       Reason::kBadStructure},
+      {"another group", [](SSL_CTX* c) { SSL_CTX_set1_groups_list(c, "P-256"); },
+       Reason::kBadStructure},
   };
   for (const Case& c : cases) {
     auto pair = make_socket_pair().value();
     auto far = FdStream::create(std::move(pair.second)).value();
     Result<TlsChannel> server;
-    const int r = raw_client(*far, options(&bob(), PeerPolicy::anonymous()), &server, pair.first.get(), c.configure);
+    const int r = raw_client(*far, options(&bob(), PeerPolicy::anonymous()), &server,
+                             pair.first.get(), c.configure);
     EXPECT_EQ(reason_of(server), c.expected) << c.name;
     EXPECT_EQ(r == 1, server.ok()) << c.name;
   }
@@ -252,11 +268,15 @@ class Tamper final : public ByteStream {
   Tamper(ByteStream& below, std::size_t at) : below_(below), at_(at) {}
   Result<std::size_t> read(MutableByteView out, Deadline deadline) override {
     GBX_ASSIGN(const std::size_t n, below_.read(out, deadline));
-    if (at_ >= seen_ && at_ < seen_ + n) out[at_ - seen_] ^= static_cast<std::uint8_t>(1U << (at_ % 8));
+    if (at_ >= seen_ && at_ < seen_ + n) {
+      out[at_ - seen_] ^= static_cast<std::uint8_t>(1U << (at_ % 8));
+    }
     seen_ += n;
     return n;
   }
-  Status write_all(ByteView bytes, Deadline deadline) override { return below_.write_all(bytes, deadline); }
+  Status write_all(ByteView bytes, Deadline deadline) override {
+    return below_.write_all(bytes, deadline);
+  }
   Status finish(Deadline deadline) override { return below_.finish(deadline); }
   void close() override { below_.close(); }
   std::size_t seen() const { return seen_; }
@@ -272,13 +292,14 @@ struct Outcome {
   std::size_t to_client = 0;
   std::size_t to_server = 0;
 };
-// One request, one answer, one end each way, with one bit flipped on the way to the client or to the server. Asserts
-// that no end ever reads anything but the message that was sent.
+// One request, one answer, one end each way, with one bit flipped on the way to the client or to
+// the server. Asserts that no end ever reads anything but the message that was sent.
 Outcome exchange_with_flip(std::size_t at_client, std::size_t at_server, std::int64_t ms) {
   auto [near, far] = make_memory_pipe();
   Tamper to_client(*near, at_client);
   Tamper to_server(*far, at_server);
-  const auto talk = [&](Result<TlsChannel> tls, ByteStream& below, std::string_view send, std::string_view expect, bool first) {
+  const auto talk = [&](Result<TlsChannel> tls, ByteStream& below, std::string_view send,
+                        std::string_view expect, bool first) {
     const auto steps = [&]() -> Status {
       if (!tls.ok()) return tls.error();
       if (first) GBX_TRY(tls->write_all(as_bytes(send), in_ms(ms)));
@@ -298,16 +319,18 @@ Outcome exchange_with_flip(std::size_t at_client, std::size_t at_server, std::in
   };
   bool server_ok = false;
   std::thread t([&, &far = far] {
-    server_ok = talk(TlsChannel::server(to_server, options(&bob(), pin(alice()), ms)), *far, "answer", "request", false);
+    server_ok = talk(TlsChannel::server(to_server, options(&bob(), pin(alice()), ms)), *far,
+                     "answer", "request", false);
   });
-  const bool client_ok =
-      talk(TlsChannel::client(to_client, options(&alice(), pin(bob()), ms)), *near, "request", "answer", true);
+  const bool client_ok = talk(TlsChannel::client(to_client, options(&alice(), pin(bob()), ms)),
+                              *near, "request", "answer", true);
   t.join();
   return {client_ok && server_ok, to_client.seen(), to_server.seen()};
 }
 
-// The version in the header of a plaintext record (RFC 8446 section 5.1: "MUST be ignored for all purposes") is all
-// that no hash or tag covers: bytes 1 and 2 of each direction. Whether OpenSSL minds them is its affair; messages stay right.
+// The version in the header of a plaintext record (RFC 8446 section 5.1: "MUST be ignored for all
+// purposes") is all that no hash or tag covers: bytes 1 and 2 of each direction. Whether OpenSSL
+// minds them is its affair; messages stay right.
 TEST(Tls, EveryFlippedByteIsNoticedAndNoWrongMessageIsEverRead) {
   constexpr std::size_t kNever = ~std::size_t{0};
   const Outcome clean = exchange_with_flip(kNever, kNever, 10'000);
@@ -316,11 +339,13 @@ TEST(Tls, EveryFlippedByteIsNoticedAndNoWrongMessageIsEverRead) {
   ASSERT_GT(clean.to_server, 500U);
   for (std::size_t at = 0; at < clean.to_client; ++at) {
     const bool unprotected = at == 1 || at == 2;
-    EXPECT_FALSE(exchange_with_flip(at, kNever, 400).all_right && !unprotected) << "to the client, byte " << at;
+    EXPECT_FALSE(exchange_with_flip(at, kNever, 400).all_right && !unprotected)
+        << "to the client, byte " << at;
   }
   for (std::size_t at = 0; at < clean.to_server; ++at) {
     const bool unprotected = at == 1 || at == 2;
-    EXPECT_FALSE(exchange_with_flip(kNever, at, 400).all_right && !unprotected) << "to the server, byte " << at;
+    EXPECT_FALSE(exchange_with_flip(kNever, at, 400).all_right && !unprotected)
+        << "to the server, byte " << at;
   }
 }
 
@@ -345,7 +370,9 @@ TEST(Tls, CallsRunOverIt) {
   ASSERT_TRUE(p.client.ok() && p.server.ok());
   Status served;
   std::thread t([&] {
-    served = serve(*p.server, [](std::string_view, const Json& body) -> Result<Json> { return body; }, {}, kClock);
+    served = serve(
+        *p.server, [](std::string_view, const Json& body) -> Result<Json> { return body; }, {},
+        kClock);
   });
   RpcClient client(*p.client, kClock);
   const Json large(std::string(3'000'000, 'x'));

@@ -36,7 +36,9 @@ Json asset_json(const api::AssetView& v) {
   return j;
 }
 
-Json list_of(const std::vector<std::string>& lines) { return Json(JsonArray(lines.begin(), lines.end())); }
+Json list_of(const std::vector<std::string>& lines) {
+  return Json(JsonArray(lines.begin(), lines.end()));
+}
 
 void print_published(Session& s, const Published& p, const std::vector<std::string>& warned) {
   const auto& r = p.record.body;
@@ -53,8 +55,8 @@ void print_published(Session& s, const Published& p, const std::vector<std::stri
   j["bytes"] = static_cast<std::int64_t>(p.bytes);
   j["ciphertextBytes"] = r.ciphertext_bytes;
   j["warnings"] = list_of(warned);
-  std::string text =
-      "published " + std::string(enum_name(r.kind)) + " " + printable(r.name) + "@" + std::to_string(r.version) + "\n";
+  std::string text = "published " + std::string(enum_name(r.kind)) + " " + printable(r.name) + "@" +
+                     std::to_string(r.version) + "\n";
   text += "  version id  " + to_hex(r.id()) + "\n";
   if (!r.content_digest.empty()) text += "  image       " + r.content_digest + "\n";
   text += "  policy      serial " + std::to_string(p.policy.body.serial) +
@@ -73,13 +75,15 @@ Status publish_and_print(Session& s, const Invocation& in, PublishRequest r) {
   return ok_status();
 }
 
-// A folder that is no image layout is a wrong word; a layout that does not hold together is a damaged image.
+// A folder that is no image layout is a wrong word; a layout that does not hold together is a
+// damaged image.
 Result<oci::ImageInfo> inspect_layout(const std::string& path) {
   GBX_TRY(open_dir(path));
   for (const char* file : {"oci-layout", "index.json"}) {
     if (path_exists(path + "/" + file)) continue;
     return fail(Reason::kBadValue, path)
-        .with("an OCI image layout: a folder with oci-layout and index.json", std::string("no ") + file)
+        .with("an OCI image layout: a folder with oci-layout and index.json",
+              std::string("no ") + file)
         .hint("make one, for example with: skopeo copy docker://IMAGE oci:FOLDER");
   }
   return oci::inspect(path);
@@ -151,7 +155,10 @@ Status asset_list(Session& s, const Invocation& in) {
     j["version"] = std::to_string(v.record.body.version);
     shown.push_back(std::move(j));
   }
-  if (bad > 0) s.note("warning: " + std::to_string(bad) + " entries of the plane do not verify and are left out");
+  if (bad > 0) {
+    s.note("warning: " + std::to_string(bad) +
+           " entries of the plane do not verify and are left out");
+  }
   Json j;
   j["items"] = Json(std::move(rows));
   if (bad > 0) j["notVerified"] = static_cast<std::int64_t>(bad);
@@ -172,10 +179,14 @@ Status asset_show(Session& s, const Invocation& in) {
   Json j = asset_json(v);
   Json shown = j;
   shown.object()->erase("ciphertextBytes");
-  shown["size"] = human_bytes(static_cast<std::uint64_t>(v.record.body.ciphertext_bytes)) + " encrypted";
-  const std::string text = describe(shown) + "\nwhat its policy allows:\n" + policy_lines(v.policy.body, v.record.body.kind, "  - ");
+  shown["size"] =
+      human_bytes(static_cast<std::uint64_t>(v.record.body.ciphertext_bytes)) + " encrypted";
+  const std::string text = describe(shown) + "\nwhat its policy allows:\n" +
+                           policy_lines(v.policy.body, v.record.body.kind, "  - ");
   JsonArray lines;
-  for (const auto& line : policy::explain_policy(v.policy.body, v.record.body.kind)) lines.push_back(Json(line));
+  for (const auto& line : policy::explain_policy(v.policy.body, v.record.body.kind)) {
+    lines.push_back(Json(line));
+  }
   j["explanation"] = Json(std::move(lines));
   j["policy"] = to_json(v.policy);
   j["record"] = to_json(v.record);
@@ -190,8 +201,10 @@ Status asset_delist(Session& s, const Invocation& in) {
   Json j;
   j["versionId"] = to_hex(v.version_id);
   j["delisted"] = true;
-  s.print(j, "delisted " + printable(v.record.body.name) + "@" + std::to_string(v.record.body.version) +
-                 ": no new job can name it. Its policy still stands; to take it back: glovebox policy sign " +
+  s.print(j, "delisted " + printable(v.record.body.name) + "@" +
+                 std::to_string(v.record.body.version) +
+                 ": no new job can name it. Its policy still stands; to take it back: glovebox "
+                 "policy sign " +
                  to_hex(v.version_id).substr(0, 16) + " --revoke\n");
   return ok_status();
 }
@@ -213,7 +226,8 @@ Status asset_verify(Session& s, const Invocation& in) {
   }
   Progress bar(s, "verify " + printable(r.name));
   const auto show = [&](std::uint64_t done, std::uint64_t total) { bar.show(done, total); };
-  auto report = key ? asset::verify_with_key(store, r, v.version_id, *key, show) : asset::verify(store, r, show);
+  auto report = key ? asset::verify_with_key(store, r, v.version_id, *key, show)
+                    : asset::verify(store, r, show);
   bar.end();
   if (!report.ok()) return report.error();
   Json j;
@@ -225,38 +239,46 @@ Status asset_verify(Session& s, const Invocation& in) {
     j["files"] = static_cast<std::int64_t>(report->files);
     j["bytes"] = static_cast<std::int64_t>(report->bytes);
   }
-  std::string text = "whole: " + std::to_string(report->objects) + " objects, " + human_bytes(report->object_bytes) +
+  std::string text = "whole: " + std::to_string(report->objects) + " objects, " +
+                     human_bytes(report->object_bytes) +
                      ", each with the hash that the owner signed\n";
-  text += key ? "opened: " + std::to_string(report->files) + " files, " + human_bytes(report->bytes) + " of plaintext\n"
+  text += key ? "opened: " + std::to_string(report->files) + " files, " +
+                    human_bytes(report->bytes) + " of plaintext\n"
               : "(ciphertext only; the owner may add --with-key to open everything)\n";
   s.print(j, text);
   return ok_status();
 }
 
-// The record of an image asset is signed when it is imported; this signs the image for policies that name a signer.
+// The record of an image asset is signed when it is imported; this signs the image for policies
+// that name a signer.
 Status image_sign(Session& s, const Invocation& in) {
   GBX_ASSIGN(api::AssetView v, resolve_asset(s, in.text("asset"), Listed::kAll));
-  if (v.record.body.kind != records::AssetKind::kImage)
-    return fail(Reason::kBadValue, "asset").with("an image", std::string(enum_name(v.record.body.kind)));
+  if (v.record.body.kind != records::AssetKind::kImage) {
+    return fail(Reason::kBadValue, "asset")
+        .with("an image", std::string(enum_name(v.record.body.kind)));
+  }
   GBX_ASSIGN(Keys * keys, s.keys());
   const bool own = v.record.body.owner_id == keys->id;
-  if (!own)
+  if (!own) {
     return fail(Reason::kWrongOwner, "an image is signed by its owner")
         .with(to_hex(v.record.body.owner_id), to_hex(keys->id));
+  }
   Json j;
   j["versionId"] = to_hex(v.version_id);
   j["digest"] = v.record.body.content_digest;
   j["signer"] = v.record.key;
   j["signature"] = to_base64url(v.record.signature);
   s.print(j, "image " + v.record.body.content_digest + "\nsigned by " + v.record.key +
-                 "\n\nA policy that trusts this signer says:\n  images:\n    - signer: \"" + v.record.key + "\"\n");
+                 "\n\nA policy that trusts this signer says:\n  images:\n    - signer: \"" +
+                 v.record.key + "\"\n");
   return ok_status();
 }
 
 // What both groups share.
 struct SharedArguments {
   Argument name = required(option("name", "NAME", "public name, 1 to 64 bytes"));
-  Argument policy = required(option("policy", "FILE", "release policy (glovebox policy new)", ArgKind::kFile));
+  Argument policy =
+      required(option("policy", "FILE", "release policy (glovebox policy new)", ArgKind::kFile));
   Argument asset = positional("asset", "NAME, NAME@VERSION, OWNER/NAME or the version id");
 };
 
@@ -266,26 +288,29 @@ void add_images(CommandTree& t) {
   t.add("image",
         {"import",
          "publish an OCI image layout as an encrypted asset",
-         "Verifies the layout, then does what `asset publish` does. The image's identity is its manifest digest. Its "
-         "record is signed with your key; `image sign` prints the clause by which policies allow what that key signed.",
+         "Verifies the layout, then does what `asset publish` does. The image's identity is its "
+         "manifest digest. Its record is signed with your key; `image sign` prints the clause by "
+         "which policies allow what that key signed.",
          {positional("layout", "folder with oci-layout and index.json", ArgKind::kDirectory)},
          {name, policy},
-         {{"glovebox image import ./study --name study-image --policy image-policy.yaml", "publish an image"}},
+         {{"glovebox image import ./study --name study-image --policy image-policy.yaml",
+           "publish an image"}},
          image_import,
          {}});
-  t.add("image", {"inspect",
-                  "digest and configuration of an OCI image layout",
-                  "",
-                  {positional("layout", "folder with oci-layout and index.json", ArgKind::kDirectory)},
-                  {},
-                  {},
-                  image_inspect,
-                  {}});
+  t.add("image",
+        {"inspect",
+         "digest and configuration of an OCI image layout",
+         "",
+         {positional("layout", "folder with oci-layout and index.json", ArgKind::kDirectory)},
+         {},
+         {},
+         image_inspect,
+         {}});
   t.add("image", {"sign",
                   "show the signature that policies can ask for",
-                  "Signs nothing: an image asset was signed by its owner's key when it was imported, and a policy may "
-                  "allow every image that a key signed. This checks the signature of one of your images and prints the "
-                  "clause that names it.",
+                  "Signs nothing: an image asset was signed by its owner's key when it was "
+                  "imported, and a policy may allow every image that a key signed. This checks the "
+                  "signature of one of your images and prints the clause that names it.",
                   {asset},
                   {},
                   {},
@@ -304,28 +329,30 @@ void add_assets(CommandTree& t) {
   any_kind.choices = kinds;
   const auto [name, policy, asset] = SharedArguments{};
   t.add({"asset", "encrypted datasets and models", "", {}, {}, {}, {}, {}});
-  t.add(
-      "asset",
-      {"publish",
-       "encrypt a folder or file and publish it with a policy",
-       "Encrypts on this machine, uploads ciphertext, checks the broker's evidence against the pinned set, signs the "
-       "version record and the policy, and wraps the key for the broker. It says \"published\" only after the broker's "
-       "signed acknowledgement and its place in the log were checked. An interrupted publication goes on where it "
-       "stopped when the same command is given again. A name that you used before gets its next version.",
-       {positional("source", "folder or file", ArgKind::kFile)},
-       {name, policy, kind},
-       {{"glovebox asset publish ./wdbc --name wdbc --policy policy.yaml", "publish a dataset"}},
-       asset_publish,
-       {}});
-  t.add("asset", {"list",
-                  "what is published",
-                  "Entries whose signatures do not verify are left out.",
-                  {},
-                  {option("name", "NAME", "only this name"), any_kind, flag("mine", "only your own")},
-                  {},
-                  asset_list,
-                  {}});
-  t.add("asset", {"show", "one version, and what its policy allows", "", {asset}, {}, {}, asset_show, {}});
+  t.add("asset",
+        {"publish",
+         "encrypt a folder or file and publish it with a policy",
+         "Encrypts on this machine, uploads ciphertext, checks the broker's evidence against the "
+         "pinned set, signs the version record and the policy, and wraps the key for the broker. "
+         "It says \"published\" only after the broker's signed acknowledgement and its place in "
+         "the log were checked. An interrupted publication goes on where it stopped when the same "
+         "command is given again. A name that you used before gets its next version.",
+         {positional("source", "folder or file", ArgKind::kFile)},
+         {name, policy, kind},
+         {{"glovebox asset publish ./wdbc --name wdbc --policy policy.yaml", "publish a dataset"}},
+         asset_publish,
+         {}});
+  t.add("asset",
+        {"list",
+         "what is published",
+         "Entries whose signatures do not verify are left out.",
+         {},
+         {option("name", "NAME", "only this name"), any_kind, flag("mine", "only your own")},
+         {},
+         asset_list,
+         {}});
+  t.add("asset",
+        {"show", "one version, and what its policy allows", "", {asset}, {}, {}, asset_show, {}});
   t.add("asset", {"delist",
                   "offer a version no more",
                   "New jobs cannot name it. Jobs that run go on; a policy ends with --revoke.",
@@ -334,15 +361,16 @@ void add_assets(CommandTree& t) {
                   {},
                   asset_delist,
                   {}});
-  t.add("asset", {"verify",
-                  "check every stored byte of a version",
-                  "Without a key: each object has the size and hash that the owner signed. With the owner's key: "
-                  "everything opens.",
-                  {asset},
-                  {flag("with-key", "also open everything with the key that you kept when publishing")},
-                  {},
-                  asset_verify,
-                  {}});
+  t.add("asset",
+        {"verify",
+         "check every stored byte of a version",
+         "Without a key: each object has the size and hash that the owner signed. With the owner's "
+         "key: everything opens.",
+         {asset},
+         {flag("with-key", "also open everything with the key that you kept when publishing")},
+         {},
+         asset_verify,
+         {}});
   add_images(t);
 }
 

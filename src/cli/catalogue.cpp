@@ -15,7 +15,9 @@ constexpr std::size_t kShortestPrefix = 8;
 bool is_hex(std::string_view s) {
   return !s.empty() && s.find_first_not_of("0123456789abcdef") == std::string_view::npos;
 }
-bool starts(const std::string& whole, const std::string& prefix) { return whole.rfind(prefix, 0) == 0; }
+bool starts(const std::string& whole, const std::string& prefix) {
+  return whole.rfind(prefix, 0) == 0;
+}
 
 }  // namespace
 
@@ -27,8 +29,10 @@ Status verify_asset_view(const records::SetChain::Keys& set, const api::AssetVie
         .with(to_hex(v.record.body.id()), to_hex(v.version_id));
   }
   const Hash32 policy_hash = v.policy.hash();
-  if (v.policy_hash != policy_hash)
-    return fail(Reason::kBadHash, "hash of the policy").with(to_hex(policy_hash), to_hex(v.policy_hash));
+  if (v.policy_hash != policy_hash) {
+    return fail(Reason::kBadHash, "hash of the policy")
+        .with(to_hex(policy_hash), to_hex(v.policy_hash));
+  }
   GBX_TRY(v.ack.verify(set.set_id, set.signing));
   if (v.ack.body.policy_hash != policy_hash || v.ack.body.asset_version_id != v.version_id ||
       v.ack.body.serial != v.policy.body.serial) {
@@ -43,8 +47,10 @@ Status verify_publish_ack(const records::SetChain::Keys& set, const records::Pub
   GBX_TRY(ack.verify(set.set_id, set.signing));
   const auto& a = ack.body;
   const Hash32 policy_hash = publish.policy.hash();
-  if (a.policy_hash != policy_hash)
-    return fail(Reason::kPolicyMismatch, "acknowledged policy").with(to_hex(policy_hash), to_hex(a.policy_hash));
+  if (a.policy_hash != policy_hash) {
+    return fail(Reason::kPolicyMismatch, "acknowledged policy")
+        .with(to_hex(policy_hash), to_hex(a.policy_hash));
+  }
   if (a.asset_version_id != publish.record.body.id() || a.serial != publish.policy.body.serial) {
     return fail(Reason::kWrongVersion, "acknowledged version")
         .with(to_hex(publish.record.body.id()), to_hex(a.asset_version_id));
@@ -59,19 +65,26 @@ Status verify_publish_ack(const records::SetChain::Keys& set, const records::Pub
 
 Result<AssetName> parse_asset_name(const std::string& text) {
   AssetName n;
-  const Error bad = fail(Reason::kUsage, "name of an asset")
-                        .with("NAME, NAME@VERSION, OWNER/NAME or the version id", printable(text, 128));
+  const Error bad =
+      fail(Reason::kUsage, "name of an asset")
+          .with("NAME, NAME@VERSION, OWNER/NAME or the version id", printable(text, 128));
   if (text.empty() || text.size() > 200) return bad;
   if (is_hex(text) && text.size() >= kShortestPrefix && text.size() <= 64) n.id_prefix = text;
   std::string rest = text;
   if (const auto slash = rest.find('/'); slash != std::string::npos) {
     n.owner_prefix = rest.substr(0, slash);
     rest = rest.substr(slash + 1);
-    if (!is_hex(n.owner_prefix) || n.owner_prefix.size() < kShortestPrefix || n.owner_prefix.size() > 64) return bad;
+    if (!is_hex(n.owner_prefix) || n.owner_prefix.size() < kShortestPrefix ||
+        n.owner_prefix.size() > 64) {
+      return bad;
+    }
   }
   if (const auto at = rest.rfind('@'); at != std::string::npos) {
     const std::string number = rest.substr(at + 1);
-    if (number.empty() || number.size() > 9 || number.find_first_not_of("0123456789") != std::string::npos) return bad;
+    if (number.empty() || number.size() > 9 ||
+        number.find_first_not_of("0123456789") != std::string::npos) {
+      return bad;
+    }
     n.version = std::stoll(number);
     if (n.version < 1) return bad;
     rest = rest.substr(0, at);
@@ -82,15 +95,18 @@ Result<AssetName> parse_asset_name(const std::string& text) {
 }
 
 Status check_new_name(const std::string& name) {
-  const bool plain = valid_utf8(name) && std::all_of(name.begin(), name.end(), [](char c) {
-                       return static_cast<unsigned char>(c) > 0x20 && c != 0x7f && c != '/' && c != '@';
-                     });
+  const bool plain =
+      valid_utf8(name) && std::all_of(name.begin(), name.end(), [](char c) {
+        return static_cast<unsigned char>(c) > 0x20 && c != 0x7f && c != '/' && c != '@';
+      });
   if (plain && !name.empty() && name.size() <= 64) return ok_status();
   return fail(Reason::kUsage, "--name")
-      .with("1 to 64 bytes of UTF-8 without blanks, / and @", name.empty() ? "nothing" : printable(name, 100));
+      .with("1 to 64 bytes of UTF-8 without blanks, / and @",
+            name.empty() ? "nothing" : printable(name, 100));
 }
 
-Result<const api::AssetView*> choose_asset(const AssetName& n, const std::vector<api::AssetView>& candidates) {
+Result<const api::AssetView*> choose_asset(const AssetName& n,
+                                           const std::vector<api::AssetView>& candidates) {
   std::vector<const api::AssetView*> by_id;
   std::vector<const api::AssetView*> by_name;
   for (const auto& v : candidates) {
@@ -102,10 +118,13 @@ Result<const api::AssetView*> choose_asset(const AssetName& n, const std::vector
   const std::string list = "glovebox asset list";
   if (by_name.empty()) {
     if (by_id.size() == 1) return by_id[0];
-    if (by_id.size() > 1)
-      return fail(Reason::kConflict, "several versions begin with " + n.id_prefix).hint("write more digits");
+    if (by_id.size() > 1) {
+      return fail(Reason::kConflict, "several versions begin with " + n.id_prefix)
+          .hint("write more digits");
+    }
     return fail(Reason::kNotFound, "asset")
-        .with(n.name + (n.version > 0 ? "@" + std::to_string(n.version) : ""), "nothing of this name")
+        .with(n.name + (n.version > 0 ? "@" + std::to_string(n.version) : ""),
+              "nothing of this name")
         .hint(list);
   }
   // Never the one that the plane lists first: which owner is meant is the user's to say.
@@ -114,11 +133,13 @@ Result<const api::AssetView*> choose_asset(const AssetName& n, const std::vector
     if (v->record.body.asset_id != best->record.body.asset_id) {
       const std::string first = to_hex(best->record.body.owner_id).substr(0, 12) + "/" + n.name;
       const std::string other = to_hex(v->record.body.owner_id).substr(0, 12) + "/" + n.name;
-      if (first != other)
+      if (first != other) {
         return fail(Reason::kConflict, "several owners use the name " + n.name)
             .with("OWNER/NAME", first + " or " + other)
             .hint("write one of them");
-      return fail(Reason::kConflict, "several assets have the name " + n.name).hint("write the version id; " + list);
+      }
+      return fail(Reason::kConflict, "several assets have the name " + n.name)
+          .hint("write the version id; " + list);
     }
     if (v->record.body.version > best->record.body.version) best = v;
   }
@@ -140,7 +161,8 @@ Result<const api::AssetView*> choose_image(const std::string& name, const Hash32
   };
   if (const auto wanted = parse_asset_name(name); wanted.ok()) {
     narrow([&](const auto* v) {
-      return v->record.body.name == wanted->name && starts(to_hex(v->record.body.owner_id), wanted->owner_prefix);
+      return v->record.body.name == wanted->name &&
+             starts(to_hex(v->record.body.owner_id), wanted->owner_prefix);
     });
   }
   narrow([&](const auto* v) { return v->record.body.owner_id == own; });
@@ -150,7 +172,8 @@ Result<const api::AssetView*> choose_image(const std::string& name, const Hash32
     if (v->record.body.asset_id != best->record.body.asset_id) {
       return fail(Reason::kConflict, "several published assets hold this image")
           .with("spec.image.asset with one of the version ids",
-                to_hex(best->version_id).substr(0, 16) + " or " + to_hex(v->version_id).substr(0, 16));
+                to_hex(best->version_id).substr(0, 16) + " or " +
+                    to_hex(v->version_id).substr(0, 16));
     }
     if (v->record.body.version > best->record.body.version) best = v;
   }
@@ -189,8 +212,9 @@ Result<OwnVersions> choose_own(const AssetName& name, std::vector<api::AssetView
   const Id16 asset = record.asset_id;
   out.one = name.version != 0 || record.name != name.name;
   std::erase_if(own, [&](const auto& v) { return v.record.body.asset_id != asset; });
-  std::sort(own.begin(), own.end(),
-            [](const auto& a, const auto& b) { return a.record.body.version < b.record.body.version; });
+  std::sort(own.begin(), own.end(), [](const auto& a, const auto& b) {
+    return a.record.body.version < b.record.body.version;
+  });
   while (own[out.chosen].version_id != id) ++out.chosen;
   out.all = std::move(own);
   return out;
@@ -216,22 +240,28 @@ Result<OwnVersions> resolve_own(Session& session, const std::string& text) {
       .with(to_hex(other->record.body.owner_id), to_hex(keys->id));
 }
 
-Result<Hash32> choose_id(const std::string& prefix, const std::vector<Hash32>& ids, const char* what,
-                         const char* list_command) {
+Result<Hash32> choose_id(const std::string& prefix, const std::vector<Hash32>& ids,
+                         const char* what, const char* list_command) {
   const Hash32* found = nullptr;
   for (const auto& id : ids) {
     if (!starts(to_hex(id), prefix)) continue;
-    if (found != nullptr && *found != id)
-      return fail(Reason::kConflict, std::string("several ids begin with ") + prefix).hint("write more digits");
+    if (found != nullptr && *found != id) {
+      return fail(Reason::kConflict, std::string("several ids begin with ") + prefix)
+          .hint("write more digits");
+    }
     found = &id;
   }
-  if (found == nullptr) return fail(Reason::kNotFound, what).with(prefix, "none begins so").hint(list_command);
+  if (found == nullptr) {
+    return fail(Reason::kNotFound, what).with(prefix, "none begins so").hint(list_command);
+  }
   return *found;
 }
 
 Result<Hash32> resolve_job(Session& session, const std::string& text) {
   if (!is_hex(text) || text.size() < 4 || text.size() > 64) {
-    return fail(Reason::kUsage, "job id").with("4 to 64 hex digits", printable(text, 80)).hint("glovebox job list");
+    return fail(Reason::kUsage, "job id")
+        .with("4 to 64 hex digits", printable(text, 80))
+        .hint("glovebox job list");
   }
   if (text.size() == 64) return fixed_from_hex<32>(text);
   GBX_ASSIGN(Plane * plane, session.plane());

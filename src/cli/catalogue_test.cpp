@@ -12,7 +12,8 @@ namespace {
 using gbx::testing::BrokerWorld;
 using gbx::testing::must;
 
-api::AssetView named(const std::string& name, std::int64_t version, std::uint8_t owner, std::uint8_t asset) {
+api::AssetView named(const std::string& name, std::int64_t version, std::uint8_t owner,
+                     std::uint8_t asset) {
   api::AssetView v;
   v.record.body.name = name;
   v.record.body.version = version;
@@ -28,8 +29,8 @@ Result<Hash32> chosen(const std::string& text, const std::vector<api::AssetView>
 }
 
 TEST(AssetName, ChoosesTheNewestOrTheOneThatIsMeant) {
-  const std::vector<api::AssetView> list{named("a", 1, 1, 1), named("a", 3, 1, 1), named("a", 2, 1, 1),
-                                         named("b", 1, 2, 2)};
+  const std::vector<api::AssetView> list{named("a", 1, 1, 1), named("a", 3, 1, 1),
+                                         named("a", 2, 1, 1), named("b", 1, 2, 2)};
   EXPECT_EQ(must(chosen("a", list)), list[1].version_id);
   EXPECT_EQ(must(chosen("a@2", list)), list[2].version_id);
   EXPECT_EQ(must(chosen("01010101/a@1", list)), list[0].version_id);
@@ -55,8 +56,8 @@ TEST(AssetName, NeverPicksAnOwnerByChance) {
 }
 
 TEST(AssetName, AnImageByDigestIsNeverPickedByChance) {
-  const std::vector<api::AssetView> list{named("a", 1, 1, 1), named("a", 2, 1, 1), named("b", 1, 2, 2),
-                                         named("a", 1, 3, 3)};
+  const std::vector<api::AssetView> list{named("a", 1, 1, 1), named("a", 2, 1, 1),
+                                         named("b", 1, 2, 2), named("a", 1, 3, 3)};
   Hash32 nobody{};
   Hash32 second{};
   second.fill(2);
@@ -73,15 +74,17 @@ TEST(AssetName, AnImageByDigestIsNeverPickedByChance) {
 }
 
 TEST(OwnVersions, ANameIsAllOfItsAssetAndAVersionIsItself) {
-  const std::vector<api::AssetView> list{named("a", 3, 1, 1), named("a", 1, 1, 1), named("b", 1, 1, 2),
-                                         named("a", 2, 1, 1)};
+  const std::vector<api::AssetView> list{named("a", 3, 1, 1), named("a", 1, 1, 1),
+                                         named("b", 1, 1, 2), named("a", 2, 1, 1)};
   const auto own = [&](const std::string& text) -> Result<OwnVersions> {
     GBX_ASSIGN(AssetName name, parse_asset_name(text));
     return choose_own(name, list);
   };
   const OwnVersions a = must(own("a"));
   ASSERT_EQ(a.all.size(), 3u);
-  for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(a.all[i].record.body.version, static_cast<std::int64_t>(i) + 1);
+  for (std::size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(a.all[i].record.body.version, static_cast<std::int64_t>(i) + 1);
+  }
   EXPECT_EQ(a.chosen, 2u);
   EXPECT_FALSE(a.one);
   const OwnVersions second = must(own("a@2"));
@@ -96,9 +99,10 @@ TEST(OwnVersions, ANameIsAllOfItsAssetAndAVersionIsItself) {
 }
 
 TEST(AssetName, MalformedNamesAreUsageErrors) {
-  for (const std::string& bad : {std::string(), std::string("a@"), std::string("a@0"), std::string("a@x"),
-                                 std::string("/a"), std::string("zz/a"), std::string("0101/a"), std::string("@1"),
-                                 std::string("01010101/"), std::string(201, 'a')}) {
+  for (const std::string& bad :
+       {std::string(), std::string("a@"), std::string("a@0"), std::string("a@x"), std::string("/a"),
+        std::string("zz/a"), std::string("0101/a"), std::string("@1"), std::string("01010101/"),
+        std::string(201, 'a')}) {
     EXPECT_EQ(parse_asset_name(bad).reason(), Reason::kUsage) << bad;
   }
 }
@@ -121,9 +125,12 @@ struct Published {
   Published() {
     must(world.start());
     publish = must_publish();
-    ack = must(world.call<records::Signed<records::PublishAck>>(records::method::kPublish, publish));
+    ack =
+        must(world.call<records::Signed<records::PublishAck>>(records::method::kPublish, publish));
   }
-  records::Publish must_publish() { return gbx::testing::make_publish(world.set, world.data, world.random); }
+  records::Publish must_publish() {
+    return gbx::testing::make_publish(world.set, world.data, world.random);
+  }
   api::AssetView view() const {
     api::AssetView v;
     v.version_id = publish.record.body.id();
@@ -142,7 +149,8 @@ TEST(PublishAck, OfARealBrokerHolds) {
   EXPECT_TRUE(s.ok()) << s.error().line();
   // Asked again after other entries: the same acknowledgement, with a proof that holds.
   must(p.world.publish(p.world.image));
-  const auto again = must(p.world.call<records::Signed<records::PublishAck>>(records::method::kPublish, p.publish));
+  const auto again = must(
+      p.world.call<records::Signed<records::PublishAck>>(records::method::kPublish, p.publish));
   EXPECT_TRUE(verify_publish_ack(p.keys, p.publish, again).ok());
 }
 
@@ -151,7 +159,8 @@ TEST(PublishAck, NothingElseIsBelieved) {
   const auto resigned = [&](const std::function<void(records::PublishAck&)>& change) {
     records::PublishAck body = p.ack.body;
     change(body);
-    return verify_publish_ack(p.keys, p.publish, must(records::sign(p.world.set.id(), body, p.world.set.signing)))
+    return verify_publish_ack(p.keys, p.publish,
+                              must(records::sign(p.world.set.id(), body, p.world.set.signing)))
         .reason();
   };
   EXPECT_EQ(resigned([](auto& a) { a.policy_hash[0] ^= 1; }), Reason::kPolicyMismatch);
@@ -173,7 +182,8 @@ TEST(PublishAck, NothingElseIsBelieved) {
 TEST(AssetView, EverySignatureCounts) {
   Published p;
   const api::AssetView good = p.view();
-  ASSERT_TRUE(verify_asset_view(p.keys, good).ok()) << verify_asset_view(p.keys, good).error().line();
+  ASSERT_TRUE(verify_asset_view(p.keys, good).ok())
+      << verify_asset_view(p.keys, good).error().line();
   const auto changed = [&](const std::function<void(api::AssetView&)>& change) {
     api::AssetView v = good;
     change(v);
@@ -186,14 +196,17 @@ TEST(AssetView, EverySignatureCounts) {
   EXPECT_EQ(changed([](auto& v) { v.version_id[0] ^= 1; }), Reason::kWrongVersion);
   EXPECT_EQ(changed([](auto& v) { v.policy_hash[0] ^= 1; }), Reason::kBadHash);
   EXPECT_EQ(changed([](auto& v) { v.ack.signature[0] ^= 1; }), Reason::kBadSignature);
-  EXPECT_EQ(changed([&](auto& v) { v.ack = must(records::sign(p.world.set.id(), p.ack.body, p.world.owner.key)); }),
+  EXPECT_EQ(changed([&](auto& v) {
+              v.ack = must(records::sign(p.world.set.id(), p.ack.body, p.world.owner.key));
+            }),
             Reason::kBadSignature);
 }
 
 TEST(BrokerEvidence, AnswersOurNonceWithTheSetsKeys) {
   Published p;
   const Nonce32 nonce{5};
-  const auto info = must(p.world.call<records::InfoReply>(records::method::kInfo, records::InfoRequest{nonce}));
+  const auto info =
+      must(p.world.call<records::InfoReply>(records::method::kInfo, records::InfoRequest{nonce}));
   EXPECT_TRUE(verify_broker(p.keys, info.evidence, nonce).ok());
   EXPECT_EQ(verify_broker(p.keys, info.evidence, Nonce32{6}).reason(), Reason::kNonceMismatch);
   auto other = info.evidence;
@@ -202,11 +215,15 @@ TEST(BrokerEvidence, AnswersOurNonceWithTheSetsKeys) {
   const auto with = [&](const std::function<void(records::BrokerEvidence&)>& change) {
     records::BrokerEvidence body = info.evidence.body;
     change(body);
-    return verify_broker(p.keys, must(records::sign(p.world.set.id(), body, p.world.set.signing)), nonce).reason();
+    return verify_broker(p.keys, must(records::sign(p.world.set.id(), body, p.world.set.signing)),
+                         nonce)
+        .reason();
   };
-  EXPECT_EQ(with([&](auto& e) { e.kek = p.world.owner.hpke.public_key().text(); }), Reason::kBrokerUntrusted);
+  EXPECT_EQ(with([&](auto& e) { e.kek = p.world.owner.hpke.public_key().text(); }),
+            Reason::kBrokerUntrusted);
   EXPECT_EQ(with([](auto& e) { e.epoch = 2; }), Reason::kBrokerUntrusted);
-  EXPECT_EQ(with([&](auto& e) { e.set_key = p.world.owner.key.public_key().text(); }), Reason::kBrokerUntrusted);
+  EXPECT_EQ(with([&](auto& e) { e.set_key = p.world.owner.key.public_key().text(); }),
+            Reason::kBrokerUntrusted);
 }
 
 }  // namespace

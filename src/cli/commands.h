@@ -1,4 +1,5 @@
-// The commands, by group. Each function adds whole commands to the tree; what is not whole is not added.
+// The commands, by group. Each function adds whole commands to the tree; what is not whole is not
+// added.
 #pragma once
 
 #include "cli/tree.h"
@@ -18,7 +19,8 @@ CommandTree make_tree();
 
 // Options that several commands have.
 Argument flag(std::string name, std::string help);
-Argument option(std::string name, std::string value, std::string help, ArgKind kind = ArgKind::kText);
+Argument option(std::string name, std::string value, std::string help,
+                ArgKind kind = ArgKind::kText);
 Argument required(Argument a);
 Argument many(Argument a);
 Argument positional(std::string name, std::string help, ArgKind kind = ArgKind::kText);

@@ -23,29 +23,40 @@ Error chain_error(Reason reason, const char* what, const Hash32& expected, const
 Status check_submission(const DeliveryInput& in) {
   const auto& s = in.submission.submission;
   const Hash32 id = s.body.job_id();
-  if (id != in.job_id)
-    return chain_error(Reason::kBadHash, "the plane answers with another job's submission", in.job_id, id);
+  if (id != in.job_id) {
+    return chain_error(Reason::kBadHash, "the plane answers with another job's submission",
+                       in.job_id, id);
+  }
   GBX_TRY(s.verify(in.set.set_id, in.consumer_key));
-  if (in.receipt.submission.body.job_id() != id) return fail(Reason::kBadHash, "the receipt is another job's");
+  if (in.receipt.submission.body.job_id() != id) {
+    return fail(Reason::kBadHash, "the receipt is another job's");
+  }
   return ok_status();
 }
 
-// What the plane delivers beside the receipt is what the receipt proves. Returns how the environment was protected.
+// What the plane delivers beside the receipt is what the receipt proves. Returns how the
+// environment was protected.
 Result<std::string> check_result(const DeliveryInput& in) {
   const auto& proved = in.receipt;
   const auto& release = in.result.release.statement;
   GBX_TRY(release.verify(in.set.set_id, in.set.signing));
-  if (release.body.job_id != in.job_id)
+  if (release.body.job_id != in.job_id) {
     return chain_error(Reason::kBadHash, "job of the release", in.job_id, release.body.job_id);
-  if (release.body.decision != records::ReleaseDecision::kRelease)
+  }
+  if (release.body.decision != records::ReleaseDecision::kRelease) {
     return fail(Reason::kRejected, "the broker did not release this result");
-  if (release.hash() != proved.release.hash())
-    return chain_error(Reason::kBadHash, "release of the receipt", proved.release.hash(), release.hash());
+  }
+  if (release.hash() != proved.release.hash()) {
+    return chain_error(Reason::kBadHash, "release of the receipt", proved.release.hash(),
+                       release.hash());
+  }
   const auto& run = in.result.run_statement;
-  if (run.hash() != proved.run_statement.hash())
-    return chain_error(Reason::kBadHash, "run statement of the receipt", proved.run_statement.hash(), run.hash());
-  const policy::ReceiptReport report =
-      policy::verify_receipt(proved, in.set.set_id, policy::ReceiptOptions{std::nullopt, in.capacity});
+  if (run.hash() != proved.run_statement.hash()) {
+    return chain_error(Reason::kBadHash, "run statement of the receipt",
+                       proved.run_statement.hash(), run.hash());
+  }
+  const policy::ReceiptReport report = policy::verify_receipt(
+      proved, in.set.set_id, policy::ReceiptOptions{std::nullopt, in.capacity});
   if (!report.valid) return report.first_failure().at("receipt");
   return report.protection;
 }
@@ -69,13 +80,18 @@ Result<Delivered> take_bundle(const DeliveryInput& in, ByteView plain) {
       continue;
     }
     if (e.kind != gate::EntryKind::kOutput) continue;
-    const auto spec = std::find_if(declared.begin(), declared.end(), [&](const auto& d) { return d.path == e.name; });
-    if (spec == declared.end())
-      return fail(Reason::kBadStructure, "the result holds a file that was not declared").with("", e.name);
+    const auto spec = std::find_if(declared.begin(), declared.end(),
+                                   [&](const auto& d) { return d.path == e.name; });
+    if (spec == declared.end()) {
+      return fail(Reason::kBadStructure, "the result holds a file that was not declared")
+          .with("", e.name);
+    }
     const auto digest = std::find_if(context.outputs.begin(), context.outputs.end(),
                                      [&](const auto& o) { return o.name == spec->name; });
-    if (digest == context.outputs.end() || gate::output_digest(salt, spec->name, e.content) != digest->salted_digest) {
-      return fail(Reason::kBadHash, "output " + spec->name + " is not the one that the environment signed");
+    if (digest == context.outputs.end() ||
+        gate::output_digest(salt, spec->name, e.content) != digest->salted_digest) {
+      return fail(Reason::kBadHash,
+                  "output " + spec->name + " is not the one that the environment signed");
     }
     out.files.push_back({spec->path, std::move(e.content)});
   }
@@ -97,14 +113,20 @@ Result<Delivered> open_delivery(const DeliveryInput& in, const crypto::HpkeKeyPa
   GBX_ASSIGN(std::string protection, verify_delivery(in));
   const auto& recipients = in.submission.submission.body.result_keys;
   const std::string own = key.public_key().text();
-  const auto mine = std::find_if(recipients.begin(), recipients.end(), [&](const auto& r) { return r.hpke == own; });
-  if (mine == recipients.end())
-    return fail(Reason::kWrongRecipient, "the result is sealed to other keys").with(recipients[0].hpke, own);
+  const auto mine = std::find_if(recipients.begin(), recipients.end(),
+                                 [&](const auto& r) { return r.hpke == own; });
+  if (mine == recipients.end()) {
+    return fail(Reason::kWrongRecipient, "the result is sealed to other keys")
+        .with(recipients[0].hpke, own);
+  }
   const auto recipient = static_cast<std::size_t>(mine - recipients.begin());
   const auto& outer = in.result.release.outer_keys;
-  if (recipient >= outer.size()) return fail(Reason::kWrongRecipient, "the release holds no key for this recipient");
-  GBX_ASSIGN(SecretBuffer plain, records::open_result(key, recipient, in.result.run_statement.body.manifest,
-                                                      in.result.output, outer[recipient]));
+  if (recipient >= outer.size()) {
+    return fail(Reason::kWrongRecipient, "the release holds no key for this recipient");
+  }
+  GBX_ASSIGN(SecretBuffer plain,
+             records::open_result(key, recipient, in.result.run_statement.body.manifest,
+                                  in.result.output, outer[recipient]));
   GBX_ASSIGN(Delivered out, take_bundle(in, plain.view(kAccess)));
   out.protection = std::move(protection);
   return out;
@@ -133,12 +155,14 @@ Result<Delivered> fetch_result(Session& session, const Hash32& job_id, bool reco
     if (text != detail.submission.submission.key) continue;
     GBX_ASSIGN(signer, crypto::PublicKey::from_text(text));
   }
-  if (!signer)
+  if (!signer) {
     return fail(Reason::kBadSignature, "the submission is not signed by a key of yours")
         .with(own_keys.back(), detail.submission.submission.key);
-  const DeliveryInput in{
-      std::move(set),    job_id,         std::move(*signer), std::move(detail.submission), std::move(receipt),
-      std::move(result), gate_capacity()};
+  }
+  const DeliveryInput in{std::move(set),     job_id,
+                         std::move(*signer), std::move(detail.submission),
+                         std::move(receipt), std::move(result),
+                         gate_capacity()};
   return open_delivery(in, key);
 }
 
@@ -148,20 +172,26 @@ Status write_files(const std::string& directory, const Delivered& d, bool force)
   DeliveredFile log{std::string(records::kLogFile), {}};
   if (d.log) {
     log.content = *d.log;
-    const bool taken = std::any_of(files.begin(), files.end(), [](const auto* f) { return f->path == records::kLogFile; });
-    if (taken)
-      return fail(Reason::kConflict, "an output has the name of the log").with("another path than job.log", std::string(records::kLogFile));
+    const bool taken = std::any_of(files.begin(), files.end(),
+                                   [](const auto* f) { return f->path == records::kLogFile; });
+    if (taken) {
+      return fail(Reason::kConflict, "an output has the name of the log")
+          .with("another path than job.log", std::string(records::kLogFile));
+    }
     files.push_back(&log);
   }
   for (const auto* f : files) {
     const std::string path = directory + "/" + f->path;
-    if (!force && path_exists(path))
+    if (!force && path_exists(path)) {
       return fail(Reason::kAlreadyExists, path).hint("choose another --out, or add --force");
+    }
   }
   GBX_TRY(make_dirs(directory, 0700));
   for (const auto* f : files) {
     const auto slash = f->path.rfind('/');
-    if (slash != std::string::npos) GBX_TRY(make_dirs(directory + "/" + f->path.substr(0, slash), 0700));
+    if (slash != std::string::npos) {
+      GBX_TRY(make_dirs(directory + "/" + f->path.substr(0, slash), 0700));
+    }
     GBX_TRY(write_file_atomic(directory + "/" + f->path, f->content, 0600));
   }
   return ok_status();

@@ -1,5 +1,6 @@
-// A released result, from the plane's bytes to files: nothing is written unless the whole chain holds, from the user's
-// own submission through the broker's signed and logged release to the content's commitments.
+// A released result, from the plane's bytes to files: nothing is written unless the whole chain
+// holds, from the user's own submission through the broker's signed and logged release to the
+// content's commitments.
 #pragma once
 
 #include <string>
@@ -20,8 +21,9 @@ struct DeliveryInput {
   api::JobResult result;
   policy::Capacity capacity;  // of declared outputs: the planned charges are reckoned again
 };
-// Everything but decryption; returns how the environment was protected, in words. Checked: the whole receipt, and that
-// result and submission are its own. Errors: kBadSignature, kBadHash, kPlanMismatch, kBadInclusion, kRejected, …
+// Everything but decryption; returns how the environment was protected, in words. Checked: the
+// whole receipt, and that result and submission are its own. Errors: kBadSignature, kBadHash,
+// kPlanMismatch, kBadInclusion, kRejected, …
 Result<std::string> verify_delivery(const DeliveryInput& in);
 
 struct DeliveredFile {
@@ -34,14 +36,16 @@ struct Delivered {
   std::optional<Bytes> log;
   std::string protection;  // "NO TEE: …" in plain words
 };
-// verify_delivery(), then opens the content with `key`, which the submission names (kWrongRecipient otherwise), and holds
-// every output against its signed digest.
+// verify_delivery(), then opens the content with `key`, which the submission names (kWrongRecipient
+// otherwise), and holds every output against its signed digest.
 Result<Delivered> open_delivery(const DeliveryInput& in, const crypto::HpkeKeyPair& key);
 
-// Fetches and opens; `recovery` uses the recovery key. A job that has no result says why, as it ended.
+// Fetches and opens; `recovery` uses the recovery key. A job that has no result says why, as it
+// ended.
 Result<Delivered> fetch_result(Session& session, const Hash32& job_id, bool recovery);
 
-// Each file whole or not at all; with `force` unset nothing is written when one of them is there (kAlreadyExists).
+// Each file whole or not at all; with `force` unset nothing is written when one of them is there
+// (kAlreadyExists).
 Status write_files(const std::string& directory, const Delivered& delivered, bool force);
 
 }  // namespace gbx::cli

@@ -1,5 +1,5 @@
-// A result as its consumer takes it: a genuine one from a real broker opens; every lie of plane, node or storage is
-// refused.
+// A result as its consumer takes it: a genuine one from a real broker opens; every lie of plane,
+// node or storage is refused.
 #include "cli/delivery.h"
 
 #include <gtest/gtest.h>
@@ -28,14 +28,17 @@ struct Released {
   explicit Released(const std::function<void(Content&)>& change = {}) {
     world.start_and_publish();
     auto run = world.run_until_attested(world.submission());
-    for (std::int64_t stage = 1; stage <= 2; ++stage)
+    for (std::int64_t stage = 1; stage <= 2; ++stage) {
       must(world.key(run.agent, run.credential.body, run.evidence, stage, run.connection));
+    }
     Content c;
     c.salt = world.random.fixed<32>();
     c.bundle.status = {to_hex(run.job_id()), 1, gate::RunExit::kOk, 0};
-    c.bundle.entries.push_back({gate::EntryKind::kOutput, "metrics.json", to_bytes(as_bytes("{\"auc\":\"0.99\"}"))});
+    c.bundle.entries.push_back(
+        {gate::EntryKind::kOutput, "metrics.json", to_bytes(as_bytes("{\"auc\":\"0.99\"}"))});
     c.bundle.entries.push_back({gate::EntryKind::kLog, "log", to_bytes(as_bytes("hello\n"))});
-    c.digests.push_back({"metrics", gate::output_digest(c.salt, "metrics", c.bundle.entries[0].content), 16});
+    c.digests.push_back(
+        {"metrics", gate::output_digest(c.salt, "metrics", c.bundle.entries[0].content), 16});
     if (change) change(c);
     records::ResultInput in;
     in.job_id = run.job_id();
@@ -44,10 +47,12 @@ struct Released {
     in.verdict = gbx::testing::clean_verdict();
     const Bytes plain = concat({c.salt, must(gate::encode_bundle(c.bundle, 4096))});
     in.bundle = plain;
-    for (const auto& k : run.submission.submission.body.result_keys)
+    for (const auto& k : run.submission.submission.body.result_keys) {
       in.result_keys.push_back(must(crypto::HpkePublicKey::from_text(k.hpke)));
-    for (const auto& r : run.plan.body.reviewers)
+    }
+    for (const auto& r : run.plan.body.reviewers) {
       in.reviewers.push_back(must(crypto::HpkePublicKey::from_text(r.hpke)));
+    }
     auto sealed = must(records::seal_result(in, world.set.kek.public_key(), world.random));
     records::RunStatement st;
     st.manifest = sealed.manifest;
@@ -60,21 +65,22 @@ struct Released {
     const auto statement = must(records::sign(world.set.id(), st, run.agent.sig));
     must(world.seal({statement, sealed.release_keys}, run.connection));
     const auto judged = must(world.judge(run.job_id()));
-    input.emplace(
-        DeliveryInput{must(world.set.chain.verify(world.set.id())),
-                      run.job_id(),
-                      world.consumer.key.public_key(),
-                      run.submission,
-                      must(world.call<records::Receipt>(records::method::kReceipt, records::JobRequest{run.job_id()})),
-                      {sealed.output, *judged.release, statement},
-                      world.capacity});
+    input.emplace(DeliveryInput{must(world.set.chain.verify(world.set.id())),
+                                run.job_id(),
+                                world.consumer.key.public_key(),
+                                run.submission,
+                                must(world.call<records::Receipt>(
+                                    records::method::kReceipt, records::JobRequest{run.job_id()})),
+                                {sealed.output, *judged.release, statement},
+                                world.capacity});
   }
   Result<Delivered> open() { return open_delivery(*input, world.consumer.hpke); }
   BrokerWorld world{31};
   std::optional<DeliveryInput> input;
 };
 
-// The reservation of a plan, reckoned from the spec, is the charge that the gate makes of the same job.
+// The reservation of a plan, reckoned from the spec, is the charge that the gate makes of the same
+// job.
 TEST(GateCapacity, IsWhatTheGateCharges) {
   records::SpecBody spec = gbx::testing::make_spec(true).spec;
   gate::GateRequest request;
@@ -82,10 +88,12 @@ TEST(GateCapacity, IsWhatTheGateCharges) {
   for (const auto& o : spec.outputs) request.outputs.push_back(must(declaration_of(o)));
   request.logs.visibility = gate::LogVisibility::kConsumer;
   for (const std::int64_t log_bytes : {0, 1, 4000}) {
-    spec.logs = {log_bytes == 0 ? records::LogVisibility::kNone : records::LogVisibility::kConsumer, log_bytes};
+    spec.logs = {log_bytes == 0 ? records::LogVisibility::kNone : records::LogVisibility::kConsumer,
+                 log_bytes};
     request.logs.maxBytes = log_bytes;
     request.policy.maxConsumerLogBytes = log_bytes;
-    EXPECT_EQ(must(gate_capacity()(spec)), must(gate::release_charge(request)).freeBits) << log_bytes;
+    EXPECT_EQ(must(gate_capacity()(spec)), must(gate::release_charge(request)).freeBits)
+        << log_bytes;
   }
 }
 
@@ -110,20 +118,27 @@ TEST(Delivery, EveryLieOfThePlaneIsNamed) {
     return d.ok() ? Reason::kUninitialised : d.reason();
   };
   EXPECT_EQ(with([](auto& in) { in.job_id[0] ^= 1; }), Reason::kBadHash);
-  EXPECT_EQ(with([](auto& in) { in.submission.submission.body.spec.spec.purpose += "!"; }), Reason::kBadHash);
-  EXPECT_EQ(with([](auto& in) { in.submission.submission.signature[0] ^= 1; }), Reason::kBadSignature);
-  EXPECT_EQ(with([&](auto& in) { in.consumer_key = r.world.owner.key.public_key(); }), Reason::kBadSignature);
-  EXPECT_EQ(with([](auto& in) { in.result.release.statement.body.time += 1; }), Reason::kBadSignature);
+  EXPECT_EQ(with([](auto& in) { in.submission.submission.body.spec.spec.purpose += "!"; }),
+            Reason::kBadHash);
+  EXPECT_EQ(with([](auto& in) { in.submission.submission.signature[0] ^= 1; }),
+            Reason::kBadSignature);
+  EXPECT_EQ(with([&](auto& in) { in.consumer_key = r.world.owner.key.public_key(); }),
+            Reason::kBadSignature);
+  EXPECT_EQ(with([](auto& in) { in.result.release.statement.body.time += 1; }),
+            Reason::kBadSignature);
   EXPECT_EQ(with([&](auto& in) {
-              in.result.release.statement =
-                  must(records::sign(r.world.set.id(), in.result.release.statement.body, r.world.owner.key));
+              in.result.release.statement = must(records::sign(
+                  r.world.set.id(), in.result.release.statement.body, r.world.owner.key));
             }),
             Reason::kBadSignature);
-  EXPECT_EQ(with([](auto& in) { in.result.run_statement.body.runtime = "another"; }), Reason::kBadHash);
-  EXPECT_EQ(with([](auto& in) { in.receipt.run_statement.signature[0] ^= 1; }), Reason::kBadSignature);
+  EXPECT_EQ(with([](auto& in) { in.result.run_statement.body.runtime = "another"; }),
+            Reason::kBadHash);
+  EXPECT_EQ(with([](auto& in) { in.receipt.run_statement.signature[0] ^= 1; }),
+            Reason::kBadSignature);
   EXPECT_EQ(with([](auto& in) { in.receipt.plan.signature[0] ^= 1; }), Reason::kBadSignature);
   EXPECT_EQ(with([](auto& in) { in.receipt.log_entry["time"] = 1; }), Reason::kBadStructure);
-  EXPECT_EQ(with([](auto& in) { in.receipt.release.body.inclusion.path.push_back(Hash32{1}); }), Reason::kBadHash);
+  EXPECT_EQ(with([](auto& in) { in.receipt.release.body.inclusion.path.push_back(Hash32{1}); }),
+            Reason::kBadHash);
   EXPECT_EQ(with([](auto& in) { in.result.output.ciphertext[20] ^= 1; }), Reason::kBadHash);
   EXPECT_EQ(with([](auto& in) { in.result.output.wrapped_content[0][5] ^= 1; }), Reason::kBadHash);
   EXPECT_EQ(with([](auto& in) { in.result.release.outer_keys[0][40] ^= 1; }), Reason::kBadTag);
@@ -135,11 +150,13 @@ TEST(Delivery, ARejectedJobOpensNothing) {
   Released r;
   auto body = r.input->result.release.statement.body;
   body.decision = records::ReleaseDecision::kReject;
-  r.input->result.release.statement = must(records::sign(r.world.set.id(), body, r.world.set.signing));
+  r.input->result.release.statement =
+      must(records::sign(r.world.set.id(), body, r.world.set.signing));
   EXPECT_EQ(r.open().reason(), Reason::kRejected);
 }
 
-// What the outputs can carry is reckoned here again: a broker that planned another charge signed a plan of nothing.
+// What the outputs can carry is reckoned here again: a broker that planned another charge signed a
+// plan of nothing.
 TEST(Delivery, APlanWithAnotherChargeThanItsOutputsHaveIsRefused) {
   Released r;
   ASSERT_TRUE(verify_delivery(*r.input).ok());
@@ -157,10 +174,13 @@ TEST(Delivery, ContentThatTheManifestDoesNotNameIsRefused) {
     return d.ok() ? Reason::kUninitialised : d.reason();
   };
   EXPECT_EQ(with([](Content& c) { c.bundle.entries[0].content.push_back('x'); }), Reason::kBadHash);
-  EXPECT_EQ(with([](Content& c) { c.bundle.entries[0].name = "other.json"; }), Reason::kBadStructure);
-  EXPECT_EQ(with([](Content& c) { c.bundle.entries.erase(c.bundle.entries.begin()); }), Reason::kBadStructure);
+  EXPECT_EQ(with([](Content& c) { c.bundle.entries[0].name = "other.json"; }),
+            Reason::kBadStructure);
+  EXPECT_EQ(with([](Content& c) { c.bundle.entries.erase(c.bundle.entries.begin()); }),
+            Reason::kBadStructure);
   EXPECT_EQ(with([](Content& c) { c.digests[0].name = "else"; }), Reason::kBadHash);
-  EXPECT_EQ(with([](Content& c) { c.bundle.status.jobId = std::string(64, 'a'); }), Reason::kBadHash);
+  EXPECT_EQ(with([](Content& c) { c.bundle.status.jobId = std::string(64, 'a'); }),
+            Reason::kBadHash);
   EXPECT_EQ(with([](Content& c) { c.bundle.status.attempt = 2; }), Reason::kBadHash);
 }
 

@@ -5,16 +5,21 @@ namespace gbx::cli {
 
 namespace {
 
-constexpr const char* kBug = "this is a mistake in Glovebox: report it with this message and `glovebox --version`";
+constexpr const char* kBug =
+    "this is a mistake in Glovebox: report it with this message and `glovebox --version`";
 constexpr const char* kMend = "correct it at the place that is named, then repeat the command";
-constexpr const char* kDistrust = "do not rely on it: fetch it again, and if it stays so, tell whoever made it";
-constexpr const char* kAskOwner = "see every check with `glovebox job plan FILE`; then change the job, or ask the owner";
+constexpr const char* kDistrust =
+    "do not rely on it: fetch it again, and if it stays so, tell whoever made it";
+constexpr const char* kAskOwner =
+    "see every check with `glovebox job plan FILE`; then change the job, or ask the owner";
 constexpr const char* kAskOperator = "ask the operator of this Glovebox";
 constexpr const char* kLook = "see what happened: glovebox job describe ID";
-constexpr const char* kNewAttempt = "submit the job again; if it happens again, ask the operator of this Glovebox";
+constexpr const char* kNewAttempt =
+    "submit the job again; if it happens again, ask the operator of this Glovebox";
 
 }  // namespace
 
+// One sentence for each reason, in more than 70 lines: a closed list that the compiler checks.
 std::string default_next(Reason reason) {
   switch (reason) {
     case Reason::kUninitialised:
@@ -48,7 +53,8 @@ std::string default_next(Reason reason) {
     case Reason::kImageDigestMismatch:
       return kDistrust;
     case Reason::kNotFound:
-      return "check how it is written; glovebox asset list and glovebox job list show what there is";
+      return "check how it is written; glovebox asset list and glovebox job list show what there "
+             "is";
     case Reason::kAlreadyExists:
       return "choose another name, or see what is there";
     case Reason::kConflict:
@@ -60,11 +66,13 @@ std::string default_next(Reason reason) {
     case Reason::kImageUnsigned:
       return "have its owner import the image: glovebox image import";
     case Reason::kImageRefused:
-      return "raise spec.resources.image if it was too large, else build it anew; what it is: glovebox image inspect FOLDER";
+      return "raise spec.resources.image if it was too large, else build it anew; what it is: "
+             "glovebox image inspect FOLDER";
     case Reason::kUnauthenticated:
       return "glovebox identity show; to enrol: glovebox identity enrol --invite-file FILE";
     case Reason::kWrongRole:
-      return "ask an operator for an invite, then: glovebox identity enrol --role ROLE --invite-file FILE";
+      return "ask an operator for an invite, then: glovebox identity enrol --role ROLE "
+             "--invite-file FILE";
     case Reason::kReplayed:
       return "check this machine's clock (glovebox doctor) and repeat the command";
     case Reason::kExpired:
@@ -101,7 +109,8 @@ std::string default_next(Reason reason) {
     case Reason::kWrongRecipient:
       return "use the home whose identity submitted the job, or --recovery";
     case Reason::kWrongSet:
-      return "compare the set id with the one that you trust; another installation needs another --home";
+      return "compare the set id with the one that you trust; another installation needs another "
+             "--home";
     case Reason::kWrongOwner:
       return "use the home of the owner: --home DIR";
     case Reason::kWrongState:
@@ -121,7 +130,8 @@ std::string default_next(Reason reason) {
       return kNewAttempt;
     case Reason::kBrokerUntrusted:
     case Reason::kPlaneUntrusted:
-      return "send it nothing; compare address, certificate and set id with what its operator gave you, then glovebox init";
+      return "send it nothing; compare address, certificate and set id with what its operator gave "
+             "you, then glovebox init";
     case Reason::kHeld:
       return "glovebox job wait ID --through-hold";
     case Reason::kRejected:
@@ -129,7 +139,8 @@ std::string default_next(Reason reason) {
     case Reason::kOutputCopiesInput:
     case Reason::kOutputTooLarge:
     case Reason::kOutputRefused:
-      return "change the study's output, or ask the owners; what is known: glovebox job describe ID";
+      return "change the study's output, or ask the owners; what is known: glovebox job describe "
+             "ID";
     case Reason::kJobFailed:
     case Reason::kTimedOut:
     case Reason::kSandboxViolation:
@@ -138,7 +149,8 @@ std::string default_next(Reason reason) {
     case Reason::kLost:
       return kLook;
     case Reason::kSandboxSetup:
-      return "see that spec.command is a program of the image; what the node lacks is told there by glovebox doctor";
+      return "see that spec.command is a program of the image; what the node lacks is told there "
+             "by glovebox doctor";
     case Reason::kIo:
       return "check the path, who may use it, and the room on its file system";
     case Reason::kUnavailable:

@@ -51,9 +51,7 @@ Result<Bytes> read_private(const std::string& path) {
   const Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   if (!fd.valid()) {
     if (errno == ENOENT) {
-      return fail(Reason::kNotFound, "key file")
-          .with(path, "no such file")
-          .hint(kPutBack);
+      return fail(Reason::kNotFound, "key file").with(path, "no such file").hint(kPutBack);
     }
     return io_error(path, errno);
   }
@@ -75,8 +73,8 @@ crypto::ScryptParameters scrypt_parameters() {
 
 }  // namespace
 
-Status write_key_file(const std::string& path, KeyKind kind, ByteView key, SecretAccess, const Passphrase* passphrase,
-                      Random& random) {
+Status write_key_file(const std::string& path, KeyKind kind, ByteView key, SecretAccess,
+                      const Passphrase* passphrase, Random& random) {
   if (key.size() != kKeySize) return fail(Reason::kInternal, "key of wrong length");
   ByteWriter w;
   w.text(kKeyMagic).u8(static_cast<std::uint8_t>(kind));
@@ -99,7 +97,8 @@ Status write_key_file(const std::string& path, KeyKind kind, ByteView key, Secre
 
 namespace {
 
-Result<SecretBuffer> parse_key_file(const std::string& path, KeyKind kind, const PassphraseSource& ask, Bytes& content) {
+Result<SecretBuffer> parse_key_file(const std::string& path, KeyKind kind,
+                                    const PassphraseSource& ask, Bytes& content) {
   ByteReader r(content);
   const auto secret = [&](ByteView v) {
     SecretBuffer b(v.size());
@@ -107,10 +106,13 @@ Result<SecretBuffer> parse_key_file(const std::string& path, KeyKind kind, const
     return b;
   };
   const auto magic = r.take(kKeyMagic.size());
-  if (!magic.ok() || as_text(*magic) != kKeyMagic) return fail(Reason::kBadMagic, "this is no key file");
+  if (!magic.ok() || as_text(*magic) != kKeyMagic) {
+    return fail(Reason::kBadMagic, "this is no key file");
+  }
   GBX_ASSIGN(const std::uint8_t found_kind, r.u8());
-  if (found_kind != static_cast<std::uint8_t>(kind))
+  if (found_kind != static_cast<std::uint8_t>(kind)) {
     return fail(Reason::kBadStructure, "key of another kind");
+  }
   GBX_ASSIGN(const std::uint8_t protection, r.u8());
   if (protection == kClear) {
     GBX_ASSIGN(ByteView key, r.take(kKeySize));
@@ -118,16 +120,20 @@ Result<SecretBuffer> parse_key_file(const std::string& path, KeyKind kind, const
     return secret(key);
   }
   GBX_ASSIGN(const std::uint8_t log2, r.u8());
-  if (protection != kScrypt || log2 != kScryptLog2)
+  if (protection != kScrypt || log2 != kScryptLog2) {
     return fail(Reason::kBadStructure, "unknown protection of a key");
+  }
   GBX_ASSIGN(ByteView salt, r.take(kSaltSize));
   const std::size_t header = r.position();
   GBX_ASSIGN(ByteView sealed, r.take(kKeySize + crypto::kAeadTagSize));
   GBX_TRY(r.finish());
   GBX_ASSIGN(Passphrase passphrase, ask("passphrase for " + path));
   GBX_ASSIGN(AeadKey opening, crypto::scrypt(passphrase, salt, scrypt_parameters()));
-  auto plain = crypto::open_once(opening.view(kAccess), kAccess, ByteView(content).first(header), sealed);
-  if (!plain.ok()) return key_error(Reason::kWrongPassphrase, path, "the passphrase does not open this key");
+  auto plain =
+      crypto::open_once(opening.view(kAccess), kAccess, ByteView(content).first(header), sealed);
+  if (!plain.ok()) {
+    return key_error(Reason::kWrongPassphrase, path, "the passphrase does not open this key");
+  }
   SecretBuffer out = secret(*plain);
   cleanse(*plain);
   return out;
@@ -135,13 +141,15 @@ Result<SecretBuffer> parse_key_file(const std::string& path, KeyKind kind, const
 
 }  // namespace
 
-Result<SecretBuffer> read_key_file(const std::string& path, KeyKind kind, const PassphraseSource& ask) {
+Result<SecretBuffer> read_key_file(const std::string& path, KeyKind kind,
+                                   const PassphraseSource& ask) {
   GBX_ASSIGN(Bytes content, read_private(path));
   auto key = parse_key_file(path, kind, ask, content);
   cleanse(content);
   if (key.ok()) return key;
   const Reason why = key.reason();
-  const bool damaged = why == Reason::kBadMagic || why == Reason::kBadStructure || why == Reason::kTruncated || why == Reason::kTrailingBytes;
+  const bool damaged = why == Reason::kBadMagic || why == Reason::kBadStructure ||
+                       why == Reason::kTruncated || why == Reason::kTrailingBytes;
   return damaged ? key.error().at(path).hint(kPutBack) : key.error();
 }
 
@@ -149,12 +157,17 @@ Result<Context> Home::context() const {
   return read_setting<Context>(file("context.json"), "this machine does not know a Glovebox yet",
                                "glovebox init --plane HOST:PORT --ca FILE --set SETID");
 }
-Status Home::save(const Context& c) const { return write_setting(*this, file("context.json"), to_json(c)); }
-Result<IdentityFile> Home::identity() const {
-  return read_setting<IdentityFile>(file("identity.json"), "you have no identity here",
-                                    "glovebox identity create --name NAME --role owner,consumer --invite-file FILE");
+Status Home::save(const Context& c) const {
+  return write_setting(*this, file("context.json"), to_json(c));
 }
-Status Home::save(const IdentityFile& i) const { return write_setting(*this, file("identity.json"), to_json(i)); }
+Result<IdentityFile> Home::identity() const {
+  return read_setting<IdentityFile>(
+      file("identity.json"), "you have no identity here",
+      "glovebox identity create --name NAME --role owner,consumer --invite-file FILE");
+}
+Status Home::save(const IdentityFile& i) const {
+  return write_setting(*this, file("identity.json"), to_json(i));
+}
 std::string Home::dataset_key(const Id16& asset_id, std::int64_t version) const {
   return file("keys/assets/" + to_hex(asset_id) + "-" + std::to_string(version) + ".key");
 }
@@ -169,7 +182,8 @@ Result<std::string> home_path(const std::string& option) {
   if (own != nullptr && *own != '\0') return std::string(own);
   const char* home = std::getenv("HOME");
   if (home != nullptr && *home == '/') return std::string(home) + "/.glovebox";
-  return fail(Reason::kUsage, "where keys and settings lie").with("--home, GLOVEBOX_HOME or HOME", "none of them");
+  return fail(Reason::kUsage, "where keys and settings lie")
+      .with("--home, GLOVEBOX_HOME or HOME", "none of them");
 }
 
 Result<Bytes> parse_certificate(ByteView file) {
@@ -182,9 +196,12 @@ Result<Bytes> parse_certificate(ByteView file) {
     return to_bytes(file);
   }
   const auto end = text.find(kEnd, begin);
-  if (end == std::string_view::npos) return fail(Reason::kBadEncoding, "certificate without an end");
-  if (text.find(kBegin, end) != std::string_view::npos)
+  if (end == std::string_view::npos) {
+    return fail(Reason::kBadEncoding, "certificate without an end");
+  }
+  if (text.find(kBegin, end) != std::string_view::npos) {
     return fail(Reason::kBadValue, "certificates").with("one", "several");
+  }
   std::string base64;
   for (const char c : text.substr(begin + kBegin.size(), end - begin - kBegin.size())) {
     if (c == '\n' || c == '\r' || c == ' ' || c == '=') continue;
@@ -204,11 +221,15 @@ Result<Address> parse_address(const std::string& text, PortZero zero) {
   if (colon == std::string_view::npos || colon == 0) return bad;
   const std::string_view port = rest.substr(colon + 1);
   std::string_view host = rest.substr(0, colon);
-  if (host.size() > 2 && host.front() == '[' && host.back() == ']')
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']') {
     host = host.substr(1, host.size() - 2);
-  else if (host.find(':') != std::string_view::npos)
+  } else if (host.find(':') != std::string_view::npos) {
     return bad;
-  if (port.empty() || port.size() > 5 || port.find_first_not_of("0123456789") != std::string_view::npos) return bad;
+  }
+  if (port.empty() || port.size() > 5 ||
+      port.find_first_not_of("0123456789") != std::string_view::npos) {
+    return bad;
+  }
   if (host.find_first_of("/@? \t") != std::string_view::npos || host.size() > 255) return bad;
   const int number = std::stoi(std::string(port));
   if (number < (zero == PortZero::kAllowed ? 0 : 1) || number > 65535) return bad;

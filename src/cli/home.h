@@ -1,6 +1,6 @@
-// The user's folder: which installation is meant (context) and the user's own keys. Everything in it is the user's;
-// what it trusts is what the user pinned at `init`. Files with keys have mode 0600 and are refused when others can read
-// them.
+// The user's folder: which installation is meant (context) and the user's own keys. Everything in
+// it is the user's; what it trusts is what the user pinned at `init`. Files with keys have mode
+// 0600 and are refused when others can read them.
 #pragma once
 
 #include <functional>
@@ -47,11 +47,13 @@ struct IdentityFile {
 enum class KeyKind : std::uint8_t { kSigning = 1, kHpke = 2, kDataset = 3 };
 using PassphraseSource = std::function<Result<Passphrase>(const std::string& why)>;
 
-// A key file: "gbx-key/1", kind, and the 32 bytes, in clear or sealed under a passphrase with scrypt.
-Status write_key_file(const std::string& path, KeyKind kind, ByteView key, SecretAccess, const Passphrase* passphrase,
-                      Random& random);
+// A key file: "gbx-key/1", kind, and the 32 bytes, in clear or sealed under a passphrase with
+// scrypt.
+Status write_key_file(const std::string& path, KeyKind kind, ByteView key, SecretAccess,
+                      const Passphrase* passphrase, Random& random);
 // Errors: kNotFound, kIo (readable by others), kBadMagic, kBadStructure, kWrongPassphrase.
-Result<SecretBuffer> read_key_file(const std::string& path, KeyKind kind, const PassphraseSource& ask);
+Result<SecretBuffer> read_key_file(const std::string& path, KeyKind kind,
+                                   const PassphraseSource& ask);
 
 class Home {
  public:
@@ -64,7 +66,8 @@ class Home {
   Result<IdentityFile> identity() const;
   Status save(const IdentityFile& identity) const;
   std::string signing_key() const { return file("keys/signing.key"); }
-  std::string next_signing_key() const { return file("keys/signing.next.key"); }  // of a rotation under way
+  // of a rotation under way
+  std::string next_signing_key() const { return file("keys/signing.next.key"); }
   std::string result_key() const { return file("keys/result.key"); }
   std::string recovery_signing_key() const { return file("recovery/signing.key"); }
   std::string recovery_result_key() const { return file("recovery/result.key"); }

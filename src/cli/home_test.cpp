@@ -1,4 +1,5 @@
-// The user's folder: key files, settings, addresses, certificates; and the refusal of older key sets.
+// The user's folder: key files, settings, addresses, certificates; and the refusal of older key
+// sets.
 #include "cli/home.h"
 
 #include <gtest/gtest.h>
@@ -29,7 +30,9 @@ mode_t mode_of(const std::string& path) {
   return stat(path.c_str(), &st) == 0 ? st.st_mode & 07777 : 0;
 }
 PassphraseSource phrase(const std::string& text) {
-  return [text](const std::string&) -> Result<Passphrase> { return Passphrase::copy_of(as_bytes(text)); };
+  return [text](const std::string&) -> Result<Passphrase> {
+    return Passphrase::copy_of(as_bytes(text));
+  };
 }
 PassphraseSource nobody() {
   return [](const std::string&) -> Result<Passphrase> { return fail(Reason::kUsage, "asked"); };
@@ -56,7 +59,8 @@ TEST(KeyFile, RoundTripsInClearAndUnderAPassphrase) {
   back = read_key_file(path, KeyKind::kSigning, phrase("correct horse"));
   ASSERT_TRUE(back.ok()) << back.error().line();
   EXPECT_TRUE(equal(back->view(kAccess), key));
-  EXPECT_EQ(read_key_file(path, KeyKind::kSigning, phrase("wrong horse")).reason(), Reason::kWrongPassphrase);
+  EXPECT_EQ(read_key_file(path, KeyKind::kSigning, phrase("wrong horse")).reason(),
+            Reason::kWrongPassphrase);
 }
 
 TEST(KeyFile, EveryDamageIsRefused) {
@@ -78,7 +82,9 @@ TEST(KeyFile, EveryDamageIsRefused) {
     EXPECT_FALSE(read.ok()) << i;
     // Nobody made it but its owner, and nobody can give it again.
     const bool damaged = read.reason() != Reason::kWrongPassphrase;
-    EXPECT_EQ(read.error().next.find("put it back there from your copy") != std::string::npos, damaged) << i;
+    EXPECT_EQ(read.error().next.find("put it back there from your copy") != std::string::npos,
+              damaged)
+        << i;
   }
   Bytes longer = good;
   longer.push_back(0);
@@ -106,7 +112,8 @@ TEST(KeyFile, WhatOthersCanReadIsRefused) {
   ASSERT_EQ(chmod(path.c_str(), 0600), 0);
   ASSERT_EQ(symlink(path.c_str(), t.home->result_key().c_str()), 0);
   EXPECT_FALSE(read_key_file(t.home->result_key(), KeyKind::kSigning, nobody()).ok());
-  EXPECT_EQ(read_key_file(t.home->file("absent"), KeyKind::kSigning, nobody()).reason(), Reason::kNotFound);
+  EXPECT_EQ(read_key_file(t.home->file("absent"), KeyKind::kSigning, nobody()).reason(),
+            Reason::kNotFound);
 }
 
 TEST(Settings, AbsentOnesSayWhichCommandMakesThem) {
@@ -124,7 +131,8 @@ TEST(Settings, AbsentOnesSayWhichCommandMakesThem) {
   const auto back = t.home->context();
   ASSERT_TRUE(back.ok()) << back.error().line();
   EXPECT_EQ(to_json(*back), to_json(c));
-  ASSERT_TRUE(write_file_atomic(t.home->file("context.json"), as_bytes("{\"host\":\"x\"}"), 0600).ok());
+  ASSERT_TRUE(
+      write_file_atomic(t.home->file("context.json"), as_bytes("{\"host\":\"x\"}"), 0600).ok());
   EXPECT_EQ(t.home->context().reason(), Reason::kMissingField);
   // What is there and cannot be looked at is not absent: nobody is told to make it anew.
   const std::string path = t.home->file("context.json");
@@ -151,35 +159,40 @@ TEST(Settings, AnOlderKeyEpochIsRefusedAndAForeignSetToo) {
   ASSERT_TRUE(accept_chain(*t.home, c, newer).ok());
   EXPECT_EQ(must(t.home->context()).epoch, 2);
   EXPECT_EQ(accept_chain(*t.home, c, set.chain).reason(), Reason::kBrokerUntrusted);
-  EXPECT_EQ(accept_chain(*t.home, c, make_key_set(random).chain).reason(), Reason::kBrokerUntrusted);
+  EXPECT_EQ(accept_chain(*t.home, c, make_key_set(random).chain).reason(),
+            Reason::kBrokerUntrusted);
   newer.epoch.body.kek = make_key_set(random).chain.epoch.body.kek;
   EXPECT_EQ(accept_chain(*t.home, c, newer).reason(), Reason::kBadSignature);
 }
 
 TEST(Address, IsAHostAndAPort) {
-  for (const char* good : {"https://plane.example:7443", "plane.example:7443", "https://plane.example:7443/"}) {
+  for (const char* good :
+       {"https://plane.example:7443", "plane.example:7443", "https://plane.example:7443/"}) {
     const auto a = parse_address(good);
     ASSERT_TRUE(a.ok()) << good;
     EXPECT_EQ(a->host, "plane.example");
     EXPECT_EQ(a->port, 7443);
   }
   EXPECT_EQ(must(parse_address("[::1]:80")).host, "::1");
-  for (const char* bad : {"", "plane", "plane:", ":80", "plane:0", "plane:65536", "plane:80x", "::1:80",
-                          "http://plane:80", "a/b:80", "u@h:80"}) {
+  for (const char* bad : {"", "plane", "plane:", ":80", "plane:0", "plane:65536", "plane:80x",
+                          "::1:80", "http://plane:80", "a/b:80", "u@h:80"}) {
     EXPECT_EQ(parse_address(bad).reason(), Reason::kUsage) << bad;
   }
 }
 
 TEST(Certificate, PemAndDerAreTheSame) {
   SeededRandom random(5);
-  const auto key = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEcdsaP256, random));
+  const auto key =
+      must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEcdsaP256, random));
   const Bytes der = must(crypto::self_signed_certificate(key));
   const std::string pem = crypto::certificate_pem(der);
   EXPECT_EQ(must(parse_certificate(der)), der);
   EXPECT_EQ(must(parse_certificate(as_bytes("# a comment\n" + pem))), der);
   EXPECT_EQ(parse_certificate(as_bytes(pem + pem)).reason(), Reason::kBadValue);
   EXPECT_FALSE(parse_certificate(as_bytes(pem.substr(0, pem.size() / 2))).ok());
-  EXPECT_FALSE(parse_certificate(as_bytes("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")).ok());
+  EXPECT_FALSE(
+      parse_certificate(as_bytes("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"))
+          .ok());
   EXPECT_FALSE(parse_certificate(as_bytes("text")).ok());
 }
 

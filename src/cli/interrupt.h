@@ -1,6 +1,6 @@
-// What Ctrl-C leaves on the screen: a clean line, how to go on, and a terminal that shows again what is typed. The
-// programs that we stop in the middle are made for it (a publication resumes, a job goes on), so the process ends at
-// once, by the signal itself, and the shell sees that.
+// What Ctrl-C leaves on the screen: a clean line, how to go on, and a terminal that shows again
+// what is typed. The programs that we stop in the middle are made for it (a publication resumes, a
+// job goes on), so the process ends at once, by the signal itself, and the shell sees that.
 #pragma once
 
 #include <string>
@@ -9,7 +9,8 @@ struct termios;
 
 namespace gbx::cli {
 
-// While it lives, SIGINT, SIGTERM and SIGHUP print `message` first. Guards nest; the inner one counts.
+// While it lives, SIGINT, SIGTERM and SIGHUP print `message` first. Guards nest; the inner one
+// counts.
 class Interruptible {
  public:
   // `restore`: settings that the terminal gets back, with what was typed and not read thrown away.

@@ -28,18 +28,23 @@ Json job_json(const api::JobView& v) {
   return j;
 }
 std::string job_text(const api::JobView& v) {
-  std::string o =
-      "job       " + to_hex(v.job_id) + "\nname      " + printable(v.name) + "\nphase     " + phase_text(v) + "\n";
-  o += "created   " + format_time(v.created_ms / 1000) + "\nupdated   " + format_time(v.updated_ms / 1000) + "\n";
+  std::string o = "job       " + to_hex(v.job_id) + "\nname      " + printable(v.name) +
+                  "\nphase     " + phase_text(v) + "\n";
+  o += "created   " + format_time(v.created_ms / 1000) + "\nupdated   " +
+       format_time(v.updated_ms / 1000) + "\n";
   for (const auto& e : v.environments) {
     o += "attempt " + std::to_string(e.attempt) + " " + printable(e.state) + " on " +
          (e.node.empty() ? "-" : printable(e.node));
     const std::string detail = without_code(e.reason, e.detail);
-    if (!e.reason.empty()) o += ", " + printable(e.reason) + (detail.empty() ? "" : ": " + printable(detail));
+    if (!e.reason.empty()) {
+      o += ", " + printable(e.reason) + (detail.empty() ? "" : ": " + printable(detail));
+    }
     if (e.destroyed_claim) o += ", the node claims that it is destroyed";
     o += "\n";
   }
-  if (v.output && v.output->decide_at > 0 && !v.ended) o += "decision  at " + format_time(v.output->decide_at) + "\n";
+  if (v.output && v.output->decide_at > 0 && !v.ended) {
+    o += "decision  at " + format_time(v.output->decide_at) + "\n";
+  }
   if (!v.outcome.reason.empty()) {
     const std::string what = without_code(v.outcome.reason, v.outcome.what);
     o += "reason    " + printable(v.outcome.reason) + ": " + printable(what, 1000) + "\n";
@@ -69,16 +74,19 @@ Status job_schema(Session& s, const Invocation&) {
 
 std::string platform_line(const records::PlatformRule& t) {
   const std::string root = t.root.empty() ? "" : " " + printable(t.root);
-  if (t.technology == records::Technology::kNone)
+  if (t.technology == records::Technology::kNone) {
     return "where     NO TEE," + root + ": whoever runs that node can read everything\n";
-  if (t.technology == records::Technology::kSim)
+  }
+  if (t.technology == records::Technology::kSim) {
     return "where     SIMULATED TEE," + root + ": whoever runs that machine can read everything\n";
+  }
   return "where     " + std::string(enum_name(t.technology)) + root + "\n";
 }
 
 }  // namespace
 
-// Checks that passed are many and say nothing that must be acted on: they are counted, and shown to who asks.
+// Checks that passed are many and say nothing that must be acted on: they are counted, and shown to
+// who asks.
 std::string plan_text(const records::Explanation& e, bool every) {
   JsonArray rows;
   std::size_t passed = 0;
@@ -92,32 +100,48 @@ std::string plan_text(const records::Explanation& e, bool every) {
     const bool waits = c.allowed && !c.reason.empty();
     j["result"] = !c.allowed ? "DENIED" : waits ? "WAITS" : "allowed";
     std::string why = c.reason.empty() ? c.what : c.reason + ": " + c.what;
-    if (!c.allowed && !c.expected.empty()) why += " (expected " + c.expected + ", actual " + c.actual + ")";
+    if (!c.allowed && !c.expected.empty()) {
+      why += " (expected " + c.expected + ", actual " + c.actual + ")";
+    }
     j["why"] = why;
     rows.push_back(std::move(j));
   }
   std::string o;
-  if (!rows.empty()) o = table({{"CHECK", "check"}, {"FOR", "asset"}, {"RESULT", "result"}, {"WHY", "why"}}, rows, "");
-  if (!every) o += std::to_string(passed) + " of " + std::to_string(e.checks.size()) + " checks passed (--all shows them)\n";
+  if (!rows.empty()) {
+    o = table({{"CHECK", "check"}, {"FOR", "asset"}, {"RESULT", "result"}, {"WHY", "why"}}, rows,
+              "");
+  }
+  if (!every) {
+    o += std::to_string(passed) + " of " + std::to_string(e.checks.size()) +
+         " checks passed (--all shows them)\n";
+  }
   if (!e.plan) return o;
   const auto& p = *e.plan;
   o += "\nallowed. The broker would sign this plan:\n";
   for (const auto& t : p.tee) o += "  " + platform_line(t);
-  for (const auto& c : p.charges)
+  for (const auto& c : p.charges) {
     o += "  charge    at most " + std::to_string(c.free_bits) + " free bits of asset " +
          to_hex(c.asset_id).substr(0, 16) + "\n";
-  o += "  decision  " + (p.gate.release_slot_seconds == 0
-                             ? std::string("at once")
-                             : "on multiples of " + std::to_string(p.gate.release_slot_seconds) + " s");
-  o += p.reviewers.empty() ? "; what is held is rejected, for nobody may review it\n"
-                           : "; what is held waits for " + std::to_string(p.reviewers_needed) + " reviewers\n";
+  }
+  o += "  decision  " +
+       (p.gate.release_slot_seconds == 0
+            ? std::string("at once")
+            : "on multiples of " + std::to_string(p.gate.release_slot_seconds) + " s");
+  o += p.reviewers.empty()
+           ? "; what is held is rejected, for nobody may review it\n"
+           : "; what is held waits for " + std::to_string(p.reviewers_needed) + " reviewers\n";
   o += "  access    " + std::string(enum_name(p.controls.access)) +
-       (p.controls.access == records::Access::kDirect ? ": the host sees which blocks are read\n"
-                                                      : ": every asset is read whole before the program starts\n");
-  o += "  custody   " + std::string(enum_name(p.custody)) + ", rollback " + printable(p.rollback) + "\n  channels  ";
-  for (std::size_t i = 0; i < p.residual_channels.size(); ++i)
+       (p.controls.access == records::Access::kDirect
+            ? ": the host sees which blocks are read\n"
+            : ": every asset is read whole before the program starts\n");
+  o += "  custody   " + std::string(enum_name(p.custody)) + ", rollback " + printable(p.rollback) +
+       "\n  channels  ";
+  for (std::size_t i = 0; i < p.residual_channels.size(); ++i) {
     o += (i > 0 ? ", " : "") + printable(p.residual_channels[i]);
-  return o + "; and paging, where the node could not lock what is decrypted into memory: the receipt says so\n";
+  }
+  return o +
+         "; and paging, where the node could not lock what is decrypted into memory: the receipt "
+         "says so\n";
 }
 
 namespace {
@@ -140,8 +164,11 @@ Status job_plan(Session& s, const Invocation& in) {
   s.exit_as(ExitClass::kDenied);
   Status denied = policy::denial(e);
   // What stands for these reasons elsewhere names this very command.
-  if (!denied.ok() && denied.error().next.empty() && default_next(denied.reason()).find("job plan") != std::string::npos)
-    denied.error().hint("change the job where a check is DENIED, or ask the owner whose check it is");
+  if (!denied.ok() && denied.error().next.empty() &&
+      default_next(denied.reason()).find("job plan") != std::string::npos) {
+    denied.error().hint(
+        "change the job where a check is DENIED, or ask the owner whose check it is");
+  }
   return denied;
 }
 
@@ -149,13 +176,18 @@ Status job_plan(Session& s, const Invocation& in) {
 std::vector<std::string> notes_of(const SignedJob& job) {
   std::vector<std::string> notes;
   for (const auto& a : job.assets) {
-    notes.push_back("uses " + printable(a.record.body.name) + "@" + std::to_string(a.record.body.version) +
-                    " of owner " + short_id(a.record.body.owner_id) + ", version " + short_id(a.version_id));
+    notes.push_back("uses " + printable(a.record.body.name) + "@" +
+                    std::to_string(a.record.body.version) + " of owner " +
+                    short_id(a.record.body.owner_id) + ", version " + short_id(a.version_id));
   }
   for (const auto t : job.submission.submission.body.spec.spec.tee.any_of) {
-    const char* what = t == records::Technology::kNone ? "NO TEE" : t == records::Technology::kSim ? "SIMULATED TEE" : "";
-    if (*what != 0)
-      notes.push_back(std::string(what) + ": this job may run where the machine's operator can read everything");
+    const char* what = t == records::Technology::kNone  ? "NO TEE"
+                       : t == records::Technology::kSim ? "SIMULATED TEE"
+                                                        : "";
+    if (*what != 0) {
+      notes.push_back(std::string(what) +
+                      ": this job may run where the machine's operator can read everything");
+    }
   }
   return notes;
 }
@@ -180,12 +212,15 @@ Result<WatchOptions> watch_options(const Invocation& in) {
 
 Status check_submit_options(const Invocation& in) {
   for (const char* name : {"timeout", "through-hold"}) {
-    if (in.has(name) && !in.has("wait"))
-      return fail(Reason::kUsage, std::string("--") + name).with("together with --wait", "without it");
+    if (in.has(name) && !in.has("wait")) {
+      return fail(Reason::kUsage, std::string("--") + name)
+          .with("together with --wait", "without it");
+    }
   }
   if (in.has("idempotency-key")) {
     const std::string& key = in.text("idempotency-key");
-    const bool plain = std::all_of(key.begin(), key.end(), [](char c) { return c > 0x20 && c < 0x7f; });
+    const bool plain =
+        std::all_of(key.begin(), key.end(), [](char c) { return c > 0x20 && c < 0x7f; });
     if (key.empty() || key.size() > kMaxIdempotencyKey || !plain) {
       return fail(Reason::kUsage, "--idempotency-key")
           .with("1 to " + std::to_string(kMaxIdempotencyKey) + " visible ASCII characters",
@@ -206,14 +241,17 @@ Status job_submit(Session& s, const Invocation& in) {
   const std::string key = in.text("idempotency-key");
   GBX_ASSIGN(api::JobView v, plane->submit(job.submission, key));
   if (v.job_id != job.job_id) {
-    if (key.empty())
-      return fail(Reason::kBadHash, "the plane answers with another job").with(to_hex(job.job_id), to_hex(v.job_id));
+    if (key.empty()) {
+      return fail(Reason::kBadHash, "the plane answers with another job")
+          .with(to_hex(job.job_id), to_hex(v.job_id));
+    }
     notes.push_back("this idempotency key was used before: it is job " + short_id(v.job_id));
     s.note(notes.back());
   }
   if (!in.has("wait")) {
-    s.print(with_notes(job_json(v), notes),
-            "submitted " + to_hex(v.job_id) + "\nNext: glovebox job wait " + short_id(v.job_id) + "\n");
+    s.print(
+        with_notes(job_json(v), notes),
+        "submitted " + to_hex(v.job_id) + "\nNext: glovebox job wait " + short_id(v.job_id) + "\n");
     return ok_status();
   }
   s.note("submitted " + to_hex(v.job_id));
@@ -242,7 +280,8 @@ Status job_get(Session& s, const Invocation& in) {
 Status job_list(Session& s, const Invocation& in) {
   GBX_ASSIGN(const std::int64_t limit, in.integer("limit", 50, Bound{1, 10'000}));
   GBX_ASSIGN(Plane * plane, s.plane());
-  GBX_ASSIGN(std::vector<api::JobView> jobs, plane->jobs(in.text("state"), static_cast<std::size_t>(limit)));
+  GBX_ASSIGN(std::vector<api::JobView> jobs,
+             plane->jobs(in.text("state"), static_cast<std::size_t>(limit)));
   JsonArray rows;
   JsonArray shown;
   for (const auto& v : jobs) {
@@ -267,18 +306,23 @@ Status job_list(Session& s, const Invocation& in) {
 
 std::string detail_text(const api::JobDetail& d) {
   const auto& body = d.submission.submission.body;
-  std::string o =
-      job_text(d.job) + "\npurpose   " + printable(body.spec.spec.purpose) + "\nimage     " + printable(body.image_digest) + "\n";
-  for (const auto& a : body.assets)
-    o += "input     " + printable(a.name) + " = version " + short_id(a.version_id) + " of asset " + to_hex(a.asset_id) + "\n";
+  std::string o = job_text(d.job) + "\npurpose   " + printable(body.spec.spec.purpose) +
+                  "\nimage     " + printable(body.image_digest) + "\n";
+  for (const auto& a : body.assets) {
+    o += "input     " + printable(a.name) + " = version " + short_id(a.version_id) + " of asset " +
+         to_hex(a.asset_id) + "\n";
+  }
   if (!d.plan) return o;
   o += "plan      " + to_hex(d.plan->hash()) + "\n";
   for (const auto& t : d.plan->body.tee) o += platform_line(t);
-  for (const auto& p : d.plan->body.policies)
-    o += "policy    " + short_id(p.policy_hash) + " serial " + std::to_string(p.serial) + " of owner " +
-         short_id(p.owner_id) + "\n";
-  for (const auto& c : d.plan->body.charges)
-    o += "charge    at most " + std::to_string(c.free_bits) + " free bits of asset " + to_hex(c.asset_id) + "\n";
+  for (const auto& p : d.plan->body.policies) {
+    o += "policy    " + short_id(p.policy_hash) + " serial " + std::to_string(p.serial) +
+         " of owner " + short_id(p.owner_id) + "\n";
+  }
+  for (const auto& c : d.plan->body.charges) {
+    o += "charge    at most " + std::to_string(c.free_bits) + " free bits of asset " +
+         to_hex(c.asset_id) + "\n";
+  }
   return o;
 }
 
@@ -300,11 +344,17 @@ Status job_describe(Session& s, const Invocation& in) {
     j["machine"] = e.machine.substr(0, e.machine.find('/'));
     j["event"] = e.event;
     j["to"] = e.to;
-    j["why"] = e.reason.empty() ? "" : e.reason + (e.detail.empty() ? "" : ": " + without_code(e.reason, e.detail));
+    j["why"] = e.reason.empty()
+                   ? ""
+                   : e.reason + (e.detail.empty() ? "" : ": " + without_code(e.reason, e.detail));
     rows.push_back(std::move(j));
   }
-  o += "\n" + table({{"AFTER", "at"}, {"WHAT", "machine"}, {"EVENT", "event"}, {"STATE", "to"}, {"WHY", "why"}}, rows,
-                    "no events");
+  o += "\n" + table({{"AFTER", "at"},
+                     {"WHAT", "machine"},
+                     {"EVENT", "event"},
+                     {"STATE", "to"},
+                     {"WHY", "why"}},
+                    rows, "no events");
   Json j = to_json(d);
   j["events"] = *to_json(events).find("events");
   s.print(j, o);
@@ -317,7 +367,8 @@ Status job_cancel(Session& s, const Invocation& in) {
   GBX_ASSIGN(records::SetChain::Keys set, s.set());
   records::CancelRequest r;
   r.consumer = keys->file.chain;
-  GBX_ASSIGN(r.cancel, records::sign(set.set_id, records::Cancel{id, keys->id, s.now()}, *keys->signing));
+  GBX_ASSIGN(r.cancel,
+             records::sign(set.set_id, records::Cancel{id, keys->id, s.now()}, *keys->signing));
   GBX_ASSIGN(Plane * plane, s.plane());
   GBX_ASSIGN(api::JobView v, plane->cancel(r));
   s.print(job_json(v), job_text(v));
@@ -326,8 +377,9 @@ Status job_cancel(Session& s, const Invocation& in) {
 
 Status container_status(const Delivered& d) {
   if (d.status.exitClass == gate::RunExit::kOk) return ok_status();
-  return fail(d.status.exitClass == gate::RunExit::kTimeout ? Reason::kTimedOut : Reason::kJobFailed,
-              "how the container ended")
+  return fail(
+             d.status.exitClass == gate::RunExit::kTimeout ? Reason::kTimedOut : Reason::kJobFailed,
+             "how the container ended")
       .with("ok", std::string(enum_name(d.status.exitClass)))
       .hint("glovebox job logs " + d.status.jobId.substr(0, 16));
 }
@@ -342,9 +394,9 @@ Status job_result(Session& s, const Invocation& in) {
   j["exitClass"] = enum_name(d.status.exitClass);
   j["attempt"] = d.status.attempt;
   JsonArray files;
-  std::string text =
-      "result of job " + short_id(id) +
-      ", verified: your submission, the plan, the agent's statement, the broker's release and its place in the log\n";
+  std::string text = "result of job " + short_id(id) +
+                     ", verified: your submission, the plan, the agent's statement, the broker's "
+                     "release and its place in the log\n";
   for (const auto& f : d.files) {
     Json e;
     e["path"] = out + "/" + f.path;
@@ -369,8 +421,11 @@ Status job_logs(Session& s, const Invocation& in) {
   j["jobId"] = to_hex(id);
   j["exitClass"] = enum_name(d.status.exitClass);
   j["log"] = log;
-  if (!d.log)
-    s.note("no logs: the spec's logs.visibility or an owner's policy says none, or the container wrote nothing");
+  if (!d.log) {
+    s.note(
+        "no logs: the spec's logs.visibility or an owner's policy says none, or the container "
+        "wrote nothing");
+  }
   s.print(j, log);
   return ok_status();
 }
@@ -379,9 +434,8 @@ void add_job_results(CommandTree& t, const Argument& id) {
   const Argument recovery = flag("recovery", "open with the recovery key");
   t.add("job", {"result",
                 "fetch, verify and decrypt a result",
-                "Nothing is written unless the whole chain holds. Files appear whole; none is replaced without "
-                "--force. Exit status 8 "
-                "when the container itself had failed.",
+                "Nothing is written unless the whole chain holds. Files appear whole; none is "
+                "replaced without --force. Exit status 8 when the container itself had failed.",
                 {id},
                 {required(option("out", "DIR", "where the files go", ArgKind::kDirectory)),
                  flag("force", "replace files that are there"), recovery},
@@ -409,14 +463,15 @@ void add_jobs(CommandTree& t) {
   const Argument file = positional("file", "job spec, YAML or JSON", ArgKind::kFile);
   const Argument id = positional("id", "job id, or its first 4 or more digits");
   const Argument through = flag("through-hold", "wait on while a reviewer has to decide");
-  const Argument timeout = option("timeout", "SECONDS", "stop waiting after so long; the job goes on", ArgKind::kInteger);
+  const Argument timeout = option("timeout", "SECONDS",
+                                  "stop waiting after so long; the job goes on", ArgKind::kInteger);
   t.add({"job", "run a study and get its result", "", {}, {}, {}, {}, {}});
   t.add("job", {"validate", "check a job spec, offline", "", {file}, {}, {}, job_validate, {}});
   t.add("job", {"schema", "print the JSON Schema of job specs", "", {}, {}, {}, job_schema, {}});
   t.add("job", {"plan",
                 "what would be allowed or denied, and why, before anything runs",
-                "The broker checks the signed job against every owner's policy and logs nothing. Exit status 3 when it "
-                "would be denied.",
+                "The broker checks the signed job against every owner's policy and logs nothing. "
+                "Exit status 3 when it would be denied.",
                 {file},
                 {flag("all", "also the checks that passed, one by one")},
                 {},
@@ -424,10 +479,10 @@ void add_jobs(CommandTree& t) {
                 {}});
   t.add("job", {"submit",
                 "sign a job and send it",
-                "Names become version ids before signing, so what you sign cannot come to mean something else. With "
-                "--wait the exit "
-                "status tells how the job ended: 0 completed, 3 denied or rejected, 5 held for a reviewer, 8 failed; 6 "
-                "when --timeout ran out first, and the job goes on.",
+                "Names become version ids before signing, so what you sign cannot come to mean "
+                "something else. With --wait the exit status tells how the job ended: 0 completed, "
+                "3 denied or rejected, 5 held for a reviewer, 8 failed; 6 when --timeout ran out "
+                "first, and the job goes on.",
                 {file},
                 {flag("wait", "show progress until the job ends"), through, timeout,
                  option("idempotency-key", "KEY", "the same key never makes a second job")},
@@ -441,8 +496,14 @@ void add_jobs(CommandTree& t) {
   limit.standard = "50";
   t.add("job", {"list", "your jobs, newest first", "", {}, {state, limit}, {}, job_list, {}});
   t.add("job", {"get", "where a job is", "", {id}, {}, {}, job_get, {}});
-  t.add("job",
-        {"describe", "everything about a job: inputs, plan, every transition", "", {id}, {}, {}, job_describe, {}});
+  t.add("job", {"describe",
+                "everything about a job: inputs, plan, every transition",
+                "",
+                {id},
+                {},
+                {},
+                job_describe,
+                {}});
   t.add("job", {"wait",
                 "show progress until a job ends",
                 "Exit status as for `job submit --wait`.",
@@ -453,8 +514,8 @@ void add_jobs(CommandTree& t) {
                 {}});
   t.add("job", {"cancel",
                 "end a job",
-                "Signs the wish; the broker then releases no more keys for it. An operator may end anybody's job that waits "
-                "or runs; its consumer reads who did.",
+                "Signs the wish; the broker then releases no more keys for it. An operator may end "
+                "anybody's job that waits or runs; its consumer reads who did.",
                 {id},
                 {},
                 {},

@@ -33,7 +33,8 @@ Status node_list(Session& s, const Invocation&) {
     // Only operators and auditors are told of these.
     j["alive"] = n.alive ? Json(*n.alive) : Json();
     j["running"] = n.running ? Json(*n.running) : Json();
-    j["lastSeen"] = n.last_seen_ms.value_or(0) == 0 ? Json() : Json(format_time(*n.last_seen_ms / 1000));
+    j["lastSeen"] =
+        n.last_seen_ms.value_or(0) == 0 ? Json() : Json(format_time(*n.last_seen_ms / 1000));
     JsonArray technologies;
     if (n.info) {
       for (const auto t : n.info->technologies) technologies.push_back(Json(enum_name(t)));
@@ -49,13 +50,15 @@ Status node_list(Session& s, const Invocation&) {
     std::string tee;
     for (const auto t : n.info ? n.info->technologies : std::vector<records::Technology>{}) {
       const bool none = t == records::Technology::kNone;
-      tee += (tee.empty() ? "" : ",") + (none                             ? "NO TEE"
-                                         : t == records::Technology::kSim ? "SIMULATED"
-                                                                          : std::string(enum_name(t)));
+      tee +=
+          (tee.empty() ? "" : ",") + (none                             ? "NO TEE"
+                                      : t == records::Technology::kSim ? "SIMULATED"
+                                                                       : std::string(enum_name(t)));
     }
     j["tee"] = tee;
-    j["memory"] =
-        n.info ? human_bytes(static_cast<std::uint64_t>(std::max<std::int64_t>(0, n.info->memory_bytes))) : "-";
+    j["memory"] = n.info ? human_bytes(static_cast<std::uint64_t>(
+                               std::max<std::int64_t>(0, n.info->memory_bytes)))
+                         : "-";
     shown.push_back(std::move(j));
   }
   Json j;
@@ -74,9 +77,10 @@ Status node_list(Session& s, const Invocation&) {
 Status node_enrol(Session& s, const Invocation& in) {
   const std::string name = in.text("name");
   auto key = crypto::PublicKey::from_text(in.text("key"));
-  if (!key.ok())
+  if (!key.ok()) {
     return fail(Reason::kUsage, "--key")
         .with("a public key, as `glovebox-node key` prints it", printable(in.text("key"), 80));
+  }
   GBX_ASSIGN(Plane * plane, s.plane());
   GBX_TRY(plane->enrol_node({name, key->text()}));
   Json j;
@@ -116,9 +120,11 @@ std::string first_line(const std::string& path) {
 }
 
 void check_programs(Findings& out) {
-  const std::string runtime = !find_program("crun").empty() ? find_program("crun") : find_program("runc");
+  const std::string runtime =
+      !find_program("crun").empty() ? find_program("crun") : find_program("runc");
   if (runtime.empty()) {
-    out.push_back({"container runtime", "missing", "neither crun nor runc", "apt-get install crun (only for a node)"});
+    out.push_back({"container runtime", "missing", "neither crun nor runc",
+                   "apt-get install crun (only for a node)"});
   } else {
     out.push_back({"container runtime", "ok", runtime, ""});
   }
@@ -130,24 +136,29 @@ void check_programs(Findings& out) {
 void check_kernel(Findings& out) {
   const std::string namespaces = first_line("/proc/sys/user/max_user_namespaces");
   const bool users = !namespaces.empty() && namespaces != "0";
-  out.push_back({"user namespaces", users ? "ok" : "missing", users ? "up to " + namespaces : "switched off",
+  out.push_back({"user namespaces", users ? "ok" : "missing",
+                 users ? "up to " + namespaces : "switched off",
                  users ? "" : "sysctl user.max_user_namespaces=10000 (only for a node)"});
   std::string groups;
-  if (path_exists("/sys/fs/cgroup/cgroup.controllers"))
+  if (path_exists("/sys/fs/cgroup/cgroup.controllers")) {
     groups = "version 2: " + first_line("/sys/fs/cgroup/cgroup.controllers");
-  else if (path_exists("/sys/fs/cgroup/unified/cgroup.controllers"))
+  } else if (path_exists("/sys/fs/cgroup/unified/cgroup.controllers")) {
     groups = "hybrid";
-  else if (path_exists("/sys/fs/cgroup/memory"))
+  } else if (path_exists("/sys/fs/cgroup/memory")) {
     groups = "version 1";
+  }
   out.push_back({"control groups", groups.empty() ? "missing" : "ok",
                  groups.empty() ? "nothing at /sys/fs/cgroup" : groups,
                  groups.empty() ? "mount cgroup2 at /sys/fs/cgroup (only for a node)" : ""});
   const bool listed = processes_are_listed();
-  out.push_back({"process list", listed ? "warning" : "ok",
-                 listed ? "every account of this machine reads command lines, those in containers too" : "hidden from other accounts",
-                 listed ? "on a node with other accounts: mount -o remount,hidepid=invisible /proc" : ""});
-  out.push_back({"root", geteuid() == 0 ? "ok" : "warning", geteuid() == 0 ? "yes" : "no",
-                 geteuid() == 0 ? "" : "`glovebox up` and nodes need root; everything else does not"});
+  out.push_back(
+      {"process list", listed ? "warning" : "ok",
+       listed ? "every account of this machine reads command lines, those in containers too"
+              : "hidden from other accounts",
+       listed ? "on a node with other accounts: mount -o remount,hidepid=invisible /proc" : ""});
+  out.push_back(
+      {"root", geteuid() == 0 ? "ok" : "warning", geteuid() == 0 ? "yes" : "no",
+       geteuid() == 0 ? "" : "`glovebox up` and nodes need root; everything else does not"});
 }
 
 void check_home(Session& s, Findings& out) {
@@ -165,7 +176,8 @@ void check_home(Session& s, Findings& out) {
     return;
   }
   auto keys = s.keys();
-  out.push_back({"identity", keys.ok() ? "ok" : "warning", keys.ok() ? to_hex((*keys)->id) : keys.error().line(),
+  out.push_back({"identity", keys.ok() ? "ok" : "warning",
+                 keys.ok() ? to_hex((*keys)->id) : keys.error().line(),
                  keys.ok() ? "" : keys.error().next});
   const bool recovery = path_exists(s.home().recovery_signing_key());
   out.push_back({"recovery keys", recovery ? "warning" : "ok",
@@ -186,7 +198,8 @@ void check_plane(Session& s, Findings& out) {
   if (!info.ok()) {
     const bool silent = exit_class(info.reason()) == ExitClass::kInfrastructure;
     out.push_back({"plane", "missing", where + ": " + info.error().line(),
-                   silent ? "start it (sudo glovebox up), or ask its operator; if its address changed: glovebox init"
+                   silent ? "start it (sudo glovebox up), or ask its operator; if its address "
+                            "changed: glovebox init"
                           : info.error().next});
     return;
   }
@@ -194,14 +207,16 @@ void check_plane(Session& s, Findings& out) {
   auto chain = accept_chain(s.home(), **context, info->set);
   out.push_back(
       {"broker's keys", chain.ok() ? "ok" : "missing",
-       chain.ok() ? "lead back to the pinned set, epoch " + std::to_string(chain->epoch) : chain.error().line(),
+       chain.ok() ? "lead back to the pinned set, epoch " + std::to_string(chain->epoch)
+                  : chain.error().line(),
        chain.ok() ? "" : "do not use this installation until its operator has explained it"});
   out.push_back({"broker", info->broker_connected ? "ok" : "missing",
                  info->broker_connected ? "connected" : "the plane does not reach it",
                  info->broker_connected ? "" : "ask the operator to start glovebox-broker"});
   const std::int64_t difference = info->time - s.now();
   const bool near = difference > -60 && difference < 60;
-  out.push_back({"clock", near ? "ok" : "warning", std::to_string(difference) + " s from the plane's",
+  out.push_back({"clock", near ? "ok" : "warning",
+                 std::to_string(difference) + " s from the plane's",
                  near ? "" : "set this machine's clock: requests are refused beyond 120 s"});
 }
 
@@ -227,13 +242,13 @@ Status doctor(Session& s, const Invocation&) {
   }
   Json j;
   j["missing"] = static_cast<std::int64_t>(missing);
-  const std::string text =
-      table({{"CHECK", "check"}, {"RESULT", "result"}, {"WHAT", "detail"}, {"NEXT", "next"}}, rows, "");
+  const std::string text = table(
+      {{"CHECK", "check"}, {"RESULT", "result"}, {"WHAT", "detail"}, {"NEXT", "next"}}, rows, "");
   j["checks"] = Json(std::move(rows));
   s.print(j, text);
-  return broken.empty()
-             ? ok_status()
-             : Status(fail(Reason::kUnavailable, "not ready: " + broken).hint("the last column says what to do"));
+  return broken.empty() ? ok_status()
+                        : Status(fail(Reason::kUnavailable, "not ready: " + broken)
+                                     .hint("the last column says what to do"));
 }
 
 }  // namespace
@@ -248,20 +263,20 @@ void add_machines(CommandTree& t) {
                  {},
                  node_list,
                  {}});
-  t.add("node",
-        {"enrol",
-         "let a machine lend itself (operators)",
-         "A node is known by its key, which `glovebox-node key` prints on that machine. Owners' policies then name the "
-         "hash of this key.",
-         {},
-         {required(option("name", "NAME", "how it is listed")), required(option("key", "KEY", "its public key"))},
-         {{"glovebox node enrol --name lab-2 --key ed25519:5f0c…", "a second machine"}},
-         node_enrol,
-         {}});
+  t.add("node", {"enrol",
+                 "let a machine lend itself (operators)",
+                 "A node is known by its key, which `glovebox-node key` prints on that machine. "
+                 "Owners' policies then name the hash of this key.",
+                 {},
+                 {required(option("name", "NAME", "how it is listed")),
+                  required(option("key", "KEY", "its public key"))},
+                 {{"glovebox node enrol --name lab-2 --key ed25519:5f0c…", "a second machine"}},
+                 node_enrol,
+                 {}});
   t.add({"doctor",
          "check this machine, your keys and the installation",
-         "Each line has a next step where something is missing. What only a node needs says so. Exit status 6 when "
-         "something else is missing.",
+         "Each line has a next step where something is missing. What only a node needs says so. "
+         "Exit status 6 when something else is missing.",
          {},
          {},
          {},

@@ -16,7 +16,8 @@ using namespace gbx;
 using namespace gbx::cli;
 
 // What errors need before the command line is understood.
-std::string early(const std::vector<std::string>& words, const std::string& name, const std::string& letter = {}) {
+std::string early(const std::vector<std::string>& words, const std::string& name,
+                  const std::string& letter = {}) {
   std::string found;
   for (std::size_t i = 0; i < words.size(); ++i) {
     const std::string& w = words[i];
@@ -32,10 +33,12 @@ Format format_of(const std::string& word) {
 }
 
 // `exit` is set where a command's exit status is documented apart from its reason's.
-Status run(const std::vector<std::string>& words, Format format, const Self& self, std::optional<ExitClass>& exit) {
+Status run(const std::vector<std::string>& words, Format format, const Self& self,
+           std::optional<ExitClass>& exit) {
   const CommandTree tree = make_tree();
-  if (!words.empty() && words[0] == kCompleteWord)
+  if (!words.empty() && words[0] == kCompleteWord) {
     return write_out(complete(tree, {words.begin() + 1, words.end()}).lines());
+  }
   GBX_ASSIGN(Parsed parsed, parse_command_line(tree, words));
   if (parsed.help) return write_out(help_text(tree, *parsed.command, parsed.path));
   if (parsed.version) return write_out(std::string("glovebox ") + GBX_VERSION + "\n");

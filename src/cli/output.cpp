@@ -36,8 +36,8 @@ const Json* reach(const Json& row, std::string_view path) {
 
 // Columns of a terminal; continuation bytes take none.
 std::size_t width(std::string_view s) {
-  return static_cast<std::size_t>(
-      std::count_if(s.begin(), s.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
+  return static_cast<std::size_t>(std::count_if(
+      s.begin(), s.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
 }
 
 void describe_into(std::string& out, const Json& v, std::size_t indent) {
@@ -46,8 +46,9 @@ void describe_into(std::string& out, const Json& v, std::size_t indent) {
     std::size_t longest = 0;
     for (const auto& [k, e] : *o) longest = std::max(longest, k.size());
     for (const auto& [k, e] : *o) {
-      const bool nested = (e.object() != nullptr && !e.object()->empty()) ||
-                          (e.array() != nullptr && !e.array()->empty() && (*e.array())[0].object() != nullptr);
+      const bool nested =
+          (e.object() != nullptr && !e.object()->empty()) ||
+          (e.array() != nullptr && !e.array()->empty() && (*e.array())[0].object() != nullptr);
       if (nested) {
         out += pad + k + ":\n";
         describe_into(out, e, indent + 2);
@@ -69,7 +70,8 @@ void describe_into(std::string& out, const Json& v, std::size_t indent) {
 
 }  // namespace
 
-std::string table(const std::vector<Column>& columns, const JsonArray& rows, const std::string& none) {
+std::string table(const std::vector<Column>& columns, const JsonArray& rows,
+                  const std::string& none) {
   if (rows.empty()) return none + "\n";
   std::vector<std::vector<std::string>> cells;
   std::vector<std::size_t> widths;
@@ -148,7 +150,10 @@ Error unfolded(Error e) {
   static constexpr std::string_view kActual = ", actual ";
   e.what = without_code(std::string(reason_code(e.reason)), std::move(e.what));
   const std::size_t from = e.what.rfind(kExpected);
-  if (!e.expected.empty() || !e.actual.empty() || from == std::string::npos || e.what.back() != ')') return e;
+  if (!e.expected.empty() || !e.actual.empty() || from == std::string::npos ||
+      e.what.back() != ')') {
+    return e;
+  }
   const std::size_t between = e.what.find(kActual, from);
   if (between == std::string::npos) return e;
   const std::size_t begin = from + kExpected.size();
@@ -189,9 +194,11 @@ std::string Self::rewrite(const std::string& text) const {
   const std::string prefix = command({}) + " ";
   std::string out;
   std::size_t at = 0;
-  for (std::size_t found = text.find(kName); found != std::string::npos; found = text.find(kName, at)) {
+  for (std::size_t found = text.find(kName); found != std::string::npos;
+       found = text.find(kName, at)) {
     const std::size_t after = found + kName.size();
-    const bool begins = found == 0 || std::string_view(" `\n").find(text[found - 1]) != std::string_view::npos;
+    const bool begins =
+        found == 0 || std::string_view(" `\n").find(text[found - 1]) != std::string_view::npos;
     const bool command_follows =
         after < text.size() && ((text[after] >= 'a' && text[after] <= 'z') || text[after] == '-');
     out += text.substr(at, found - at) + (begins && command_follows ? prefix : std::string(kName));
@@ -213,7 +220,11 @@ std::string human_bytes(std::uint64_t n) {
 
 Status write_out(const std::string& text) {
   Status s = write_all(STDOUT_FILENO, as_bytes(text));
-  if (!s.ok()) return s.error().at("standard output").hint("the answer is not complete: free some room, or print it elsewhere");
+  if (!s.ok()) {
+    return s.error()
+        .at("standard output")
+        .hint("the answer is not complete: free some room, or print it elsewhere");
+  }
   return s;
 }
 
@@ -223,7 +234,8 @@ std::string progress_bar(std::uint64_t done, std::uint64_t total) {
   const std::uint64_t filled = std::min(kWidth, done * kWidth / total);
   std::string bar(filled, '=');
   if (filled < kWidth) bar += ">" + std::string(kWidth - filled - 1, ' ');
-  return fmt::format("[{}] {:3d} % {} of {}", bar, done * 100 / total, human_bytes(done), human_bytes(total));
+  return fmt::format("[{}] {:3d} % {} of {}", bar, done * 100 / total, human_bytes(done),
+                     human_bytes(total));
 }
 
 }  // namespace gbx::cli

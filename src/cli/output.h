@@ -1,5 +1,5 @@
-// What commands print: one value as table, JSON or YAML, and errors with reason, check and next step. Text that came
-// from elsewhere is made printable before it reaches a terminal.
+// What commands print: one value as table, JSON or YAML, and errors with reason, check and next
+// step. Text that came from elsewhere is made printable before it reaches a terminal.
 #pragma once
 
 #include <string>
@@ -16,7 +16,8 @@ struct Column {
   std::string member;  // of each row; "a.b" goes into objects
 };
 // Rows as an aligned table; "-" stands for what is absent. An empty list prints `none`.
-std::string table(const std::vector<Column>& columns, const JsonArray& rows, const std::string& none);
+std::string table(const std::vector<Column>& columns, const JsonArray& rows,
+                  const std::string& none);
 // One object as "name: value" lines, nested values indented.
 std::string describe(const Json& value);
 // `text` in the table format, else the value.
@@ -35,7 +36,8 @@ std::string joined(const std::vector<std::string>& words, const char* between);
 std::string upper(std::string text);  // ASCII only
 // One word of a command line, quoted where a shell would take it for something else.
 std::string shell_word(const std::string& word);
-// How this program was called: what it prints as the next command does what it says when it is pasted.
+// How this program was called: what it prints as the next command does what it says when it is
+// pasted.
 struct Self {
   std::string program = "glovebox";  // as typed when that was a path
   std::string home;                  // of --home; empty when it was not given

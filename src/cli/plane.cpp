@@ -20,9 +20,11 @@ constexpr std::uint64_t kLargestObject = std::uint64_t{128} << 20;
 // A sealed output of 64 MiB is 86 MiB of base64url.
 constexpr std::size_t kLargestAnswer = std::size_t{192} << 20;
 
-std::string with_query(const std::string& target, const std::string& name, const std::string& value) {
+std::string with_query(const std::string& target, const std::string& name,
+                       const std::string& value) {
   if (value.empty()) return target;
-  return target + (target.find('?') == std::string::npos ? "?" : "&") + name + "=" + http::percent_encode(value);
+  return target + (target.find('?') == std::string::npos ? "?" : "&") + name + "=" +
+         http::percent_encode(value);
 }
 std::string job_path(const Hash32& id) { return "/v1/jobs/" + to_hex(id); }
 
@@ -30,8 +32,11 @@ template <class T>
 Result<T> read_as(Result<Json> answer, const std::string& target) {
   if (!answer.ok()) return answer.error();
   Result<T> value = from_json<T>(*answer);
-  if (!value.ok())
-    return value.error().at("answer of the plane to " + target).hint("is this glovebox older than the plane?");
+  if (!value.ok()) {
+    return value.error()
+        .at("answer of the plane to " + target)
+        .hint("is this glovebox older than the plane?");
+  }
   return value;
 }
 
@@ -49,18 +54,22 @@ Result<T> Plane::get(const std::string& target) {
   return read_as<T>(client_->json("GET", target), target);
 }
 template <class T>
-Result<T> Plane::post(const std::string& target, const Json& body, const std::string& idempotency_key) {
+Result<T> Plane::post(const std::string& target, const Json& body,
+                      const std::string& idempotency_key) {
   return read_as<T>(client_->json("POST", target, body, idempotency_key), target);
 }
 template <class List>
-Result<std::vector<typename decltype(List::items)::value_type>> Plane::pages(const std::string& target,
-                                                                             std::size_t limit) {
+Result<std::vector<typename decltype(List::items)::value_type>> Plane::pages(
+    const std::string& target, std::size_t limit) {
   std::vector<typename decltype(List::items)::value_type> out;
   std::string cursor;
   do {
     const std::size_t want = std::min(kPage, limit - out.size());
-    GBX_ASSIGN(List list, get<List>(with_query(with_query(target, "limit", std::to_string(want)), "cursor", cursor)));
-    if (list.next == cursor && !cursor.empty()) return fail(Reason::kBadStructure, "the plane repeats a page");
+    GBX_ASSIGN(List list, get<List>(with_query(with_query(target, "limit", std::to_string(want)),
+                                               "cursor", cursor)));
+    if (list.next == cursor && !cursor.empty()) {
+      return fail(Reason::kBadStructure, "the plane repeats a page");
+    }
     for (auto& i : list.items) out.push_back(std::move(i));
     cursor = list.next;
   } while (!cursor.empty() && out.size() < limit);
@@ -68,7 +77,8 @@ Result<std::vector<typename decltype(List::items)::value_type>> Plane::pages(con
   return out;
 }
 
-Result<std::unique_ptr<Plane>> Plane::connect(http::ClientOptions options, const Clock& clock, Random& random) {
+Result<std::unique_ptr<Plane>> Plane::connect(http::ClientOptions options, const Clock& clock,
+                                              Random& random) {
   options.max_body_bytes = kLargestAnswer;
   GBX_ASSIGN(auto client, http::Client::create(std::move(options), clock, random));
   return std::unique_ptr<Plane>(new Plane(std::move(client)));
@@ -88,12 +98,15 @@ Result<Json> Plane::enrol(const Enrolment& e) {
   if (!e.invite.empty()) body["invite"] = e.invite;
   return client_->json("POST", "/v1/identities", body);
 }
-Result<Json> Plane::identity(const Hash32& id) { return client_->json("GET", "/v1/identities/" + to_hex(id)); }
-Result<Json> Plane::rotate(const records::RotateRequest& r) {
-  return client_->json("POST", "/v1/identities/" + to_hex(r.identity.id()) + "/rotations", to_json(r),
-                       to_hex(r.rotation.hash()));
+Result<Json> Plane::identity(const Hash32& id) {
+  return client_->json("GET", "/v1/identities/" + to_hex(id));
 }
-Result<std::string> Plane::invite(const std::vector<std::string>& roles, std::int64_t uses, std::int64_t not_after) {
+Result<Json> Plane::rotate(const records::RotateRequest& r) {
+  return client_->json("POST", "/v1/identities/" + to_hex(r.identity.id()) + "/rotations",
+                       to_json(r), to_hex(r.rotation.hash()));
+}
+Result<std::string> Plane::invite(const std::vector<std::string>& roles, std::int64_t uses,
+                                  std::int64_t not_after) {
   Json body;
   body["roles"] = Json(JsonArray(roles.begin(), roles.end()));
   body["uses"] = uses;
@@ -104,15 +117,18 @@ Result<std::string> Plane::invite(const std::vector<std::string>& roles, std::in
 
 Result<records::Signed<records::PublishAck>> Plane::publish(const records::Publish& p) {
   // The broker answers the same publication with the same acknowledgement, so it may be repeated.
-  return post<records::Signed<records::PublishAck>>("/v1/assets", to_json(p), to_hex(p.policy.hash()));
+  return post<records::Signed<records::PublishAck>>("/v1/assets", to_json(p),
+                                                    to_hex(p.policy.hash()));
 }
 Result<std::vector<api::AssetView>> Plane::assets(const AssetFilter& f) {
-  std::string target =
-      with_query(with_query(with_query("/v1/assets", "name", f.name), "owner", f.owner), "kind", f.kind);
+  std::string target = with_query(
+      with_query(with_query("/v1/assets", "name", f.name), "owner", f.owner), "kind", f.kind);
   if (f.delisted) target = with_query(target, "delisted", "1");
   return pages<api::AssetList>(target, kMostItems);
 }
-Result<api::AssetView> Plane::asset(const Hash32& id) { return get<api::AssetView>("/v1/assets/" + to_hex(id)); }
+Result<api::AssetView> Plane::asset(const Hash32& id) {
+  return get<api::AssetView>("/v1/assets/" + to_hex(id));
+}
 Status Plane::delist(const Hash32& id) {
   GBX_TRY(client_->json("POST", "/v1/assets/" + to_hex(id) + "/delist"));
   return ok_status();
@@ -122,36 +138,52 @@ Status Plane::add_lease(const records::Signed<records::Lease>& lease) {
   GBX_TRY(client_->json("POST", "/v1/leases", to_json(lease), to_hex(lease.body.lease_id)));
   return ok_status();
 }
-Result<std::vector<api::LeaseView>> Plane::leases() { return pages<api::LeaseList>("/v1/leases", kMostItems); }
+Result<std::vector<api::LeaseView>> Plane::leases() {
+  return pages<api::LeaseList>("/v1/leases", kMostItems);
+}
 
 Result<records::Explanation> Plane::explain(const records::SignedSubmission& s) {
   return post<records::Explanation>("/v1/jobs/plan", to_json(s));
 }
-Result<api::JobView> Plane::submit(const records::SignedSubmission& s, const std::string& idempotency_key) {
+Result<api::JobView> Plane::submit(const records::SignedSubmission& s,
+                                   const std::string& idempotency_key) {
   // The same signed submission is the same job, so a lost answer is repaired by sending it again.
-  return post<api::JobView>("/v1/jobs", to_json(s),
-                            idempotency_key.empty() ? to_hex(s.submission.body.nonce) : idempotency_key);
+  return post<api::JobView>(
+      "/v1/jobs", to_json(s),
+      idempotency_key.empty() ? to_hex(s.submission.body.nonce) : idempotency_key);
 }
 Result<std::vector<api::JobView>> Plane::jobs(const std::string& state, std::size_t limit) {
   return pages<api::JobList>(with_query("/v1/jobs", "state", state), limit);
 }
 Result<api::JobView> Plane::job(const Hash32& id) { return get<api::JobView>(job_path(id)); }
 Result<api::JobView> Plane::job_after(const Hash32& id, std::int64_t after, std::int64_t wait_ms) {
-  return get<api::JobView>(job_path(id) + "?after=" + std::to_string(after) + "&waitMs=" + std::to_string(wait_ms));
+  return get<api::JobView>(job_path(id) + "?after=" + std::to_string(after) +
+                           "&waitMs=" + std::to_string(wait_ms));
 }
-Result<api::JobDetail> Plane::job_detail(const Hash32& id) { return get<api::JobDetail>(job_path(id) + "/detail"); }
-Result<api::JobEvents> Plane::job_events(const Hash32& id) { return get<api::JobEvents>(job_path(id) + "/events"); }
+Result<api::JobDetail> Plane::job_detail(const Hash32& id) {
+  return get<api::JobDetail>(job_path(id) + "/detail");
+}
+Result<api::JobEvents> Plane::job_events(const Hash32& id) {
+  return get<api::JobEvents>(job_path(id) + "/events");
+}
 Result<api::JobView> Plane::cancel(const records::CancelRequest& r) {
-  return post<api::JobView>(job_path(r.cancel.body.job_id) + "/cancel", to_json(r), to_hex(r.cancel.hash()));
+  return post<api::JobView>(job_path(r.cancel.body.job_id) + "/cancel", to_json(r),
+                            to_hex(r.cancel.hash()));
 }
-Result<api::JobResult> Plane::result(const Hash32& id) { return get<api::JobResult>(job_path(id) + "/result"); }
-Result<records::Receipt> Plane::receipt(const Hash32& id) { return get<records::Receipt>(job_path(id) + "/receipt"); }
+Result<api::JobResult> Plane::result(const Hash32& id) {
+  return get<api::JobResult>(job_path(id) + "/result");
+}
+Result<records::Receipt> Plane::receipt(const Hash32& id) {
+  return get<records::Receipt>(job_path(id) + "/receipt");
+}
 Status Plane::enrol_node(const api::NodeEnrolRequest& n) {
   // The same name and key again are no error, so it may be repeated.
   GBX_TRY(client_->json("POST", "/v1/nodes", to_json(n), to_hex(crypto::sha256(as_bytes(n.key)))));
   return ok_status();
 }
-Result<std::vector<api::NodeView>> Plane::nodes() { return pages<api::NodeList>("/v1/nodes", kMostItems); }
+Result<std::vector<api::NodeView>> Plane::nodes() {
+  return pages<api::NodeList>("/v1/nodes", kMostItems);
+}
 
 // ---- objects ----
 
@@ -173,7 +205,8 @@ class PlaneStore::Writer final : public storage::ObjectWriter {
   }
   Status commit() override {
     const Hash32 hash = hash_.finish();
-    GBX_TRY(store_.plane_.client().upload("/v1/objects/" + name_, file_.get(), size_, hash, store_.uploading_));
+    GBX_TRY(store_.plane_.client().upload("/v1/objects/" + name_, file_.get(), size_, hash,
+                                          store_.uploading_));
     return ok_status();
   }
 
@@ -197,7 +230,8 @@ Result<std::unique_ptr<storage::ObjectWriter>> PlaneStore::create(const std::str
 
 Result<PlaneStore::Fetched*> PlaneStore::fetch(const std::string& name) {
   GBX_TRY(storage::check_object_name(name));
-  const auto known = std::find_if(recent_.begin(), recent_.end(), [&](const auto& f) { return f->name == name; });
+  const auto known =
+      std::find_if(recent_.begin(), recent_.end(), [&](const auto& f) { return f->name == name; });
   if (known != recent_.end()) {
     std::rotate(known, known + 1, recent_.end());
     return recent_.back().get();
@@ -207,7 +241,8 @@ Result<PlaneStore::Fetched*> PlaneStore::fetch(const std::string& name) {
   GBX_ASSIGN(f->file, unnamed_file(spool_));
   const int fd = f->file.get();
   GBX_ASSIGN(f->size, plane_.client().download(
-                          "/v1/objects/" + name, [fd](ByteView b) { return write_all(fd, b); }, kLargestObject));
+                          "/v1/objects/" + name, [fd](ByteView b) { return write_all(fd, b); },
+                          kLargestObject));
   if (recent_.size() >= kOpenObjects) recent_.erase(recent_.begin());
   recent_.push_back(std::move(f));
   return recent_.back().get();
@@ -215,7 +250,9 @@ Result<PlaneStore::Fetched*> PlaneStore::fetch(const std::string& name) {
 
 Status PlaneStore::get(const std::string& name, std::uint64_t offset, MutableByteView out) {
   GBX_ASSIGN(Fetched * f, fetch(name));
-  if (offset > f->size || out.size() > f->size - offset) return fail(Reason::kTruncated, "object " + name);
+  if (offset > f->size || out.size() > f->size - offset) {
+    return fail(Reason::kTruncated, "object " + name);
+  }
   return pread_exact(f->file.get(), out, offset);
 }
 Result<std::uint64_t> PlaneStore::size(const std::string& name) {

@@ -1,6 +1,6 @@
-// The plane's HTTPS API as typed calls: the only file that knows its routes. The plane is trusted with availability
-// only: callers verify every signed record that comes back, and sizes and shapes are checked here by the strict
-// readers.
+// The plane's HTTPS API as typed calls: the only file that knows its routes. The plane is trusted
+// with availability only: callers verify every signed record that comes back, and sizes and shapes
+// are checked here by the strict readers.
 #pragma once
 
 #include <memory>
@@ -18,7 +18,8 @@ namespace api = gbx::plane::api;
 
 class Plane {
  public:
-  static Result<std::unique_ptr<Plane>> connect(http::ClientOptions options, const Clock& clock, Random& random);
+  static Result<std::unique_ptr<Plane>> connect(http::ClientOptions options, const Clock& clock,
+                                                Random& random);
 
   Result<api::InfoView> info();
   Result<records::InfoReply> broker(const Nonce32& nonce);
@@ -34,7 +35,8 @@ class Plane {
   Result<Json> identity(const Hash32& id);
   // The identity after the rotation.
   Result<Json> rotate(const records::RotateRequest& request);
-  Result<std::string> invite(const std::vector<std::string>& roles, std::int64_t uses, std::int64_t not_after);
+  Result<std::string> invite(const std::vector<std::string>& roles, std::int64_t uses,
+                             std::int64_t not_after);
 
   Result<records::Signed<records::PublishAck>> publish(const records::Publish& publish);
   struct AssetFilter {
@@ -51,7 +53,8 @@ class Plane {
   Result<std::vector<api::LeaseView>> leases();
 
   Result<records::Explanation> explain(const records::SignedSubmission& submission);
-  Result<api::JobView> submit(const records::SignedSubmission& submission, const std::string& idempotency_key);
+  Result<api::JobView> submit(const records::SignedSubmission& submission,
+                              const std::string& idempotency_key);
   Result<std::vector<api::JobView>> jobs(const std::string& state, std::size_t limit);
   Result<api::JobView> job(const Hash32& id);
   // Returns when the job's version is above `after`, or after about wait_ms.
@@ -72,15 +75,18 @@ class Plane {
   template <class T>
   Result<T> get(const std::string& target);
   template <class T>
-  Result<T> post(const std::string& target, const Json& body, const std::string& idempotency_key = {});
+  Result<T> post(const std::string& target, const Json& body,
+                 const std::string& idempotency_key = {});
   template <class List>
-  Result<std::vector<typename decltype(List::items)::value_type>> pages(const std::string& target, std::size_t limit);
+  Result<std::vector<typename decltype(List::items)::value_type>> pages(const std::string& target,
+                                                                        std::size_t limit);
 
   std::unique_ptr<http::Client> client_;
 };
 
-// Objects on the plane. A new object is spooled to an unnamed file and sent when it is committed; what is read is
-// fetched whole into an unnamed file, and the last few stay open. Whoever reads checks every byte (src/asset).
+// Objects on the plane. A new object is spooled to an unnamed file and sent when it is committed;
+// what is read is fetched whole into an unnamed file, and the last few stay open. Whoever reads
+// checks every byte (src/asset).
 class PlaneStore final : public storage::ObjectStore {
  public:
   using Transfer = std::function<void(std::uint64_t done, std::uint64_t total)>;

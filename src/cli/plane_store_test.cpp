@@ -19,10 +19,14 @@ class PlaneStoreTest : public ::testing::Test {
   void SetUp() override {
     char name[] = "/tmp/gbx-spool-XXXXXX";
     spool_ = mkdtemp(name);
-    const auto ca = crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEcdsaP256, random_).value();
-    const auto key = crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEcdsaP256, random_).value();
+    const auto ca =
+        crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEcdsaP256, random_).value();
+    const auto key =
+        crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEcdsaP256, random_).value();
     const std::int64_t now = clock_.now().seconds();
-    const auto issued = crypto::issue_server_certificate(ca, key, {}, {"127.0.0.1"}, now - 3600, now + 3600).value();
+    const auto issued =
+        crypto::issue_server_certificate(ca, key, {}, {"127.0.0.1"}, now - 3600, now + 3600)
+            .value();
     server::ServerOptions o;
     o.certificate_der = issued.server_der;
     o.key_pkcs8_der = key.pkcs8_der(SecretAccess{});
@@ -32,7 +36,8 @@ class PlaneStoreTest : public ::testing::Test {
       plan.max_bytes = 1U << 24;
       return plan;
     };
-    auto started = server::Server::start(std::move(o), [this](const server::Request& r) { return handle(r); });
+    auto started =
+        server::Server::start(std::move(o), [this](const server::Request& r) { return handle(r); });
     ASSERT_TRUE(started.ok()) << started.error().line();
     server_ = std::move(*started);
     http::ClientOptions c;
@@ -49,9 +54,12 @@ class PlaneStoreTest : public ::testing::Test {
   }
   server::Response handle(const server::Request& r) {
     const std::lock_guard lock(mutex_);
-    if (r.path.size() != 3 || r.path[1] != "objects") return server::error_response(fail(Reason::kNotFound, "route"));
+    if (r.path.size() != 3 || r.path[1] != "objects") {
+      return server::error_response(fail(Reason::kNotFound, "route"));
+    }
     if (r.method == "PUT") {
-      server::VerifiedBody body(r.stream, *fixed_from_hex<32>(r.headers.at(httpsig::kBodyHashHeader)));
+      server::VerifiedBody body(r.stream,
+                                *fixed_from_hex<32>(r.headers.at(httpsig::kBodyHashHeader)));
       Bytes all, piece(1U << 16);
       for (;;) {
         const auto n = body.read(piece);
@@ -73,7 +81,8 @@ class PlaneStoreTest : public ::testing::Test {
 
   SystemClock clock_;
   SystemRandom random_;
-  crypto::SigningKey own_ = crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random_).value();
+  crypto::SigningKey own_ =
+      crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random_).value();
   std::string spool_;
   std::mutex mutex_;
   std::map<std::string, Bytes> objects_;  // guarded by mutex_
@@ -106,7 +115,8 @@ TEST_F(PlaneStoreTest, WhatWasCommittedComesBackAndTheRestLeavesNothing) {
   EXPECT_EQ(store.size("a1").value(), content.size());
   EXPECT_EQ(downloads_, 1);  // one fetch serves all reads
   EXPECT_EQ(store.get("a1", content.size() - 999, piece).reason(), Reason::kTruncated);
-  EXPECT_EQ(store.get("a1", content.size() + 1, MutableByteView(piece).first(0)).reason(), Reason::kTruncated);
+  EXPECT_EQ(store.get("a1", content.size() + 1, MutableByteView(piece).first(0)).reason(),
+            Reason::kTruncated);
   EXPECT_EQ(store.size("absent").reason(), Reason::kNotFound);
   for (const char* bad : {"", "../x", "A", "a/b", ".a"}) {
     EXPECT_EQ(store.create(bad).reason(), Reason::kBadValue) << bad;
@@ -118,10 +128,13 @@ TEST_F(PlaneStoreTest, FewObjectsStayOpen) {
   PlaneStore store(*plane_, spool_);
   for (const char* name : {"a", "b", "c", "d"}) ASSERT_TRUE(store.put(name, as_bytes(name)).ok());
   for (int round = 0; round < 3; ++round) {
-    for (const char* name : {"b", "c", "d"}) EXPECT_EQ(as_text(store.get_all(name, 10).value()), name);
+    for (const char* name : {"b", "c", "d"}) {
+      EXPECT_EQ(as_text(store.get_all(name, 10).value()), name);
+    }
   }
   EXPECT_EQ(downloads_, 3);
-  EXPECT_EQ(as_text(store.get_all("a", 10).value()), "a");  // replaces the one that was used longest ago
+  // replaces the one that was used longest ago
+  EXPECT_EQ(as_text(store.get_all("a", 10).value()), "a");
   EXPECT_EQ(as_text(store.get_all("d", 10).value()), "d");
   EXPECT_EQ(downloads_, 4);
   EXPECT_EQ(as_text(store.get_all("b", 10).value()), "b");

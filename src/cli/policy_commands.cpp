@@ -18,10 +18,13 @@ namespace {
 
 constexpr std::int64_t kDay = 86400;
 
-Status check_hex(const std::vector<std::string>& list, std::size_t digits, const char* option_name) {
+Status check_hex(const std::vector<std::string>& list, std::size_t digits,
+                 const char* option_name) {
   for (const auto& h : list) {
-    if (h.size() != digits || !from_hex(h).ok())
-      return fail(Reason::kUsage, option_name).with(std::to_string(digits) + " hex digits", h.substr(0, 80));
+    if (h.size() != digits || !from_hex(h).ok()) {
+      return fail(Reason::kUsage, option_name)
+          .with(std::to_string(digits) + " hex digits", h.substr(0, 80));
+    }
   }
   return ok_status();
 }
@@ -31,11 +34,15 @@ Result<std::vector<std::string>> split_command(const std::string& text) {
   std::vector<std::string> argv;
   if (!text.empty() && text[0] == '[') {
     auto parsed = parse_json(text);
-    if (!parsed.ok()) return fail(Reason::kUsage, "--command: " + parsed.error().what).with("a JSON list of strings, or words", text.substr(0, 200));
+    if (!parsed.ok()) {
+      return fail(Reason::kUsage, "--command: " + parsed.error().what)
+          .with("a JSON list of strings, or words", text.substr(0, 200));
+    }
     const Json list = std::move(*parsed);
     for (const auto& e : *list.array()) {
-      if (e.string() == nullptr)
+      if (e.string() == nullptr) {
         return fail(Reason::kUsage, "--command").with("a list of strings", text.substr(0, 200));
+      }
       argv.push_back(*e.string());
     }
   } else {
@@ -50,7 +57,8 @@ Result<std::vector<std::string>> split_command(const std::string& text) {
     }
   }
   if (argv.empty() || argv[0].empty() || argv[0][0] != '/') {
-    return fail(Reason::kUsage, "--command").with("an absolute path and its arguments", text.substr(0, 200));
+    return fail(Reason::kUsage, "--command")
+        .with("an absolute path and its arguments", text.substr(0, 200));
   }
   return argv;
 }
@@ -59,19 +67,25 @@ Result<std::vector<std::string>> split_command(const std::string& text) {
 Status ask_missing(Session& s, const Invocation& in, PolicyDraft& d) {
   if (!s.interactive() || in.has("yes")) return ok_status();
   if (d.purposes.empty()) {
-    GBX_ASSIGN(std::string answer,
-               s.ask("For which purpose may this be used? (the exact words a job has to state; * for any)"));
+    GBX_ASSIGN(
+        std::string answer,
+        s.ask(
+            "For which purpose may this be used? (the exact words a job has to state; * for any)"));
     if (!answer.empty()) d.purposes.push_back(answer);
   }
   if (d.kind != records::AssetKind::kImage && d.image_digests.empty() && d.image_signers.empty()) {
-    GBX_ASSIGN(std::string answer, s.ask("Which image may read it? (sha256:…, or empty for none yet)"));
+    GBX_ASSIGN(std::string answer,
+               s.ask("Which image may read it? (sha256:…, or empty for none yet)"));
     if (!answer.empty()) GBX_TRY(check_digest("the image's digest", answer));
     if (!answer.empty()) d.image_digests.push_back(answer);
   }
   if (d.none_nodes.empty()) return ok_status();
-  GBX_ASSIGN(const bool yes,
-             s.confirm("NO TEE: whoever runs the named node can read this asset while a job runs. Allow that?"));
-  return yes ? ok_status() : Status(fail(Reason::kUsage, "not allowed").hint("leave --allow-none-node out"));
+  GBX_ASSIGN(
+      const bool yes,
+      s.confirm(
+          "NO TEE: whoever runs the named node can read this asset while a job runs. Allow that?"));
+  return yes ? ok_status()
+             : Status(fail(Reason::kUsage, "not allowed").hint("leave --allow-none-node out"));
 }
 
 Result<PolicyDraft> draft(Session& s, const Invocation& in) {
@@ -121,25 +135,28 @@ Result<PolicyDraft> draft(Session& s, const Invocation& in) {
 Status policy_new(Session& s, const Invocation& in) {
   GBX_ASSIGN(PolicyDraft d, draft(s, in));
   if (in.has("asset")) {
-    // The rules of a published asset are the best beginning for its next policy; this one only reminds of who it is
-    // for.
+    // The rules of a published asset are the best beginning for its next policy; this one only
+    // reminds of who it is for.
     GBX_ASSIGN(api::AssetView v, resolve_asset(s, in.text("asset")));
     s.note("for " + printable(v.record.body.name) + "@" + std::to_string(v.record.body.version) +
-           ": sign it with `glovebox policy sign " + to_hex(v.version_id).substr(0, 16) + " --policy FILE`");
+           ": sign it with `glovebox policy sign " + to_hex(v.version_id).substr(0, 16) +
+           " --policy FILE`");
   }
   const std::string text = write_policy(d);
   GBX_ASSIGN(PolicyFile file, parse_policy(text));  // nothing is written that does not read back
   GBX_ASSIGN(const std::vector<std::string> warned, note_policy(s, file.clauses, d.kind));
   if (in.has("out")) {
     const std::string path = in.text("out");
-    if (path_exists(path) && !in.has("force"))
+    if (path_exists(path) && !in.has("force")) {
       return fail(Reason::kAlreadyExists, path).hint("choose another --out, or add --force");
+    }
     GBX_TRY(write_file_atomic(path, as_bytes(text), 0644));
     Json j;
     j["file"] = path;
     j["clauses"] = to_json(file.clauses);
     j["warnings"] = Json(JsonArray(warned.begin(), warned.end()));
-    s.print(j, "wrote " + path + "; change it with any editor\nNext: glovebox policy explain " + shell_word(path) + "\n");
+    s.print(j, "wrote " + path + "; change it with any editor\nNext: glovebox policy explain " +
+                   shell_word(path) + "\n");
     return ok_status();
   }
   GBX_ASSIGN(Json document, parse_document(text));
@@ -147,20 +164,24 @@ Status policy_new(Session& s, const Invocation& in) {
   return ok_status();
 }
 
-// What `policy sign` shall do; at most one thing, but that a reinstated version may get new clauses at once.
+// What `policy sign` shall do; at most one thing, but that a reinstated version may get new clauses
+// at once.
 Status check_wish(const Invocation& in) {
-  const int wishes = int{in.has("policy")} + int{in.has("renew")} + int{in.has("revoke")} + int{in.has("reinstate")};
+  const int wishes = int{in.has("policy")} + int{in.has("renew")} + int{in.has("revoke")} +
+                     int{in.has("reinstate")};
   if (wishes == 1 || (wishes == 2 && in.has("reinstate") && in.has("policy"))) return ok_status();
   std::string given;
   for (const char* name : {"policy", "renew", "revoke", "reinstate"}) {
     if (in.has(name)) given += (given.empty() ? "--" : " --") + std::string(name);
   }
   return fail(Reason::kUsage, "what to sign")
-      .with("--policy FILE, --renew, --revoke or --reinstate, one of them", given.empty() ? "none of them" : given)
+      .with("--policy FILE, --renew, --revoke or --reinstate, one of them",
+            given.empty() ? "none of them" : given)
       .hint("--reinstate may go with --policy FILE");
 }
 
-// Which versions: the asset's newest one or the one that is named; a revocation of a NAME is of all its versions.
+// Which versions: the asset's newest one or the one that is named; a revocation of a NAME is of all
+// its versions.
 Result<std::vector<api::AssetView>> versions_to_sign(const Invocation& in, const OwnVersions& own) {
   const api::AssetView& chosen = own.all[own.chosen];
   if (in.has("revoke") && !own.one) return own.all;
@@ -169,8 +190,10 @@ Result<std::vector<api::AssetView>> versions_to_sign(const Invocation& in, const
         .with("NAME@VERSION or a version id", in.text("asset").substr(0, 128))
         .hint("glovebox asset list --mine");
   }
-  if (in.has("reinstate") && !chosen.policy.body.revoked)
-    return fail(Reason::kConflict, version_label(chosen)).with("a revoked version", "a policy in force");
+  if (in.has("reinstate") && !chosen.policy.body.revoked) {
+    return fail(Reason::kConflict, version_label(chosen))
+        .with("a revoked version", "a policy in force");
+  }
   return std::vector<api::AssetView>{chosen};
 }
 
@@ -182,8 +205,10 @@ Status check_gaps(const OwnVersions& own) {
     ++next;
   }
   if (next > static_cast<std::int64_t>(own.all.size())) return ok_status();
-  return fail(Reason::kWrongVersion, "the plane does not show every version, or not as it was signed")
-      .with("version " + std::to_string(next), "version " + std::to_string(own.all.back().record.body.version))
+  return fail(Reason::kWrongVersion,
+              "the plane does not show every version, or not as it was signed")
+      .with("version " + std::to_string(next),
+            "version " + std::to_string(own.all.back().record.body.version))
       .hint("all that it showed is revoked; ask its operator for the missing one");
 }
 
@@ -195,7 +220,9 @@ void note_other_versions(Session& s, const OwnVersions& own) {
     others += (others.empty() ? "" : ", ") + version_label(v) +
               (p.revoked ? " (revoked)" : " (serial " + std::to_string(p.serial) + ")");
   }
-  if (!others.empty()) s.note("note: this was about one version; the others stay as they are: " + others);
+  if (!others.empty()) {
+    s.note("note: this was about one version; the others stay as they are: " + others);
+  }
 }
 
 // One line of the answer. A version that is revoked already needs nothing.
@@ -246,7 +273,9 @@ Status policy_sign(Session& s, const Invocation& in) {
     }
     text += (wish.revoked ? "revoked " : "signed the policy of ") + version_label(v) + ": serial " +
             std::to_string(*j->find("policySerial")->integer());
-    text += *j->find("changed")->boolean() ? ", accepted by the broker and in its log (proof checked)\n" : ", earlier\n";
+    text += *j->find("changed")->boolean()
+                ? ", accepted by the broker and in its log (proof checked)\n"
+                : ", earlier\n";
     items.push_back(std::move(*j));
   }
   Json j;
@@ -261,7 +290,8 @@ Status policy_sign(Session& s, const Invocation& in) {
 
 }  // namespace
 
-std::string policy_lines(const records::Policy& p, records::AssetKind kind, const std::string& mark) {
+std::string policy_lines(const records::Policy& p, records::AssetKind kind,
+                         const std::string& mark) {
   std::string out;
   for (const auto& line : policy::explain_policy(p, kind)) out += bullet(mark, line);
   return out;
@@ -269,7 +299,8 @@ std::string policy_lines(const records::Policy& p, records::AssetKind kind, cons
 
 namespace {
 
-void add_lines(std::string& text, Json& list, const char* mark, const std::vector<std::string>& lines) {
+void add_lines(std::string& text, Json& list, const char* mark,
+               const std::vector<std::string>& lines) {
   JsonArray items;
   for (const auto& l : lines) {
     text += bullet(mark, l);
@@ -295,7 +326,8 @@ Status policy_explain(Session& s, const Invocation& in) {
     kind = v->record.body.kind;
   }
   std::vector<std::string> lines = policy::explain_policy(p, kind);
-  if (from_file && !lines.empty()) lines.erase(lines.begin());  // names the version, which a file does not have
+  // names the version, which a file does not have
+  if (from_file && !lines.empty()) lines.erase(lines.begin());
   std::string text;
   Json j;
   add_lines(text, j["explanation"], "- ", lines);
@@ -328,14 +360,18 @@ Status lease_grant(Session& s, const Invocation& in) {
   GBX_ASSIGN(api::AssetView v, resolve_asset(s, in.text("asset")));
   const auto& issuers = v.policy.body.clauses.lease_issuers;
   const std::string own = keys->signing->public_key().text();
-  if (v.record.body.owner_id != keys->id && std::find(issuers.begin(), issuers.end(), own) == issuers.end()) {
-    return fail(Reason::kWrongOwner, "a lease is signed by the owner, or by an issuer whom the policy names")
+  if (v.record.body.owner_id != keys->id &&
+      std::find(issuers.begin(), issuers.end(), own) == issuers.end()) {
+    return fail(Reason::kWrongOwner,
+                "a lease is signed by the owner, or by an issuer whom the policy names")
         .with(to_hex(v.record.body.owner_id), to_hex(keys->id));
   }
   records::Lease l;
   auto consumer = fixed_from_hex<32>(in.text("consumer"));
-  if (!consumer.ok())
-    return fail(Reason::kUsage, "--consumer").with("an identity, 64 hex digits", in.text("consumer").substr(0, 80));
+  if (!consumer.ok()) {
+    return fail(Reason::kUsage, "--consumer")
+        .with("an identity, 64 hex digits", in.text("consumer").substr(0, 80));
+  }
   l.lease_id = s.random().fixed<16>();
   l.asset_id = v.record.body.asset_id;
   l.consumer_id = *consumer;
@@ -350,13 +386,15 @@ Status lease_grant(Session& s, const Invocation& in) {
   JsonArray warned;
   // Allowed, for somebody may be invited later; but most often a digit is wrong.
   if (plane->identity(l.consumer_id).reason() == Reason::kNotFound) {
-    warned.push_back(Json("nobody with the identity " + to_hex(l.consumer_id) + " is enrolled here"));
+    warned.push_back(
+        Json("nobody with the identity " + to_hex(l.consumer_id) + " is enrolled here"));
     s.note("warning: " + *warned[0].string());
   }
   j["warnings"] = Json(std::move(warned));
-  s.print(j, "leased " + printable(v.record.body.name) + " to " + to_hex(l.consumer_id).substr(0, 16) + "… for " +
-                 std::to_string(l.jobs) + " jobs until " + format_time(l.not_after) + "\n  lease id  " +
-                 to_hex(l.lease_id) + "\n");
+  s.print(j, "leased " + printable(v.record.body.name) + " to " +
+                 to_hex(l.consumer_id).substr(0, 16) + "… for " + std::to_string(l.jobs) +
+                 " jobs until " + format_time(l.not_after) + "\n  lease id  " + to_hex(l.lease_id) +
+                 "\n");
   return ok_status();
 }
 
@@ -381,7 +419,9 @@ Status lease_list(Session& s, const Invocation&) {
     if (name == names.end()) j["asset"] = to_hex(l.lease.body.asset_id);
     j["consumerId"] = to_hex(l.lease.body.consumer_id).substr(0, 16);
     j["jobs"] = std::to_string(l.lease.body.jobs);
-    if (l.lease.body.not_after < s.now()) j["notAfter"] = format_time(l.lease.body.not_after) + " (expired)";
+    if (l.lease.body.not_after < s.now()) {
+      j["notAfter"] = format_time(l.lease.body.not_after) + " (expired)";
+    }
     shown.push_back(std::move(j));
   }
   Json j;
@@ -399,42 +439,47 @@ std::vector<Argument> policy_new_options() {
   Argument kind = option("kind", "KIND", "of what", ArgKind::kChoice);
   kind.choices = {"dataset", "model", "image"};
   kind.standard = "dataset";
-  Argument rollback = option("rollback", "WORD", "the log's protection that you ask for", ArgKind::kChoice);
+  Argument rollback =
+      option("rollback", "WORD", "the log's protection that you ask for", ArgKind::kChoice);
   rollback.choices = {"unprotected", "witnessed"};
   rollback.standard = "witnessed";
-  Argument custody = many(option("custody", "CLASS", "who may hold the broker's keys", ArgKind::kChoice));
+  Argument custody =
+      many(option("custody", "CLASS", "who may hold the broker's keys", ArgKind::kChoice));
   custody.choices = {"operator", "tee"};
   Argument types = many(option("output-type", "TYPE", "what may leave", ArgKind::kChoice));
   types.choices = {"table", "json", "metrics", "text", "opaque"};
-  Argument slot =
-      option("release-slot", "SECONDS", "decisions fall on multiples of it; 0 is at once", ArgKind::kInteger);
+  Argument slot = option("release-slot", "SECONDS",
+                         "decisions fall on multiples of it; 0 is at once", ArgKind::kInteger);
   slot.standard = "900";
   Argument days = option("days", "N", "how long it holds", ArgKind::kInteger);
   days.standard = "365";
-  return {kind,
-          option("asset", "ASSET", "a published asset that it is for"),
-          many(option("consumer", "ID", "identity that needs no lease, 64 hex digits")),
-          flag("no-lease", "do not ask for leases (without --consumer: anybody)"),
-          many(option("purpose", "TEXT", "allowed purpose, word for word; * for any")),
-          many(option("image-digest", "DIGEST", "allowed image, sha256:…")),
-          many(option("image-signer", "KEY", "allow images signed by this key")),
-          many(option("command", "COMMAND", "allowed command line: words, or a JSON list")),
-          flag("any-command", "allow any command (the consumer then chooses the code)"),
-          many(option("allow-none-node", "HASH", "allow NO TEE on the node with this key hash (glovebox node list)")),
-          many(option("join-asset", "ID", "asset that may be in the same job, 32 hex digits")),
-          many(option("join-owner", "ID", "owner whose assets may be in the same job, 64 hex digits")),
-          custody,
-          rollback,
-          types,
-          slot,
-          option("free-bits", "N", "cleared without a person, per release", ArgKind::kInteger),
-          option("attempts", "N", "attempts per job after keys were released", ArgKind::kInteger),
-          option("log-bytes", "N", "let the consumer have so many bytes of logs, at most 65536", ArgKind::kInteger),
-          days,
-          option("not-after", "TIME", "until when instead, like 2027-01-31"),
-          option("out", "FILE", "write here instead of standard output", ArgKind::kFile),
-          flag("force", "replace the file"),
-          flag("yes", "do not ask anything")};
+  return {
+      kind,
+      option("asset", "ASSET", "a published asset that it is for"),
+      many(option("consumer", "ID", "identity that needs no lease, 64 hex digits")),
+      flag("no-lease", "do not ask for leases (without --consumer: anybody)"),
+      many(option("purpose", "TEXT", "allowed purpose, word for word; * for any")),
+      many(option("image-digest", "DIGEST", "allowed image, sha256:…")),
+      many(option("image-signer", "KEY", "allow images signed by this key")),
+      many(option("command", "COMMAND", "allowed command line: words, or a JSON list")),
+      flag("any-command", "allow any command (the consumer then chooses the code)"),
+      many(option("allow-none-node", "HASH",
+                  "allow NO TEE on the node with this key hash (glovebox node list)")),
+      many(option("join-asset", "ID", "asset that may be in the same job, 32 hex digits")),
+      many(option("join-owner", "ID", "owner whose assets may be in the same job, 64 hex digits")),
+      custody,
+      rollback,
+      types,
+      slot,
+      option("free-bits", "N", "cleared without a person, per release", ArgKind::kInteger),
+      option("attempts", "N", "attempts per job after keys were released", ArgKind::kInteger),
+      option("log-bytes", "N", "let the consumer have so many bytes of logs, at most 65536",
+             ArgKind::kInteger),
+      days,
+      option("not-after", "TIME", "until when instead, like 2027-01-31"),
+      option("out", "FILE", "write here instead of standard output", ArgKind::kFile),
+      flag("force", "replace the file"),
+      flag("yes", "do not ask anything")};
 }
 
 }  // namespace
@@ -442,33 +487,35 @@ std::vector<Argument> policy_new_options() {
 void add_policies(CommandTree& t) {
   const Argument asset = positional("asset", "NAME, NAME@VERSION, OWNER/NAME or the version id");
   t.add({"policy", "who may do what with an asset", "", {}, {}, {}, {}, {}});
+  t.add(
+      "policy",
+      {"new",
+       "write a release policy to edit",
+       "Writes commented YAML. What you do not say is not allowed. On a terminal it asks for what "
+       "is missing; NO TEE, an operator's custody and an unprotected log have to be said by name.",
+       {},
+       policy_new_options(),
+       {{"glovebox policy new --purpose \"breast cancer study\" --image-digest sha256:… --command "
+         "'/usr/bin/python3 /opt/study/study.py' --allow-none-node 3f… --custody operator "
+         "--rollback unprotected --release-slot 0 --out policy.yaml",
+         "a policy for one study on one machine, without a TEE"}},
+       policy_new,
+       {}});
   t.add("policy",
-        {"new",
-         "write a release policy to edit",
-         "Writes commented YAML. What you do not say is not allowed. On a terminal it asks for what is missing; NO "
-         "TEE, an "
-         "operator's custody and an unprotected log have to be said by name.",
-         {},
-         policy_new_options(),
-         {{"glovebox policy new --purpose \"breast cancer study\" --image-digest sha256:… --command '/usr/bin/python3 "
-           "/opt/study/study.py' --allow-none-node 3f… --custody operator --rollback unprotected --release-slot 0 "
-           "--out policy.yaml",
-           "a policy for one study on one machine, without a TEE"}},
-         policy_new,
+        {"sign",
+         "give a published version its next policy",
+         "Signs serial + 1 and sends it. It counts once the broker has acknowledged it. A NAME is "
+         "its newest version; --revoke takes back every version of a NAME, and NAME@VERSION or a "
+         "version id one of them.",
+         {asset},
+         {option("policy", "FILE", "the new clauses", ArgKind::kFile),
+          flag("renew", "the same clauses again (a sign of life for freshForSeconds)"),
+          flag("revoke", "no more keys, and held results are not released; needs no data key"),
+          flag("reinstate", "undo the revocation of one version; nothing else does")},
+         {{"glovebox policy sign wdbc --revoke", "take a dataset back, all its versions"},
+          {"glovebox policy sign wdbc@2 --reinstate", "undo the revocation of one version"}},
+         policy_sign,
          {}});
-  t.add("policy", {"sign",
-                   "give a published version its next policy",
-                   "Signs serial + 1 and sends it. It counts once the broker has acknowledged it. A NAME is its newest "
-                   "version; --revoke takes back every version of a NAME, and NAME@VERSION or a version id one of them.",
-                   {asset},
-                   {option("policy", "FILE", "the new clauses", ArgKind::kFile),
-                    flag("renew", "the same clauses again (a sign of life for freshForSeconds)"),
-                    flag("revoke", "no more keys, and held results are not released; needs no data key"),
-                    flag("reinstate", "undo the revocation of one version; nothing else does")},
-                   {{"glovebox policy sign wdbc --revoke", "take a dataset back, all its versions"},
-                    {"glovebox policy sign wdbc@2 --reinstate", "undo the revocation of one version"}},
-                   policy_sign,
-                   {}});
   t.add("policy", {"explain",
                    "who could read what, when and how much",
                    "",
@@ -488,7 +535,8 @@ void add_policies(CommandTree& t) {
                   {},
                   {required(option("asset", "ASSET", "which asset")),
                    required(option("consumer", "ID", "whose jobs, 64 hex digits")), jobs, days},
-                  {{"glovebox lease grant --asset wdbc --consumer 9a… --jobs 5 --days 30", "five jobs within a month"}},
+                  {{"glovebox lease grant --asset wdbc --consumer 9a… --jobs 5 --days 30",
+                    "five jobs within a month"}},
                   lease_grant,
                   {}});
   t.add("lease", {"list", "leases that you granted or hold", "", {}, {}, {}, lease_list, {}});

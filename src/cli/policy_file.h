@@ -1,14 +1,16 @@
-// Release policies as people write them: a YAML (or JSON) document whose missing members have careful values. What is
-// not said is not allowed; the words for "nobody protects this" (technology none, custody operator, rollback
-// unprotected, any command) have to be written. The file is the owner's own, read strictly.
+// Release policies as people write them: a YAML (or JSON) document whose missing members have
+// careful values. What is not said is not allowed; the words for "nobody protects this" (technology
+// none, custody operator, rollback unprotected, any command) have to be written. The file is the
+// owner's own, read strictly.
 //
 //   apiVersion: glovebox/v1
 //   kind: ReleasePolicy
-//   for: dataset            (optional: dataset, model or image; it is then published for nothing else)
-//   clauses: { … as in records::Clauses … }
+//   for: dataset            (optional: dataset, model or image; it is then published for nothing
+//   else) clauses: { … as in records::Clauses … }
 //
-// Beyond the record's own members: `notAfter` may be a time ("2027-01-31T00:00:00Z", "2027-01-31"), `tee` entries may
-// say `node: HASH` for `root: "none:HASH"`, `freshFor`, `releaseSlot` and the like keep the record's names in seconds.
+// Beyond the record's own members: `notAfter` may be a time ("2027-01-31T00:00:00Z", "2027-01-31"),
+// `tee` entries may say `node: HASH` for `root: "none:HASH"`, `freshFor`, `releaseSlot` and the
+// like keep the record's names in seconds.
 #pragma once
 
 #include <optional>
@@ -64,7 +66,8 @@ Status check_in_force(const records::Clauses& clauses, std::int64_t now);
 
 // What in these clauses lets somebody read everything, in plain words; empty when nothing does.
 std::vector<std::string> warnings(const records::Clauses& clauses, records::AssetKind kind);
-// The same in one line of words as the file has them, for those who have read it before; empty when there is nothing.
+// The same in one line of words as the file has them, for those who have read it before; empty when
+// there is nothing.
 std::string exposure(const records::Clauses& clauses, records::AssetKind kind);
 
 // "2027-01-31T00:00:00Z" or "2027-01-31".

@@ -11,7 +11,8 @@ namespace gbx::cli {
 namespace {
 
 const std::string kNode(64, 'a');
-const std::string kHead = "apiVersion: glovebox/v1\nkind: ReleasePolicy\nclauses:\n  notAfter: 2027-01-31\n";
+const std::string kHead =
+    "apiVersion: glovebox/v1\nkind: ReleasePolicy\nclauses:\n  notAfter: 2027-01-31\n";
 
 TEST(PolicyFile, WhatIsNotSaidIsNotAllowed) {
   const auto file = parse_policy(kHead);
@@ -19,23 +20,27 @@ TEST(PolicyFile, WhatIsNotSaidIsNotAllowed) {
   EXPECT_FALSE(file->kind);
   const records::Clauses* c = &file->clauses;
   EXPECT_TRUE(c->lease_required);
-  EXPECT_TRUE(c->consumers.empty() && c->purposes.empty() && c->images.empty() && c->commands.empty() &&
-              c->tee.empty());
-  EXPECT_TRUE(c->custody.empty() && c->join_assets.empty() && c->join_owners.empty() && c->reviewers.empty());
+  EXPECT_TRUE(c->consumers.empty() && c->purposes.empty() && c->images.empty() &&
+              c->commands.empty() && c->tee.empty());
+  EXPECT_TRUE(c->custody.empty() && c->join_assets.empty() && c->join_owners.empty() &&
+              c->reviewers.empty());
   EXPECT_FALSE(c->any_command);
   EXPECT_EQ(c->rollback, "witnessed");
   EXPECT_EQ(c->gate.release_slot_seconds, 900);
   EXPECT_EQ(c->gate.logs, records::LogVisibility::kNone);
-  EXPECT_EQ(std::count(c->gate.output_types.begin(), c->gate.output_types.end(), records::OutputType::kOpaque), 0);
+  EXPECT_EQ(std::count(c->gate.output_types.begin(), c->gate.output_types.end(),
+                       records::OutputType::kOpaque),
+            0);
   EXPECT_EQ(c->not_after, 1801353600);
   EXPECT_TRUE(warnings(*c, records::AssetKind::kDataset).empty());
   EXPECT_EQ(exposure(*c, records::AssetKind::kDataset), "");
 }
 
 TEST(PolicyFile, DangerIsAllowedByNameAndNamedBack) {
-  const auto file = parse_policy(kHead + "  tee: [{technology: none, node: " + kNode +
-                              "}]\n  custody: [operator]\n  rollback: unprotected\n"
-                              "  anyCommand: true\n  leaseRequired: false\n  gate: {releaseSlotSeconds: 0}\n");
+  const auto file =
+      parse_policy(kHead + "  tee: [{technology: none, node: " + kNode +
+                   "}]\n  custody: [operator]\n  rollback: unprotected\n"
+                   "  anyCommand: true\n  leaseRequired: false\n  gate: {releaseSlotSeconds: 0}\n");
   ASSERT_TRUE(file.ok()) << file.error().line();
   const records::Clauses* c = &file->clauses;
   ASSERT_EQ(c->tee.size(), 1U);
@@ -46,9 +51,13 @@ TEST(PolicyFile, DangerIsAllowedByNameAndNamedBack) {
   ASSERT_EQ(w.size(), 5U);
   EXPECT_EQ(w[0].substr(0, 6), "NO TEE");
   EXPECT_EQ(exposure(*c, records::AssetKind::kDataset),
-            "NO TEE on node aaaaaaaaaaaaaaaa…, custody operator, rollback unprotected, any command, anybody may submit");
-  // Which code may read the data is for the data's policies to say, so an image's policy raises no alarm about it.
-  for (const auto& line : warnings(*c, records::AssetKind::kImage)) EXPECT_EQ(line.find("anyCommand"), std::string::npos);
+            "NO TEE on node aaaaaaaaaaaaaaaa…, custody operator, rollback unprotected, any "
+            "command, anybody may submit");
+  // Which code may read the data is for the data's policies to say, so an image's policy raises no
+  // alarm about it.
+  for (const auto& line : warnings(*c, records::AssetKind::kImage)) {
+    EXPECT_EQ(line.find("anyCommand"), std::string::npos);
+  }
 }
 
 TEST(PolicyFile, MistakesAreRefusedWithTheirPlace) {
@@ -58,25 +67,31 @@ TEST(PolicyFile, MistakesAreRefusedWithTheirPlace) {
     const char* what;
   };
   const Case cases[] = {
-      {"apiVersion: glovebox/v1\nkind: ReleasePolicy\nclauses: {}\n", Reason::kMissingField, "clauses.notAfter"},
-      {"apiVersion: glovebox/v2\nkind: ReleasePolicy\nclauses: {}\n", Reason::kBadValue, "apiVersion"},
+      {"apiVersion: glovebox/v1\nkind: ReleasePolicy\nclauses: {}\n", Reason::kMissingField,
+       "clauses.notAfter"},
+      {"apiVersion: glovebox/v2\nkind: ReleasePolicy\nclauses: {}\n", Reason::kBadValue,
+       "apiVersion"},
       {"apiVersion: glovebox/v1\nkind: Policy\nclauses: {}\n", Reason::kBadValue, "kind"},
       {"apiVersion: glovebox/v1\nkind: ReleasePolicy\nclauses: []\n", Reason::kBadValue, "clauses"},
       {kHead + "for: dog\n", Reason::kBadValue, "for"},
       {kHead + "extra: 1\n", Reason::kUnknownField, "extra"},
       {kHead + "  leaseRequird: false\n", Reason::kUnknownField, "clauses.leaseRequird"},
       {kHead + "  gate: {holdscore: 1}\n", Reason::kUnknownField, "clauses.gate.holdscore"},
-      {kHead + "  gate: {outputTypes: [pictures]}\n", Reason::kBadValue, "clauses.gate.outputTypes"},
+      {kHead + "  gate: {outputTypes: [pictures]}\n", Reason::kBadValue,
+       "clauses.gate.outputTypes"},
       {kHead + "  rollback: none\n", Reason::kBadValue, "clauses.rollback"},
       {kHead + "  tee: [{technology: none}]\n", Reason::kBadValue, "clauses.tee[0].root"},
-      {kHead + "  tee: [{technology: sim, root: \"none:" + kNode + "\"}]\n", Reason::kBadValue, "clauses.tee[0].root"},
-      {kHead + "  tee: [{technology: tdx, node: " + kNode + "}]\n", Reason::kBadValue, "clauses.tee[0].node"},
-      {kHead + "  tee: [{technology: none, node: abc}]\n", Reason::kBadValue, "clauses.tee[0].node"},
+      {kHead + "  tee: [{technology: sim, root: \"none:" + kNode + "\"}]\n", Reason::kBadValue,
+       "clauses.tee[0].root"},
+      {kHead + "  tee: [{technology: tdx, node: " + kNode + "}]\n", Reason::kBadValue,
+       "clauses.tee[0].node"},
+      {kHead + "  tee: [{technology: none, node: abc}]\n", Reason::kBadValue,
+       "clauses.tee[0].node"},
       {kHead + "  images: [{}]\n", Reason::kMissingField, "clauses.images[0]"},
       {kHead + "  custody: [anybody]\n", Reason::kBadValue, "clauses.custody"},
       {kHead + "  attempts: 0\n", Reason::kBadValue, "clauses.attempts"},
-      {"apiVersion: glovebox/v1\nkind: ReleasePolicy\nclauses: {notAfter: tomorrow}\n", Reason::kBadValue,
-       "clauses.notAfter"},
+      {"apiVersion: glovebox/v1\nkind: ReleasePolicy\nclauses: {notAfter: tomorrow}\n",
+       Reason::kBadValue, "clauses.notAfter"},
       {kHead + "  attempts: 1\n  attempts: 100\n", Reason::kDuplicateKey, "attempts"},
   };
   for (const auto& c : cases) {
@@ -94,7 +109,9 @@ TEST(PolicyFile, ReadsBackEveryDraftThatItWrites) {
   d.purposes = {"a \"quoted\" purpose: with # and ü", "*"};
   d.image_digests = {"sha256:" + std::string(64, 'c')};
   SeededRandom random(1);
-  d.image_signers = {crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random)->public_key().text()};
+  d.image_signers = {crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random)
+                         ->public_key()
+                         .text()};
   d.commands = {{"/bin/x", "--a=b c", "yes"}, {"/bin/y"}};
   d.none_nodes = {kNode};
   d.join_assets = {std::string(32, 'e')};
@@ -145,9 +162,12 @@ TEST(PolicyFile, ReadsBackEveryDraftThatItWrites) {
   records::Policy p;
   p.clauses = *c;
   std::string all;
-  for (const auto& line : policy::explain_policy(p, records::AssetKind::kDataset)) all += line + "\n";
-  for (const char* part : {"NO TEE", "/bin/x", "sha256:ccc", "4096 bytes of logs"})
+  for (const auto& line : policy::explain_policy(p, records::AssetKind::kDataset)) {
+    all += line + "\n";
+  }
+  for (const char* part : {"NO TEE", "/bin/x", "sha256:ccc", "4096 bytes of logs"}) {
     EXPECT_NE(all.find(part), std::string::npos) << part << "\n" << all;
+  }
 }
 
 }  // namespace

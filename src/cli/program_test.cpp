@@ -1,5 +1,5 @@
-// The program as a shell sees it: exit statuses, what stands on standard output and standard error, and that nothing that
-// was printed is lost in silence.
+// The program as a shell sees it: exit statuses, what stands on standard output and standard error,
+// and that nothing that was printed is lost in silence.
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -68,7 +68,8 @@ std::string text(const Json& j, const char* name) {
 }
 
 TEST(Program, AFullStandardOutputIsAnError) {
-  for (const char* words : {"--help", "--version", "job --help", "completion bash", "job schema", "-o json job schema"}) {
+  for (const char* words : {"--help", "--version", "job --help", "completion bash", "job schema",
+                            "-o json job schema"}) {
     const RunOutput r = shell(glovebox() + " " + words + " >/dev/full");
     EXPECT_EQ(r.status.code, 6) << words;
     EXPECT_NE(r.err.find("standard output"), std::string::npos) << r.err;
@@ -79,68 +80,80 @@ TEST(Program, AFullStandardOutputIsAnError) {
 
 TEST(Program, WrongWordsAndFilesAreUsage) {
   const TempDir dir;
-  const std::string garbage = dir.put("garbage", "\x7f" "ELF");
+  const std::string garbage = dir.put("garbage",
+                                      "\x7f"
+                                      "ELF");
   const std::string folder = dir.path;
   const std::string none = dir.path + "/none";
-  const Words cases[] = {{"job", "validate", none},
-                         {"job", "validate", folder},
-                         {"job", "validate", garbage},
-                         {"job", "validate", garbage + "/below"},
-                         {"job", "submit", "f", "--timeout", "5"},
-                         {"job", "submit", "f", "--idempotency-key", ""},
-                         {"job", "submit", "f", "--idempotency-key", "a b"},
-                         {"policy", "explain", garbage},
-                         {"policy", "new", "--image-digest", "sha256:12"},
-                         {"policy", "new", "--image-signer", "me"},
-                         {"policy", "new", "--command", "python3 study.py"},
-                         {"policy", "new", "--not-after", "2020-01-01"},
-                         {"policy", "new", "--days", "many"},
-                         {"image", "inspect", none},
-                         {"image", "inspect", folder},
-                         {"image", "inspect", garbage},
-                         {"receipt", "verify", none, "--set", std::string(64, '0')},
-                         {"receipt", "verify", garbage, "--set", "12"},
-                         {"job", "submit", garbage, "--wait", "--timeout", "0"},
-                         {"policy", "new", "--command", "[\"x\""},
-                         {"init", "--plane", "x:1", "--ca", garbage, "--set", std::string(64, '0')},
-                         {"init", "--plane", "x:1", "--ca", none, "--set", std::string(64, '0')},
-                         {"init", "--plane", "nope", "--ca", none, "--set", std::string(64, '0')},
-                         {"identity", "create", "--name", "n", "--offline", "--invite-file", none},
-                         {"identity", "create", "--name", "n", "--offline", "--passphrase-file", none},
-                         {"up", "--listen", "nope"},
-                         {"job", "list"},
-                         {"asset", "publish", folder, "--name", "n", "--policy", none}};
+  const Words cases[] = {
+      {"job", "validate", none},
+      {"job", "validate", folder},
+      {"job", "validate", garbage},
+      {"job", "validate", garbage + "/below"},
+      {"job", "submit", "f", "--timeout", "5"},
+      {"job", "submit", "f", "--idempotency-key", ""},
+      {"job", "submit", "f", "--idempotency-key", "a b"},
+      {"policy", "explain", garbage},
+      {"policy", "new", "--image-digest", "sha256:12"},
+      {"policy", "new", "--image-signer", "me"},
+      {"policy", "new", "--command", "python3 study.py"},
+      {"policy", "new", "--not-after", "2020-01-01"},
+      {"policy", "new", "--days", "many"},
+      {"image", "inspect", none},
+      {"image", "inspect", folder},
+      {"image", "inspect", garbage},
+      {"receipt", "verify", none, "--set", std::string(64, '0')},
+      {"receipt", "verify", garbage, "--set", "12"},
+      {"job", "submit", garbage, "--wait", "--timeout", "0"},
+      {"policy", "new", "--command", "[\"x\""},
+      {"init", "--plane", "x:1", "--ca", garbage, "--set", std::string(64, '0')},
+      {"init", "--plane", "x:1", "--ca", none, "--set", std::string(64, '0')},
+      {"init", "--plane", "nope", "--ca", none, "--set", std::string(64, '0')},
+      {"identity", "create", "--name", "n", "--offline", "--invite-file", none},
+      {"identity", "create", "--name", "n", "--offline", "--passphrase-file", none},
+      {"up", "--listen", "nope"},
+      {"job", "list"},
+      {"asset", "publish", folder, "--name", "n", "--policy", none}};
   for (const auto& words : cases) {
     const Ended e = run(dir, words);
-    const std::string line = words[0] + " " + words[1] + " " + (words.size() > 2 ? words[2] : "") + ": " + canonical(e.error);
+    const std::string line = words[0] + " " + words[1] + " " + (words.size() > 2 ? words[2] : "") +
+                             ": " + canonical(e.error);
     EXPECT_EQ(e.code, 2) << line;
-    for (const char* member : {"reason", "what", "next"}) EXPECT_NE(text(e.error, member), "") << line;
+    for (const char* member : {"reason", "what", "next"}) {
+      EXPECT_NE(text(e.error, member), "") << line;
+    }
   }
 }
 
-// What is wrong with a command's options is said before the command does anything: here, before it reads the spec.
+// What is wrong with a command's options is said before the command does anything: here, before it
+// reads the spec.
 TEST(Program, OptionsAreCheckedBeforeAnyEffect) {
   const TempDir dir;
   const Ended e = run(dir, {"job", "submit", dir.path + "/none", "--wait", "--timeout", "0"});
   EXPECT_EQ(e.code, 2);
   EXPECT_EQ(text(e.error, "what"), "--timeout");
-  EXPECT_NE(text(e.error, "next").find("job submit --help"), std::string::npos) << canonical(e.error);
-  EXPECT_NE(text(run(dir, {"policy", "new", "--command", "[\"x\""}).error, "what").find("--command"), std::string::npos);
+  EXPECT_NE(text(e.error, "next").find("job submit --help"), std::string::npos)
+      << canonical(e.error);
+  EXPECT_NE(
+      text(run(dir, {"policy", "new", "--command", "[\"x\""}).error, "what").find("--command"),
+      std::string::npos);
 }
 
 TEST(Program, AMissingFileIsNotLookedForAtThePlane) {
   const TempDir dir;
   const std::string none = dir.path + "/none";
-  const Words cases[] = {{"job", "validate", none},
-                         {"image", "inspect", none},
-                         {"receipt", "verify", none, "--set", std::string(64, '0')},
-                         {"init", "--plane", "x:1", "--ca", none, "--set", std::string(64, '0')},
-                         {"identity", "create", "--name", "n", "--offline", "--invite-file", none},
-                         {"identity", "create", "--name", "n", "--offline", "--passphrase-file", none}};
+  const Words cases[] = {
+      {"job", "validate", none},
+      {"image", "inspect", none},
+      {"receipt", "verify", none, "--set", std::string(64, '0')},
+      {"init", "--plane", "x:1", "--ca", none, "--set", std::string(64, '0')},
+      {"identity", "create", "--name", "n", "--offline", "--invite-file", none},
+      {"identity", "create", "--name", "n", "--offline", "--passphrase-file", none}};
   for (const auto& words : cases) {
     const Ended e = run(dir, words);
     EXPECT_EQ(text(e.error, "reason"), "not-found") << words[1];
-    EXPECT_NE(text(e.error, "next").find("check the path"), std::string::npos) << canonical(e.error);
+    EXPECT_NE(text(e.error, "next").find("check the path"), std::string::npos)
+        << canonical(e.error);
   }
 }
 
@@ -166,7 +179,8 @@ TEST(Program, PassphrasesAreAsLongAsTheBrokersAndATypoMakesNoNewKey) {
   EXPECT_EQ(text(typo.error, "reason"), "not-found");
   EXPECT_EQ(text(typo.error, "next").find("rotate"), std::string::npos) << canonical(typo.error);
   ASSERT_TRUE(remove_tree(home.signing_key()).ok());
-  EXPECT_NE(text(with({"job", "list", "--passphrase-file"}, dir.path + "/long").error, "next").find("rotate --recovery"),
+  EXPECT_NE(text(with({"job", "list", "--passphrase-file"}, dir.path + "/long").error, "next")
+                .find("rotate --recovery"),
             std::string::npos);
 }
 
@@ -177,7 +191,8 @@ TEST(Program, AReceiptThatDoesNotHoldIsIntegrity) {
   ASSERT_NE(root, nullptr);
   JsonLimits limits;
   limits.max_bytes = 64U << 20;
-  const auto vectors = parse_json(read_text_file(std::string(root) + "/tests/records/vectors.json", 64U << 20).value(), limits);
+  const auto vectors = parse_json(
+      read_text_file(std::string(root) + "/tests/records/vectors.json", 64U << 20).value(), limits);
   ASSERT_TRUE(vectors.ok()) << vectors.error().line();
   const Json receipt = *vectors->find("receipt");
   const std::string set = *vectors->find("receiptSetId")->string();
@@ -199,11 +214,13 @@ TEST(Program, AReceiptThatDoesNotHoldIsIntegrity) {
   EXPECT_EQ(text(other.error, "reason"), "wrong-set");
   EXPECT_EQ(text(other.error, "expected"), std::string(64, '0'));
   EXPECT_EQ(text(other.error, "actual"), set);
-  EXPECT_EQ(text(other.error, "what").find("(expected"), std::string::npos) << canonical(other.error);
+  EXPECT_EQ(text(other.error, "what").find("(expected"), std::string::npos)
+      << canonical(other.error);
 }
 
 TEST(Errors, OneLineBecomesMembersAgain) {
-  const Error e = unfolded(fail(Reason::kSandboxSetup, "sandbox-setup: sandbox-setup: mount (expected a (b), actual c)"));
+  const Error e = unfolded(fail(Reason::kSandboxSetup,
+                                "sandbox-setup: sandbox-setup: mount (expected a (b), actual c)"));
   EXPECT_EQ(e.what, "mount");
   EXPECT_EQ(e.expected, "a (b)");
   EXPECT_EQ(e.actual, "c");
@@ -225,7 +242,8 @@ TEST(Program, NobodyAnswersIsInfrastructure) {
       "openssl req -x509 -newkey ed25519 -nodes -keyout /dev/null -subj /CN=x -days 1 2>/dev/null");
   ASSERT_EQ(made.status.code, 0);
   const std::string ca = dir.put("ca.pem", made.out);
-  const Ended e = run(dir, {"init", "--plane", "127.0.0.1:1", "--ca", ca, "--set", std::string(64, '0')});
+  const Ended e =
+      run(dir, {"init", "--plane", "127.0.0.1:1", "--ca", ca, "--set", std::string(64, '0')});
   EXPECT_EQ(e.code, 6);
   EXPECT_EQ(text(e.error, "reason"), "unavailable");
 }
@@ -241,7 +259,8 @@ TEST(Program, WithoutAnIdentityItSaysSo) {
   c.port = 1;
   c.ca = Bytes(64);
   ASSERT_TRUE(home.save(c).ok());
-  for (const Words& words : {Words{"asset", "list"}, Words{"job", "list"}, Words{"node", "list"}, Words{"lease", "list"}}) {
+  for (const Words& words : {Words{"asset", "list"}, Words{"job", "list"}, Words{"node", "list"},
+                             Words{"lease", "list"}}) {
     e = run(dir, words);
     EXPECT_EQ(e.code, 2);
     EXPECT_EQ(text(e.error, "what"), "you have no identity here");
@@ -253,8 +272,10 @@ TEST(Program, WhatItPrintsAsNextCanBePasted) {
   const TempDir dir;
   const Ended e = run(dir, {"job", "list"});
   const std::string next = text(e.error, "next");
-  EXPECT_EQ(next.substr(0, next.find(" init")), glovebox() + " --home " + dir.path + "/home") << next;
-  const RunOutput plain = shell("cd /; PATH=" + glovebox().substr(0, glovebox().rfind('/')) + ":$PATH; glovebox job list");
+  EXPECT_EQ(next.substr(0, next.find(" init")), glovebox() + " --home " + dir.path + "/home")
+      << next;
+  const RunOutput plain = shell("cd /; PATH=" + glovebox().substr(0, glovebox().rfind('/')) +
+                                ":$PATH; glovebox job list");
   EXPECT_NE(plain.err.find("next:        glovebox init"), std::string::npos) << plain.err;
 }
 
@@ -265,9 +286,11 @@ TEST(Program, SaysItsVersion) {
 
 TEST(Next, EveryReasonHasOne) {
   std::size_t n = 0;
-#define X(name, code, cls)                                                          \
-  EXPECT_GT(default_next(Reason::name).size(), 10U) << code;                        \
-  EXPECT_NE(render_error(Format::kTable, fail(Reason::name, "x")).find("next:"), std::string::npos) << code; \
+#define X(name, code, cls)                                                       \
+  EXPECT_GT(default_next(Reason::name).size(), 10U) << code;                     \
+  EXPECT_NE(render_error(Format::kTable, fail(Reason::name, "x")).find("next:"), \
+            std::string::npos)                                                   \
+      << code;                                                                   \
   ++n;
   GBX_REASONS(X)
 #undef X
@@ -280,18 +303,21 @@ TEST(SelfName, IsWrittenAsItWasCalled) {
   Self self;
   self.program = "build/my bin/glovebox";
   self.home = "/a b/it's";
-  EXPECT_EQ(self.command({"policy", "explain", "p.yaml"}), R"('build/my bin/glovebox' --home '/a b/it'\''s' policy explain p.yaml)");
+  EXPECT_EQ(self.command({"policy", "explain", "p.yaml"}),
+            R"('build/my bin/glovebox' --home '/a b/it'\''s' policy explain p.yaml)");
   self.program = "bin/glovebox";
   self.home = ".h";
   EXPECT_EQ(self.rewrite("glovebox job list"), "bin/glovebox --home .h job list");
   EXPECT_EQ(self.rewrite("see it with `glovebox job plan F`, or glovebox --help"),
             "see it with `bin/glovebox --home .h job plan F`, or bin/glovebox --home .h --help");
   EXPECT_EQ(self.rewrite("sudo glovebox up"), "sudo bin/glovebox --home .h up");
-  EXPECT_EQ(self.rewrite("glovebox-broker serve; a glovebox; glovebox COMMAND"), "glovebox-broker serve; a glovebox; glovebox COMMAND");
+  EXPECT_EQ(self.rewrite("glovebox-broker serve; a glovebox; glovebox COMMAND"),
+            "glovebox-broker serve; a glovebox; glovebox COMMAND");
 }
 
 TEST(ShellWord, IsOneWordAgain) {
-  for (const char* word : {"plain", "", "two words", "it's", "$HOME", "`x`", "a;b", "*", "~", "ä", "-o", "a=b:c@d,e"}) {
+  for (const char* word : {"plain", "", "two words", "it's", "$HOME", "`x`", "a;b", "*", "~", "ä",
+                           "-o", "a=b:c@d,e"}) {
     EXPECT_EQ(shell("printf %s " + shell_word(word)).out, word);
   }
   EXPECT_EQ(shell_word("a/b-c_d.1"), "a/b-c_d.1");
@@ -301,8 +327,9 @@ TEST(JobEnd, HasItsOwnExitClass) {
   api::JobView v;
   v.ended = true;
   const std::pair<const char*, ExitClass> ends[] = {
-      {"Completed", ExitClass::kOk},     {"Denied", ExitClass::kDenied},   {"Rejected", ExitClass::kDenied},
-      {"Revoked", ExitClass::kDenied},   {"Failed", ExitClass::kFailed},   {"Cancelled", ExitClass::kFailed},
+      {"Completed", ExitClass::kOk},    {"Denied", ExitClass::kDenied},
+      {"Rejected", ExitClass::kDenied}, {"Revoked", ExitClass::kDenied},
+      {"Failed", ExitClass::kFailed},   {"Cancelled", ExitClass::kFailed},
       {"Expired", ExitClass::kFailed}};
   for (const auto& [state, wanted] : ends) {
     v.state = state;
@@ -314,8 +341,12 @@ TEST(JobEnd, HasItsOwnExitClass) {
 }
 
 TEST(NewNames, HoldNothingThatMeansSomething) {
-  for (const char* good : {"wdbc", "a.b_c-d", "Größe", "0123456789abcdef"}) EXPECT_TRUE(check_new_name(good).ok()) << good;
-  for (const char* bad : {"", "a/b", "a@2", "a b", "a\tb", "\x01", "\xff"}) EXPECT_EQ(check_new_name(bad).reason(), Reason::kUsage) << bad;
+  for (const char* good : {"wdbc", "a.b_c-d", "Größe", "0123456789abcdef"}) {
+    EXPECT_TRUE(check_new_name(good).ok()) << good;
+  }
+  for (const char* bad : {"", "a/b", "a@2", "a b", "a\tb", "\x01", "\xff"}) {
+    EXPECT_EQ(check_new_name(bad).reason(), Reason::kUsage) << bad;
+  }
   EXPECT_EQ(check_new_name(std::string(65, 'a')).reason(), Reason::kUsage);
 }
 

@@ -19,7 +19,9 @@ void Progress::show(std::uint64_t done, std::uint64_t total) {
   const std::uint64_t tenth = total == 0 ? 0 : done * 10 / total;
   if (tenth == tenth_) return;
   tenth_ = tenth;
-  const std::string part = total == 0 ? "" : " of " + human_bytes(total) + " (" + std::to_string(done * 100 / total) + " %)";
+  const std::string part =
+      total == 0 ? ""
+                 : " of " + human_bytes(total) + " (" + std::to_string(done * 100 / total) + " %)";
   session_.note(title_ + ": " + human_bytes(done) + part);
 }
 void Progress::end() {

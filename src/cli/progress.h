@@ -1,4 +1,5 @@
-// Progress of long transfers: a bar on a terminal, else a line at the start and at each tenth. Silent in JSON and YAML.
+// Progress of long transfers: a bar on a terminal, else a line at the start and at each tenth.
+// Silent in JSON and YAML.
 #pragma once
 
 #include <string>

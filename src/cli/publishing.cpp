@@ -20,7 +20,8 @@ namespace {
 
 constexpr std::int64_t kMaxClockDifference = 300;  // seconds, for a remark only
 
-// What an interrupted publication of one source under one name needs to go on; lies beside the publisher's journal.
+// What an interrupted publication of one source under one name needs to go on; lies beside the
+// publisher's journal.
 struct Pending {
   Id16 asset_id{};
   std::int64_t version = 1;
@@ -46,29 +47,33 @@ Result<std::string> absolute(const std::string& path) {
 
 class Publication {
  public:
-  Publication(Session& session, PublishRequest request) : session_(session), r_(std::move(request)) {}
+  Publication(Session& session, PublishRequest request)
+      : session_(session), r_(std::move(request)) {}
 
   Result<Published> run() {
     GBX_TRY(check_new_name(r_.name));
     GBX_ASSIGN(r_.source, absolute(r_.source));
     GBX_ASSIGN(plane_, session_.plane());
     GBX_ASSIGN(keys_, session_.keys());
-    const Bytes place = concat({as_bytes(r_.name), as_bytes(std::string_view("\0", 1)), as_bytes(r_.source),
-                                as_bytes(r_.content_digest), keys_->id});
+    const Bytes place = concat({as_bytes(r_.name), as_bytes(std::string_view("\0", 1)),
+                                as_bytes(r_.source), as_bytes(r_.content_digest), keys_->id});
     folder_ = "publish/" + to_hex(crypto::sha256(place)).substr(0, 24);
-    // Before any work: a broker that we do not trust gets no key, and who is no owner publishes nothing.
+    // Before any work: a broker that we do not trust gets no key, and who is no owner publishes
+    // nothing.
     GBX_TRY(check_broker(session_));
     GBX_TRY(check_role());
     const std::string said = session_.live_display() ? "\r\033[K" : "\n";
-    const Interruptible guard(session_.format() == Format::kTable
-                                  ? said + "stopped; what is finished is kept. Give the same command to go on\n"
-                                  : std::string());
+    const Interruptible guard(
+        session_.format() == Format::kTable
+            ? said + "stopped; what is finished is kept. Give the same command to go on\n"
+            : std::string());
     auto out = go_on();
     // What was refused is not kept for ever, nor is the key of what nobody will see.
     if (out.ok() || (refused_ && forget_)) GBX_TRY(remove_tree(file("")));
     (void)rmdir(file("").c_str());  // where nothing was begun; one that holds something stays
-    if (!out.ok() && refused_ && forget_ && pending_.asset_id != Id16{})
+    if (!out.ok() && refused_ && forget_ && pending_.asset_id != Id16{}) {
       GBX_TRY(remove_tree(session_.home().dataset_key(pending_.asset_id, pending_.version)));
+    }
     return out;
   }
 
@@ -95,15 +100,19 @@ class Publication {
     }
     return fail(Reason::kWrongRole, "publishing").with("role owner", have.empty() ? "none" : have);
   }
-  // Whether an error is a refusal for good, after which nothing is left to go on with: not when somebody could not be
-  // reached, when there is no room, or when only the policy has to change.
+  // Whether an error is a refusal for good, after which nothing is left to go on with: not when
+  // somebody could not be reached, when there is no room, or when only the policy has to change.
   void judge(const Error& e) {
-    const bool answered = exit_class(e.reason) == ExitClass::kDenied || exit_class(e.reason) == ExitClass::kUsage;
+    const bool answered =
+        exit_class(e.reason) == ExitClass::kDenied || exit_class(e.reason) == ExitClass::kUsage;
     refused_ = answered;
-    forget_ = e.reason == Reason::kConflict || e.reason == Reason::kAlreadyExists || e.reason == Reason::kWrongRole ||
-              e.reason == Reason::kWrongOwner || e.reason == Reason::kWrongVersion || e.reason == Reason::kUnauthenticated;
+    forget_ = e.reason == Reason::kConflict || e.reason == Reason::kAlreadyExists ||
+              e.reason == Reason::kWrongRole || e.reason == Reason::kWrongOwner ||
+              e.reason == Reason::kWrongVersion || e.reason == Reason::kUnauthenticated;
     // What the source holds cannot be published as it is: nothing of it was announced yet.
-    if (e.reason == Reason::kBadValue || e.reason == Reason::kNotFound) forget_ = !path_exists(file("state/record.json"));
+    if (e.reason == Reason::kBadValue || e.reason == Reason::kNotFound) {
+      forget_ = !path_exists(file("state/record.json"));
+    }
   }
 
   std::string file(const std::string& name) const {
@@ -125,18 +134,23 @@ class Publication {
     for (auto& v : mine) {
       if (v.record.body.owner_id != keys_->id || v.record.body.name != r_.name) continue;
       // Its own version, acknowledged in an answer that was lost.
-      if (v.record.body.asset_id == pending_.asset_id && v.record.body.version >= pending_.version) continue;
+      if (v.record.body.asset_id == pending_.asset_id &&
+          v.record.body.version >= pending_.version) {
+        continue;
+      }
       if (previous_ && v.record.body.version <= previous_->record.body.version) continue;
       GBX_TRY(verify_asset_view(set, v));
       previous_ = std::move(v);
     }
     if (previous_ && previous_->record.body.kind != r_.kind) {
       return fail(Reason::kConflict, "you have another kind of asset under the name " + r_.name)
-          .with(std::string(enum_name(previous_->record.body.kind)), std::string(enum_name(r_.kind)))
+          .with(std::string(enum_name(previous_->record.body.kind)),
+                std::string(enum_name(r_.kind)))
           .hint("use another --name");
     }
     if (pending_.asset_id == Id16{}) {
-      pending_.asset_id = previous_ ? previous_->record.body.asset_id : session_.random().fixed<16>();
+      pending_.asset_id =
+          previous_ ? previous_->record.body.asset_id : session_.random().fixed<16>();
       pending_.version = previous_ ? previous_->record.body.version + 1 : 1;
       GBX_TRY(make_key());
       return write_file_atomic(file("pending.json"), as_bytes(canonical(to_json(pending_))), 0600);
@@ -162,18 +176,22 @@ class Publication {
     o.asset_id = pending_.asset_id;
     GBX_ASSIGN(o.key, session_.dataset_key(pending_.asset_id, pending_.version));
     if (previous_ && previous_->record.body.version + 1 == pending_.version) {
-      // Without the old key nothing can be shared with the old version, and everything is sealed anew.
+      // Without the old key nothing can be shared with the old version, and everything is sealed
+      // anew.
       auto old = session_.dataset_key(pending_.asset_id, previous_->record.body.version);
-      if (!old.ok())
+      if (!old.ok()) {
         return old.error()
             .at("the key of the version before")
-            .hint("restore it to " + session_.home().dataset_key(pending_.asset_id, previous_->record.body.version));
+            .hint("restore it to " +
+                  session_.home().dataset_key(pending_.asset_id, previous_->record.body.version));
+      }
       o.previous = asset::PreviousVersion{previous_->record.body, std::move(*old)};
     }
     PlaneStore store(*plane_, session_.home().file("spool"));
     Progress bar(session_, "encrypt and upload " + r_.name);
-    auto result = asset::publish(std::move(o), store, session_.random(),
-                                 [&](const asset::PublishProgress& p) { bar.show(p.bytes, p.bytes_total); });
+    auto result =
+        asset::publish(std::move(o), store, session_.random(),
+                       [&](const asset::PublishProgress& p) { bar.show(p.bytes, p.bytes_total); });
     bar.end();
     if (!result.ok()) return result.error();
     files_ = result->files;
@@ -185,7 +203,8 @@ class Publication {
     if (record.asset_id != pending_.asset_id || record.version != pending_.version) {
       refused_ = forget_ = true;
       return fail(Reason::kConflict, "the name was published meanwhile")
-          .with("version " + std::to_string(pending_.version), "version " + std::to_string(record.version))
+          .with("version " + std::to_string(pending_.version),
+                "version " + std::to_string(record.version))
           .hint("publish again");
     }
     records::Publish p;
@@ -194,11 +213,14 @@ class Publication {
     if (path_exists(sent)) {
       GBX_ASSIGN(std::string text, read_text_file(sent, 4U << 20));
       GBX_ASSIGN(p, from_json_text<records::Publish>(text));
-      const bool same = p.record.body.id() == record.id() && p.policy.body.kek_epoch == broker.keys.epoch &&
+      const bool same = p.record.body.id() == record.id() &&
+                        p.policy.body.kek_epoch == broker.keys.epoch &&
                         to_json(p.policy.body.clauses) == to_json(r_.clauses);
-      if (!same)
-        return fail(Reason::kConflict, "an earlier publication with another policy was not acknowledged")
+      if (!same) {
+        return fail(Reason::kConflict,
+                    "an earlier publication with another policy was not acknowledged")
             .hint("publish with the earlier policy, then `glovebox policy sign`");
+      }
     } else {
       p.owner = keys_->file.chain;
       records::Policy policy;
@@ -209,9 +231,11 @@ class Publication {
       policy.commit_dk = record.commit_dk;
       policy.clauses = r_.clauses;
       GBX_ASSIGN(DatasetKey key, session_.dataset_key(record.asset_id, record.version));
-      if (records::dataset_key_commitment(record.asset_id, key) != record.commit_dk)
+      if (records::dataset_key_commitment(record.asset_id, key) != record.commit_dk) {
         return fail(Reason::kBadCommitment, "the kept key is not the one of this version");
-      GBX_ASSIGN(p.wrapped_key, records::wrap_dataset_key(broker.keys.kek, policy, key, session_.random()));
+      }
+      GBX_ASSIGN(p.wrapped_key,
+                 records::wrap_dataset_key(broker.keys.kek, policy, key, session_.random()));
       GBX_ASSIGN(p.record, records::sign(broker.keys.set_id, std::move(record), *keys_->signing));
       GBX_ASSIGN(p.policy, records::sign(broker.keys.set_id, std::move(policy), *keys_->signing));
       GBX_TRY(write_file_atomic(sent, as_bytes(canonical(to_json(p))), 0600));
@@ -242,11 +266,15 @@ class Publication {
 
 }  // namespace
 
-Result<std::vector<std::string>> note_policy(Session& s, const records::Clauses& clauses, records::AssetKind kind) {
+Result<std::vector<std::string>> note_policy(Session& s, const records::Clauses& clauses,
+                                             records::AssetKind kind) {
   GBX_TRY(check_in_force(clauses, s.now()));
   std::vector<std::string> all = warnings(clauses, kind);
   const std::string words = exposure(clauses, kind);
-  if (!words.empty()) s.note("note: this policy accepts " + words + " (`glovebox policy explain` says what that means)");
+  if (!words.empty()) {
+    s.note("note: this policy accepts " + words +
+           " (`glovebox policy explain` says what that means)");
+  }
   records::Policy p;
   p.clauses = clauses;
   for (const auto& reason : policy::dead_ends(p, kind, s.now())) {
@@ -256,14 +284,18 @@ Result<std::vector<std::string>> note_policy(Session& s, const records::Clauses&
   return all;
 }
 
-Result<BrokerCheck> verify_broker(const records::SetChain::Keys& set, const records::Signed<records::BrokerEvidence>& e,
+Result<BrokerCheck> verify_broker(const records::SetChain::Keys& set,
+                                  const records::Signed<records::BrokerEvidence>& e,
                                   const Nonce32& nonce) {
   GBX_TRY(e.verify(set.set_id, set.signing));
-  if (e.body.nonce != nonce)
+  if (e.body.nonce != nonce) {
     return fail(Reason::kNonceMismatch, "the broker's evidence answers another question")
         .with(to_hex(nonce), to_hex(e.body.nonce));
-  if (e.body.set_key != set.set_key.text() || e.body.kek != set.kek.text() || e.body.epoch != set.epoch) {
-    return fail(Reason::kBrokerUntrusted, "the broker's evidence names other keys than the set's chain")
+  }
+  if (e.body.set_key != set.set_key.text() || e.body.kek != set.kek.text() ||
+      e.body.epoch != set.epoch) {
+    return fail(Reason::kBrokerUntrusted,
+                "the broker's evidence names other keys than the set's chain")
         .with("epoch " + std::to_string(set.epoch) + ", " + set.kek.text(),
               "epoch " + std::to_string(e.body.epoch) + ", " + e.body.kek);
   }
@@ -279,8 +311,8 @@ Result<BrokerCheck> check_broker(Session& session) {
   GBX_ASSIGN(BrokerCheck check, verify_broker(set, info.evidence, nonce));
   const std::int64_t difference = check.evidence.time - session.now();
   if (difference > kMaxClockDifference || difference < -kMaxClockDifference) {
-    session.note("note: this machine's clock and the broker's differ by " + std::to_string(difference) +
-                 " s; the broker's counts");
+    session.note("note: this machine's clock and the broker's differ by " +
+                 std::to_string(difference) + " s; the broker's counts");
   }
   return check;
 }
@@ -299,12 +331,14 @@ Result<Published> update_policy(Session& session, PolicyUpdate u) {
   const std::string label = version_label(u.asset);
   if (u.asset.policy.body.revoked && !u.revoked && !u.reinstate) {
     return fail(Reason::kPolicyRevoked)
-        .with("a policy in force", "revoked by serial " + std::to_string(u.asset.policy.body.serial))
+        .with("a policy in force",
+              "revoked by serial " + std::to_string(u.asset.policy.body.serial))
         .hint("to undo a revocation: glovebox policy sign " + label + " --reinstate");
   }
   GBX_ASSIGN(BrokerCheck broker, check_broker(session));
   GBX_TRY(session.home().make("publish"));
-  const std::string sent = session.home().file("publish/policy-" + to_hex(u.asset.version_id).substr(0, 24) + ".json");
+  const std::string sent =
+      session.home().file("publish/policy-" + to_hex(u.asset.version_id).substr(0, 24) + ".json");
   records::Policy policy = u.asset.policy.body;
   policy.prev = u.asset.policy.hash();
   ++policy.serial;
@@ -316,14 +350,16 @@ Result<Published> update_policy(Session& session, PolicyUpdate u) {
     GBX_ASSIGN(std::string text, read_text_file(sent, 4U << 20));
     GBX_ASSIGN(p, from_json_text<records::Publish>(text));
   }
-  // What was sent without an answer is sent again as it was, for the broker's proof is about those very bytes.
+  // What was sent without an answer is sent again as it was, for the broker's proof is about those
+  // very bytes.
   if (p.policy.signature.empty() || p.policy.hash() != records::hash_of(policy)) {
     p.owner = keys->file.chain;
     p.record = u.asset.record;
     p.wrapped_key.reset();
     if (!policy.revoked) {  // who has lost the data key can still revoke
       GBX_ASSIGN(DatasetKey key, session.dataset_key(record.asset_id, record.version));
-      GBX_ASSIGN(p.wrapped_key, records::wrap_dataset_key(broker.keys.kek, policy, key, session.random()));
+      GBX_ASSIGN(p.wrapped_key,
+                 records::wrap_dataset_key(broker.keys.kek, policy, key, session.random()));
     }
     GBX_ASSIGN(p.policy, records::sign(broker.keys.set_id, std::move(policy), *keys->signing));
     GBX_TRY(write_file_atomic(sent, as_bytes(canonical(to_json(p))), 0600));

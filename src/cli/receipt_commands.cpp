@@ -16,15 +16,18 @@ Status receipt_get(Session& s, const Invocation& in) {
   GBX_ASSIGN(const Hash32 id, resolve_job(s, in.text("id")));
   GBX_ASSIGN(Plane * plane, s.plane());
   GBX_ASSIGN(records::Receipt r, plane->receipt(id));
-  if (r.submission.body.job_id() != id) return fail(Reason::kBadHash, "the receipt is another job's");
+  if (r.submission.body.job_id() != id) {
+    return fail(Reason::kBadHash, "the receipt is another job's");
+  }
   const Json document = to_json(r);
   if (!in.has("out")) {
     s.print(document, pretty(document));
     return ok_status();
   }
   const std::string path = in.text("out");
-  if (path_exists(path) && !in.has("force"))
+  if (path_exists(path) && !in.has("force")) {
     return fail(Reason::kAlreadyExists, path).hint("choose another --out, or add --force");
+  }
   GBX_TRY(write_file_atomic(path, as_bytes(canonical(document) + "\n"), 0644));
   Json j;
   j["file"] = path;
@@ -35,18 +38,24 @@ Status receipt_get(Session& s, const Invocation& in) {
 }
 
 constexpr std::size_t kMaxReceipt = 64U << 20;
-constexpr const char* kOtherSet = "compare the set id with whoever gave it to you: --set SETID holds the receipt against another one";
-constexpr const char* kDistrust = "do not rely on this receipt; ask whoever gave it to you for the whole one";
+constexpr const char* kOtherSet =
+    "compare the set id with whoever gave it to you: --set SETID holds the receipt against another "
+    "one";
+constexpr const char* kDistrust =
+    "do not rely on this receipt; ask whoever gave it to you for the whole one";
 
-void add_lines(std::string& out, const std::vector<policy::ReceiptCheck>& checks, std::size_t indent) {
+void add_lines(std::string& out, const std::vector<policy::ReceiptCheck>& checks,
+               std::size_t indent) {
   for (const auto& c : checks) {
     const char* word = c.state == policy::ClaimState::kProved    ? "proved "
                        : c.state == policy::ClaimState::kClaimed ? "CLAIMED"
                                                                  : "FAILED ";
     std::string line = std::string(indent, ' ') + word + " " + printable(c.claim, 300);
     if (!c.detail.empty()) line += " (" + printable(c.detail, 500) + ")";
-    if (!c.expected.empty() || !c.actual.empty())
-      line += " (expected " + printable(c.expected, 500) + ", actual " + printable(c.actual, 500) + ")";
+    if (!c.expected.empty() || !c.actual.empty()) {
+      line +=
+          " (expected " + printable(c.expected, 500) + ", actual " + printable(c.actual, 500) + ")";
+    }
     out += line + "\n";
     add_lines(out, c.parts, indent + 2);
   }
@@ -62,12 +71,16 @@ void add_list(std::string& out, const std::string& title, const std::vector<std:
 std::string report_text(const policy::ReceiptReport& r) {
   // Of a receipt that does not hold, nothing stands alone as if it were so.
   const std::string unverified = r.valid ? "" : "UNVERIFIED, only what this receipt says: ";
-  std::string out = unverified + "job " + to_hex(r.job_id) + ", decision: " + printable(r.decision, 32) + "\n\n";
+  std::string out =
+      unverified + "job " + to_hex(r.job_id) + ", decision: " + printable(r.decision, 32) + "\n\n";
   add_lines(out, r.checks, 0);
   add_list(out, unverified + "claimed, not proved (somebody's word):", r.claims);
-  add_list(out, unverified + "channels that remain (what somebody outside could still learn or signal):", r.residual_channels);
+  add_list(out,
+           unverified + "channels that remain (what somebody outside could still learn or signal):",
+           r.residual_channels);
   out += "\n" + wrap(printable(r.protection, 1000), 0, 100);
-  out += r.valid ? "VALID: nothing failed. What is claimed above is as good as who says it.\n" : "NOT VALID.\n";
+  out += r.valid ? "VALID: nothing failed. What is claimed above is as good as who says it.\n"
+                 : "NOT VALID.\n";
   return out;
 }
 
@@ -76,13 +89,16 @@ namespace {
 Result<records::SetId> pinned_set(const Session& s, const Invocation& in) {
   if (in.has("set")) {
     auto id = fixed_from_hex<32>(in.text("set"));
-    if (!id.ok()) return fail(Reason::kUsage, "--set").with("64 hex digits", in.text("set").substr(0, 80));
+    if (!id.ok()) {
+      return fail(Reason::kUsage, "--set").with("64 hex digits", in.text("set").substr(0, 80));
+    }
     return id;
   }
   auto context = s.home().context();
-  if (!context.ok())
+  if (!context.ok()) {
     return fail(Reason::kUsage, "no key set to hold the receipt against")
         .hint("add --set SETID, from somebody you trust");
+  }
   return context->set_id;
 }
 
@@ -93,7 +109,8 @@ Status receipt_verify(Session& s, const Invocation& in) {
   JsonLimits limits;
   limits.max_bytes = kMaxReceipt;
   Result<records::Receipt> receipt = from_json_text<records::Receipt>(text, limits);
-  // One answer to every receipt that does not hold, whether a member is missing, too many or changed.
+  // One answer to every receipt that does not hold, whether a member is missing, too many or
+  // changed.
   s.exit_as(ExitClass::kIntegrity);
   if (!receipt.ok()) {
     Json j;
@@ -130,12 +147,12 @@ void add_receipts(CommandTree& t) {
       "receipt",
       {"verify",
        "repeat every check of a receipt, offline",
-       "Starts from the set id that you pinned and repeats the protocol: what is signed and hashed is proved; what "
-       "only "
-       "somebody's word stands for is printed as claimed; and the channels that remain are named. It talks to nobody. "
-       "Exit status 0 only when nothing failed.",
+       "Starts from the set id that you pinned and repeats the protocol: what is signed and hashed "
+       "is proved; what only somebody's word stands for is printed as claimed; and the channels "
+       "that remain are named. It talks to nobody. Exit status 0 only when nothing failed.",
        {positional("file", "receipt (glovebox receipt get)", ArgKind::kFile)},
-       {option("set", "SETID", "pinned key set, 64 hex digits; without it, the one of `glovebox init`")},
+       {option("set", "SETID",
+               "pinned key set, 64 hex digits; without it, the one of `glovebox init`")},
        {{"glovebox receipt verify receipt.json --set 5f0c…", "as an auditor, without any account"}},
        receipt_verify,
        {}});

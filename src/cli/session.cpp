@@ -58,8 +58,12 @@ Result<Passphrase> read_secret_line(int fd) {
   return Passphrase::copy_of(out.first(n));
 }
 Result<Passphrase> ask_secret(const std::string& question) {
-  const NoEcho quiet;  // before the question: who answers at once must not be shown, nor flushed away
-  if (!quiet.set()) return fail(Reason::kIo, "the terminal cannot hide what is typed").hint("use --passphrase-file");
+  // before the question: who answers at once must not be shown, nor flushed away
+  const NoEcho quiet;
+  if (!quiet.set()) {
+    return fail(Reason::kIo, "the terminal cannot hide what is typed")
+        .hint("use --passphrase-file");
+  }
   std::fprintf(stderr, "%s: ", question.c_str());
   std::fflush(stderr);
   auto line = read_secret_line(STDIN_FILENO);
@@ -82,8 +86,10 @@ Session::Session(SessionOptions o, const Clock& clock, Random& random)
 void Session::print(const Json& value, const std::string& text) {
   std::string out = render(format_, value, text);
   if (!out.empty() && out.back() != '\n') out += "\n";
-  if (const auto next = out.find("\nNext: "); format_ == Format::kTable && next != std::string::npos)
+  if (const auto next = out.find("\nNext: ");
+      format_ == Format::kTable && next != std::string::npos) {
     out = out.substr(0, next) + self_.rewrite(out.substr(next));
+  }
   Status s = write_out(out);
   if (!s.ok()) output_ = std::move(s);
 }
@@ -105,8 +111,10 @@ void Session::clear_status_line() {
 }
 
 Result<std::string> Session::ask(const std::string& question) const {
-  if (!interactive_)
-    return fail(Reason::kUsage, "nobody can be asked").with("an answer to: " + question, "no terminal");
+  if (!interactive_) {
+    return fail(Reason::kUsage, "nobody can be asked")
+        .with("an answer to: " + question, "no terminal");
+  }
   std::fprintf(stderr, "%s ", question.c_str());
   std::fflush(stderr);
   std::string line;
@@ -137,7 +145,8 @@ Result<Passphrase> Session::passphrase(const std::string& why) {
     } else if (interactive_) {
       GBX_ASSIGN(passphrase_, ask_secret(why));
     } else {
-      return fail(Reason::kWrongPassphrase, "this key is protected by a passphrase").hint("add --passphrase-file FILE");
+      return fail(Reason::kWrongPassphrase, "this key is protected by a passphrase")
+          .hint("add --passphrase-file FILE");
     }
   }
   return passphrase_->clone();
@@ -159,14 +168,16 @@ Result<std::optional<Passphrase>> Session::new_passphrase(bool wanted) {
   const std::size_t size = first.view(kAccess).size();
   if (size < kMinPassphrase) {
     return fail(Reason::kUsage, "the new passphrase")
-        .with("at least " + std::to_string(kMinPassphrase) + " bytes", std::to_string(size) + " bytes");
+        .with("at least " + std::to_string(kMinPassphrase) + " bytes",
+              std::to_string(size) + " bytes");
   }
   out = std::move(first);
   return out;
 }
 
 Result<crypto::SigningKey> Session::read_signing_key(const std::string& path) {
-  GBX_ASSIGN(SecretBuffer raw, read_key_file(path, KeyKind::kSigning, [this](const auto& w) { return passphrase(w); }));
+  GBX_ASSIGN(SecretBuffer raw, read_key_file(path, KeyKind::kSigning,
+                                             [this](const auto& w) { return passphrase(w); }));
   return crypto::SigningKey::from_private(crypto::SignatureAlgorithm::kEd25519,
                                           Secret<SigningKeyTag>::adopt(std::move(raw)));
 }
@@ -177,13 +188,15 @@ Result<Keys*> Session::keys() {
   GBX_ASSIGN(k.file, home_.identity());
   k.id = k.file.chain.id();
   const auto& rotations = k.file.chain.rotations;
-  const std::string current = rotations.empty() ? k.file.chain.identity.genesis_key : rotations.back().body.new_key;
+  const std::string current =
+      rotations.empty() ? k.file.chain.identity.genesis_key : rotations.back().body.new_key;
   auto key = read_signing_key(home_.signing_key());
   if ((!key.ok() || key->public_key().text() != current) && path_exists(home_.next_signing_key())) {
     GBX_ASSIGN(crypto::SigningKey next, read_signing_key(home_.next_signing_key()));
     if (next.public_key().text() == current) {
-      if (rename(home_.next_signing_key().c_str(), home_.signing_key().c_str()) != 0)
+      if (rename(home_.next_signing_key().c_str(), home_.signing_key().c_str()) != 0) {
         return io_error(home_.signing_key(), errno);
+      }
       key = std::move(next);
     }
   }
@@ -191,7 +204,9 @@ Result<Keys*> Session::keys() {
   // Of the key itself: a mistyped --passphrase-file must lead nobody to a new key.
   if (!key.ok()) return path_exists(home_.signing_key()) ? key.error() : key.error().hint(lost);
   if (key->public_key().text() != current) {
-    return fail(Reason::kChainBroken, "the signing key is not the identity's").with(current, key->public_key().text()).hint(lost);
+    return fail(Reason::kChainBroken, "the signing key is not the identity's")
+        .with(current, key->public_key().text())
+        .hint(lost);
   }
   k.signing = std::make_unique<crypto::SigningKey>(std::move(*key));
   keys_ = std::move(k);
@@ -200,7 +215,8 @@ Result<Keys*> Session::keys() {
 
 Result<crypto::HpkeKeyPair> Session::result_key(bool recovery) {
   const std::string path = recovery ? home_.recovery_result_key() : home_.result_key();
-  GBX_ASSIGN(SecretBuffer raw, read_key_file(path, KeyKind::kHpke, [this](const auto& w) { return passphrase(w); }));
+  GBX_ASSIGN(SecretBuffer raw,
+             read_key_file(path, KeyKind::kHpke, [this](const auto& w) { return passphrase(w); }));
   return crypto::HpkeKeyPair::from_private(HpkePrivate::adopt(std::move(raw)));
 }
 
@@ -209,11 +225,12 @@ std::optional<Passphrase> Session::same_protection() const {
   if (passphrase_) out = passphrase_->clone();
   return out;
 }
-Status Session::store_dataset_key(const Id16& asset_id, std::int64_t version, const DatasetKey& key) {
+Status Session::store_dataset_key(const Id16& asset_id, std::int64_t version,
+                                  const DatasetKey& key) {
   GBX_TRY(home_.make("keys/assets"));
   const std::optional<Passphrase> phrase = same_protection();
-  return write_key_file(home_.dataset_key(asset_id, version), KeyKind::kDataset, key.view(kAccess), kAccess,
-                        phrase ? &*phrase : nullptr, random_);
+  return write_key_file(home_.dataset_key(asset_id, version), KeyKind::kDataset, key.view(kAccess),
+                        kAccess, phrase ? &*phrase : nullptr, random_);
 }
 Result<DatasetKey> Session::dataset_key(const Id16& asset_id, std::int64_t version) {
   auto raw = read_key_file(home_.dataset_key(asset_id, version), KeyKind::kDataset,
@@ -222,12 +239,16 @@ Result<DatasetKey> Session::dataset_key(const Id16& asset_id, std::int64_t versi
   return DatasetKey::adopt(std::move(*raw));
 }
 
-Result<records::SetChain::Keys> accept_chain(const Home& home, Context& context, const records::SetChain& chain) {
+Result<records::SetChain::Keys> accept_chain(const Home& home, Context& context,
+                                             const records::SetChain& chain) {
   auto verified = chain.verify(context.set_id);
   if (verified.reason() == Reason::kWrongSet) {
-    return fail(Reason::kBrokerUntrusted, "the keys behind this address are not of the pinned key set")
+    return fail(Reason::kBrokerUntrusted,
+                "the keys behind this address are not of the pinned key set")
         .with(verified.error().expected, verified.error().actual)
-        .hint("compare the set id with what the operator gave you on a way that the plane does not control");
+        .hint(
+            "compare the set id with what the operator gave you on a way that the plane does not "
+            "control");
   }
   if (!verified.ok()) return verified.error();
   records::SetChain::Keys keys = std::move(*verified);
@@ -268,7 +289,8 @@ Result<Plane*> Session::public_plane() {
   return plane_.get();
 }
 
-Result<std::unique_ptr<Plane>> Session::connect_as(const Hash32& identity, const crypto::SigningKey* key) {
+Result<std::unique_ptr<Plane>> Session::connect_as(const Hash32& identity,
+                                                   const crypto::SigningKey* key) {
   GBX_ASSIGN(Context * c, context());
   http::ClientOptions o;
   o.host = c->host;

@@ -1,5 +1,6 @@
-// What one run of a command works with: where to print, the user's folder and keys, and the connection to the plane.
-// Opened lazily, so that offline commands need nothing. Everything that comes from the plane is untrusted.
+// What one run of a command works with: where to print, the user's folder and keys, and the
+// connection to the plane. Opened lazily, so that offline commands need nothing. Everything that
+// comes from the plane is untrusted.
 #pragma once
 
 #include <memory>
@@ -41,14 +42,15 @@ class Session {
   void print(const Json& value, const std::string& text);
   // kIo when not everything that was printed reached its place: then the command has failed.
   const Status& output_status() const { return output_; }
-  // The exit status when the command fails, where it is not that of the error's reason: a job that was denied is denied,
-  // whatever the reason.
+  // The exit status when the command fails, where it is not that of the error's reason: a job that
+  // was denied is denied, whatever the reason.
   void exit_as(ExitClass c) { exit_ = c; }
   std::optional<ExitClass> exit_as() const { return exit_; }
   // A command of this program for the user to paste.
   std::string command(const std::vector<std::string>& words) const { return self_.command(words); }
-  // A remark for people, on standard error; never part of the answer. Silent in JSON and YAML, where standard error holds
-  // an error object or nothing: what a program should know is part of the answer.
+  // A remark for people, on standard error; never part of the answer. Silent in JSON and YAML,
+  // where standard error holds an error object or nothing: what a program should know is part of
+  // the answer.
   void note(const std::string& line) const;
   bool interactive() const { return interactive_; }  // a person can be asked
   bool live_display() const { return live_; }        // standard error is a terminal
@@ -66,8 +68,12 @@ class Session {
   Result<std::optional<Passphrase>> new_passphrase(bool wanted);
   // Finishes a rotation that stopped between its two last steps.
   Result<Keys*> keys();
-  Result<crypto::SigningKey> next_signing_key() { return read_signing_key(home_.next_signing_key()); }
-  Result<crypto::SigningKey> recovery_signing_key() { return read_signing_key(home_.recovery_signing_key()); }
+  Result<crypto::SigningKey> next_signing_key() {
+    return read_signing_key(home_.next_signing_key());
+  }
+  Result<crypto::SigningKey> recovery_signing_key() {
+    return read_signing_key(home_.recovery_signing_key());
+  }
   Result<crypto::HpkeKeyPair> result_key(bool recovery);
   // Protects a new key like the keys that were opened.
   std::optional<Passphrase> same_protection() const;
@@ -105,7 +111,9 @@ class Session {
   std::optional<records::SetChain::Keys> set_;
 };
 
-// Verifies the chain against the context's pin and never goes back to an older epoch; saves a newer one.
-Result<records::SetChain::Keys> accept_chain(const Home& home, Context& context, const records::SetChain& chain);
+// Verifies the chain against the context's pin and never goes back to an older epoch; saves a newer
+// one.
+Result<records::SetChain::Keys> accept_chain(const Home& home, Context& context,
+                                             const records::SetChain& chain);
 
 }  // namespace gbx::cli

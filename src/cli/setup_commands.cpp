@@ -9,7 +9,8 @@ namespace gbx::cli {
 namespace {
 
 constexpr SecretAccess kAccess{};
-const std::vector<std::string> kRoles{"owner", "consumer", "reviewer", "node", "operator", "auditor"};
+const std::vector<std::string> kRoles{"owner", "consumer", "reviewer",
+                                      "node",  "operator", "auditor"};
 
 Status init(Session& s, const Invocation& in) {
   Context c;
@@ -21,9 +22,11 @@ Status init(Session& s, const Invocation& in) {
   if (!ca.ok()) return ca.error().at(in.text("ca"));
   c.ca = std::move(*ca);
   auto set_id = fixed_from_hex<32>(in.text("set"));
-  if (!set_id.ok())
+  if (!set_id.ok()) {
     return fail(Reason::kUsage, "--set")
-        .with("64 hex digits, as `glovebox-broker fingerprint` prints them", in.text("set").substr(0, 80));
+        .with("64 hex digits, as `glovebox-broker fingerprint` prints them",
+              in.text("set").substr(0, 80));
+  }
   c.set_id = *set_id;
   auto before = s.home().context();
   if (before.ok() && before->set_id != c.set_id && !in.has("force")) {
@@ -47,12 +50,13 @@ Status init(Session& s, const Invocation& in) {
   j["custody"] = enum_name(info.set.charter.custody);
   j["home"] = s.home().path();
   j["version"] = printable(info.version, 64);
-  std::string text = "Glovebox at " + c.host + ":" + std::to_string(c.port) + ", set " + to_hex(c.set_id) + " (epoch " +
-                     std::to_string(keys.epoch) + ", custody " + std::string(enum_name(info.set.charter.custody)) +
-                     ")\n";
+  std::string text = "Glovebox at " + c.host + ":" + std::to_string(c.port) + ", set " +
+                     to_hex(c.set_id) + " (epoch " + std::to_string(keys.epoch) + ", custody " +
+                     std::string(enum_name(info.set.charter.custody)) + ")\n";
   text += "Settings in " + s.home().path() + "\n";
-  if (!path_exists(s.home().file("identity.json")))
+  if (!path_exists(s.home().file("identity.json"))) {
     text += "Next: glovebox identity create --name NAME --role consumer --invite-file FILE\n";
+  }
   s.print(j, text);
   return ok_status();
 }
@@ -74,7 +78,8 @@ Json identity_json(const IdentityFile& f) {
   j["identityId"] = to_hex(f.chain.id());
   j["name"] = f.name;
   j["roles"] = Json(JsonArray(f.roles.begin(), f.roles.end()));
-  j["key"] = f.chain.rotations.empty() ? f.chain.identity.genesis_key : f.chain.rotations.back().body.new_key;
+  j["key"] = f.chain.rotations.empty() ? f.chain.identity.genesis_key
+                                       : f.chain.rotations.back().body.new_key;
   j["recoveryKey"] = f.chain.identity.recovery_key;
   j["resultKey"] = f.result_key;
   j["recoveryResultKey"] = f.recovery_result_key;
@@ -87,7 +92,9 @@ Status enrol_at_plane(Session& s, IdentityFile& f, const std::string& invite) {
   GBX_ASSIGN(Plane * plane, s.plane());
   GBX_ASSIGN(const Json reply, plane->enrol({f.chain, f.name, f.roles, invite}));
   GBX_ASSIGN(const auto view, from_json<api::IdentityView>(reply));
-  if (view.identity_id != f.chain.id()) return fail(Reason::kBadStructure, "the plane enrolled somebody else");
+  if (view.identity_id != f.chain.id()) {
+    return fail(Reason::kBadStructure, "the plane enrolled somebody else");
+  }
   f.roles.clear();
   for (const auto r : view.roles) f.roles.emplace_back(enum_name(r));
   return ok_status();
@@ -106,10 +113,13 @@ Result<IdentityFile> make_keys(Session& s, const std::string& name, bool protect
   const auto write = [&](const std::string& path, KeyKind kind, ByteView key) {
     return write_key_file(path, kind, key, kAccess, p, s.random());
   };
-  GBX_TRY(write(s.home().signing_key(), KeyKind::kSigning, signing.private_bytes(kAccess).view(kAccess)));
-  GBX_TRY(write(s.home().recovery_signing_key(), KeyKind::kSigning, recovery.private_bytes(kAccess).view(kAccess)));
+  GBX_TRY(write(s.home().signing_key(), KeyKind::kSigning,
+                signing.private_bytes(kAccess).view(kAccess)));
+  GBX_TRY(write(s.home().recovery_signing_key(), KeyKind::kSigning,
+                recovery.private_bytes(kAccess).view(kAccess)));
   GBX_TRY(write(s.home().result_key(), KeyKind::kHpke, result.private_key().view(kAccess)));
-  GBX_TRY(write(s.home().recovery_result_key(), KeyKind::kHpke, recovery_result.private_key().view(kAccess)));
+  GBX_TRY(write(s.home().recovery_result_key(), KeyKind::kHpke,
+                recovery_result.private_key().view(kAccess)));
   IdentityFile f;
   f.name = name;
   f.chain.identity = {signing.public_key().text(), recovery.public_key().text()};
@@ -125,11 +135,15 @@ Status identity_create(Session& s, const Invocation& in) {
     std::string again = "glovebox identity enrol";
     for (const std::string& r : roles) again += " --role " + r;
     return fail(Reason::kAlreadyExists, "an identity lies in " + s.home().path())
-        .hint(again + " --invite-file FILE enrols it, or adds the role; for somebody else take another --home");
+        .hint(again +
+              " --invite-file FILE enrols it, or adds the role; for somebody else take another "
+              "--home");
   }
   const std::string name = in.text("name");
-  if (name.empty() || name.size() > 63)
-    return fail(Reason::kUsage, "--name").with("1 to 63 bytes", std::to_string(name.size()) + " bytes");
+  if (name.empty() || name.size() > 63) {
+    return fail(Reason::kUsage, "--name")
+        .with("1 to 63 bytes", std::to_string(name.size()) + " bytes");
+  }
   GBX_ASSIGN(const std::string invite, read_invite(in));
   GBX_ASSIGN(IdentityFile f, make_keys(s, name, in.has("passphrase")));
   f.roles = roles;
@@ -137,15 +151,17 @@ Status identity_create(Session& s, const Invocation& in) {
   Json j = identity_json(f);
   std::string text = describe(j);
   text += "\nMove " + s.home().file("recovery") +
-          " to a place that is not connected to anything: its keys sign for a change of your key and open results.\n";
+          " to a place that is not connected to anything: its keys sign for a change of your key "
+          "and open results.\n";
   bool enrolled = false;
   if (!in.has("offline")) {
     Status e = enrol_at_plane(s, f, invite);
     if (!e.ok()) {
-      e.error().at("the identity " + to_hex(f.chain.id()) + " was made and lies in " + s.home().path() +
-                   ", but it is not enrolled");
-      if (e.error().next.empty() || e.reason() == Reason::kUnauthenticated)
+      e.error().at("the identity " + to_hex(f.chain.id()) + " was made and lies in " +
+                   s.home().path() + ", but it is not enrolled");
+      if (e.error().next.empty() || e.reason() == Reason::kUnauthenticated) {
         e.error().hint("glovebox identity enrol --invite-file FILE");
+      }
       return e;
     }
     enrolled = true;
@@ -185,12 +201,15 @@ struct PendingRotation {
 };
 
 // `signer` signs the change: the present key, or the recovery key.
-Result<PendingRotation> new_rotation(Session& s, const IdentityFile& file, const crypto::SigningKey& signer) {
-  GBX_ASSIGN(auto fresh, crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, s.random()));
+Result<PendingRotation> new_rotation(Session& s, const IdentityFile& file,
+                                     const crypto::SigningKey& signer) {
+  GBX_ASSIGN(auto fresh,
+             crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, s.random()));
   const std::optional<Passphrase> phrase = s.same_protection();
   GBX_TRY(s.home().make("keys"));
-  GBX_TRY(write_key_file(s.home().next_signing_key(), KeyKind::kSigning, fresh.private_bytes(kAccess).view(kAccess),
-                         kAccess, phrase ? &*phrase : nullptr, s.random()));
+  GBX_TRY(write_key_file(s.home().next_signing_key(), KeyKind::kSigning,
+                         fresh.private_bytes(kAccess).view(kAccess), kAccess,
+                         phrase ? &*phrase : nullptr, s.random()));
   records::Rotation r;
   r.identity_id = file.chain.id();
   r.serial = static_cast<std::int64_t>(file.chain.rotations.size()) + 1;
@@ -201,19 +220,24 @@ Result<PendingRotation> new_rotation(Session& s, const IdentityFile& file, const
   return p;
 }
 
-// Accepted, now or by an earlier run whose answer was lost: then the plane lets in the new key only.
-Status send_rotation(Session& s, const IdentityFile& next, const records::Signed<records::Rotation>& rotation,
+// Accepted, now or by an earlier run whose answer was lost: then the plane lets in the new key
+// only.
+Status send_rotation(Session& s, const IdentityFile& next,
+                     const records::Signed<records::Rotation>& rotation,
                      const crypto::SigningKey& signer) {
   GBX_ASSIGN(auto as_signer, s.connect_as(next.chain.id(), &signer));
   const auto sent = as_signer->rotate({next.chain.identity, rotation});
-  if (sent.ok() || sent.reason() != Reason::kUnauthenticated) return sent.ok() ? ok_status() : Status(sent.error());
+  if (sent.ok() || sent.reason() != Reason::kUnauthenticated) {
+    return sent.ok() ? ok_status() : Status(sent.error());
+  }
   GBX_ASSIGN(const crypto::SigningKey key, s.next_signing_key());
   GBX_ASSIGN(auto as_new, s.connect_as(next.chain.id(), &key));
   return as_new->identity(next.chain.id()).ok() ? ok_status() : Status(sent.error());
 }
 
 // What an interrupted run left, or a new one.
-Result<PendingRotation> pending_rotation(Session& s, const std::string& path, const IdentityFile& file,
+Result<PendingRotation> pending_rotation(Session& s, const std::string& path,
+                                         const IdentityFile& file,
                                          const crypto::SigningKey& signer) {
   PendingRotation p;
   if (!path_exists(path)) {
@@ -224,7 +248,8 @@ Result<PendingRotation> pending_rotation(Session& s, const std::string& path, co
   GBX_ASSIGN(std::string text, read_text_file(path, 1U << 16));
   GBX_ASSIGN(p, from_json_text<PendingRotation>(text));
   const std::string own = signer.public_key().text();
-  const bool holds = p.rotation.body.serial == static_cast<std::int64_t>(file.chain.rotations.size());
+  const bool holds =
+      p.rotation.body.serial == static_cast<std::int64_t>(file.chain.rotations.size());
   if (holds || p.rotation.key == own) return p;
   return fail(Reason::kConflict, "an interrupted rotation was signed with another key")
       .with(p.rotation.key, own)
@@ -253,13 +278,14 @@ Status identity_rotate(Session& s, const Invocation& in) {
     GBX_ASSIGN(Context * context, s.context());
     GBX_TRY(next.chain.current_key(context->set_id));
     GBX_TRY(send_rotation(s, next, p.rotation, *signer));
-    // From here on identity.json names the new key; Session::keys() moves its file into place, now or at the next
-    // command.
+    // From here on identity.json names the new key; Session::keys() moves its file into place, now
+    // or at the next command.
     GBX_TRY(s.home().save(next));
   }
   GBX_TRY(remove_tree(path));
   const Json j = identity_json(next);
-  s.print(j, "your key is now " + p.rotation.body.new_key + " (rotation " + std::to_string(serial) + ")\n");
+  s.print(j, "your key is now " + p.rotation.body.new_key + " (rotation " + std::to_string(serial) +
+                 ")\n");
   return ok_status();
 }
 
@@ -268,8 +294,9 @@ Status identity_invite(Session& s, const Invocation& in) {
   GBX_ASSIGN(const std::int64_t uses, in.integer("uses", 1, Bound{1, 1000}));
   GBX_ASSIGN(const std::int64_t days, in.integer("days", 7, Bound{1, 365}));
   const std::string path = in.text("out");
-  if (path_exists(path) && !in.has("force"))
+  if (path_exists(path) && !in.has("force")) {
     return fail(Reason::kAlreadyExists, path).hint("choose another --out, or add --force");
+  }
   GBX_ASSIGN(Plane * plane, s.plane());
   const std::int64_t until = s.now() + days * 86400;
   GBX_ASSIGN(const std::string token, plane->invite(roles, uses, until));
@@ -279,50 +306,55 @@ Status identity_invite(Session& s, const Invocation& in) {
   j["roles"] = Json(JsonArray(roles.begin(), roles.end()));
   j["uses"] = uses;
   j["notAfter"] = format_time(until);
-  s.print(j, "wrote a token to " + path + " (mode 0600), good " + std::to_string(uses) + " times until " +
-                 format_time(until) + "\nWho gets the file says: glovebox identity create --name NAME --role " +
+  s.print(j, "wrote a token to " + path + " (mode 0600), good " + std::to_string(uses) +
+                 " times until " + format_time(until) +
+                 "\nWho gets the file says: glovebox identity create --name NAME --role " +
                  joined(roles, ",") + " --invite-file FILE\n");
   return ok_status();
 }
 
-}  // namespace
-
-void add_setup(CommandTree& t) {
+Command init_command() {
   Command c;
   c.name = "init";
   c.summary = "say which Glovebox you use and pin its key set";
   c.details =
-      "Connects to the plane, checks that its broker's keys lead back to the key set that you name, and keeps address, "
-      "certificate and set id. The set id is what you trust: get it from the operator by a way that the plane does not "
-      "control (`glovebox-broker fingerprint` prints it).";
+      "Connects to the plane, checks that its broker's keys lead back to the key set that you "
+      "name, and keeps address, certificate and set id. The set id is what you trust: get it from "
+      "the operator by a way that the plane does not control (`glovebox-broker fingerprint` prints "
+      "it).";
   c.options = {required(option("plane", "HOST:PORT", "address of the plane")),
-               required(option("ca", "FILE", "certificate of the authority that certifies the plane, PEM or DER",
+               required(option("ca", "FILE",
+                               "certificate of the authority that certifies the plane, PEM or DER",
                                ArgKind::kFile)),
                required(option("set", "SETID", "id of the key set, 64 hex digits")),
                flag("force", "replace the settings of another installation")};
-  c.examples = {{"glovebox init --plane glovebox.example:7443 --ca ca.pem --set 5f0c…", "once per installation"}};
+  c.examples = {{"glovebox init --plane glovebox.example:7443 --ca ca.pem --set 5f0c…",
+                 "once per installation"}};
   c.run = init;
-  t.add(std::move(c));
+  return c;
+}
 
+void add_identity(CommandTree& t) {
   Command group;
   group.name = "identity";
   group.summary = "your keys and who you are here";
   t.add(std::move(group));
   Argument role = many(option("role", "ROLE", "what you are here", ArgKind::kChoices));
   role.choices = kRoles;
-  const Argument invite =
-      option("invite-file", "FILE", "file with the token that an operator gave you", ArgKind::kFile);
+  const Argument invite = option("invite-file", "FILE",
+                                 "file with the token that an operator gave you", ArgKind::kFile);
   t.add("identity",
         {"create",
          "make your keys and enrol them",
-         "Makes a key for daily use, a recovery key, and two keys that results are sealed to. They are files of mode "
-         "0600 below the home folder; move its `recovery` folder offline. With --passphrase or --passphrase-file the "
-         "files are sealed under a passphrase (scrypt).",
+         "Makes a key for daily use, a recovery key, and two keys that results are sealed to. They "
+         "are files of mode 0600 below the home folder; move its `recovery` folder offline. With "
+         "--passphrase or --passphrase-file the files are sealed under a passphrase (scrypt).",
          {},
          {required(option("name", "NAME", "how others see you")), role, invite,
           flag("passphrase", "ask for a passphrase that protects the keys"),
           flag("offline", "make the keys only; enrol later")},
-         {{"glovebox identity create --name hospital --role owner --invite-file token", "an owner of data"}},
+         {{"glovebox identity create --name hospital --role owner --invite-file token",
+           "an owner of data"}},
          identity_create,
          {}});
   t.add("identity", {"enrol",
@@ -330,19 +362,23 @@ void add_setup(CommandTree& t) {
                      "What the invite gives comes on top of the roles that the identity has.",
                      {},
                      {role, invite},
-                     {{"glovebox identity enrol --role owner --invite-file token", "a consumer becomes an owner, too"}},
+                     {{"glovebox identity enrol --role owner --invite-file token",
+                       "a consumer becomes an owner, too"}},
                      identity_enrol,
                      {}});
-  t.add("identity", {"show", "who you are, and your public keys", "", {}, {}, {}, identity_show, {}});
+  t.add("identity",
+        {"show", "who you are, and your public keys", "", {}, {}, {}, identity_show, {}});
   t.add("identity",
         {"rotate",
          "change your signing key",
-         "Makes a new key and signs the change with the present one, or with the recovery key when the present one is "
-         "lost or somebody else may know it: the first change that the broker logs is the one that counts. Your identity "
-         "stays, the old key signs nothing more: give new leases for those that it signed. A rotation that was "
-         "interrupted goes on when the command is given again.",
+         "Makes a new key and signs the change with the present one, or with the recovery key when "
+         "the present one is lost or somebody else may know it: the first change that the broker "
+         "logs is the one that counts. Your identity stays, the old key signs nothing more: give "
+         "new leases for those that it signed. A rotation that was interrupted goes on when the "
+         "command is given again.",
          {},
-         {flag("recovery", "sign with the recovery key (put `recovery` back into the home folder for it)")},
+         {flag("recovery",
+               "sign with the recovery key (put `recovery` back into the home folder for it)")},
          {},
          identity_rotate,
          {}});
@@ -350,17 +386,26 @@ void add_setup(CommandTree& t) {
   uses.standard = "1";
   Argument days = option("days", "N", "how long it is good", ArgKind::kInteger);
   days.standard = "7";
-  t.add("identity", {"invite",
-                     "invite somebody (operators)",
-                     "Writes a token with which somebody enrols into a file that only you can read. Give it to them on "
-                     "a way that others cannot read: who has it first is let in.",
-                     {},
-                     {required(role), uses, days,
-                      required(option("out", "FILE", "where the token goes, mode 0600", ArgKind::kFile)),
-                      flag("force", "replace the file")},
-                     {{"glovebox identity invite --role consumer --uses 5 --days 3 --out token", "five consumers"}},
-                     identity_invite,
-                     {}});
+  t.add("identity",
+        {"invite",
+         "invite somebody (operators)",
+         "Writes a token with which somebody enrols into a file that only you can read. Give it to "
+         "them on a way that others cannot read: who has it first is let in.",
+         {},
+         {required(role), uses, days,
+          required(option("out", "FILE", "where the token goes, mode 0600", ArgKind::kFile)),
+          flag("force", "replace the file")},
+         {{"glovebox identity invite --role consumer --uses 5 --days 3 --out token",
+           "five consumers"}},
+         identity_invite,
+         {}});
+}
+
+}  // namespace
+
+void add_setup(CommandTree& t) {
+  t.add(init_command());
+  add_identity(t);
 }
 
 }  // namespace gbx::cli

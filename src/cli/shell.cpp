@@ -31,8 +31,8 @@ class Completer {
     const std::string current = words.empty() ? std::string() : words.back();
     if (value_of_ != nullptr) {
       values(*value_of_, "", current);
-    } else if (const auto equals = current.find('='); options_ && current.rfind("--", 0) == 0 &&
-                                                     equals != std::string::npos) {
+    } else if (const auto equals = current.find('=');
+               options_ && current.rfind("--", 0) == 0 && equals != std::string::npos) {
       const Argument* a = find(current.substr(2, equals - 2));
       if (a != nullptr) values(*a, current.substr(0, equals + 1), current.substr(equals + 1));
     } else if (options_ && current.size() > 2 && current.rfind("-o", 0) == 0) {
@@ -59,7 +59,8 @@ class Completer {
     } else if (w == "-o") {
       value_of_ = find("output");
     } else if (w.rfind("--", 0) == 0) {
-      const std::string name = w.substr(2, w.find('=') == std::string::npos ? w.npos : w.find('=') - 2);
+      const std::string name =
+          w.substr(2, w.find('=') == std::string::npos ? w.npos : w.find('=') - 2);
       const Argument* a = find(name);
       if (a == nullptr) return;
       given_.push_back(name);
@@ -89,7 +90,8 @@ class Completer {
   void option_names(const std::string& current) {
     for (const auto* list : {&command_->options, &tree_.global()}) {
       for (const auto& a : *list) {
-        const bool again = a.many || std::find(given_.begin(), given_.end(), a.name) == given_.end();
+        const bool again =
+            a.many || std::find(given_.begin(), given_.end(), a.name) == given_.end();
         if (again) offer("--" + a.name, a.help, current);
       }
     }
@@ -106,7 +108,9 @@ class Completer {
         const auto comma = current.rfind(',');
         const std::string first = comma == std::string::npos ? "" : current.substr(0, comma + 1);
         for (const auto& c : a.choices) {
-          if (("," + first).find("," + c + ",") == std::string::npos) offer(before + first + c, "", before + current);
+          if (("," + first).find("," + c + ",") == std::string::npos) {
+            offer(before + first + c, "", before + current);
+          }
         }
         break;
       }
@@ -132,7 +136,8 @@ class Completer {
   Completion out_;
 };
 
-// The scripts ask the program, so that there is one grammar, and it is that of the installed version.
+// The scripts ask the program, so that there is one grammar, and it is that of the installed
+// version.
 constexpr const char* kBash = R"(# bash completion for glovebox; made by `glovebox completion bash`
 _glovebox() {
   local words=() word i line before merge=''
@@ -216,27 +221,30 @@ std::string troff(const std::string& s) {
   bool line_start = true;
   for (const char c : s) {
     if (line_start && (c == '.' || c == '\'')) out += "\\&";
-    if (c == '\\')
+    if (c == '\\') {
       out += "\\e";
-    else if (c == '-')
+    } else if (c == '-') {
       out += "\\-";
-    else if (c == '\'')
+    } else if (c == '\'') {
       out += "\\(aq";
-    else if (c == '`')
+    } else if (c == '`') {
       out += "\\(ga";
-    else if (c == '^')
+    } else if (c == '^') {
       out += "\\(ha";
-    else if (c == '~')
+    } else if (c == '~') {
       out += "\\(ti";
-    else
+    } else {
       out += c;
+    }
     line_start = c == '\n';
   }
   // What is not ASCII by its name, so that every locale renders it.
-  static constexpr std::pair<const char*, const char*> kNames[] = {{"…", "..."}, {"–", "\\(en"}, {"—", "\\(em"}};
+  static constexpr std::pair<const char*, const char*> kNames[] = {
+      {"…", "..."}, {"–", "\\(en"}, {"—", "\\(em"}};
   for (const auto& [from, to] : kNames) {
-    for (std::size_t at = out.find(from); at != std::string::npos; at = out.find(from, at))
+    for (std::size_t at = out.find(from); at != std::string::npos; at = out.find(from, at)) {
       out.replace(at, std::string(from).size(), to);
+    }
   }
   return out;
 }
@@ -253,7 +261,8 @@ std::string paragraphs(const std::string& text) {
 }
 std::string troff_option(const Argument& a) {
   std::string o = ".TP\n";
-  o += a.name == "output" ? "\\fB\\-o\\fR, \\fB\\-\\-output\\fR" : "\\fB\\-\\-" + troff(a.name) + "\\fR";
+  o += a.name == "output" ? "\\fB\\-o\\fR, \\fB\\-\\-output\\fR"
+                          : "\\fB\\-\\-" + troff(a.name) + "\\fR";
   if (!a.value.empty()) o += " \\fI" + troff(a.value) + "\\fR";
   o += "\n" + troff(a.help);
   if (!a.choices.empty()) o += " (" + troff(joined(a.choices, ", ")) + ")";
@@ -275,36 +284,44 @@ std::string exit_status() {
       {"7", "integrity: bytes or signatures are not what they must be"},
       {"8", "the job failed, was cancelled or took too long"}};
   std::string o = ".SH EXIT STATUS\n";
-  for (const auto& [number, what] : kClasses) o += std::string(".TP\n") + number + "\n" + troff(what) + "\n";
+  for (const auto& [number, what] : kClasses) {
+    o += std::string(".TP\n") + number + "\n" + troff(what) + "\n";
+  }
   return o;
 }
 
-std::string manual_page(const CommandTree& tree, const Path& path, const Command& c, const std::string& version,
-                        const std::string& date) {
+std::string manual_page(const CommandTree& tree, const Path& path, const Command& c,
+                        const std::string& version, const std::string& date) {
   const std::string name = path.empty() ? "glovebox" : "glovebox-" + joined(path, "-");
-  std::string o =
-      ".TH \"" + upper(name) + "\" 1 \"" + date + "\" \"glovebox " + version + "\" \"Glovebox manual\"\n";
+  std::string o = ".TH \"" + upper(name) + "\" 1 \"" + date + "\" \"glovebox " + version +
+                  "\" \"Glovebox manual\"\n";
   o += ".SH NAME\n" + troff(name) + " \\- " + troff(c.summary) + "\n";
   o += ".SH SYNOPSIS\n\\fB" + troff(usage_line(c, path)) + "\\fR\n";
   if (!c.details.empty()) o += ".SH DESCRIPTION\n" + paragraphs(c.details);
   if (!c.children.empty()) {
     o += ".SH COMMANDS\n";
-    for (const auto& k : c.children)
+    for (const auto& k : c.children) {
       o += ".TP\n\\fB" + troff(name + "-" + k.name) + "\\fR(1)\n" + troff(k.summary) + "\n";
+    }
   }
   if (!c.positionals.empty()) o += ".SH ARGUMENTS\n";
-  for (const auto& a : c.positionals) o += ".TP\n\\fI" + troff(upper(a.name)) + "\\fR\n" + troff(a.help) + "\n";
+  for (const auto& a : c.positionals) {
+    o += ".TP\n\\fI" + troff(upper(a.name)) + "\\fR\n" + troff(a.help) + "\n";
+  }
   o += ".SH OPTIONS\n";
   for (const auto& a : c.options) o += troff_option(a);
   for (const auto& a : tree.global()) o += troff_option(a);
   o += ".TP\n\\fB\\-h\\fR, \\fB\\-\\-help\\fR\nprint help\n";
   o += ".TP\n\\fB\\-\\-version\\fR\nprint the version\n";
   if (!c.examples.empty()) o += ".SH EXAMPLES\n";
-  for (const auto& e : c.examples) o += ".TP\n\\fB" + troff(e.line) + "\\fR\n" + troff(e.what) + "\n";
+  for (const auto& e : c.examples) {
+    o += ".TP\n\\fB" + troff(e.line) + "\\fR\n" + troff(e.what) + "\n";
+  }
   o += exit_status();
   if (!path.empty()) {
     Path above(path.begin(), path.end() - 1);
-    o += ".SH SEE ALSO\n\\fB" + troff(above.empty() ? "glovebox" : "glovebox-" + joined(above, "-")) + "\\fR(1)\n";
+    o += ".SH SEE ALSO\n\\fB" +
+         troff(above.empty() ? "glovebox" : "glovebox-" + joined(above, "-")) + "\\fR(1)\n";
   }
   return o;
 }
@@ -343,8 +360,8 @@ std::string markdown_reference(const CommandTree& tree) {
   std::string o;
   walk(tree.root(), {}, [&](const Path& path, const Command& c) {
     if (path.empty()) return;
-    o += std::string(path.size() == 1 ? "\n## " : "\n### ") + "`glovebox " + joined(path, " ") + "`\n\n" + c.summary +
-         "\n";
+    o += std::string(path.size() == 1 ? "\n## " : "\n### ") + "`glovebox " + joined(path, " ") +
+         "`\n\n" + c.summary + "\n";
     if (!c.children.empty()) return;
     o += "\n```\n" + usage_line(c, path) + "\n```\n";
     if (!c.details.empty()) o += "\n" + wrap(c.details, 0, 120);
@@ -360,7 +377,9 @@ std::string markdown_reference(const CommandTree& tree) {
     };
     for (const auto& a : c.positionals) row(upper(a.name), a);
     for (const auto& a : c.options) row("--" + a.name + (a.value.empty() ? "" : " " + a.value), a);
-    for (const auto& e : c.examples) o += "\n" + wrap(e.what + ":", 0, 120) + "\n```sh\n" + e.line + "\n```\n";
+    for (const auto& e : c.examples) {
+      o += "\n" + wrap(e.what + ":", 0, 120) + "\n```sh\n" + e.line + "\n```\n";
+    }
   });
   return o;
 }

@@ -28,7 +28,8 @@ Status man(Session& s, const Invocation& in) {
   }
   Json j;
   j["files"] = Json(std::move(files));
-  s.print(j, "wrote " + std::to_string(pages.size()) + " pages to " + dir + "; try: man -l " + dir + "/glovebox.1\n");
+  s.print(j, "wrote " + std::to_string(pages.size()) + " pages to " + dir + "; try: man -l " + dir +
+                 "/glovebox.1\n");
   return ok_status();
 }
 
@@ -42,7 +43,8 @@ void add_shell(CommandTree& t) {
          "",
          {shell},
          {},
-         {{"glovebox completion bash > /etc/bash_completion.d/glovebox", "for everybody on this machine"}},
+         {{"glovebox completion bash > /etc/bash_completion.d/glovebox",
+           "for everybody on this machine"}},
          completion,
          {}});
   t.add({"man",

@@ -34,7 +34,9 @@ Status check_outputs(const records::JobSpec& spec) {
 
 class Builder {
  public:
-  Builder(Session& session, records::JobSpec spec) : session_(session) { body_.spec = std::move(spec); }
+  Builder(Session& session, records::JobSpec spec) : session_(session) {
+    body_.spec = std::move(spec);
+  }
 
   Result<SignedJob> run() {
     GBX_ASSIGN(keys_, session_.keys());
@@ -43,18 +45,22 @@ class Builder {
     for (const auto& in : spec.inputs) GBX_TRY(bind(in.name, in.asset));
     GBX_TRY(spec.image.asset ? bind("image", *spec.image.asset) : bind_ref(*spec.image.ref));
     const auto& image = out_.assets.back().record.body;
-    if (image.kind != records::AssetKind::kImage)
-      return fail(Reason::kBadValue, "spec.image.asset").with("an image", std::string(enum_name(image.kind)));
+    if (image.kind != records::AssetKind::kImage) {
+      return fail(Reason::kBadValue, "spec.image.asset")
+          .with("an image", std::string(enum_name(image.kind)));
+    }
     body_.image_digest = image.content_digest;
     GBX_TRY(choose_leases());
-    body_.result_keys = {{"primary", keys_->file.result_key}, {"recovery", keys_->file.recovery_result_key}};
+    body_.result_keys = {{"primary", keys_->file.result_key},
+                         {"recovery", keys_->file.recovery_result_key}};
     body_.consumer_id = keys_->id;
     body_.nonce = session_.random().fixed<32>();
     const auto& t = spec.timeouts;
     body_.not_after = session_.now() + kSlackSeconds + spec.attempts * (t.queue + t.start + t.run);
     out_.job_id = body_.job_id();
     out_.submission.consumer = keys_->file.chain;
-    GBX_ASSIGN(out_.submission.submission, records::sign(set_->set_id, std::move(body_), *keys_->signing));
+    GBX_ASSIGN(out_.submission.submission,
+               records::sign(set_->set_id, std::move(body_), *keys_->signing));
     return std::move(out_);
   }
 
@@ -65,13 +71,16 @@ class Builder {
     return bind_view(name, std::move(*view));
   }
   Status bind_view(const std::string& name, api::AssetView view) {
-    if (view.policy.body.revoked)
-      return fail(Reason::kPolicyRevoked, "asset of " + name).with("a policy in force", "revoked by its owner");
+    if (view.policy.body.revoked) {
+      return fail(Reason::kPolicyRevoked, "asset of " + name)
+          .with("a policy in force", "revoked by its owner");
+    }
     body_.assets.push_back({name, view.record.body.asset_id, view.version_id});
     out_.assets.push_back(std::move(view));
     return ok_status();
   }
-  // The published image of this digest that we may use. The digest is what counts; the name chooses among several.
+  // The published image of this digest that we may use. The digest is what counts; the name chooses
+  // among several.
   Status bind_ref(const std::string& ref) {
     GBX_ASSIGN(const std::string digest, records::image_ref_digest(ref));
     GBX_ASSIGN(Plane * plane, session_.plane());
@@ -86,7 +95,8 @@ class Builder {
           .with("a published image with the digest " + digest, "none")
           .hint("publish it: glovebox image import LAYOUT --name NAME --policy FILE");
     }
-    Error why = fail(Reason::kPolicyRevoked, "spec.image.ref").with("an image in force", "revoked by its owner");
+    Error why = fail(Reason::kPolicyRevoked, "spec.image.ref")
+                    .with("an image in force", "revoked by its owner");
     std::vector<api::AssetView> usable;
     for (auto& v : images) {
       if (v.policy.body.revoked) continue;
@@ -96,15 +106,18 @@ class Builder {
       } else {
         why = fail(Reason::kLeaseMissing, "spec.image.ref")
                   .with("a lease for " + version_label(v), "none")
-                  .hint("ask its owner " + to_hex(v.record.body.owner_id).substr(0, 16) + "… for one");
+                  .hint("ask its owner " + to_hex(v.record.body.owner_id).substr(0, 16) +
+                        "… for one");
       }
     }
     if (usable.empty()) return why;
-    GBX_ASSIGN(const api::AssetView* chosen, choose_image(ref.substr(0, ref.find('@')), keys_->id, usable));
+    GBX_ASSIGN(const api::AssetView* chosen,
+               choose_image(ref.substr(0, ref.find('@')), keys_->id, usable));
     return bind_view("image", *chosen);
   }
 
-  // Every lease of ours that covers an asset whose policy wants one; which of them is used up is the broker's to say.
+  // Every lease of ours that covers an asset whose policy wants one; which of them is used up is
+  // the broker's to say.
   Status choose_leases() {
     std::set<Id16> assets;
     for (const auto& a : out_.assets) {
@@ -141,7 +154,9 @@ class Builder {
   }
   bool needs_lease(const api::AssetView& a) const {
     const auto& c = a.policy.body.clauses;
-    if (std::find(c.consumers.begin(), c.consumers.end(), keys_->id) != c.consumers.end()) return false;
+    if (std::find(c.consumers.begin(), c.consumers.end(), keys_->id) != c.consumers.end()) {
+      return false;
+    }
     return c.lease_required || !c.consumers.empty();
   }
 
@@ -158,8 +173,10 @@ class Builder {
 Result<records::JobSpec> parse_job_spec(std::string_view text) {
   GBX_ASSIGN(Json document, parse_document(text));
   Result<records::JobSpec> spec = from_json<records::JobSpec>(document);
-  if (!spec.ok())
-    return spec.error().hint("docs/jobspec.md describes every member; `glovebox job schema` prints the schema");
+  if (!spec.ok()) {
+    return spec.error().hint(
+        "docs/jobspec.md describes every member; `glovebox job schema` prints the schema");
+  }
   GBX_TRY(spec->validate());
   GBX_TRY(check_outputs(*spec));
   return spec;
@@ -171,6 +188,8 @@ Result<records::JobSpec> read_job_spec(const std::string& path) {
   return spec;
 }
 
-Result<SignedJob> sign_job(Session& session, records::JobSpec spec) { return Builder(session, std::move(spec)).run(); }
+Result<SignedJob> sign_job(Session& session, records::JobSpec spec) {
+  return Builder(session, std::move(spec)).run();
+}
 
 }  // namespace gbx::cli

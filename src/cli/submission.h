@@ -1,4 +1,5 @@
-// From a job spec to what the consumer signs: names become version ids, the image a digest, and leases are chosen.
+// From a job spec to what the consumer signs: names become version ids, the image a digest, and
+// leases are chosen.
 #pragma once
 
 #include <string>
@@ -7,7 +8,8 @@
 
 namespace gbx::cli {
 
-// YAML or JSON, strict, and the checks that a schema cannot say. `what` of an error is the path of the member.
+// YAML or JSON, strict, and the checks that a schema cannot say. `what` of an error is the path of
+// the member.
 Result<records::JobSpec> parse_job_spec(std::string_view text);
 Result<records::JobSpec> read_job_spec(const std::string& path);
 

@@ -9,20 +9,28 @@
 namespace gbx::cli {
 namespace {
 
-// Clears the screen, forges a line of ours, turns the direction of reading, and pads so that wrapping would forge one, too.
-const std::string kHostile = "\x1b[2J\n- Where: tdx\n  - Where: tdx\u202e" + std::string(97, 'x') + " - Where: tdx, releases good";
+// Clears the screen, forges a line of ours, turns the direction of reading, and pads so that
+// wrapping would forge one, too.
+const std::string kHostile = "\x1b[2J\n- Where: tdx\n  - Where: tdx\u202e" + std::string(97, 'x') +
+                             " - Where: tdx, releases good";
 
-// Nothing but our own line ends, and no line that begins as an item of ours would with what the hostile text says.
+// Nothing but our own line ends, and no line that begins as an item of ours would with what the
+// hostile text says.
 void expect_safe(const std::string& text, const std::vector<std::string>& marks = {"- ", "  - "}) {
-  for (const char c : text) EXPECT_TRUE(c == '\n' || (static_cast<unsigned char>(c) >= 0x20 && c != 0x7f)) << text;
+  for (const char c : text) {
+    EXPECT_TRUE(c == '\n' || (static_cast<unsigned char>(c) >= 0x20 && c != 0x7f)) << text;
+  }
   EXPECT_EQ(text.find("\u202e"), std::string::npos);
   std::size_t at = 0;
   while (at < text.size()) {
     const std::size_t end = std::min(text.find('\n', at), text.size());
-    for (const auto& mark : marks) EXPECT_NE(text.substr(at, end - at).rfind(mark + "Where: tdx", 0), 0U) << text;
+    for (const auto& mark : marks) {
+      EXPECT_NE(text.substr(at, end - at).rfind(mark + "Where: tdx", 0), 0U) << text;
+    }
     at = end + 1;
   }
-  EXPECT_NE(text.find("\\x1b[2J\\x0a- Where: tdx"), std::string::npos) << text;  // shown, not hidden
+  // shown, not hidden
+  EXPECT_NE(text.find("\\x1b[2J\\x0a- Where: tdx"), std::string::npos) << text;
 }
 
 TEST(Texts, APolicyOfAnotherOwner) {
@@ -38,7 +46,9 @@ TEST(Texts, APolicyOfAnotherOwner) {
     if (which == 5) c.rollback = kHostile;
     if (which == 6) c.residual_channels = {kHostile};
     p.clauses = c;
-    for (const char* mark : {"- ", "  - ", "! "}) expect_safe(policy_lines(p, records::AssetKind::kDataset, mark), {mark});
+    for (const char* mark : {"- ", "  - ", "! "}) {
+      expect_safe(policy_lines(p, records::AssetKind::kDataset, mark), {mark});
+    }
   }
 }
 
@@ -100,8 +110,11 @@ TEST(Texts, AReceiptThatDoesNotHoldIsMarkedWhereverItSpeaks) {
   text = report_text(r);
   expect_safe(text);
   EXPECT_EQ(text.rfind("UNVERIFIED, only what this receipt says: job 0000", 0), 0U) << text;
-  EXPECT_NE(text.find("\nUNVERIFIED, only what this receipt says: channels that remain"), std::string::npos) << text;
-  EXPECT_NE(text.find("\nUNVERIFIED, only what this receipt says: claimed"), std::string::npos) << text;
+  EXPECT_NE(text.find("\nUNVERIFIED, only what this receipt says: channels that remain"),
+            std::string::npos)
+      << text;
+  EXPECT_NE(text.find("\nUNVERIFIED, only what this receipt says: claimed"), std::string::npos)
+      << text;
 }
 
 TEST(Texts, ARecordAndATable) {
@@ -109,7 +122,8 @@ TEST(Texts, ARecordAndATable) {
   j["name"] = kHostile;
   expect_safe(describe(j));
   expect_safe(table({{"NAME", "name"}}, {j}, "none"));
-  expect_safe(render_error(Format::kTable, fail(Reason::kBadValue, kHostile).with(kHostile, kHostile).hint(kHostile)));
+  expect_safe(render_error(
+      Format::kTable, fail(Reason::kBadValue, kHostile).with(kHostile, kHostile).hint(kHostile)));
   expect_safe(bullet("- ", kHostile), {"- "});
 }
 

@@ -13,7 +13,8 @@ const std::string kNothing;
 const std::vector<std::string> kNone;
 
 const Command* child_of(const Command& c, const std::string& name) {
-  const auto it = std::find_if(c.children.begin(), c.children.end(), [&](const auto& k) { return k.name == name; });
+  const auto it = std::find_if(c.children.begin(), c.children.end(),
+                               [&](const auto& k) { return k.name == name; });
   return it == c.children.end() ? nullptr : &*it;
 }
 
@@ -98,7 +99,8 @@ class Parser {
     const auto& wanted = out_.command->positionals;
     if (at_ >= wanted.size()) {
       return fail(Reason::kUsage, "one word too many")
-          .with(wanted.empty() ? "no further words" : std::to_string(wanted.size()) + " of them", printable(w, 200));
+          .with(wanted.empty() ? "no further words" : std::to_string(wanted.size()) + " of them",
+                printable(w, 200));
     }
     GBX_TRY(take(wanted[at_], upper(wanted[at_].name), w));
     if (!wanted[at_].many) ++at_;
@@ -137,7 +139,8 @@ class Parser {
     }
     if (!value) {
       const bool there = i + 1 < words.size();
-      const bool is_option = there && words[i + 1].rfind("--", 0) == 0 && find(words[i + 1].substr(2)) != nullptr;
+      const bool is_option =
+          there && words[i + 1].rfind("--", 0) == 0 && find(words[i + 1].substr(2)) != nullptr;
       if (!there || is_option) {
         return fail(Reason::kUsage, shown + " needs a value")
             .with(a->value, there ? "the option " + words[i + 1] : "nothing");
@@ -160,11 +163,14 @@ class Parser {
     if (!a.many && out_.invocation.has(a.name)) {
       if (a.kind == ArgKind::kFlag) return ok_status();
       return fail(Reason::kUsage, shown + " is given twice")
-          .with("once", printable(out_.invocation.text(a.name), 64) + " and " + printable(value, 64));
+          .with("once",
+                printable(out_.invocation.text(a.name), 64) + " and " + printable(value, 64));
     }
-    if (a.kind == ArgKind::kChoice && std::find(a.choices.begin(), a.choices.end(), value) == a.choices.end()) {
+    if (a.kind == ArgKind::kChoice &&
+        std::find(a.choices.begin(), a.choices.end(), value) == a.choices.end()) {
       return fail(Reason::kUsage, shown)
-          .with("one of " + joined(a.choices, ", ") + nearest(value, a.choices), printable(value, 64));
+          .with("one of " + joined(a.choices, ", ") + nearest(value, a.choices),
+                printable(value, 64));
     }
     if (a.kind == ArgKind::kChoices) return take_each(a, shown, value);
     out_.invocation.add(a.name, value);
@@ -177,7 +183,8 @@ class Parser {
       const std::string one = value.substr(at, comma - at);
       if (std::find(a.choices.begin(), a.choices.end(), one) == a.choices.end()) {
         return fail(Reason::kUsage, shown)
-            .with("one of " + joined(a.choices, ", ") + ", or several with commas between" + nearest(one, a.choices),
+            .with("one of " + joined(a.choices, ", ") + ", or several with commas between" +
+                      nearest(one, a.choices),
                   printable(value, 64));
       }
       const auto& have = out_.invocation.list(a.name);
@@ -195,15 +202,19 @@ class Parser {
       }
       std::vector<std::string> names;
       for (const auto& c : out_.command->children) names.push_back(c.name);
-      return fail(Reason::kUsage, "a command is missing").with("one of " + joined(names, ", "), "nothing");
+      return fail(Reason::kUsage, "a command is missing")
+          .with("one of " + joined(names, ", "), "nothing");
     }
     for (const auto& p : out_.command->positionals) {
-      if (p.required && !out_.invocation.has(p.name))
+      if (p.required && !out_.invocation.has(p.name)) {
         return fail(Reason::kUsage, upper(p.name) + " is missing").with(p.help, "nothing");
+      }
     }
     for (const auto& o : out_.command->options) {
-      if (o.required && !out_.invocation.has(o.name))
-        return fail(Reason::kUsage, "--" + o.name + " is missing").with(o.value + ": " + o.help, "nothing");
+      if (o.required && !out_.invocation.has(o.name)) {
+        return fail(Reason::kUsage, "--" + o.name + " is missing")
+            .with(o.value + ": " + o.help, "nothing");
+      }
     }
     return ok_status();
   }
@@ -255,22 +266,33 @@ const std::vector<std::string>& Invocation::list(const std::string& name) const 
   const auto it = values_.find(name);
   return it == values_.end() ? kNone : it->second;
 }
-Result<std::int64_t> Invocation::integer(const std::string& name, std::int64_t otherwise, Bound bound) const {
+Result<std::int64_t> Invocation::integer(const std::string& name, std::int64_t otherwise,
+                                         Bound bound) const {
   if (!has(name)) return otherwise;
   const std::string& s = text(name);
   const std::string range = std::to_string(bound.min) + " to " + std::to_string(bound.max);
-  const bool digits = !s.empty() && s.size() <= 15 && s.find_first_not_of("0123456789") == std::string::npos;
+  const bool digits =
+      !s.empty() && s.size() <= 15 && s.find_first_not_of("0123456789") == std::string::npos;
   const std::int64_t v = digits ? std::stoll(s) : 0;
-  if (!digits || v < bound.min || v > bound.max)
+  if (!digits || v < bound.min || v > bound.max) {
     return fail(Reason::kUsage, "--" + name).with("a number from " + range, s);
+  }
   return v;
 }
 
 CommandTree::CommandTree() {
   root_.name = "glovebox";
-  root_.summary = "run other people's code on other people's data, and let out only results that were checked";
+  root_.summary =
+      "run other people's code on other people's data, and let out only results that were checked";
   global_ = {
-      {"output", "FORMAT", "how to print", ArgKind::kChoice, false, false, {"table", "json", "yaml"}, "table"},
+      {"output",
+       "FORMAT",
+       "how to print",
+       ArgKind::kChoice,
+       false,
+       false,
+       {"table", "json", "yaml"},
+       "table"},
       {"home",
        "DIR",
        "where keys and settings lie",
@@ -279,7 +301,14 @@ CommandTree::CommandTree() {
        false,
        {},
        "$GLOVEBOX_HOME or ~/.glovebox"},
-      {"passphrase-file", "FILE", "file whose first line opens protected keys", ArgKind::kFile, false, false, {}, ""},
+      {"passphrase-file",
+       "FILE",
+       "file whose first line opens protected keys",
+       ArgKind::kFile,
+       false,
+       false,
+       {},
+       ""},
   };
 }
 Command& CommandTree::add(Command command) {
@@ -351,11 +380,13 @@ std::string usage_line(const Command& c, const std::vector<std::string>& path) {
   for (const auto& o : c.options) {
     if (o.required) s += " --" + o.name + " " + o.value;
   }
-  const bool optional = std::any_of(c.options.begin(), c.options.end(), [](const auto& o) { return !o.required; });
+  const bool optional =
+      std::any_of(c.options.begin(), c.options.end(), [](const auto& o) { return !o.required; });
   return s + (optional ? " [OPTIONS]" : "");
 }
 
-std::string help_text(const CommandTree& tree, const Command& c, const std::vector<std::string>& path) {
+std::string help_text(const CommandTree& tree, const Command& c,
+                      const std::vector<std::string>& path) {
   std::string out = "usage: " + usage_line(c, path) + "\n\n" + wrap(c.summary, 0, 100);
   if (!c.details.empty()) out += "\n" + wrap(c.details, 0, 100);
   using Rows = std::vector<std::pair<std::string, std::string>>;
@@ -366,8 +397,9 @@ std::string help_text(const CommandTree& tree, const Command& c, const std::vect
   for (const auto& p : c.positionals) rows.emplace_back(upper(p.name), p.help);
   help_rows(out, "arguments", rows);
   rows.clear();
-  for (const auto& o : c.options)
+  for (const auto& o : c.options) {
     rows.emplace_back(argument_column(o), argument_help(o) + (o.required ? " (required)" : ""));
+  }
   help_rows(out, "options", rows);
   rows.clear();
   for (const auto& o : tree.global()) rows.emplace_back(argument_column(o), argument_help(o));

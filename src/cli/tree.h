@@ -1,5 +1,6 @@
-// The commands of `glovebox`, described once: parsing, help, shell completion and manual pages all come from this tree.
-// The tree is built in main() and constant afterwards. The command line is the user's own input.
+// The commands of `glovebox`, described once: parsing, help, shell completion and manual pages all
+// come from this tree. The tree is built in main() and constant afterwards. The command line is the
+// user's own input.
 #pragma once
 
 #include <functional>
@@ -41,7 +42,9 @@ class Invocation {
   const std::vector<std::string>& list(const std::string& name) const;
   // kUsage outside the bound or when it is no decimal number.
   Result<std::int64_t> integer(const std::string& name, std::int64_t otherwise, Bound bound) const;
-  void add(const std::string& name, std::string value) { values_[name].push_back(std::move(value)); }
+  void add(const std::string& name, std::string value) {
+    values_[name].push_back(std::move(value));
+  }
 
  private:
   std::map<std::string, std::vector<std::string>> values_;
@@ -82,16 +85,19 @@ struct Parsed {
   bool help = false;
   bool version = false;
 };
-// `words` without the program's name. Options stand anywhere behind their command, the global ones anywhere; behind
-// "--" nothing is an option. Errors: kUsage, what was expected and given, and the command whose --help mends it.
+// `words` without the program's name. Options stand anywhere behind their command, the global ones
+// anywhere; behind
+// "--" nothing is an option. Errors: kUsage, what was expected and given, and the command whose
+// --help mends it.
 Result<Parsed> parse_command_line(const CommandTree& tree, const std::vector<std::string>& words);
-std::string help_text(const CommandTree& tree, const Command& command, const std::vector<std::string>& path);
+std::string help_text(const CommandTree& tree, const Command& command,
+                      const std::vector<std::string>& path);
 // "glovebox job submit FILE [--wait]"
 std::string usage_line(const Command& command, const std::vector<std::string>& path);
 // Text broken at blanks into lines of at most `width` columns, each behind `indent` blanks.
 std::string wrap(const std::string& text, std::size_t indent, std::size_t width = 88);
-// A text of others as one item of a list: what follows its first line stands deeper than `mark`, so it cannot pass for an
-// item of its own.
+// A text of others as one item of a list: what follows its first line stands deeper than `mark`, so
+// it cannot pass for an item of its own.
 std::string bullet(const std::string& mark, const std::string& text);
 
 }  // namespace gbx::cli

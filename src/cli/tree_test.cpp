@@ -23,7 +23,8 @@ struct TempDir {
   }
   ~TempDir() { (void)remove_tree(path); }
 };
-void each_command(const Command& c, Words path, const std::function<void(const Words&, const Command&)>& visit) {
+void each_command(const Command& c, Words path,
+                  const std::function<void(const Words&, const Command&)>& visit) {
   visit(path, c);
   for (const auto& k : c.children) {
     Words below = path;
@@ -42,7 +43,10 @@ Result<RunOutput> run(Words argv) {
   ProcessOptions p;
   p.argv = {"/usr/bin/env"};
   p.argv.insert(p.argv.end(), argv.begin(), argv.end());
-  p.env = {{"PATH", "/usr/sbin:/usr/bin:/sbin:/bin"}, {"LC_ALL", "C.UTF-8"}, {"MANWIDTH", "80"}, {"MANROFFOPT", "-ww"}};
+  p.env = {{"PATH", "/usr/sbin:/usr/bin:/sbin:/bin"},
+           {"LC_ALL", "C.UTF-8"},
+           {"MANWIDTH", "80"},
+           {"MANROFFOPT", "-ww"}};
   return run_command(p);
 }
 
@@ -63,8 +67,9 @@ TEST(Tree, EveryCommandHasASummaryAndRunsOrHasChildren) {
 
 TEST(Tree, ParsesOptionsBeforeAndAfterTheCommand) {
   const CommandTree tree = make_tree();
-  for (const Words& words : {Words{"-o", "json", "--home", "/h", "job", "submit", "job.yaml", "--wait"},
-                             Words{"job", "submit", "--wait", "job.yaml", "--output", "json", "--home=/h"}}) {
+  for (const Words& words :
+       {Words{"-o", "json", "--home", "/h", "job", "submit", "job.yaml", "--wait"},
+        Words{"job", "submit", "--wait", "job.yaml", "--output", "json", "--home=/h"}}) {
     const auto p = parse_command_line(tree, words);
     ASSERT_TRUE(p.ok()) << p.error().line();
     EXPECT_EQ(p->path, (Words{"job", "submit"}));
@@ -78,8 +83,8 @@ TEST(Tree, ParsesOptionsBeforeAndAfterTheCommand) {
 
 TEST(Tree, RepeatableOptionsKeepTheirOrderAndAwkwardValues) {
   const CommandTree tree = make_tree();
-  const auto p = parse_command_line(
-      tree, {"policy", "new", "--purpose", "a, b", "--purpose", "*", "--command", R"(["/bin/x","--y"])"});
+  const auto p = parse_command_line(tree, {"policy", "new", "--purpose", "a, b", "--purpose", "*",
+                                           "--command", R"(["/bin/x","--y"])"});
   ASSERT_TRUE(p.ok()) << p.error().line();
   EXPECT_EQ(p->invocation.list("purpose"), (Words{"a, b", "*"}));
   EXPECT_EQ(p->invocation.text("command"), R"(["/bin/x","--y"])");
@@ -87,24 +92,25 @@ TEST(Tree, RepeatableOptionsKeepTheirOrderAndAwkwardValues) {
 
 TEST(Tree, WrongWordsAreUsageErrorsWithTheHelpThatMendsThem) {
   const CommandTree tree = make_tree();
-  const Words cases[] = {{"job"},
-                         {"nothing"},
-                         {"job", "nothing"},
-                         {"job", "submit"},
-                         {"job", "submit", "a", "b"},
-                         {"job", "get", "abcd", "--wait"},
-                         {"init", "--plane", "h:1"},
-                         {"-o", "xml", "job", "list"},
-                         {"job", "list", "--state", "Sleeping"},
-                         {"job", "list", "--state"},
-                         {"job", "submit", "f", "--timeout", "--wait"},
-                         {"job", "submit", "f", "--wait=yes"},
-                         {"job", "submit", "f", "-x"},
-                         {"job", "submit", "f", "--wiat"},
-                         {"identity", "create", "--name", "n", "--role", "owner,king"},
-                         {"identity", "create", "--name", "n", "--role", "owner,"},
-                         {"policy", "new", "--days", "1", "--days", "2"},
-                         {"job", "submit", "a", "--idempotency-key", "x", "--idempotency-key", "y"}};
+  const Words cases[] = {
+      {"job"},
+      {"nothing"},
+      {"job", "nothing"},
+      {"job", "submit"},
+      {"job", "submit", "a", "b"},
+      {"job", "get", "abcd", "--wait"},
+      {"init", "--plane", "h:1"},
+      {"-o", "xml", "job", "list"},
+      {"job", "list", "--state", "Sleeping"},
+      {"job", "list", "--state"},
+      {"job", "submit", "f", "--timeout", "--wait"},
+      {"job", "submit", "f", "--wait=yes"},
+      {"job", "submit", "f", "-x"},
+      {"job", "submit", "f", "--wiat"},
+      {"identity", "create", "--name", "n", "--role", "owner,king"},
+      {"identity", "create", "--name", "n", "--role", "owner,"},
+      {"policy", "new", "--days", "1", "--days", "2"},
+      {"job", "submit", "a", "--idempotency-key", "x", "--idempotency-key", "y"}};
   for (const auto& words : cases) {
     const auto p = parse_command_line(tree, words);
     ASSERT_FALSE(p.ok()) << words[0];
@@ -118,17 +124,22 @@ TEST(Tree, WrongWordsAreUsageErrorsWithTheHelpThatMendsThem) {
 
 TEST(Tree, NearMissesAreNamed) {
   const CommandTree tree = make_tree();
-  const auto expected = [&](const Words& words) { return parse_command_line(tree, words).error().expected; };
+  const auto expected = [&](const Words& words) {
+    return parse_command_line(tree, words).error().expected;
+  };
   EXPECT_NE(expected({"job", "sumbit", "f"}).find("did you mean submit?"), std::string::npos);
-  EXPECT_NE(expected({"job", "submit", "f", "--wiat"}).find("did you mean --wait?"), std::string::npos);
+  EXPECT_NE(expected({"job", "submit", "f", "--wiat"}).find("did you mean --wait?"),
+            std::string::npos);
   EXPECT_NE(expected({"-o", "jsn", "job", "list"}).find("did you mean json?"), std::string::npos);
   EXPECT_EQ(expected({"job", "xyzzy"}).find("did you mean"), std::string::npos);
-  EXPECT_EQ(parse_command_line(tree, {"job", "submit", "f", "--timeout", "--wait"}).error().actual, "the option --wait");
+  EXPECT_EQ(parse_command_line(tree, {"job", "submit", "f", "--timeout", "--wait"}).error().actual,
+            "the option --wait");
 }
 
 TEST(Tree, ValuesAreTakenAsTheyAre) {
   const CommandTree tree = make_tree();
-  auto p = parse_command_line(tree, {"--home", "job", "-oyaml", "policy", "new", "--purpose", "--odd", "--free-bits=0"});
+  auto p = parse_command_line(
+      tree, {"--home", "job", "-oyaml", "policy", "new", "--purpose", "--odd", "--free-bits=0"});
   ASSERT_TRUE(p.ok()) << p.error().line();
   EXPECT_EQ(p->invocation.text("home"), "job");
   EXPECT_EQ(p->invocation.text("output"), "yaml");
@@ -137,15 +148,16 @@ TEST(Tree, ValuesAreTakenAsTheyAre) {
   p = parse_command_line(tree, {"job", "submit", "--", "--strange.yaml"});
   ASSERT_TRUE(p.ok()) << p.error().line();
   EXPECT_EQ(p->invocation.text("file"), "--strange.yaml");
-  p = parse_command_line(tree, {"identity", "create", "--name", "n", "--role", "owner,consumer", "--role", "owner"});
+  p = parse_command_line(
+      tree, {"identity", "create", "--name", "n", "--role", "owner,consumer", "--role", "owner"});
   ASSERT_TRUE(p.ok()) << p.error().line();
   EXPECT_EQ(p->invocation.list("role"), (Words{"owner", "consumer"}));
 }
 
 TEST(Tree, HelpIsForTheCommandThatWasNamed) {
   const CommandTree tree = make_tree();
-  for (const Words& words : {Words{}, Words{"--help"}, Words{"job", "--help"}, Words{"job", "submit", "--help"},
-                             Words{"job", "submit", "f", "-h"}}) {
+  for (const Words& words : {Words{}, Words{"--help"}, Words{"job", "--help"},
+                             Words{"job", "submit", "--help"}, Words{"job", "submit", "f", "-h"}}) {
     const auto p = parse_command_line(tree, words);
     ASSERT_TRUE(p.ok()) << p.error().line();
     EXPECT_TRUE(p->help);
@@ -208,7 +220,8 @@ TEST(Completion, KnowsCommandsOptionsAndValues) {
   EXPECT_EQ(words_of({"asset", "publish", "x", "--kind", ""}), "dataset model");
   EXPECT_EQ(words_of({"job", "submit", "--wa"}), "--wait");
   EXPECT_EQ(words_of({"job", "submit", "--wait", "--wa"}), "") << "given already";
-  EXPECT_EQ(words_of({"policy", "new", "--purpose", "x", "--purp"}), "--purpose") << "may be repeated";
+  EXPECT_EQ(words_of({"policy", "new", "--purpose", "x", "--purp"}), "--purpose")
+      << "may be repeated";
   EXPECT_EQ(words_of({"job", "submit", "--", "--wa"}), "");
   EXPECT_EQ(words_of({"--ver"}), "--version");
   EXPECT_EQ(complete(make_tree(), {"job", "submit", ""}).files, Completion::Files::kAny);
@@ -256,8 +269,9 @@ class InShell : public ::testing::Test {
     ready = true;
   }
   std::string here(std::string text) const {
-    for (std::size_t at = text.find("DIR"); at != std::string::npos; at = text.find("DIR", at))
+    for (std::size_t at = text.find("DIR"); at != std::string::npos; at = text.find("DIR", at)) {
       text.replace(at, 3, dir.path);
+    }
     return text;
   }
   TempDir dir;
@@ -283,7 +297,8 @@ TEST_F(InShell, Bash) {
         word += c;
       }
     }
-    script += "); COMP_CWORD=" + std::to_string(count - 1) + "; _glovebox; echo \"${COMPREPLY[@]}\"";
+    script +=
+        "); COMP_CWORD=" + std::to_string(count - 1) + "; _glovebox; echo \"${COMPREPLY[@]}\"";
     const auto r = run({"/bin/bash", "-c", script});
     ASSERT_TRUE(r.ok());
     EXPECT_EQ(r->err, "") << line;
@@ -310,7 +325,8 @@ TEST_F(InShell, Fish) {
   }
 }
 
-// A real line editor on a pseudo-terminal: types the line and a tab, and waits until the line reads as expected.
+// A real line editor on a pseudo-terminal: types the line and a tab, and waits until the line reads
+// as expected.
 TEST_F(InShell, Zsh) {
   with("zsh");
   if (!ready) return;
@@ -363,10 +379,14 @@ TEST(Manual, EveryPageRendersWithoutWarnings) {
     EXPECT_EQ(text.substr(0, 5), ".TH \"") << name;
     const std::string version = "print the version";
     EXPECT_EQ(text.find(version), text.rfind(version)) << name;
-    for (const char* section : {".TH ", ".SH NAME", ".SH SYNOPSIS", ".SH OPTIONS", ".SH EXIT STATUS"})
+    for (const char* section :
+         {".TH ", ".SH NAME", ".SH SYNOPSIS", ".SH OPTIONS", ".SH EXIT STATUS"}) {
       EXPECT_NE(text.find(section), std::string::npos) << name;
-    for (const char c : text)
-      ASSERT_EQ(static_cast<unsigned char>(c) & 0x80U, 0U) << name << " holds bytes that are not ASCII";
+    }
+    for (const char c : text) {
+      ASSERT_EQ(static_cast<unsigned char>(c) & 0x80U, 0U)
+          << name << " holds bytes that are not ASCII";
+    }
   }
   if (!installed("man")) GTEST_SKIP() << "man is not installed";
   const TempDir dir;
@@ -388,7 +408,8 @@ void hold_equal(const std::string& path, const std::string& generated) {
   }
   const auto there = read_text_file(path, 1U << 20);
   ASSERT_TRUE(there.ok()) << there.error().line();
-  EXPECT_TRUE(*there == generated) << path << " is out of date: GBX_UPDATE_DOCS=1 ctest -R cli_test";
+  EXPECT_TRUE(*there == generated)
+      << path << " is out of date: GBX_UPDATE_DOCS=1 ctest -R cli_test";
 }
 
 TEST(Documents, TheSchemaOfJobSpecsIsTheOneOfTheReader) {
@@ -401,7 +422,8 @@ TEST(Documents, TheCommandReferenceIsTheTree) {
   ASSERT_TRUE(there.ok()) << there.error().line();
   const std::size_t at = there->find(kMark);
   ASSERT_NE(at, std::string::npos);
-  hold_equal(source_path("docs/cli.md"), there->substr(0, at + kMark.size()) + markdown_reference(make_tree()));
+  hold_equal(source_path("docs/cli.md"),
+             there->substr(0, at + kMark.size()) + markdown_reference(make_tree()));
 }
 
 TEST(Documents, EveryMemberOfTheSpecIsDescribed) {

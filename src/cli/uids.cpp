@@ -24,12 +24,14 @@ std::vector<std::string> split(const std::string& line) {
   return out;
 }
 std::optional<std::int64_t> number(const std::string& s) {
-  if (s.empty() || s.size() > 10 || s.find_first_not_of("0123456789") != std::string::npos) return std::nullopt;
+  if (s.empty() || s.size() > 10 || s.find_first_not_of("0123456789") != std::string::npos) {
+    return std::nullopt;
+  }
   return std::stoll(s);
 }
 
-// What one line gives away: "name:first:count" of subordinate ids, else one id in the third column (and, of an
-// account, the group in the fourth).
+// What one line gives away: "name:first:count" of subordinate ids, else one id in the third column
+// (and, of an account, the group in the fourth).
 std::vector<UidRange> given_away(const std::vector<std::string>& columns, bool subordinate) {
   std::vector<UidRange> out;
   if (columns.size() < 3) return out;
@@ -51,7 +53,9 @@ std::string text(const UidRange& r) {
 
 Status check_file(const UidRange& range, const std::string& path, bool subordinate) {
   auto content = read_text_file(path, kMaxFile);
-  if (!content.ok()) return content.reason() == Reason::kNotFound ? ok_status() : Status(content.error());
+  if (!content.ok()) {
+    return content.reason() == Reason::kNotFound ? ok_status() : Status(content.error());
+  }
   std::size_t at = 0;
   for (std::size_t number_of_line = 1; at < content->size(); ++number_of_line) {
     const std::size_t end = std::min(content->find('\n', at), content->size());
@@ -59,12 +63,13 @@ Status check_file(const UidRange& range, const std::string& path, bool subordina
     at = end + 1;
     for (const UidRange& taken : given_away(columns, subordinate)) {
       if (taken.count < 1 || taken.first > range.last() || taken.last() < range.first) continue;
-      return fail(Reason::kConflict, "user ids that the programs would run under belong to somebody else")
-          .with(text(range) + " free",
-                path + " line " + std::to_string(number_of_line) + " gives " + text(taken) + " to " +
-                    printable(columns[0], 64))
-          .hint("choose a free range: glovebox up --uid-base N (it needs " + std::to_string(range.count) +
-                " ids from N on)");
+      return fail(Reason::kConflict,
+                  "user ids that the programs would run under belong to somebody else")
+          .with(text(range) + " free", path + " line " + std::to_string(number_of_line) +
+                                           " gives " + text(taken) + " to " +
+                                           printable(columns[0], 64))
+          .hint("choose a free range: glovebox up --uid-base N (it needs " +
+                std::to_string(range.count) + " ids from N on)");
     }
   }
   return ok_status();
@@ -75,7 +80,8 @@ Status check_file(const UidRange& range, const std::string& path, bool subordina
 Status check_uids_free(const UidRange& range, const std::string& etc) {
   if (range.first < 65'536 || range.count < 1 || range.last() > kHighestUid) {
     return fail(Reason::kUsage, "--uid-base")
-        .with("65536 to " + std::to_string(kHighestUid - range.count + 1), std::to_string(range.first));
+        .with("65536 to " + std::to_string(kHighestUid - range.count + 1),
+              std::to_string(range.first));
   }
   GBX_TRY(check_file(range, etc + "/subuid", true));
   GBX_TRY(check_file(range, etc + "/subgid", true));

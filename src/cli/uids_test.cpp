@@ -1,10 +1,11 @@
 // User ids of `up`: nobody else's, or it does not start.
+#include "cli/uids.h"
+
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/os.h"
-#include "cli/uids.h"
 
 namespace gbx::cli {
 namespace {
@@ -14,7 +15,9 @@ struct Etc {
   Etc() {
     char name[] = "/tmp/gbx-etc-XXXXXX";
     path = mkdtemp(name);
-    put("passwd", "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n");
+    put("passwd",
+        "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/"
+        "nologin\n");
     put("group", "root:x:0:\nusers:x:100:anna,bert\n");
     put("subuid", "anna:100000:65536\n");
     put("subgid", "anna:100000:65536\n");
@@ -56,15 +59,18 @@ TEST(Uids, GroupsAndAccountsCountToo) {
   const Etc etc;
   const UidRange range = uids_needed(kDefaultUidBase, 1);
   etc.put("subgid", "carl:2000000050:1\n");
-  EXPECT_EQ(check_uids_free(range, etc.path).error().actual, etc.path + "/subgid line 1 gives 2000000050 to carl");
+  EXPECT_EQ(check_uids_free(range, etc.path).error().actual,
+            etc.path + "/subgid line 1 gives 2000000050 to carl");
   etc.put("subgid", "");
   etc.put("passwd", "root:x:0:0:::\ndora:x:2000000001:100:::\n");
-  EXPECT_EQ(check_uids_free(range, etc.path).error().actual, etc.path + "/passwd line 2 gives 2000000001 to dora");
+  EXPECT_EQ(check_uids_free(range, etc.path).error().actual,
+            etc.path + "/passwd line 2 gives 2000000001 to dora");
   etc.put("passwd", "dora:x:1000:2000000001:::\n");
   EXPECT_EQ(check_uids_free(range, etc.path).reason(), Reason::kConflict);
   etc.put("passwd", "dora:x:1000:1000:::\n");
   etc.put("group", "staff:x:2000140099:\n");
-  EXPECT_EQ(check_uids_free(range, etc.path).error().actual, etc.path + "/group line 1 gives 2000140099 to staff");
+  EXPECT_EQ(check_uids_free(range, etc.path).error().actual,
+            etc.path + "/group line 1 gives 2000140099 to staff");
   etc.put("group", "staff:x:2000140100:\n");
   EXPECT_TRUE(check_uids_free(range, etc.path).ok());
 }
@@ -82,8 +88,10 @@ TEST(Uids, LinesThatSayNothingGiveNothing) {
 }
 
 TEST(Uids, RangesThatReachReservedIdsAreWrong) {
-  for (const UidRange& r : {UidRange{1000, 10}, UidRange{65'534, 5}, UidRange{2'147'483'640, 10}, UidRange{-1, 10}})
+  for (const UidRange& r :
+       {UidRange{1000, 10}, UidRange{65'534, 5}, UidRange{2'147'483'640, 10}, UidRange{-1, 10}}) {
     EXPECT_EQ(check_uids_free(r).reason(), Reason::kUsage) << r.first;
+  }
 }
 
 }  // namespace

@@ -70,13 +70,15 @@ std::string current_dir() {
 
 class Installer {
  public:
-  Installer(const UpOptions& o, Session& session) : o_(o), session_(session), log_(2, "up", clock_) {
+  Installer(const UpOptions& o, Session& session)
+      : o_(o), session_(session), log_(2, "up", clock_) {
     programs_ = o.programs.empty() ? program_dir() : o.programs;
   }
 
   Status run() {
     if (geteuid() != 0) {
-      return fail(Reason::kUsage, "`up` needs root: it gives each program its own user id and mounts file systems")
+      return fail(Reason::kUsage,
+                  "`up` needs root: it gives each program its own user id and mounts file systems")
           .with("user id 0", std::to_string(geteuid()))
           .hint("sudo glovebox up");
     }
@@ -86,7 +88,8 @@ class Installer {
     GBX_TRY(block_signals());
     GBX_TRY(folders());
     GBX_TRY(make_invites());
-    GBX_ASSIGN(plane_key_, public_key("glovebox-plane", {"key", "--state", dir("plane")}, uid(kPlaneUid)));
+    GBX_ASSIGN(plane_key_,
+               public_key("glovebox-plane", {"key", "--state", dir("plane")}, uid(kPlaneUid)));
     Status s = start_all();
     if (s.ok()) s = watch();
     stop_all();
@@ -120,12 +123,15 @@ class Installer {
     return signals_.valid() ? ok_status() : Status(io_error("signalfd", errno));
   }
 
-  // Parts of an installation that are not there (a disk that is not mounted) are never made anew beside the others: a new
-  // plane would know nobody, and new keys would open nothing.
+  // Parts of an installation that are not there (a disk that is not mounted) are never made anew
+  // beside the others: a new plane would know nobody, and new keys would open nothing.
   Status check_complete() {
     if (!path_exists(dir("installation.json"))) return ok_status();
-    constexpr std::pair<const char*, const char*> kParts[] = {
-        {"broker", "set.json"}, {"broker", "log.db"}, {"plane", "plane.db"}, {"objects", "."}, {"node", "key"}};
+    constexpr std::pair<const char*, const char*> kParts[] = {{"broker", "set.json"},
+                                                              {"broker", "log.db"},
+                                                              {"plane", "plane.db"},
+                                                              {"objects", "."},
+                                                              {"node", "key"}};
     for (const auto& [folder, name] : kParts) {
       GBX_ASSIGN(const bool there, state_->has(folder, name));
       if (there) continue;
@@ -143,7 +149,8 @@ class Installer {
     if (owner) {
       const std::int64_t made_with = static_cast<std::int64_t>(*owner) - kBrokerUid;
       if (o_.uid_base && *o_.uid_base != made_with) {
-        return fail(Reason::kConflict, "--uid-base: " + o_.state_dir + " was made with other user ids")
+        return fail(Reason::kConflict,
+                    "--uid-base: " + o_.state_dir + " was made with other user ids")
             .with(std::to_string(made_with), std::to_string(*o_.uid_base))
             .hint("leave --uid-base out, or give another --state");
       }
@@ -163,8 +170,9 @@ class Installer {
     return state_->folder("environments", 0, 0711);
   }
 
-  // Custody `operator` on one machine: unless it is kept elsewhere, the passphrase lies beside the keys that it opens,
-  // readable by root only. It is made with the keys and never afterwards: another one would open nothing.
+  // Custody `operator` on one machine: unless it is kept elsewhere, the passphrase lies beside the
+  // keys that it opens, readable by root only. It is made with the keys and never afterwards:
+  // another one would open nothing.
   Result<Bytes> passphrase() {
     const bool elsewhere = !o_.passphrase_file.empty();
     const std::string path = elsewhere ? o_.passphrase_file : dir("broker-passphrase");
@@ -174,7 +182,8 @@ class Installer {
         return fail(Reason::kNotFound, "the passphrase that opens the broker's keys")
             .with("in the first line of " + path, "no such file")
             .hint(elsewhere ? "write it there, or leave --passphrase-file out"
-                            : "put it back, or name the file that has it: glovebox --passphrase-file FILE up");
+                            : "put it back, or name the file that has it: glovebox "
+                              "--passphrase-file FILE up");
       }
       SystemRandom random;
       GBX_TRY(state_->write("broker-passphrase", to_hex(random.fixed<32>()) + "\n", 0600));
@@ -193,8 +202,9 @@ class Installer {
     return std::move(pipe.first);
   }
 
-  // Tokens by which people come in. Root makes and keeps them: a token that is read from a service's folder could be
-  // a link to anything. The one of the first operator stays until it was used; the other is new at every start.
+  // Tokens by which people come in. Root makes and keeps them: a token that is read from a
+  // service's folder could be a link to anything. The one of the first operator stays until it was
+  // used; the other is new at every start.
   Status make_invites() {
     SystemRandom random;
     if (path_exists(dir(kOperatorInvite))) {
@@ -238,16 +248,21 @@ class Installer {
   }
   // Starts a program that writes one JSON object to `ready_number` when it serves.
   template <class Ready>
-  Result<Ready> start(const std::string& name, ProcessOptions p, int ready_number, std::function<Status()> restart) {
+  Result<Ready> start(const std::string& name, ProcessOptions p, int ready_number,
+                      std::function<Status()> restart) {
     GBX_ASSIGN(auto ready, make_pipe());
     p.descriptors[ready_number] = ready.second.get();
     GBX_ASSIGN(Process process, spawn(p));
     ready.second.reset();
     pollfd wait{ready.first.get(), POLLIN, 0};
-    if (poll(&wait, 1, kReadyMs) != 1) return fail(Reason::kUnavailable, name + " did not become ready").hint("its messages are above");
+    if (poll(&wait, 1, kReadyMs) != 1) {
+      return fail(Reason::kUnavailable, name + " did not become ready")
+          .hint("its messages are above");
+    }
     GBX_ASSIGN(Bytes text, read_all(ready.first.get(), 65536));
     if (text.empty()) {
-      return fail(Reason::kUnavailable, name + " ended while it started").hint("its messages are above");
+      return fail(Reason::kUnavailable, name + " ended while it started")
+          .hint("its messages are above");
     }
     if (std::optional<Error> told = told_failure(as_text(text))) {
       Error e = told->at(name);
@@ -270,23 +285,25 @@ class Installer {
   Status start_broker() {
     GBX_ASSIGN(const bool made, state_->has("broker", "set.json"));
     if (!made) {
-      ProcessOptions init = base("glovebox-broker", {"init", "--state", dir("broker"), "--passphrase-fd", "3",
-                                                     "--ready-fd", "4"});
+      ProcessOptions init = base("glovebox-broker", {"init", "--state", dir("broker"),
+                                                     "--passphrase-fd", "3", "--ready-fd", "4"});
       GBX_ASSIGN(Fd pass, passphrase_pipe());
       init.descriptors[3] = pass.get();
       init.uid = uid(kBrokerUid);
       Status s = run_once(std::move(init), 4);
       if (!s.ok()) return s.error().at("broker init");
     }
-    ProcessOptions p = base("glovebox-broker", {"serve", "--state", dir("broker"), "--listen",
-                                                broker_.address.empty() ? "127.0.0.1:0" : broker_.address,
-                                                "--plane", plane_key_, "--passphrase-fd", "3", "--ready-fd", "4"});
+    ProcessOptions p =
+        base("glovebox-broker", {"serve", "--state", dir("broker"), "--listen",
+                                 broker_.address.empty() ? "127.0.0.1:0" : broker_.address,
+                                 "--plane", plane_key_, "--passphrase-fd", "3", "--ready-fd", "4"});
     GBX_ASSIGN(Fd pass, passphrase_pipe());
     p.descriptors[3] = pass.get();
     p.uid = uid(kBrokerUid);
-    GBX_ASSIGN(broker_, start<BrokerReady>("broker", std::move(p), 4, [this] { return start_broker(); }));
-    // The plane and clients read the key set. It is published as what it was read as: whatever else the broker's folder
-    // held, or a link there pointed to, stays where it is.
+    GBX_ASSIGN(broker_,
+               start<BrokerReady>("broker", std::move(p), 4, [this] { return start_broker(); }));
+    // The plane and clients read the key set. It is published as what it was read as: whatever else
+    // the broker's folder held, or a link there pointed to, stays where it is.
     GBX_ASSIGN(const Bytes file, state_->read_of("broker", "set.json", uid(kBrokerUid), 1U << 20));
     auto set = publishable_set(file, broker_.set_id);
     if (!set.ok()) return set.error().at("key set of the broker");
@@ -294,46 +311,55 @@ class Installer {
   }
 
   // One that the program makes on first use and prints.
-  Result<std::string> public_key(const std::string& program, std::vector<std::string> arguments, uid_t as) {
+  Result<std::string> public_key(const std::string& program, std::vector<std::string> arguments,
+                                 uid_t as) {
     ProcessOptions p = base(program, std::move(arguments));
     if (as != 0) p.uid = as;
     GBX_ASSIGN(RunOutput out, run_command(std::move(p)));
-    if (!out.status.exited || out.status.code != 0) return fail(Reason::kUnavailable, printable(out.err, 500)).at(program);
+    if (!out.status.exited || out.status.code != 0) {
+      return fail(Reason::kUnavailable, printable(out.err, 500)).at(program);
+    }
     return out.out.substr(0, out.out.find('\n'));
   }
 
   Status start_plane() {
     GBX_ASSIGN(node_key_, public_key("glovebox-node", {"key", "--key", dir("node") + "/key"}, 0));
     std::vector<std::string> words = {"serve",
-                                      "--state", dir("plane"),
-                                      "--listen", plane_.https.empty() ? o_.listen : plane_.https,
-                                      "--node-listen", plane_.nodes.empty() ? "127.0.0.1:0" : plane_.nodes,
-                                      "--broker", broker_.address,
-                                      "--set", dir("set.json"),
-                                      "--objects", dir("objects"),
-                                      "--node", "local=" + node_key_,
-                                      "--ready-fd", "3",
-                                      "--invites-fd", "4"};
+                                      "--state",
+                                      dir("plane"),
+                                      "--listen",
+                                      plane_.https.empty() ? o_.listen : plane_.https,
+                                      "--node-listen",
+                                      plane_.nodes.empty() ? "127.0.0.1:0" : plane_.nodes,
+                                      "--broker",
+                                      broker_.address,
+                                      "--set",
+                                      dir("set.json"),
+                                      "--objects",
+                                      dir("objects"),
+                                      "--node",
+                                      "local=" + node_key_,
+                                      "--ready-fd",
+                                      "3",
+                                      "--invites-fd",
+                                      "4"};
     for (const auto& name : o_.names) words.insert(words.end(), {"--name", name});
     ProcessOptions p = base("glovebox-plane", std::move(words));
     p.uid = uid(kPlaneUid);
     GBX_ASSIGN(const Fd invites, invites_pipe());
     p.descriptors[4] = invites.get();
-    GBX_ASSIGN(plane_, start<PlaneReady>("plane", std::move(p), 3, [this] { return start_plane(); }));
+    GBX_ASSIGN(plane_,
+               start<PlaneReady>("plane", std::move(p), 3, [this] { return start_plane(); }));
     return ok_status();
   }
 
   Status start_node() {
-    ProcessOptions p = base("glovebox-node", {"serve",
-                                              "--name", "local",
-                                              "--plane", plane_.nodes,
-                                              "--plane-key", plane_.node_key,
-                                              "--broker", broker_.address,
-                                              "--key", dir("node") + "/key",
-                                              "--objects", dir("objects"),
-                                              "--state", dir("environments"),
-                                              "--slots", std::to_string(o_.slots),
-                                              "--uid-base", std::to_string(uid_base_ + kAgentUids)});
+    ProcessOptions p =
+        base("glovebox-node",
+             {"serve", "--name", "local", "--plane", plane_.nodes, "--plane-key", plane_.node_key,
+              "--broker", broker_.address, "--key", dir("node") + "/key", "--objects",
+              dir("objects"), "--state", dir("environments"), "--slots", std::to_string(o_.slots),
+              "--uid-base", std::to_string(uid_base_ + kAgentUids)});
     GBX_ASSIGN(Process process, spawn(p));
     keep("node", std::move(process), [this] { return start_node(); });
     return ok_status();
@@ -367,12 +393,20 @@ class Installer {
     o += "  this machine     " + i.node_key + "\n";
     o += "                   NO TEE: this machine can read everything that runs on it\n";
     o += "  keys             held by the operator of this machine (custody: operator)\n";
-    o += "  invites          " + i.invite + " lets owners, consumers and reviewers in (20, within 7 days)\n";
-    if (!i.operator_invite.empty()) o += "                   " + i.operator_invite + " makes the first operator\n";
-    if (o_.names.empty()) o += "  reached by       this machine only; for others start it with --listen and --name\n";
-    o += "Next: " + session_.command({"init", "--plane", i.plane, "--ca", i.ca, "--set", i.set_id}) + "\n";
+    o += "  invites          " + i.invite +
+         " lets owners, consumers and reviewers in (20, within 7 days)\n";
+    if (!i.operator_invite.empty()) {
+      o += "                   " + i.operator_invite + " makes the first operator\n";
+    }
+    if (o_.names.empty()) {
+      o += "  reached by       this machine only; for others start it with --listen and --name\n";
+    }
+    o +=
+        "Next: " + session_.command({"init", "--plane", i.plane, "--ca", i.ca, "--set", i.set_id}) +
+        "\n";
     o += "      " +
-         session_.command({"identity", "create", "--name", "NAME", "--role", "owner,consumer", "--invite-file", i.invite}) +
+         session_.command({"identity", "create", "--name", "NAME", "--role", "owner,consumer",
+                           "--invite-file", i.invite}) +
          "\n";
     return o + "Stop with Ctrl-C.\n";
   }
@@ -396,9 +430,13 @@ class Installer {
     if (!ended->has_value()) return ok_status();
     const bool soon = clock_.steady_ms() - c.started_ms < 60'000;
     c.failures = soon ? c.failures + 1 : 1;
-    log_.warn("program-ended", {{"program", c.name}, {"exited", (*ended)->exited}, {"code", (*ended)->code}, {"failures", c.failures}});
+    log_.warn("program-ended", {{"program", c.name},
+                                {"exited", (*ended)->exited},
+                                {"code", (*ended)->code},
+                                {"failures", c.failures}});
     if (c.failures > kRestartLimit) {
-      return fail(Reason::kUnavailable, c.name + " keeps ending").hint("its messages are above; glovebox doctor");
+      return fail(Reason::kUnavailable, c.name + " keeps ending")
+          .hint("its messages are above; glovebox doctor");
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(200 * c.failures));
     return c.restart();
@@ -434,13 +472,18 @@ class Installer {
 std::uint32_t behind_sudo(const char* variable) {
   const char* text = std::getenv(variable);
   const std::string digits = text == nullptr ? "" : text;
-  if (digits.empty() || digits.size() > 9 || digits.find_first_not_of("0123456789") != std::string::npos) return 0;
+  if (digits.empty() || digits.size() > 9 ||
+      digits.find_first_not_of("0123456789") != std::string::npos) {
+    return 0;
+  }
   return static_cast<std::uint32_t>(std::stoul(digits));
 }
 
 }  // namespace
 
-Status run_up(Session& session, const UpOptions& options) { return Installer(options, session).run(); }
+Status run_up(Session& session, const UpOptions& options) {
+  return Installer(options, session).run();
+}
 
 Result<UpOptions> up_options(const Invocation& in) {
   UpOptions o;
@@ -453,10 +496,12 @@ Result<UpOptions> up_options(const Invocation& in) {
   }
   o.names = in.list("name");
   for (const auto& name : o.names) {
-    const bool plain = name.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.:-") ==
+    const bool plain = name.find_first_not_of(
+                           "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.:-") ==
                        std::string::npos;
     if (name.empty() || name.size() > 253 || !plain || name == "0.0.0.0" || name == "::") {
-      return fail(Reason::kUsage, "--name").with("a DNS name or an IP address by which clients reach the API", name);
+      return fail(Reason::kUsage, "--name")
+          .with("a DNS name or an IP address by which clients reach the API", name);
     }
   }
   GBX_ASSIGN(o.slots, in.integer("slots", o.slots, Bound{1, 64}));
@@ -475,28 +520,33 @@ void add_up(CommandTree& tree) {
   c.name = "up";
   c.summary = "run a whole Glovebox on this machine";
   c.details =
-      "Starts broker, plane and one node, each under its own user id, with SQLite and a folder for state. Runs in the "
-      "foreground until Ctrl-C; started again on the same folder it has everything that was stored, and only what ran "
-      "at that moment is lost. Environments have no TEE: this machine can read what runs on it, and owners' policies "
-      "must allow it by its key.\n\n"
-      "For other machines: --listen 0.0.0.0:7443 with --name for each name or address by which they reach this one; "
-      "they need the file ca.der of the state folder and the set id.\n\n"
-      "The passphrase that opens the broker's keys is made on the first start and lies in the state folder as "
-      "broker-passphrase; move it elsewhere and name it with --passphrase-file. Without it the keys are lost.";
+      "Starts broker, plane and one node, each under its own user id, with SQLite and a folder for "
+      "state. Runs in the foreground until Ctrl-C; started again on the same folder it has "
+      "everything that was stored, and only what ran at that moment is lost. Environments have no "
+      "TEE: this machine can read what runs on it, and owners' policies must allow it by its "
+      "key.\n\n"
+      "For other machines: --listen 0.0.0.0:7443 with --name for each name or address by which "
+      "they reach this one; they need the file ca.der of the state folder and the set id.\n\n"
+      "The passphrase that opens the broker's keys is made on the first start and lies in the "
+      "state folder as broker-passphrase; move it elsewhere and name it with --passphrase-file. "
+      "Without it the keys are lost.";
   Argument state = option("state", "DIR", "where everything is kept", ArgKind::kDirectory);
   state.standard = "/var/lib/glovebox";
   Argument listen = option("listen", "HOST:PORT", "address of the HTTPS API; port 0: any");
   listen.standard = "127.0.0.1:7443";
-  Argument uids = option("uid-base", "N", "first of 100 + 140,000 a slot user ids that are nobody else's",
-                         ArgKind::kInteger);
+  Argument uids =
+      option("uid-base", "N", "first of 100 + 140,000 a slot user ids that are nobody else's",
+             ArgKind::kInteger);
   uids.standard = std::to_string(kDefaultUidBase);
   Argument slots = option("slots", "N", "environments at a time", ArgKind::kInteger);
   slots.standard = "1";
   c.options = {state, listen,
-               many(option("name", "NAME", "DNS name or address for the certificate; clients are told the first")),
+               many(option("name", "NAME",
+                           "DNS name or address for the certificate; clients are told the first")),
                uids, slots};
-  c.examples = {{"sudo glovebox up", "everything on this machine"},
-                {"sudo glovebox up --listen 0.0.0.0:7443 --name glovebox.example", "for other machines too"}};
+  c.examples = {
+      {"sudo glovebox up", "everything on this machine"},
+      {"sudo glovebox up --listen 0.0.0.0:7443 --name glovebox.example", "for other machines too"}};
   c.run = [](Session& session, const Invocation& in) -> Status {
     GBX_ASSIGN(const UpOptions o, up_options(in));
     return run_up(session, o);

@@ -1,5 +1,6 @@
-// `glovebox up`: a whole installation on this machine, in the foreground, without configuration. Runs as root because it
-// gives each program its own uid and environments need mounts and namespaces; the programs drop to their uids.
+// `glovebox up`: a whole installation on this machine, in the foreground, without configuration.
+// Runs as root because it gives each program its own uid and environments need mounts and
+// namespaces; the programs drop to their uids.
 #pragma once
 
 #include <sys/types.h>
@@ -20,22 +21,25 @@ struct UpOptions {
   std::optional<std::int64_t> uid_base;   // absent: that of the state, else kDefaultUidBase
   std::int64_t slots = 1;                 // environments at a time
   std::string passphrase_file;            // empty: broker-passphrase in the state
-  uid_t person = 0;                       // who called sudo: may read the invite of owners and consumers, beside root
+  // who called sudo: may read the invite of owners and consumers, beside root
+  uid_t person = 0;
   gid_t persons_group = 0;
-  std::string programs;                   // folder of the other programs; empty: this program's
+  std::string programs;  // folder of the other programs; empty: this program's
 };
 
 // What is left in `state_dir`/installation.json for clients of this machine: no secret in it.
 struct Installation {
-  std::string plane;       // host:port
-  std::string ca;          // file with the certificate, DER
-  std::string set_id;      // hex: pin it
-  std::string broker;      // host:port
-  std::string node_key;    // hash of the node's key: what a policy names to allow this machine
-  std::string nodes;       // host:port where further nodes connect
-  std::string nodes_key;   // the plane's key there
-  std::string invite;      // file with a token for owners, consumers and reviewers; not everybody may read it
-  std::string operator_invite;  // file with the token of the first operator, root's; empty: one is enrolled
+  std::string plane;      // host:port
+  std::string ca;         // file with the certificate, DER
+  std::string set_id;     // hex: pin it
+  std::string broker;     // host:port
+  std::string node_key;   // hash of the node's key: what a policy names to allow this machine
+  std::string nodes;      // host:port where further nodes connect
+  std::string nodes_key;  // the plane's key there
+  // file with a token for owners, consumers and reviewers; not everybody may read it
+  std::string invite;
+  // file with the token of the first operator, root's; empty: one is enrolled
+  std::string operator_invite;
   template <class F>
   void fields(F& f) {
     f("plane", plane, Bound{1, 300});
@@ -50,7 +54,8 @@ struct Installation {
   }
 };
 
-// Returns when SIGINT or SIGTERM came and everything was stopped, or with the reason why it could not start or go on.
+// Returns when SIGINT or SIGTERM came and everything was stopped, or with the reason why it could
+// not start or go on.
 Status run_up(Session& session, const UpOptions& options);
 // kUsage for what cannot be right, before anything is touched.
 Result<UpOptions> up_options(const Invocation& in);

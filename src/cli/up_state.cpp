@@ -42,10 +42,13 @@ std::string octal(mode_t mode) {
   return out;
 }
 
-Status check_folder_above(const std::string& above, const struct stat& st, const UpState::Trusted& trusted) {
+Status check_folder_above(const std::string& above, const struct stat& st,
+                          const UpState::Trusted& trusted) {
   const char* next = "give a --state elsewhere, as /var/lib/glovebox";
   if (st.st_uid != 0 && st.st_uid != geteuid() && st.st_uid != trusted.user) {
-    return fail(Reason::kConflict, "--state: " + above + " belongs to somebody who could put another folder in its place")
+    return fail(Reason::kConflict,
+                "--state: " + above +
+                    " belongs to somebody who could put another folder in its place")
         .with("owner 0", "owner " + std::to_string(st.st_uid))
         .hint(next);
   }
@@ -53,13 +56,17 @@ Status check_folder_above(const std::string& above, const struct stat& st, const
   const bool sticky = (st.st_mode & S_ISVTX) != 0;  // there only the owner of a name replaces it
   const bool by_group = (st.st_mode & 0020) != 0 && st.st_gid != 0 && st.st_gid != trusted.group;
   if (!sticky && ((st.st_mode & 0002) != 0 || by_group)) {
-    return fail(Reason::kConflict, "--state: others may put another folder in the place of what lies in " + above)
+    return fail(Reason::kConflict,
+                "--state: others may put another folder in the place of what lies in " + above)
         .with("a folder that only its owner changes", "mode " + octal(st.st_mode))
         .hint(next);
   }
-  // Services are neither owner nor group of what lies above the state: each folder there must let everybody pass.
+  // Services are neither owner nor group of what lies above the state: each folder there must let
+  // everybody pass.
   if ((st.st_mode & 0001) == 0) {
-    return fail(Reason::kConflict, "--state: Glovebox's programs run under user ids of their own and cannot enter " + above)
+    return fail(Reason::kConflict,
+                "--state: Glovebox's programs run under user ids of their own and cannot enter " +
+                    above)
         .with("folders that everybody may pass (o+x)", "mode " + octal(st.st_mode))
         .hint(next);
   }
@@ -71,7 +78,9 @@ Status check_above(const std::string& path, const UpState::Trusted& trusted) {
   for (std::size_t slash = 0; slash != std::string::npos; slash = path.find('/', slash + 1)) {
     const std::string above = path.substr(0, std::max<std::size_t>(slash, 1));
     struct stat st {};
-    if (lstat(above.c_str(), &st) != 0) return errno == ENOENT ? ok_status() : Status(io_error(above, errno));
+    if (lstat(above.c_str(), &st) != 0) {
+      return errno == ENOENT ? ok_status() : Status(io_error(above, errno));
+    }
     GBX_TRY(check_folder_above(above, st, trusted));
   }
   return ok_status();
@@ -83,7 +92,8 @@ Result<std::string> made_without_links(std::string path, const UpState::Trusted&
   GBX_TRY(check_above(path, trusted));
   struct stat st {};
   if (lstat(path.c_str(), &st) == 0 && !S_ISDIR(st.st_mode)) {
-    return fail(Reason::kConflict, "--state").with("a folder of its own", path + ": a link or a file");
+    return fail(Reason::kConflict, "--state")
+        .with("a folder of its own", path + ": a link or a file");
   }
   GBX_TRY(make_dirs(path, 0755));
   char* real = realpath(path.c_str(), nullptr);
@@ -102,12 +112,14 @@ Result<UpState> UpState::open(const std::string& wanted, const Trusted& trusted)
   const std::string& path = s.path_;
   s.dir_ = Fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!s.dir_.valid()) {
-    return fail(Reason::kConflict, "--state").with("a folder of its own", path + ": " + strerror(errno));
+    return fail(Reason::kConflict, "--state")
+        .with("a folder of its own", path + ": " + strerror(errno));
   }
   struct stat st {};
   if (fstat(s.dir_.get(), &st) != 0) return io_error(path, errno);
   if (st.st_uid != geteuid()) {
-    return fail(Reason::kConflict, path + " belongs to somebody else, who could change what lies in it")
+    return fail(Reason::kConflict,
+                path + " belongs to somebody else, who could change what lies in it")
         .with("a folder of user id " + std::to_string(geteuid()) + ", or none yet",
               "one of user id " + std::to_string(st.st_uid))
         .hint("give a --state that does not exist yet");
@@ -118,7 +130,8 @@ Result<UpState> UpState::open(const std::string& wanted, const Trusted& trusted)
         .hint("give a --state that does not exist yet");
   }
   GBX_TRY(take_lock(s.dir_.get(), path, s.lock_));
-  if (fchmod(s.dir_.get(), 0755) != 0) return io_error(path, errno);  // services reach their own folders below
+  // services reach their own folders below
+  if (fchmod(s.dir_.get(), 0755) != 0) return io_error(path, errno);
   return s;
 }
 
@@ -127,7 +140,9 @@ Result<Fd> UpState::open_folder(const std::string& name) const {
   if (fd.valid()) return fd;
   if (errno == ENOENT) return fail(Reason::kNotFound, file(name)).with("a folder", "nothing");
   if (errno == ENOTDIR || errno == ELOOP) {
-    return fail(Reason::kConflict, file(name)).with("a folder", "a link or a file").hint("give another --state");
+    return fail(Reason::kConflict, file(name))
+        .with("a folder", "a link or a file")
+        .hint("give another --state");
   }
   return io_error(file(name), errno);
 }
@@ -135,23 +150,30 @@ Result<Fd> UpState::open_folder(const std::string& name) const {
 Result<std::optional<uid_t>> UpState::owner_of(const std::string& name) const {
   std::optional<uid_t> none;
   auto fd = open_folder(name);
-  if (!fd.ok()) return fd.reason() == Reason::kNotFound ? Result<std::optional<uid_t>>(none) : fd.error();
+  if (!fd.ok()) {
+    return fd.reason() == Reason::kNotFound ? Result<std::optional<uid_t>>(none) : fd.error();
+  }
   struct stat st {};
   if (fstat(fd->get(), &st) != 0) return io_error(file(name), errno);
   return st.st_uid == geteuid() ? none : std::optional<uid_t>(st.st_uid);
 }
 
 Status UpState::folder(const std::string& name, uid_t owner, mode_t mode) const {
-  if (mkdirat(dir_.get(), name.c_str(), 0700) != 0 && errno != EEXIST) return io_error(file(name), errno);
+  if (mkdirat(dir_.get(), name.c_str(), 0700) != 0 && errno != EEXIST) {
+    return io_error(file(name), errno);
+  }
   GBX_ASSIGN(const Fd fd, open_folder(name));
   struct stat st {};
   if (fstat(fd.get(), &st) != 0) return io_error(file(name), errno);
   if (st.st_uid != owner && st.st_uid != geteuid()) {
     return fail(Reason::kConflict, file(name))
-        .with("a folder of user id " + std::to_string(owner), "one of user id " + std::to_string(st.st_uid))
+        .with("a folder of user id " + std::to_string(owner),
+              "one of user id " + std::to_string(st.st_uid))
         .hint("start with the --uid-base that it was made with, or give another --state");
   }
-  if (fchown(fd.get(), owner, owner) != 0 || fchmod(fd.get(), mode) != 0) return io_error(file(name), errno);
+  if (fchown(fd.get(), owner, owner) != 0 || fchmod(fd.get(), mode) != 0) {
+    return io_error(file(name), errno);
+  }
   return ok_status();
 }
 
@@ -175,8 +197,8 @@ Result<Bytes> UpState::read_of(const std::string& folder, const std::string& nam
   if (!S_ISREG(st.st_mode) || st.st_uid != owner || st.st_nlink != 1) {
     return fail(Reason::kBadStructure, path)
         .with("a regular file of user id " + std::to_string(owner) + " with one name",
-              std::string(S_ISREG(st.st_mode) ? "one" : "something else") + " of user id " + std::to_string(st.st_uid) +
-                  " with " + std::to_string(st.st_nlink))
+              std::string(S_ISREG(st.st_mode) ? "one" : "something else") + " of user id " +
+                  std::to_string(st.st_uid) + " with " + std::to_string(st.st_nlink))
         .hint("somebody put it there: look at " + file(folder) + " before you start again");
   }
   auto content = read_all(fd->get(), limit);
@@ -184,16 +206,20 @@ Result<Bytes> UpState::read_of(const std::string& folder, const std::string& nam
   return content;
 }
 
-Status UpState::write(const std::string& name, const std::string& text, mode_t mode, uid_t owner) const {
+Status UpState::write(const std::string& name, const std::string& text, mode_t mode,
+                      uid_t owner) const {
   // The folder is root's, so nobody else can put a link in the way of its names.
   GBX_TRY(write_file_atomic(file(name), as_bytes(text), mode));
-  if (owner != geteuid() && fchownat(dir_.get(), name.c_str(), owner, owner, AT_SYMLINK_NOFOLLOW) != 0) {
+  if (owner != geteuid() &&
+      fchownat(dir_.get(), name.c_str(), owner, owner, AT_SYMLINK_NOFOLLOW) != 0) {
     return io_error(file(name), errno);
   }
   return ok_status();
 }
 Status UpState::remove(const std::string& name) const {
-  if (unlinkat(dir_.get(), name.c_str(), 0) != 0 && errno != ENOENT) return io_error(file(name), errno);
+  if (unlinkat(dir_.get(), name.c_str(), 0) != 0 && errno != ENOENT) {
+    return io_error(file(name), errno);
+  }
   return ok_status();
 }
 

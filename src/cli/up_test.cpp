@@ -75,7 +75,8 @@ TEST_F(ServiceFolder, ReadsNothingThatIsSomebodyElses) {
   put(file("set.json"), "of root", 0);
   EXPECT_EQ(read().reason(), Reason::kBadStructure);
   ASSERT_EQ(unlink(file("set.json").c_str()), 0);
-  // A second name of root's file; and of one of the service's own, which it could change while we read.
+  // A second name of root's file; and of one of the service's own, which it could change while we
+  // read.
   ASSERT_EQ(link((dir.path + "/secret").c_str(), file("set.json").c_str()), 0);
   EXPECT_EQ(read().reason(), Reason::kBadStructure);
   ASSERT_EQ(unlink(file("set.json").c_str()), 0);
@@ -209,7 +210,9 @@ TEST(PublishableSet, IsTheBrokersOwnAndNothingElse) {
 }
 
 TEST(Reachable, ByTheFirstNameElseByWhereItListens) {
-  const auto at = [](const char* bound, const std::vector<std::string>& names = {}) { return *reachable(bound, names); };
+  const auto at = [](const char* bound, const std::vector<std::string>& names = {}) {
+    return *reachable(bound, names);
+  };
   EXPECT_EQ(at("127.0.0.1:7443"), "127.0.0.1:7443");
   EXPECT_EQ(at("0.0.0.0:7443"), "127.0.0.1:7443");
   EXPECT_EQ(at("[::]:7443"), "localhost:7443");
@@ -226,16 +229,18 @@ TEST(UpOptions, AreCheckedBeforeAnythingIsTouched) {
     return up_options(p.invocation);
   };
   const std::vector<std::string> wrong[] = {
-      {"--listen", "nope"},     {"--listen", "127.0.0.1:65536"}, {"--name", "a b"},           {"--name", "0.0.0.0"},
-      {"--slots", "0"},         {"--slots", "x"},                {"--uid-base", "65535"},     {"--uid-base", "2147483647"},
-      {"--state", ""},          {"--slots", "64", "--uid-base", "2147483000"}};
+      {"--listen", "nope"},    {"--listen", "127.0.0.1:65536"},
+      {"--name", "a b"},       {"--name", "0.0.0.0"},
+      {"--slots", "0"},        {"--slots", "x"},
+      {"--uid-base", "65535"}, {"--uid-base", "2147483647"},
+      {"--state", ""},         {"--slots", "64", "--uid-base", "2147483000"}};
   for (const auto& words : wrong) {
     const auto o = options(words);
     ASSERT_FALSE(o.ok()) << words[0] << " " << words[1];
     EXPECT_EQ(exit_class(o.reason()), ExitClass::kUsage) << words[0] << " " << words[1];
   }
-  const auto o = options({"--listen", "0.0.0.0:0", "--name", "a.example", "--name", "::1", "--state", "x",
-                          "--passphrase-file", "/p"});
+  const auto o = options({"--listen", "0.0.0.0:0", "--name", "a.example", "--name", "::1",
+                          "--state", "x", "--passphrase-file", "/p"});
   ASSERT_TRUE(o.ok()) << o.error().line();
   EXPECT_EQ(o->names, (std::vector<std::string>{"a.example", "::1"}));
   EXPECT_EQ(o->state_dir[0], '/');

@@ -34,27 +34,31 @@ Result<Json> plain_scalar(std::string_view s) {
   if (s == "true") return Json(true);
   if (s == "false") return Json(false);
   if (s == "null" || s.empty()) return Json();
-  static constexpr std::string_view kAmbiguous[] = {"~",     "yes",  "no",    "on",   "off", "Yes", "No",
-                                                    "On",    "Off",  "YES",   "NO",   "ON",  "OFF", "True",
-                                                    "False", "TRUE", "FALSE", "Null", "NULL"};
+  static constexpr std::string_view kAmbiguous[] = {
+      "~",  "yes", "no",  "on",   "off",   "Yes",  "No",    "On",   "Off", "YES",
+      "NO", "ON",  "OFF", "True", "False", "TRUE", "FALSE", "Null", "NULL"};
   if (std::find(std::begin(kAmbiguous), std::end(kAmbiguous), s) != std::end(kAmbiguous)) {
-    return fail(Reason::kBadValue, "ambiguous word").with("true, false, null, or a quoted string", std::string(s));
+    return fail(Reason::kBadValue, "ambiguous word")
+        .with("true, false, null, or a quoted string", std::string(s));
   }
   const std::string_view digits = s[0] == '-' ? s.substr(1) : s;
   if (all_digits(digits)) {
-    if (digits.size() > 1 && digits[0] == '0')
+    if (digits.size() > 1 && digits[0] == '0') {
       return fail(Reason::kBadValue, "number with a leading zero")
           .with("a decimal number or a quoted string", std::string(s.substr(0, 32)));
+    }
     return parse_json(s);
   }
-  const bool numeric_start =
-      (digits.size() > 1 && digits[0] == '.') || (!digits.empty() && digits[0] >= '0' && digits[0] <= '9');
-  const bool float_like = numeric_start && digits.find_first_not_of("0123456789.eE+-") == std::string_view::npos &&
+  const bool numeric_start = (digits.size() > 1 && digits[0] == '.') ||
+                             (!digits.empty() && digits[0] >= '0' && digits[0] <= '9');
+  const bool float_like = numeric_start &&
+                          digits.find_first_not_of("0123456789.eE+-") == std::string_view::npos &&
                           std::count(digits.begin(), digits.end(), '-') < 2 &&
                           std::count(digits.begin(), digits.end(), '.') < 2;
-  if (float_like)
+  if (float_like) {
     return fail(Reason::kBadValue, "number with a fraction")
         .with("an integer or a quoted string", std::string(s.substr(0, 32)));
+  }
   return Json(s);
 }
 
@@ -63,7 +67,8 @@ class Reader {
   Result<Json> run(std::string_view text) {
     yaml_parser_initialize(&parser_);
     // SAFETY: libyaml reads the text as bytes; text outlives the parser.
-    yaml_parser_set_input_string(&parser_, reinterpret_cast<const unsigned char*>(text.data()), text.size());
+    yaml_parser_set_input_string(&parser_, reinterpret_cast<const unsigned char*>(text.data()),
+                                 text.size());
     auto r = loop();
     yaml_parser_delete(&parser_);
     return r;
@@ -82,7 +87,9 @@ class Reader {
       Status s = take(event);
       if (!s.ok()) return s.error().at(place(event.start_mark));
     }
-    if (documents_ != 1) return fail(Reason::kBadJson, "YAML").with("one document", std::to_string(documents_));
+    if (documents_ != 1) {
+      return fail(Reason::kBadJson, "YAML").with("one document", std::to_string(documents_));
+    }
     return std::move(root_);
   }
 
@@ -90,18 +97,21 @@ class Reader {
     switch (e.type) {
       case YAML_DOCUMENT_START_EVENT:
         ++documents_;
-        return documents_ > 1 ? Status(fail(Reason::kBadJson, "more than one document")) : ok_status();
+        return documents_ > 1 ? Status(fail(Reason::kBadJson, "more than one document"))
+                              : ok_status();
       case YAML_ALIAS_EVENT:
         return fail(Reason::kBadJson, "aliases are refused");
       case YAML_SCALAR_EVENT:
         return scalar(e);
       case YAML_SEQUENCE_START_EVENT:
-        if (e.data.sequence_start.anchor != nullptr || e.data.sequence_start.tag != nullptr)
+        if (e.data.sequence_start.anchor != nullptr || e.data.sequence_start.tag != nullptr) {
           return fail(Reason::kBadJson, "anchors and tags are refused");
+        }
         return open(Json(JsonArray{}));
       case YAML_MAPPING_START_EVENT:
-        if (e.data.mapping_start.anchor != nullptr || e.data.mapping_start.tag != nullptr)
+        if (e.data.mapping_start.anchor != nullptr || e.data.mapping_start.tag != nullptr) {
           return fail(Reason::kBadJson, "anchors and tags are refused");
+        }
         return open(Json(JsonObject{}));
       case YAML_SEQUENCE_END_EVENT:
       case YAML_MAPPING_END_EVENT: {
@@ -120,15 +130,20 @@ class Reader {
 
   Status scalar(const yaml_event_t& e) {
     const auto& s = e.data.scalar;
-    if (s.anchor != nullptr || s.tag != nullptr) return fail(Reason::kBadJson, "anchors and tags are refused");
+    if (s.anchor != nullptr || s.tag != nullptr) {
+      return fail(Reason::kBadJson, "anchors and tags are refused");
+    }
     // SAFETY: libyaml gives UTF-8 bytes with their length.
     const std::string_view text(reinterpret_cast<const char*>(s.value), s.length);
-    const bool key_wanted = !stack_.empty() && stack_.back().value.object() != nullptr && !stack_.back().has_key;
+    const bool key_wanted =
+        !stack_.empty() && stack_.back().value.object() != nullptr && !stack_.back().has_key;
     if (key_wanted) {
       Frame& top = stack_.back();
       if (text == "<<") return fail(Reason::kBadJson, "merge keys are refused");
-      if (top.value.find(text) != nullptr)
-        return fail(Reason::kDuplicateKey, "key \"" + std::string(text.substr(0, 64)) + "\" stands twice");
+      if (top.value.find(text) != nullptr) {
+        return fail(Reason::kDuplicateKey,
+                    "key \"" + std::string(text.substr(0, 64)) + "\" stands twice");
+      }
       top.key = text;
       top.has_key = true;
       return ok_status();
@@ -140,8 +155,9 @@ class Reader {
 
   Status open(Json v) {
     if (stack_.size() >= kMaxDepth) return fail(Reason::kTooLarge, "nested too deeply");
-    if (!stack_.empty() && stack_.back().value.object() != nullptr && !stack_.back().has_key)
+    if (!stack_.empty() && stack_.back().value.object() != nullptr && !stack_.back().has_key) {
       return fail(Reason::kBadJson, "a key must be a word");
+    }
     stack_.push_back({std::move(v), {}, false});
     return ok_status();
   }
@@ -179,10 +195,11 @@ void write_yaml(std::string& out, const Json& v, int level, bool inline_start) {
       const auto word = plain_scalar(k);  // "yes" would be no word to other readers
       const bool bare =
           !k.empty() && word.ok() && word->string() != nullptr && k[0] != '-' &&
-          k.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == std::string::npos;
+          k.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") ==
+              std::string::npos;
       out += (bare ? k : canonical(Json(k))) + ":";
-      const bool nested =
-          (e.object() != nullptr && !e.object()->empty()) || (e.array() != nullptr && !e.array()->empty());
+      const bool nested = (e.object() != nullptr && !e.object()->empty()) ||
+                          (e.array() != nullptr && !e.array()->empty());
       out += nested ? "\n" : " ";
       write_yaml(out, e, level + 1, false);
     }
@@ -202,12 +219,14 @@ void write_yaml(std::string& out, const Json& v, int level, bool inline_start) {
   }
 }
 
-// What JSON may hold raw and YAML counts as a line break, a byte order mark, or not printable, escaped: all of it stands
-// in quotes. `text` is UTF-8.
+// What JSON may hold raw and YAML counts as a line break, a byte order mark, or not printable,
+// escaped: all of it stands in quotes. `text` is UTF-8.
 std::string escape_unprintable(std::string_view text) {
   std::string out;
   for (std::size_t i = 0; i < text.size();) {
-    const auto byte = [&](std::size_t k) { return static_cast<unsigned>(static_cast<unsigned char>(text[i + k])); };
+    const auto byte = [&](std::size_t k) {
+      return static_cast<unsigned>(static_cast<unsigned char>(text[i + k]));
+    };
     unsigned point = byte(0);
     std::size_t size = 1;
     if ((point & 0xe0U) == 0xc0U) {
@@ -219,9 +238,10 @@ std::string escape_unprintable(std::string_view text) {
     } else if (point >= 0xf0U) {
       size = 4;
     }
-    const bool raw = (point < 0x7f || point > 0x9f) && point != 0x2028 && point != 0x2029 && point != 0xfeff &&
-                     point != 0xfffe && point != 0xffff;
-    const unsigned char two[] = {static_cast<unsigned char>(point >> 8), static_cast<unsigned char>(point & 0xffU)};
+    const bool raw = (point < 0x7f || point > 0x9f) && point != 0x2028 && point != 0x2029 &&
+                     point != 0xfeff && point != 0xfffe && point != 0xffff;
+    const unsigned char two[] = {static_cast<unsigned char>(point >> 8),
+                                 static_cast<unsigned char>(point & 0xffU)};
     out += raw ? std::string(text.substr(i, size)) : "\\u" + to_hex(two);
     i += size;
   }
@@ -238,7 +258,9 @@ Result<Json> parse_yaml(std::string_view text) {
 
 Result<Json> parse_document(std::string_view text) {
   const auto first = text.find_first_not_of(" \t\r\n");
-  if (first != std::string_view::npos && (text[first] == '{' || text[first] == '[')) return parse_json(text);
+  if (first != std::string_view::npos && (text[first] == '{' || text[first] == '[')) {
+    return parse_json(text);
+  }
   return parse_yaml(text);
 }
 

@@ -53,7 +53,8 @@ TEST(Yaml, RefusesDepthAndSize) {
 
 TEST(Yaml, ScalarsMeanWhatTheyMeanInJson) {
   const auto j = parse_yaml(
-      "a: true\nb: null\nc: -7\nd: \"true\"\ne: 'x'\nf: 512MiB\ng: 1_000\nh: 2027-01-31\ni: 0x10\nj: |\n  two\n  "
+      "a: true\nb: null\nc: -7\nd: \"true\"\ne: 'x'\nf: 512MiB\ng: 1_000\nh: 2027-01-31\ni: "
+      "0x10\nj: |\n  two\n  "
       "lines\nk:\n");
   ASSERT_TRUE(j.ok()) << j.error().line();
   EXPECT_EQ(
@@ -103,15 +104,18 @@ TEST(JobSpec, NamesTheMemberThatIsWrong) {
   };
   const Case cases[] = {
       {[](Json& j) { j["spec"]["gpus"] = 1; }, Reason::kUnknownField, "spec.gpus"},
-      {[](Json& j) { j["spec"].object()->erase("purpose"); }, Reason::kMissingField, "spec.purpose"},
+      {[](Json& j) { j["spec"].object()->erase("purpose"); }, Reason::kMissingField,
+       "spec.purpose"},
       {[](Json& j) { j["apiVersion"] = "glovebox/v2"; }, Reason::kBadValue, "apiVersion"},
       {[](Json& j) { j["spec"]["attempts"] = 0; }, Reason::kBadValue, "spec.attempts"},
-      {[](Json& j) { j["spec"]["resources"]["memory"] = "512MB"; }, Reason::kBadValue, "spec.resources"},
-      {[](Json& j) { (*j["spec"]["inputs"].array())[0]["mount"] = "/data/../etc"; }, Reason::kBadValue,
-       "spec.inputs[0].mount"},
-      {[](Json& j) { (*j["spec"]["outputs"].array())[0]["schema"]["maxRows"] = -1; }, Reason::kBadValue,
-       "spec.outputs[0]"},
-      {[](Json& j) { (*j["spec"]["tee"]["anyOf"].array())[0] = Json("magic"); }, Reason::kBadValue, "spec.tee.anyOf"},
+      {[](Json& j) { j["spec"]["resources"]["memory"] = "512MB"; }, Reason::kBadValue,
+       "spec.resources"},
+      {[](Json& j) { (*j["spec"]["inputs"].array())[0]["mount"] = "/data/../etc"; },
+       Reason::kBadValue, "spec.inputs[0].mount"},
+      {[](Json& j) { (*j["spec"]["outputs"].array())[0]["schema"]["maxRows"] = -1; },
+       Reason::kBadValue, "spec.outputs[0]"},
+      {[](Json& j) { (*j["spec"]["tee"]["anyOf"].array())[0] = Json("magic"); }, Reason::kBadValue,
+       "spec.tee.anyOf"},
   };
   for (const auto& c : cases) {
     Json j = *document;
@@ -124,7 +128,8 @@ TEST(JobSpec, NamesTheMemberThatIsWrong) {
 }
 
 TEST(Output, TablesAlignAndTameControlCharacters) {
-  const auto rows = parse_json(R"([{"a":"x","b":{"c":12}},{"a":"längeres","b":{"c":null}},{"a":"\u001b[2Jevil"}])");
+  const auto rows = parse_json(
+      R"([{"a":"x","b":{"c":12}},{"a":"längeres","b":{"c":null}},{"a":"\u001b[2Jevil"}])");
   ASSERT_TRUE(rows.ok());
   const std::string t = table({{"NAME", "a"}, {"N", "b.c"}}, *rows->array(), "none");
   EXPECT_EQ(t.find('\x1b'), std::string::npos);
@@ -133,10 +138,12 @@ TEST(Output, TablesAlignAndTameControlCharacters) {
 }
 
 TEST(Output, ErrorsHoldReasonCheckAndNextStepInEveryFormat) {
-  const Error e = fail(Reason::kLeaseMissing, "no lease").with("one", "none").hint("glovebox lease grant");
+  const Error e =
+      fail(Reason::kLeaseMissing, "no lease").with("one", "none").hint("glovebox lease grant");
   const std::string text = render_error(Format::kTable, e);
-  for (const char* part : {"lease-missing", "no lease", "one", "none", "glovebox lease grant"})
+  for (const char* part : {"lease-missing", "no lease", "one", "none", "glovebox lease grant"}) {
     EXPECT_NE(text.find(part), std::string::npos) << part;
+  }
   const auto json = parse_json(render_error(Format::kJson, e));
   const auto yaml = parse_yaml(render_error(Format::kYaml, e));
   ASSERT_TRUE(json.ok() && yaml.ok());

@@ -221,8 +221,7 @@ TEST_F(Aead, SealOnceIsGcmWithTheZeroNonce) {
   ASSERT_TRUE(sealed.ok());
   EXPECT_EQ(to_hex(*sealed), c.sealed);
   EXPECT_EQ(to_hex(open_once(key, SecretAccess{}, {}, *sealed).value()), c.plaintext);
-  EXPECT_TRUE(
-      fails_with(open_once(key, SecretAccess{}, as_bytes("x"), *sealed), Reason::kBadTag));
+  EXPECT_TRUE(fails_with(open_once(key, SecretAccess{}, as_bytes("x"), *sealed), Reason::kBadTag));
   EXPECT_TRUE(fails_with(seal_once(Bytes(16), SecretAccess{}, {}, {}), Reason::kBadValue));
 }
 

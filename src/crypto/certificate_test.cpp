@@ -142,8 +142,8 @@ TEST_F(CertificateTest, ParsingRefusesWhatIsNotOneCertificate) {
   EXPECT_TRUE(fails_with(certificate_public_key({}), Reason::kBadEncoding));
   EXPECT_TRUE(fails_with(certificate_public_key(as_bytes("text")), Reason::kBadEncoding));
   EXPECT_TRUE(fails_with(certificate_public_key(Bytes(65537, 0x30)), Reason::kTooLarge));
-  EXPECT_TRUE(fails_with(certificate_public_key(concat({der, Bytes(1, 0)})),
-                         Reason::kTrailingBytes));
+  EXPECT_TRUE(
+      fails_with(certificate_public_key(concat({der, Bytes(1, 0)})), Reason::kTrailingBytes));
   for (std::size_t n = 0; n < der.size(); ++n) {
     ASSERT_TRUE(fails_with(certificate_public_key(ByteView(der).first(n)), Reason::kBadEncoding));
   }

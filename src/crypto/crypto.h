@@ -1,12 +1,12 @@
-// Hashes, key derivation, AEAD and password hashing: thin and typed over OpenSSL, which stays hidden.
-// All functions are thread-safe. Lengths are in bytes.
+// Hashes, key derivation, AEAD and password hashing: thin and typed over OpenSSL, which stays
+// hidden. All functions are thread-safe. Lengths are in bytes.
 #pragma once
 
 #include <string_view>
 
 #include "base/bytes.h"
-#include "base/secret.h"
 #include "base/seams.h"
+#include "base/secret.h"
 
 namespace gbx::crypto {
 
@@ -53,11 +53,13 @@ inline constexpr std::size_t kAeadKeySize = 32;
 inline constexpr std::size_t kAeadNonceSize = 12;
 inline constexpr std::size_t kAeadTagSize = 16;
 
-// ct ‖ tag16. `key` must be 32 bytes. A (key, nonce) pair must never be used twice: callers say in their
-// format why it cannot be.
-Result<Bytes> aead_seal(AeadSuite suite, const AeadKey& key, ByteView nonce, ByteView aad, ByteView plaintext);
+// ct ‖ tag16. `key` must be 32 bytes. A (key, nonce) pair must never be used twice: callers say in
+// their format why it cannot be.
+Result<Bytes> aead_seal(AeadSuite suite, const AeadKey& key, ByteView nonce, ByteView aad,
+                        ByteView plaintext);
 // kBadTag unless the whole is genuine; no plaintext is returned then.
-Result<Bytes> aead_open(AeadSuite suite, const AeadKey& key, ByteView nonce, ByteView aad, ByteView ciphertext);
+Result<Bytes> aead_open(AeadSuite suite, const AeadKey& key, ByteView nonce, ByteView aad,
+                        ByteView ciphertext);
 // A reusable context for many short messages under one key: sets up the key once. Not thread-safe.
 class AeadStream {
  public:
@@ -76,10 +78,12 @@ class AeadStream {
   void* decrypt_ = nullptr;
 };
 
-// Seals under a fresh random key (a ContentKey or ReleaseKey used exactly once), so the nonce is zero.
+// Seals under a fresh random key (a ContentKey or ReleaseKey used exactly once), so the nonce is
+// zero.
 Result<Bytes> seal_once(ByteView key, SecretAccess, ByteView aad, ByteView plaintext);
 Result<Bytes> open_once(ByteView key, SecretAccess, ByteView aad, ByteView ciphertext);
-// Binds a key: HMAC-SHA256(key, "gbx/1/commit" ‖ 0x00 ‖ context). Published beside what the key seals.
+// Binds a key: HMAC-SHA256(key, "gbx/1/commit" ‖ 0x00 ‖ context). Published beside what the key
+// seals.
 Hash32 key_commitment(ByteView key, SecretAccess, ByteView context);
 
 }  // namespace gbx::crypto

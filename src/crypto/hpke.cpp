@@ -85,8 +85,8 @@ Context key_schedule(const SecretBuffer& dh, ByteView enc, ByteView recipient, B
       labeled_expand(kKemSuite, eae, "shared_secret", concat({enc, recipient}), 32);
   const SecretBuffer psk_id = labeled_extract(kHpkeSuite, {}, "psk_id_hash", {});
   const SecretBuffer info_hash = labeled_extract(kHpkeSuite, {}, "info_hash", info);
-  const Bytes context = concat({ByteView(&kModeBase, 1), psk_id.view(SecretAccess{}),
-                                info_hash.view(SecretAccess{})});
+  const Bytes context = concat(
+      {ByteView(&kModeBase, 1), psk_id.view(SecretAccess{}), info_hash.view(SecretAccess{})});
   const SecretBuffer secret =
       labeled_extract(kHpkeSuite, shared.view(SecretAccess{}), "secret", {});
   Context out;

@@ -43,13 +43,12 @@ TEST_F(Hpke, VectorsOfTheRfcAndOfAPeer) {
     const auto recipient =
         HpkeKeyPair::from_private(HpkePrivate::copy_of(field("recipient_private"))).value();
     EXPECT_EQ(to_bytes(recipient.public_key().raw), field("recipient_public"));
-    const auto sealed = hpke_detail::seal(recipient.public_key(), field("info"), field("aad"),
-                                          field("plaintext"),
-                                          HpkePrivate::copy_of(field("ephemeral_private")));
+    const auto sealed =
+        hpke_detail::seal(recipient.public_key(), field("info"), field("aad"), field("plaintext"),
+                          HpkePrivate::copy_of(field("ephemeral_private")));
     ASSERT_TRUE(sealed.ok()) << sealed.error().line();
     EXPECT_EQ(*sealed, field("sealed"));
-    const auto opened =
-        hpke_detail::open(recipient, field("info"), field("aad"), field("sealed"));
+    const auto opened = hpke_detail::open(recipient, field("info"), field("aad"), field("sealed"));
     ASSERT_TRUE(opened.ok()) << opened.error().line();
     EXPECT_EQ(to_bytes((*opened).view(SecretAccess{})), field("plaintext"));
   }
@@ -64,8 +63,8 @@ TEST_F(Hpke, TheProtocolFixesTheInfo) {
 }
 
 TEST_F(Hpke, PublicKeyOfRfc7748) {
-  const auto pair = HpkeKeyPair::from_private(secret<HpkePrivate>(
-      "77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a"));
+  const auto pair = HpkeKeyPair::from_private(
+      secret<HpkePrivate>("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a"));
   ASSERT_TRUE(pair.ok());
   EXPECT_EQ((*pair).public_key().text(),
             "x25519:8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a");
@@ -132,8 +131,8 @@ TEST_F(Hpke, PrivateKeysAreThirtyTwoBytes) {
   for (const std::size_t n : {0U, 31U, 33U}) {
     const auto raw = HpkePrivate::copy_of(Bytes(n, 1));
     EXPECT_TRUE(fails_with(HpkeKeyPair::from_private(raw), Reason::kBadValue));
-    EXPECT_TRUE(fails_with(hpke_detail::seal(own_.public_key(), {}, {}, {}, raw),
-                           Reason::kBadValue));
+    EXPECT_TRUE(
+        fails_with(hpke_detail::seal(own_.public_key(), {}, {}, {}, raw), Reason::kBadValue));
   }
 }
 

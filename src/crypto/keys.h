@@ -1,5 +1,6 @@
-// Signing keys and HPKE. Suites are a closed list and never negotiated: signatures are Ed25519 or ECDSA P-256
-// with SHA-256; HPKE is RFC 9180 base mode, DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM.
+// Signing keys and HPKE. Suites are a closed list and never negotiated: signatures are Ed25519 or
+// ECDSA P-256 with SHA-256; HPKE is RFC 9180 base mode, DHKEM(X25519, HKDF-SHA256), HKDF-SHA256,
+// AES-256-GCM.
 #pragma once
 
 #include <memory>
@@ -16,7 +17,8 @@ enum class SignatureAlgorithm { kEd25519, kEcdsaP256 };
 // A validated public key. Text form: "ed25519:<64 hex>" or "p256:<130 hex, uncompressed point>".
 class PublicKey {
  public:
-  static Result<PublicKey> from_text(std::string_view text);           // kBadEncoding, kBadValue (not on the curve)
+  // kBadEncoding, kBadValue (not on the curve)
+  static Result<PublicKey> from_text(std::string_view text);
   static Result<PublicKey> from_spki_der(ByteView der);
   SignatureAlgorithm algorithm() const { return algorithm_; }
   std::string text() const;
@@ -24,8 +26,9 @@ class PublicKey {
   Hash32 fingerprint() const;  // SHA-256 of the SubjectPublicKeyInfo
   // Ed25519: 64 bytes. P-256: r ‖ s, 64 bytes, r and s in range; either of s and n - s.
   bool verify(ByteView message, ByteView signature) const;
-  // Of P-256's (r, s) and (r, n - s) only the one with s ≤ n / 2: nobody but the signer can make a second signature. For
-  // our records, which SigningKey signs so; other people's signatures come in both forms.
+  // Of P-256's (r, s) and (r, n - s) only the one with s ≤ n / 2: nobody but the signer can make a
+  // second signature. For our records, which SigningKey signs so; other people's signatures come in
+  // both forms.
   bool verify_low_s(ByteView message, ByteView signature) const;
   bool operator==(const PublicKey& o) const { return algorithm_ == o.algorithm_ && raw_ == o.raw_; }
   auto operator<=>(const PublicKey& o) const { return raw_ <=> o.raw_; }
@@ -41,7 +44,8 @@ class SigningKey {
  public:
   static Result<SigningKey> generate(SignatureAlgorithm algorithm, Random& random);
   // The 32-byte seed (Ed25519) or scalar (P-256).
-  static Result<SigningKey> from_private(SignatureAlgorithm algorithm, const Secret<SigningKeyTag>& raw);
+  static Result<SigningKey> from_private(SignatureAlgorithm algorithm,
+                                         const Secret<SigningKeyTag>& raw);
   Secret<SigningKeyTag> private_bytes(SecretAccess) const;
   const PublicKey& public_key() const { return public_; }
   // P-256: with the lower s.
@@ -76,20 +80,24 @@ class HpkeKeyPair {
   HpkePublicKey public_;
 };
 
-// E(k, aad, m) of the protocol: single-shot HPKE with info = "gbx/1/hpke", seq 0. Output: enc32 ‖ ct ‖ tag16.
+// E(k, aad, m) of the protocol: single-shot HPKE with info = "gbx/1/hpke", seq 0. Output: enc32 ‖
+// ct ‖ tag16.
 Result<Bytes> hpke_seal(const HpkePublicKey& to, ByteView aad, ByteView plaintext, Random& random);
-Result<SecretBuffer> hpke_open(const HpkeKeyPair& own, ByteView aad, ByteView sealed);  // kBadTag, kTruncated
+// kBadTag, kTruncated
+Result<SecretBuffer> hpke_open(const HpkeKeyPair& own, ByteView aad, ByteView sealed);
 
 // The same with an explicit info and ephemeral key, for the RFC's vectors.
 namespace hpke_detail {
-Result<Bytes> seal(const HpkePublicKey& to, ByteView info, ByteView aad, ByteView plaintext, const HpkePrivate& ephemeral);
+Result<Bytes> seal(const HpkePublicKey& to, ByteView info, ByteView aad, ByteView plaintext,
+                   const HpkePrivate& ephemeral);
 Result<SecretBuffer> open(const HpkeKeyPair& own, ByteView info, ByteView aad, ByteView sealed);
 }  // namespace hpke_detail
 
-// A self-signed X.509 certificate for TLS: subject "glovebox", valid from 1970 to 9999 (times are checked in records,
-// not here), containing `key`. DER.
+// A self-signed X.509 certificate for TLS: subject "glovebox", valid from 1970 to 9999 (times are
+// checked in records, not here), containing `key`. DER.
 Result<Bytes> self_signed_certificate(const SigningKey& key);
-// A certificate authority and a server certificate for `dns_names`/`ip_addresses`, for the plane's HTTPS on one machine.
+// A certificate authority and a server certificate for `dns_names`/`ip_addresses`, for the plane's
+// HTTPS on one machine.
 struct ServerCertificate {
   Bytes ca_der;
   Bytes server_der;
@@ -97,7 +105,8 @@ struct ServerCertificate {
 Result<ServerCertificate> issue_server_certificate(const SigningKey& ca, const SigningKey& server,
                                                    const std::vector<std::string>& dns_names,
                                                    const std::vector<std::string>& ip_addresses,
-                                                   std::int64_t not_before_seconds, std::int64_t not_after_seconds);
+                                                   std::int64_t not_before_seconds,
+                                                   std::int64_t not_after_seconds);
 Result<PublicKey> certificate_public_key(ByteView certificate_der);
 std::string certificate_pem(ByteView certificate_der);
 

@@ -39,15 +39,13 @@ constexpr std::uint8_t kP256Pkcs8[] = {0x30, 0x81, 0x87, 0x02, 0x01, 0x00, 0x30,
                                        0x04, 0x6d, 0x30, 0x6b, 0x02, 0x01, 0x01, 0x04, 0x20};
 constexpr std::uint8_t kP256Pkcs8Middle[] = {0xa1, 0x44, 0x03, 0x42, 0x00};
 // The order n of P-256 (FIPS 186-4 D.1.2.3).
-constexpr FixedBytes<32> kP256Order = {0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00,
-                                       0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-                                       0xbc, 0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84,
-                                       0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51};
+constexpr FixedBytes<32> kP256Order = {
+    0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+    0xbc, 0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51};
 // (n - 1) / 2, the largest s that is not above n - s.
-constexpr FixedBytes<32> kP256HalfOrder = {0x7f, 0xff, 0xff, 0xff, 0x80, 0x00, 0x00, 0x00,
-                                           0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-                                           0xde, 0x73, 0x7d, 0x56, 0xd3, 0x8b, 0xcf, 0x42,
-                                           0x79, 0xdc, 0xe5, 0x61, 0x7e, 0x31, 0x92, 0xa8};
+constexpr FixedBytes<32> kP256HalfOrder = {
+    0x7f, 0xff, 0xff, 0xff, 0x80, 0x00, 0x00, 0x00, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+    0xde, 0x73, 0x7d, 0x56, 0xd3, 0x8b, 0xcf, 0x42, 0x79, 0xdc, 0xe5, 0x61, 0x7e, 0x31, 0x92, 0xa8};
 
 constexpr std::string_view kEd25519Prefix = "ed25519:";
 constexpr std::string_view kP256Prefix = "p256:";
@@ -99,8 +97,8 @@ Status check_ed25519_point(ByteView raw) {
   BIGNUM* p_raw = nullptr;
   BIGNUM* d_raw = nullptr;
   BIGNUM* y8_raw = nullptr;
-  const bool constants = BN_hex2bn(&p_raw, kP) != 0 && BN_hex2bn(&d_raw, kD) != 0 &&
-                         BN_hex2bn(&y8_raw, kY8) != 0;
+  const bool constants =
+      BN_hex2bn(&p_raw, kP) != 0 && BN_hex2bn(&d_raw, kD) != 0 && BN_hex2bn(&y8_raw, kY8) != 0;
   const OwnedBn p(p_raw), d(d_raw), y8(y8_raw);
   const OwnedBn y(BN_lebin2bn(le.data(), 32, nullptr)), u(BN_new()), v(BN_new()), y8_neg(BN_new());
   if (!constants || !ctx || !y || !u || !v || !y8_neg) return openssl_error("big numbers");
@@ -231,11 +229,10 @@ Result<OwnedPkey> public_pkey(SignatureAlgorithm algorithm, ByteView raw) {
 }
 
 // An empty `secret` makes a public key.
-Result<OwnedPkey> private_pkey(SignatureAlgorithm algorithm, ByteView secret,
-                               ByteView public_raw) {
+Result<OwnedPkey> private_pkey(SignatureAlgorithm algorithm, ByteView secret, ByteView public_raw) {
   if (algorithm == SignatureAlgorithm::kEd25519) {
-    OwnedPkey key(EVP_PKEY_new_raw_private_key_ex(nullptr, "ED25519", nullptr, secret.data(),
-                                                  secret.size()));
+    OwnedPkey key(
+        EVP_PKEY_new_raw_private_key_ex(nullptr, "ED25519", nullptr, secret.data(), secret.size()));
     if (!key) return openssl_error("Ed25519 private key");
     return key;
   }
@@ -329,8 +326,8 @@ bool PublicKey::verify(ByteView message, ByteView signature) const {
   if (EVP_DigestVerifyInit(ctx.get(), nullptr, digest_of(algorithm_), nullptr, (*key).get()) != 1) {
     return false;
   }
-  return EVP_DigestVerify(ctx.get(), wire.data(), wire.size(), pointer(message),
-                          message.size()) == 1;
+  return EVP_DigestVerify(ctx.get(), wire.data(), wire.size(), pointer(message), message.size()) ==
+         1;
 }
 
 bool PublicKey::verify_low_s(ByteView message, ByteView signature) const {
@@ -382,8 +379,7 @@ Result<Bytes> SigningKey::sign(ByteView message) const {
   const DrainErrors drain;
   if (message.size() > kMaxMessageBytes) return fail(Reason::kTooLarge, "message to sign");
   const SignatureAlgorithm algorithm = public_.algorithm_;
-  GBX_ASSIGN(const OwnedPkey key,
-             private_pkey(algorithm, raw_.view(SecretAccess{}), public_.raw_));
+  GBX_ASSIGN(const OwnedPkey key, private_pkey(algorithm, raw_.view(SecretAccess{}), public_.raw_));
   const OwnedMdCtx ctx(EVP_MD_CTX_new());
   if (!ctx ||
       EVP_DigestSignInit(ctx.get(), nullptr, digest_of(algorithm), nullptr, key.get()) != 1) {

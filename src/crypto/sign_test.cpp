@@ -68,8 +68,8 @@ PublicKey p256() { return PublicKey::from_text(kP256Text).value(); }
 
 TEST_F(Sign, Ed25519OfRfc8032) {
   for (const Ed25519Case& c : kRfc8032) {
-    const auto key = SigningKey::from_private(SignatureAlgorithm::kEd25519,
-                                              secret<SigningSecret>(c.seed));
+    const auto key =
+        SigningKey::from_private(SignatureAlgorithm::kEd25519, secret<SigningSecret>(c.seed));
     ASSERT_TRUE(key.ok());
     EXPECT_EQ((*key).public_key().text(), std::string("ed25519:") + c.public_key);
     EXPECT_EQ(to_hex((*key).sign(hex(c.message)).value()), c.signature);
@@ -78,8 +78,8 @@ TEST_F(Sign, Ed25519OfRfc8032) {
 }
 
 TEST_F(Sign, P256OfRfc6979) {
-  const auto key = SigningKey::from_private(SignatureAlgorithm::kEcdsaP256,
-                                            secret<SigningSecret>(kP256Scalar));
+  const auto key =
+      SigningKey::from_private(SignatureAlgorithm::kEcdsaP256, secret<SigningSecret>(kP256Scalar));
   ASSERT_TRUE(key.ok());
   EXPECT_EQ((*key).public_key().text(), kP256Text);
   EXPECT_TRUE(p256().verify(as_bytes("sample"), hex(kP256Sample)));
@@ -102,11 +102,14 @@ TEST_F(Sign, P256HasTwoFormsAndOneWithTheLowerS) {
 
 // A signature with s = (n - 1) / 2, for which the key was made: the last one that is low.
 TEST_F(Sign, P256LowEndsAtHalfTheOrder) {
-  const PublicKey key = PublicKey::from_text(
-      "p256:046e7ecddc2357db9c2651940695b477cda8b8d035d210ff9066208f682abe6152"
-      "19454300d81224f77cb6658d2c0e7414f5914aa21e866a92b5b298036d86ebdb").value();
-  const Bytes half = hex("6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296"
-                         "7fffffff800000007fffffffffffffffde737d56d38bcf4279dce5617e3192a8");
+  const PublicKey key =
+      PublicKey::from_text(
+          "p256:046e7ecddc2357db9c2651940695b477cda8b8d035d210ff9066208f682abe6152"
+          "19454300d81224f77cb6658d2c0e7414f5914aa21e866a92b5b298036d86ebdb")
+          .value();
+  const Bytes half =
+      hex("6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296"
+          "7fffffff800000007fffffffffffffffde737d56d38bcf4279dce5617e3192a8");
   EXPECT_TRUE(key.verify_low_s(as_bytes("half"), half));
   EXPECT_TRUE(key.verify(as_bytes("half"), other_form(half)));
   EXPECT_FALSE(key.verify_low_s(as_bytes("half"), other_form(half)));
@@ -172,9 +175,9 @@ TEST_F(Sign, P256RefusesRAndSOutOfRange) {
 TEST_F(Sign, Ed25519RefusesSAboveTheOrder) {
   // Test 1 of RFC 8032 with s + L: accepting it would make signatures malleable.
   const Ed25519Case& c = kRfc8032[0];
-  const Bytes signature = concat(
-      {hex(std::string_view(c.signature).substr(0, 64)),
-       hex("4c8c7872aa064e049dbb3013fbf29380d25bf5f0595bbe24655141438e7a101b")});
+  const Bytes signature =
+      concat({hex(std::string_view(c.signature).substr(0, 64)),
+              hex("4c8c7872aa064e049dbb3013fbf29380d25bf5f0595bbe24655141438e7a101b")});
   const PublicKey key = PublicKey::from_text(std::string("ed25519:") + c.public_key).value();
   EXPECT_FALSE(key.verify({}, signature));
 }
@@ -254,9 +257,9 @@ TEST_F(Sign, PrivateKeysOutOfRangeAreRefused) {
   EXPECT_TRUE(p256_from(concat({Bytes(31, 0), Bytes(1, 1)})).ok());
   for (const SignatureAlgorithm algorithm : kBoth) {
     for (const std::size_t n : {0U, 31U, 33U, 64U}) {
-      EXPECT_TRUE(fails_with(
-          SigningKey::from_private(algorithm, SigningSecret::copy_of(Bytes(n, 1))),
-          Reason::kBadValue));
+      EXPECT_TRUE(
+          fails_with(SigningKey::from_private(algorithm, SigningSecret::copy_of(Bytes(n, 1))),
+                     Reason::kBadValue));
     }
   }
 }
@@ -268,12 +271,12 @@ TEST_F(Sign, P256PointsOffTheCurveAreRefused) {
   const auto refused = [](const Bytes& raw) {
     return fails_with(PublicKey::from_text("p256:" + to_hex(raw)), Reason::kBadValue);
   };
-  EXPECT_TRUE(refused(flipped(point, 64 * 8)));                               // y changed
-  EXPECT_TRUE(refused(flipped(point, 8)));                                    // x changed
-  EXPECT_TRUE(refused(Bytes(65, 0)));                                         // "infinity", padded
-  EXPECT_TRUE(refused(concat({Bytes(1, 4), Bytes(64, 0)})));                  // (0, 0)
-  EXPECT_TRUE(refused(concat({Bytes(1, 4), p, Bytes(32, 1)})));               // x = p
-  EXPECT_TRUE(refused(concat({Bytes(1, 4), Bytes(64, 0xff)})));               // above p
+  EXPECT_TRUE(refused(flipped(point, 64 * 8)));                  // y changed
+  EXPECT_TRUE(refused(flipped(point, 8)));                       // x changed
+  EXPECT_TRUE(refused(Bytes(65, 0)));                            // "infinity", padded
+  EXPECT_TRUE(refused(concat({Bytes(1, 4), Bytes(64, 0)})));     // (0, 0)
+  EXPECT_TRUE(refused(concat({Bytes(1, 4), p, Bytes(32, 1)})));  // x = p
+  EXPECT_TRUE(refused(concat({Bytes(1, 4), Bytes(64, 0xff)})));  // above p
   Bytes hybrid = point;
   hybrid[0] = 0x07;  // X9.62's hybrid form, which OpenSSL would read
   EXPECT_TRUE(refused(hybrid));
@@ -316,9 +319,9 @@ TEST_F(Sign, PublicKeyTextIsStrict) {
   for (const std::string& bad :
        {std::string(), std::string("ed25519"), std::string("ed25519:"), std::string("p256:"),
         ed.substr(8), ed + "00", ed.substr(0, ed.size() - 2), ec + "00",
-        ec.substr(0, ec.size() - 2), "p256:" + ed.substr(8),
-        "ed25519:" + ec.substr(5), "Ed25519:" + ed.substr(8), upper_hex,
-        ed.substr(0, ed.size() - 1) + "g", " " + ed, ed + "\n", "x25519:" + ed.substr(8),
+        ec.substr(0, ec.size() - 2), "p256:" + ed.substr(8), "ed25519:" + ec.substr(5),
+        "Ed25519:" + ed.substr(8), upper_hex, ed.substr(0, ed.size() - 1) + "g", " " + ed,
+        ed + "\n", "x25519:" + ed.substr(8),
         // the compressed form of P-256 has another length
         "p256:03" + ec.substr(7, 64)}) {
     EXPECT_TRUE(fails_with(PublicKey::from_text(bad), Reason::kBadEncoding)) << bad;
@@ -335,8 +338,8 @@ TEST_F(Sign, SpkiIsStrict) {
       ASSERT_TRUE(
           fails_with(PublicKey::from_spki_der(ByteView(der).first(n)), Reason::kBadEncoding));
     }
-    EXPECT_TRUE(fails_with(PublicKey::from_spki_der(concat({der, Bytes(1, 0)})),
-                           Reason::kBadEncoding));
+    EXPECT_TRUE(
+        fails_with(PublicKey::from_spki_der(concat({der, Bytes(1, 0)})), Reason::kBadEncoding));
     const std::size_t head = algorithm == SignatureAlgorithm::kEd25519 ? 12 : 26;
     for (std::size_t i = 0; i < head * 8; ++i) {
       ASSERT_TRUE(fails_with(PublicKey::from_spki_der(flipped(der, i)), Reason::kBadEncoding));

@@ -1,6 +1,7 @@
-// DecryptFS for the program that starts it: the privileged parent mounts, the confined child serves. The child gets the
-// FUSE descriptor, the dataset key on a pipe, the store's directory and the version that came with the key; it holds one
-// asset's key and nothing else. Audit events come back as lines of JSON and are untrusted like anything a child says.
+// DecryptFS for the program that starts it: the privileged parent mounts, the confined child
+// serves. The child gets the FUSE descriptor, the dataset key on a pipe, the store's directory and
+// the version that came with the key; it holds one asset's key and nothing else. Audit events come
+// back as lines of JSON and are untrusted like anything a child says.
 #pragma once
 
 #include <optional>
@@ -43,8 +44,8 @@ struct AuditEvent {
   std::optional<Id16> asset;
   std::optional<Id16> file;
   std::optional<std::int64_t> chunk;
-  // Of "ready": whether the kernel could confine it to the store; how the store is read; and with prefetch the bytes that
-  // lie in memory, and whether they are locked there.
+  // Of "ready": whether the kernel could confine it to the store; how the store is read; and with
+  // prefetch the bytes that lie in memory, and whether they are locked there.
   std::optional<bool> landlock;
   std::optional<records::Access> access;
   std::optional<std::int64_t> prefetched;
@@ -64,8 +65,9 @@ struct AuditEvent {
   }
 };
 
-// Mounts a FUSE file system on `target` (ro, nosuid, nodev, noexec, allow_other, default_permissions) and returns the
-// descriptor that serves it. Needs CAP_SYS_ADMIN. Accesses wait until somebody serves.
+// Mounts a FUSE file system on `target` (ro, nosuid, nodev, noexec, allow_other,
+// default_permissions) and returns the descriptor that serves it. Needs CAP_SYS_ADMIN. Accesses
+// wait until somebody serves.
 Result<Fd> mount_fuse(const std::string& target);
 // Detaches the mount; open files stay until they are closed. The child ends when the last is.
 Status unmount_fuse(const std::string& target);
@@ -74,14 +76,15 @@ struct SpawnOptions {
   std::string program;       // empty: glovebox-decryptfs beside the running program
   std::optional<uid_t> uid;  // of its own; needs root
   std::optional<gid_t> gid;
-  int store_fd = -1;         // directory of the ciphertext, readable for that uid
-  Fd fuse;                   // from mount_fuse()
+  int store_fd = -1;  // directory of the ciphertext, readable for that uid
+  Fd fuse;            // from mount_fuse()
   records::VersionRecord record;
   Hash32 version_id{};
   std::int64_t workers = 4;
-  // kPrefetch: the child reads the whole version into memory, in a fixed order, before it serves, and can read nothing of
-  // the store afterwards; it fails with kTooLarge where asset::prefetch_bytes() exceeds the limit. kDirect: it reads on
-  // demand in constant memory, and the store's host sees which blocks.
+  // kPrefetch: the child reads the whole version into memory, in a fixed order, before it serves,
+  // and can read nothing of the store afterwards; it fails with kTooLarge where
+  // asset::prefetch_bytes() exceeds the limit. kDirect: it reads on demand in constant memory, and
+  // the store's host sees which blocks.
   records::Access access = records::Access::kPrefetch;
   std::int64_t prefetch_limit = 0;  // bytes
 };
@@ -89,8 +92,8 @@ struct SpawnOptions {
 class DecryptFs {
  public:
   static Result<DecryptFs> spawn(SpawnOptions options, const DatasetKey& key);
-  // Waits for the child's first word. The error that it reports, kTimedOut, kConnectionClosed when it died, or
-  // kSandboxSetup when it serves under another access than it was asked for.
+  // Waits for the child's first word. The error that it reports, kTimedOut, kConnectionClosed when
+  // it died, or kSandboxSetup when it serves under another access than it was asked for.
   Status wait_ready(std::int64_t timeout_ms);
   // The child's word that it is ready; meaningful after wait_ready().
   const AuditEvent& ready() const { return ready_; }

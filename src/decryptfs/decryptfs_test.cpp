@@ -1,5 +1,7 @@
-// Real FUSE mounts: what is seen is what was published, tampering gives EIO and a word to the auditor, and the serving
-// process can do nothing else. Needs root and /dev/fuse.
+// Real FUSE mounts: what is seen is what was published, tampering gives EIO and a word to the
+// auditor, and the serving process can do nothing else. Needs root and /dev/fuse.
+#include "decryptfs/decryptfs.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <gtest/gtest.h>
@@ -17,7 +19,6 @@
 #include "asset/reader.h"
 #include "asset/verify.h"
 #include "decryptfs/confine.h"
-#include "decryptfs/decryptfs.h"
 #include "decryptfs/serve.h"
 #include "storage/directory_store.h"
 #include "storage/testing.h"
@@ -50,7 +51,8 @@ class Mounted {
   }
   ~Mounted() { stop(); }
 
-  Status start(const DatasetKey& key, const Hash32& version_id, std::optional<std::uint64_t> prefetch_limit = {}) {
+  Status start(const DatasetKey& key, const Hash32& version_id,
+               std::optional<std::uint64_t> prefetch_limit = {}) {
     SpawnOptions o;
     o.access = prefetch_limit ? records::Access::kPrefetch : records::Access::kDirect;
     o.prefetch_limit = static_cast<std::int64_t>(prefetch_limit.value_or(0));
@@ -69,7 +71,9 @@ class Mounted {
     return ready;
   }
   Status start() { return start(result.key, result.record.id()); }
-  Status start_prefetched(std::uint64_t limit) { return start(result.key, result.record.id(), limit); }
+  Status start_prefetched(std::uint64_t limit) {
+    return start(result.key, result.record.id(), limit);
+  }
   void stop() {
     if (!mounted_) return;
     EXPECT_TRUE(unmount_fuse(point()).ok());
@@ -87,7 +91,14 @@ class Mounted {
   std::string store_path() const { return dir_.path + "/store"; }
   storage::DirectoryStore& store() { return *store_; }
   std::string object_path(const Id16& id) const {
-    RunOutput found = run_command({{"/usr/bin/find", store_path(), "-name", asset::object_name(id), "-printf", "%p"}, {}, {}, {}, {}, {}}).value();
+    RunOutput found = run_command({{"/usr/bin/find", store_path(), "-name", asset::object_name(id),
+                                    "-printf", "%p"},
+                                   {},
+                                   {},
+                                   {},
+                                   {},
+                                   {}})
+                          .value();
     return found.out;
   }
 
@@ -140,15 +151,19 @@ int open_error(const std::string& path, int flags) {
   return fd.valid() ? 0 : errno;
 }
 
-#define NEEDS_FUSE()                                                                          \
-  if (geteuid() != 0) GTEST_SKIP() << "mounting needs root";                                  \
-  if (access("/dev/fuse", R_OK | W_OK) != 0) GTEST_SKIP() << "there is no usable /dev/fuse";  \
+#define NEEDS_FUSE()                                                                         \
+  if (geteuid() != 0) GTEST_SKIP() << "mounting needs root";                                 \
+  if (access("/dev/fuse", R_OK | W_OK) != 0) GTEST_SKIP() << "there is no usable /dev/fuse"; \
   ASSERT_FALSE(program().empty()) << "GBX_BIN_DIR is not set"
 
 Tree sample() {
   Tree t;
-  for (const std::size_t n : {0U, 1U, 65535U, 65536U, 65537U, 3U << 20}) t["size-" + std::to_string(n)] = pattern(n, n + 1);
-  for (int i = 0; i < 2500; ++i) t["many/file-" + std::to_string(i)] = "content " + std::to_string(i);
+  for (const std::size_t n : {0U, 1U, 65535U, 65536U, 65537U, 3U << 20}) {
+    t["size-" + std::to_string(n)] = pattern(n, n + 1);
+  }
+  for (int i = 0; i < 2500; ++i) {
+    t["many/file-" + std::to_string(i)] = "content " + std::to_string(i);
+  }
   t["a/b/c/d"] = "deep";
   t["empty/"] = "";
   return t;
@@ -187,13 +202,17 @@ TEST(DecryptFs, ReadsAtRandomFromManyThreads) {
   for (unsigned t = 0; t < 4; ++t) {
     readers.emplace_back([&, t] {
       SeededRandom random(t);
-      const Fd fd(open((m.point() + "/f").c_str(), O_RDONLY | O_CLOEXEC | (t % 2 == 0 ? O_DIRECT : 0)));
+      const Fd fd(
+          open((m.point() + "/f").c_str(), O_RDONLY | O_CLOEXEC | (t % 2 == 0 ? O_DIRECT : 0)));
       for (int i = 0; i < 200; ++i) {
         const std::uint64_t offset = random.below(content.size());
         Bytes out(static_cast<std::size_t>(random.below(200'000)) + 1);
         const ssize_t n = pread(fd.get(), out.data(), out.size(), static_cast<off_t>(offset));
         const std::string expected = content.substr(static_cast<std::size_t>(offset), out.size());
-        if (n != static_cast<ssize_t>(expected.size()) || !equal(ByteView(out).first(expected.size()), as_bytes(expected))) ++wrong;
+        if (n != static_cast<ssize_t>(expected.size()) ||
+            !equal(ByteView(out).first(expected.size()), as_bytes(expected))) {
+          ++wrong;
+        }
       }
     });
   }
@@ -204,7 +223,9 @@ TEST(DecryptFs, ReadsAtRandomFromManyThreads) {
 TEST(DecryptFs, DirectoriesCanBeReadFromAnyPosition) {
   NEEDS_FUSE();
   Tree tree;
-  for (int i = 0; i < 1500; ++i) tree["d/" + std::string(60, 'n') + std::to_string(10'000 + i)] = "";
+  for (int i = 0; i < 1500; ++i) {
+    tree["d/" + std::string(60, 'n') + std::to_string(10'000 + i)] = "";
+  }
   Mounted m(tree);
   ASSERT_TRUE(m.start().ok());
   DIR* d = opendir((m.point() + "/d").c_str());
@@ -217,8 +238,10 @@ TEST(DecryptFs, DirectoriesCanBeReadFromAnyPosition) {
     all.emplace_back(at, e->d_name);
   }
   ASSERT_EQ(all.size(), 1500u);
-  EXPECT_TRUE(std::is_sorted(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.second < b.second; }));
-  for (const std::size_t i : {std::size_t{1400}, std::size_t{3}, std::size_t{900}, std::size_t{0}}) {
+  EXPECT_TRUE(std::is_sorted(all.begin(), all.end(),
+                             [](const auto& a, const auto& b) { return a.second < b.second; }));
+  for (const std::size_t i :
+       {std::size_t{1400}, std::size_t{3}, std::size_t{900}, std::size_t{0}}) {
     seekdir(d, all[i].first);
     const ::dirent* e = readdir(d);
     ASSERT_NE(e, nullptr);
@@ -227,7 +250,8 @@ TEST(DecryptFs, DirectoriesCanBeReadFromAnyPosition) {
   closedir(d);
 }
 
-// Every directory is listed and closed once, by the thread that came first: a handle's last answer and its release race.
+// Every directory is listed and closed once, by the thread that came first: a handle's last answer
+// and its release race.
 TEST(DecryptFs, DirectoriesAreClosedWhileTheyAreAnswered) {
   NEEDS_FUSE();
   Tree tree;
@@ -348,9 +372,11 @@ TEST(DecryptFs, OpensOnlyTheVersionThatCameWithTheKey) {
   EXPECT_EQ(m.start(m.result.key, Hash32{}).reason(), Reason::kWrongVersion);
   m.stop();
   SeededRandom random(1);
-  EXPECT_EQ(m.start(random.secret<DatasetKey>(32), m.result.record.id()).reason(), Reason::kBadCommitment);
+  EXPECT_EQ(m.start(random.secret<DatasetKey>(32), m.result.record.id()).reason(),
+            Reason::kBadCommitment);
   m.stop();
-  EXPECT_EQ(m.start(random.secret<DatasetKey>(31), m.result.record.id()).reason(), Reason::kBadValue);
+  EXPECT_EQ(m.start(random.secret<DatasetKey>(31), m.result.record.id()).reason(),
+            Reason::kBadValue);
 }
 
 // Serves within the test, so that its store can be watched.
@@ -360,7 +386,8 @@ class ServedHere {
     write_tree(dir_.path + "/src", tree);
     (void)make_dirs(point(), 0755);
     SeededRandom random(7);
-    auto r = asset::publish(options_for(dir_.path + "/src", dir_.path + "/state"), objects_, random).value();
+    auto r = asset::publish(options_for(dir_.path + "/src", dir_.path + "/state"), objects_, random)
+                 .value();
     reader_.emplace(asset::AssetReader::open(watched_, r.record, r.record.id(), r.key).value());
     fuse_ = mount_fuse(point()).value();
     thread_ = std::thread([this, id = r.record.asset_id] {
@@ -411,11 +438,12 @@ TEST(DecryptFs, ReadsAheadOfASequentialReaderAndNotOfARandomOne) {
 
   constexpr std::size_t kTotal = 1 << 20;
   for (std::size_t at = 0; at < kTotal; at += out.size()) {
-    ASSERT_EQ(pread(fd.get(), out.data(), out.size(), static_cast<off_t>(at)), static_cast<ssize_t>(out.size()));
+    ASSERT_EQ(pread(fd.get(), out.data(), out.size(), static_cast<off_t>(at)),
+              static_cast<ssize_t>(out.size()));
     ASSERT_TRUE(equal(out, as_bytes(content).subspan(at, out.size())));
   }
-  // What lies behind the last byte that was asked for comes by itself: the kernel asks for it, and our threads open it
-  // while the reader is busy with what it has.
+  // What lies behind the last byte that was asked for comes by itself: the kernel asks for it, and
+  // our threads open it while the reader is busy with what it has.
   const auto furthest = [&] {
     std::uint64_t end = 0;
     for (const auto& [from, to] : s.chunk_reads()) end = std::max(end, from < (4U << 20) ? to : 0);
@@ -444,14 +472,17 @@ TEST(DecryptFs, WhatWasSeenOnceIsAnsweredFromTheKernelsCaches) {
   ASSERT_TRUE(m.start().ok());
   const auto seen = walk(m.point());
   ASSERT_TRUE(seen.ok() && *seen == with_directories(tree));
-  const std::unique_ptr<DIR, int (*)(DIR*)> directory(opendir((m.point() + "/d").c_str()), closedir);
+  const std::unique_ptr<DIR, int (*)(DIR*)> directory(opendir((m.point() + "/d").c_str()),
+                                                      closedir);
   ASSERT_NE(directory, nullptr);
   const auto look = [&] {
-    bool good = names_in(directory.get()).size() == 300 && open_error(m.point() + "/d/absent", O_RDONLY) == ENOENT;
+    bool good = names_in(directory.get()).size() == 300 &&
+                open_error(m.point() + "/d/absent", O_RDONLY) == ENOENT;
     for (const auto& [path, content] : tree) {
       const auto text = read_text_file(m.point() + "/" + path, 1 << 20);
       struct stat st {};
-      good = good && text.ok() && *text == content && stat((m.point() + "/" + path).c_str(), &st) == 0 &&
+      good = good && text.ok() && *text == content &&
+             stat((m.point() + "/" + path).c_str(), &st) == 0 &&
              st.st_size == static_cast<off_t>(content.size());
     }
     return good;
@@ -490,7 +521,9 @@ TEST(DecryptFs, APrefetchedMountNeedsItsStoreNoMore) {
   EXPECT_EQ(m.fs.ready().access, records::Access::kPrefetch);
   EXPECT_GE(m.fs.ready().prefetched.value_or(0), m.result.record.ciphertext_bytes);
   ASSERT_TRUE(m.fs.ready().locked.has_value());
-  for (const std::string& file : open_files(m.fs.process().pid())) EXPECT_EQ(file.find(m.store_path()), std::string::npos) << file;
+  for (const std::string& file : open_files(m.fs.process().pid())) {
+    EXPECT_EQ(file.find(m.store_path()), std::string::npos) << file;
+  }
   ASSERT_TRUE(remove_tree(m.store_path()).ok());
   auto seen = walk(m.point());
   ASSERT_TRUE(seen.ok()) << seen.error().line();
@@ -512,7 +545,9 @@ TEST(DecryptFs, ABadChunkInMemoryIsAnErrorToo) {
   Mounted m(Tree{{"f", pattern(3 * 65536, 4)}});
   const auto listed = asset::load_object_list(m.store(), m.result.record, 10);
   for (const auto& e : *listed) {
-    if (e.kind == asset::ObjectKind::kData) flip(m, asset::object_name(e.id), asset::kHeaderSize + asset::kSealedChunk + 1);
+    if (e.kind == asset::ObjectKind::kData) {
+      flip(m, asset::object_name(e.id), asset::kHeaderSize + asset::kSealedChunk + 1);
+    }
   }
   ASSERT_TRUE(m.start_prefetched(1 << 30).ok());
   const Fd fd(open((m.point() + "/f").c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
@@ -566,7 +601,8 @@ TEST(DecryptFs, TheServerIsConfined) {
   // The key pipe and the record pipe are closed; their numbers may be objects of the store by now.
   for (const int fd : {kKeyFd, kRecordFd}) {
     char to[256] = {};
-    (void)!readlink(("/proc/" + std::to_string(pid) + "/fd/" + std::to_string(fd)).c_str(), to, sizeof to - 1);
+    (void)!readlink(("/proc/" + std::to_string(pid) + "/fd/" + std::to_string(fd)).c_str(), to,
+                    sizeof to - 1);
     EXPECT_TRUE(to[0] == '\0' || std::string(to).rfind(m.store_path() + "/", 0) == 0) << to;
   }
 }
@@ -598,7 +634,10 @@ TEST(Confinement, ForbiddenCallsKill) {
   EXPECT_EQ(signal_of([](int) { execl("/bin/true", "true", nullptr); }), SIGSYS);
   EXPECT_EQ(signal_of([](int) { (void)!kill(1, 0); }), SIGSYS);
   EXPECT_EQ(signal_of([](int) { (void)!getuid(); }), SIGSYS);
-  EXPECT_EQ(signal_of([](int) { (void)mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); }), SIGSYS);
+  EXPECT_EQ(signal_of([](int) {
+              (void)mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            }),
+            SIGSYS);
   EXPECT_EQ(signal_of([](int) { (void)open_beneath(AT_FDCWD, "etc", O_RDONLY); }), SIGSYS);
 }
 
@@ -634,7 +673,8 @@ TEST(Confinement, ThreadsMayUseMuchMemoryAndGiveItBack) {
   // In a fresh process each: glibc remembers the answer once it has asked.
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   EXPECT_EXIT(use_memory_confined(true), testing::ExitedWithCode(0), "");
-  EXPECT_EXIT(use_memory_confined(false), testing::KilledBySignal(SIGSYS), "");  // what steady_allocator() is for
+  // what steady_allocator() is for
+  EXPECT_EXIT(use_memory_confined(false), testing::KilledBySignal(SIGSYS), "");
 }
 
 // Not one read of the store can follow a prefetch, whatever became of the process.
@@ -646,19 +686,22 @@ TEST(Confinement, AfterAPrefetchNothingCanBeOpenedOrRead) {
   EXPECT_EQ(dies([](int) {}), 0);
   EXPECT_EQ(dies([](int store) { (void)open_beneath(store, "absent", O_RDONLY); }), SIGSYS);
   EXPECT_EQ(dies([](int store) {
-    char c = 0;
-    (void)!pread(store, &c, 1, 0);
-  }), SIGSYS);
+              char c = 0;
+              (void)!pread(store, &c, 1, 0);
+            }),
+            SIGSYS);
   EXPECT_EQ(dies([](int) { (void)!open("/etc/passwd", O_RDONLY); }), SIGSYS);
 }
 
 TEST(Confinement, OnlyTheStoreCanBeRead) {
-  // openat2 itself is allowed on the store's descriptor; RESOLVE_BENEATH keeps an honest program inside, Landlock any other.
+  // openat2 itself is allowed on the store's descriptor; RESOLVE_BENEATH keeps an honest program
+  // inside, Landlock any other.
   EXPECT_EQ(signal_of([](int store) {
-    if (open_beneath(store, "absent", O_RDONLY).reason() != Reason::kNotFound) _exit(1);
-    if (open_beneath(store, "/etc/passwd", O_RDONLY).ok()) _exit(2);
-    if (open_beneath(store, "new", O_CREAT | O_WRONLY, 0600).ok()) _exit(3);
-  }), 0);
+              if (open_beneath(store, "absent", O_RDONLY).reason() != Reason::kNotFound) _exit(1);
+              if (open_beneath(store, "/etc/passwd", O_RDONLY).ok()) _exit(2);
+              if (open_beneath(store, "new", O_CREAT | O_WRONLY, 0600).ok()) _exit(3);
+            }),
+            0);
 }
 
 }  // namespace

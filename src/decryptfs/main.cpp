@@ -1,4 +1,5 @@
-// glovebox-decryptfs: started by a privileged parent (decryptfs.h says with which descriptors), serves one asset version.
+// glovebox-decryptfs: started by a privileged parent (decryptfs.h says with which descriptors),
+// serves one asset version.
 #include <errno.h>
 #include <signal.h>
 #include <sys/syscall.h>
@@ -19,7 +20,10 @@ Result<DatasetKey> take_key() {
   GBX_ASSIGN(Bytes raw, read_all(pipe.get(), 32));
   DatasetKey key = DatasetKey::copy_of(raw);
   cleanse(raw);
-  if (key.size() != 32) return fail(Reason::kBadValue, "dataset key").with("32 bytes", std::to_string(key.size()) + " bytes");
+  if (key.size() != 32) {
+    return fail(Reason::kBadValue, "dataset key")
+        .with("32 bytes", std::to_string(key.size()) + " bytes");
+  }
   return key;
 }
 
@@ -30,10 +34,14 @@ Result<ServeRequest> take_request() {
 }
 
 // With prefetch the directory and everything in it is closed when this returns.
-Result<std::unique_ptr<storage::ObjectStore>> open_store(const ServeRequest& request, AuditEvent& ready) {
+Result<std::unique_ptr<storage::ObjectStore>> open_store(const ServeRequest& request,
+                                                         AuditEvent& ready) {
   auto directory = storage::DirectoryStore::from_fd(Fd(kStoreFd));
-  if (request.access == records::Access::kDirect) return std::unique_ptr<storage::ObjectStore>(std::move(directory));
-  GBX_ASSIGN(auto snapshot, asset::prefetch(*directory, request.record, static_cast<std::uint64_t>(request.prefetch_limit)));
+  if (request.access == records::Access::kDirect) {
+    return std::unique_ptr<storage::ObjectStore>(std::move(directory));
+  }
+  GBX_ASSIGN(auto snapshot, asset::prefetch(*directory, request.record,
+                                            static_cast<std::uint64_t>(request.prefetch_limit)));
   ready.prefetched = static_cast<std::int64_t>(snapshot->bytes());
   ready.locked = snapshot->locked();
   return std::unique_ptr<storage::ObjectStore>(std::move(snapshot));
@@ -56,7 +64,8 @@ Status run(Audit& audit) {
   const int store_fd = request.access == records::Access::kPrefetch ? kNoStore : kStoreFd;
   asset::ReaderOptions options;
   options.on_bad_chunk = [&audit](const asset::BadChunk& chunk) { audit.bad_chunk(chunk); };
-  GBX_ASSIGN(asset::AssetReader reader, asset::AssetReader::open(*store, request.record, request.version_id, key, options));
+  GBX_ASSIGN(asset::AssetReader reader,
+             asset::AssetReader::open(*store, request.record, request.version_id, key, options));
   GBX_ASSIGN(ready.landlock, confine_files(store_fd));
   ServeOptions serving;
   serving.workers = static_cast<unsigned>(request.workers);
@@ -73,7 +82,8 @@ Status run(Audit& audit) {
 
 int main(int argc, char** argv) {
   int status = 0;
-  const char* what = "glovebox-decryptfs serves one decrypted asset to one job; the agent starts it";
+  const char* what =
+      "glovebox-decryptfs serves one decrypted asset to one job; the agent starts it";
   if (gbx::answered_person(argc, argv, what, &status)) return status;
   gbx::decryptfs::Audit audit(gbx::decryptfs::kAuditFd);
   const gbx::Status result = gbx::decryptfs::run(audit);

@@ -20,7 +20,8 @@ Audit::Audit(int fd) : fd_(fd) {
 }
 void Audit::write(const AuditEvent& event) {
   const std::string line = canonical(to_json(event)) + "\n";
-  // Below PIPE_BUF a line is written whole or, when nobody reads, not at all: the mount must not hang on its auditor.
+  // Below PIPE_BUF a line is written whole or, when nobody reads, not at all: the mount must not
+  // hang on its auditor.
   (void)!::write(fd_, line.data(), line.size());
 }
 bool Audit::first_time(const std::string& fault) {
@@ -111,8 +112,10 @@ int errno_of(fuse_req_t req, const Error& error) {
 }
 
 void on_init(void*, fuse_conn_info* conn) {
-  const unsigned unwanted = FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE | FUSE_CAP_READDIRPLUS_AUTO;
-  const unsigned wanted = FUSE_CAP_READDIRPLUS | FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_NO_OPEN_SUPPORT;
+  const unsigned unwanted = FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
+                            FUSE_CAP_READDIRPLUS_AUTO;
+  const unsigned wanted = FUSE_CAP_READDIRPLUS | FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS |
+                          FUSE_CAP_NO_OPEN_SUPPORT;
   conn->want &= ~unwanted;
   conn->want |= conn->capable & wanted;
   conn->max_read = static_cast<unsigned>(kMostRead);
@@ -161,7 +164,8 @@ void on_read(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offset, fus
   thread_local Bytes plain;
   if (plain.size() < kMostRead) plain.resize(kMostRead);
   const MutableByteView out = MutableByteView(plain).first(std::min(size, kMostRead));
-  auto got = context(req).reader.read(ino, static_cast<std::uint64_t>(std::max<off_t>(offset, 0)), out);
+  auto got =
+      context(req).reader.read(ino, static_cast<std::uint64_t>(std::max<off_t>(offset, 0)), out);
   if (got.ok()) {
     // SAFETY: plaintext bytes as the char array that the C interface wants.
     fuse_reply_buf(req, reinterpret_cast<const char*>(plain.data()), *got);
@@ -192,7 +196,9 @@ Status seek(Context& c, fuse_ino_t ino, DirectoryHandle& h, std::uint64_t offset
     h.after.clear();
   }
   while (h.position < offset) {
-    GBX_ASSIGN(const auto skipped, c.reader.list(ino, h.after, static_cast<std::size_t>(std::min<std::uint64_t>(1024, offset - h.position))));
+    GBX_ASSIGN(const auto skipped, c.reader.list(ino, h.after,
+                                                 static_cast<std::size_t>(std::min<std::uint64_t>(
+                                                     1024, offset - h.position))));
     if (skipped.empty()) return ok_status();
     h.position += skipped.size();
     h.after = skipped.back().name;
@@ -200,7 +206,8 @@ Status seek(Context& c, fuse_ino_t ino, DirectoryHandle& h, std::uint64_t offset
   return ok_status();
 }
 
-Result<std::size_t> fill_directory(fuse_req_t req, fuse_ino_t ino, DirectoryHandle& h, std::vector<char>& out, bool plus) {
+Result<std::size_t> fill_directory(fuse_req_t req, fuse_ino_t ino, DirectoryHandle& h,
+                                   std::vector<char>& out, bool plus) {
   Context& c = context(req);
   std::size_t used = 0;
   for (;;) {
@@ -211,12 +218,14 @@ Result<std::size_t> fill_directory(fuse_req_t req, fuse_ino_t ino, DirectoryHand
       if (plus) {
         GBX_ASSIGN(const asset::Attributes a, c.reader.attributes(e.ino));
         const fuse_entry_param p = entry_of(a);
-        need = fuse_add_direntry_plus(req, out.data() + used, out.size() - used, e.name.c_str(), &p, next);
+        need = fuse_add_direntry_plus(req, out.data() + used, out.size() - used, e.name.c_str(), &p,
+                                      next);
       } else {
         struct stat st {};
         st.st_ino = e.ino;
         st.st_mode = e.type == asset::NodeType::kDirectory ? S_IFDIR : S_IFREG;
-        need = fuse_add_direntry(req, out.data() + used, out.size() - used, e.name.c_str(), &st, next);
+        need =
+            fuse_add_direntry(req, out.data() + used, out.size() - used, e.name.c_str(), &st, next);
       }
       if (need > out.size() - used) return used;
       used += need;
@@ -227,7 +236,8 @@ Result<std::size_t> fill_directory(fuse_req_t req, fuse_ino_t ino, DirectoryHand
   }
 }
 
-void read_directory(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offset, fuse_file_info* fi, bool plus) {
+void read_directory(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offset,
+                    fuse_file_info* fi, bool plus) {
   std::vector<char> out(std::min(size, kMostRead));
   Result<std::size_t> used;
   {
@@ -236,7 +246,8 @@ void read_directory(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offs
     Status at = seek(context(req), ino, h, static_cast<std::uint64_t>(std::max<off_t>(offset, 0)));
     used = at.ok() ? fill_directory(req, ino, h, out, plus) : Result<std::size_t>(at.error());
   }
-  // Once the reply is out the caller may close the directory, and another thread frees the handle: it is not touched below.
+  // Once the reply is out the caller may close the directory, and another thread frees the handle:
+  // it is not touched below.
   if (!used.ok()) {
     context(req).audit.bad_manifest(context(req).asset_id, used.error());
     fuse_reply_err(req, EIO);
@@ -244,10 +255,12 @@ void read_directory(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offs
   }
   fuse_reply_buf(req, out.data(), *used);
 }
-void on_readdir(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offset, fuse_file_info* fi) {
+void on_readdir(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offset,
+                fuse_file_info* fi) {
   read_directory(req, ino, size, offset, fi, false);
 }
-void on_readdirplus(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offset, fuse_file_info* fi) {
+void on_readdirplus(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offset,
+                    fuse_file_info* fi) {
   read_directory(req, ino, size, offset, fi, true);
 }
 
@@ -283,8 +296,9 @@ struct SessionEnd {
   void operator()(fuse_session* s) const { fuse_session_destroy(s); }
 };
 
-// Threads are made first and wait here, so that the process may give up making threads before it serves. It must wait for
-// all of them to arrive: a thread's first steps need system calls that serving does not.
+// Threads are made first and wait here, so that the process may give up making threads before it
+// serves. It must wait for all of them to arrive: a thread's first steps need system calls that
+// serving does not.
 class Gate {
  public:
   void wait_for(unsigned arrivals) {
@@ -326,7 +340,8 @@ void work(fuse_session* session, Gate& gate) {
 
 }  // namespace
 
-Status serve(asset::AssetReader& reader, const Id16& asset_id, Audit& audit, const ServeOptions& options) {
+Status serve(asset::AssetReader& reader, const Id16& asset_id, Audit& audit,
+             const ServeOptions& options) {
   Context c{reader, asset_id, audit};
   const fuse_lowlevel_ops ops = operations();
   std::string name = "glovebox-decryptfs";
@@ -336,10 +351,14 @@ Status serve(asset::AssetReader& reader, const Id16& asset_id, Audit& audit, con
   std::unique_ptr<fuse_session, SessionEnd> session(fuse_session_new(&args, &ops, sizeof ops, &c));
   if (!session) return fail(Reason::kInternal, "fuse session");
   const std::string where = "/dev/fd/" + std::to_string(options.fuse_fd);
-  if (fuse_session_mount(session.get(), where.c_str()) != 0) return fail(Reason::kIo, "the FUSE descriptor is not usable");
+  if (fuse_session_mount(session.get(), where.c_str()) != 0) {
+    return fail(Reason::kIo, "the FUSE descriptor is not usable");
+  }
   Gate gate;
   std::vector<std::thread> workers;
-  for (unsigned i = 0; i < options.workers; ++i) workers.emplace_back([&] { work(session.get(), gate); });
+  for (unsigned i = 0; i < options.workers; ++i) {
+    workers.emplace_back([&] { work(session.get(), gate); });
+  }
   gate.wait_for(options.workers);
   Status ready = options.before_serving ? options.before_serving() : ok_status();
   gate.open(ready.ok());

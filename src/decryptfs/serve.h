@@ -1,5 +1,6 @@
-// The FUSE side of DecryptFS: answers requests on a mounted FUSE descriptor from an AssetReader, read-only, until the mount
-// goes away. A chunk or page that does not check gives EIO and one audit line; it never gives bytes.
+// The FUSE side of DecryptFS: answers requests on a mounted FUSE descriptor from an AssetReader,
+// read-only, until the mount goes away. A chunk or page that does not check gives EIO and one audit
+// line; it never gives bytes.
 #pragma once
 
 #include <functional>
@@ -13,8 +14,8 @@
 
 namespace gbx::decryptfs {
 
-// Writes events as lines to a descriptor without ever waiting for its reader; a fault is reported once, and after
-// kMostFaults only their suppression is. Thread-safe.
+// Writes events as lines to a descriptor without ever waiting for its reader; a fault is reported
+// once, and after kMostFaults only their suppression is. Thread-safe.
 class Audit {
  public:
   explicit Audit(int fd);
@@ -34,10 +35,12 @@ class Audit {
 struct ServeOptions {
   int fuse_fd = kFuseFd;
   unsigned workers = 4;
-  // Called once when all threads exist and nothing was served yet: the place to confine the process and to say "ready".
+  // Called once when all threads exist and nothing was served yet: the place to confine the process
+  // and to say "ready".
   std::function<Status()> before_serving;
 };
 // Returns when the file system was unmounted.
-Status serve(asset::AssetReader& reader, const Id16& asset_id, Audit& audit, const ServeOptions& options);
+Status serve(asset::AssetReader& reader, const Id16& asset_id, Audit& audit,
+             const ServeOptions& options);
 
 }  // namespace gbx::decryptfs

@@ -12,7 +12,8 @@
 namespace gbx::gate {
 namespace {
 
-AnalyserResult one(RuleId rule, RuleStatus status, GateReason reason, const std::string& output = {}) {
+AnalyserResult one(RuleId rule, RuleStatus status, GateReason reason,
+                   const std::string& output = {}) {
   AnalyserResult r{rule, status, reason, {}};
   if (!output.empty()) r.evidence.push_back({output, -1, -1});
   return r;
@@ -93,15 +94,23 @@ GateView load_view(const GateRequest& request) {
 }
 
 std::vector<AnalyserResult> analyse_structure(GateView& view) {
-  if (view.request.exitClass != RunExit::kOk) return not_applicable(RuleId::kStructure, GateReason::kRunNotOk);
-  if (!view.scan.ok()) return {one(RuleId::kStructure, RuleStatus::kError, GateReason::kUnreadable)};
+  if (view.request.exitClass != RunExit::kOk) {
+    return not_applicable(RuleId::kStructure, GateReason::kRunNotOk);
+  }
+  if (!view.scan.ok()) {
+    return {one(RuleId::kStructure, RuleStatus::kError, GateReason::kUnreadable)};
+  }
   std::vector<AnalyserResult> out;
-  for (const auto& f : view.findings) out.push_back(one(RuleId::kStructure, RuleStatus::kFail, f.reason, f.output));
+  for (const auto& f : view.findings) {
+    out.push_back(one(RuleId::kStructure, RuleStatus::kFail, f.reason, f.output));
+  }
   return or_pass(RuleId::kStructure, std::move(out));
 }
 
 std::vector<AnalyserResult> analyse_format(GateView& view) {
-  if (view.request.exitClass != RunExit::kOk) return not_applicable(RuleId::kFormat, GateReason::kRunNotOk);
+  if (view.request.exitClass != RunExit::kOk) {
+    return not_applicable(RuleId::kFormat, GateReason::kRunNotOk);
+  }
   if (!view.scan.ok()) return {one(RuleId::kFormat, RuleStatus::kError, GateReason::kUnreadable)};
   std::vector<AnalyserResult> out;
   for (std::size_t i = 0; i < view.outputs.size(); ++i) {
@@ -109,7 +118,8 @@ std::vector<AnalyserResult> analyse_format(GateView& view) {
     const OutputView& o = view.outputs[i];
     if (!allowed_type(view.request, d.type)) {
       out.push_back(one(RuleId::kFormat, RuleStatus::kFail, GateReason::kTypeNotAllowed, d.name));
-    } else if (!o.canonical.ok() && (o.file.found || o.canonical.failure == GateReason::kBadDeclaration)) {
+    } else if (!o.canonical.ok() &&
+               (o.file.found || o.canonical.failure == GateReason::kBadDeclaration)) {
       AnalyserResult r = one(RuleId::kFormat, RuleStatus::kFail, o.canonical.failure);
       r.evidence.push_back(o.canonical.where);
       out.push_back(std::move(r));
@@ -124,7 +134,8 @@ std::vector<AnalyserResult> analyse_copies(GateView& view) {
   if (!view.scan.ok()) return {one(RuleId::kCopies, RuleStatus::kError, GateReason::kUnreadable)};
   CopyDetector detector;
   index_outputs(view, detector);
-  const FileSink sink{[&] { detector.begin_file(); }, [&](ByteView b) { detector.feed(b); }, [&] { detector.end_file(); }};
+  const FileSink sink{[&] { detector.begin_file(); }, [&](ByteView b) { detector.feed(b); },
+                      [&] { detector.end_file(); }};
   for (const auto& input : r.inputs) {
     if (!stream_files(static_cast<int>(input.fd), sink).ok()) {
       return {one(RuleId::kCopies, RuleStatus::kError, GateReason::kInputUnreadable)};
@@ -144,12 +155,15 @@ std::vector<AnalyserResult> analyse_copies(GateView& view) {
 }
 
 std::vector<AnalyserResult> analyse_opaque(GateView& view) {
-  if (view.request.exitClass != RunExit::kOk) return not_applicable(RuleId::kOpaque, GateReason::kRunNotOk);
+  if (view.request.exitClass != RunExit::kOk) {
+    return not_applicable(RuleId::kOpaque, GateReason::kRunNotOk);
+  }
   std::vector<AnalyserResult> out;
   for (std::size_t i = 0; i < view.outputs.size(); ++i) {
     const OutputDeclaration& d = view.request.outputs[i];
     if (view.outputs[i].bounded) continue;
-    const GateReason why = d.type == OutputType::kText ? GateReason::kUnboundedText : GateReason::kOpaqueOutput;
+    const GateReason why =
+        d.type == OutputType::kText ? GateReason::kUnboundedText : GateReason::kOpaqueOutput;
     out.push_back(one(RuleId::kOpaque, RuleStatus::kFail, why, d.name));
   }
   return or_pass(RuleId::kOpaque, std::move(out));
@@ -170,15 +184,20 @@ std::vector<AnalyserResult> analyse_capacity(GateView& view) {
 
 std::vector<AnalyserResult> analyse_logs(GateView& view) {
   const GateLogs& logs = view.request.logs;
-  if (logs.visibility == LogVisibility::kNone) return not_applicable(RuleId::kLogs, GateReason::kNone);
-  if (consumer_log_bytes(view.request) == 0) return not_applicable(RuleId::kLogs, GateReason::kLogsNotAllowed);
+  if (logs.visibility == LogVisibility::kNone) {
+    return not_applicable(RuleId::kLogs, GateReason::kNone);
+  }
+  if (consumer_log_bytes(view.request) == 0) {
+    return not_applicable(RuleId::kLogs, GateReason::kLogsNotAllowed);
+  }
   return or_pass(RuleId::kLogs, {});
 }
 
 std::span<const NamedAnalyser> all_analysers() {
   static constexpr NamedAnalyser k[] = {
-      {RuleId::kStructure, analyse_structure}, {RuleId::kFormat, analyse_format},     {RuleId::kCopies, analyse_copies},
-      {RuleId::kOpaque, analyse_opaque},       {RuleId::kCapacity, analyse_capacity}, {RuleId::kLogs, analyse_logs},
+      {RuleId::kStructure, analyse_structure}, {RuleId::kFormat, analyse_format},
+      {RuleId::kCopies, analyse_copies},       {RuleId::kOpaque, analyse_opaque},
+      {RuleId::kCapacity, analyse_capacity},   {RuleId::kLogs, analyse_logs},
   };
   return k;
 }

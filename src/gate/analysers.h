@@ -1,5 +1,6 @@
-// The analysers: each looks at everything that the gate read and answers with closed codes and positions, never with
-// plaintext. An analyser that cannot do its work says error, which holds the output.
+// The analysers: each looks at everything that the gate read and answers with closed codes and
+// positions, never with plaintext. An analyser that cannot do its work says error, which holds the
+// output.
 #pragma once
 
 #include <span>
@@ -20,8 +21,8 @@ struct GateView {
   Status scan = Status(fail(Reason::kUninitialised));  // reading the output folder
   std::vector<StructureFinding> findings;
   std::vector<OutputView> outputs;  // one per declaration; empty when the run was not ok
-  Bytes log;                  // what would reach the consumer
-  int near_copy_percent = 0;  // set by the copies analyser, for the score
+  Bytes log;                        // what would reach the consumer
+  int near_copy_percent = 0;        // set by the copies analyser, for the score
 };
 // Reads outputs and logs and canonicalises them.
 GateView load_view(const GateRequest& request);

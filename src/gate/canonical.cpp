@@ -10,7 +10,8 @@
 namespace gbx::gate {
 namespace {
 
-// One accepted scalar: its canonical text and a key that sorts values of one column as people expect.
+// One accepted scalar: its canonical text and a key that sorts values of one column as people
+// expect.
 struct Scalar {
   GateReason failure = GateReason::kWrongShape;
   std::string text;
@@ -34,7 +35,9 @@ Scalar accept_number(const NumberType& t, std::string_view raw) {
   if (!key.ok()) return refused(GateReason::kOutOfRange);
   Wide factor = 1;
   for (int i = 0; i < t.scale; ++i) factor *= 10;
-  if (*key < t.minimum * factor || *key > t.maximum * factor) return refused(GateReason::kOutOfRange);
+  if (*key < t.minimum * factor || *key > t.maximum * factor) {
+    return refused(GateReason::kOutOfRange);
+  }
   Scalar s;
   s.failure = GateReason::kNone;
   s.text = to_text(rounded);
@@ -52,7 +55,9 @@ Scalar accept_word(const std::vector<std::string>& words, std::string_view raw) 
   return s;
 }
 
-bool is_number(const Node& n) { return n.kind == NodeKind::kInteger || n.kind == NodeKind::kDecimal; }
+bool is_number(const Node& n) {
+  return n.kind == NodeKind::kInteger || n.kind == NodeKind::kDecimal;
+}
 
 Scalar accept_scalar(const Node& n, std::string_view raw) {
   return is_number(n) ? accept_number(n.number, raw) : accept_word(n.words, raw);
@@ -60,7 +65,9 @@ Scalar accept_scalar(const Node& n, std::string_view raw) {
 
 class Canonicaliser {
  public:
-  Canonicaliser(const OutputDeclaration& d, const CanonicalLimits& limits) : limits_(limits) { out_.where.output = d.name; }
+  Canonicaliser(const OutputDeclaration& d, const CanonicalLimits& limits) : limits_(limits) {
+    out_.where.output = d.name;
+  }
 
   Canonical run(const Schema& s, ByteView raw) {
     switch (s.type) {
@@ -138,8 +145,9 @@ class Canonicaliser {
       }
     }
     std::sort(values.begin(), values.end(), [](const auto& a, const auto& b) {
-      return std::lexicographical_compare(a.begin(), a.end(), b.begin(), b.end(),
-                                          [](const Scalar& x, const Scalar& y) { return x.key < y.key; });
+      return std::lexicographical_compare(
+          a.begin(), a.end(), b.begin(), b.end(),
+          [](const Scalar& x, const Scalar& y) { return x.key < y.key; });
     });
     write_table(s, values);
   }
@@ -211,7 +219,9 @@ class Canonicaliser {
         return true;
       }
       case NodeKind::kBoolean: {
-        if (v.kind != JsonKind::kTrue && v.kind != JsonKind::kFalse) return bad(GateReason::kWrongShape, row, n.leaf);
+        if (v.kind != JsonKind::kTrue && v.kind != JsonKind::kFalse) {
+          return bad(GateReason::kWrongShape, row, n.leaf);
+        }
         const std::string s = v.kind == JsonKind::kTrue ? "true" : "false";
         text_out += s;
         add_cell(row, n, s);
@@ -229,7 +239,8 @@ class Canonicaliser {
     if (v.keys.size() != n.names.size()) return bad(GateReason::kWrongMembers);
     std::vector<std::size_t> order(n.names.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
-    std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return Utf16Less{}(n.names[a], n.names[b]); });
+    std::sort(order.begin(), order.end(),
+              [&](std::size_t a, std::size_t b) { return Utf16Less{}(n.names[a], n.names[b]); });
     const std::int64_t row = next_row_++;
     text_out.push_back('{');
     for (const std::size_t i : order) {

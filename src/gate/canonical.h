@@ -1,5 +1,6 @@
-// Turns what a container wrote into what may leave: parsed against the declared schema, rounded, sorted, bounded, written
-// anew. Everything in the result is a value that the declaration names; canonicalising it again gives the same bytes.
+// Turns what a container wrote into what may leave: parsed against the declared schema, rounded,
+// sorted, bounded, written anew. Everything in the result is a value that the declaration names;
+// canonicalising it again gives the same bytes.
 #pragma once
 
 #include <string>
@@ -9,8 +10,9 @@
 
 namespace gbx::gate {
 
-// A released value. Rows of a table count in canonical order; in other types a row is one object or list of values.
-// `number` says how the text was rounded; it is absent for words and truth values, which the declaration already names.
+// A released value. Rows of a table count in canonical order; in other types a row is one object or
+// list of values. `number` says how the text was rounded; it is absent for words and truth values,
+// which the declaration already names.
 struct Cell {
   std::int64_t row = 0;
   std::int64_t column = 0;  // the leaf's number in the declaration
@@ -30,7 +32,9 @@ struct CanonicalLimits {
   std::int64_t max_bytes = kHardMaxOutputBytes;
   std::int64_t max_rows = kHardMaxRows;
 };
-// Opaque output and text without a word list pass as they are, with no cells; the opaque analyser holds them.
-Canonical canonicalise(const OutputDeclaration& declaration, ByteView raw, CanonicalLimits limits = {});
+// Opaque output and text without a word list pass as they are, with no cells; the opaque analyser
+// holds them.
+Canonical canonicalise(const OutputDeclaration& declaration, ByteView raw,
+                       CanonicalLimits limits = {});
 
 }  // namespace gbx::gate

@@ -40,9 +40,10 @@ constexpr std::uint32_t kX32Bit = 0x40000000;
 
 // What parsing, reading beneath a descriptor and one write need.
 constexpr long kAllowed[] = {
-    SYS_read,     SYS_pread64,   SYS_write,        SYS_lseek,         SYS_close,      SYS_openat2,      SYS_getdents64,
-    SYS_fstat,    SYS_newfstatat, SYS_munmap,      SYS_mremap,        SYS_brk,        SYS_madvise,      SYS_futex,
-    SYS_exit,     SYS_exit_group, SYS_rt_sigreturn, SYS_clock_gettime, SYS_restart_syscall,
+    SYS_read,       SYS_pread64,      SYS_write,         SYS_lseek,           SYS_close,
+    SYS_openat2,    SYS_getdents64,   SYS_fstat,         SYS_newfstatat,      SYS_munmap,
+    SYS_mremap,     SYS_brk,          SYS_madvise,       SYS_futex,           SYS_exit,
+    SYS_exit_group, SYS_rt_sigreturn, SYS_clock_gettime, SYS_restart_syscall,
 };
 // Allowed without PROT_EXEC in their third argument.
 constexpr long kAllowedNoExec[] = {SYS_mmap, SYS_mprotect};
@@ -64,7 +65,8 @@ Status set_limits(const ConfineOptions& o) {
 // The ABI version in force, 0 where the kernel has no Landlock.
 Result<std::int64_t> landlock(const ConfineOptions& o) {
   // SAFETY: with these arguments the call only returns a number.
-  const long abi = syscall(SYS_landlock_create_ruleset, nullptr, 0, LANDLOCK_CREATE_RULESET_VERSION);
+  const long abi =
+      syscall(SYS_landlock_create_ruleset, nullptr, 0, LANDLOCK_CREATE_RULESET_VERSION);
   if (abi <= 0) return std::int64_t{0};
   const int rights = abi == 1 ? 13 : abi == 2 ? 14 : abi < 5 ? 15 : 16;
   struct landlock_ruleset_attr attr {};
@@ -77,12 +79,15 @@ Result<std::int64_t> landlock(const ConfineOptions& o) {
     beneath.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR;
     beneath.parent_fd = folder;
     // SAFETY: beneath lives through the call.
-    if (syscall(SYS_landlock_add_rule, ruleset.get(), LANDLOCK_RULE_PATH_BENEATH, &beneath, 0) != 0) {
+    if (syscall(SYS_landlock_add_rule, ruleset.get(), LANDLOCK_RULE_PATH_BENEATH, &beneath, 0) !=
+        0) {
       return io_error("landlock_add_rule", errno);
     }
   }
   // SAFETY: restricts this thread, the only one.
-  if (syscall(SYS_landlock_restrict_self, ruleset.get(), 0) != 0) return io_error("landlock_restrict_self", errno);
+  if (syscall(SYS_landlock_restrict_self, ruleset.get(), 0) != 0) {
+    return io_error("landlock_restrict_self", errno);
+  }
   return static_cast<std::int64_t>(abi);
 }
 
@@ -117,7 +122,9 @@ Status seccomp() {
   p.push_back(statement(kReturn, SECCOMP_RET_KILL_PROCESS));
   sock_fprog program{static_cast<unsigned short>(p.size()), p.data()};
   // SAFETY: the program and its array live through the call.
-  if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) != 0) return io_error("seccomp", errno);
+  if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) != 0) {
+    return io_error("seccomp", errno);
+  }
   return ok_status();
 }
 

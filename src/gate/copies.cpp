@@ -13,7 +13,8 @@ namespace gbx::gate {
 namespace {
 
 constexpr std::size_t kWindow = 24;
-constexpr std::size_t kStep = 9;                   // window + step - 1 = 32 characters are guaranteed
+// window + step - 1 = 32 characters are guaranteed
+constexpr std::size_t kStep = 9;
 constexpr std::size_t kMaxFingerprints = 500'000;  // more text than this holds: a longer step
 constexpr std::size_t kMaxDecoded = 512U << 20;
 constexpr int kMaxNesting = 3;
@@ -51,7 +52,8 @@ using Window = std::array<std::uint8_t, kWindow>;
 class Bitmap {
  public:
   void reset(std::size_t entries) {
-    const std::size_t bits = std::bit_ceil(std::clamp<std::size_t>(entries * 16, 4096, std::size_t{1} << 24));
+    const std::size_t bits =
+        std::bit_ceil(std::clamp<std::size_t>(entries * 16, 4096, std::size_t{1} << 24));
     words_.assign(bits / 64, 0);
     mask_ = bits - 1;
   }
@@ -63,7 +65,8 @@ class Bitmap {
   std::uint64_t mask_ = 63;
 };
 
-// Order-2 model of the input's symbols: how surprising a window would be to somebody who knows the data's style.
+// Order-2 model of the input's symbols: how surprising a window would be to somebody who knows the
+// data's style.
 class Surprisal {
  public:
   Surprisal() : triples_(64 * 64 * 64, 0), pairs_(64 * 64, 0) {}
@@ -80,6 +83,7 @@ class Surprisal {
     }
     return sum;
   }
+
  private:
   static std::size_t index(std::uint8_t a, std::uint8_t b, std::uint8_t c) {
     return (static_cast<std::size_t>(a) * 64 + b) * 64 + c;
@@ -124,7 +128,8 @@ bool too_simple(const Window& w) {
   std::array<std::uint32_t, kWindow> seen{};
   std::size_t n = 0;
   for (std::size_t i = 2; i < kWindow; ++i) {
-    const std::uint32_t t = (static_cast<std::uint32_t>(w[i - 2]) << 16) | (static_cast<std::uint32_t>(w[i - 1]) << 8) | w[i];
+    const std::uint32_t t = (static_cast<std::uint32_t>(w[i - 2]) << 16) |
+                            (static_cast<std::uint32_t>(w[i - 1]) << 8) | w[i];
     const auto end = seen.begin() + static_cast<std::ptrdiff_t>(n);
     if (std::find(seen.begin(), end, t) == end) seen[n++] = t;
   }
@@ -164,7 +169,8 @@ void decode_run(const Bytes& digits, int width, std::vector<Bytes>& out) {
     if (bytes.size() >= kWindow) out.push_back(std::move(bytes));
   }
 }
-void decode_runs(ByteView text, int (*digit)(std::uint8_t), int width, bool skip_space, std::vector<Bytes>& out) {
+void decode_runs(ByteView text, int (*digit)(std::uint8_t), int width, bool skip_space,
+                 std::vector<Bytes>& out) {
   Bytes run;
   const auto flush = [&] {
     if (run.size() >= kMinRun) decode_run(run, width, out);
@@ -199,13 +205,15 @@ struct OutputRow {
   std::size_t output = 0;
   std::int64_t row = 0;
   std::size_t tokens = 0;
-  std::vector<std::vector<std::uint32_t>> best;  // token ids that one input row shared: the largest few
+  // token ids that one input row shared: the largest few
+  std::vector<std::vector<std::uint32_t>> best;
 };
 struct OutputColumn {
   std::size_t output = 0;
   std::int64_t column = 0;
   std::vector<std::uint32_t> tokens;
-  std::vector<std::uint32_t> decoys;  // the same numbers with another last digit: what chance would find
+  // the same numbers with another last digit: what chance would find
+  std::vector<std::uint32_t> decoys;
 };
 struct Fingerprint {
   std::uint32_t output = 0;
@@ -234,7 +242,8 @@ class CopyDetector::Impl {
   void add_text(std::size_t output, ByteView bytes, GateReason form, int depth) {
     add_windows(output, bytes, form);
     Bytes reversed(bytes.rbegin(), bytes.rend());
-    add_windows(output, reversed, form == GateReason::kCopiedBytes ? GateReason::kCopiedReversed : form);
+    add_windows(output, reversed,
+                form == GateReason::kCopiedBytes ? GateReason::kCopiedReversed : form);
     if (depth > 0) add_lines(output, bytes);
     if (depth >= kMaxNesting) return;
     for (const Bytes& inner : decoded_runs(bytes)) {
@@ -292,7 +301,9 @@ class CopyDetector::Impl {
     for (OutputColumn& c : columns_) {
       unique(c.tokens);
       unique(c.decoys);
-      std::erase_if(c.decoys, [&](std::uint32_t d) { return std::binary_search(c.tokens.begin(), c.tokens.end(), d); });
+      std::erase_if(c.decoys, [&](std::uint32_t d) {
+        return std::binary_search(c.tokens.begin(), c.tokens.end(), d);
+      });
     }
     for (OutputRow& r : rows_) r.tokens = 0;
     for (std::uint32_t t = 0; t < tokens_.size(); ++t) {
@@ -333,7 +344,9 @@ class CopyDetector::Impl {
   }
 
   Result<std::vector<CopyFinding>> finish() {
-    if (decoded_ > kMaxDecoded) return fail(Reason::kTooLarge, "outputs decode to more than the copy check looks at");
+    if (decoded_ > kMaxDecoded) {
+      return fail(Reason::kTooLarge, "outputs decode to more than the copy check looks at");
+    }
     std::vector<CopyFinding> out;
     judge_windows(out);
     for (const OutputRow& r : rows_) judge_row(r, out);
@@ -349,8 +362,8 @@ class CopyDetector::Impl {
     v.erase(std::unique(v.begin(), v.end()), v.end());
   }
 
-  // Winnowing: of every `step` neighbouring windows the one with the smallest hash is kept, so that every shared run
-  // of window + step - 1 characters has one that was kept, wherever it stands.
+  // Winnowing: of every `step` neighbouring windows the one with the smallest hash is kept, so that
+  // every shared run of window + step - 1 characters has one that was kept, wherever it stands.
   void add_windows(std::size_t output, ByteView bytes, GateReason form) {
     const std::size_t room = kMaxFingerprints / 8;
     const std::size_t step = std::max(kStep, 2 * bytes.size() / room);
@@ -384,7 +397,8 @@ class CopyDetector::Impl {
       for (const auto& g : group) add_fingerprint(output, g, form);
     }
   }
-  void add_fingerprint(std::size_t output, const std::pair<std::uint64_t, Window>& g, GateReason form) {
+  void add_fingerprint(std::size_t output, const std::pair<std::uint64_t, Window>& g,
+                       GateReason form) {
     const auto [it, fresh] = fingerprints_.try_emplace(g.first);
     if (!fresh) return;
     if (too_simple(g.second)) {
@@ -410,7 +424,8 @@ class CopyDetector::Impl {
     return key ? hash_key(*key, 0) : hash_text(token, 0);
   }
   std::uint32_t token_id(std::uint64_t hash) {
-    const auto [it, fresh] = token_ids_.try_emplace(hash, static_cast<std::uint32_t>(tokens_.size()));
+    const auto [it, fresh] =
+        token_ids_.try_emplace(hash, static_cast<std::uint32_t>(tokens_.size()));
     if (fresh) tokens_.emplace_back();
     return it->second;
   }
@@ -422,7 +437,9 @@ class CopyDetector::Impl {
     const std::uint32_t id = token_id(hash);
     std::vector<std::uint32_t>& postings = tokens_[id].postings;
     // One too many says that the output itself repeats it often: it tells no rows apart.
-    if (postings.size() <= kMaxPostings && (postings.empty() || postings.back() != row)) postings.push_back(row);
+    if (postings.size() <= kMaxPostings && (postings.empty() || postings.back() != row)) {
+      postings.push_back(row);
+    }
     column.tokens.push_back(id);
   }
   // The same text with another last digit. Short numbers have no neighbours worth comparing with.
@@ -438,7 +455,8 @@ class CopyDetector::Impl {
       if (d == token[last]) continue;
       other[last] = d;
       const std::optional<NumberKey> k = number_key(other);
-      if (key && token.find('.') != std::string_view::npos && d == '0') continue;  // would be a shorter number
+      // would be a shorter number
+      if (key && token.find('.') != std::string_view::npos && d == '0') continue;
       column.decoys.push_back(token_id(k ? hash_key(*k, salt) : hash_text(other, salt)));
     }
   }
@@ -453,12 +471,14 @@ class CopyDetector::Impl {
     }
     line_.clear();
   }
-  // Names of columns are no secret: a first line with letters in which nothing begins like a number.
+  // Names of columns are no secret: a first line with letters in which nothing begins like a
+  // number.
   bool looks_like_header() {
     split_tokens(line_, kMaxInputTokens, scratch_);
-    return !scratch_.empty() && std::none_of(scratch_.begin(), scratch_.end(), [](std::string_view t) {
-      return (t[0] >= '0' && t[0] <= '9') || t[0] == '-';
-    });
+    return !scratch_.empty() &&
+           std::none_of(scratch_.begin(), scratch_.end(), [](std::string_view t) {
+             return (t[0] >= '0' && t[0] <= '9') || t[0] == '-';
+           });
   }
   void scan_windows() {
     // The model of a long input is made from one row in eight: its shape, not its size, decides.
@@ -490,7 +510,9 @@ class CopyDetector::Impl {
     t.last_row = input_rows_;
     ++t.rows_with;
     const bool common = input_rows_ > 100 && t.rows_with > input_rows_ / 5;
-    if (!t.postings.empty() && t.postings.size() <= kMaxPostings && !common) hits_.push_back(it->second);
+    if (!t.postings.empty() && t.postings.size() <= kMaxPostings && !common) {
+      hits_.push_back(it->second);
+    }
   }
   void scan_tokens() {
     hits_.clear();
@@ -518,7 +540,8 @@ class CopyDetector::Impl {
     }
     touched_.clear();
   }
-  static void remember(std::vector<std::vector<std::uint32_t>>& best, const std::vector<std::uint32_t>& tokens) {
+  static void remember(std::vector<std::vector<std::uint32_t>>& best,
+                       const std::vector<std::uint32_t>& tokens) {
     if (best.size() < 4) {
       best.push_back(tokens);
       return;
@@ -537,17 +560,20 @@ class CopyDetector::Impl {
     if (!known) out.push_back(f);
   }
   void judge_windows(std::vector<CopyFinding>& out) {
-    const double pairs = (static_cast<double>(input_symbols_) + 2) * (static_cast<double>(output_symbols_) + 2);
+    const double pairs =
+        (static_cast<double>(input_symbols_) + 2) * (static_cast<double>(output_symbols_) + 2);
     const double threshold = std::log2(pairs) + kByteMargin;
     for (const auto& [hash, f] : fingerprints_) {
       if (f.rows_with == 0 || f.rows_with >= kCommon) continue;
       report(out, {f.output, f.form, -1, -1}, model_.bits(f.text), threshold);
     }
   }
-  // The probability that an unrelated input row holds all these numbers, over all rows and all choices of numbers.
+  // The probability that an unrelated input row holds all these numbers, over all rows and all
+  // choices of numbers.
   void judge_row(const OutputRow& r, std::vector<CopyFinding>& out) {
     const double n = static_cast<double>(input_rows_);
-    const double threshold = std::log2(n + 1) + std::log2(static_cast<double>(rows_.size())) + kRowMargin;
+    const double threshold =
+        std::log2(n + 1) + std::log2(static_cast<double>(rows_.size())) + kRowMargin;
     for (const auto& shared : r.best) {
       std::vector<double> bits;
       for (const std::uint32_t t : shared) bits.push_back(std::log2(n / tokens_[t].rows_with));
@@ -628,8 +654,12 @@ void CopyDetector::add_bytes(std::size_t output, ByteView bytes, bool digits_onl
   }
   impl_->add_text(output, digits, GateReason::kCopiedBytes, 0);
 }
-void CopyDetector::add_lines(std::size_t output, ByteView bytes) { impl_->add_lines(output, bytes); }
-void CopyDetector::add_cells(std::size_t output, const std::vector<Cell>& cells) { impl_->add_cells(output, cells); }
+void CopyDetector::add_lines(std::size_t output, ByteView bytes) {
+  impl_->add_lines(output, bytes);
+}
+void CopyDetector::add_cells(std::size_t output, const std::vector<Cell>& cells) {
+  impl_->add_cells(output, cells);
+}
 void CopyDetector::prepare() { impl_->prepare(); }
 std::size_t CopyDetector::guaranteed_run() const { return impl_->guaranteed(); }
 void CopyDetector::begin_file() { impl_->begin_file(); }

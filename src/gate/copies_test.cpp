@@ -1,4 +1,7 @@
-// The copy detector against a synthetic hospital table: what it must find, and what it must leave alone.
+// The copy detector against a synthetic hospital table: what it must find, and what it must leave
+// alone.
+#include "gate/copies.h"
+
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -7,19 +10,22 @@
 #include <random>
 #include <set>
 
-#include "gate/copies.h"
 #include "gate/tokens.h"
 
 namespace gbx::gate {
 namespace {
 
-// 569 rows of 30 correlated measurements with four or five significant digits, a patient number, a diagnosis.
+// 569 rows of 30 correlated measurements with four or five significant digits, a patient number, a
+// diagnosis.
 struct Hospital {
   explicit Hospital(std::uint64_t seed, int rows = 569) : random(seed) {
     std::normal_distribution<double> normal;
     std::uniform_int_distribution<int> number(100'000, 99'999'999);
     header = "id";
-    for (int c = 0; c < 30; ++c) header += ",measure_" + std::string(1, static_cast<char>('a' + c % 26)) + (c < 26 ? "x" : "y");
+    for (int c = 0; c < 30; ++c) {
+      header +=
+          ",measure_" + std::string(1, static_cast<char>('a' + c % 26)) + (c < 26 ? "x" : "y");
+    }
     header += ",diagnosis";
     for (int r = 0; r < rows; ++r) {
       std::vector<std::string> cells{std::to_string(number(random))};
@@ -85,7 +91,9 @@ Verdict scan(CopyDetector& d, const std::string& input) {
   d.prepare();
   d.begin_file();
   // Odd chunks: no match may depend on where a read ended.
-  for (std::size_t i = 0; i < input.size(); i += 1009) d.feed(as_bytes(std::string_view(input).substr(i, 1009)));
+  for (std::size_t i = 0; i < input.size(); i += 1009) {
+    d.feed(as_bytes(std::string_view(input).substr(i, 1009)));
+  }
   d.end_file();
   Verdict v;
   const auto findings = d.finish();
@@ -100,7 +108,8 @@ Verdict scan_file(const std::string& output, const std::string& input) {
   d.add_lines(0, as_bytes(output));
   return scan(d, input);
 }
-Verdict scan_typed(const OutputDeclaration& declaration, const std::string& output, const std::string& input) {
+Verdict scan_typed(const OutputDeclaration& declaration, const std::string& output,
+                   const std::string& input) {
   CopyDetector d;
   const Canonical c = canonicalise(declaration, as_bytes(output));
   EXPECT_TRUE(c.ok()) << enum_name(c.failure) << " in " << output.substr(0, 200);
@@ -117,7 +126,8 @@ OutputDeclaration numbers_table(int columns, int rows, int digits) {
   std::string list;
   for (int c = 0; c < columns; ++c) {
     list += std::string(c == 0 ? "" : ",") + R"({"name":"c)" + std::to_string(c) +
-            R"(","type":"decimal","minimum":-1000000000,"maximum":1000000000,"scale":9,"digits":)" + std::to_string(digits) + "}";
+            R"(","type":"decimal","minimum":-1000000000,"maximum":1000000000,"scale":9,"digits":)" +
+            std::to_string(digits) + "}";
   }
   d.schema = *parse_json(R"({"maxRows":)" + std::to_string(rows) + R"(,"columns":[)" + list + "]}");
   return d;
@@ -142,7 +152,8 @@ TEST(Copies, RecognisableFormsAreAllFound) {
     const std::string rows = h.rows(100 + seed, 5);
     const auto found = [&](const std::string& output, GateReason why) {
       const Verdict v = scan_file(output, input);
-      EXPECT_TRUE(v.has(why)) << "seed " << seed << " " << enum_name(why) << " nearest " << v.nearest;
+      EXPECT_TRUE(v.has(why)) << "seed " << seed << " " << enum_name(why) << " nearest "
+                              << v.nearest;
     };
     found(rows, GateReason::kCopiedBytes);
     found(h.header + "\n" + rows, GateReason::kCopiedRows);
@@ -154,7 +165,8 @@ TEST(Copies, RecognisableFormsAreAllFound) {
     found(base64(base64(base64(rows))), GateReason::kCopiedEncoded);
     found(to_hex(as_bytes(rows)), GateReason::kCopiedEncoded);
     std::string upper_hex = to_hex(as_bytes(rows));
-    std::transform(upper_hex.begin(), upper_hex.end(), upper_hex.begin(), [](char c) { return c >= 'a' ? static_cast<char>(c - 32) : c; });
+    std::transform(upper_hex.begin(), upper_hex.end(), upper_hex.begin(),
+                   [](char c) { return c >= 'a' ? static_cast<char>(c - 32) : c; });
     found(wrapped(upper_hex, 61), GateReason::kCopiedEncoded);
     found(std::string(rows.rbegin(), rows.rend()), GateReason::kCopiedReversed);
     found(h.rows(7, 5, ';'), GateReason::kCopiedBytes);
@@ -174,10 +186,13 @@ TEST(Copies, ChangeOfCaseIsNoDisguise) {
     return w;
   };
   std::vector<std::string> rows;
-  for (int i = 0; i < 400; ++i) rows.push_back(word() + "," + word() + " " + word() + "," + word() + "\n");
+  for (int i = 0; i < 400; ++i) {
+    rows.push_back(word() + "," + word() + " " + word() + "," + word() + "\n");
+  }
   for (const auto& r : rows) input += r;
   std::string upper = rows[17] + rows[18];
-  std::transform(upper.begin(), upper.end(), upper.begin(), [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+  std::transform(upper.begin(), upper.end(), upper.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
   EXPECT_TRUE(scan_file(upper, input).has(GateReason::kCopiedBytes));
   EXPECT_TRUE(scan_file("name,street,note\n", input).clean());  // the header is no secret
 }
@@ -192,7 +207,8 @@ TEST(Copies, ColumnsAndIdentifiersAlone) {
       std::shuffle(values.begin(), values.end(), std::mt19937_64(seed));
       std::string output;
       for (const auto& v : values) output += v + "\n";
-      EXPECT_TRUE(scan_file(output, input).has(GateReason::kCopiedColumn)) << "seed " << seed << " column " << column;
+      EXPECT_TRUE(scan_file(output, input).has(GateReason::kCopiedColumn))
+          << "seed " << seed << " column " << column;
     }
     std::string few;
     for (std::size_t r = 40; r < 60; ++r) few += h.table[r][0] + "\n";
@@ -200,7 +216,8 @@ TEST(Copies, ColumnsAndIdentifiersAlone) {
   }
 }
 
-// Rows that pass the schema: the detector compares what leaves, rounded, with the inputs rounded the same way.
+// Rows that pass the schema: the detector compares what leaves, rounded, with the inputs rounded
+// the same way.
 TEST(Copies, RowsInsideATypedTable) {
   for (std::uint64_t seed = 0; seed < 25; ++seed) {
     const Hospital h(seed);
@@ -208,10 +225,13 @@ TEST(Copies, RowsInsideATypedTable) {
     for (const int digits : {3, 4, 15}) {
       std::string output = "c0,c1,c2,c3,c4,c5,c6,c7,c8,c9\n";
       for (std::size_t r = 0; r < 20; ++r) {
-        for (std::size_t c = 1; c <= 10; ++c) output += h.table[r * 20 + seed][c] + (c == 10 ? "\n" : ",");
+        for (std::size_t c = 1; c <= 10; ++c) {
+          output += h.table[r * 20 + seed][c] + (c == 10 ? "\n" : ",");
+        }
       }
       const Verdict v = scan_typed(numbers_table(10, 20, digits), output, input);
-      EXPECT_TRUE(v.has(GateReason::kCopiedRows)) << "seed " << seed << " digits " << digits << " nearest " << v.nearest;
+      EXPECT_TRUE(v.has(GateReason::kCopiedRows))
+          << "seed " << seed << " digits " << digits << " nearest " << v.nearest;
     }
   }
 }
@@ -222,7 +242,8 @@ std::string short_number(double v, const char* format = "%.3g") {
   return text;
 }
 
-// What honest studies write from such data: coefficients, calibration, group means, quantiles, histograms, metrics.
+// What honest studies write from such data: coefficients, calibration, group means, quantiles,
+// histograms, metrics.
 TEST(Copies, HonestResultsPass) {
   int worst = 0;
   for (std::uint64_t seed = 0; seed < 60; ++seed) {
@@ -230,21 +251,25 @@ TEST(Copies, HonestResultsPass) {
     const std::string input = h.csv();
     std::normal_distribution<double> normal;
     std::uniform_real_distribution<double> unit(0, 1);
-    const auto passes = [&](const char* what, const OutputDeclaration& d, const std::string& output) {
+    const auto passes = [&](const char* what, const OutputDeclaration& d,
+                            const std::string& output) {
       const Verdict v = scan_typed(d, output, input);
       worst = std::max(worst, v.nearest);
-      EXPECT_TRUE(v.clean()) << "seed " << seed << " " << what << " " << enum_name(v.clean() ? GateReason::kNone : *v.reasons.begin());
+      EXPECT_TRUE(v.clean()) << "seed " << seed << " " << what << " "
+                             << enum_name(v.clean() ? GateReason::kNone : *v.reasons.begin());
     };
     std::string coefficients = "c0,c1,c2,c3\n";
     for (int i = 0; i < 31; ++i) {
-      coefficients += short_number(normal(h.random)) + "," + short_number(std::exp(normal(h.random))) + "," +
-                      short_number(unit(h.random)) + "," + short_number(2 * normal(h.random)) + "\n";
+      coefficients +=
+          short_number(normal(h.random)) + "," + short_number(std::exp(normal(h.random))) + "," +
+          short_number(unit(h.random)) + "," + short_number(2 * normal(h.random)) + "\n";
     }
     passes("coefficients", numbers_table(4, 31, 3), coefficients);
     std::string calibration = "c0,c1,c2,c3\n";
     for (int i = 1; i <= 10; ++i) {
       calibration += std::to_string(i) + "," + std::to_string(56 + i % 2) + "," +
-                     short_number((i - unit(h.random)) / 10) + "," + short_number((i - unit(h.random)) / 10) + "\n";
+                     short_number((i - unit(h.random)) / 10) + "," +
+                     short_number((i - unit(h.random)) / 10) + "\n";
     }
     passes("calibration", numbers_table(4, 10, 3), calibration);
     // Means and medians of all 30 columns by diagnosis, a row per measurement.
@@ -261,15 +286,22 @@ TEST(Copies, HonestResultsPass) {
         double sum = 0;
         for (const double x : v) sum += x;
         std::sort(v.begin(), v.end());
-        row += (row.empty() ? "" : ",") + short_number(sum / static_cast<double>(v.size())) + "," + short_number(v[v.size() / 2]);
-        if (&v == &values[1]) wide_row += (wide_row.empty() ? "" : ",") + short_number(sum / static_cast<double>(v.size()));
+        row += (row.empty() ? "" : ",") + short_number(sum / static_cast<double>(v.size())) + "," +
+               short_number(v[v.size() / 2]);
+        if (&v == &values[1]) {
+          wide_row +=
+              (wide_row.empty() ? "" : ",") + short_number(sum / static_cast<double>(v.size()));
+        }
       }
       means += row + "\n";
     }
     passes("means by group", numbers_table(4, 30, 3), means);
     passes("one row of means", numbers_table(30, 1, 3), wide + wide_row + "\n");
     std::string counts = "c0,c1\n";
-    for (int i = 0; i < 20; ++i) counts += std::to_string(i * 5) + "," + std::to_string(10 + static_cast<int>(40 * unit(h.random))) + "\n";
+    for (int i = 0; i < 20; ++i) {
+      counts += std::to_string(i * 5) + "," +
+                std::to_string(10 + static_cast<int>(40 * unit(h.random))) + "\n";
+    }
     passes("histogram", numbers_table(2, 20, 4), counts);
   }
   std::printf("[ figure ] 300 honest results, nearest miss %d %% of a threshold\n", worst);
@@ -277,7 +309,9 @@ TEST(Copies, HonestResultsPass) {
 
 TEST(Copies, SharedByTenPeopleIsNoFinding) {
   std::string input;
-  for (int i = 0; i < 300; ++i) input += "row " + std::to_string(i * 37) + " Universitaetsklinikum Heidelberg Innere Medizin\n";
+  for (int i = 0; i < 300; ++i) {
+    input += "row " + std::to_string(i * 37) + " Universitaetsklinikum Heidelberg Innere Medizin\n";
+  }
   EXPECT_TRUE(scan_file("site: Universitaetsklinikum Heidelberg Innere Medizin\n", input).clean());
 }
 
@@ -297,7 +331,9 @@ TEST(Copies, LongOutputsWidenTheGuarantee) {
 TEST(Copies, NothingToCompareIsClean) {
   EXPECT_TRUE(scan_file("", "a,b\n1,2\n").clean());
   EXPECT_TRUE(scan_file("1,2\n", "").clean());
-  EXPECT_TRUE(scan_file("0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0\n", "x\n0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0\n1,2,3\n").clean());
+  EXPECT_TRUE(scan_file("0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0\n",
+                        "x\n0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0\n1,2,3\n")
+                  .clean());
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
-// A strict reader of RFC 4180 in a subset, for hostile bytes: UTF-8 without control characters, commas, quotes only around
-// a whole cell, no line break inside a cell, LF or CRLF, no empty line, every row as long as the first.
+// A strict reader of RFC 4180 in a subset, for hostile bytes: UTF-8 without control characters,
+// commas, quotes only around a whole cell, no line break inside a cell, LF or CRLF, no empty line,
+// every row as long as the first.
 #pragma once
 
 #include <string>

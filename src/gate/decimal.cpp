@@ -33,12 +33,15 @@ UWide count_up_to(UWide limit, int digits) {
   return count;
 }
 
-UWide magnitude(std::int64_t v) { return static_cast<UWide>(v < 0 ? -static_cast<Wide>(v) : static_cast<Wide>(v)); }
+UWide magnitude(std::int64_t v) {
+  return static_cast<UWide>(v < 0 ? -static_cast<Wide>(v) : static_cast<Wide>(v));
+}
 
 }  // namespace
 
 bool integer_syntax(std::string_view text) {
-  return !text.empty() && std::all_of(text.begin() + (text[0] == '-' ? 1 : 0), text.end(), is_digit);
+  return !text.empty() &&
+         std::all_of(text.begin() + (text[0] == '-' ? 1 : 0), text.end(), is_digit);
 }
 
 Result<Decimal> parse_decimal(std::string_view text) {
@@ -80,7 +83,8 @@ Decimal round_decimal(const Decimal& v, int digits, int scale) {
   int place = -scale;
   if (digits > 0) place = std::max(place, top - digits + 1);
   if (v.exponent >= place) return v;
-  const int keep = v.exponent + size - place;  // digits that stay; below zero: the value is under a tenth of the place
+  // digits that stay; below zero: the value is under a tenth of the place
+  const int keep = v.exponent + size - place;
   if (keep < 0) return Decimal{};
   std::string kept = v.digits.substr(0, static_cast<std::size_t>(keep));
   const char next = v.digits[static_cast<std::size_t>(keep)];
@@ -100,7 +104,9 @@ std::string to_text(const Decimal& v) {
   std::string out = v.negative ? "-" : "";
   const int point = static_cast<int>(v.digits.size()) + v.exponent;  // digits before the point
   if (point <= 0) return out + "0." + std::string(static_cast<std::size_t>(-point), '0') + v.digits;
-  if (v.exponent >= 0) return out + v.digits + std::string(static_cast<std::size_t>(v.exponent), '0');
+  if (v.exponent >= 0) {
+    return out + v.digits + std::string(static_cast<std::size_t>(v.exponent), '0');
+  }
   const auto at = static_cast<std::size_t>(point);
   return out + v.digits.substr(0, at) + "." + v.digits.substr(at);
 }
@@ -108,7 +114,9 @@ std::string to_text(const Decimal& v) {
 Result<Wide> scaled_integer(const Decimal& v, int scale) {
   const int shift = v.exponent + scale;
   if (shift < 0) return fail(Reason::kBadValue, "more decimals than the scale");
-  if (v.digits.size() + static_cast<std::size_t>(shift) > 30) return fail(Reason::kBadValue, "number out of range");
+  if (v.digits.size() + static_cast<std::size_t>(shift) > 30) {
+    return fail(Reason::kBadValue, "number out of range");
+  }
   Wide k = 0;
   for (const char c : v.digits) k = k * 10 + (c - '0');
   for (int i = 0; i < shift; ++i) k *= 10;

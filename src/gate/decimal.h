@@ -1,5 +1,6 @@
-// Exact decimal numbers as strings of digits. The container's numbers are untrusted text; no binary floating point
-// touches them, so that rounding is the same everywhere and leaves no low bits behind.
+// Exact decimal numbers as strings of digits. The container's numbers are untrusted text; no binary
+// floating point touches them, so that rounding is the same everywhere and leaves no low bits
+// behind.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +11,8 @@
 
 namespace gbx::gate {
 
-// (-1)^negative × digits × 10^exponent. No leading or trailing zeros in digits; zero is the empty string, exponent 0
-// and never negative, so equal values are equal structures.
+// (-1)^negative × digits × 10^exponent. No leading or trailing zeros in digits; zero is the empty
+// string, exponent 0 and never negative, so equal values are equal structures.
 struct Decimal {
   bool negative = false;
   std::string digits;
@@ -21,14 +22,14 @@ struct Decimal {
 
 inline constexpr std::size_t kMaxNumberText = 400;
 
-// The number grammar of RFC 8259 (so no NaN, no infinity, no "+1", no "01", no ".5"), at most kMaxNumberText bytes,
-// exponent within ±400. -0 becomes 0. Error: kBadValue.
+// The number grammar of RFC 8259 (so no NaN, no infinity, no "+1", no "01", no ".5"), at most
+// kMaxNumberText bytes, exponent within ±400. -0 becomes 0. Error: kBadValue.
 Result<Decimal> parse_decimal(std::string_view text);
 // True when the text is an integer as written: no point, no exponent.
 bool integer_syntax(std::string_view text);
 
-// Rounds half to even, once, at the coarser of the two places: the digits-th significant digit (0: no such limit), or
-// the scale-th decimal.
+// Rounds half to even, once, at the coarser of the two places: the digits-th significant digit (0:
+// no such limit), or the scale-th decimal.
 Decimal round_decimal(const Decimal& value, int digits, int scale);
 // Plain notation, no exponent: "-0.012", "1200", "0".
 std::string to_text(const Decimal& value);

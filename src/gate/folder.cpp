@@ -29,7 +29,8 @@ GateReason special_reason(std::uint32_t mode) {
 }
 
 // Reads one declared file after the kernel confirmed what it is; kNone on success.
-GateReason load_file(int out_fd, const std::string& path, std::int64_t max_bytes, LoadedFile& file) {
+GateReason load_file(int out_fd, const std::string& path, std::int64_t max_bytes,
+                     LoadedFile& file) {
   const Result<Fd> fd = open_beneath(out_fd, path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW);
   struct stat st {};
   if (!fd.ok() || fstat(fd->get(), &st) != 0) return GateReason::kUnreadable;
@@ -39,7 +40,9 @@ GateReason load_file(int out_fd, const std::string& path, std::int64_t max_bytes
   if (st.st_size > 0 && lseek(fd->get(), 0, SEEK_HOLE) < st.st_size) return GateReason::kSparseFile;
   if (lseek(fd->get(), 0, SEEK_SET) != 0) return GateReason::kUnreadable;
   Result<Bytes> bytes = read_all(fd->get(), static_cast<std::size_t>(max_bytes));
-  if (!bytes.ok()) return bytes.reason() == Reason::kTooLarge ? GateReason::kTooLarge : GateReason::kUnreadable;
+  if (!bytes.ok()) {
+    return bytes.reason() == Reason::kTooLarge ? GateReason::kTooLarge : GateReason::kUnreadable;
+  }
   file.bytes = std::move(*bytes);
   return GateReason::kNone;
 }
@@ -52,7 +55,9 @@ class OutputLoader {
     for (std::size_t i = 0; i < outputs.size(); ++i) {
       const std::string& p = outputs[i].path;
       declared_[p] = i;
-      for (auto at = p.find('/'); at != std::string::npos; at = p.find('/', at + 1)) parents_.insert(p.substr(0, at));
+      for (auto at = p.find('/'); at != std::string::npos; at = p.find('/', at + 1)) {
+        parents_.insert(p.substr(0, at));
+      }
     }
   }
 
@@ -147,13 +152,19 @@ Status for_each_entry(int dir_fd, const std::function<bool(const FolderEntry&)>&
     for (std::size_t at = 0; at + 19 <= static_cast<std::size_t>(n);) {
       std::uint16_t length = 0;
       std::memcpy(&length, buffer + at + 16, sizeof length);
-      if (length < 20 || at + length > static_cast<std::size_t>(n)) return fail(Reason::kIo, "getdents64: odd record");
+      if (length < 20 || at + length > static_cast<std::size_t>(n)) {
+        return fail(Reason::kIo, "getdents64: odd record");
+      }
       FolderEntry e;
-      for (std::size_t i = at + 19; i < at + length && buffer[i] != 0; ++i) e.name.push_back(static_cast<char>(buffer[i]));
+      for (std::size_t i = at + 19; i < at + length && buffer[i] != 0; ++i) {
+        e.name.push_back(static_cast<char>(buffer[i]));
+      }
       at += length;
       if (e.name == "." || e.name == "..") continue;
       struct stat st {};
-      if (fstatat(dir_fd, e.name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return io_error("fstatat", errno);
+      if (fstatat(dir_fd, e.name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {
+        return io_error("fstatat", errno);
+      }
       e.mode = st.st_mode;
       e.links = st.st_nlink;
       e.size = static_cast<std::uint64_t>(st.st_size);
@@ -162,7 +173,8 @@ Status for_each_entry(int dir_fd, const std::function<bool(const FolderEntry&)>&
   }
 }
 
-Result<LoadedFolder> load_outputs(int out_fd, const std::vector<OutputDeclaration>& outputs, std::int64_t max_bytes) {
+Result<LoadedFolder> load_outputs(int out_fd, const std::vector<OutputDeclaration>& outputs,
+                                  std::int64_t max_bytes) {
   return OutputLoader(out_fd, outputs, max_bytes).run();
 }
 

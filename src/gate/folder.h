@@ -1,5 +1,6 @@
-// Reading folders that hostile code filled: by descriptor, beneath a root, never following a link, never blocking on a
-// FIFO, never expanding a sparse file. Nothing here trusts a name, a size or a type before the kernel has confirmed it.
+// Reading folders that hostile code filled: by descriptor, beneath a root, never following a link,
+// never blocking on a FIFO, never expanding a sparse file. Nothing here trusts a name, a size or a
+// type before the kernel has confirmed it.
 #pragma once
 
 #include <functional>
@@ -32,9 +33,10 @@ struct LoadedFolder {
   std::vector<StructureFinding> findings;
 };
 inline constexpr std::size_t kMaxFindings = 16;
-// Reads the declared files and reports everything else that lies there; stops at kMaxFindings. An Error means that the
-// folder itself could not be read.
-Result<LoadedFolder> load_outputs(int out_fd, const std::vector<OutputDeclaration>& outputs, std::int64_t max_bytes);
+// Reads the declared files and reports everything else that lies there; stops at kMaxFindings. An
+// Error means that the folder itself could not be read.
+Result<LoadedFolder> load_outputs(int out_fd, const std::vector<OutputDeclaration>& outputs,
+                                  std::int64_t max_bytes);
 
 // Feeds every regular file beneath `dir_fd`, in chunks. Links and special files are passed over.
 struct FileSink {

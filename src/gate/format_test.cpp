@@ -24,7 +24,8 @@ std::string source(const std::string& path) {
   return (root == nullptr ? std::string(".") : std::string(root)) + "/" + path;
 }
 
-OutputDeclaration declare(OutputType type, const std::string& schema, std::int64_t max_bytes = 65536) {
+OutputDeclaration declare(OutputType type, const std::string& schema,
+                          std::int64_t max_bytes = 65536) {
   OutputDeclaration d;
   d.name = "out";
   d.path = "out.dat";
@@ -55,7 +56,8 @@ TEST(Decimal, RoundsAsPythonsDecimalDoes) {
     ++lines;
     const auto d = parse_decimal(text);
     ASSERT_TRUE(d.ok()) << text;
-    EXPECT_EQ(to_text(round_decimal(*d, digits, scale)), expected) << text << " " << digits << " " << scale;
+    EXPECT_EQ(to_text(round_decimal(*d, digits, scale)), expected)
+        << text << " " << digits << " " << scale;
     // The detector's fast arithmetic agrees wherever it applies.
     if (const auto key = number_key(text)) {
       const NumberKey fast = round_key(*key, digits, scale);
@@ -69,8 +71,11 @@ TEST(Decimal, RoundsAsPythonsDecimalDoes) {
 }
 
 TEST(Decimal, RefusesWhatIsNoNumber) {
-  for (const char* bad : {"", "-", "+1", "01", "-01", ".5", "5.", "1e", "1e+", "NaN", "nan", "inf", "-Infinity", "0x10", "1_000", "1 ",
-                          " 1", "1,5", "1e401", "1e9999999999", "1.2.3", "--1", "\xd9\xa1", "\xef\xbc\x91", "1\xe2\x80\x8b"}) {
+  for (const char* bad :
+       {"",      "-",        "+1",           "01",           "-01",   ".5",           "5.",
+        "1e",    "1e+",      "NaN",          "nan",          "inf",   "-Infinity",    "0x10",
+        "1_000", "1 ",       " 1",           "1,5",          "1e401", "1e9999999999", "1.2.3",
+        "--1",   "\xd9\xa1", "\xef\xbc\x91", "1\xe2\x80\x8b"}) {
     EXPECT_EQ(parse_decimal(bad).reason(), Reason::kBadValue) << bad;
   }
   EXPECT_FALSE(parse_decimal(std::string(kMaxNumberText + 1, '1')).ok());
@@ -78,22 +83,28 @@ TEST(Decimal, RefusesWhatIsNoNumber) {
 }
 
 TEST(Decimal, CountsTheAlphabetAsEnumerationDoes) {
-  for (const auto& t : {NumberType{false, -10, 10, 3, 3}, NumberType{false, 0, 1, 3, 3}, NumberType{false, 0, 10, 3, 3},
-                        NumberType{false, -3, 7, 1, 2}, NumberType{false, 2, 40, 2, 2}, NumberType{false, -40, -2, 2, 2},
-                        NumberType{true, 1, 10, 0, 0}, NumberType{true, -500, 1234, 2, 0}, NumberType{true, 5, 5, 0, 0}}) {
+  for (const auto& t : {NumberType{false, -10, 10, 3, 3}, NumberType{false, 0, 1, 3, 3},
+                        NumberType{false, 0, 10, 3, 3}, NumberType{false, -3, 7, 1, 2},
+                        NumberType{false, 2, 40, 2, 2}, NumberType{false, -40, -2, 2, 2},
+                        NumberType{true, 1, 10, 0, 0}, NumberType{true, -500, 1234, 2, 0},
+                        NumberType{true, 5, 5, 0, 0}}) {
     std::set<std::string> seen;
     const int unit = static_cast<int>(std::lround(std::pow(10, t.scale)));
     for (std::int64_t k = t.minimum * unit; k <= t.maximum * unit; ++k) {
-      const Decimal d = round_decimal(*parse_decimal(std::to_string(k) + "e-" + std::to_string(t.scale)), t.digits, t.scale);
+      const Decimal d = round_decimal(
+          *parse_decimal(std::to_string(k) + "e-" + std::to_string(t.scale)), t.digits, t.scale);
       const auto scaled = scaled_integer(d, t.scale);
       if (*scaled >= t.minimum * unit && *scaled <= t.maximum * unit) seen.insert(to_text(d));
     }
-    EXPECT_EQ(static_cast<std::size_t>(alphabet_size(t)), seen.size()) << t.minimum << ".." << t.maximum << " d" << t.digits;
+    EXPECT_EQ(static_cast<std::size_t>(alphabet_size(t)), seen.size())
+        << t.minimum << ".." << t.maximum << " d" << t.digits;
   }
 }
 
 TEST(Capacity, Log2IsAnUpperBoundAndTight) {
-  for (int i = 0; i < 100; ++i) EXPECT_EQ(log2_upper_q32(UWide{1} << i), static_cast<std::uint64_t>(i) << 32);
+  for (int i = 0; i < 100; ++i) {
+    EXPECT_EQ(log2_upper_q32(UWide{1} << i), static_cast<std::uint64_t>(i) << 32);
+  }
   for (UWide n = 3; n < (UWide{1} << 100); n = n * 7 / 3 + 1) {
     const long double exact = std::log2(static_cast<long double>(n)) * 4294967296.0L;
     const auto bound = static_cast<long double>(log2_upper_q32(n));
@@ -104,22 +115,38 @@ TEST(Capacity, Log2IsAnUpperBoundAndTight) {
 }
 
 TEST(Capacity, KnownAnswers) {
-  const auto bits = [](OutputType t, const char* schema, std::int64_t max_bytes = 1024) { return capacity(declare(t, schema, max_bytes))->bits; };
+  const auto bits = [](OutputType t, const char* schema, std::int64_t max_bytes = 1024) {
+    return capacity(declare(t, schema, max_bytes))->bits;
+  };
   // One boolean; three words; an integer of one value carries nothing.
   EXPECT_EQ(bits(OutputType::kJson, R"({"type":"boolean"})"), 1);
   EXPECT_EQ(bits(OutputType::kJson, R"({"type":"text","enum":["a","b","c"]})"), 2);
-  EXPECT_EQ(bits(OutputType::kMetrics, R"({"fields":[{"name":"n","type":"integer","minimum":5,"maximum":5}]})"), 0);
-  EXPECT_EQ(bits(OutputType::kMetrics, R"({"fields":[{"name":"n","type":"integer","minimum":0,"maximum":255}]})"), 8);
+  EXPECT_EQ(bits(OutputType::kMetrics,
+                 R"({"fields":[{"name":"n","type":"integer","minimum":5,"maximum":5}]})"),
+            0);
+  EXPECT_EQ(bits(OutputType::kMetrics,
+                 R"({"fields":[{"name":"n","type":"integer","minimum":0,"maximum":255}]})"),
+            8);
   // log2(4) for the number of rows, 3 rows of log2(16).
-  EXPECT_EQ(bits(OutputType::kTable, R"({"maxRows":3,"columns":[{"name":"x","type":"integer","minimum":1,"maximum":16}]})"), 14);
-  EXPECT_EQ(bits(OutputType::kTable, R"({"maxRows":0,"columns":[{"name":"x","type":"integer","minimum":1,"maximum":16}]})"), 0);
+  EXPECT_EQ(
+      bits(OutputType::kTable,
+           R"({"maxRows":3,"columns":[{"name":"x","type":"integer","minimum":1,"maximum":16}]})"),
+      14);
+  EXPECT_EQ(
+      bits(OutputType::kTable,
+           R"({"maxRows":0,"columns":[{"name":"x","type":"integer","minimum":1,"maximum":16}]})"),
+      0);
   // 0 to 1 with three digits and decimals: 1001 values, 9.967 bits.
-  EXPECT_EQ(bits(OutputType::kMetrics, R"({"fields":[{"name":"p","type":"decimal","minimum":0,"maximum":1}]})"), 10);
+  EXPECT_EQ(bits(OutputType::kMetrics,
+                 R"({"fields":[{"name":"p","type":"decimal","minimum":0,"maximum":1}]})"),
+            10);
   EXPECT_EQ(bits(OutputType::kText, R"({"enum":["yes","no"],"maxLines":7})"), 10);
   EXPECT_EQ(bits(OutputType::kOpaque, "{}", 1023), 8 * 1023 + 10);
   EXPECT_EQ(bits(OutputType::kText, "{}", 1), 9);
-  EXPECT_EQ(bits(OutputType::kJson, R"({"type":"array","maxItems":3,"items":{"type":"object","members":[
-      {"name":"a","type":"boolean"},{"name":"b","type":"integer","minimum":0,"maximum":3}]}})"), 11);
+  EXPECT_EQ(
+      bits(OutputType::kJson, R"({"type":"array","maxItems":3,"items":{"type":"object","members":[
+      {"name":"a","type":"boolean"},{"name":"b","type":"integer","minimum":0,"maximum":3}]}})"),
+      11);
 }
 
 // What the broker reserves is what the gate charges, log bytes and all.
@@ -149,21 +176,34 @@ TEST(Capacity, OneReckoningForReservationAndCharge) {
 }
 
 TEST(Capacity, TheSampleStudyFitsItsFreeBits) {
-  // The schemas of examples/breast-cancer/job.yaml, whose comment states 961 bits for the three together.
+  // The schemas of examples/breast-cancer/job.yaml, whose comment states 961 bits for the three
+  // together.
   std::string words = R"(["w0")";
   for (int i = 1; i < 31; ++i) words += ",\"w" + std::to_string(i) + "\"";
-  const auto coefficients = declare(OutputType::kTable, R"({"maxRows":31,"columns":[{"name":"feature","type":"text","enum":)" + words +
-      R"(]},{"name":"coefficient","type":"decimal","minimum":-10,"maximum":10,"digits":3,"scale":3}]})");
-  const auto calibration = declare(OutputType::kTable, R"({"maxRows":10,"columns":[{"name":"bin","type":"integer","minimum":1,"maximum":10},
+  const auto coefficients = declare(
+      OutputType::kTable,
+      R"({"maxRows":31,"columns":[{"name":"feature","type":"text","enum":)" + words +
+          R"(]},{"name":"coefficient","type":"decimal","minimum":-10,"maximum":10,"digits":3,"scale":3}]})");
+  const auto calibration =
+      declare(OutputType::kTable,
+              R"({"maxRows":10,"columns":[{"name":"bin","type":"integer","minimum":1,"maximum":10},
       {"name":"n","type":"integer","minimum":0,"maximum":200},{"name":"predicted","type":"decimal","minimum":0,"maximum":1,"digits":3,"scale":3},
       {"name":"observed","type":"decimal","minimum":0,"maximum":1,"digits":3,"scale":3}]})");
   std::string fields;
   const auto field = [&](const std::string& name, const std::string& rest) {
     fields += (fields.empty() ? "" : ",") + (R"({"name":")" + name + R"(",)" + rest + "}");
   };
-  for (int i = 0; i < 7; ++i) field("p" + std::to_string(i), R"("type":"decimal","minimum":0,"maximum":1,"digits":3,"scale":3)");
-  for (int i = 0; i < 2; ++i) field("t" + std::to_string(i), R"("type":"decimal","minimum":0,"maximum":10,"digits":3,"scale":3)");
-  for (int i = 0; i < 2; ++i) field("n" + std::to_string(i), R"("type":"integer","minimum":0,"maximum":1000)");
+  for (int i = 0; i < 7; ++i) {
+    field("p" + std::to_string(i),
+          R"("type":"decimal","minimum":0,"maximum":1,"digits":3,"scale":3)");
+  }
+  for (int i = 0; i < 2; ++i) {
+    field("t" + std::to_string(i),
+          R"("type":"decimal","minimum":0,"maximum":10,"digits":3,"scale":3)");
+  }
+  for (int i = 0; i < 2; ++i) {
+    field("n" + std::to_string(i), R"("type":"integer","minimum":0,"maximum":1000)");
+  }
   field("features", R"("type":"integer","minimum":1,"maximum":100)");
   field("folds", R"("type":"integer","minimum":2,"maximum":10)");
   const auto metrics = declare(OutputType::kMetrics, R"({"fields":[)" + fields + "]}");
@@ -174,17 +214,37 @@ TEST(Capacity, TheSampleStudyFitsItsFreeBits) {
 }
 
 TEST(Schema, RefusesWhatItDoesNotKnow) {
-  const auto reason = [](OutputType t, const char* schema) { return parse_schema(declare(t, schema)).reason(); };
-  EXPECT_EQ(reason(OutputType::kTable, R"({"columns":[{"name":"x","type":"boolean"}],"maxRows":1})"), Reason::kBadValue);
-  EXPECT_EQ(reason(OutputType::kTable, R"({"columns":[{"name":"x","type":"text"}],"maxRows":1})"), Reason::kMissingField);
-  EXPECT_EQ(reason(OutputType::kTable, R"({"columns":[{"name":"x","type":"text","enum":["a","a"]}],"maxRows":1})"), Reason::kBadValue);
-  EXPECT_EQ(reason(OutputType::kTable, R"({"columns":[{"name":"x","type":"text","enum":["a\n"]}],"maxRows":1})"), Reason::kBadValue);
+  const auto reason = [](OutputType t, const char* schema) {
+    return parse_schema(declare(t, schema)).reason();
+  };
+  EXPECT_EQ(
+      reason(OutputType::kTable, R"({"columns":[{"name":"x","type":"boolean"}],"maxRows":1})"),
+      Reason::kBadValue);
+  EXPECT_EQ(reason(OutputType::kTable, R"({"columns":[{"name":"x","type":"text"}],"maxRows":1})"),
+            Reason::kMissingField);
+  EXPECT_EQ(reason(OutputType::kTable,
+                   R"({"columns":[{"name":"x","type":"text","enum":["a","a"]}],"maxRows":1})"),
+            Reason::kBadValue);
+  EXPECT_EQ(reason(OutputType::kTable,
+                   R"({"columns":[{"name":"x","type":"text","enum":["a\n"]}],"maxRows":1})"),
+            Reason::kBadValue);
   EXPECT_EQ(reason(OutputType::kTable, R"({"columns":[],"maxRows":1})"), Reason::kBadValue);
-  EXPECT_EQ(reason(OutputType::kTable, R"({"columns":[{"name":"x","type":"integer","minimum":2,"maximum":1}],"maxRows":1})"), Reason::kBadValue);
-  EXPECT_EQ(reason(OutputType::kTable, R"({"columns":[{"name":"x","type":"integer","minimum":2,"maximum":3,"extra":1}],"maxRows":1})"), Reason::kUnknownField);
-  EXPECT_EQ(reason(OutputType::kTable, R"({"columns":[{"name":"x","type":"integer","minimum":2,"maximum":3}]})"), Reason::kMissingField);
-  EXPECT_EQ(reason(OutputType::kMetrics, R"({"fields":[{"name":"x","type":"text","enum":["a"]}]})"), Reason::kBadValue);
-  EXPECT_EQ(reason(OutputType::kJson, R"({"type":"array","items":{"type":"boolean"}})"), Reason::kMissingField);
+  EXPECT_EQ(
+      reason(OutputType::kTable,
+             R"({"columns":[{"name":"x","type":"integer","minimum":2,"maximum":1}],"maxRows":1})"),
+      Reason::kBadValue);
+  EXPECT_EQ(
+      reason(
+          OutputType::kTable,
+          R"({"columns":[{"name":"x","type":"integer","minimum":2,"maximum":3,"extra":1}],"maxRows":1})"),
+      Reason::kUnknownField);
+  EXPECT_EQ(reason(OutputType::kTable,
+                   R"({"columns":[{"name":"x","type":"integer","minimum":2,"maximum":3}]})"),
+            Reason::kMissingField);
+  EXPECT_EQ(reason(OutputType::kMetrics, R"({"fields":[{"name":"x","type":"text","enum":["a"]}]})"),
+            Reason::kBadValue);
+  EXPECT_EQ(reason(OutputType::kJson, R"({"type":"array","items":{"type":"boolean"}})"),
+            Reason::kMissingField);
   EXPECT_EQ(reason(OutputType::kOpaque, R"({"note":1})"), Reason::kUnknownField);
   std::string deep = R"({"type":"boolean"})";
   for (int i = 0; i < 9; ++i) deep = R"({"type":"array","maxItems":1,"items":)" + deep + "}";
@@ -221,8 +281,9 @@ TEST(JsonText, StrictAndKeepsNumbersAsText) {
   EXPECT_EQ(failure(R"({"a":1,"\u0061":2})"), GateReason::kDuplicateKey);
   EXPECT_EQ(failure("NaN"), GateReason::kNotANumber);
   EXPECT_EQ(failure("[-Infinity]"), GateReason::kNotANumber);
-  for (const char* bad : {"", "{", "[1,]", "{\"a\":1,}", "{a:1}", "'a'", "1 2", "[1]x", "\"\\ud800\"", "\"\\udc00\"", "\"a\nb\"", "\"\\x\"",
-                          "tru", "\xef\xbb\xbf{}", "// c\n1", "[1,,2]", "{\"a\"}"}) {
+  for (const char* bad :
+       {"", "{", "[1,]", "{\"a\":1,}", "{a:1}", "'a'", "1 2", "[1]x", "\"\\ud800\"", "\"\\udc00\"",
+        "\"a\nb\"", "\"\\x\"", "tru", "\xef\xbb\xbf{}", "// c\n1", "[1,,2]", "{\"a\"}"}) {
     EXPECT_EQ(failure(bad), GateReason::kBadJson) << bad;
   }
   EXPECT_EQ(failure("\"\xff\""), GateReason::kBadEncoding);
@@ -231,9 +292,11 @@ TEST(JsonText, StrictAndKeepsNumbersAsText) {
 }
 
 TEST(Canonical, TableIsRoundedSortedAndReordered) {
-  EXPECT_EQ(canon(table(), "mean,n,group\n1.23456,5,a\r\n-0.0001,7,b\n9.9996,2,\"c,d\"\n"), "group,n,mean\nb,7,0\na,5,1.23\n\"c,d\",2,10\n");
+  EXPECT_EQ(canon(table(), "mean,n,group\n1.23456,5,a\r\n-0.0001,7,b\n9.9996,2,\"c,d\"\n"),
+            "group,n,mean\nb,7,0\na,5,1.23\n\"c,d\",2,10\n");
   EXPECT_EQ(canon(table(), "group,n,mean\n"), "group,n,mean\n");
-  EXPECT_EQ(canon(table(), "group,n,mean\na,10,1e-3\na,9,5E0\n"), "group,n,mean\na,9,5\na,10,0.001\n");
+  EXPECT_EQ(canon(table(), "group,n,mean\na,10,1e-3\na,9,5E0\n"),
+            "group,n,mean\na,9,5\na,10,0.001\n");
 }
 
 TEST(Canonical, TableRefusalsNameTheirReason) {
@@ -241,7 +304,10 @@ TEST(Canonical, TableRefusalsNameTheirReason) {
   EXPECT_EQ(canon(d, "group,n\na,1\n"), "!wrong-columns");
   EXPECT_EQ(canon(d, "group,n,n\na,1,1\n"), "!wrong-columns");
   EXPECT_EQ(canon(d, "group,n,mean,x\na,1,1,1\n"), "!wrong-columns");
-  EXPECT_EQ(canon(d, "group,n,m\xd0\xb5" "an\na,1,1\n"), "!wrong-columns");  // a Cyrillic letter
+  EXPECT_EQ(canon(d,
+                  "group,n,m\xd0\xb5"
+                  "an\na,1,1\n"),
+            "!wrong-columns");  // a Cyrillic letter
   EXPECT_EQ(canon(d, "group,n,mean\nz,1,1\n"), "!not-in-list");
   EXPECT_EQ(canon(d, "group,n,mean\na\xe2\x80\x8b,1,1\n"), "!not-in-list");  // a zero-width space
   EXPECT_EQ(canon(d, "group,n,mean\na,1.0,1\n"), "!not-an-integer");
@@ -257,11 +323,13 @@ TEST(Canonical, TableRefusalsNameTheirReason) {
   auto small = table();
   small.maxBytes = 10;
   EXPECT_EQ(canon(small, "group,n,mean\n"), "!too-large");
-  EXPECT_EQ(canonicalise(d, as_bytes("group,n,mean\na,1,1\nz,1,1\n")).where, (EvidenceRef{"out", 1, 0}));
+  EXPECT_EQ(canonicalise(d, as_bytes("group,n,mean\na,1,1\nz,1,1\n")).where,
+            (EvidenceRef{"out", 1, 0}));
 }
 
 TEST(Canonical, MetricsAndJson) {
-  const auto m = declare(OutputType::kMetrics, R"({"fields":[{"name":"n","type":"integer","minimum":0,"maximum":1000},
+  const auto m = declare(OutputType::kMetrics,
+                         R"({"fields":[{"name":"n","type":"integer","minimum":0,"maximum":1000},
       {"name":"auc","type":"decimal","minimum":0,"maximum":1}]})");
   EXPECT_EQ(canon(m, "{\"n\": 569, \"auc\": 0.99501234}\n"), "{\"auc\":0.995,\"n\":569}\n");
   EXPECT_EQ(canon(m, R"({"n":569})"), "!wrong-members");
@@ -275,7 +343,8 @@ TEST(Canonical, MetricsAndJson) {
   const auto j = declare(OutputType::kJson, R"({"type":"object","members":[
       {"name":"z","type":"array","maxItems":2,"items":{"type":"decimal","minimum":0,"maximum":9,"scale":1}},
       {"name":"a","type":"boolean"},{"name":"w","type":"text","enum":["one","two"]}]})");
-  EXPECT_EQ(canon(j, R"({"w":"two","z":[1.25,0.04],"a":true})"), "{\"a\":true,\"w\":\"two\",\"z\":[1.2,0]}\n");
+  EXPECT_EQ(canon(j, R"({"w":"two","z":[1.25,0.04],"a":true})"),
+            "{\"a\":true,\"w\":\"two\",\"z\":[1.2,0]}\n");
   EXPECT_EQ(canon(j, R"({"w":"two","z":[1,2,3],"a":true})"), "!too-many-rows");
   EXPECT_EQ(canon(j, R"({"w":"six","z":[],"a":true})"), "!not-in-list");
   EXPECT_EQ(canon(j, R"({"w":"two","z":[],"a":1})"), "!wrong-shape");
@@ -283,7 +352,8 @@ TEST(Canonical, MetricsAndJson) {
 }
 
 TEST(Canonical, TextOfAClosedVocabulary) {
-  const auto t = declare(OutputType::kText, R"({"enum":["converged","did not converge"],"maxLines":2})");
+  const auto t =
+      declare(OutputType::kText, R"({"enum":["converged","did not converge"],"maxLines":2})");
   EXPECT_EQ(canon(t, "converged\r\ndid not converge"), "converged\ndid not converge\n");
   EXPECT_EQ(canon(t, ""), "");
   EXPECT_EQ(canon(t, "converged\n\n"), "!not-in-list");
@@ -293,15 +363,19 @@ TEST(Canonical, TextOfAClosedVocabulary) {
 
 // Every output of a small table, and every way of writing it: at most 2^capacity canonical forms.
 TEST(Canonical, DistinctFormsNeverExceedTheCapacity) {
-  const auto d = declare(OutputType::kTable, R"({"maxRows":3,"columns":[{"name":"w","type":"text","enum":["a","b","c"]},
+  const auto d = declare(OutputType::kTable,
+                         R"({"maxRows":3,"columns":[{"name":"w","type":"text","enum":["a","b","c"]},
       {"name":"x","type":"decimal","minimum":0,"maximum":2,"digits":1,"scale":1}]})");
-  const std::vector<std::string> numbers = {"0", "0.04", "0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7", "0.8", "0.9", "1", "1.4", "1.6", "2", "2.04"};
+  const std::vector<std::string> numbers = {"0",   "0.04", "0.1", "0.2", "0.3", "0.4",
+                                            "0.5", "0.6",  "0.7", "0.8", "0.9", "1",
+                                            "1.4", "1.6",  "2",   "2.04"};
   std::vector<std::string> rows;
   for (const char* w : {"a", "b", "c"}) {
     for (const auto& n : numbers) rows.push_back(std::string(w) + "," + n + "\n");
   }
   std::set<std::string> seen;
-  const std::function<void(const std::string&, int)> extend = [&](const std::string& text, int left) {
+  const std::function<void(const std::string&, int)> extend = [&](const std::string& text,
+                                                                  int left) {
     const std::string c = canon(d, text);
     ASSERT_NE(c[0], '!') << text << c;
     seen.insert(c);
@@ -312,7 +386,9 @@ TEST(Canonical, DistinctFormsNeverExceedTheCapacity) {
   const double bits = static_cast<double>(capacity(d)->bits);
   EXPECT_LE(std::log2(static_cast<double>(seen.size())), bits);
   // One column and three rows: the whole space.
-  const auto small = declare(OutputType::kTable, R"({"maxRows":3,"columns":[{"name":"x","type":"integer","minimum":0,"maximum":9}]})");
+  const auto small =
+      declare(OutputType::kTable,
+              R"({"maxRows":3,"columns":[{"name":"x","type":"integer","minimum":0,"maximum":9}]})");
   std::set<std::string> all;
   for (int a = -1; a < 10; ++a) {
     for (int b = -1; b < 10; ++b) {
@@ -329,7 +405,8 @@ TEST(Canonical, DistinctFormsNeverExceedTheCapacity) {
 
 TEST(Canonical, IsIdempotentOnRandomOutputs) {
   SeededRandom random(11);
-  const auto j = declare(OutputType::kJson, R"({"type":"array","maxItems":20,"items":{"type":"object","members":[
+  const auto j = declare(OutputType::kJson,
+                         R"({"type":"array","maxItems":20,"items":{"type":"object","members":[
       {"name":"p","type":"decimal","minimum":-1000,"maximum":1000,"digits":4,"scale":6},
       {"name":"k","type":"integer","minimum":-99999,"maximum":99999,"digits":2}]}})");
   for (int round = 0; round < 500; ++round) {
@@ -338,10 +415,10 @@ TEST(Canonical, IsIdempotentOnRandomOutputs) {
     for (std::uint64_t i = random.below(5); i > 0; --i) {
       const auto digits = [&](std::uint64_t n) { return std::to_string(random.below(n)); };
       const char* words[] = {"a", "b", "\"c,d\""};
-      csv += digits(201) + "," + words[random.below(3)] + "," + (random.below(2) == 0 ? "-" : "") + digits(10) + "." + digits(1'000'000) +
-             (random.below(3) == 0 ? "e-2" : "") + "\n";
-      json += std::string(json.size() > 1 ? "," : "") + "{\"k\":" + digits(99'000) +
-              ",\"p\":-0." + digits(1'000'000'000) + "e" + digits(3) + "}";
+      csv += digits(201) + "," + words[random.below(3)] + "," + (random.below(2) == 0 ? "-" : "") +
+             digits(10) + "." + digits(1'000'000) + (random.below(3) == 0 ? "e-2" : "") + "\n";
+      json += std::string(json.size() > 1 ? "," : "") + "{\"k\":" + digits(99'000) + ",\"p\":-0." +
+              digits(1'000'000'000) + "e" + digits(3) + "}";
     }
     json += "]";
     const std::string once = canon(table(), csv);
@@ -381,7 +458,8 @@ TEST(Bundle, RefusesEveryOtherEncoding) {
     Bytes bad = good;
     bad[i] ^= 0x01;
     const auto r = decode_bundle(bad);
-    // A flip is refused, or it changed a value that re-encodes to just these bytes: content, never structure.
+    // A flip is refused, or it changed a value that re-encodes to just these bytes: content, never
+    // structure.
     if (r.ok()) {
       EXPECT_EQ(*encode_bundle(*r, bad.size()), bad) << i;
       EXPECT_LE(i, used);
@@ -420,7 +498,10 @@ TEST(Records, RequestChecksAndClosedEnums) {
   r.outputs[1].name = "two";
   r.outputs[1].path = "out.dat/inner";
   EXPECT_EQ(check_request(r).reason(), Reason::kConflict);
-  for (const char* bad : {"", "/x", "x/", "../x", "a//b", ".hidden", "a/../b", "a b", "a\n", "a/b/c/d/e/f/g/h/i"}) EXPECT_FALSE(plain_path(bad)) << bad;
+  for (const char* bad :
+       {"", "/x", "x/", "../x", "a//b", ".hidden", "a/../b", "a b", "a\n", "a/b/c/d/e/f/g/h/i"}) {
+    EXPECT_FALSE(plain_path(bad)) << bad;
+  }
   EXPECT_FALSE(enum_from<GateReason>("no-such-reason").ok());
   std::set<std::string_view> codes;
   for (const auto& n : enum_names(GateReason{})) EXPECT_TRUE(codes.insert(n.name).second) << n.name;

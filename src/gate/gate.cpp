@@ -30,14 +30,22 @@ void score_result(const GateView& view, GateResult& result) {
     result.scoreReasons.push_back({reason, std::min<std::int64_t>(points, 100)});
   };
   for (const auto& a : result.analysers) {
-    if (a.status == RuleStatus::kFail) add(a.reason, hard_rule(a.rule) ? 100 : a.rule == RuleId::kOpaque ? 60 : 40);
+    if (a.status == RuleStatus::kFail) {
+      add(a.reason, hard_rule(a.rule) ? 100 : a.rule == RuleId::kOpaque ? 60 : 40);
+    }
     if (a.status == RuleStatus::kError) add(a.reason, 80);
-    if (a.status == RuleStatus::kNotApplicable && a.reason == GateReason::kCopyCheckOff) add(a.reason, 10);
+    if (a.status == RuleStatus::kNotApplicable && a.reason == GateReason::kCopyCheckOff) {
+      add(a.reason, 10);
+    }
   }
   const Result<Charge> charge = release_charge(view.request);
   const std::int64_t limit = std::max<std::int64_t>(view.request.policy.autoClearFreeBits, 1);
-  if (charge.ok() && charge->freeBits <= limit) add(GateReason::kOverFreeBits, 20 * charge->freeBits / limit);
-  if (view.near_copy_percent >= 50) add(GateReason::kCopiedRows, std::min(view.near_copy_percent, 100) / 4);
+  if (charge.ok() && charge->freeBits <= limit) {
+    add(GateReason::kOverFreeBits, 20 * charge->freeBits / limit);
+  }
+  if (view.near_copy_percent >= 50) {
+    add(GateReason::kCopiedRows, std::min(view.near_copy_percent, 100) / 4);
+  }
   if (view.request.exitClass != RunExit::kOk) add(GateReason::kRunNotOk, 5);
   std::int64_t sum = 0;
   for (const auto& s : result.scoreReasons) sum += s.points;
@@ -83,19 +91,24 @@ bool hard_rule(RuleId rule) {
 RuleStatus worst_status(const std::vector<AnalyserResult>& analysers) {
   RuleStatus worst = RuleStatus::kPass;
   if (analysers.empty()) return RuleStatus::kError;
-  for (const auto& a : analysers) worst = std::min(worst, a.status);  // error, fail, not applicable, pass
+  // error, fail, not applicable, pass
+  for (const auto& a : analysers) worst = std::min(worst, a.status);
   return worst;
 }
 
-Recommendation recommend(const GateRequest& request, const std::vector<AnalyserResult>& analysers, std::int64_t score) {
+Recommendation recommend(const GateRequest& request, const std::vector<AnalyserResult>& analysers,
+                         std::int64_t score) {
   Recommendation out = analysers.empty() ? Recommendation::kHold : Recommendation::kRelease;
   for (const auto& a : analysers) {
     if (a.status == RuleStatus::kFail && hard_rule(a.rule)) return Recommendation::kReject;
-    if (a.status == RuleStatus::kFail || a.status == RuleStatus::kError) out = Recommendation::kHold;
+    if (a.status == RuleStatus::kFail || a.status == RuleStatus::kError) {
+      out = Recommendation::kHold;
+    }
   }
   // Every rule must have spoken.
   for (const auto& named : all_analysers()) {
-    const bool spoke = std::any_of(analysers.begin(), analysers.end(), [&](const auto& a) { return a.rule == named.rule; });
+    const bool spoke = std::any_of(analysers.begin(), analysers.end(),
+                                   [&](const auto& a) { return a.rule == named.rule; });
     if (!spoke) out = Recommendation::kHold;
   }
   if (score >= request.policy.scoreThreshold) out = Recommendation::kHold;
@@ -131,7 +144,8 @@ Status Gate::build(const GateView& view, Evaluation& out) {
     result.manifest.push_back({d.name, d.path, digest, static_cast<std::int64_t>(c.bytes.size())});
     add_records(r, d, c, result.releaseRecords);
   }
-  std::sort(b.entries.begin(), b.entries.end(), [](const auto& x, const auto& y) { return x.name < y.name; });
+  std::sort(b.entries.begin(), b.entries.end(),
+            [](const auto& x, const auto& y) { return x.name < y.name; });
   if (!view.log.empty()) b.entries.push_back({EntryKind::kLog, "log", view.log});
   GBX_ASSIGN(out.channel, ReleaseChannel::make(std::move(b), padded_bundle_size(r)));
   result.bundleDigest = output_digest(r.salt, "", out.channel->bytes());
@@ -177,7 +191,8 @@ Result<Answer> decode_answer(ByteView bytes) {
   if (as_text(magic) != kAnswerMagic) return fail(Reason::kBadMagic, "gate answer");
   Answer a;
   GBX_ASSIGN(const Bytes json, r.bytes32(kMaxResultJson));
-  GBX_ASSIGN(a.result, from_json_text<GateResult>(as_text(json), JsonLimits{kMaxResultJson, 8, 500'000}));
+  GBX_ASSIGN(a.result,
+             from_json_text<GateResult>(as_text(json), JsonLimits{kMaxResultJson, 8, 500'000}));
   GBX_ASSIGN(a.bundle, r.bytes32(static_cast<std::size_t>(kMaxBundleBytes)));
   GBX_TRY(r.finish());
   return a;

@@ -1,5 +1,6 @@
-// The gate's judgement, in one process: reads the output folder, runs every analyser, reckons the charge and builds the
-// release channel. `glovebox-gate` calls this behind its confinement; spawn.h is how an agent asks for it.
+// The gate's judgement, in one process: reads the output folder, runs every analyser, reckons the
+// charge and builds the release channel. `glovebox-gate` calls this behind its confinement; spawn.h
+// is how an agent asks for it.
 #pragma once
 
 #include <optional>
@@ -27,7 +28,8 @@ class Gate {
 };
 
 // The decision that facts allow. Shared with the agent's check of the gate's answer.
-Recommendation recommend(const GateRequest& request, const std::vector<AnalyserResult>& analysers, std::int64_t score);
+Recommendation recommend(const GateRequest& request, const std::vector<AnalyserResult>& analysers,
+                         std::int64_t score);
 RuleStatus worst_status(const std::vector<AnalyserResult>& analysers);
 // A failure of this rule rejects; of the others it holds.
 bool hard_rule(RuleId rule);

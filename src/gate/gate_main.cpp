@@ -1,6 +1,7 @@
-// glovebox-gate: reads a GateRequest from descriptor 0, judges the folders whose descriptors it names, writes the answer
-// to descriptor 1 and ends. It has no key, no network, no name for any file, and is confined before it reads one hostile
-// byte. Status 0 with an answer; anything else is a hold for whoever started it.
+// glovebox-gate: reads a GateRequest from descriptor 0, judges the folders whose descriptors it
+// names, writes the answer to descriptor 1 and ends. It has no key, no network, no name for any
+// file, and is confined before it reads one hostile byte. Status 0 with an answer; anything else is
+// a hold for whoever started it.
 #include <unistd.h>
 
 #include "base/inner_program.h"
@@ -17,7 +18,8 @@ constexpr std::size_t kMaxRequest = 8U << 20;
 Status work() {
   GBX_TRY(harden_process());
   GBX_ASSIGN(const Bytes input, read_all(0, kMaxRequest));
-  GBX_ASSIGN(const GateRequest request, from_json_text<GateRequest>(as_text(input), JsonLimits{kMaxRequest, 32, 500'000}));
+  GBX_ASSIGN(const GateRequest request,
+             from_json_text<GateRequest>(as_text(input), JsonLimits{kMaxRequest, 32, 500'000}));
   GBX_TRY(check_request(request));
   // The crypto library reads its configuration at first use: before the filter.
   (void)request_digest(request);

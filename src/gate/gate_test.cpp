@@ -1,7 +1,6 @@
 // The gate as an agent uses it: a real confined process over real folders, honest and hostile.
-#include <gtest/gtest.h>
-
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
@@ -48,8 +47,9 @@ std::string patients(int rows, std::uint64_t seed = 1) {
   std::string s = "id,radius,texture,area,smoothness,diagnosis\n";
   const auto digits = [&](std::uint64_t n) { return std::to_string(random() % n); };
   for (int i = 0; i < rows; ++i) {
-    s += std::to_string(100'000 + random() % 90'000'000) + "," + digits(30) + "." + digits(10'000) + "," + digits(40) + "." + digits(10'000) + "," +
-         digits(2500) + "." + digits(10) + ",0." + digits(100'000) + "," + (random() % 2 == 0 ? "M" : "B") + "\n";
+    s += std::to_string(100'000 + random() % 90'000'000) + "," + digits(30) + "." + digits(10'000) +
+         "," + digits(40) + "." + digits(10'000) + "," + digits(2500) + "." + digits(10) + ",0." +
+         digits(100'000) + "," + (random() % 2 == 0 ? "M" : "B") + "\n";
   }
   return s;
 }
@@ -90,7 +90,8 @@ class GateTest : public ::testing::Test {
   }
   void TearDown() override { EXPECT_TRUE(remove_tree(root_).ok()); }
 
-  void declare(const std::string& name, const std::string& path, OutputType type, const std::string& schema, std::int64_t max_bytes = 4096) {
+  void declare(const std::string& name, const std::string& path, OutputType type,
+               const std::string& schema, std::int64_t max_bytes = 4096) {
     OutputDeclaration d;
     d.name = name;
     d.path = path;
@@ -109,7 +110,8 @@ class GateTest : public ::testing::Test {
     declare("model", "model.bin", OutputType::kOpaque, "{}", 1 << 20);
     write("out/model.bin", content);
   }
-  void only(OutputType type, const std::string& schema, std::string_view content, std::int64_t max_bytes = 1 << 20) {
+  void only(OutputType type, const std::string& schema, std::string_view content,
+            std::int64_t max_bytes = 1 << 20) {
     fresh_out();
     request_.outputs.clear();
     declare("result", "result.dat", type, schema, max_bytes);
@@ -143,7 +145,8 @@ class GateTest : public ::testing::Test {
     EXPECT_TRUE(o.ok()) << o.error().line();
     return o.ok() ? std::move(*o) : GateOutcome{};
   }
-  // In this process, with descriptors as the request names them: for what a test wants to forge or break.
+  // In this process, with descriptors as the request names them: for what a test wants to forge or
+  // break.
   Evaluation evaluate(std::span<const NamedAnalyser> analysers = all_analysers()) {
     spawn_for();
     request_.outFd = out_.get();
@@ -151,14 +154,17 @@ class GateTest : public ::testing::Test {
     return Gate::evaluate(request_, {}, analysers);
   }
 
-  static bool says(const GateResult& r, RuleId rule, GateReason reason, RuleStatus status = RuleStatus::kFail) {
-    return std::any_of(r.analysers.begin(), r.analysers.end(),
-                       [&](const auto& a) { return a.rule == rule && a.reason == reason && a.status == status; });
+  static bool says(const GateResult& r, RuleId rule, GateReason reason,
+                   RuleStatus status = RuleStatus::kFail) {
+    return std::any_of(r.analysers.begin(), r.analysers.end(), [&](const auto& a) {
+      return a.rule == rule && a.reason == reason && a.status == status;
+    });
   }
   static std::string told(const GateResult& r) {
     std::string s(enum_name(r.recommendation));
     for (const auto& a : r.analysers) {
-      s += " " + std::string(enum_name(a.rule)) + ":" + std::string(enum_name(a.status)) + ":" + std::string(enum_name(a.reason));
+      s += " " + std::string(enum_name(a.rule)) + ":" + std::string(enum_name(a.status)) + ":" +
+           std::string(enum_name(a.reason));
     }
     return s;
   }
@@ -195,7 +201,8 @@ TEST_F(GateTest, AnHonestStudyIsReleased) {
   ASSERT_EQ(o.result.recommendation, Recommendation::kRelease) << told(o.result);
   EXPECT_EQ(released(o, "coefficients.csv"), "feature,coefficient\nintercept,0\nradius,1.23\n");
   EXPECT_EQ(released(o, "metrics.json"), "{\"auc\":0.988,\"n\":400}\n");
-  // 5 rows of log2(5) + log2(3801) and the number of rows; the metrics; the control channel. Known before the run.
+  // 5 rows of log2(5) + log2(3801) and the number of rows; the metrics; the control channel. Known
+  // before the run.
   EXPECT_EQ(o.result.charge, (Charge{74 + 20 + 8, 0, 0, CodeId::kSchema}));
   EXPECT_EQ(*release_charge(request_), o.result.charge);
   EXPECT_EQ(o.result.verdict, RuleStatus::kNotApplicable);  // no logs were asked for
@@ -213,7 +220,8 @@ TEST_F(GateTest, AnHonestStudyIsReleased) {
 
 TEST_F(GateTest, SizeAndChargeDoNotDependOnContent) {
   const GateOutcome small = run();
-  write("out/coefficients.csv", "feature,coefficient\nradius,1.25\nintercept,-5\narea,0.3\ntexture,2.5\nsmoothness,7.11\n");
+  write("out/coefficients.csv",
+        "feature,coefficient\nradius,1.25\nintercept,-5\narea,0.3\ntexture,2.5\nsmoothness,7.11\n");
   const GateOutcome large = run();
   EXPECT_EQ(small.channel->bytes().size(), large.channel->bytes().size());
   EXPECT_EQ(small.result.charge, large.result.charge);
@@ -237,33 +245,47 @@ TEST_F(GateTest, A01toA13CopiesInAnyPlainForm) {
   for (std::size_t i = 1; i < 40; ++i) rows += all[i] + "\n";
   for (std::size_t i = 1; i < 40; ++i) json += (i > 1 ? ",[" : "[") + all[i] + "]";
   for (std::size_t i = 1; i < 200; ++i) ids += all[i].substr(0, all[i].find(',')) + "\n";
-  for (const char c : rows) upper.push_back(c == ',' ? ';' : static_cast<char>(std::toupper(static_cast<unsigned char>(c))));
+  for (const char c : rows) {
+    upper.push_back(c == ',' ? ';'
+                             : static_cast<char>(std::toupper(static_cast<unsigned char>(c))));
+  }
   std::string base64 = to_base64url(as_bytes(rows));
   const std::pair<const char*, std::string> forms[] = {
-      {"A01 raw rows", rows},         {"A02 JSON rows", json + "]"}, {"A03 base64", base64},       {"A04 hex", to_hex(as_bytes(rows))},
-      {"A07 reversed", std::string(rows.rbegin(), rows.rend())},     {"A11 case, delimiter", upper}};
-  const GateReason reasons[] = {GateReason::kCopiedBytes,   GateReason::kCopiedBytes,    GateReason::kCopiedEncoded,
-                                GateReason::kCopiedEncoded, GateReason::kCopiedReversed, GateReason::kCopiedBytes};
+      {"A01 raw rows", rows},
+      {"A02 JSON rows", json + "]"},
+      {"A03 base64", base64},
+      {"A04 hex", to_hex(as_bytes(rows))},
+      {"A07 reversed", std::string(rows.rbegin(), rows.rend())},
+      {"A11 case, delimiter", upper}};
+  const GateReason reasons[] = {GateReason::kCopiedBytes,    GateReason::kCopiedBytes,
+                                GateReason::kCopiedEncoded,  GateReason::kCopiedEncoded,
+                                GateReason::kCopiedReversed, GateReason::kCopiedBytes};
   for (std::size_t i = 0; i < std::size(forms); ++i) {
     only_opaque(forms[i].second);
     expect_reject(forms[i].first, RuleId::kCopies, reasons[i]);
   }
   only_opaque(ids);
   expect_reject("A13 identifiers", RuleId::kCopies, GateReason::kCopiedColumn);
-  only(OutputType::kTable, R"({"maxRows":300,"columns":[{"name":"x","type":"integer","minimum":0,"maximum":100000000}]})", "x\n" + ids);
+  only(
+      OutputType::kTable,
+      R"({"maxRows":300,"columns":[{"name":"x","type":"integer","minimum":0,"maximum":100000000}]})",
+      "x\n" + ids);
   expect_reject("A13 identifiers in a typed table", RuleId::kCopies, GateReason::kCopiedColumn);
-  only(OutputType::kTable, R"({"maxRows":300,"columns":[{"name":"id","type":"integer","minimum":0,"maximum":100000000},
+  only(OutputType::kTable,
+       R"({"maxRows":300,"columns":[{"name":"id","type":"integer","minimum":0,"maximum":100000000},
       {"name":"radius","type":"decimal","minimum":0,"maximum":99,"digits":6,"scale":4},
       {"name":"texture","type":"decimal","minimum":0,"maximum":99,"digits":6,"scale":4},
       {"name":"area","type":"decimal","minimum":0,"maximum":9999,"digits":6},
       {"name":"smoothness","type":"decimal","minimum":0,"maximum":9,"scale":6,"digits":6},
-      {"name":"diagnosis","type":"text","enum":["M","B"]}]})", all[0] + "\n" + rows);
+      {"name":"diagnosis","type":"text","enum":["M","B"]}]})",
+       all[0] + "\n" + rows);
   expect_reject("A01 raw rows in a typed table", RuleId::kCopies, GateReason::kCopiedRows);
 }
 
 TEST_F(GateTest, A18toA20LowDigitsOrderAndKeysCarryNothing) {
   const GateOutcome plain = run();
-  write("out/coefficients.csv", "coefficient,feature\n-0.00000099,intercept\n1.2349871236,radius\n");
+  write("out/coefficients.csv",
+        "coefficient,feature\n-0.00000099,intercept\n1.2349871236,radius\n");
   write("out/metrics.json", "{ \"auc\":0.98799999999,\r\n\t\"n\":400}");
   const GateOutcome coded = run();
   ASSERT_EQ(coded.result.recommendation, Recommendation::kRelease) << told(coded.result);
@@ -328,11 +350,14 @@ TEST_F(GateTest, A24LinksPipesAndDevicesAreRefusedUnopened) {
   }
   expect_reject("socket", RuleId::kStructure, GateReason::kSocket);
   ASSERT_EQ(unlink(path.c_str()), 0);
-  if (mknod(path.c_str(), S_IFCHR | 0666, makedev(1, 5)) == 0) expect_reject("device", RuleId::kStructure, GateReason::kDevice);
+  if (mknod(path.c_str(), S_IFCHR | 0666, makedev(1, 5)) == 0) {
+    expect_reject("device", RuleId::kStructure, GateReason::kDevice);
+  }
 }
 
 TEST_F(GateTest, DeclaredFolderMayNotBeALink) {
-  declare("deep", "a/b/c.json", OutputType::kMetrics, R"({"fields":[{"name":"n","type":"integer","minimum":0,"maximum":9}]})");
+  declare("deep", "a/b/c.json", OutputType::kMetrics,
+          R"({"fields":[{"name":"n","type":"integer","minimum":0,"maximum":9}]})");
   ASSERT_TRUE(make_dirs(root_ + "/out/a/b", 0755).ok());
   write("out/a/b/c.json", "{\"n\":1}");
   EXPECT_EQ(run().result.recommendation, Recommendation::kRelease);
@@ -358,7 +383,8 @@ TEST_F(GateTest, A36toA38ExitDurationAndLogs) {
   EXPECT_TRUE(silent.channel->entries().empty());
   EXPECT_EQ(silent.result.charge.freeBits, kControlBits);
   EXPECT_EQ(silent.channel->status().exitClass, RunExit::kFailed);
-  EXPECT_TRUE(says(silent.result, RuleId::kLogs, GateReason::kLogsNotAllowed, RuleStatus::kNotApplicable));
+  EXPECT_TRUE(
+      says(silent.result, RuleId::kLogs, GateReason::kLogsNotAllowed, RuleStatus::kNotApplicable));
   request_.policy.maxConsumerLogBytes = 16;
   const GateOutcome gated = run();
   ASSERT_EQ(gated.channel->entries().size(), 1U);
@@ -377,11 +403,13 @@ TEST_F(GateTest, LogsThatQuoteTheInputsReject) {
 }
 
 TEST_F(GateTest, A46BombsEndInSeconds) {
-  std::string many = "/dev/shm/gbx-gate-XXXXXX";  // in memory: on a disk, making them takes half a minute
+  // in memory: on a disk, making them takes half a minute
+  std::string many = "/dev/shm/gbx-gate-XXXXXX";
   if (mkdtemp(many.data()) == nullptr) many = root_ + "/out";
   ASSERT_EQ(chmod(many.c_str(), 0755), 0);
   for (int i = 0; i < 100'000; ++i) {
-    const Fd f(open((many + "/f" + std::to_string(i)).c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+    const Fd f(
+        open((many + "/f" + std::to_string(i)).c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
     ASSERT_TRUE(f.valid());
   }
   out_path_ = many;
@@ -415,14 +443,15 @@ TEST_F(GateTest, A47NumbersAndLettersThatOnlyLookRight) {
   write("out/metrics.json", "{\"n\": 400, \"auc\": -0.0}");
   const GateOutcome zero = run();
   EXPECT_EQ(released(zero, "metrics.json"), "{\"auc\":0,\"n\":400}\n");
-  const std::pair<const char*, GateReason> cases[] = {{"{\"n\":400,\"auc\":NaN}", GateReason::kNotANumber},
-                                                      {"{\"n\":400,\"auc\":nan}", GateReason::kBadJson},
-                                                      {"{\"n\":400,\"auc\":\"NaN\"}", GateReason::kWrongShape},
-                                                      {"{\"n\":400,\"\xd0\xb0uc\":0.5}", GateReason::kWrongMembers},
-                                                      {"{\"n\":400,\"auc\":0.5\xe2\x80\x8b}", GateReason::kBadJson},
-                                                      {"\xef\xbb\xbf{\"n\":400,\"auc\":0.5}", GateReason::kBadJson},
-                                                      {"{\"n\":400,\"auc\":0.5,\"\\u0061uc\":1}", GateReason::kDuplicateKey},
-                                                      {"{\"n\":400,\"auc\":1e999}", GateReason::kNotANumber}};
+  const std::pair<const char*, GateReason> cases[] = {
+      {"{\"n\":400,\"auc\":NaN}", GateReason::kNotANumber},
+      {"{\"n\":400,\"auc\":nan}", GateReason::kBadJson},
+      {"{\"n\":400,\"auc\":\"NaN\"}", GateReason::kWrongShape},
+      {"{\"n\":400,\"\xd0\xb0uc\":0.5}", GateReason::kWrongMembers},
+      {"{\"n\":400,\"auc\":0.5\xe2\x80\x8b}", GateReason::kBadJson},
+      {"\xef\xbb\xbf{\"n\":400,\"auc\":0.5}", GateReason::kBadJson},
+      {"{\"n\":400,\"auc\":0.5,\"\\u0061uc\":1}", GateReason::kDuplicateKey},
+      {"{\"n\":400,\"auc\":1e999}", GateReason::kNotANumber}};
   for (const auto& [text, reason] : cases) {
     write("out/metrics.json", text);
     expect_reject(text, RuleId::kFormat, reason);
@@ -534,7 +563,8 @@ struct Forgery {
 };
 
 // The content says what `change` makes of it, and everything that names the content agrees.
-void forge_bundle(const GateRequest& request, Evaluation& e, const std::function<void(Bundle&)>& change, std::size_t times = 1) {
+void forge_bundle(const GateRequest& request, Evaluation& e,
+                  const std::function<void(Bundle&)>& change, std::size_t times = 1) {
   Bundle b{e.channel->status(), e.channel->entries()};
   change(b);
   e.channel = *ReleaseChannel::decode(*encode_bundle(b, times * padded_bundle_size(request)));
@@ -548,13 +578,17 @@ void forge_bundle(const GateRequest& request, Evaluation& e, const std::function
   }
 }
 
-void expect_refused(const GateRequest& request, const Evaluation& good, std::span<const Forgery> forgeries) {
-  ASSERT_TRUE(check_answer(request, encode_answer(good)).ok()) << check_answer(request, encode_answer(good)).error().line();
+void expect_refused(const GateRequest& request, const Evaluation& good,
+                    std::span<const Forgery> forgeries) {
+  ASSERT_TRUE(check_answer(request, encode_answer(good)).ok())
+      << check_answer(request, encode_answer(good)).error().line();
   for (std::size_t i = 0; i < forgeries.size(); ++i) {
     Evaluation bad = good;
     forgeries[i].change(bad);
     const auto answer = check_answer(request, encode_answer(bad));
-    EXPECT_EQ(answer.ok() ? "accepted" : answer.error().what, std::string("gate answer: ") + forgeries[i].refusal) << "forgery " << i;
+    EXPECT_EQ(answer.ok() ? "accepted" : answer.error().what,
+              std::string("gate answer: ") + forgeries[i].refusal)
+        << "forgery " << i;
   }
 }
 
@@ -596,7 +630,8 @@ TEST_F(GateTest, ForgedAnswersAreRefused) {
          e.result.recommendation = Recommendation::kHold;
          e.channel.reset();
        }},
-      {"rejected content", [](Evaluation& e) { e.result.recommendation = Recommendation::kReject; }},
+      {"rejected content",
+       [](Evaluation& e) { e.result.recommendation = Recommendation::kReject; }},
   };
   expect_refused(request_, good, forgeries);
   Bytes answer = encode_answer(good);
@@ -632,10 +667,15 @@ TEST_F(GateTest, ForgedContentIsRefused) {
       {"status in the bundle", in_bundle([](Bundle& b) { b.status.attempt = 2; })},
       {"status in the bundle", in_bundle([](Bundle& b) { b.status.exitClass = RunExit::kFailed; })},
       {"status in the bundle", in_bundle([](Bundle& b) { b.status.durationBucket += 1; })},
-      {"size of the bundle", [this](Evaluation& e) { forge_bundle(request_, e, [](Bundle&) {}, 2); }},
+      {"size of the bundle",
+       [this](Evaluation& e) {
+         forge_bundle(
+             request_, e, [](Bundle&) {}, 2);
+       }},
       {"size", in_bundle([](Bundle& b) { b.entries[0].content.resize(4097, '1'); })},
-      {"manifest and bundle",
-       in_bundle([](Bundle& b) { b.entries.insert(b.entries.begin(), {EntryKind::kOutput, "another.csv", Bytes(1, '1')}); })},
+      {"manifest and bundle", in_bundle([](Bundle& b) {
+         b.entries.insert(b.entries.begin(), {EntryKind::kOutput, "another.csv", Bytes(1, '1')});
+       })},
       {"an undeclared output", in_bundle([](Bundle& b) { b.entries[1].name = "other.json"; })},
       {"log", log_of(101)},
   };
@@ -670,7 +710,8 @@ TEST_F(GateTest, AGateCannotReleaseMoreThanThePolicyClears) {
   expect_refused(request_, e, forgeries);
 }
 
-// No code of v1 charges verified bits; a policy that clears less than none of them holds all the same.
+// No code of v1 charges verified bits; a policy that clears less than none of them holds all the
+// same.
 TEST_F(GateTest, MoreVerifiedBitsThanThePolicyClearsHold) {
   request_.policy.autoClearVerifiedBits = 0;
   EXPECT_EQ(evaluate().result.recommendation, Recommendation::kRelease);
@@ -702,51 +743,75 @@ TEST_F(GateTest, ConfinementKillsWhatIsNotNeeded) {
   const std::string file = root_ + "/in/patients.csv";
   const std::pair<const char*, std::function<int()>> denied[] = {
       {"socket", [] { return static_cast<int>(syscall(SYS_socket, AF_INET, SOCK_STREAM, 0)); }},
-      {"openat", [&] { return static_cast<int>(syscall(SYS_openat, AT_FDCWD, file.c_str(), O_RDONLY)); }},
-      {"execve", [] { return static_cast<int>(syscall(SYS_execve, "/bin/true", nullptr, nullptr)); }},
+      {"openat",
+       [&] { return static_cast<int>(syscall(SYS_openat, AT_FDCWD, file.c_str(), O_RDONLY)); }},
+      {"execve",
+       [] { return static_cast<int>(syscall(SYS_execve, "/bin/true", nullptr, nullptr)); }},
       {"clone", [] { return static_cast<int>(syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0)); }},
       {"ptrace", [] { return static_cast<int>(syscall(SYS_ptrace, PTRACE_TRACEME, 0, 0, 0)); }},
       {"kill", [] { return static_cast<int>(syscall(SYS_kill, 1, 0)); }},
       {"memfd_create", [] { return static_cast<int>(syscall(SYS_memfd_create, "x", 0)); }},
-      {"unlinkat", [&] { return static_cast<int>(syscall(SYS_unlinkat, AT_FDCWD, file.c_str(), 0)); }},
+      {"unlinkat",
+       [&] { return static_cast<int>(syscall(SYS_unlinkat, AT_FDCWD, file.c_str(), 0)); }},
       {"io_uring_setup", [] { return static_cast<int>(syscall(SYS_io_uring_setup, 1, nullptr)); }},
-      {"executable memory", [] { return mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ? 1 : 0; }},
-      {"making memory executable", [] {
+      {"executable memory",
+       [] {
+         return mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) ==
+                        MAP_FAILED
+                    ? 1
+                    : 0;
+       }},
+      {"making memory executable",
+       [] {
          void* p = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
          return mprotect(p, 4096, PROT_READ | PROT_EXEC);
        }},
   };
-  for (const auto& [what, attempt] : denied) EXPECT_EQ(confined(root_ + "/out", attempt), -SIGSYS) << what;
+  for (const auto& [what, attempt] : denied) {
+    EXPECT_EQ(confined(root_ + "/out", attempt), -SIGSYS) << what;
+  }
 }
 
 TEST_F(GateTest, ConfinementAllowsWhatTheGateDoes) {
-  EXPECT_EQ(confined(root_ + "/in", [&] {
-              std::int64_t read_bytes = 0;
-              for (int fd = 3; fd < 64; ++fd) {
-                struct stat st {};
-                if (fstat(fd, &st) != 0 || !S_ISDIR(st.st_mode)) continue;
-                const FileSink sink{[] {}, [&](ByteView b) { read_bytes += static_cast<std::int64_t>(b.size()); }, [] {}};
-                (void)stream_files(fd, sink);
-              }
-              return read_bytes == static_cast<std::int64_t>(input_.size()) ? 0 : 1;
-            }),
+  EXPECT_EQ(confined(root_ + "/in",
+                     [&] {
+                       std::int64_t read_bytes = 0;
+                       for (int fd = 3; fd < 64; ++fd) {
+                         struct stat st {};
+                         if (fstat(fd, &st) != 0 || !S_ISDIR(st.st_mode)) continue;
+                         const FileSink sink{
+                             [] {},
+                             [&](ByteView b) { read_bytes += static_cast<std::int64_t>(b.size()); },
+                             [] {}};
+                         (void)stream_files(fd, sink);
+                       }
+                       return read_bytes == static_cast<std::int64_t>(input_.size()) ? 0 : 1;
+                     }),
             0);
 }
 
 TEST_F(GateTest, LandlockShutsEverythingElse) {
   const long abi = syscall(SYS_landlock_create_ruleset, nullptr, 0, 1);
   if (abi <= 0) GTEST_SKIP() << "this kernel has no Landlock";
-  EXPECT_EQ(confined(root_ + "/out", [] {
-              // Without RESOLVE_BENEATH, as code that took over the gate would ask.
-              std::uint64_t how[3] = {O_RDONLY | O_CLOEXEC, 0, 0};
-              return syscall(SYS_openat2, AT_FDCWD, "/etc/passwd", how, sizeof how) < 0 && errno == EACCES ? 7 : 0;
-            }),
+  EXPECT_EQ(confined(root_ + "/out",
+                     [] {
+                       // Without RESOLVE_BENEATH, as code that took over the gate would ask.
+                       std::uint64_t how[3] = {O_RDONLY | O_CLOEXEC, 0, 0};
+                       return syscall(SYS_openat2, AT_FDCWD, "/etc/passwd", how, sizeof how) < 0 &&
+                                      errno == EACCES
+                                  ? 7
+                                  : 0;
+                     }),
             7);
-  EXPECT_EQ(confined(root_ + "/out", [&] {
-              const std::string path = root_ + "/out/new";
-              std::uint64_t how[3] = {O_WRONLY | O_CREAT | O_CLOEXEC, 0644, 0};
-              return syscall(SYS_openat2, AT_FDCWD, path.c_str(), how, sizeof how) < 0 && errno == EACCES ? 7 : 0;
-            }),
+  EXPECT_EQ(confined(root_ + "/out",
+                     [&] {
+                       const std::string path = root_ + "/out/new";
+                       std::uint64_t how[3] = {O_WRONLY | O_CREAT | O_CLOEXEC, 0644, 0};
+                       return syscall(SYS_openat2, AT_FDCWD, path.c_str(), how, sizeof how) < 0 &&
+                                      errno == EACCES
+                                  ? 7
+                                  : 0;
+                     }),
             7);
 }
 

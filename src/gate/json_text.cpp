@@ -28,7 +28,10 @@ class JsonReader {
     return false;
   }
   void skip_space() {
-    while (at_ < text_.size() && std::string_view(" \n\r\t").find(text_[at_]) != std::string_view::npos) ++at_;
+    while (at_ < text_.size() &&
+           std::string_view(" \n\r\t").find(text_[at_]) != std::string_view::npos) {
+      ++at_;
+    }
   }
   bool finish() {
     skip_space();
@@ -71,7 +74,10 @@ class JsonReader {
   // Takes what may belong to a number; parse_decimal holds it to the grammar.
   bool number(JsonText& out) {
     const std::size_t start = at_;
-    while (at_ < text_.size() && std::string_view("0123456789+-.eE").find(text_[at_]) != std::string_view::npos) ++at_;
+    while (at_ < text_.size() &&
+           std::string_view("0123456789+-.eE").find(text_[at_]) != std::string_view::npos) {
+      ++at_;
+    }
     out.kind = JsonKind::kNumber;
     out.text = text_.substr(start, at_ - start);
     if (out.text == "-" && word("Infinity")) return bad(GateReason::kNotANumber);

@@ -1,5 +1,6 @@
-// A strict JSON reader for hostile bytes that keeps numbers as text: base/json.h refuses fractions, and results are full
-// of them. RFC 8259 and no more: no duplicate keys, no byte order mark, no lone surrogates, bounded depth and size.
+// A strict JSON reader for hostile bytes that keeps numbers as text: base/json.h refuses fractions,
+// and results are full of them. RFC 8259 and no more: no duplicate keys, no byte order mark, no
+// lone surrogates, bounded depth and size.
 #pragma once
 
 #include <string>

@@ -15,21 +15,35 @@ Status check_request(const GateRequest& r) {
     return fail(Reason::kTooLarge, "outputs: maxBytes of all together");
   }
   for (const auto& o : r.outputs) {
-    if (!plain_name(o.name)) return fail(Reason::kBadValue, "outputs: a name has characters that are not allowed");
-    if (!plain_path(o.path)) return fail(Reason::kBadValue, "outputs: a path has characters that are not allowed");
-    if (!names.insert(o.name).second) return fail(Reason::kConflict, "outputs: two have the name " + o.name);
-    if (!paths.insert(o.path).second) return fail(Reason::kConflict, "outputs: two have the path " + o.path);
+    if (!plain_name(o.name)) {
+      return fail(Reason::kBadValue, "outputs: a name has characters that are not allowed");
+    }
+    if (!plain_path(o.path)) {
+      return fail(Reason::kBadValue, "outputs: a path has characters that are not allowed");
+    }
+    if (!names.insert(o.name).second) {
+      return fail(Reason::kConflict, "outputs: two have the name " + o.name);
+    }
+    if (!paths.insert(o.path).second) {
+      return fail(Reason::kConflict, "outputs: two have the path " + o.path);
+    }
   }
   for (const auto& p : paths) {
     for (auto at = p.find('/'); at != std::string::npos; at = p.find('/', at + 1)) {
-      if (paths.count(p.substr(0, at)) != 0) return fail(Reason::kConflict, "outputs: a file lies inside a file: " + p);
+      if (paths.count(p.substr(0, at)) != 0) {
+        return fail(Reason::kConflict, "outputs: a file lies inside a file: " + p);
+      }
     }
   }
   std::set<std::int64_t> fds{r.outFd};
   for (const auto& i : r.inputs) {
-    if (!fds.insert(i.fd).second) return fail(Reason::kConflict, "inputs: a descriptor is named twice");
+    if (!fds.insert(i.fd).second) {
+      return fail(Reason::kConflict, "inputs: a descriptor is named twice");
+    }
   }
-  if (r.logs.fd && !fds.insert(*r.logs.fd).second) return fail(Reason::kConflict, "logs: a descriptor is named twice");
+  if (r.logs.fd && !fds.insert(*r.logs.fd).second) {
+    return fail(Reason::kConflict, "logs: a descriptor is named twice");
+  }
   return ok_status();
 }
 

@@ -1,6 +1,7 @@
-// What the gate is asked and what it answers. Both cross a process boundary as canonical JSON, so both are described
-// once, with fields(). The request is the immutable submission of docs/gate.md: the gate reads nothing else. The answer
-// holds facts and closed codes, never plaintext: its reader is the agent, which does not trust it (see spawn.h).
+// What the gate is asked and what it answers. Both cross a process boundary as canonical JSON, so
+// both are described once, with fields(). The request is the immutable submission of docs/gate.md:
+// the gate reads nothing else. The answer holds facts and closed codes, never plaintext: its reader
+// is the agent, which does not trust it (see spawn.h).
 #pragma once
 
 #include <optional>
@@ -41,10 +42,13 @@ inline std::span<const EnumName<LogVisibility>> enum_names(LogVisibility) {
 
 enum class RuleId { kStructure, kFormat, kCopies, kOpaque, kCapacity, kLogs, kGate };
 inline std::span<const EnumName<RuleId>> enum_names(RuleId) {
-  static constexpr EnumName<RuleId> k[] = {
-      {RuleId::kStructure, "structure"}, {RuleId::kFormat, "format"},     {RuleId::kCopies, "copies"},
-      {RuleId::kOpaque, "opaque"},       {RuleId::kCapacity, "capacity"}, {RuleId::kLogs, "logs"},
-      {RuleId::kGate, "gate"}};
+  static constexpr EnumName<RuleId> k[] = {{RuleId::kStructure, "structure"},
+                                           {RuleId::kFormat, "format"},
+                                           {RuleId::kCopies, "copies"},
+                                           {RuleId::kOpaque, "opaque"},
+                                           {RuleId::kCapacity, "capacity"},
+                                           {RuleId::kLogs, "logs"},
+                                           {RuleId::kGate, "gate"}};
   return k;
 }
 
@@ -58,57 +62,57 @@ inline std::span<const EnumName<RuleStatus>> enum_names(RuleStatus) {
 }
 
 // The closed list of the gate's reasons. X(name, "code").
-#define GBX_GATE_REASONS(X)                                                                     \
-  X(kNone, "none")                                                                              \
-  /* structure of the output folder */                                                          \
-  X(kUndeclaredFile, "undeclared-file")                                                         \
-  X(kMissingFile, "missing-file")                                                               \
-  X(kSymlink, "symlink")                                                                        \
-  X(kHardlink, "hardlink")                                                                      \
-  X(kFifo, "fifo")                                                                              \
-  X(kSocket, "socket")                                                                          \
-  X(kDevice, "device")                                                                          \
-  X(kDirectory, "directory")                                                                    \
-  X(kSparseFile, "sparse-file")                                                                 \
-  X(kTooManyFiles, "too-many-files")                                                            \
-  X(kOddName, "odd-name")                                                                       \
-  X(kTooLarge, "too-large")                                                                     \
-  X(kUnreadable, "unreadable")                                                                  \
-  /* format */                                                                                  \
-  X(kBadDeclaration, "bad-declaration")                                                         \
-  X(kTypeNotAllowed, "type-not-allowed")                                                        \
-  X(kBadEncoding, "bad-encoding")                                                               \
-  X(kBadCsv, "bad-csv")                                                                         \
-  X(kBadJson, "bad-json")                                                                       \
-  X(kDuplicateKey, "duplicate-key")                                                             \
-  X(kWrongColumns, "wrong-columns")                                                             \
-  X(kWrongMembers, "wrong-members")                                                             \
-  X(kWrongShape, "wrong-shape")                                                                 \
-  X(kTooManyRows, "too-many-rows")                                                              \
-  X(kNotANumber, "not-a-number")                                                                \
-  X(kNotAnInteger, "not-an-integer")                                                            \
-  X(kOutOfRange, "out-of-range")                                                                \
-  X(kNotInList, "not-in-list")                                                                  \
-  /* copies of the inputs */                                                                    \
-  X(kCopiedBytes, "copied-bytes")                                                               \
-  X(kCopiedEncoded, "copied-encoded")                                                           \
-  X(kCopiedReversed, "copied-reversed")                                                         \
-  X(kCopiedRows, "copied-rows")                                                                 \
-  X(kCopiedColumn, "copied-column")                                                             \
-  X(kInputUnreadable, "input-unreadable")                                                       \
-  /* held */                                                                                    \
-  X(kOpaqueOutput, "opaque-output")                                                             \
-  X(kUnboundedText, "unbounded-text")                                                           \
-  X(kOverFreeBits, "over-free-bits")                                                            \
-  X(kOverVerifiedBits, "over-verified-bits")                                                    \
-  X(kOverScore, "over-score")                                                                   \
-  X(kLogsNotAllowed, "logs-not-allowed")                                                        \
-  X(kRunNotOk, "run-not-ok")                                                                    \
-  X(kCopyCheckOff, "copy-check-off")                                                            \
-  /* the gate itself */                                                                         \
-  X(kAnalyserError, "analyser-error")                                                           \
-  X(kGateCrashed, "gate-crashed")                                                               \
-  X(kGateTimedOut, "gate-timed-out")                                                            \
+#define GBX_GATE_REASONS(X)                  \
+  X(kNone, "none")                           \
+  /* structure of the output folder */       \
+  X(kUndeclaredFile, "undeclared-file")      \
+  X(kMissingFile, "missing-file")            \
+  X(kSymlink, "symlink")                     \
+  X(kHardlink, "hardlink")                   \
+  X(kFifo, "fifo")                           \
+  X(kSocket, "socket")                       \
+  X(kDevice, "device")                       \
+  X(kDirectory, "directory")                 \
+  X(kSparseFile, "sparse-file")              \
+  X(kTooManyFiles, "too-many-files")         \
+  X(kOddName, "odd-name")                    \
+  X(kTooLarge, "too-large")                  \
+  X(kUnreadable, "unreadable")               \
+  /* format */                               \
+  X(kBadDeclaration, "bad-declaration")      \
+  X(kTypeNotAllowed, "type-not-allowed")     \
+  X(kBadEncoding, "bad-encoding")            \
+  X(kBadCsv, "bad-csv")                      \
+  X(kBadJson, "bad-json")                    \
+  X(kDuplicateKey, "duplicate-key")          \
+  X(kWrongColumns, "wrong-columns")          \
+  X(kWrongMembers, "wrong-members")          \
+  X(kWrongShape, "wrong-shape")              \
+  X(kTooManyRows, "too-many-rows")           \
+  X(kNotANumber, "not-a-number")             \
+  X(kNotAnInteger, "not-an-integer")         \
+  X(kOutOfRange, "out-of-range")             \
+  X(kNotInList, "not-in-list")               \
+  /* copies of the inputs */                 \
+  X(kCopiedBytes, "copied-bytes")            \
+  X(kCopiedEncoded, "copied-encoded")        \
+  X(kCopiedReversed, "copied-reversed")      \
+  X(kCopiedRows, "copied-rows")              \
+  X(kCopiedColumn, "copied-column")          \
+  X(kInputUnreadable, "input-unreadable")    \
+  /* held */                                 \
+  X(kOpaqueOutput, "opaque-output")          \
+  X(kUnboundedText, "unbounded-text")        \
+  X(kOverFreeBits, "over-free-bits")         \
+  X(kOverVerifiedBits, "over-verified-bits") \
+  X(kOverScore, "over-score")                \
+  X(kLogsNotAllowed, "logs-not-allowed")     \
+  X(kRunNotOk, "run-not-ok")                 \
+  X(kCopyCheckOff, "copy-check-off")         \
+  /* the gate itself */                      \
+  X(kAnalyserError, "analyser-error")        \
+  X(kGateCrashed, "gate-crashed")            \
+  X(kGateTimedOut, "gate-timed-out")         \
   X(kGateGarbage, "gate-garbage")
 
 enum class GateReason {
@@ -136,7 +140,8 @@ inline std::span<const EnumName<Recommendation>> enum_names(Recommendation) {
 // How a charge was reckoned. Both codes are fixed before the data was seen.
 enum class CodeId { kControlOnly, kSchema };
 inline std::span<const EnumName<CodeId>> enum_names(CodeId) {
-  static constexpr EnumName<CodeId> k[] = {{CodeId::kControlOnly, "control-1"}, {CodeId::kSchema, "schema-1"}};
+  static constexpr EnumName<CodeId> k[] = {{CodeId::kControlOnly, "control-1"},
+                                           {CodeId::kSchema, "schema-1"}};
   return k;
 }
 
@@ -163,7 +168,8 @@ struct OutputDeclaration {
   }
 };
 
-// An input of the job: `mount` as the container saw it, `fd` the number of a directory descriptor of this process.
+// An input of the job: `mount` as the container saw it, `fd` the number of a directory descriptor
+// of this process.
 struct GateInput {
   std::string name;
   std::string mount;
@@ -186,8 +192,9 @@ struct GatePolicy {
   std::int64_t maxRows = 5000;
   std::int64_t maxConsumerLogBytes = 0;
   std::int64_t scoreThreshold = 60;
-  std::vector<OutputType> allowedTypes = {OutputType::kTable, OutputType::kJson, OutputType::kMetrics,
-                                          OutputType::kText, OutputType::kOpaque};
+  std::vector<OutputType> allowedTypes = {OutputType::kTable, OutputType::kJson,
+                                          OutputType::kMetrics, OutputType::kText,
+                                          OutputType::kOpaque};
   bool copyCheck = true;
   template <class F>
   void fields(F& f) {
@@ -218,10 +225,10 @@ struct GateRequest {
   std::int64_t version = 1;
   std::string jobId;
   std::int64_t attempt = 1;
-  Hash32 planHash{};      // binds purpose, image digest, policies: what the owners agreed to
+  Hash32 planHash{};  // binds purpose, image digest, policies: what the owners agreed to
   std::string purpose;
   std::string imageDigest;
-  Hash32 salt{};          // fresh per attempt; secret until release, so that digests tell nothing
+  Hash32 salt{};  // fresh per attempt; secret until release, so that digests tell nothing
   std::vector<OutputDeclaration> outputs;
   std::vector<GateInput> inputs;
   std::int64_t outFd = 3;
@@ -276,8 +283,9 @@ struct AnalyserResult {
   }
 };
 
-// Free bits: chosen by code that nobody trusts. Verified bits: recomputed by trusted code (none in v1). The value
-// depends on the declaration and the decision only, so that it tells nothing about the content.
+// Free bits: chosen by code that nobody trusts. Verified bits: recomputed by trusted code (none in
+// v1). The value depends on the declaration and the decision only, so that it tells nothing about
+// the content.
 struct Charge {
   std::int64_t freeBits = 0;
   std::int64_t verifiedBits = 0;
@@ -303,8 +311,9 @@ struct ScoreReason {
   }
 };
 
-// One per released cell (row and column of the canonical file), or per file where row is -1. Sketch and recipe are
-// empty in v1; they are here because history cannot be rebuilt once the inputs are gone.
+// One per released cell (row and column of the canonical file), or per file where row is -1. Sketch
+// and recipe are empty in v1; they are here because history cannot be rebuilt once the inputs are
+// gone.
 struct ReleaseRecord {
   std::string output;
   std::int64_t row = -1;
@@ -329,7 +338,7 @@ inline constexpr std::size_t kMaxCellRecords = 20'000;
 struct ManifestEntry {
   std::string name;
   std::string path;
-  Hash32 digest{};         // salted: see output_digest()
+  Hash32 digest{};  // salted: see output_digest()
   std::int64_t bytes = 0;
   template <class F>
   void fields(F& f) {
@@ -359,7 +368,7 @@ struct GateResult {
   std::int64_t attempt = 1;
   Hash32 requestDigest{};  // SHA-256 of the canonical request
   Hash32 policyHash{};
-  Hash32 bundleDigest{};   // salted digest of the whole bundle
+  Hash32 bundleDigest{};  // salted digest of the whole bundle
   std::vector<AnalyserResult> analysers;
   RuleStatus verdict = RuleStatus::kError;  // the worst of them
   Charge charge;
@@ -393,8 +402,8 @@ struct GateResult {
   }
 };
 
-// Checks what the fields cannot: names and paths plain (base/names.h) and unique, no path inside another, the padded bundle
-// within kMaxBundleBytes, descriptors distinct.
+// Checks what the fields cannot: names and paths plain (base/names.h) and unique, no path inside
+// another, the padded bundle within kMaxBundleBytes, descriptors distinct.
 Status check_request(const GateRequest& request);
 
 // SHA-256 of the canonical form, with a label each.

@@ -19,7 +19,8 @@ bool in_order(const std::vector<BundleEntry>& entries) {
     const BundleEntry& e = entries[i];
     if (e.kind == EntryKind::kLog) {
       if (e.name != "log" || i + 1 != entries.size()) return false;
-    } else if (e.kind != EntryKind::kOutput || !plain_path(e.name) || (i != 0 && entries[i - 1].name >= e.name)) {
+    } else if (e.kind != EntryKind::kOutput || !plain_path(e.name) ||
+               (i != 0 && entries[i - 1].name >= e.name)) {
       return false;
     }
   }
@@ -29,7 +30,9 @@ bool in_order(const std::vector<BundleEntry>& entries) {
 Result<BundleEntry> read_entry(ByteReader& r) {
   BundleEntry e;
   GBX_ASSIGN(const std::uint8_t kind, r.u8());
-  if (kind > static_cast<std::uint8_t>(EntryKind::kLog)) return fail(Reason::kBadStructure, "bundle: kind of entry");
+  if (kind > static_cast<std::uint8_t>(EntryKind::kLog)) {
+    return fail(Reason::kBadStructure, "bundle: kind of entry");
+  }
   e.kind = static_cast<EntryKind>(kind);
   GBX_ASSIGN(const std::uint16_t name_size, r.u16());
   GBX_ASSIGN(const ByteView name, r.take(name_size));
@@ -42,14 +45,20 @@ Result<BundleEntry> read_entry(ByteReader& r) {
 
 Result<Bytes> encode_bundle(const Bundle& b, std::size_t padded_size) {
   if (padded_size > kMost) {
-    return fail(Reason::kTooLarge, "bundle").with("at most " + std::to_string(kMost) + " bytes", std::to_string(padded_size));
+    return fail(Reason::kTooLarge, "bundle")
+        .with("at most " + std::to_string(kMost) + " bytes", std::to_string(padded_size));
   }
-  if (padded_size < kLeast || !std::has_single_bit(padded_size)) return fail(Reason::kBadValue, "bundle size");
+  if (padded_size < kLeast || !std::has_single_bit(padded_size)) {
+    return fail(Reason::kBadValue, "bundle size");
+  }
   if (!in_order(b.entries)) return fail(Reason::kBadValue, "bundle: names or order");
   ByteWriter w;
   w.text(kMagic).u32(static_cast<std::uint32_t>(b.entries.size() + 1));
   const auto put = [&w](EntryKind kind, std::string_view name, ByteView content) {
-    w.u8(static_cast<std::uint8_t>(kind)).u16(static_cast<std::uint16_t>(name.size())).text(name).bytes32(content);
+    w.u8(static_cast<std::uint8_t>(kind))
+        .u16(static_cast<std::uint16_t>(name.size()))
+        .text(name)
+        .bytes32(content);
   };
   put(EntryKind::kStatus, "status", as_bytes(canonical(to_json(b.status))));
   for (const auto& e : b.entries) put(e.kind, e.name, e.content);
@@ -60,12 +69,16 @@ Result<Bytes> encode_bundle(const Bundle& b, std::size_t padded_size) {
 
 Result<Bundle> decode_bundle(ByteView bytes) {
   if (bytes.size() > kMost) return fail(Reason::kTooLarge, "bundle");
-  if (bytes.size() < kLeast || !std::has_single_bit(bytes.size())) return fail(Reason::kTruncated, "bundle size");
+  if (bytes.size() < kLeast || !std::has_single_bit(bytes.size())) {
+    return fail(Reason::kTruncated, "bundle size");
+  }
   ByteReader r(bytes);
   GBX_ASSIGN(const ByteView magic, r.take(kMagic.size()));
   if (as_text(magic) != kMagic) return fail(Reason::kBadMagic, "bundle");
   GBX_ASSIGN(const std::uint32_t count, r.u32());
-  if (count < 1 || count > kMaxOutputs + 2) return fail(Reason::kBadStructure, "bundle: number of entries");
+  if (count < 1 || count > kMaxOutputs + 2) {
+    return fail(Reason::kBadStructure, "bundle: number of entries");
+  }
   Bundle b;
   for (std::uint32_t i = 0; i < count; ++i) {
     GBX_ASSIGN(BundleEntry e, read_entry(r));
@@ -73,9 +86,13 @@ Result<Bundle> decode_bundle(ByteView bytes) {
       b.entries.push_back(std::move(e));
       continue;
     }
-    if (e.kind != EntryKind::kStatus || e.name != "status") return fail(Reason::kBadStructure, "bundle: no status");
+    if (e.kind != EntryKind::kStatus || e.name != "status") {
+      return fail(Reason::kBadStructure, "bundle: no status");
+    }
     GBX_ASSIGN(b.status, from_json_text<BundleStatus>(as_text(e.content)));
-    if (as_text(e.content) != canonical(to_json(b.status))) return fail(Reason::kBadStructure, "bundle: status");
+    if (as_text(e.content) != canonical(to_json(b.status))) {
+      return fail(Reason::kBadStructure, "bundle: status");
+    }
   }
   if (!in_order(b.entries)) return fail(Reason::kBadStructure, "bundle: names or order of entries");
   GBX_ASSIGN(const ByteView rest, r.take(r.remaining()));

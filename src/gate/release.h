@@ -1,7 +1,8 @@
-// The one way out. Everything that a consumer (or an owner, for owner-only logs) will ever see of a job travels in a
-// ReleaseChannel: content, names, size, how the container ended, how long it took, log lines. The gate alone makes one
-// from plaintext; anybody else gets one by decoding, strictly, what the gate wrote. Its size follows from the request
-// alone, so the size tells nothing. docs/gate.md describes the bytes.
+// The one way out. Everything that a consumer (or an owner, for owner-only logs) will ever see of a
+// job travels in a ReleaseChannel: content, names, size, how the container ended, how long it took,
+// log lines. The gate alone makes one from plaintext; anybody else gets one by decoding, strictly,
+// what the gate wrote. Its size follows from the request alone, so the size tells nothing.
+// docs/gate.md describes the bytes.
 #pragma once
 
 #include <string>
@@ -37,11 +38,11 @@ struct Bundle {
   std::vector<BundleEntry> entries;  // outputs in byte order of their paths, then at most one log
 };
 
-// Pads with zeros to `padded_size`, a power of two, kMaxBundleBytes at most. kTooLarge when it does not fit, kBadValue for
-// names that decoding would refuse.
+// Pads with zeros to `padded_size`, a power of two, kMaxBundleBytes at most. kTooLarge when it does
+// not fit, kBadValue for names that decoding would refuse.
 Result<Bytes> encode_bundle(const Bundle& bundle, std::size_t padded_size);
-// Strict: there is exactly one encoding of a bundle at a given size. Errors: kBadMagic, kTruncated, kBadStructure,
-// kTooLarge (over kMaxBundleBytes).
+// Strict: there is exactly one encoding of a bundle at a given size. Errors: kBadMagic, kTruncated,
+// kBadStructure, kTooLarge (over kMaxBundleBytes).
 Result<Bundle> decode_bundle(ByteView bytes);
 // Depends on declarations only.
 std::size_t padded_bundle_size(const GateRequest& request);
@@ -63,7 +64,8 @@ class ReleaseChannel {
   Bundle bundle_;
 };
 
-// What leaves of a log: at most `limit` bytes, printable ASCII, tabs and line feeds; everything else becomes '?'.
+// What leaves of a log: at most `limit` bytes, printable ASCII, tabs and line feeds; everything
+// else becomes '?'.
 Bytes clean_log(ByteView raw, std::size_t limit);
 
 }  // namespace gbx::gate

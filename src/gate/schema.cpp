@@ -19,8 +19,12 @@ Error below(Error e, const std::string& outer) {
   e.what = join_path(outer, e.what);
   return e;
 }
-std::string entry(const char* list, std::size_t i) { return std::string(list) + "[" + std::to_string(i) + "]"; }
-std::string shown(const Json& j) { return j.string() != nullptr ? j.string()->substr(0, 64) : json_kind(j); }
+std::string entry(const char* list, std::size_t i) {
+  return std::string(list) + "[" + std::to_string(i) + "]";
+}
+std::string shown(const Json& j) {
+  return j.string() != nullptr ? j.string()->substr(0, 64) : json_kind(j);
+}
 
 Status only(const JsonObject& o, std::initializer_list<std::string_view> known) {
   for (const auto& [k, unused] : o) {
@@ -28,7 +32,8 @@ Status only(const JsonObject& o, std::initializer_list<std::string_view> known) 
     std::string list;
     for (const auto word : known) list += (list.empty() ? "" : ", ") + std::string(word);
     const std::string bounded = k.substr(0, 64);
-    return fail(Reason::kUnknownField, bounded).with(list.empty() ? "no members" : "one of " + list, bounded);
+    return fail(Reason::kUnknownField, bounded)
+        .with(list.empty() ? "no members" : "one of " + list, bounded);
   }
   return ok_status();
 }
@@ -36,9 +41,10 @@ Error missing(const char* name, const std::string& expected) {
   return fail(Reason::kMissingField, name).with(expected, "nothing");
 }
 
-Result<std::int64_t> integer(const JsonObject& o, const char* name, std::int64_t least, std::int64_t most,
-                             std::optional<std::int64_t> otherwise = {}) {
-  const std::string range = "an integer from " + std::to_string(least) + " to " + std::to_string(most);
+Result<std::int64_t> integer(const JsonObject& o, const char* name, std::int64_t least,
+                             std::int64_t most, std::optional<std::int64_t> otherwise = {}) {
+  const std::string range =
+      "an integer from " + std::to_string(least) + " to " + std::to_string(most);
   const auto it = o.find(std::string_view(name));
   if (it == o.end()) {
     if (otherwise) return *otherwise;
@@ -50,11 +56,13 @@ Result<std::int64_t> integer(const JsonObject& o, const char* name, std::int64_t
   return *v;
 }
 
-// Text that a header, a key or a word may hold: valid UTF-8, no control characters, no space at its ends.
+// Text that a header, a key or a word may hold: valid UTF-8, no control characters, no space at its
+// ends.
 bool plain_text(const std::string& s, std::size_t limit) {
   if (s.empty() || s.size() > limit || !valid_utf8(s)) return false;
   if (s.front() == ' ' || s.back() == ' ') return false;
-  return std::all_of(s.begin(), s.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x20 && c != 0x7f; });
+  return std::all_of(s.begin(), s.end(),
+                     [](char c) { return static_cast<unsigned char>(c) >= 0x20 && c != 0x7f; });
 }
 
 enum class Allowed { kAnything, kScalars, kNumbers };
@@ -65,7 +73,8 @@ class SchemaParser {
     const JsonObject* o = j.object();
     if (o == nullptr) return fail(Reason::kBadValue).with("an object with a type", json_kind(j));
     if (depth > kMaxDepth) {
-      return fail(Reason::kTooLarge).with("at most " + std::to_string(kMaxDepth) + " levels", "more");
+      return fail(Reason::kTooLarge)
+          .with("at most " + std::to_string(kMaxDepth) + " levels", "more");
     }
     const Json* type = j.find("type");
     if (type == nullptr) return missing("type", kTypes);
@@ -97,20 +106,24 @@ class SchemaParser {
         return fail(Reason::kBadValue, entry("enum", i))
             .with("1 to 256 bytes of plain text without spaces at its ends", shown(w));
       }
-      if (!seen.insert(*s).second) return fail(Reason::kBadValue, entry("enum", i)).with("a word not used before", *s);
+      if (!seen.insert(*s).second) {
+        return fail(Reason::kBadValue, entry("enum", i)).with("a word not used before", *s);
+      }
       out.push_back(*s);
     }
     all_words_ += out.size();
     if (all_words_ > kMaxAllWords) {
       return fail(Reason::kTooLarge, "enum")
-          .with("at most " + std::to_string(kMaxAllWords) + " words in the whole schema", std::to_string(all_words_));
+          .with("at most " + std::to_string(kMaxAllWords) + " words in the whole schema",
+                std::to_string(all_words_));
     }
     return out;
   }
 
   // The members of `o`'s list `key`, each an object with a name and a node.
   Result<Node> members(const JsonObject& o, const char* key, int depth, Allowed allowed) {
-    const std::string wanted = "a list of 1 to " + std::to_string(kMaxMembers) + " objects with name and type";
+    const std::string wanted =
+        "a list of 1 to " + std::to_string(kMaxMembers) + " objects with name and type";
     const auto it = o.find(std::string_view(key));
     if (it == o.end()) return missing(key, wanted);
     const JsonArray* a = it->second.array();
@@ -131,18 +144,26 @@ class SchemaParser {
   }
 
  private:
-  Result<std::pair<std::string, Node>> member(const Json& m, int depth, Allowed allowed, std::set<std::string>& seen) {
-    if (m.object() == nullptr) return fail(Reason::kBadValue).with("an object with name and type", json_kind(m));
+  Result<std::pair<std::string, Node>> member(const Json& m, int depth, Allowed allowed,
+                                              std::set<std::string>& seen) {
+    if (m.object() == nullptr) {
+      return fail(Reason::kBadValue).with("an object with name and type", json_kind(m));
+    }
     const char* wanted = "1 to 128 bytes of plain text without spaces at its ends";
     const Json* name = m.find("name");
     if (name == nullptr) return missing("name", wanted);
     const std::string* s = name->string();
-    if (s == nullptr || !plain_text(*s, 128)) return fail(Reason::kBadValue, "name").with(wanted, shown(*name));
-    if (!seen.insert(*s).second) return fail(Reason::kBadValue, "name").with("a name not used before", *s);
+    if (s == nullptr || !plain_text(*s, 128)) {
+      return fail(Reason::kBadValue, "name").with(wanted, shown(*name));
+    }
+    if (!seen.insert(*s).second) {
+      return fail(Reason::kBadValue, "name").with("a name not used before", *s);
+    }
     GBX_ASSIGN(Node child, node(m, depth + 1, true));
     const NodeKind k = child.kind;
     const bool is_number = k == NodeKind::kInteger || k == NodeKind::kDecimal;
-    const bool fits = allowed == Allowed::kAnything || is_number || (allowed == Allowed::kScalars && k == NodeKind::kText);
+    const bool fits = allowed == Allowed::kAnything || is_number ||
+                      (allowed == Allowed::kScalars && k == NodeKind::kText);
     if (!fits) {
       return fail(Reason::kBadValue, "type")
           .with(allowed == Allowed::kNumbers ? "integer or decimal" : "integer, decimal or text",
@@ -153,7 +174,8 @@ class SchemaParser {
   Status leaf(Node& n) {
     n.leaf = leaves_++;
     if (n.leaf >= static_cast<std::int64_t>(kMaxLeaves)) {
-      return fail(Reason::kTooLarge).with("at most " + std::to_string(kMaxLeaves) + " values in a schema", "more");
+      return fail(Reason::kTooLarge)
+          .with("at most " + std::to_string(kMaxLeaves) + " values in a schema", "more");
     }
     return ok_status();
   }
@@ -168,7 +190,8 @@ class SchemaParser {
     n.number.integer = is_integer;
     GBX_ASSIGN(n.number.minimum, integer(o, "minimum", -kMaxJsonInteger, kMaxJsonInteger));
     GBX_ASSIGN(n.number.maximum, integer(o, "maximum", n.number.minimum, kMaxJsonInteger));
-    // An integer's range is its declaration of digits; a decimal keeps three unless more are declared.
+    // An integer's range is its declaration of digits; a decimal keeps three unless more are
+    // declared.
     GBX_ASSIGN(const std::int64_t digits, integer(o, "digits", 1, 15, is_integer ? 0 : 3));
     GBX_ASSIGN(const std::int64_t scale, integer(o, "scale", 0, 9, is_integer ? 0 : 3));
     n.number.digits = static_cast<int>(digits);
@@ -227,8 +250,8 @@ Result<UWide> node_bits(const Node& n) {
       const UWide size = alphabet_size(n.number);
       if (size == 0) {
         return fail(Reason::kBadValue, "no value lies between minimum and maximum")
-            .with("a range with a value of so many digits", std::to_string(n.number.minimum) + " to " +
-                                                                 std::to_string(n.number.maximum));
+            .with("a range with a value of so many digits",
+                  std::to_string(n.number.minimum) + " to " + std::to_string(n.number.maximum));
       }
       return UWide{log2_upper_q32(size)};
     }
@@ -339,7 +362,8 @@ Result<Capacity> capacity(const OutputDeclaration& d) {
   UWide all = one;
   if (s.type == OutputType::kTable || s.type == OutputType::kText) {
     const auto rows = static_cast<UWide>(s.max_rows);
-    // Fixed length, so self-delimiting: the number of rows, then every row. Sorting is not subtracted.
+    // Fixed length, so self-delimiting: the number of rows, then every row. Sorting is not
+    // subtracted.
     GBX_ASSIGN(all, checked(log2_upper_q32(rows + 1) + rows * one));
   }
   c.bits = ceil_bits(all);

@@ -1,5 +1,6 @@
-// Declared schemas of outputs, and how many bits an output of that shape can carry. A schema is part of the signed job:
-// it is public and was written before the data was seen, but it is still input, so limits apply.
+// Declared schemas of outputs, and how many bits an output of that shape can carry. A schema is
+// part of the signed job: it is public and was written before the data was seen, but it is still
+// input, so limits apply.
 #pragma once
 
 #include <string>
@@ -12,7 +13,8 @@ namespace gbx::gate {
 
 enum class NodeKind { kInteger, kDecimal, kText, kBoolean, kObject, kArray };
 
-// A value's shape. Leaves are numbered in declaration order: `leaf` is the column that evidence and records name.
+// A value's shape. Leaves are numbered in declaration order: `leaf` is the column that evidence and
+// records name.
 struct Node {
   NodeKind kind = NodeKind::kBoolean;
   NumberType number;               // kInteger, kDecimal
@@ -25,8 +27,9 @@ struct Node {
 
 struct Schema {
   OutputType type = OutputType::kOpaque;
-  bool bounded = false;       // false: opaque, or text without a word list; always held
-  Node root;                  // table: an object, one row; text: the word list of a line; json, metrics: the value
+  bool bounded = false;  // false: opaque, or text without a word list; always held
+  // table: an object, one row; text: the word list of a line; json, metrics: the value
+  Node root;
   std::int64_t max_rows = 0;  // table, text
 };
 
@@ -37,12 +40,14 @@ struct Capacity {
   std::int64_t bits = 0;
   CodeId code = CodeId::kSchema;
 };
-// An upper bound, in whole bits, on log2 of how many different canonical outputs the declaration admits. Needs no data.
+// An upper bound, in whole bits, on log2 of how many different canonical outputs the declaration
+// admits. Needs no data.
 Result<Capacity> capacity(const OutputDeclaration& declaration);
 // Control channel: exit class 2, decision 2, duration bucket 4.
 inline constexpr std::int64_t kControlBits = 8;
-// What a job can tell when it is released: control, every output, log bytes that may reach the consumer (kHardMaxLogBytes at
-// most). The broker reserves by it before the run, the gate charges by it after; the same whatever the container writes.
+// What a job can tell when it is released: control, every output, log bytes that may reach the
+// consumer (kHardMaxLogBytes at most). The broker reserves by it before the run, the gate charges
+// by it after; the same whatever the container writes.
 Result<Charge> job_charge(const std::vector<OutputDeclaration>& outputs, std::int64_t log_bytes);
 // The same of the job that a request describes; a run that was not ok delivers no outputs.
 Result<Charge> release_charge(const GateRequest& request);

@@ -30,10 +30,12 @@ GateOutcome held(const GateRequest& request, GateReason why) {
   return o;
 }
 
-Error unfit(Reason reason, const char* what) { return fail(reason, std::string("gate answer: ") + what); }
+Error unfit(Reason reason, const char* what) {
+  return fail(reason, std::string("gate answer: ") + what);
+}
 
-// Everything until the end of the pipe, at most `limit` bytes, before `deadline`. The Reason of a failure is
-// kTimedOut, kTooLarge or kIo.
+// Everything until the end of the pipe, at most `limit` bytes, before `deadline`. The Reason of a
+// failure is kTimedOut, kTooLarge or kIo.
 Result<Bytes> read_until(int fd, std::size_t limit, const Clock& clock, std::int64_t deadline) {
   Bytes out;
   std::vector<std::uint8_t> buffer(1U << 16);
@@ -48,7 +50,9 @@ Result<Bytes> read_until(int fd, std::size_t limit, const Clock& clock, std::int
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return io_error("read", errno);
     if (n == 0) return out;
-    if (out.size() + static_cast<std::size_t>(n) > limit) return fail(Reason::kTooLarge, "gate answer");
+    if (out.size() + static_cast<std::size_t>(n) > limit) {
+      return fail(Reason::kTooLarge, "gate answer");
+    }
     append(out, ByteView(buffer.data(), static_cast<std::size_t>(n)));
   }
 }
@@ -63,17 +67,25 @@ Status check_manifest(const GateRequest& r, const GateResult& g, const ReleaseCh
   for (const auto& e : c.entries()) {
     if (e.kind == EntryKind::kOutput) outputs.push_back(&e);
   }
-  if (outputs.size() != g.manifest.size()) return unfit(Reason::kBadStructure, "manifest and bundle");
+  if (outputs.size() != g.manifest.size()) {
+    return unfit(Reason::kBadStructure, "manifest and bundle");
+  }
   for (const auto& m : g.manifest) {
-    const auto d = std::find_if(r.outputs.begin(), r.outputs.end(),
-                                [&](const auto& o) { return o.name == m.name && o.path == m.path; });
-    const auto e = std::find_if(outputs.begin(), outputs.end(), [&](const auto* b) { return b->name == m.path; });
-    if (d == r.outputs.end() || e == outputs.end()) return unfit(Reason::kBadStructure, "an undeclared output");
+    const auto d = std::find_if(r.outputs.begin(), r.outputs.end(), [&](const auto& o) {
+      return o.name == m.name && o.path == m.path;
+    });
+    const auto e = std::find_if(outputs.begin(), outputs.end(),
+                                [&](const auto* b) { return b->name == m.path; });
+    if (d == r.outputs.end() || e == outputs.end()) {
+      return unfit(Reason::kBadStructure, "an undeclared output");
+    }
     const Bytes& content = (*e)->content;
     if (static_cast<std::int64_t>(content.size()) != m.bytes || m.bytes > d->maxBytes) {
       return unfit(Reason::kBadValue, "size");
     }
-    if (output_digest(r.salt, m.name, content) != m.digest) return unfit(Reason::kBadHash, "digest of an output");
+    if (output_digest(r.salt, m.name, content) != m.digest) {
+      return unfit(Reason::kBadHash, "digest of an output");
+    }
   }
   return ok_status();
 }
@@ -84,8 +96,12 @@ Status check_channel(const GateRequest& r, const GateResult& g, const ReleaseCha
       s.durationBucket != duration_bucket(r.durationSeconds)) {
     return unfit(Reason::kBadStructure, "status in the bundle");
   }
-  if (c.bytes().size() != padded_bundle_size(r)) return unfit(Reason::kBadValue, "size of the bundle");
-  if (output_digest(r.salt, "", c.bytes()) != g.bundleDigest) return unfit(Reason::kBadHash, "digest of the bundle");
+  if (c.bytes().size() != padded_bundle_size(r)) {
+    return unfit(Reason::kBadValue, "size of the bundle");
+  }
+  if (output_digest(r.salt, "", c.bytes()) != g.bundleDigest) {
+    return unfit(Reason::kBadHash, "digest of the bundle");
+  }
   for (const auto& e : c.entries()) {
     const bool log = e.kind == EntryKind::kLog;
     if (log && static_cast<std::int64_t>(e.content.size()) > consumer_log_bytes(r)) {
@@ -108,12 +124,18 @@ Status check_facts(const GateRequest& r, const GateResult& g) {
   const Recommendation due = recommend(r, g.analysers, g.score);
   if (g.recommendation < due) return ok_status();  // stricter than the facts ask for
   if (g.recommendation != due) return unfit(Reason::kBadValue, "recommendation");
-  if (g.recommendation != Recommendation::kRelease || r.exitClass != RunExit::kOk) return ok_status();
+  if (g.recommendation != Recommendation::kRelease || r.exitClass != RunExit::kOk) {
+    return ok_status();
+  }
   for (const auto& o : r.outputs) {
     const Result<Schema> schema = parse_schema(o);
-    if (!schema.ok() || !schema->bounded) return unfit(Reason::kBadValue, "releases what must be held");
+    if (!schema.ok() || !schema->bounded) {
+      return unfit(Reason::kBadValue, "releases what must be held");
+    }
   }
-  if (g.manifest.size() != r.outputs.size()) return unfit(Reason::kBadStructure, "an output is missing");
+  if (g.manifest.size() != r.outputs.size()) {
+    return unfit(Reason::kBadStructure, "an output is missing");
+  }
   return ok_status();
 }
 
@@ -124,7 +146,8 @@ Status check_charge(const GateRequest& r, const GateResult& g, bool content) {
     GBX_ASSIGN(expected, release_charge(r));
   }
   if (g.charge != expected) return unfit(Reason::kBadValue, "charge");
-  if (g.recommendation == Recommendation::kRelease && expected.freeBits > r.policy.autoClearFreeBits) {
+  if (g.recommendation == Recommendation::kRelease &&
+      expected.freeBits > r.policy.autoClearFreeBits) {
     return unfit(Reason::kBadValue, "releases more than the policy clears");
   }
   return ok_status();
@@ -154,7 +177,9 @@ Result<GateOutcome> check_answer(const GateRequest& r, ByteView bytes) {
 
 Result<GateOutcome> run_gate(GateSpawn s, const Clock& clock) {
   GateRequest& r = s.request;
-  if (s.input_fds.size() != r.inputs.size() || s.out_fd < 0) return fail(Reason::kInternal, "run_gate: descriptors");
+  if (s.input_fds.size() != r.inputs.size() || s.out_fd < 0) {
+    return fail(Reason::kInternal, "run_gate: descriptors");
+  }
   ProcessOptions options;
   options.argv = {s.program};
   options.uid = s.uid;
@@ -182,9 +207,11 @@ Result<GateOutcome> run_gate(GateSpawn s, const Clock& clock) {
   const std::int64_t deadline = clock.steady_ms() + s.timeout_ms;
   const Result<Bytes> answer = read_until(pipe.first.get(), answer_limit(r), clock, deadline);
   if (!answer.ok()) {
-    return held(r, answer.reason() == Reason::kTimedOut ? GateReason::kGateTimedOut : GateReason::kGateGarbage);
+    return held(r, answer.reason() == Reason::kTimedOut ? GateReason::kGateTimedOut
+                                                        : GateReason::kGateGarbage);
   }
-  GBX_ASSIGN(const auto status, child.wait(std::max<std::int64_t>(deadline - clock.steady_ms(), 0)));
+  GBX_ASSIGN(const auto status,
+             child.wait(std::max<std::int64_t>(deadline - clock.steady_ms(), 0)));
   if (!status) return held(r, GateReason::kGateTimedOut);
   if (!status->exited || status->code != 0) return held(r, GateReason::kGateCrashed);
   Result<GateOutcome> outcome = check_answer(r, *answer);

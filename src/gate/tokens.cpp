@@ -31,8 +31,8 @@ NumberKey normal(NumberKey k) {
 constexpr std::array<bool, 256> make_token_table() {
   std::array<bool, 256> t{};
   for (std::size_t c = 0; c < 256; ++c) {
-    t[c] = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' || c == '+' || c == '-' ||
-           c == '_' || c >= 0x80;
+    t[c] = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' ||
+           c == '+' || c == '-' || c == '_' || c >= 0x80;
   }
   return t;
 }
@@ -58,7 +58,8 @@ std::uint64_t hash_text(std::string_view text, std::uint64_t salt) {
 }
 std::uint64_t hash_key(const NumberKey& k, std::uint64_t salt) {
   const std::uint64_t h = mix64(k.mantissa + 0x9e3779b97f4a7c15ULL * (salt + 1));
-  return mix64(h ^ (static_cast<std::uint64_t>(static_cast<std::uint32_t>(k.exponent)) << 1) ^ (k.negative ? 1U : 0U));
+  return mix64(h ^ (static_cast<std::uint64_t>(static_cast<std::uint32_t>(k.exponent)) << 1) ^
+               (k.negative ? 1U : 0U));
 }
 
 int significant_digits(const NumberKey& k) {
@@ -91,7 +92,9 @@ std::optional<NumberKey> number_key(std::string_view t) {
     const Result<Decimal> d = parse_decimal(t);
     if (!d.ok() || d->digits.size() > 18) return std::nullopt;
     k.mantissa = 0;
-    for (const char c : d->digits) k.mantissa = k.mantissa * 10 + static_cast<std::uint64_t>(c - '0');
+    for (const char c : d->digits) {
+      k.mantissa = k.mantissa * 10 + static_cast<std::uint64_t>(c - '0');
+    }
     k.exponent = d->exponent;
   }
   return normal(k);
@@ -126,8 +129,13 @@ void split_tokens(std::string_view line, std::size_t limit, std::vector<std::str
     const std::size_t start = i;
     while (i < line.size() && kTokenByte[static_cast<unsigned char>(line[i])]) ++i;
     std::string_view token = line.substr(start, i - start);
-    while (!token.empty() && (token.back() == '.' || token.back() == '_' || token.back() == '+')) token.remove_suffix(1);
-    while (!token.empty() && (token.front() == '.' || token.front() == '_' || token.front() == '+')) token.remove_prefix(1);
+    while (!token.empty() && (token.back() == '.' || token.back() == '_' || token.back() == '+')) {
+      token.remove_suffix(1);
+    }
+    while (!token.empty() &&
+           (token.front() == '.' || token.front() == '_' || token.front() == '+')) {
+      token.remove_prefix(1);
+    }
     if (!token.empty()) out.push_back(token);
   }
 }

@@ -1,4 +1,5 @@
-// Numbers as the copy detector compares them: a value's identity whatever way it was written, fast enough for inputs.
+// Numbers as the copy detector compares them: a value's identity whatever way it was written, fast
+// enough for inputs.
 #pragma once
 
 #include <cstdint>
@@ -25,8 +26,8 @@ std::uint64_t hash_text(std::string_view text, std::uint64_t salt);
 std::uint64_t mix64(std::uint64_t x);
 int significant_digits(const NumberKey& key);
 
-// Splits at everything that is not a letter, digit, '.', '+', '-', '_' or a byte above 127; trims '.', '+', '_' at the ends.
-// At most `limit` tokens.
+// Splits at everything that is not a letter, digit, '.', '+', '-', '_' or a byte above 127; trims
+// '.', '+', '_' at the ends. At most `limit` tokens.
 void split_tokens(std::string_view line, std::size_t limit, std::vector<std::string_view>& out);
 bool has_digit(std::string_view token);
 

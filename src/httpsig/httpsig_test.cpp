@@ -12,8 +12,10 @@ using Headers = std::map<std::string, std::string>;
 
 struct Fixture {
   SeededRandom random{7};
-  crypto::SigningKey key = crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random).value();
-  crypto::SigningKey other = crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEcdsaP256, random).value();
+  crypto::SigningKey key =
+      crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random).value();
+  crypto::SigningKey other =
+      crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEcdsaP256, random).value();
   Hash32 identity = crypto::sha256(as_bytes("me"));
   Hash32 body_hash = crypto::sha256(as_bytes("{}"));
   RequestLine line{crypto::sha256(as_bytes("our set")), "POST", "/v1/jobs?x=%20"};
@@ -78,9 +80,11 @@ TEST(RequestSigning, MissingAndMalformedHeadersAreUnauthenticated) {
     Headers bad = good;
     bad.erase(name);
     EXPECT_EQ(verify_signature(f.line, bad, kNow).reason(), Reason::kUnauthenticated) << name;
-    for (const std::string& text : {std::string(), std::string("!"), value + "!", std::string(300, 'a')}) {
+    for (const std::string& text :
+         {std::string(), std::string("!"), value + "!", std::string(300, 'a')}) {
       bad[name] = text;
-      EXPECT_EQ(verify_signature(f.line, bad, kNow).reason(), Reason::kUnauthenticated) << name << " " << text;
+      EXPECT_EQ(verify_signature(f.line, bad, kNow).reason(), Reason::kUnauthenticated)
+          << name << " " << text;
     }
   }
   for (const char* time : {"01700000000", "-1", "+1700000000", "1.7e9", "99999999999999999999"}) {
@@ -117,16 +121,23 @@ TEST(RequestSigning, AKeyOfNobodyIsRefusedAndLeavesNoTrace) {
   const KeyCheck nobody = [](const Hash32&, const crypto::PublicKey&) -> Status {
     return fail(Reason::kUnauthenticated, "unknown identity");
   };
-  EXPECT_EQ(verify_request(f.line, f.sign(f.key), kNow, nobody, cache).reason(), Reason::kUnauthenticated);
+  EXPECT_EQ(verify_request(f.line, f.sign(f.key), kNow, nobody, cache).reason(),
+            Reason::kUnauthenticated);
   EXPECT_EQ(cache.size(), 0U);
 }
 
 TEST(ReplayCache, IsBoundedAndFailsClosed) {
   Fixture f;
   ReplayCache cache(ReplayCache::Limits{4, 3});
-  const auto use = [&] { return verify_request(f.line, f.sign(f.key), kNow, f.anyone, cache).reason(); };
-  const auto as = [&](const char* name) { f.identity = crypto::sha256(as_bytes(std::string_view(name))); };
-  for (int i = 0; i < 2; ++i) ASSERT_TRUE(verify_request(f.line, f.sign(f.key), kNow, f.anyone, cache).ok());
+  const auto use = [&] {
+    return verify_request(f.line, f.sign(f.key), kNow, f.anyone, cache).reason();
+  };
+  const auto as = [&](const char* name) {
+    f.identity = crypto::sha256(as_bytes(std::string_view(name)));
+  };
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(verify_request(f.line, f.sign(f.key), kNow, f.anyone, cache).ok());
+  }
   EXPECT_EQ(use(), Reason::kRateLimited);
   for (const char* name : {"second", "third"}) {
     as(name);
@@ -150,7 +161,8 @@ TEST(ReplayCache, AFewBusyIdentitiesLeaveRoomForTheOthers) {
     Id16 nonce{};
     ++n;
     for (std::size_t i = 0; i < 4; ++i) nonce[i] = static_cast<std::uint8_t>(n >> (8 * i));
-    return cache.remember({Hash32{who}, f.key.public_key(), f.body_hash, nonce, kNow}, kNow).reason();
+    return cache.remember({Hash32{who}, f.key.public_key(), f.body_hash, nonce, kNow}, kNow)
+        .reason();
   };
   for (int i = 0; i < 1000; ++i) {
     for (std::uint8_t who = 1; who <= 8; ++who) (void)send(who);
@@ -160,12 +172,14 @@ TEST(ReplayCache, AFewBusyIdentitiesLeaveRoomForTheOthers) {
   for (int i = 0; i < 40; ++i) EXPECT_EQ(send(9), Reason::kUninitialised) << i;
 }
 
-// For callers who are not enrolled: however many come, each gets in, and they take no place of anybody else.
+// For callers who are not enrolled: however many come, each gets in, and they take no place of
+// anybody else.
 TEST(ReplayCache, AnEvictingOneForgetsTheOldestInsteadOfRefusing) {
   Fixture f;
   ReplayCache cache({4, 4, true});
   const auto send = [&](std::uint8_t n) {
-    return cache.remember({Hash32{n}, f.key.public_key(), f.body_hash, Id16{n}, kNow + n}, kNow).reason();
+    return cache.remember({Hash32{n}, f.key.public_key(), f.body_hash, Id16{n}, kNow + n}, kNow)
+        .reason();
   };
   for (std::uint8_t n = 1; n <= 20; ++n) EXPECT_EQ(send(n), Reason::kUninitialised) << int{n};
   EXPECT_EQ(cache.size(), 4U);
@@ -173,24 +187,25 @@ TEST(ReplayCache, AnEvictingOneForgetsTheOldestInsteadOfRefusing) {
   EXPECT_EQ(send(1), Reason::kUninitialised);
 }
 
-TEST(ErrorBody, RoundTripsEveryReason) {
-#define X(name, code, cls)                                                                    \
-  {                                                                                           \
-    const Error e = fail(Reason::name, "chunk 3").with("a", "b").hint("do this");             \
-    const auto back = error_from_json_text(canonical(error_to_json(e)));                      \
-    ASSERT_TRUE(back.has_value());                                                                  \
-    EXPECT_EQ(back->reason, Reason::name);                                                    \
-    EXPECT_EQ(back->line(), e.line());                                                        \
-    EXPECT_EQ(back->next, "do this");                                                         \
+TEST(ErrorBody, RoundTripsEveryReason){
+#define X(name, code, cls)                                                        \
+  {                                                                               \
+    const Error e = fail(Reason::name, "chunk 3").with("a", "b").hint("do this"); \
+    const auto back = error_from_json_text(canonical(error_to_json(e)));          \
+    ASSERT_TRUE(back.has_value());                                                \
+    EXPECT_EQ(back->reason, Reason::name);                                        \
+    EXPECT_EQ(back->line(), e.line());                                            \
+    EXPECT_EQ(back->next, "do this");                                             \
   }
-  GBX_REASONS(X)
+    GBX_REASONS(X)
 #undef X
 }
 
 TEST(ErrorBody, HostileBodiesAreRefusedOrTamed) {
   EXPECT_FALSE(error_from_json_text("<html>").has_value());
   EXPECT_FALSE(error_from_json_text(R"({"reason":"internal"})").has_value());
-  const auto odd = error_from_json_text(R"({"reason":"no-such","what":"\u001b[2J","expected":"","actual":"","next":""})");
+  const auto odd = error_from_json_text(
+      R"({"reason":"no-such","what":"\u001b[2J","expected":"","actual":"","next":""})");
   ASSERT_TRUE(odd.has_value());
   EXPECT_EQ(odd->reason, Reason::kInternal);
   EXPECT_EQ(odd->what.find('\x1b'), std::string::npos);

@@ -25,9 +25,11 @@ Bytes message_of(const RequestLine& line, const SignedText& text, std::int64_t t
   body.emplace("setId", to_hex(line.set_id));
   body.emplace("target", line.target);
   body.emplace("time", time_seconds);
-  static constexpr char kLabel[] = "gbx/1/http-request";  // its terminating zero is part of the message
+  // its terminating zero is part of the message
+  static constexpr char kLabel[] = "gbx/1/http-request";
   const std::string json = canonical(Json(std::move(body)));
-  return concat({ByteView(reinterpret_cast<const std::uint8_t*>(kLabel), sizeof kLabel), as_bytes(json)});
+  return concat(
+      {ByteView(reinterpret_cast<const std::uint8_t*>(kLabel), sizeof kLabel), as_bytes(json)});
 }
 
 Error unauthenticated(std::string what) {
@@ -46,7 +48,9 @@ Result<std::string> header(const Headers& headers, const char* name) {
 
 // Decimal without sign or leading zero, so that the text and the signed number are the same thing.
 Result<std::int64_t> parse_seconds(const std::string& text) {
-  if (text.size() > 15 || (text.size() > 1 && text[0] == '0')) return unauthenticated("glovebox-time is malformed");
+  if (text.size() > 15 || (text.size() > 1 && text[0] == '0')) {
+    return unauthenticated("glovebox-time is malformed");
+  }
   std::int64_t v = 0;
   for (const char c : text) {
     if (c < '0' || c > '9') return unauthenticated("glovebox-time is malformed");
@@ -64,9 +68,12 @@ Result<FixedBytes<N>> parse_hex(const char* name, const std::string& text) {
 
 }  // namespace
 
-Result<HeaderList> sign_request(const RequestLine& line, const Hash32& body_hash, const Hash32& identity,
-                                const crypto::SigningKey& key, std::int64_t now_seconds, Random& random) {
-  if (!valid_utf8(line.target) || !valid_utf8(line.method)) return fail(Reason::kBadEncoding, "request target");
+Result<HeaderList> sign_request(const RequestLine& line, const Hash32& body_hash,
+                                const Hash32& identity, const crypto::SigningKey& key,
+                                std::int64_t now_seconds, Random& random) {
+  if (!valid_utf8(line.target) || !valid_utf8(line.method)) {
+    return fail(Reason::kBadEncoding, "request target");
+  }
   SignedText text;
   text.identity = to_hex(identity);
   text.key = key.public_key().text();
@@ -84,8 +91,11 @@ Result<HeaderList> sign_request(const RequestLine& line, const Hash32& body_hash
   return out;
 }
 
-Result<VerifiedRequest> verify_signature(const RequestLine& line, const Headers& headers, std::int64_t now_seconds) {
-  if (!valid_utf8(line.target) || !valid_utf8(line.method)) return unauthenticated("request target is not UTF-8");
+Result<VerifiedRequest> verify_signature(const RequestLine& line, const Headers& headers,
+                                         std::int64_t now_seconds) {
+  if (!valid_utf8(line.target) || !valid_utf8(line.method)) {
+    return unauthenticated("request target is not UTF-8");
+  }
   SignedText text;
   GBX_ASSIGN(text.identity, header(headers, kIdentityHeader));
   GBX_ASSIGN(text.key, header(headers, kKeyHeader));
@@ -103,13 +113,16 @@ Result<VerifiedRequest> verify_signature(const RequestLine& line, const Headers&
   const Result<Bytes> signature = from_base64url(signature_text);
   if (!signature.ok()) return unauthenticated("header glovebox-signature is malformed");
 
-  if (time_seconds < now_seconds - kMaxSkewSeconds || time_seconds > now_seconds + kMaxSkewSeconds) {
+  if (time_seconds < now_seconds - kMaxSkewSeconds ||
+      time_seconds > now_seconds + kMaxSkewSeconds) {
     return fail(Reason::kExpired, "time of the signed request")
-        .with("within " + std::to_string(kMaxSkewSeconds) + " s of " + std::to_string(now_seconds), text.time)
+        .with("within " + std::to_string(kMaxSkewSeconds) + " s of " + std::to_string(now_seconds),
+              text.time)
         .hint("set this machine's clock");
   }
   if (!key->verify(message_of(line, text, time_seconds), *signature)) {
-    return fail(Reason::kBadSignature, "signature of the request").hint("sign exactly the method, target and body sent, for this installation's set id");
+    return fail(Reason::kBadSignature, "signature of the request")
+        .hint("sign exactly the method, target and body sent, for this installation's set id");
   }
   return VerifiedRequest{identity, std::move(*key), body_hash, nonce, time_seconds};
 }
@@ -126,15 +139,19 @@ Status ReplayCache::remember(const VerifiedRequest& request, std::int64_t now_se
   const std::lock_guard lock(mutex_);
   while (!by_expiry_.empty() && by_expiry_.begin()->first < now_seconds) forget_first();
   const Entry entry(request.identity, request.nonce);
-  if (seen_.contains(entry)) return fail(Reason::kReplayed, "this signed request was used before").hint("sign it anew");
+  if (seen_.contains(entry)) {
+    return fail(Reason::kReplayed, "this signed request was used before").hint("sign it anew");
+  }
   while (limits_.evicts && seen_.size() >= limits_.total) forget_first();
   if (seen_.size() >= limits_.total) {
-    return fail(Reason::kUnavailable, "too many signed requests at once").hint("wait a minute and repeat");
+    return fail(Reason::kUnavailable, "too many signed requests at once")
+        .hint("wait a minute and repeat");
   }
   const auto count = per_identity_.find(request.identity);
   const std::size_t share = std::min(limits_.per_identity, limits_.total - seen_.size());
   if (!limits_.evicts && count != per_identity_.end() && count->second >= share) {
-    return fail(Reason::kRateLimited, "too many signed requests of one identity within four minutes")
+    return fail(Reason::kRateLimited,
+                "too many signed requests of one identity within four minutes")
         .with("at most " + std::to_string(share), std::to_string(count->second))
         .hint("wait a minute and repeat");
   }
@@ -150,8 +167,9 @@ std::size_t ReplayCache::size() const {
   return seen_.size();
 }
 
-Result<VerifiedRequest> verify_request(const RequestLine& line, const Headers& headers, std::int64_t now_seconds,
-                                       const KeyCheck& key_check, ReplayCache& cache) {
+Result<VerifiedRequest> verify_request(const RequestLine& line, const Headers& headers,
+                                       std::int64_t now_seconds, const KeyCheck& key_check,
+                                       ReplayCache& cache) {
   GBX_ASSIGN(VerifiedRequest request, verify_signature(line, headers, now_seconds));
   GBX_TRY(key_check(request.identity, request.key));
   GBX_TRY(cache.remember(request, now_seconds));

@@ -15,7 +15,9 @@ Status verify_signer(const records::Signed<records::Lease>& lease, const LeaseQu
   }
   keys.insert(keys.end(), q.issuers->begin(), q.issuers->end());
   if (std::find(keys.begin(), keys.end(), lease.key) == keys.end()) {
-    return fail(Reason::kLeaseMissing, "the lease is signed neither by the owner's present key nor by an issuer whom the policy names")
+    return fail(Reason::kLeaseMissing,
+                "the lease is signed neither by the owner's present key nor by an issuer whom the "
+                "policy names")
         .with(keys.front(), lease.key)
         .hint("ask the owner for a new lease");
   }
@@ -27,20 +29,30 @@ Status verify_signer(const records::Signed<records::Lease>& lease, const LeaseQu
 
 Status verify_lease(const records::Signed<records::Lease>& lease, const LeaseQuery& q) {
   const auto& l = lease.body;
-  if (l.set_id != q.set_id) return fail(Reason::kLeaseMissing, "the lease is for another key set").with(to_hex(q.set_id), to_hex(l.set_id));
-  if (l.asset_id != q.asset_id) return fail(Reason::kLeaseMissing, "the lease is for another asset").with(to_hex(q.asset_id), to_hex(l.asset_id));
+  if (l.set_id != q.set_id) {
+    return fail(Reason::kLeaseMissing, "the lease is for another key set")
+        .with(to_hex(q.set_id), to_hex(l.set_id));
+  }
+  if (l.asset_id != q.asset_id) {
+    return fail(Reason::kLeaseMissing, "the lease is for another asset")
+        .with(to_hex(q.asset_id), to_hex(l.asset_id));
+  }
   if (l.consumer_id != q.consumer_id) {
-    return fail(Reason::kLeaseMissing, "the lease is for another consumer").with(to_hex(q.consumer_id), to_hex(l.consumer_id));
+    return fail(Reason::kLeaseMissing, "the lease is for another consumer")
+        .with(to_hex(q.consumer_id), to_hex(l.consumer_id));
   }
   GBX_TRY(verify_signer(lease, q));
   if (q.now > l.not_after) {
-    return fail(Reason::kLeaseExpired, "lease").with("before " + format_time(l.not_after), format_time(q.now)).hint("rent the asset again");
+    return fail(Reason::kLeaseExpired, "lease")
+        .with("before " + format_time(l.not_after), format_time(q.now))
+        .hint("rent the asset again");
   }
   return ok_status();
 }
 
 Result<Id16> SignedLeases::find(const LeaseQuery& q) const {
-  Error nearest = fail(Reason::kLeaseMissing, "a lease for this asset").with("one for " + to_hex(q.asset_id), "none");
+  Error nearest = fail(Reason::kLeaseMissing, "a lease for this asset")
+                      .with("one for " + to_hex(q.asset_id), "none");
   // The consumer signed which leases this job may use up, and in which order they are tried.
   for (const Id16& id : submission_.submission.body.leases) {
     for (const auto& lease : submission_.leases) {
@@ -52,7 +64,8 @@ Result<Id16> SignedLeases::find(const LeaseQuery& q) const {
       }
       const std::int64_t used = uses_(lease.body);
       if (used < lease.body.jobs) return id;
-      nearest = fail(Reason::kLeaseExhausted, "jobs of this lease").with(std::to_string(lease.body.jobs), std::to_string(used) + " used");
+      nearest = fail(Reason::kLeaseExhausted, "jobs of this lease")
+                    .with(std::to_string(lease.body.jobs), std::to_string(used) + " used");
     }
   }
   return nearest;

@@ -1,5 +1,6 @@
-// Leases: who has rented an asset. A lease counts only when its owner, or an issuer whom the owner's policy names, signed
-// it for this key set; the plane cannot make one. How often one was used is in the broker's log.
+// Leases: who has rented an asset. A lease counts only when its owner, or an issuer whom the
+// owner's policy names, signed it for this key set; the plane cannot make one. How often one was
+// used is in the broker's log.
 #pragma once
 
 #include <functional>
@@ -10,8 +11,9 @@
 
 namespace gbx::lease {
 
-// Which of the owner's keys may have signed. kStanding, for whatever is decided now: the newest one, for a key that was
-// rotated away may be a thief's. kEver, for checking again what was decided when an older key stood.
+// Which of the owner's keys may have signed. kStanding, for whatever is decided now: the newest
+// one, for a key that was rotated away may be a thief's. kEver, for checking again what was decided
+// when an older key stood.
 enum class Signer { kStanding, kEver };
 
 struct LeaseQuery {
@@ -27,19 +29,23 @@ struct LeaseQuery {
 class LeaseBook {
  public:
   virtual ~LeaseBook() = default;
-  // A lease that covers one more job. Errors, of the lease that came nearest: kLeaseMissing, kLeaseExpired, kLeaseExhausted.
+  // A lease that covers one more job. Errors, of the lease that came nearest: kLeaseMissing,
+  // kLeaseExpired, kLeaseExhausted.
   virtual Result<Id16> find(const LeaseQuery& query) const = 0;
 };
 
-// Signed by the owner or an issuer, for exactly this set, asset and consumer, not expired. kLeaseMissing, kLeaseExpired.
+// Signed by the owner or an issuer, for exactly this set, asset and consumer, not expired.
+// kLeaseMissing, kLeaseExpired.
 Status verify_lease(const records::Signed<records::Lease>& lease, const LeaseQuery& query);
 
 // The leases that travel with one submission and that the consumer named when signing it.
 class SignedLeases final : public LeaseBook {
  public:
-  using Uses = std::function<std::int64_t(const records::Lease&)>;  // jobs that have used it, this one not counted
+  // jobs that have used it, this one not counted
+  using Uses = std::function<std::int64_t(const records::Lease&)>;
   // References must outlive the book.
-  SignedLeases(const records::SignedSubmission& submission, Uses uses) : submission_(submission), uses_(std::move(uses)) {}
+  SignedLeases(const records::SignedSubmission& submission, Uses uses)
+      : submission_(submission), uses_(std::move(uses)) {}
   Result<Id16> find(const LeaseQuery& query) const override;
 
  private:

@@ -14,7 +14,8 @@ using gbx::testing::must;
 
 class Leases : public ::testing::Test {
  protected:
-  Leases() : owner(make_person(random)), issuer(make_person(random)), consumer(make_person(random)) {
+  Leases()
+      : owner(make_person(random)), issuer(make_person(random)), consumer(make_person(random)) {
     body.lease_id = random.fixed<16>();
     body.asset_id = random.fixed<16>();
     body.consumer_id = consumer.id();
@@ -22,7 +23,9 @@ class Leases : public ::testing::Test {
     body.not_after = kNow + 100;
     body.set_id = set;
   }
-  LeaseQuery query() const { return {set, body.asset_id, consumer.id(), &owner.chain, &issuers, now}; }
+  LeaseQuery query() const {
+    return {set, body.asset_id, consumer.id(), &owner.chain, &issuers, now};
+  }
   Reason find(const Signed<Lease>& lease) {
     SignedSubmission s;
     s.leases = {lease};
@@ -65,7 +68,8 @@ TEST_F(Leases, OwnerOrNamedIssuer) {
 TEST_F(Leases, AKeyThatWasRotatedAwaySignsNothingNew) {
   const auto old_lease = by(owner);
   auto newer = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random));
-  owner.chain.rotations = {must(sign(set, Rotation{owner.id(), 1, newer.public_key().text()}, owner.recovery))};
+  owner.chain.rotations = {
+      must(sign(set, Rotation{owner.id(), 1, newer.public_key().text()}, owner.recovery))};
   EXPECT_EQ(find(old_lease), Reason::kLeaseMissing);
   EXPECT_EQ(find(must(sign(set, body, newer))), Reason::kUninitialised);
   EXPECT_EQ(find(must(sign(set, body, owner.recovery))), Reason::kLeaseMissing);
@@ -86,7 +90,8 @@ TEST_F(Leases, ExactlyThisSetAssetAndConsumer) {
   EXPECT_EQ(lease([](Lease& l) { l.set_id = Hash32{2}; }), Reason::kLeaseMissing);
   EXPECT_EQ(lease([](Lease& l) { l.asset_id = Id16{2}; }), Reason::kLeaseMissing);
   EXPECT_EQ(lease([](Lease& l) { l.consumer_id = Hash32{2}; }), Reason::kLeaseMissing);
-  EXPECT_EQ(find(must(sign(Hash32{2}, good, owner.key))), Reason::kBadSignature);  // signed for another set
+  // signed for another set
+  EXPECT_EQ(find(must(sign(Hash32{2}, good, owner.key))), Reason::kBadSignature);
   named = false;
   EXPECT_EQ(find(by(owner)), Reason::kLeaseMissing);  // the consumer did not offer it
 }

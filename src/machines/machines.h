@@ -1,6 +1,6 @@
-// The three state machines of a job, each one table and a pure step(). What a transition asks of the outside is an
-// effect; it is written with the transition and performed later, from the outbox, as often as it takes.
-// Everything here is pure and thread-safe.
+// The three state machines of a job, each one table and a pure step(). What a transition asks of
+// the outside is an effect; it is written with the transition and performed later, from the outbox,
+// as often as it takes. Everything here is pure and thread-safe.
 #pragma once
 
 #include <array>
@@ -24,8 +24,17 @@ enum class EffectKind {
 std::span<const EnumName<EffectKind>> enum_names(EffectKind);
 
 enum class JobState {
-  kSubmitted, kAuthorized, kRunning, kReviewing,
-  kCompleted, kDenied, kFailed, kRejected, kCancelled, kExpired, kRevoked,
+  kSubmitted,
+  kAuthorized,
+  kRunning,
+  kReviewing,
+  kCompleted,
+  kDenied,
+  kFailed,
+  kRejected,
+  kCancelled,
+  kExpired,
+  kRevoked,
 };
 std::span<const EnumName<JobState>> enum_names(JobState);
 enum class JobEvent {
@@ -38,12 +47,21 @@ enum class JobEvent {
   kRelease,    // decided and receipt in hand
   kReject,
   kCancel,
-  kExpire,     // waited longer than the spec allows, or the hold ran out
-  kRevoke,     // an owner revoked a policy
+  kExpire,  // waited longer than the spec allows, or the hold ran out
+  kRevoke,  // an owner revoked a policy
 };
 std::span<const EnumName<JobEvent>> enum_names(JobEvent);
 
-enum class EnvironmentState { kRequested, kBooting, kAttested, kLoaded, kWorking, kSealed, kDestroyed, kLost };
+enum class EnvironmentState {
+  kRequested,
+  kBooting,
+  kAttested,
+  kLoaded,
+  kWorking,
+  kSealed,
+  kDestroyed,
+  kLost
+};
 std::span<const EnumName<EnvironmentState>> enum_names(EnvironmentState);
 // Reports of a node may be lost, so a later one includes the earlier.
 enum class EnvironmentEvent { kBoot, kAttest, kLoad, kWork, kSeal, kDestroy, kLose };

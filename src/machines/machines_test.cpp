@@ -52,7 +52,8 @@ TEST(Machines, TerminalStatesAreTheNamedOnes) {
   for (const auto& s : enum_names(JobState{})) {
     if (terminal(s.value)) ends.insert(s.name);
   }
-  EXPECT_EQ(ends, (std::set<std::string>{"Completed", "Denied", "Failed", "Rejected", "Cancelled", "Expired", "Revoked"}));
+  EXPECT_EQ(ends, (std::set<std::string>{"Completed", "Denied", "Failed", "Rejected", "Cancelled",
+                                         "Expired", "Revoked"}));
   EXPECT_TRUE(terminal(EnvironmentState::kLost));
   EXPECT_TRUE(terminal(EnvironmentState::kDestroyed));
   EXPECT_FALSE(terminal(EnvironmentState::kSealed));
@@ -115,7 +116,8 @@ TEST(World, SameSeedSameRunOtherSeedOtherRun) {
     f.drop = f.duplicate = f.crash = f.slow = 100;
     World w(seed, f);
     DiskLog disk;
-    w.add("counter", [&] { return std::make_unique<Counter>(w, disk); }, true);
+    w.add(
+        "counter", [&] { return std::make_unique<Counter>(w, disk); }, true);
     for (int i = 0; i < 50; ++i) w.send("x", "counter", {"sync", Json(i)});
     w.run(100'000, [] { return false; });
     return w.report(1000);
@@ -128,10 +130,13 @@ TEST(World, CrashLosesOnlyWhatWasNotSyncedAndTimersOfTheDead) {
   World w(7, {});
   DiskLog disk;
   bool ran = false;
-  w.add("counter", [&] {
-    disk.crash(w);
-    return std::make_unique<Counter>(w, disk);
-  }, true);
+  w.add(
+      "counter",
+      [&] {
+        disk.crash(w);
+        return std::make_unique<Counter>(w, disk);
+      },
+      true);
   w.crash_at_event("counter", 2);
   w.send("x", "counter", {"sync", Json(1)});
   w.run(1'000, [&] { return disk.entries().size() == 1; });
@@ -147,7 +152,8 @@ TEST(World, AFrozenActorGoesOnWithEverythingInItsOrder) {
   World w(7, {});
   DiskLog disk;
   std::vector<int> seen;
-  w.add("counter", [&] { return std::make_unique<Counter>(w, disk); }, true);
+  w.add(
+      "counter", [&] { return std::make_unique<Counter>(w, disk); }, true);
   w.at_event("counter", 1, [&] { w.freeze("counter", 5'000); });
   const std::int64_t start = w.clock().now().ms;
   for (int i = 0; i < 5; ++i) {
@@ -165,7 +171,8 @@ TEST(World, AFrozenActorGoesOnWithEverythingInItsOrder) {
 TEST(World, WhoDiedForGoodStaysDead) {
   World w(7, {});
   DiskLog disk;
-  w.add("counter", [&] { return std::make_unique<Counter>(w, disk); }, true);
+  w.add(
+      "counter", [&] { return std::make_unique<Counter>(w, disk); }, true);
   w.crash_at_event("counter", 1);
   w.send("x", "counter", {"sync", Json(1)});
   w.run(100, [&] { return !w.up("counter"); });
@@ -184,7 +191,8 @@ TEST(World, ShrinkKeepsOnlyTheFaultsThatMatter) {
     f.drop = 300;
     World w(5, f, suppressed);
     DiskLog disk;
-    w.add("counter", [&] { return std::make_unique<Counter>(w, disk); }, false);
+    w.add(
+        "counter", [&] { return std::make_unique<Counter>(w, disk); }, false);
     for (int i = 0; i < 30; ++i) w.send("x", "counter", {"sync", Json(i)});
     w.run(100'000, [] { return false; });
     RunResult r;

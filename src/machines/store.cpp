@@ -14,7 +14,8 @@ Status verify_history(const std::vector<TransitionRow>& rows) {
   Hash32 prev{};
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const TransitionRow& r = rows[i];
-    const bool linked = r.prev == prev && r.machine == rows[0].machine && r.seq == static_cast<std::int64_t>(i) + 1 &&
+    const bool linked = r.prev == prev && r.machine == rows[0].machine &&
+                        r.seq == static_cast<std::int64_t>(i) + 1 &&
                         r.from == (i == 0 ? std::string() : rows[i - 1].to);
     if (!linked || r.compute_hash() != r.hash) {
       return fail(Reason::kChainBroken, "history of " + r.machine + " at " + std::to_string(r.seq));
@@ -38,7 +39,9 @@ Status MemoryStore::check(const Transaction& t) const {
   for (const auto& w : t.records) {
     const auto it = records_.find({w.record.kind, w.record.id});
     const std::int64_t revision = it == records_.end() ? 0 : it->second.revision;
-    if (revision != w.expected_revision) return fail(Reason::kConflict, w.record.kind + " " + w.record.id);
+    if (revision != w.expected_revision) {
+      return fail(Reason::kConflict, w.record.kind + " " + w.record.id);
+    }
   }
   return ok_status();
 }
@@ -83,10 +86,12 @@ bool matches(const Machine& m, const MachineQuery& q) {
 }
 // Sorts by position, drops what comes before `after`, cuts to `limit`.
 template <class T, class Position>
-std::vector<T> page(std::vector<T> all, const std::optional<std::pair<std::int64_t, std::string>>& after, bool newest_first,
-                    std::size_t limit, Position position) {
+std::vector<T> page(std::vector<T> all,
+                    const std::optional<std::pair<std::int64_t, std::string>>& after,
+                    bool newest_first, std::size_t limit, Position position) {
   const auto before = [&](const auto& a, const auto& b) { return newest_first ? b < a : a < b; };
-  std::sort(all.begin(), all.end(), [&](const T& a, const T& b) { return before(position(a), position(b)); });
+  std::sort(all.begin(), all.end(),
+            [&](const T& a, const T& b) { return before(position(a), position(b)); });
   std::vector<T> out;
   for (auto& x : all) {
     if (out.size() == limit) break;
@@ -109,11 +114,12 @@ Result<std::vector<Machine>> MemoryStore::machines(const MachineQuery& q) {
 
 Result<std::int64_t> MemoryStore::count(const MachineQuery& q) {
   const std::lock_guard lock(mutex_);
-  return static_cast<std::int64_t>(
-      std::count_if(machines_.begin(), machines_.end(), [&](const auto& m) { return matches(m.second, q); }));
+  return static_cast<std::int64_t>(std::count_if(
+      machines_.begin(), machines_.end(), [&](const auto& m) { return matches(m.second, q); }));
 }
 
-Result<std::vector<TransitionRow>> MemoryStore::history(const std::string& machine, std::int64_t after_seq, std::size_t limit) {
+Result<std::vector<TransitionRow>> MemoryStore::history(const std::string& machine,
+                                                        std::int64_t after_seq, std::size_t limit) {
   const std::lock_guard lock(mutex_);
   std::vector<TransitionRow> out;
   const auto it = history_.find(machine);
@@ -134,12 +140,14 @@ Result<std::optional<Record>> MemoryStore::record(const std::string& kind, const
 Result<std::vector<Record>> MemoryStore::records(const RecordQuery& q) {
   const std::lock_guard lock(mutex_);
   std::vector<Record> all;
-  for (auto it = records_.lower_bound({q.kind, ""}); it != records_.end() && it->first.first == q.kind; ++it) {
+  for (auto it = records_.lower_bound({q.kind, ""});
+       it != records_.end() && it->first.first == q.kind; ++it) {
     const Record& r = it->second;
     if ((q.owner && r.owner != *q.owner) || (q.name && r.name != *q.name)) continue;
     all.push_back(r);
   }
-  return page(std::move(all), q.after, q.newest_first, q.limit, [](const Record& r) { return std::pair(r.order, r.id); });
+  return page(std::move(all), q.after, q.newest_first, q.limit,
+              [](const Record& r) { return std::pair(r.order, r.id); });
 }
 
 Result<std::vector<Effect>> MemoryStore::due(std::int64_t now_ms, std::size_t limit) {
@@ -148,8 +156,9 @@ Result<std::vector<Effect>> MemoryStore::due(std::int64_t now_ms, std::size_t li
   for (const auto& [key, e] : outbox_) {
     if (e.due_ms <= now_ms) out.push_back(e);
   }
-  std::sort(out.begin(), out.end(),
-            [](const Effect& a, const Effect& b) { return std::tie(a.due_ms, a.key) < std::tie(b.due_ms, b.key); });
+  std::sort(out.begin(), out.end(), [](const Effect& a, const Effect& b) {
+    return std::tie(a.due_ms, a.key) < std::tie(b.due_ms, b.key);
+  });
   if (out.size() > limit) out.resize(limit);
   return out;
 }
@@ -167,8 +176,9 @@ Result<std::optional<std::int64_t>> MemoryStore::next_due_ms() {
   return next;
 }
 
-void add_step(Transaction& t, Machine& machine, std::string_view event, std::string_view to, bool live,
-              const std::vector<EffectKind>& effects, std::int64_t now_ms, std::string reason, std::string detail) {
+void add_step(Transaction& t, Machine& machine, std::string_view event, std::string_view to,
+              bool live, const std::vector<EffectKind>& effects, std::int64_t now_ms,
+              std::string reason, std::string detail) {
   MachineWrite w;
   w.expected_seq = machine.seq;
   w.row.machine = machine.id;
@@ -186,13 +196,15 @@ void add_step(Transaction& t, Machine& machine, std::string_view event, std::str
   machine.live = live;
   machine.updated_ms = now_ms;
   machine.head = w.row.hash;
-  for (const EffectKind kind : effects) t.effects.push_back({{machine.id, machine.seq, kind}, now_ms, 0});
+  for (const EffectKind kind : effects) {
+    t.effects.push_back({{machine.id, machine.seq, kind}, now_ms, 0});
+  }
   w.machine = machine;
   t.machines.push_back(std::move(w));
 }
 
-void add_begin(Transaction& t, Machine& machine, std::string_view state, const std::vector<EffectKind>& effects,
-               std::int64_t now_ms) {
+void add_begin(Transaction& t, Machine& machine, std::string_view state,
+               const std::vector<EffectKind>& effects, std::int64_t now_ms) {
   machine.seq = 0;
   machine.state.clear();
   machine.created_ms = now_ms;

@@ -1,6 +1,7 @@
-// What a program of state machines keeps: machines, their hash-chained transitions, the outbox of effects, and records
-// of the domain. Callers speak in transactions; a transaction is durable as a whole when commit() returned, or left no
-// trace. A crash inside commit() may have done either. Implementations: MemoryStore here, SQLite in src/plane/store.
+// What a program of state machines keeps: machines, their hash-chained transitions, the outbox of
+// effects, and records of the domain. Callers speak in transactions; a transaction is durable as a
+// whole when commit() returned, or left no trace. A crash inside commit() may have done either.
+// Implementations: MemoryStore here, SQLite in src/plane/store.
 #pragma once
 
 #include <map>
@@ -16,17 +17,17 @@ namespace gbx::machines {
 
 // One machine as it stands. `body` is the program's own; the other columns are what it searches by.
 struct Machine {
-  std::string id;             // "job/<hex>", "env/<hex>/<attempt>", "out/<hex>"
-  std::string kind;           // "job", "env", "out"
+  std::string id;    // "job/<hex>", "env/<hex>/<attempt>", "out/<hex>"
+  std::string kind;  // "job", "env", "out"
   std::string state;
-  std::int64_t seq = 0;       // of its last transition
-  bool live = true;           // not in a terminal state
-  std::string owner;          // who sees it: an identity in hex
-  std::string node;           // env: where it was placed
+  std::int64_t seq = 0;  // of its last transition
+  bool live = true;      // not in a terminal state
+  std::string owner;     // who sees it: an identity in hex
+  std::string node;      // env: where it was placed
   std::int64_t created_ms = 0;
   std::int64_t updated_ms = 0;
   std::int64_t deadline_ms = 0;  // 0: none
-  Hash32 head{};              // hash of its last transition
+  Hash32 head{};                 // hash of its last transition
   Json body;
 };
 
@@ -35,7 +36,7 @@ struct TransitionRow {
   std::string machine;
   std::int64_t seq = 0;
   std::int64_t time_ms = 0;
-  std::string from;   // empty for the first
+  std::string from;  // empty for the first
   std::string event;
   std::string to;
   std::string reason;  // reason code, where something went wrong
@@ -59,7 +60,8 @@ struct TransitionRow {
 // kChainBroken unless the rows are one machine's whole history in order.
 Status verify_history(const std::vector<TransitionRow>& rows);
 
-// An effect is named by the transition that asked for it: performing it twice is performing it once.
+// An effect is named by the transition that asked for it: performing it twice is performing it
+// once.
 struct EffectKey {
   std::string machine;
   std::int64_t seq = 0;
@@ -72,7 +74,8 @@ struct Effect {
   std::int64_t tries = 0;
 };
 
-// Anything else the domain keeps, found by kind and id, listed by (order, id) within kind and optionally owner or name.
+// Anything else the domain keeps, found by kind and id, listed by (order, id) within kind and
+// optionally owner or name.
 struct Record {
   std::string kind;
   std::string id;
@@ -89,7 +92,8 @@ struct MachineWrite {
   Machine machine;
   TransitionRow row;
 };
-// New columns for a machine without a transition (a deadline, a document that arrived). Fenced by seq all the same.
+// New columns for a machine without a transition (a deadline, a document that arrived). Fenced by
+// seq all the same.
 struct MachineTouch {
   std::int64_t expected_seq = 0;
   Machine machine;
@@ -102,11 +106,12 @@ struct Transaction {
   std::vector<MachineWrite> machines;
   std::vector<MachineTouch> touches;
   std::vector<RecordWrite> records;
-  std::vector<Effect> effects;          // added to the outbox
-  std::vector<Effect> postponed;        // due_ms and tries of existing ones
-  std::vector<EffectKey> done;          // removed; absent ones are no error
+  std::vector<Effect> effects;    // added to the outbox
+  std::vector<Effect> postponed;  // due_ms and tries of existing ones
+  std::vector<EffectKey> done;    // removed; absent ones are no error
   bool empty() const {
-    return machines.empty() && touches.empty() && records.empty() && effects.empty() && postponed.empty() && done.empty();
+    return machines.empty() && touches.empty() && records.empty() && effects.empty() &&
+           postponed.empty() && done.empty();
   }
 };
 
@@ -135,16 +140,20 @@ struct RecordQuery {
 class Store {
  public:
   virtual ~Store() = default;
-  // kConflict when an expected sequence or revision is not the present one; then nothing was written.
+  // kConflict when an expected sequence or revision is not the present one; then nothing was
+  // written.
   virtual Status commit(const Transaction& t) = 0;
   virtual Result<std::optional<Machine>> machine(const std::string& id) = 0;
   virtual Result<std::vector<Machine>> machines(const MachineQuery& q) = 0;
-  virtual Result<std::int64_t> count(const MachineQuery& q) = 0;  // `after` and `limit` are not used
-  virtual Result<std::vector<TransitionRow>> history(const std::string& machine, std::int64_t after_seq, std::size_t limit) = 0;
+  // `after` and `limit` are not used
+  virtual Result<std::int64_t> count(const MachineQuery& q) = 0;
+  virtual Result<std::vector<TransitionRow>> history(const std::string& machine,
+                                                     std::int64_t after_seq, std::size_t limit) = 0;
   virtual Result<std::optional<Record>> record(const std::string& kind, const std::string& id) = 0;
   virtual Result<std::vector<Record>> records(const RecordQuery& q) = 0;
   virtual Result<std::vector<Effect>> due(std::int64_t now_ms, std::size_t limit) = 0;
-  virtual Result<std::optional<std::int64_t>> next_due_ms() = 0;  // the earliest of outbox and deadlines
+  // the earliest of outbox and deadlines
+  virtual Result<std::optional<std::int64_t>> next_due_ms() = 0;
 };
 
 // In memory; for tests and the simulated world.
@@ -154,7 +163,8 @@ class MemoryStore : public Store {
   Result<std::optional<Machine>> machine(const std::string& id) override;
   Result<std::vector<Machine>> machines(const MachineQuery& q) override;
   Result<std::int64_t> count(const MachineQuery& q) override;
-  Result<std::vector<TransitionRow>> history(const std::string& machine, std::int64_t after_seq, std::size_t limit) override;
+  Result<std::vector<TransitionRow>> history(const std::string& machine, std::int64_t after_seq,
+                                             std::size_t limit) override;
   Result<std::optional<Record>> record(const std::string& kind, const std::string& id) override;
   Result<std::vector<Record>> records(const RecordQuery& q) override;
   Result<std::vector<Effect>> due(std::int64_t now_ms, std::size_t limit) override;
@@ -163,18 +173,21 @@ class MemoryStore : public Store {
  private:
   Status check(const Transaction& t) const;
   std::mutex mutex_;
-  std::map<std::string, Machine> machines_;                                  // guarded by mutex_, like all below
+  // guarded by mutex_, like all below
+  std::map<std::string, Machine> machines_;
   std::map<std::string, std::vector<TransitionRow>> history_;
   std::map<std::pair<std::string, std::string>, Record> records_;
   std::map<EffectKey, Effect> outbox_;
 };
 
-// Builds the write of one step: sequence, history row and effects. `machine` is changed to its new state.
-// Effects are due at `now_ms`; the caller may move them in t.effects.
-void add_step(Transaction& t, Machine& machine, std::string_view event, std::string_view to, bool live,
-              const std::vector<EffectKind>& effects, std::int64_t now_ms, std::string reason, std::string detail);
-// The same for a machine that begins: machine.id, kind, owner, node, deadline and body are set by the caller.
-void add_begin(Transaction& t, Machine& machine, std::string_view state, const std::vector<EffectKind>& effects,
-               std::int64_t now_ms);
+// Builds the write of one step: sequence, history row and effects. `machine` is changed to its new
+// state. Effects are due at `now_ms`; the caller may move them in t.effects.
+void add_step(Transaction& t, Machine& machine, std::string_view event, std::string_view to,
+              bool live, const std::vector<EffectKind>& effects, std::int64_t now_ms,
+              std::string reason, std::string detail);
+// The same for a machine that begins: machine.id, kind, owner, node, deadline and body are set by
+// the caller.
+void add_begin(Transaction& t, Machine& machine, std::string_view state,
+               const std::vector<EffectKind>& effects, std::int64_t now_ms);
 
 }  // namespace gbx::machines

@@ -23,7 +23,9 @@ bool World::inject(std::uint64_t thousandths, const std::string& what) {
   if (thousandths == 0) return false;
   const bool hit = draw(1000) < thousandths;
   if (!hit) return false;
-  if (faults_.quiet_after_ms != 0 && clock_.now().ms - start_ms_ >= faults_.quiet_after_ms) return false;
+  if (faults_.quiet_after_ms != 0 && clock_.now().ms - start_ms_ >= faults_.quiet_after_ms) {
+    return false;
+  }
   const std::uint64_t id = next_fault_++;
   if (suppressed_.count(id) != 0) return false;
   injected_.push_back({id, what});
@@ -39,7 +41,8 @@ std::string World::report(std::size_t last_lines) const {
   std::string out = "faults injected: " + std::to_string(injected_.size()) + "\n";
   for (const auto& i : injected_) out += "  " + std::to_string(i.id) + " " + i.what + "\n";
   const std::size_t first = trace_.size() > last_lines ? trace_.size() - last_lines : 0;
-  out += "trace (" + std::to_string(trace_.size()) + " lines, the last " + std::to_string(trace_.size() - first) + "):\n";
+  out += "trace (" + std::to_string(trace_.size()) + " lines, the last " +
+         std::to_string(trace_.size() - first) + "):\n";
   for (std::size_t i = first; i < trace_.size(); ++i) out += "  " + trace_[i] + "\n";
   return out;
 }
@@ -68,7 +71,8 @@ std::uint64_t World::crash_points_of(const std::string& name) const {
   return it == slots_.end() ? 0 : it->second.points;
 }
 
-void World::push(std::int64_t delay_ms, const std::string& actor, std::uint64_t life, std::function<void()> work) {
+void World::push(std::int64_t delay_ms, const std::string& actor, std::uint64_t life,
+                 std::function<void()> work) {
   heap_.push({clock_.now().ms + delay_ms, next_order_++, actor, life, std::move(work)});
 }
 
@@ -105,7 +109,8 @@ void World::crash(const std::string& name, const std::string& why) {
   note("CRASH " + name + " " + why);
   slot.object.reset();
   slot.life += 1;
-  const auto wait = 1 + static_cast<std::int64_t>(draw(static_cast<std::uint64_t>(faults_.max_restart_ms)));
+  const auto wait =
+      1 + static_cast<std::int64_t>(draw(static_cast<std::uint64_t>(faults_.max_restart_ms)));
   push(wait, name, slot.life, [this, name] {
     note("START " + name);
     Slot& again = slots_[name];
@@ -168,7 +173,9 @@ void World::crash_point(const std::string& name) {
   const std::uint64_t n = ++slot.points;
   if (!slot.may_crash) return;
   if (planned(planned_point_, name, n)) throw Crash{name};
-  if (inject(faults_.crash_commit, "crash " + name + " at point " + std::to_string(n))) throw Crash{name};
+  if (inject(faults_.crash_commit, "crash " + name + " at point " + std::to_string(n))) {
+    throw Crash{name};
+  }
 }
 
 void World::handle(Event event) {
@@ -220,7 +227,8 @@ void DiskLog::crash(World& world) {
   synced_ = entries_.size();
 }
 
-std::string shrink(const std::function<RunResult(const std::set<std::uint64_t>&)>& run, std::size_t max_runs) {
+std::string shrink(const std::function<RunResult(const std::set<std::uint64_t>&)>& run,
+                   std::size_t max_runs) {
   std::set<std::uint64_t> suppressed;
   RunResult best = run(suppressed);
   if (best.failure.empty()) return {};

@@ -1,8 +1,9 @@
-// Test support: a single-threaded simulated world. A heap of events, a simulated clock, a network that drops, doubles,
-// delays and reorders, logs on disks that lose what was not synced, and actors that crash (which destroys the object and
-// later rebuilds it from what it had stored), freeze and go on as if nothing had been, or die for good. The same seed
-// gives the same run. Every injected fault has a number and can be suppressed, so that a failing run is shrunk to the
-// faults that matter.
+// Test support: a single-threaded simulated world. A heap of events, a simulated clock, a network
+// that drops, doubles, delays and reorders, logs on disks that lose what was not synced, and actors
+// that crash (which destroys the object and later rebuilds it from what it had stored), freeze and
+// go on as if nothing had been, or die for good. The same seed gives the same run. Every injected
+// fault has a number and can be suppressed, so that a failing run is shrunk to the faults that
+// matter.
 #pragma once
 
 #include <cstdint>
@@ -30,7 +31,8 @@ struct Faults {  // chances in thousandths
   std::int64_t max_delay_ms = 40;  // more than min_delay_ms reorders
   std::int64_t max_slow_ms = 5'000;
   std::int64_t max_restart_ms = 3'000;
-  std::int64_t quiet_after_ms = 0;  // no faults from then on, so that every run can settle; 0: never quiet
+  // no faults from then on, so that every run can settle; 0: never quiet
+  std::int64_t quiet_after_ms = 0;
 };
 
 struct Message {
@@ -54,14 +56,16 @@ class World {
   using Factory = std::function<std::unique_ptr<Actor>()>;
   World(std::uint64_t seed, Faults faults, std::set<std::uint64_t> suppressed = {});
 
-  // Built at once and again after each crash; what survives lives outside the actor, owned by the caller.
+  // Built at once and again after each crash; what survives lives outside the actor, owned by the
+  // caller.
   void add(const std::string& name, Factory factory, bool may_crash);
   void send(const std::string& from, const std::string& to, Message message);
   // Runs `work` unless the actor crashed in between.
   void after(const std::string& actor, std::int64_t delay_ms, std::function<void()> work);
   // Until armed, crash points do nothing: for setting the scene.
   void arm() { armed_ = true; }
-  // A place inside an actor where its machine may stop (before and after a commit, say). May throw Crash.
+  // A place inside an actor where its machine may stop (before and after a commit, say). May throw
+  // Crash.
   void crash_point(const std::string& actor);
   // Crashes `actor` at exactly its n-th event (1-based) or crash point, apart from chance.
   void crash_at_event(const std::string& actor, std::uint64_t n) { planned_event_ = {actor, n}; }
@@ -71,13 +75,17 @@ class World {
     planned_event_ = {actor, n};
     planned_work_ = std::move(work);
   }
-  // A frozen machine: for so long `actor` handles nothing; what was due is handled afterwards, in its order.
+  // A frozen machine: for so long `actor` handles nothing; what was due is handled afterwards, in
+  // its order.
   void freeze(const std::string& actor, std::int64_t ms);
-  // A machine that burnt down: `actor` is destroyed and never built again. Not from inside its own events.
+  // A machine that burnt down: `actor` is destroyed and never built again. Not from inside its own
+  // events.
   void kill(const std::string& actor);
-  // Destroys `actor`, if it is there, and builds it again at once, without crash points. Not from inside its own events.
+  // Destroys `actor`, if it is there, and builds it again at once, without crash points. Not from
+  // inside its own events.
   void restart(const std::string& actor);
-  // Since when `actor` is frozen or dead for good, so that nothing can come from it but what was on its way.
+  // Since when `actor` is frozen or dead for good, so that nothing can come from it but what was on
+  // its way.
   std::optional<std::int64_t> silent_since_ms(const std::string& actor) const;
   // True with the given chance, unless quiet or suppressed; numbers and notes the fault.
   bool inject(std::uint64_t thousandths, const std::string& what);
@@ -111,7 +119,9 @@ class World {
     std::string actor;
     std::uint64_t life;  // 0: any (messages and restarts)
     std::function<void()> work;
-    bool operator<(const Event& o) const { return std::pair(at_ms, order) > std::pair(o.at_ms, o.order); }
+    bool operator<(const Event& o) const {
+      return std::pair(at_ms, order) > std::pair(o.at_ms, o.order);
+    }
   };
   struct Slot {
     Factory factory;
@@ -126,11 +136,13 @@ class World {
     std::vector<Event> waiting;             // what came due while it was frozen
   };
   void thaw(const std::string& name);
-  void push(std::int64_t delay_ms, const std::string& actor, std::uint64_t life, std::function<void()> work);
+  void push(std::int64_t delay_ms, const std::string& actor, std::uint64_t life,
+            std::function<void()> work);
   void crash(const std::string& name, const std::string& why);
   void handle(Event event);
   void deliver(const std::string& from, const std::string& to, const Message& message);
-  bool planned(const std::pair<std::string, std::uint64_t>& plan, const std::string& actor, std::uint64_t n) const {
+  bool planned(const std::pair<std::string, std::uint64_t>& plan, const std::string& actor,
+               std::uint64_t n) const {
     return plan.first == actor && plan.second == n;
   }
 
@@ -152,7 +164,8 @@ class World {
   std::pair<std::string, std::uint64_t> planned_point_;
 };
 
-// An append-only log on a disk: what was appended and not synced may be gone after a crash, from some point on.
+// An append-only log on a disk: what was appended and not synced may be gone after a crash, from
+// some point on.
 class DiskLog {
  public:
   void append(Json entry) { entries_.push_back(std::move(entry)); }
@@ -165,13 +178,15 @@ class DiskLog {
   std::size_t synced_ = 0;
 };
 
-// Runs `run(suppressed)`, which returns an empty string or what went wrong together with the faults of that run, and
-// removes faults while it still fails. Returns the report of the smallest failing run found, "" when the first succeeded.
+// Runs `run(suppressed)`, which returns an empty string or what went wrong together with the faults
+// of that run, and removes faults while it still fails. Returns the report of the smallest failing
+// run found, "" when the first succeeded.
 struct RunResult {
   std::string failure;
   std::string report;
   std::vector<World::Injected> injected;
 };
-std::string shrink(const std::function<RunResult(const std::set<std::uint64_t>&)>& run, std::size_t max_runs = 200);
+std::string shrink(const std::function<RunResult(const std::set<std::uint64_t>&)>& run,
+                   std::size_t max_runs = 200);
 
 }  // namespace gbx::world

@@ -33,7 +33,9 @@ class Running {
   std::string name() const {
     return to_hex(job_id_).substr(0, 16) + "-" + std::to_string(bundle_.credential.body.attempt);
   }
-  std::int64_t life_ms() const { return bundle_.plan.body.controls.run_seconds * 1000 + o_.grace_ms; }
+  std::int64_t life_ms() const {
+    return bundle_.plan.body.controls.run_seconds * 1000 + o_.grace_ms;
+  }
 
   // Until the agent said `end`, broke its stream, or ran out of time.
   Status live() {
@@ -47,31 +49,36 @@ class Running {
   }
 
   Status serve_agent(channel::Mux& mux) {
-    // The agent, its stream gone, kills the container and ends; destroy() sees to it. An output that is on its way is
-    // let through whoever stops the attempt: nothing untrusted runs any more, no other attempt could seal one, and a
-    // plane that does not want it refuses it.
+    // The agent, its stream gone, kills the container and ends; destroy() sees to it. An output
+    // that is on its way is let through whoever stops the attempt: nothing untrusted runs any more,
+    // no other attempt could seal one, and a plane that does not want it refuses it.
     const StopSignal::Listener listener(stop_, [&](Reason) {
       if (!uploading_) mux.close();
     });
     channel::ServeLimits limits;
     limits.max_frame_bytes = kSealedBundleFrameBytes;
     limits.idle_ms = life_ms();
-    Status served = channel::serve(mux.stream(channel::kMuxControl),
-                                   [&](std::string_view m, const Json& b) { return dispatch(m, b); }, limits, *o_.clock);
+    Status served = channel::serve(
+        mux.stream(channel::kMuxControl),
+        [&](std::string_view m, const Json& b) { return dispatch(m, b); }, limits, *o_.clock);
     mux.close();
     if (ended_) return ok_status();
     if (!served.ok()) return served;
     return fail(Reason::kLost, "the agent ended without a word");
   }
 
-  // One connection at a time: the agent has given up the one before. It asks again while nobody listens there.
+  // One connection at a time: the agent has given up the one before. It asks again while nobody
+  // listens there.
   Result<Json> connect_broker() {
     end_relay();
-    if (next_stream_ >= channel::kMuxStreams) return fail(Reason::kRateLimited, "connections of one attempt to the broker");
+    if (next_stream_ >= channel::kMuxStreams) {
+      return fail(Reason::kRateLimited, "connections of one attempt to the broker");
+    }
     auto tcp = channel::connect_tcp(o_.broker, channel::Deadline::after_ms(*o_.clock, 10'000));
     if (!tcp.ok()) {
       o_.log->warn("broker-unreachable", {{"what", tcp.error().line()}});
-      return fail(Reason::kUnavailable, "broker").with("a connection", std::string(reason_code(tcp.reason())));
+      return fail(Reason::kUnavailable, "broker")
+          .with("a connection", std::string(reason_code(tcp.reason())));
     }
     relayed_ = &mux_->stream(next_stream_);
     relay_ = std::thread([this, to = std::move(*tcp), stream = relayed_] {
@@ -101,12 +108,16 @@ class Running {
     return fail(Reason::kNotFound, "no such method");
   }
 
-  // Technology none: the node vouches for the report data of the one agent that it started for this attempt.
+  // Technology none: the node vouches for the report data of the one agent that it started for this
+  // attempt.
   Result<Json> introduce(const Json& body) {
     GBX_ASSIGN(auto request, from_json<IntroduceRequest>(body));
     const Hash32 launch = hash_of(bundle_.launch_config);
-    if (request.launch_config != launch) return fail(Reason::kEvidenceRejected, "this is not what was launched");
-    NodeIntroduction intro{request.report_data, launch, job_id_, bundle_.credential.body.attempt, o_.clock->now().seconds()};
+    if (request.launch_config != launch) {
+      return fail(Reason::kEvidenceRejected, "this is not what was launched");
+    }
+    NodeIntroduction intro{request.report_data, launch, job_id_, bundle_.credential.body.attempt,
+                           o_.clock->now().seconds()};
     GBX_ASSIGN(auto signed_intro, sign(bundle_.launch_config.set_id, intro, *o_.key));
     return to_json(signed_intro);
   }
@@ -130,7 +141,8 @@ class Running {
   }
 
   static Error stopped(Reason why) {
-    return fail(why, why == Reason::kJobCancelled ? "the plane has this attempt stopped" : "the node was stopped");
+    return fail(why, why == Reason::kJobCancelled ? "the plane has this attempt stopped"
+                                                  : "the node was stopped");
   }
 
   Status tell_destroyed() {
@@ -140,21 +152,28 @@ class Running {
     }
     const std::int64_t attempt = bundle_.credential.body.attempt;
     if (!end_.sealed) {
-      const EnvironmentPhase phase = residue.empty() ? EnvironmentPhase::kDestroyed : EnvironmentPhase::kLost;
-      const PhaseReport last{job_id_, attempt, phase, end_.reason.empty() ? "lost" : end_.reason, printable(end_.detail, 500)};
+      const EnvironmentPhase phase =
+          residue.empty() ? EnvironmentPhase::kDestroyed : EnvironmentPhase::kLost;
+      const PhaseReport last{job_id_, attempt, phase, end_.reason.empty() ? "lost" : end_.reason,
+                             printable(end_.detail, 500)};
       GBX_TRY(insist(method::kNodePhase, to_json(last), Stop::kIgnored));
-      o_.log->warn("attempt-ended", {{"job", to_hex(job_id_)}, {"reason", last.reason}, {"detail", last.detail}});
+      o_.log->warn("attempt-ended",
+                   {{"job", to_hex(job_id_)}, {"reason", last.reason}, {"detail", last.detail}});
     }
-    const std::int64_t slot = bundle_.plan.body.gate.release_slot_seconds;  // the receipt is the consumer's: no finer time
-    const DestroyedClaim claim{job_id_, attempt, slot_end(o_.clock->now().seconds(), slot), residue};
+    // the receipt is the consumer's: no finer time
+    const std::int64_t slot = bundle_.plan.body.gate.release_slot_seconds;
+    const DestroyedClaim claim{job_id_, attempt, slot_end(o_.clock->now().seconds(), slot),
+                               residue};
     GBX_ASSIGN(auto signed_claim, sign(bundle_.launch_config.set_id, claim, *o_.key));
     GBX_TRY(insist(method::kNodeDestroyed, to_json(signed_claim), Stop::kIgnored));
     return ok_status();
   }
 
-  // Until the plane has it, for five minutes or until the attempt is stopped; an answer that refuses is an answer.
+  // Until the plane has it, for five minutes or until the attempt is stopped; an answer that
+  // refuses is an answer.
   enum class Stop { kHeeded, kIgnored };
-  Result<Json> insist(std::string_view m, const Json& body, Stop stop, std::int64_t timeout_ms = kPlaneTimeoutMs) {
+  Result<Json> insist(std::string_view m, const Json& body, Stop stop,
+                      std::int64_t timeout_ms = kPlaneTimeoutMs) {
     const auto deadline = channel::Deadline::after_ms(*o_.clock, 300'000);
     for (;;) {
       auto reply = o_.plane->call(m, body, timeout_ms);
@@ -169,8 +188,8 @@ class Running {
   StopSignal& stop_;
   const Hash32 job_id_;
   std::unique_ptr<Environment> environment_;
-  std::optional<channel::Mux> mux_;             // lives while the agent is served
-  channel::MuxStream* relayed_ = nullptr;       // to the broker, in relay_
+  std::optional<channel::Mux> mux_;        // lives while the agent is served
+  channel::MuxStream* relayed_ = nullptr;  // to the broker, in relay_
   std::thread relay_;
   std::size_t next_stream_ = channel::kMuxBroker;
   AgentEnd end_;
@@ -190,7 +209,8 @@ std::optional<Reason> StopSignal::requested() const {
   const std::scoped_lock lock(mutex_);
   return why_;
 }
-StopSignal::Listener::Listener(StopSignal& signal, std::function<void(Reason)> action) : signal_(signal) {
+StopSignal::Listener::Listener(StopSignal& signal, std::function<void(Reason)> action)
+    : signal_(signal) {
   const std::scoped_lock lock(signal_.mutex_);
   signal_.action_ = std::move(action);
   if (signal_.why_) signal_.action_(*signal_.why_);

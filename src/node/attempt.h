@@ -1,5 +1,6 @@
-// One attempt on this node: start an environment, relay its bytes to the broker, carry its reports and its sealed output
-// to the plane, destroy it, and say so with a signature. The node is trusted with none of what passes.
+// One attempt on this node: start an environment, relay its bytes to the broker, carry its reports
+// and its sealed output to the plane, destroy it, and say so with a signature. The node is trusted
+// with none of what passes.
 #pragma once
 
 #include <functional>
@@ -20,7 +21,8 @@ class StopSignal {
   void request(Reason why);
   std::optional<Reason> requested() const;
 
-  // While it lives, `action` runs once on request(), in the thread that asks, or here and now when that was before.
+  // While it lives, `action` runs once on request(), in the thread that asks, or here and now when
+  // that was before.
   class Listener {
    public:
     Listener(StopSignal& signal, std::function<void(Reason)> action);
@@ -34,8 +36,8 @@ class StopSignal {
 
  private:
   mutable std::mutex mutex_;
-  std::optional<Reason> why_;            // guarded by mutex_
-  std::function<void(Reason)> action_;   // guarded by mutex_
+  std::optional<Reason> why_;           // guarded by mutex_
+  std::function<void(Reason)> action_;  // guarded by mutex_
 };
 
 struct AttemptOptions {
@@ -45,12 +47,15 @@ struct AttemptOptions {
   channel::TcpAddress broker;
   Provisioner* provisioner = nullptr;
   PlaneLink* plane = nullptr;
-  std::optional<Error> refused;             // why this node does not begin: it is only told to the plane
-  std::int64_t grace_ms = 60'000;           // beyond the plan's run time, for start and gate
+  // why this node does not begin: it is only told to the plane
+  std::optional<Error> refused;
+  std::int64_t grace_ms = 60'000;  // beyond the plan's run time, for start and gate
 };
 
-// `stop` ends the attempt at once, whatever it is doing. Returns when the environment is destroyed and both the phase
-// and the claim have been told to the plane, or the plane could not be reached for five minutes.
-Status run_attempt(const AttemptOptions& options, const records::LaunchBundle& bundle, StopSignal& stop);
+// `stop` ends the attempt at once, whatever it is doing. Returns when the environment is destroyed
+// and both the phase and the claim have been told to the plane, or the plane could not be reached
+// for five minutes.
+Status run_attempt(const AttemptOptions& options, const records::LaunchBundle& bundle,
+                   StopSignal& stop);
 
 }  // namespace gbx::node

@@ -4,7 +4,8 @@ namespace gbx::node {
 
 Status Capacity::take(const records::PlanControls& controls) {
   if (controls.pids < 1 || controls.pids > pids_) {
-    return fail(Reason::kNoCapacity, "processes of one job").with("at most " + std::to_string(pids_), std::to_string(controls.pids));
+    return fail(Reason::kNoCapacity, "processes of one job")
+        .with("at most " + std::to_string(pids_), std::to_string(controls.pids));
   }
   const std::int64_t wanted = controls.footprint_bytes();
   const std::scoped_lock lock(mutex_);

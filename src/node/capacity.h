@@ -1,5 +1,6 @@
-// What this machine lends to attempts at a time: memory, scratch and unpacked image of all of them together, processes of each. The plane
-// counts, too, but this is where a plane that counts wrongly, or lies, stops. Thread-safe.
+// What this machine lends to attempts at a time: memory, scratch and unpacked image of all of them
+// together, processes of each. The plane counts, too, but this is where a plane that counts
+// wrongly, or lies, stops. Thread-safe.
 #pragma once
 
 #include <mutex>
@@ -10,7 +11,8 @@ namespace gbx::node {
 
 class Capacity {
  public:
-  Capacity(std::int64_t memory_bytes, std::int64_t pids) : memory_bytes_(memory_bytes), pids_(pids) {}
+  Capacity(std::int64_t memory_bytes, std::int64_t pids)
+      : memory_bytes_(memory_bytes), pids_(pids) {}
   std::int64_t memory_bytes() const { return memory_bytes_; }
   std::int64_t pids() const { return pids_; }
   // kNoCapacity, and nothing is taken.

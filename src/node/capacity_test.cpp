@@ -22,7 +22,8 @@ TEST(NodeCapacity, APlaneThatCountsWronglyIsRefused) {
   EXPECT_EQ(node.take(controls(-1, 10)).reason(), Reason::kNoCapacity);
   EXPECT_EQ(node.take(controls(kMaxJsonInteger, kMaxJsonInteger)).reason(), Reason::kNoCapacity);
   ASSERT_TRUE(node.take(controls(400, 300)).ok());
-  EXPECT_EQ(node.take(controls(300, 1)).reason(), Reason::kNoCapacity);  // all that run at a time count together
+  // all that run at a time count together
+  EXPECT_EQ(node.take(controls(300, 1)).reason(), Reason::kNoCapacity);
   ASSERT_TRUE(node.take(controls(299, 1, 300)).ok());
   node.give_back(controls(400, 300));
   EXPECT_TRUE(node.take(controls(700, 0)).ok());

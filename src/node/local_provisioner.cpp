@@ -17,7 +17,8 @@ namespace {
 
 constexpr std::int64_t kOrderlyEndMs = 8'000;
 
-// Environments that run at the same time share no user id: each takes a slot of kUidsPerSlot ids. Thread-safe.
+// Environments that run at the same time share no user id: each takes a slot of kUidsPerSlot ids.
+// Thread-safe.
 class UidSlots {
  public:
   std::int64_t take() {
@@ -37,8 +38,9 @@ class UidSlots {
   std::set<std::int64_t> taken_;  // guarded by mutex_
 };
 
-// The agent and all that it forks are in one cgroup, its container in another; both are named after the attempt, and so
-// is its folder, which is made first and removed last: what there is no folder of has left nothing.
+// The agent and all that it forks are in one cgroup, its container in another; both are named after
+// the attempt, and so is its folder, which is made first and removed last: what there is no folder
+// of has left nothing.
 struct Names {
   std::string enclosure;
   std::string container;
@@ -67,8 +69,13 @@ struct Place {
 
 class LocalEnvironment final : public Environment {
  public:
-  LocalEnvironment(Place place, std::unique_ptr<channel::FdStream> stream, Process agent, UidSlots& slots, std::int64_t slot)
-      : place_(std::move(place)), stream_(std::move(stream)), agent_(std::move(agent)), slots_(slots), slot_(slot) {}
+  LocalEnvironment(Place place, std::unique_ptr<channel::FdStream> stream, Process agent,
+                   UidSlots& slots, std::int64_t slot)
+      : place_(std::move(place)),
+        stream_(std::move(stream)),
+        agent_(std::move(agent)),
+        slots_(slots),
+        slot_(slot) {}
   ~LocalEnvironment() override { (void)destroy(); }
 
   channel::ByteStream& stream() override { return *stream_; }
@@ -77,7 +84,8 @@ class LocalEnvironment final : public Environment {
     std::vector<std::string> residue;
     if (destroyed_) return residue;
     destroyed_ = true;
-    // The agent ends by itself once its stream is closed; its mounts live in its own mount namespace.
+    // The agent ends by itself once its stream is closed; its mounts live in its own mount
+    // namespace.
     stream_->close();
     auto ended = agent_.wait(kOrderlyEndMs);
     if (!ended.ok() || !ended->has_value()) agent_.kill_and_reap();
@@ -107,7 +115,9 @@ class LocalProvisioner final : public Provisioner {
     for (const auto& attempt : attempts) {
       const auto left = clear_attempt(options_.state_dir, attempt);
       if (left.empty()) continue;
-      return fail(Reason::kSandboxSetup, "what an earlier life of this node left behind withstands: " + attempt + ": " + left[0])
+      return fail(Reason::kSandboxSetup,
+                  "what an earlier life of this node left behind withstands: " + attempt + ": " +
+                      left[0])
           .hint("end it by hand, or restart this machine");
     }
     return attempts;
@@ -120,16 +130,20 @@ class LocalProvisioner final : public Provisioner {
     GBX_TRY(make_dirs(dir, 0711));
     const std::int64_t slot = slots_.take();
     auto environment = launch({options_.state_dir, name}, slot);
-    if (!environment.ok() && clear_attempt(options_.state_dir, name).empty()) slots_.give_back(slot);
+    if (!environment.ok() && clear_attempt(options_.state_dir, name).empty()) {
+      slots_.give_back(slot);
+    }
     return environment;
   }
 
  private:
-  // One node in one folder: another one's environments would be taken for leftovers. A node that is just being killed
-  // gets a moment.
+  // One node in one folder: another one's environments would be taken for leftovers. A node that is
+  // just being killed gets a moment.
   Status lock_folder() const {
     for (int i = 0; flock(folder_.get(), LOCK_EX | LOCK_NB) != 0; ++i) {
-      if (errno != EWOULDBLOCK && errno != EINTR) return io_error("lock of " + options_.state_dir, errno);
+      if (errno != EWOULDBLOCK && errno != EINTR) {
+        return io_error("lock of " + options_.state_dir, errno);
+      }
       if (i >= 50) return fail(Reason::kWrongState, "another node uses " + options_.state_dir);
       std::this_thread::sleep_for(std::chrono::milliseconds(100));
     }
@@ -156,18 +170,29 @@ class LocalProvisioner final : public Provisioner {
     const Names names = names_of(place.attempt);
     GBX_ASSIGN(const Fd cgroup, sandbox::make_enclosure(names.enclosure));
     ProcessOptions p;
-    p.argv = {options_.agent_program, "run", "--dir", place.state_dir + "/" + place.attempt,
-              "--objects", options_.objects_dir, "--container", names.container,
-              "--uid-base", std::to_string(options_.uid_base + slot * kUidsPerSlot), "--stream-fd", "3"};
+    p.argv = {options_.agent_program,
+              "run",
+              "--dir",
+              place.state_dir + "/" + place.attempt,
+              "--objects",
+              options_.objects_dir,
+              "--container",
+              names.container,
+              "--uid-base",
+              std::to_string(options_.uid_base + slot * kUidsPerSlot),
+              "--stream-fd",
+              "3"};
     p.env = {{"PATH", "/usr/sbin:/usr/bin:/sbin:/bin"}};
     p.descriptors = {{2, options_.log_fd}, {3, pair.second.get()}};
     p.new_session = true;
     p.cgroup_procs = cgroup.get();
-    // Not tied to this thread: PR_SET_PDEATHSIG fires when the thread that forked ends. The agent watches its stream.
+    // Not tied to this thread: PR_SET_PDEATHSIG fires when the thread that forked ends. The agent
+    // watches its stream.
     p.die_with_parent = false;
     GBX_ASSIGN(Process agent, spawn(p));
     GBX_ASSIGN(auto stream, channel::FdStream::create(std::move(pair.first)));
-    return std::unique_ptr<Environment>(std::make_unique<LocalEnvironment>(place, std::move(stream), std::move(agent), slots_, slot));
+    return std::unique_ptr<Environment>(std::make_unique<LocalEnvironment>(
+        place, std::move(stream), std::move(agent), slots_, slot));
   }
 
   const LocalOptions options_;

@@ -1,4 +1,5 @@
-// glovebox-node: lends this machine. Registers with the plane, polls for work, runs one attempt per slot.
+// glovebox-node: lends this machine. Registers with the plane, polls for work, runs one attempt per
+// slot.
 #include <signal.h>
 #include <sys/sysinfo.h>
 #include <unistd.h>
@@ -39,13 +40,15 @@ Result<std::int64_t> lent_memory(const Settings& s) {
   auto asked = parse_size(s.memory);
   if (!asked.ok()) return asked.error().at("--memory");
   if (*asked <= most) return asked;
-  return fail(Reason::kUsage, "--memory").with("at most " + std::to_string(most >> 20) + "MiB, 80 % of this machine's", s.memory);
+  return fail(Reason::kUsage, "--memory")
+      .with("at most " + std::to_string(most >> 20) + "MiB, 80 % of this machine's", s.memory);
 }
 
 // Raw 32-byte Ed25519 seed, mode 0600, made on first use.
 Result<crypto::SigningKey> load_key(const std::string& path, Random& random) {
   if (!path_exists(path)) {
-    GBX_ASSIGN(auto fresh, crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random));
+    GBX_ASSIGN(auto fresh,
+               crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random));
     const auto raw = fresh.private_bytes(SecretAccess{});
     GBX_TRY(write_file_atomic(path, raw.view(SecretAccess{}), 0600));
     return fresh;
@@ -56,12 +59,14 @@ Result<crypto::SigningKey> load_key(const std::string& path, Random& random) {
   return crypto::SigningKey::from_private(crypto::SignatureAlgorithm::kEd25519, secret);
 }
 
-constexpr std::int64_t kListenMs = 2'000;  // a heartbeat waits so long at the plane for something to cancel
+// a heartbeat waits so long at the plane for something to cancel
+constexpr std::int64_t kListenMs = 2'000;
 
 class Node {
  public:
-  Node(const Settings& s, std::int64_t memory_bytes, crypto::SigningKey key, channel::TcpAddress plane,
-       channel::TcpAddress broker, std::optional<crypto::PublicKey> plane_key)
+  Node(const Settings& s, std::int64_t memory_bytes, crypto::SigningKey key,
+       channel::TcpAddress plane, channel::TcpAddress broker,
+       std::optional<crypto::PublicKey> plane_key)
       : s_(s),
         capacity_(memory_bytes, s.pids),
         key_(std::move(key)),
@@ -100,7 +105,8 @@ class Node {
     n.name = s_.name;
     n.key = key_.public_key().text();
     n.technologies = {Technology::kNone};
-    n.cpu = std::max<std::int64_t>(1, static_cast<std::int64_t>(std::thread::hardware_concurrency()));
+    n.cpu =
+        std::max<std::int64_t>(1, static_cast<std::int64_t>(std::thread::hardware_concurrency()));
     n.memory_bytes = capacity_.memory_bytes();
     n.pids = capacity_.pids();
     n.slots = s_.slots;
@@ -129,16 +135,18 @@ class Node {
     beat.name = s_.name;
     const std::scoped_lock lock(mutex_);
     for (const auto& a : running_) beat.running.push_back(a.id);
-    const bool ending = std::any_of(running_.begin(), running_.end(), [](const auto& a) { return a.stop->requested().has_value(); });
+    const bool ending = std::any_of(running_.begin(), running_.end(),
+                                    [](const auto& a) { return a.stop->requested().has_value(); });
     if (!running_.empty() && !ending) beat.wait_ms = kListenMs;
     return beat;
   }
 
-  // Between heartbeats. A first attempt ends the rest: the plane shall know of it, to be able to cancel it. False when
-  // the node stops.
+  // Between heartbeats. A first attempt ends the rest: the plane shall know of it, to be able to
+  // cancel it. False when the node stops.
   bool beat_rests(std::int64_t ms, bool idle) {
     std::unique_lock lock(mutex_);
-    (void)wake_.wait_for(lock, std::chrono::milliseconds(ms), [&] { return stopping_ || (idle && !running_.empty()); });
+    (void)wake_.wait_for(lock, std::chrono::milliseconds(ms),
+                         [&] { return stopping_ || (idle && !running_.empty()); });
     return !stopping_;
   }
 
@@ -151,19 +159,28 @@ class Node {
     do {
       const Heartbeat beat = next_beat();
       idle = beat.running.empty();
-      auto reply = registered ? link.call(method::kNodeHeartbeat, to_json(beat), 10'000) : link.call(method::kNodeRegister, to_json(info()), 10'000);
+      auto reply = registered ? link.call(method::kNodeHeartbeat, to_json(beat), 10'000)
+                              : link.call(method::kNodeRegister, to_json(info()), 10'000);
       if (reply.ok()) {
         if (auto lease = from_json<NodeLease>(*reply); lease.ok()) {
           note(*lease);
           lease_s = lease->lease_seconds;
         }
-        // With something running the next question follows the answer: that is how a cancellation arrives at once.
-        rest_ms = idle ? std::max<std::int64_t>(lease_s * 1000 / 4, 500) : beat.wait_ms > 0 ? 10 : 500;
-        if (!registered) log_.info("registered", {{"name", s_.name}, {"key", key_.public_key().text()}});
+        // With something running the next question follows the answer: that is how a cancellation
+        // arrives at once.
+        rest_ms = idle               ? std::max<std::int64_t>(lease_s * 1000 / 4, 500)
+                  : beat.wait_ms > 0 ? 10
+                                     : 500;
+        if (!registered) {
+          log_.info("registered", {{"name", s_.name}, {"key", key_.public_key().text()}});
+        }
         registered = true;
       } else {
         log_.error("heartbeat", reply.error());
-        if (reply.error().reason == Reason::kNotFound || reply.error().reason == Reason::kUnauthenticated) registered = false;
+        if (reply.error().reason == Reason::kNotFound ||
+            reply.error().reason == Reason::kUnauthenticated) {
+          registered = false;
+        }
         rest_ms = 1000;
       }
     } while (beat_rests(rest_ms, idle));
@@ -189,12 +206,16 @@ class Node {
   }
 
   void run(const LaunchBundle& bundle, PlaneLink& link) {
-    const RunningAttempt self{bundle.submission.submission.body.job_id(), bundle.credential.body.attempt};
+    const RunningAttempt self{bundle.submission.submission.body.job_id(),
+                              bundle.credential.body.attempt};
     StopSignal stop;
     {
       const std::scoped_lock lock(mutex_);
       // Handed out twice, because the plane thought that its first answer was lost.
-      if (std::any_of(running_.begin(), running_.end(), [&](const Attempt& a) { return a.id == self; })) return;
+      if (std::any_of(running_.begin(), running_.end(),
+                      [&](const Attempt& a) { return a.id == self; })) {
+        return;
+      }
       running_.push_back({self, &stop});
       if (stopping_) stop.request(Reason::kLost);
     }
@@ -267,16 +288,21 @@ int run_main(int argc, char** argv) {
   Settings s;
   auto* serve_command = app.add_subcommand("serve", "Register and run attempts until SIGTERM");
   serve_command->add_option("--name", s.name, "Name of this node")->required();
-  serve_command->add_option("--plane", s.plane, "host:port of the plane's node endpoint")->required();
+  serve_command->add_option("--plane", s.plane, "host:port of the plane's node endpoint")
+      ->required();
   serve_command->add_option("--plane-key", s.plane_key, "Public key of that endpoint")->required();
   serve_command->add_option("--broker", s.broker, "host:port of the broker")->required();
-  serve_command->add_option("--key", s.key_file, "This node's private key; made on first use")->required();
+  serve_command->add_option("--key", s.key_file, "This node's private key; made on first use")
+      ->required();
   serve_command->add_option("--objects", s.objects, "Folder of ciphertext objects")->required();
   serve_command->add_option("--state", s.state, "Private folder for environments")->required();
   serve_command->add_option("--agent", s.agent, "The agent's program");
   serve_command->add_option("--slots", s.slots, "Attempts at a time")->check(CLI::Range(1, 64));
-  serve_command->add_option("--memory", s.memory, "Memory, scratch and images of all attempts at a time, like 8GiB (default and most: 80 % of this machine's)");
-  serve_command->add_option("--pids", s.pids, "Most processes of one job")->check(CLI::Range(std::int64_t{1}, kMaxPids));
+  serve_command->add_option("--memory", s.memory,
+                            "Memory, scratch and images of all attempts at a time, like 8GiB "
+                            "(default and most: 80 % of this machine's)");
+  serve_command->add_option("--pids", s.pids, "Most processes of one job")
+      ->check(CLI::Range(std::int64_t{1}, kMaxPids));
   serve_command->add_option("--uid-base", s.uid_base, "First of the agent's user ids")->required();
   auto* key_command = app.add_subcommand("key", "Print this node's public key");
   key_command->add_option("--key", s.key_file, "Private key file; made on first use")->required();

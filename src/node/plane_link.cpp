@@ -5,9 +5,12 @@
 namespace gbx::node {
 namespace {
 
-// One reason for all the ways in which a plane does not answer. That it does not know this node is an answer.
+// One reason for all the ways in which a plane does not answer. That it does not know this node is
+// an answer.
 Error unanswered(Error e) {
-  if (e.reason == Reason::kUnauthenticated || e.reason == Reason::kUnavailable) return e.at("plane");
+  if (e.reason == Reason::kUnauthenticated || e.reason == Reason::kUnavailable) {
+    return e.at("plane");
+  }
   return fail(Reason::kUnavailable, "plane: " + e.line());
 }
 
@@ -17,7 +20,8 @@ Status PlaneLink::connect() {
   client_.reset();
   tls_.reset();
   stream_.reset();
-  GBX_ASSIGN(stream_, channel::connect_tcp(options_.address, channel::Deadline::after_ms(*options_.clock, 5'000)));
+  GBX_ASSIGN(stream_, channel::connect_tcp(options_.address,
+                                           channel::Deadline::after_ms(*options_.clock, 5'000)));
   channel::TlsOptions tls;
   tls.clock = options_.clock;
   tls.key = options_.key;

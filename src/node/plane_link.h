@@ -1,5 +1,6 @@
-// The node's connection to its plane: calls over TLS that reconnect by themselves. The plane is not trusted with
-// anything but work to do; its key is pinned so that nobody else hands out work in its name.
+// The node's connection to its plane: calls over TLS that reconnect by themselves. The plane is not
+// trusted with anything but work to do; its key is pinned so that nobody else hands out work in its
+// name.
 #pragma once
 
 #include <memory>
@@ -15,16 +16,17 @@ namespace gbx::node {
 struct LinkOptions {
   const Clock* clock = nullptr;
   channel::TcpAddress address;
-  const crypto::SigningKey* key = nullptr;       // the node's
-  std::optional<crypto::PublicKey> plane_key;    // pinned
+  const crypto::SigningKey* key = nullptr;     // the node's
+  std::optional<crypto::PublicKey> plane_key;  // pinned
 };
 
 // Thread-safe; one call at a time.
 class PlaneLink {
  public:
   explicit PlaneLink(LinkOptions options) : options_(std::move(options)) {}
-  // Connects where needed and tries once more on a connection that turned out dead: every node method is idempotent.
-  // kUnavailable when nothing answered; any other error but kTooLarge is the plane's answer.
+  // Connects where needed and tries once more on a connection that turned out dead: every node
+  // method is idempotent. kUnavailable when nothing answered; any other error but kTooLarge is the
+  // plane's answer.
   Result<Json> call(std::string_view method, const Json& body, std::int64_t timeout_ms);
 
  private:

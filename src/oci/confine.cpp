@@ -36,9 +36,10 @@ constexpr std::uint64_t kTruncate = 1U << 14;  // ABI 3
 constexpr std::uint64_t kIoctlDev = 1U << 15;  // ABI 5
 constexpr std::uint64_t kBaseRights = (1U << 13) - 1;
 constexpr std::uint64_t kRead = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR;
-constexpr std::uint64_t kBuild = kRead | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_REMOVE_DIR |
-                                 LANDLOCK_ACCESS_FS_REMOVE_FILE | LANDLOCK_ACCESS_FS_MAKE_DIR |
-                                 LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_MAKE_SYM | kRefer;
+constexpr std::uint64_t kBuild = kRead | LANDLOCK_ACCESS_FS_WRITE_FILE |
+                                 LANDLOCK_ACCESS_FS_REMOVE_DIR | LANDLOCK_ACCESS_FS_REMOVE_FILE |
+                                 LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG |
+                                 LANDLOCK_ACCESS_FS_MAKE_SYM | kRefer;
 
 Error broken(const std::string& what, int error) {
   return fail(Reason::kSandboxSetup, what + ": " + strerror(error));
@@ -46,7 +47,9 @@ Error broken(const std::string& what, int error) {
 
 Status limit(int resource, std::uint64_t value, const char* name) {
   const rlimit l{value, value};
-  if (setrlimit(static_cast<__rlimit_resource>(resource), &l) != 0) return broken(std::string("limit of ") + name, errno);
+  if (setrlimit(static_cast<__rlimit_resource>(resource), &l) != 0) {
+    return broken(std::string("limit of ") + name, errno);
+  }
   return ok_status();
 }
 
@@ -55,20 +58,25 @@ Status allow_beneath(int ruleset, int fd, std::uint64_t rights) {
   rule.allowed_access = rights;
   rule.parent_fd = fd;
   // SAFETY: no libc wrapper; the attribute is fully initialised.
-  if (syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) != 0) return broken("Landlock rule", errno);
+  if (syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) != 0) {
+    return broken("Landlock rule", errno);
+  }
   return ok_status();
 }
 
 Result<int> restrict_files(const ConfineOptions& o) {
   // SAFETY: no libc wrapper; with this flag the call only answers the ABI.
-  const long abi = syscall(SYS_landlock_create_ruleset, nullptr, 0, LANDLOCK_CREATE_RULESET_VERSION);
+  const long abi =
+      syscall(SYS_landlock_create_ruleset, nullptr, 0, LANDLOCK_CREATE_RULESET_VERSION);
   if (abi < 2) {
-    return fail(Reason::kSandboxSetup, "the kernel lacks Landlock with hard links (ABI 2, Linux 5.19)")
+    return fail(Reason::kSandboxSetup,
+                "the kernel lacks Landlock with hard links (ABI 2, Linux 5.19)")
         .with("at least 2", std::to_string(abi))
         .hint("boot with \"landlock\" in the lsm= list");
   }
   RulesetAttr attr;
-  attr.handled_access_fs = kBaseRights | kRefer | (abi >= 3 ? kTruncate : 0) | (abi >= 5 ? kIoctlDev : 0);
+  attr.handled_access_fs =
+      kBaseRights | kRefer | (abi >= 3 ? kTruncate : 0) | (abi >= 5 ? kIoctlDev : 0);
   std::size_t size = sizeof attr.handled_access_fs;
   if (abi >= 4) {
     attr.handled_access_net = 3;  // bind and connect of TCP
@@ -91,7 +99,9 @@ Status drop_capabilities() {
   for (int cap = 0; prctl(PR_CAPBSET_READ, cap) >= 0; ++cap) {
     if (prctl(PR_CAPBSET_DROP, cap) != 0) return broken("bounding set", errno);
   }
-  if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0) return broken("ambient set", errno);
+  if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0) {
+    return broken("ambient set", errno);
+  }
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
   __user_cap_data_struct data[2] = {};
   data[0].permitted = (1U << CAP_CHOWN) | (1U << CAP_FOWNER) | (1U << CAP_DAC_OVERRIDE);
@@ -102,15 +112,46 @@ Status drop_capabilities() {
 }
 
 Status restrict_syscalls() {
-  static constexpr int kAllowed[] = {
-      SCMP_SYS(read), SCMP_SYS(pread64), SCMP_SYS(write), SCMP_SYS(close), SCMP_SYS(lseek),
-      SCMP_SYS(openat), SCMP_SYS(openat2), SCMP_SYS(fstat), SCMP_SYS(newfstatat), SCMP_SYS(statx),
-      SCMP_SYS(getdents64), SCMP_SYS(readlinkat), SCMP_SYS(mkdirat), SCMP_SYS(unlinkat), SCMP_SYS(linkat),
-      SCMP_SYS(symlinkat), SCMP_SYS(fchown), SCMP_SYS(fchownat), SCMP_SYS(fchmod), SCMP_SYS(utimensat),
-      SCMP_SYS(fcntl), SCMP_SYS(fadvise64), SCMP_SYS(brk), SCMP_SYS(mmap), SCMP_SYS(munmap), SCMP_SYS(mremap),
-      SCMP_SYS(mprotect), SCMP_SYS(madvise), SCMP_SYS(futex), SCMP_SYS(getrandom), SCMP_SYS(clock_gettime),
-      SCMP_SYS(getpid), SCMP_SYS(gettid), SCMP_SYS(tgkill), SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigaction),
-      SCMP_SYS(rt_sigreturn), SCMP_SYS(restart_syscall), SCMP_SYS(exit), SCMP_SYS(exit_group)};
+  static constexpr int kAllowed[] = {SCMP_SYS(read),
+                                     SCMP_SYS(pread64),
+                                     SCMP_SYS(write),
+                                     SCMP_SYS(close),
+                                     SCMP_SYS(lseek),
+                                     SCMP_SYS(openat),
+                                     SCMP_SYS(openat2),
+                                     SCMP_SYS(fstat),
+                                     SCMP_SYS(newfstatat),
+                                     SCMP_SYS(statx),
+                                     SCMP_SYS(getdents64),
+                                     SCMP_SYS(readlinkat),
+                                     SCMP_SYS(mkdirat),
+                                     SCMP_SYS(unlinkat),
+                                     SCMP_SYS(linkat),
+                                     SCMP_SYS(symlinkat),
+                                     SCMP_SYS(fchown),
+                                     SCMP_SYS(fchownat),
+                                     SCMP_SYS(fchmod),
+                                     SCMP_SYS(utimensat),
+                                     SCMP_SYS(fcntl),
+                                     SCMP_SYS(fadvise64),
+                                     SCMP_SYS(brk),
+                                     SCMP_SYS(mmap),
+                                     SCMP_SYS(munmap),
+                                     SCMP_SYS(mremap),
+                                     SCMP_SYS(mprotect),
+                                     SCMP_SYS(madvise),
+                                     SCMP_SYS(futex),
+                                     SCMP_SYS(getrandom),
+                                     SCMP_SYS(clock_gettime),
+                                     SCMP_SYS(getpid),
+                                     SCMP_SYS(gettid),
+                                     SCMP_SYS(tgkill),
+                                     SCMP_SYS(rt_sigprocmask),
+                                     SCMP_SYS(rt_sigaction),
+                                     SCMP_SYS(rt_sigreturn),
+                                     SCMP_SYS(restart_syscall),
+                                     SCMP_SYS(exit),
+                                     SCMP_SYS(exit_group)};
   const scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
   if (filter == nullptr) return fail(Reason::kSandboxSetup, "seccomp filter");
   int rc = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);

@@ -15,7 +15,8 @@ namespace {
 
 constexpr std::size_t kMaxResult = 64U << 10;
 
-// What the child says. Digest and hash are not in it: the parent reckons both itself, without parsing anything.
+// What the child says. Digest and hash are not in it: the parent reckons both itself, without
+// parsing anything.
 struct Report {
   std::string reason;  // empty: it worked
   std::string what;
@@ -38,12 +39,15 @@ struct Report {
   }
 };
 
-std::int64_t as_signed(std::uint64_t v) { return static_cast<std::int64_t>(std::min<std::uint64_t>(v, kMaxJsonInteger)); }
+std::int64_t as_signed(std::uint64_t v) {
+  return static_cast<std::int64_t>(std::min<std::uint64_t>(v, kMaxJsonInteger));
+}
 
 std::vector<std::string> arguments(const std::string& program, const UnpackOptions& o) {
   std::vector<std::string> argv{program, o.expected_digest};
-  for (const std::uint64_t v : {std::uint64_t{o.uid_base}, o.limits.max_layers, o.limits.max_entries, o.limits.max_bytes,
-                                o.limits.max_ratio, o.limits.ratio_floor, o.limits.max_depth}) {
+  for (const std::uint64_t v :
+       {std::uint64_t{o.uid_base}, o.limits.max_layers, o.limits.max_entries, o.limits.max_bytes,
+        o.limits.max_ratio, o.limits.ratio_floor, o.limits.max_depth}) {
     argv.push_back(std::to_string(v));
   }
   return argv;
@@ -56,7 +60,10 @@ Result<std::string> read_report(int fd, std::int64_t timeout_ms) {
   std::string out;
   for (;;) {
     const std::int64_t left = end - clock.steady_ms();
-    if (left <= 0) return fail(Reason::kTimedOut, "unpacking took longer than " + std::to_string(timeout_ms) + " ms");
+    if (left <= 0) {
+      return fail(Reason::kTimedOut,
+                  "unpacking took longer than " + std::to_string(timeout_ms) + " ms");
+    }
     pollfd p{fd, POLLIN, 0};
     const int n = poll(&p, 1, static_cast<int>(std::min<std::int64_t>(left, 60'000)));
     if (n < 0 && errno != EINTR) return io_error("poll", errno);
@@ -67,7 +74,9 @@ Result<std::string> read_report(int fd, std::int64_t timeout_ms) {
     if (got < 0) return io_error("result of glovebox-unpack", errno);
     if (got == 0) return out;
     out.append(buffer, static_cast<std::size_t>(got));
-    if (out.size() > kMaxResult) return fail(Reason::kImageRefused, "glovebox-unpack reported too much");
+    if (out.size() > kMaxResult) {
+      return fail(Reason::kImageRefused, "glovebox-unpack reported too much");
+    }
   }
 }
 
@@ -91,12 +100,17 @@ std::string result_to_json(const Result<UnpackedImage>& result) {
 }
 
 Result<UnpackedImage> result_from_json(std::string_view text) {
-  auto report = from_json_text<Report>(text, JsonLimits{.max_bytes = kMaxResult, .max_depth = 2, .max_values = 32});
-  if (!report.ok()) return fail(Reason::kImageRefused, "glovebox-unpack reported nonsense: " + report.error().line());
+  auto report = from_json_text<Report>(
+      text, JsonLimits{.max_bytes = kMaxResult, .max_depth = 2, .max_values = 32});
+  if (!report.ok()) {
+    return fail(Reason::kImageRefused,
+                "glovebox-unpack reported nonsense: " + report.error().line());
+  }
   if (!report->reason.empty()) {
     Reason reason = Reason::kImageRefused;
     if (!reason_from_code(report->reason, &reason)) reason = Reason::kImageRefused;
-    return fail(reason, printable(report->what, 4000)).with(printable(report->expected, 500), printable(report->actual, 500));
+    return fail(reason, printable(report->what, 4000))
+        .with(printable(report->expected, 500), printable(report->actual, 500));
   }
   UnpackedImage image;
   image.entries = static_cast<std::uint64_t>(report->entries);
@@ -111,7 +125,8 @@ Result<UnpackedImage> unpack_confined(int layout_fd, int target_fd, const Unpack
   GBX_TRY(check_manifest_digest(layout_fd, options.expected_digest));
   GBX_ASSIGN(auto pipe, make_pipe());
   ProcessOptions child;
-  child.argv = arguments(confined.program.empty() ? program_dir() + "/glovebox-unpack" : confined.program, options);
+  child.argv = arguments(
+      confined.program.empty() ? program_dir() + "/glovebox-unpack" : confined.program, options);
   child.descriptors = {{3, layout_fd}, {4, target_fd}, {5, pipe.second.get()}};
   GBX_ASSIGN(Process process, spawn(child));
   pipe.second.reset();

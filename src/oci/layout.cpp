@@ -25,10 +25,13 @@ constexpr std::string_view kGzipType = "application/vnd.oci.image.layer.v1.tar+g
 
 Error refuse(std::string what) { return fail(Reason::kImageRefused, std::move(what)); }
 // The reader's own words about damaged JSON, under the one reason that callers test for.
-Error refuse(const std::string& where, const Error& cause) { return refuse(where + ": " + cause.line()); }
+Error refuse(const std::string& where, const Error& cause) {
+  return refuse(where + ": " + cause.line());
+}
 
 Result<Json> parse_document(std::string_view text, const char* name) {
-  auto json = parse_json(text, JsonLimits{.max_bytes = kMaxDocument, .max_depth = 16, .max_values = 20'000});
+  auto json = parse_json(
+      text, JsonLimits{.max_bytes = kMaxDocument, .max_depth = 16, .max_values = 20'000});
   if (!json.ok()) return refuse(name, json.error());
   if (json->object() == nullptr) return refuse(std::string(name) + " is not an object");
   return json;
@@ -94,26 +97,37 @@ Result<Json> read_named(int layout_fd, const char* name) {
   auto fd = open_beneath(layout_fd, name, O_RDONLY | O_NONBLOCK);
   if (!fd.ok()) return refuse("no image layout", fd.error());
   struct stat st {};
-  if (fstat(fd->get(), &st) != 0 || !S_ISREG(st.st_mode)) return refuse(std::string(name) + " is not a file");
+  if (fstat(fd->get(), &st) != 0 || !S_ISREG(st.st_mode)) {
+    return refuse(std::string(name) + " is not a file");
+  }
   auto bytes = read_all(fd->get(), kMaxDocument);
-  if (!bytes.ok()) return bytes.reason() == Reason::kTooLarge ? refuse(std::string(name) + " is larger than 1 MiB") : bytes.error();
+  if (!bytes.ok()) {
+    return bytes.reason() == Reason::kTooLarge ? refuse(std::string(name) + " is larger than 1 MiB")
+                                               : bytes.error();
+  }
   return parse_document(as_text(*bytes), name);
 }
 
 Result<Descriptor> find_manifest(int layout_fd) {
   GBX_ASSIGN(const Json marker, read_named(layout_fd, "oci-layout"));
   GBX_ASSIGN(const std::string version, text_member(marker, "imageLayoutVersion", "oci-layout"));
-  if (version != "1.0.0") return refuse("oci-layout").with("imageLayoutVersion 1.0.0", printable(version, 32));
+  if (version != "1.0.0") {
+    return refuse("oci-layout").with("imageLayoutVersion 1.0.0", printable(version, 32));
+  }
   GBX_ASSIGN(const Json index, read_named(layout_fd, "index.json"));
   GBX_TRY(check_schema_version(index, "index.json"));
   const Json* manifests = index.find("manifests");
-  if (manifests == nullptr || manifests->array() == nullptr) return refuse("index.json lacks manifests");
+  if (manifests == nullptr || manifests->array() == nullptr) {
+    return refuse("index.json lacks manifests");
+  }
   if (manifests->array()->size() != 1) {
-    return refuse("index.json must name exactly one image").with("1", std::to_string(manifests->array()->size()));
+    return refuse("index.json must name exactly one image")
+        .with("1", std::to_string(manifests->array()->size()));
   }
   GBX_ASSIGN(Descriptor d, parse_descriptor(manifests->array()->front(), "index.json"));
   if (d.media_type != kManifestType) {
-    return refuse("index.json does not name an image manifest").with(std::string(kManifestType), printable(d.media_type));
+    return refuse("index.json does not name an image manifest")
+        .with(std::string(kManifestType), printable(d.media_type));
   }
   return d;
 }
@@ -122,7 +136,9 @@ Result<std::vector<std::string>> text_list(const Json* json, const char* name) {
   std::vector<std::string> out;
   if (json == nullptr || json->is_null()) return out;
   const JsonArray* list = json->array();
-  if (list == nullptr || list->size() > kMaxStrings) return refuse(std::string("config: ") + name + " is not a short list");
+  if (list == nullptr || list->size() > kMaxStrings) {
+    return refuse(std::string("config: ") + name + " is not a short list");
+  }
   for (const Json& e : *list) {
     const std::string* s = e.string();
     if (s == nullptr || s->size() > kMaxString || s->find('\0') != std::string::npos) {
@@ -138,7 +154,8 @@ Status parse_diff_ids(const Json& config, ImageInfo& image) {
   if (rootfs == nullptr || rootfs->object() == nullptr) return refuse("config lacks rootfs");
   GBX_ASSIGN(const std::string type, text_member(*rootfs, "type", "config: rootfs"));
   if (type != "layers") return refuse("config: rootfs type").with("layers", printable(type, 32));
-  GBX_ASSIGN(const std::vector<std::string> ids, text_list(rootfs->find("diff_ids"), "rootfs.diff_ids"));
+  GBX_ASSIGN(const std::vector<std::string> ids,
+             text_list(rootfs->find("diff_ids"), "rootfs.diff_ids"));
   if (ids.size() != image.layers.size()) {
     return refuse("config: one diff id for each layer")
         .with(std::to_string(image.layers.size()), std::to_string(ids.size()));
@@ -153,7 +170,9 @@ Status parse_diff_ids(const Json& config, ImageInfo& image) {
 }  // namespace
 
 Result<Hash32> digest_hash(std::string_view digest) {
-  if (digest.substr(0, 7) != "sha256:") return refuse("digest " + printable(digest, 80) + " is not sha256");
+  if (digest.substr(0, 7) != "sha256:") {
+    return refuse("digest " + printable(digest, 80) + " is not sha256");
+  }
   auto hash = fixed_from_hex<32>(digest.substr(7));
   if (!hash.ok()) return refuse("digest " + printable(digest, 80) + " is malformed");
   return *hash;
@@ -168,7 +187,8 @@ Result<Fd> open_blob(int layout_fd, const std::string& digest, std::uint64_t siz
   if (fstat(fd->get(), &st) != 0) return io_error("blob " + digest, errno);
   if (!S_ISREG(st.st_mode)) return refuse("blob " + digest + " is not a file");
   if (static_cast<std::uint64_t>(st.st_size) != size) {
-    return fail(Reason::kImageDigestMismatch, "blob " + digest + " is not of the size in its descriptor")
+    return fail(Reason::kImageDigestMismatch,
+                "blob " + digest + " is not of the size in its descriptor")
         .with(std::to_string(size), std::to_string(st.st_size));
   }
   return std::move(*fd);
@@ -187,11 +207,14 @@ Result<Manifest> parse_manifest(std::string_view text) {
   const Json* config = json.find("config");
   if (config == nullptr) return refuse("manifest lacks config");
   GBX_ASSIGN(const Descriptor c, parse_descriptor(*config, "manifest: config"));
-  if (c.media_type != kConfigType) return refuse("manifest: config is of type " + printable(c.media_type));
+  if (c.media_type != kConfigType) {
+    return refuse("manifest: config is of type " + printable(c.media_type));
+  }
   const Json* layers = json.find("layers");
   if (layers == nullptr || layers->array() == nullptr) return refuse("manifest lacks layers");
   if (layers->array()->empty() || layers->array()->size() > kMaxLayers) {
-    return refuse("manifest: number of layers").with("1 to " + std::to_string(kMaxLayers), std::to_string(layers->array()->size()));
+    return refuse("manifest: number of layers")
+        .with("1 to " + std::to_string(kMaxLayers), std::to_string(layers->array()->size()));
   }
   Manifest m{c.digest, c.size, {}};
   for (const Json& l : *layers->array()) {
@@ -217,18 +240,23 @@ Status parse_config(std::string_view text, ImageInfo& image) {
   GBX_ASSIGN(image.cmd, text_list(config->find("Cmd"), "Cmd"));
   GBX_ASSIGN(image.env, text_list(config->find("Env"), "Env"));
   for (const std::string& e : image.env) {
-    if (e.find('=') == std::string::npos || e[0] == '=') return refuse("config: Env holds " + printable(e, 64));
+    if (e.find('=') == std::string::npos || e[0] == '=') {
+      return refuse("config: Env holds " + printable(e, 64));
+    }
   }
   if (config->find("WorkingDir") != nullptr) {
     GBX_ASSIGN(image.workdir, text_member(*config, "WorkingDir", "config"));
   }
-  if (!image.workdir.empty() && image.workdir[0] != '/') return refuse("config: WorkingDir is not absolute");
+  if (!image.workdir.empty() && image.workdir[0] != '/') {
+    return refuse("config: WorkingDir is not absolute");
+  }
   return ok_status();
 }
 
 Status check_manifest_digest(int layout_fd, const std::string& digest) {
   const auto other = [&](const std::string& actual) {
-    return Status(fail(Reason::kImageDigestMismatch, "the layout holds another image").with(printable(digest, 80), actual));
+    return Status(fail(Reason::kImageDigestMismatch, "the layout holds another image")
+                      .with(printable(digest, 80), actual));
   };
   GBX_ASSIGN(const Hash32 hash, digest_hash(digest));
   auto fd = open_beneath(layout_fd, "blobs/sha256/" + to_hex(hash), O_RDONLY | O_NONBLOCK);

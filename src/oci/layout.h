@@ -6,13 +6,14 @@
 
 namespace gbx::oci {
 
-// Opens blobs/sha256/<hex> beneath the layout: a regular file of exactly that size, reached through no link.
+// Opens blobs/sha256/<hex> beneath the layout: a regular file of exactly that size, reached through
+// no link.
 Result<Fd> open_blob(int layout_fd, const std::string& digest, std::uint64_t size);
 // The hash in "sha256:<64 hex digits>"; any other algorithm or form is kImageRefused.
 Result<Hash32> digest_hash(std::string_view digest);
 
-// Is the blob that `digest` names there, and is it what it names? Hashed only: nothing of it is parsed.
-// Errors: kImageDigestMismatch.
+// Is the blob that `digest` names there, and is it what it names? Hashed only: nothing of it is
+// parsed. Errors: kImageDigestMismatch.
 Status check_manifest_digest(int layout_fd, const std::string& digest);
 
 // From untrusted JSON; exposed for fuzzing. `manifest` must be what `digest` names.

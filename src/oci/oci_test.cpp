@@ -52,7 +52,8 @@ class Oci : public ::testing::Test {
     auto layout = open_dir(layout_.path());
     auto target = open_dir(target_);
     EXPECT_TRUE(layout.ok() && target.ok());
-    return unpack_confined(layout->get(), target->get(), options_, {bin("glovebox-unpack"), timeout_ms});
+    return unpack_confined(layout->get(), target->get(), options_,
+                           {bin("glovebox-unpack"), timeout_ms});
   }
   std::string text(const std::string& path) {
     auto t = read_text_file(target_ + "/" + path, 1U << 20);
@@ -100,7 +101,8 @@ TEST_F(Oci, InspectsAnImage) {
 }
 
 TEST_F(Oci, UnpacksEveryKindOfEntry) {
-  const std::string deep = std::string(90, 'd') + "/" + std::string(90, 'e') + "/" + std::string(90, 'f');
+  const std::string deep =
+      std::string(90, 'd') + "/" + std::string(90, 'e') + "/" + std::string(90, 'f');
   Header owned{.name = "home/file", .size = 3, .mode = 0640, .uid = 33, .gid = 44};
   auto r = unpack_layers({Tar()
                               .dir("./", 0711)
@@ -153,7 +155,9 @@ TEST_F(Oci, StripsPrivilegesAndSaysSo) {
   ASSERT_TRUE(r.ok()) << r.error().line();
   EXPECT_EQ(r->stripped_setid, 3U);
   EXPECT_EQ(r->dropped_xattrs, 1U);
-  for (const char* name : {"su", "sg", "dir"}) EXPECT_EQ(status(name).st_mode & 07777U, 0755U) << name;
+  for (const char* name : {"su", "sg", "dir"}) {
+    EXPECT_EQ(status(name).st_mode & 07777U, 0755U) << name;
+  }
 }
 
 TEST_F(Oci, LaterLayersReplaceAndWhiteOut) {
@@ -172,7 +176,8 @@ TEST_F(Oci, LaterLayersReplaceAndWhiteOut) {
   const Bytes upper = Tar()
                           .file("a/.wh.one", "")
                           .file("a/two", "22")
-                          .file("opaque/new", "n")  // before its marker: belongs to this layer and stays
+                          // before its marker: belongs to this layer and stays
+                          .file("opaque/new", "n")
                           .file("opaque/.wh..wh..opq", "")
                           .file(".wh.tree", "")
                           .file(".wh.never-there", "")
@@ -215,7 +220,11 @@ TEST_F(Oci, RootHashIsTheContentsNotTheTars) {
   ByteWriter w;
   w.raw(as_bytes(std::string_view("gbx/1/rootfs\0", 13)));
   for (const char* name : {"a", "b"}) {
-    w.bytes32(as_bytes(name)).u8('f').u32(0644).u64(1).raw(crypto::sha256(as_bytes(name[0] == 'a' ? "1" : "2")));
+    w.bytes32(as_bytes(name))
+        .u8('f')
+        .u32(0644)
+        .u64(1)
+        .raw(crypto::sha256(as_bytes(name[0] == 'a' ? "1" : "2")));
   }
   w.u64(2);
   EXPECT_EQ(crypto::sha256(w.bytes()), r->root_hash);
@@ -236,7 +245,8 @@ TEST_F(Oci, RefusesTheWrongImage) {
   EXPECT_EQ(unpack_written(other).reason(), Reason::kImageDigestMismatch);
   EXPECT_FALSE(path_exists(target_ + "/a"));
   EXPECT_TRUE(unpack_written(digest).ok());
-  EXPECT_EQ(unpack_written(digest).reason(), Reason::kAlreadyExists);  // the target is no longer empty
+  // the target is no longer empty
+  EXPECT_EQ(unpack_written(digest).reason(), Reason::kAlreadyExists);
 }
 
 TEST_F(Oci, EveryFlippedBlobIsAMismatch) {
@@ -245,7 +255,8 @@ TEST_F(Oci, EveryFlippedBlobIsAMismatch) {
   const std::string digest = layout_.write();
   auto image = inspect(layout_.path());
   ASSERT_TRUE(image.ok());
-  for (const std::string& d : {digest, image->config_digest, image->layers[0].digest, image->layers[1].digest}) {
+  for (const std::string& d :
+       {digest, image->config_digest, image->layers[0].digest, image->layers[1].digest}) {
     const std::string path = layout_.path() + "/blobs/sha256/" + d.substr(7);
     auto content = read_file(path, 1U << 20);
     ASSERT_TRUE(content.ok());
@@ -288,26 +299,42 @@ void set_layers(Layout& l, const char* member, const Json& value) {
 const BadLayout kBadLayouts[] = {
     {"two-images",
      [](Layout& l) {
-       l.index["manifests"] =
-           JsonArray{*l.index.find("manifests")->array()->begin(), *l.index.find("manifests")->array()->begin()};
+       l.index["manifests"] = JsonArray{*l.index.find("manifests")->array()->begin(),
+                                        *l.index.find("manifests")->array()->begin()};
      },
      "exactly one image"},
     {"no-images", [](Layout& l) { l.index["manifests"] = JsonArray{}; }, "exactly one image"},
     {"index-in-index",
-     [](Layout& l) { (*l.index["manifests"].array())[0]["mediaType"] = "application/vnd.oci.image.index.v1+json"; },
+     [](Layout& l) {
+       (*l.index["manifests"].array())[0]["mediaType"] = "application/vnd.oci.image.index.v1+json";
+     },
      "does not name an image manifest"},
     {"index-version", [](Layout& l) { l.index["schemaVersion"] = 1; }, "schemaVersion is not 2"},
     {"digest-traversal",
-     [](Layout& l) { (*l.index["manifests"].array())[0]["digest"] = "sha256:../../../../etc/passwd"; }, "malformed"},
-    {"digest-upper", [](Layout& l) { (*l.index["manifests"].array())[0]["digest"] = "sha256:" + std::string(64, 'A'); },
+     [](Layout& l) {
+       (*l.index["manifests"].array())[0]["digest"] = "sha256:../../../../etc/passwd";
+     },
      "malformed"},
-    {"digest-md5", [](Layout& l) { (*l.index["manifests"].array())[0]["digest"] = "md5:00"; }, "is not sha256"},
-    {"blob-missing", [](Layout& l) { (*l.index["manifests"].array())[0]["digest"] = "sha256:" + std::string(64, 'a'); },
+    {"digest-upper",
+     [](Layout& l) {
+       (*l.index["manifests"].array())[0]["digest"] = "sha256:" + std::string(64, 'A');
+     },
+     "malformed"},
+    {"digest-md5", [](Layout& l) { (*l.index["manifests"].array())[0]["digest"] = "md5:00"; },
+     "is not sha256"},
+    {"blob-missing",
+     [](Layout& l) {
+       (*l.index["manifests"].array())[0]["digest"] = "sha256:" + std::string(64, 'a');
+     },
      "does not exist"},
-    {"size-negative", [](Layout& l) { (*l.index["manifests"].array())[0]["size"] = -1; }, "proper size"},
-    {"size-text", [](Layout& l) { (*l.index["manifests"].array())[0]["size"] = "12"; }, "proper size"},
-    {"size-huge", [](Layout& l) { (*l.index["manifests"].array())[0]["size"] = kMaxJsonInteger; }, "proper size"},
-    {"manifest-huge", [](Layout& l) { (*l.index["manifests"].array())[0]["size"] = 2 << 20; }, "larger than 1 MiB"},
+    {"size-negative", [](Layout& l) { (*l.index["manifests"].array())[0]["size"] = -1; },
+     "proper size"},
+    {"size-text", [](Layout& l) { (*l.index["manifests"].array())[0]["size"] = "12"; },
+     "proper size"},
+    {"size-huge", [](Layout& l) { (*l.index["manifests"].array())[0]["size"] = kMaxJsonInteger; },
+     "proper size"},
+    {"manifest-huge", [](Layout& l) { (*l.index["manifests"].array())[0]["size"] = 2 << 20; },
+     "larger than 1 MiB"},
     {"urls", [](Layout& l) { (*l.index["manifests"].array())[0]["urls"] = JsonArray{"http://x"}; },
      "outside the layout"},
 };
@@ -322,20 +349,31 @@ TEST_F(Oci, BadIndexesAreRefused) {
     auto r = inspect(l.path());
     ASSERT_FALSE(r.ok()) << bad.name;
     EXPECT_EQ(r.reason(), Reason::kImageRefused) << bad.name << " " << r.error().line();
-    EXPECT_NE(r.error().line().find(bad.words), std::string::npos) << bad.name << " " << r.error().line();
+    EXPECT_NE(r.error().line().find(bad.words), std::string::npos)
+        << bad.name << " " << r.error().line();
   }
 }
 const BadLayout kBadManifests[] = {
     {"version", [](Layout& l) { l.manifest["schemaVersion"] = 1; }, "schemaVersion is not 2"},
-    {"type", [](Layout& l) { l.manifest["mediaType"] = "application/json"; }, "not an image manifest"},
+    {"type", [](Layout& l) { l.manifest["mediaType"] = "application/json"; },
+     "not an image manifest"},
     {"no-config", [](Layout& l) { l.manifest.object()->erase("config"); }, "lacks config"},
-    {"config-type", [](Layout& l) { l.manifest["config"]["mediaType"] = "application/x"; }, "config is of type"},
+    {"config-type", [](Layout& l) { l.manifest["config"]["mediaType"] = "application/x"; },
+     "config is of type"},
     {"no-layers", [](Layout& l) { l.manifest["layers"] = JsonArray{}; }, "number of layers"},
-    {"many-layers", [](Layout& l) { l.manifest["layers"] = JsonArray(129, l.layers[0]); }, "number of layers"},
-    {"layer-zstd", [](Layout& l) { set_layers(l, "mediaType", "application/vnd.oci.image.layer.v1.tar+zstd"); }, "layer is of type"},
-    {"layer-foreign", [](Layout& l) { set_layers(l, "mediaType", "application/vnd.oci.image.layer.nondistributable.v1.tar"); }, "layer is of type"},
+    {"many-layers", [](Layout& l) { l.manifest["layers"] = JsonArray(129, l.layers[0]); },
+     "number of layers"},
+    {"layer-zstd",
+     [](Layout& l) { set_layers(l, "mediaType", "application/vnd.oci.image.layer.v1.tar+zstd"); },
+     "layer is of type"},
+    {"layer-foreign",
+     [](Layout& l) {
+       set_layers(l, "mediaType", "application/vnd.oci.image.layer.nondistributable.v1.tar");
+     },
+     "layer is of type"},
     {"layer-data", [](Layout& l) { set_layers(l, "data", "eA=="); }, "outside the layout"},
-    {"layer-twice", [](Layout& l) { l.manifest["layers"] = JsonArray(2, l.layers[0]); }, "one diff id for each layer"},
+    {"layer-twice", [](Layout& l) { l.manifest["layers"] = JsonArray(2, l.layers[0]); },
+     "one diff id for each layer"},
     {"artifact", [](Layout& l) { l.manifest["artifactType"] = "x"; }, "artifact"},
 };
 TEST_F(Oci, BadManifestsAreRefused) {
@@ -350,17 +388,21 @@ TEST_F(Oci, BadManifestsAreRefused) {
     auto r = inspect(l.path());
     ASSERT_FALSE(r.ok()) << bad.name;
     EXPECT_EQ(r.reason(), Reason::kImageRefused) << bad.name << " " << r.error().line();
-    EXPECT_NE(r.error().line().find(bad.words), std::string::npos) << bad.name << " " << r.error().line();
+    EXPECT_NE(r.error().line().find(bad.words), std::string::npos)
+        << bad.name << " " << r.error().line();
   }
 }
 const BadLayout kBadConfigs[] = {
     {"os", [](Layout& l) { l.config["os"] = "windows"; }, "config: os"},
     {"no-rootfs", [](Layout& l) { l.config.object()->erase("rootfs"); }, "lacks rootfs"},
     {"rootfs-type", [](Layout& l) { l.config["rootfs"]["type"] = "x"; }, "rootfs type"},
-    {"diff-id", [](Layout& l) { l.config["rootfs"]["diff_ids"] = JsonArray{"x"}; }, "is not sha256"},
-    {"entrypoint", [](Layout& l) { l.config["config"]["Entrypoint"] = "sh -c"; }, "not a short list"},
+    {"diff-id", [](Layout& l) { l.config["rootfs"]["diff_ids"] = JsonArray{"x"}; },
+     "is not sha256"},
+    {"entrypoint", [](Layout& l) { l.config["config"]["Entrypoint"] = "sh -c"; },
+     "not a short list"},
     {"cmd", [](Layout& l) { l.config["config"]["Cmd"] = JsonArray{1}; }, "no proper string"},
-    {"cmd-nul", [](Layout& l) { l.config["config"]["Cmd"] = JsonArray{std::string("a\0b", 3)}; }, "no proper string"},
+    {"cmd-nul", [](Layout& l) { l.config["config"]["Cmd"] = JsonArray{std::string("a\0b", 3)}; },
+     "no proper string"},
     {"env", [](Layout& l) { l.config["config"]["Env"] = JsonArray{"NOVALUE"}; }, "Env holds"},
     {"workdir", [](Layout& l) { l.config["config"]["WorkingDir"] = "relative"; }, "not absolute"},
     {"config-list", [](Layout& l) { l.config["config"] = JsonArray{}; }, "not an object"},
@@ -378,7 +420,8 @@ TEST_F(Oci, BadConfigsAreRefused) {
     auto r = inspect(l.path());
     ASSERT_FALSE(r.ok()) << bad.name;
     EXPECT_EQ(r.reason(), Reason::kImageRefused) << bad.name << " " << r.error().line();
-    EXPECT_NE(r.error().line().find(bad.words), std::string::npos) << bad.name << " " << r.error().line();
+    EXPECT_NE(r.error().line().find(bad.words), std::string::npos)
+        << bad.name << " " << r.error().line();
   }
 }
 
@@ -405,7 +448,8 @@ TEST_F(Oci, BlobsAreFilesOfTheLayout) {
   const Bytes tar = Tar().dir("a").finish();
   layout_.layer(tar, false);
   const std::string digest = layout_.write();
-  const std::string path = layout_.path() + "/blobs/sha256/" + layout_.layers[0].find("digest")->string()->substr(7);
+  const std::string path =
+      layout_.path() + "/blobs/sha256/" + layout_.layers[0].find("digest")->string()->substr(7);
   const std::string outside = temp_.path() + "/outside";
   ASSERT_EQ(0, rename(path.c_str(), outside.c_str()));
   ASSERT_EQ(0, symlink(outside.c_str(), path.c_str()));
@@ -449,9 +493,12 @@ std::vector<BadTar> bad_tars() {
   const Bytes fine = Tar().file("f", "x").finish();
   return {
       {"absolute", Tar().file("/etc/passwd", "x").finish(), "absolute path /etc/passwd"},
-      {"absolute-pax", Tar().pax({{"path", "/etc/passwd"}}).file("f", "x").finish(), "absolute path /etc/passwd"},
-      {"absolute-gnu", Tar().gnu_name('L', "/etc/passwd").file("f", "x").finish(), "absolute path /etc/passwd"},
-      {"absolute-prefix", Tar().header({.name = "passwd", .prefix = "/etc"}).finish(), "absolute path /etc/passwd"},
+      {"absolute-pax", Tar().pax({{"path", "/etc/passwd"}}).file("f", "x").finish(),
+       "absolute path /etc/passwd"},
+      {"absolute-gnu", Tar().gnu_name('L', "/etc/passwd").file("f", "x").finish(),
+       "absolute path /etc/passwd"},
+      {"absolute-prefix", Tar().header({.name = "passwd", .prefix = "/etc"}).finish(),
+       "absolute path /etc/passwd"},
       {"dotdot", Tar().file("../f", "x").finish(), "\"..\" in path"},
       {"dotdot-middle", Tar().file("a/../../f", "x").finish(), "\"..\" in path"},
       {"dotdot-dot", Tar().file("./../f", "x").finish(), "\"..\" in path"},
@@ -460,32 +507,44 @@ std::vector<BadTar> bad_tars() {
       {"dot-middle", Tar().file("a/./f", "x").finish(), "\".\" in path"},
       {"double-slash", Tar().file("a//f", "x").finish(), "empty path component"},
       {"empty-name", Tar().file("", "x").finish(), "empty path"},
-      {"nul-pax", Tar().pax({{"path", std::string("a\0b", 3)}}).file("f", "x").finish(), "NUL in a path"},
+      {"nul-pax", Tar().pax({{"path", std::string("a\0b", 3)}}).file("f", "x").finish(),
+       "NUL in a path"},
       {"file-slash", Tar().header({.name = "f/"}).finish(), "ends in \"/\""},
       {"root-file", Tar().file("./", "x").finish(), "ends in \"/\""},
       {"root-is-file", Tar().file(".", "x").finish(), "root is not a directory"},
-      {"long-name", Tar().pax({{"path", std::string(256, 'n')}}).file("f", "x").finish(), "longer than 255"},
-      {"long-path", Tar().pax({{"path", nested(2100)}}).file("f", "x").finish(), "longer than 4095"},
+      {"long-name", Tar().pax({{"path", std::string(256, 'n')}}).file("f", "x").finish(),
+       "longer than 255"},
+      {"long-path", Tar().pax({{"path", nested(2100)}}).file("f", "x").finish(),
+       "longer than 4095"},
       {"deep", Tar().pax({{"path", nested(101)}}).file("f", "x").finish(), "deeper than 100"},
-      {"through-symlink", Tar().symlink("a", "/etc").file("a/passwd", "x").finish(), "leads through a symbolic link"},
-      {"through-symlink-up", Tar().symlink("a", "..").file("a/passwd", "x").finish(), "leads through a symbolic link"},
+      {"through-symlink", Tar().symlink("a", "/etc").file("a/passwd", "x").finish(),
+       "leads through a symbolic link"},
+      {"through-symlink-up", Tar().symlink("a", "..").file("a/passwd", "x").finish(),
+       "leads through a symbolic link"},
       {"through-symlink-inside", Tar().dir("real").symlink("a", "real").file("a/f", "x").finish(),
        "leads through a symbolic link"},
       {"through-symlink-chain", Tar().symlink("a", "b").symlink("b", "/").dir("a/etc/x").finish(),
        "leads through a symbolic link"},
-      {"symlink-dir-entry", Tar().symlink("a", "/etc").dir("a").finish(), "two entries of one layer"},
+      {"symlink-dir-entry", Tar().symlink("a", "/etc").dir("a").finish(),
+       "two entries of one layer"},
       {"through-file", Tar().file("a", "x").file("a/b", "y").finish(), "leads through a file"},
-      {"hardlink-absolute", Tar().hard_link("h", "/etc/passwd").finish(), "absolute path /etc/passwd"},
+      {"hardlink-absolute", Tar().hard_link("h", "/etc/passwd").finish(),
+       "absolute path /etc/passwd"},
       {"hardlink-dotdot", Tar().hard_link("h", "../../etc/passwd").finish(), "\"..\" in path"},
       {"hardlink-absent", Tar().hard_link("h", "absent").finish(), "not in the image"},
       {"hardlink-absent-dir", Tar().hard_link("h", "no/absent").finish(), "not in the image"},
-      {"hardlink-symlink", Tar().symlink("s", "/etc/shadow").hard_link("h", "s").finish(), "not a file"},
+      {"hardlink-symlink", Tar().symlink("s", "/etc/shadow").hard_link("h", "s").finish(),
+       "not a file"},
       {"hardlink-through-symlink", Tar().symlink("s", "/etc").hard_link("h", "s/passwd").finish(),
        "leads through a symbolic link"},
       {"hardlink-dir", Tar().dir("d").hard_link("h", "d").finish(), "not a file"},
       {"hardlink-self", Tar().file("f", "x").hard_link("f", "f").finish(), "hard link to itself"},
       {"hardlink-content",
-       Tar().file("f", "x").header({.name = "h", .type = '1', .size = 4, .link = "f"}).content("abcd").finish(),
+       Tar()
+           .file("f", "x")
+           .header({.name = "h", .type = '1', .size = 4, .link = "f"})
+           .content("abcd")
+           .finish(),
        "content where there can be none"},
       {"symlink-empty", Tar().symlink("s", "").finish(), "no proper target"},
       {"character-device", Tar().special("dev/null", '3').finish(), "a character device"},
@@ -494,20 +553,24 @@ std::vector<BadTar> bad_tars() {
       {"socket", Tar().special("socket", 's').finish(), "unknown type 's'"},
       {"contiguous", Tar().special("c", '7').finish(), "unknown type '7'"},
       {"sparse", Tar().special("s", 'S').finish(), "a sparse file"},
-      {"global-pax", Tar().pax_raw(Tar::record("path", "x"), 'g').file("f", "x").finish(), "a global pax header"},
+      {"global-pax", Tar().pax_raw(Tar::record("path", "x"), 'g').file("f", "x").finish(),
+       "a global pax header"},
       {"duplicate-file", Tar().file("f", "1").file("f", "2").finish(), "two entries of one layer"},
       {"duplicate-dot", Tar().file("f", "1").file("./f", "2").finish(), "two entries of one layer"},
       {"duplicate-type", Tar().dir("f").file("f", "2").finish(), "two entries of one layer"},
-      {"file-over-implied-dir", Tar().file("d/f", "1").file("d", "2").finish(), "two entries of one layer"},
+      {"file-over-implied-dir", Tar().file("d/f", "1").file("d", "2").finish(),
+       "two entries of one layer"},
       {"whiteout-dotdot", Tar().file("a/.wh...", "").finish(), "a whiteout of a reserved name"},
-      {"whiteout-dot", Tar().dir("a").file("a/.wh..", "").finish(), "a whiteout of a reserved name"},
+      {"whiteout-dot", Tar().dir("a").file("a/.wh..", "").finish(),
+       "a whiteout of a reserved name"},
       {"whiteout-empty-name", Tar().file(".wh.", "").finish(), "a whiteout of a reserved name"},
       {"whiteout-aufs", Tar().file(".wh..wh.plnk", "").finish(), "a whiteout of a reserved name"},
       {"whiteout-content", Tar().file(".wh.f", "x").finish(), "not an empty file"},
       {"whiteout-dir", Tar().dir(".wh.f").finish(), "not an empty file"},
       {"whiteout-through-symlink", Tar().symlink("a", "/").file("a/.wh.etc", "").finish(),
        "leads through a symbolic link"},
-      {"whiteout-parent", Tar().file("a/.wh.b/c", "x").finish(), "a directory with a whiteout's name"},
+      {"whiteout-parent", Tar().file("a/.wh.b/c", "x").finish(),
+       "a directory with a whiteout's name"},
       {"checksum", with_byte(fine, 0, 'g', false), "bad header checksum"},
       {"not-ustar", with_byte(fine, 257, 'X'), "neither ustar nor GNU"},
       {"old-v7", with_byte(fine, 257, '\0'), "neither ustar nor GNU"},
@@ -517,24 +580,33 @@ std::vector<BadTar> bad_tars() {
       {"mode-sign", with_byte(fine, 100, '-'), "not an octal number"},
       {"size-beyond", with_byte(fine, 130, '7'), "truncated"},
       {"owner", Tar().header({.name = "f", .uid = 65536}).finish(), "owner above 65535"},
-      {"pax-size-huge", Tar().pax({{"size", "99999999999999999"}}).file("f", "x").finish(), "larger than 1 TiB"},
+      {"pax-size-huge", Tar().pax({{"size", "99999999999999999"}}).file("f", "x").finish(),
+       "larger than 1 TiB"},
       {"pax-size-text", Tar().pax({{"size", "-1"}}).file("f", "x").finish(), "not a number"},
       {"pax-size-zeros", Tar().pax({{"size", "01"}}).file("f", "x").finish(), "not a number"},
-      {"pax-unknown", Tar().pax({{"GNU.sparse.name", "x"}}).file("f", "x").finish(), "is not known"},
-      {"pax-charset", Tar().pax({{"hdrcharset", "BINARY"}}).file("f", "x").finish(), "is not known"},
-      {"pax-twice", Tar().pax({{"path", "a"}, {"path", "b"}}).file("f", "x").finish(), "appears twice"},
+      {"pax-unknown", Tar().pax({{"GNU.sparse.name", "x"}}).file("f", "x").finish(),
+       "is not known"},
+      {"pax-charset", Tar().pax({{"hdrcharset", "BINARY"}}).file("f", "x").finish(),
+       "is not known"},
+      {"pax-twice", Tar().pax({{"path", "a"}, {"path", "b"}}).file("f", "x").finish(),
+       "appears twice"},
       {"pax-two-headers", Tar().pax({{"path", "a"}}).pax({{"path", "b"}}).file("f", "x").finish(),
        "two names for one entry"},
-      {"pax-and-gnu", Tar().pax({{"path", "a"}}).gnu_name('L', "b").file("f", "x").finish(), "two names for one entry"},
-      {"gnu-twice-link", Tar().gnu_name('K', "a").gnu_name('K', "b").symlink("f", "x").finish(), "two link names"},
+      {"pax-and-gnu", Tar().pax({{"path", "a"}}).gnu_name('L', "b").file("f", "x").finish(),
+       "two names for one entry"},
+      {"gnu-twice-link", Tar().gnu_name('K', "a").gnu_name('K', "b").symlink("f", "x").finish(),
+       "two link names"},
       {"pax-length-long", Tar().pax_raw("99 path=a\n").file("f", "x").finish(), "wrong length"},
       {"pax-length-short", Tar().pax_raw("3 path=a\n").file("f", "x").finish(), "wrong length"},
       {"pax-length-text", Tar().pax_raw("path=a\n").file("f", "x").finish(), "without a length"},
       {"pax-length-zero", Tar().pax_raw("010 path=a\n").file("f", "x").finish(), "not a number"},
-      {"pax-no-newline", Tar().pax_raw("9 path=ab").file("f", "x").finish(), "malformed pax record"},
-      {"pax-no-equals", Tar().pax_raw("9 pathab\n").file("f", "x").finish(), "malformed pax record"},
+      {"pax-no-newline", Tar().pax_raw("9 path=ab").file("f", "x").finish(),
+       "malformed pax record"},
+      {"pax-no-equals", Tar().pax_raw("9 pathab\n").file("f", "x").finish(),
+       "malformed pax record"},
       {"pax-empty", Tar().pax_raw("").file("f", "x").finish(), "strange size"},
-      {"pax-huge", Tar().header({.name = "pax", .type = 'x', .size = 1 << 20}).finish(), "strange size"},
+      {"pax-huge", Tar().header({.name = "pax", .type = 'x', .size = 1 << 20}).finish(),
+       "strange size"},
       {"pax-last", Tar().pax({{"path", "a"}}).finish(), "extended header without an entry"},
       {"pax-many",
        Tar()
@@ -557,7 +629,8 @@ std::vector<BadTar> bad_tars() {
       {"garbage-short", grown(fine, "g"), "truncated in the middle of a block"},
       {"second-archive", concat({fine, fine}), "garbage after the end"},
       {"zero-block-inside", concat({Bytes(512), fine}), "zero block inside"},
-      {"padding-not-zero", with_byte(fine, 512 + 100, 'x', false), "padding after a file is not zero"},
+      {"padding-not-zero", with_byte(fine, 512 + 100, 'x', false),
+       "padding after a file is not zero"},
       {"padding-too-long", grown(fine, std::string(5U << 20, '\0')), "too much padding"},
   };
 }
@@ -582,9 +655,11 @@ TEST_F(Oci, HostileTarsAreRefused) {
 // The attacks that need something in a lower layer.
 TEST_F(Oci, LinksOfLowerLayersAreNotFollowed) {
   const Bytes link = Tar().symlink("a", "/var/tmp").finish();
-  for (const auto& [second, words] : {std::pair<Bytes, const char*>{Tar().file("a/f", "x").finish(), "leads through a symbolic link"},
-                                      {Tar().file("a/.wh.f", "").finish(), "leads through a symbolic link"},
-                                      {Tar().hard_link("h", "a/f").finish(), "leads through a symbolic link"}}) {
+  for (const auto& [second, words] :
+       {std::pair<Bytes, const char*>{Tar().file("a/f", "x").finish(),
+                                      "leads through a symbolic link"},
+        {Tar().file("a/.wh.f", "").finish(), "leads through a symbolic link"},
+        {Tar().hard_link("h", "a/f").finish(), "leads through a symbolic link"}}) {
     TempDir temp;
     Layout l(temp.path() + "/layout");
     ASSERT_TRUE(make_dirs(temp.path() + "/target", 0755).ok());
@@ -601,7 +676,8 @@ TEST_F(Oci, LinksOfLowerLayersAreNotFollowed) {
 TEST_F(Oci, AFileReplacesALinkAndNotItsTarget) {
   const std::string victim = temp_.path() + "/victim";
   ASSERT_TRUE(write_file_atomic(victim, as_bytes("mine"), 0600).ok());
-  auto r = unpack_layers({Tar().symlink("a", victim).finish(), Tar().file("a", "theirs", 0666).finish()});
+  auto r = unpack_layers(
+      {Tar().symlink("a", victim).finish(), Tar().file("a", "theirs", 0666).finish()});
   ASSERT_TRUE(r.ok()) << r.error().line();
   EXPECT_EQ(text("a"), "theirs");
   EXPECT_EQ(*read_text_file(victim, 100), "mine");
@@ -665,7 +741,8 @@ TEST_F(Oci, DamagedGzipIsRefused) {
   }
 }
 
-// Every single-byte change of a small tar is refused or gives a tree; it never crashes or leaves the target.
+// Every single-byte change of a small tar is refused or gives a tree; it never crashes or leaves
+// the target.
 TEST(Tar, EverySingleByteChangeIsHandled) {
   const Bytes tar = Tar().dir("d").pax({{"path", "d/x"}}).file("f", "x").symlink("s", "t").finish();
   std::size_t refused = 0;
@@ -678,7 +755,9 @@ TEST(Tar, EverySingleByteChangeIsHandled) {
   }
   // All but the changes of file content and pax values, which only a hash can see.
   EXPECT_GT(refused, tar.size() * 3 - 40);
-  for (std::size_t n = 0; n < tar.size(); ++n) EXPECT_FALSE(scan_tar(ByteView(tar).first(n)).ok()) << n;
+  for (std::size_t n = 0; n < tar.size(); ++n) {
+    EXPECT_FALSE(scan_tar(ByteView(tar).first(n)).ok()) << n;
+  }
   EXPECT_EQ(*scan_tar(tar), 3U);
 }
 
@@ -686,7 +765,12 @@ TEST(Tar, EverySingleByteChangeIsHandled) {
 
 TEST_F(Oci, ConfinedGivesTheSameImage) {
   if (geteuid() != 0) GTEST_SKIP() << "needs root";
-  layout_.layer(Tar().dir("locked", 0500).file("locked/a", std::string(300'000, 'a'), 0400).hard_link("b", "locked/a").symlink("c", "a").finish());
+  layout_.layer(Tar()
+                    .dir("locked", 0500)
+                    .file("locked/a", std::string(300'000, 'a'), 0400)
+                    .hard_link("b", "locked/a")
+                    .symlink("c", "a")
+                    .finish());
   layout_.layer(Tar().file("locked/.wh.a", "").file("locked/d", "d").finish());
   const std::string digest = layout_.write();
   auto here = unpack_written(digest);
@@ -741,7 +825,8 @@ TEST_F(Oci, ReportsOfTheChildAreNotTrusted) {
   EXPECT_EQ(error.error().what.find('\x1b'), std::string::npos);
 }
 
-// Runs `act` in a child that is confined as glovebox-unpack is; its exit code, or minus the signal that ended it.
+// Runs `act` in a child that is confined as glovebox-unpack is; its exit code, or minus the signal
+// that ended it.
 class Confine : public Oci {
  protected:
   int attempt(int (*act)(int layout, int target)) {
@@ -768,14 +853,20 @@ int tried(long result) { return result >= 0 ? 0 : errno; }
 TEST_F(Confine, SeesOnlyItsTwoDirectories) {
   // Controls: what it needs works.
   EXPECT_EQ(0, attempt([](int l, int) { return tried(openat(l, "file", O_RDONLY)); }));
-  EXPECT_EQ(0, attempt([](int, int t) { return tried(openat(t, "new", O_CREAT | O_WRONLY, 0600)); }));
-  EXPECT_EQ(0, attempt([](int, int t) { return tried(fchownat(t, "new", 1'700'000'000, 1'700'000'000, 0)); }));
+  EXPECT_EQ(0,
+            attempt([](int, int t) { return tried(openat(t, "new", O_CREAT | O_WRONLY, 0600)); }));
+  EXPECT_EQ(0, attempt([](int, int t) {
+              return tried(fchownat(t, "new", 1'700'000'000, 1'700'000'000, 0));
+            }));
   EXPECT_EQ(0, attempt([](int, int t) { return tried(symlinkat("/etc", t, "link")); }));
   EXPECT_EQ(0, attempt([](int, int t) { return tried(mkdirat(t, "dir", 0700)); }));
   EXPECT_EQ(0, attempt([](int, int t) { return tried(linkat(t, "new", t, "dir/hard", 0)); }));
   // And nothing else.
-  EXPECT_EQ(EACCES, attempt([](int, int) { return tried(openat(AT_FDCWD, "/etc/passwd", O_RDONLY)); }));
-  EXPECT_EQ(EACCES, attempt([](int, int) { return tried(openat(AT_FDCWD, "/var/tmp/gbx-oci-escape", O_CREAT | O_WRONLY, 0600)); }));
+  EXPECT_EQ(EACCES,
+            attempt([](int, int) { return tried(openat(AT_FDCWD, "/etc/passwd", O_RDONLY)); }));
+  EXPECT_EQ(EACCES, attempt([](int, int) {
+              return tried(openat(AT_FDCWD, "/var/tmp/gbx-oci-escape", O_CREAT | O_WRONLY, 0600));
+            }));
   EXPECT_EQ(EACCES, attempt([](int, int t) { return tried(openat(t, "link/passwd", O_RDONLY)); }));
   EXPECT_EQ(EACCES, attempt([](int l, int) { return tried(openat(l, "file", O_WRONLY)); }));
   EXPECT_EQ(EACCES, attempt([](int l, int) { return tried(unlinkat(l, "file", 0)); }));
@@ -787,10 +878,13 @@ TEST_F(Confine, OtherSystemCallsKill) {
   GTEST_SKIP() << "the filter is not loaded under sanitizers";
 #endif
   EXPECT_EQ(-SIGSYS, attempt([](int, int) { return tried(socket(AF_UNIX, SOCK_STREAM, 0)); }));
-  EXPECT_EQ(-SIGSYS, attempt([](int, int) { return tried(syscall(SYS_execve, "/bin/true", nullptr, nullptr)); }));
+  EXPECT_EQ(-SIGSYS, attempt([](int, int) {
+    return tried(syscall(SYS_execve, "/bin/true", nullptr, nullptr));
+  }));
   EXPECT_EQ(-SIGSYS, attempt([](int, int) { return tried(syscall(SYS_fork)); }));
   EXPECT_EQ(-SIGSYS, attempt([](int, int) { return tried(syscall(SYS_ptrace, 0, 0, 0, 0)); }));
-  EXPECT_EQ(-SIGSYS, attempt([](int, int t) { return tried(syscall(SYS_mknodat, t, "n", S_IFCHR, 0)); }));
+  EXPECT_EQ(-SIGSYS,
+            attempt([](int, int t) { return tried(syscall(SYS_mknodat, t, "n", S_IFCHR, 0)); }));
   EXPECT_EQ(-SIGSYS, attempt([](int, int) { return tried(syscall(SYS_setuid, 0)); }));
   EXPECT_EQ(-SIGSYS, attempt([](int, int) { return tried(syscall(SYS_kill, 1, 0)); }));
 }
@@ -815,14 +909,16 @@ TEST_F(Confine, HoldsThreeCapabilitiesAndLimits) {
   EXPECT_EQ(answer, 'y');
   auto text = read_text_file("/proc/" + std::to_string(pid) + "/status", 1U << 16);
   ASSERT_TRUE(text.ok());
-  const unsigned long long expected = (1ULL << CAP_CHOWN) | (1ULL << CAP_FOWNER) | (1ULL << CAP_DAC_OVERRIDE);
+  const unsigned long long expected =
+      (1ULL << CAP_CHOWN) | (1ULL << CAP_FOWNER) | (1ULL << CAP_DAC_OVERRIDE);
   char hex[32];
   snprintf(hex, sizeof hex, "%016llx", expected);
   EXPECT_NE(text->find("CapEff:\t" + std::string(hex)), std::string::npos) << *text;
   EXPECT_NE(text->find("CapPrm:\t" + std::string(hex)), std::string::npos);
   EXPECT_NE(text->find("CapBnd:\t0000000000000000"), std::string::npos);
   EXPECT_NE(text->find("NoNewPrivs:\t1"), std::string::npos);
-  struct stat ours {}, theirs {};
+  struct stat ours {
+  }, theirs{};
   ASSERT_EQ(0, stat("/proc/self/ns/net", &ours));
   ASSERT_EQ(0, stat(("/proc/" + std::to_string(pid) + "/ns/net").c_str(), &theirs));
   EXPECT_NE(ours.st_ino, theirs.st_ino);

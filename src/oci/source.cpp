@@ -74,7 +74,8 @@ Result<std::size_t> GunzipSource::read(MutableByteView out) {
     GBX_TRY(refill());
     if (s.input_ended && s.z.avail_in == 0) {
       if (s.member_ended) return std::size_t{0};
-      return fail(Reason::kImageRefused, s.any_member ? "gzip data is truncated" : "a gzip layer is empty");
+      return fail(Reason::kImageRefused,
+                  s.any_member ? "gzip data is truncated" : "a gzip layer is empty");
     }
     if (s.member_ended) {
       if (inflateReset(&s.z) != Z_OK) return fail(Reason::kInternal, "zlib could not reset");
@@ -102,8 +103,8 @@ Result<std::size_t> MeteredSource::read(MutableByteView out) {
   }
   if (passed_ > bounds_.ratio_floor && passed_ / bounds_.max_ratio > bounds_.stored_bytes) {
     return fail(Reason::kImageRefused, "a layer expands too much")
-        .with("at most " + std::to_string(bounds_.max_ratio) + ":1 past " + std::to_string(bounds_.ratio_floor) +
-                  " bytes",
+        .with("at most " + std::to_string(bounds_.max_ratio) + ":1 past " +
+                  std::to_string(bounds_.ratio_floor) + " bytes",
               "more");
   }
   hash_.update(out.first(n));

@@ -1,4 +1,5 @@
-// Byte sources that feed the tar reader: a verified blob, gunzip over it, a digest beside it. Internal to src/oci.
+// Byte sources that feed the tar reader: a verified blob, gunzip over it, a digest beside it.
+// Internal to src/oci.
 #pragma once
 
 #include <memory>
@@ -40,7 +41,8 @@ class FileSource final : public Source {
   crypto::Sha256 hash_;
 };
 
-// RFC 1952 members one after another; kImageRefused for damage, truncation and bytes that are no member.
+// RFC 1952 members one after another; kImageRefused for damage, truncation and bytes that are no
+// member.
 class GunzipSource final : public Source {
  public:
   explicit GunzipSource(Source& packed);

@@ -10,11 +10,11 @@ namespace gbx::oci {
 namespace {
 
 constexpr std::size_t kBlock = 512;
-constexpr std::uint64_t kMaxMeta = 256U << 10;         // one pax header or long name
-constexpr std::uint64_t kMaxMetaHeaders = 4;           // before one entry
-constexpr std::uint64_t kMaxEndPadding = 4U << 20;     // zeros after the end mark
-constexpr std::size_t kMaxPath = 4095;                 // PATH_MAX without its NUL
-constexpr std::size_t kMaxName = 255;                  // NAME_MAX
+constexpr std::uint64_t kMaxMeta = 256U << 10;      // one pax header or long name
+constexpr std::uint64_t kMaxMetaHeaders = 4;        // before one entry
+constexpr std::uint64_t kMaxEndPadding = 4U << 20;  // zeros after the end mark
+constexpr std::size_t kMaxPath = 4095;              // PATH_MAX without its NUL
+constexpr std::size_t kMaxName = 255;               // NAME_MAX
 constexpr std::uint64_t kMaxFile = std::uint64_t{1} << 40;
 constexpr std::uint32_t kIds = 65536;
 
@@ -26,20 +26,27 @@ std::string_view field(const FixedBytes<512>& block, std::size_t offset, std::si
 // Up to the first NUL.
 std::string_view text(std::string_view f) { return f.substr(0, f.find('\0')); }
 
-// Octal digits, spaces before, spaces and NULs after. An empty field is 0, as GNU tar writes for unused ones.
+// Octal digits, spaces before, spaces and NULs after. An empty field is 0, as GNU tar writes for
+// unused ones.
 Result<std::uint64_t> octal(std::string_view f, const char* name) {
-  if ((static_cast<unsigned char>(f[0]) & 0x80U) != 0) return refuse(std::string(name) + " is a base-256 number");
+  if ((static_cast<unsigned char>(f[0]) & 0x80U) != 0) {
+    return refuse(std::string(name) + " is a base-256 number");
+  }
   std::size_t i = 0;
   while (i < f.size() && f[i] == ' ') ++i;
   std::uint64_t v = 0;
-  while (i < f.size() && f[i] >= '0' && f[i] <= '7') v = v * 8 + static_cast<std::uint64_t>(f[i++] - '0');
+  while (i < f.size() && f[i] >= '0' && f[i] <= '7') {
+    v = v * 8 + static_cast<std::uint64_t>(f[i++] - '0');
+  }
   while (i < f.size() && (f[i] == ' ' || f[i] == '\0')) ++i;
   if (i != f.size()) return refuse(std::string(name) + " is not an octal number");
   return v;  // at most 12 digits: no overflow
 }
 
 Result<std::uint64_t> decimal(std::string_view f, const char* name) {
-  if (f.empty() || f.size() > 18 || (f.size() > 1 && f[0] == '0')) return refuse(std::string(name) + " is not a number");
+  if (f.empty() || f.size() > 18 || (f.size() > 1 && f[0] == '0')) {
+    return refuse(std::string(name) + " is not a number");
+  }
   std::uint64_t v = 0;
   for (const char c : f) {
     if (c < '0' || c > '9') return refuse(std::string(name) + " is not a number");
@@ -55,7 +62,9 @@ bool all_zero(ByteView b) {
 Status check_checksum(const FixedBytes<512>& block) {
   GBX_ASSIGN(const std::uint64_t stated, octal(field(block, 148, 8), "checksum"));
   std::uint64_t sum = 0;
-  for (std::size_t i = 0; i < kBlock; ++i) sum += (i >= 148 && i < 156) ? std::uint8_t{' '} : block[i];
+  for (std::size_t i = 0; i < kBlock; ++i) {
+    sum += (i >= 148 && i < 156) ? std::uint8_t{' '} : block[i];
+  }
   if (sum != stated) {
     return refuse("bad header checksum").with(std::to_string(sum), std::to_string(stated));
   }
@@ -73,16 +82,26 @@ Result<Magic> check_magic(const FixedBytes<512>& block) {
 Result<TarType> entry_type(char flag) {
   switch (flag) {
     case '0':
-    case '\0': return TarType::kFile;
-    case '1': return TarType::kHardLink;
-    case '2': return TarType::kSymlink;
-    case '5': return TarType::kDirectory;
-    case '3': return refuse("a character device");
-    case '4': return refuse("a block device");
-    case '6': return refuse("a fifo");
-    case 'S': return refuse("a sparse file");
-    case 'g': return refuse("a global pax header");
-    default: return refuse("an entry of unknown type '" + printable(std::string(1, flag)) + "'");
+    case '\0':
+      return TarType::kFile;
+    case '1':
+      return TarType::kHardLink;
+    case '2':
+      return TarType::kSymlink;
+    case '5':
+      return TarType::kDirectory;
+    case '3':
+      return refuse("a character device");
+    case '4':
+      return refuse("a block device");
+    case '6':
+      return refuse("a fifo");
+    case 'S':
+      return refuse("a sparse file");
+    case 'g':
+      return refuse("a global pax header");
+    default:
+      return refuse("an entry of unknown type '" + printable(std::string(1, flag)) + "'");
   }
 }
 
@@ -97,7 +116,9 @@ Result<std::string> tar_path(std::string_view raw, std::uint64_t max_depth) {
   if (raw.substr(0, 2) == "./") raw.remove_prefix(2);
   if (raw.empty()) return refuse("an empty path component in " + shown);
   if (raw.back() == '/') raw.remove_suffix(1);
-  if (raw.size() > kMaxPath) return refuse("a path longer than " + std::to_string(kMaxPath) + " bytes");
+  if (raw.size() > kMaxPath) {
+    return refuse("a path longer than " + std::to_string(kMaxPath) + " bytes");
+  }
   std::uint64_t depth = 0;
   for (std::size_t start = 0; start <= raw.size();) {
     const std::size_t end = std::min(raw.find('/', start), raw.size());
@@ -106,7 +127,9 @@ Result<std::string> tar_path(std::string_view raw, std::uint64_t max_depth) {
     if (part == "..") return refuse("\"..\" in path " + shown);
     if (part == ".") return refuse("\".\" in path " + shown);
     if (part.size() > kMaxName) return refuse("a name longer than 255 bytes in " + shown);
-    if (++depth > max_depth) return refuse("a path deeper than " + std::to_string(max_depth) + " directories");
+    if (++depth > max_depth) {
+      return refuse("a path deeper than " + std::to_string(max_depth) + " directories");
+    }
     start = end + 1;
   }
   return std::string(raw);
@@ -168,7 +191,8 @@ Status TarReader::check_end() {
 
 Result<Bytes> TarReader::meta_content(std::uint64_t size) {
   if (size == 0 || size > kMaxMeta) {
-    return refuse("an extended header of a strange size").with("1 to " + std::to_string(kMaxMeta), std::to_string(size));
+    return refuse("an extended header of a strange size")
+        .with("1 to " + std::to_string(kMaxMeta), std::to_string(size));
   }
   left_ = size;
   padding_ = (kBlock - size % kBlock) % kBlock;
@@ -183,8 +207,9 @@ Result<Bytes> TarReader::meta_content(std::uint64_t size) {
 }
 
 Status TarReader::pax_record(std::string_view key, std::string_view value, Pending& pending) {
-  static constexpr std::array kIgnored = {"mtime", "atime", "ctime", "uid", "gid", "uname", "gname", "comment",
-                                          "LIBARCHIVE.creationtime"};
+  static constexpr std::array kIgnored = {"mtime", "atime",   "ctime",
+                                          "uid",   "gid",     "uname",
+                                          "gname", "comment", "LIBARCHIVE.creationtime"};
   if (key == "path") {
     if (pending.path) return refuse("two names for one entry");
     pending.path = std::string(value);
@@ -208,15 +233,22 @@ Status TarReader::read_pax(std::uint64_t size, Pending& pending) {
   std::set<std::string, std::less<>> seen;
   while (!rest.empty()) {
     const std::size_t space = rest.find(' ');
-    if (space == std::string_view::npos || space > 7) return refuse("a pax record without a length");
+    if (space == std::string_view::npos || space > 7) {
+      return refuse("a pax record without a length");
+    }
     GBX_ASSIGN(const std::uint64_t length, decimal(rest.substr(0, space), "pax length"));
     if (length > rest.size() || length < space + 4) return refuse("a pax record of a wrong length");
-    const std::string_view record = rest.substr(space + 1, static_cast<std::size_t>(length) - space - 1);
+    const std::string_view record =
+        rest.substr(space + 1, static_cast<std::size_t>(length) - space - 1);
     const std::size_t equals = record.find('=');
-    if (record.back() != '\n' || equals == std::string_view::npos || equals == 0) return refuse("a malformed pax record");
+    if (record.back() != '\n' || equals == std::string_view::npos || equals == 0) {
+      return refuse("a malformed pax record");
+    }
     const std::string_view key = record.substr(0, equals);
     const std::string_view value = record.substr(equals + 1, record.size() - equals - 2);
-    if (!seen.emplace(key).second) return refuse("pax key " + printable(key, 64) + " appears twice");
+    if (!seen.emplace(key).second) {
+      return refuse("pax key " + printable(key, 64) + " appears twice");
+    }
     GBX_TRY(pax_record(key, value, pending));
     rest.remove_prefix(static_cast<std::size_t>(length));
   }
@@ -238,7 +270,8 @@ Result<TarEntry> TarReader::make_entry(const Block& block, Pending& pending) {
   GBX_ASSIGN(const Magic magic, check_magic(block));
   GBX_ASSIGN(e.type, entry_type(static_cast<char>(block[156])));
   std::string raw(text(field(block, 0, 100)));
-  const std::string_view prefix = magic == Magic::kUstar ? text(field(block, 345, 155)) : std::string_view();
+  const std::string_view prefix =
+      magic == Magic::kUstar ? text(field(block, 345, 155)) : std::string_view();
   if (!prefix.empty()) raw = std::string(prefix) + "/" + raw;
   if (pending.path) raw = *pending.path;
   GBX_ASSIGN(e.path, tar_path(raw, limits_.max_depth));
@@ -268,7 +301,9 @@ Result<TarEntry> TarReader::make_entry(const Block& block, Pending& pending) {
   GBX_ASSIGN(e.size, octal(field(block, 124, 12), "size"));
   if (pending.size) e.size = *pending.size;
   if (e.size > kMaxFile) return refuse("a file larger than 1 TiB: " + printable(e.path));
-  if (e.type != TarType::kFile && e.size != 0) return refuse("content where there can be none: " + printable(e.path));
+  if (e.type != TarType::kFile && e.size != 0) {
+    return refuse("content where there can be none: " + printable(e.path));
+  }
   e.xattrs = pending.xattrs;
   return e;
 }
@@ -289,7 +324,9 @@ Result<std::optional<TarEntry>> TarReader::next() {
     GBX_TRY(check_checksum(block));
     const char flag = static_cast<char>(block[156]);
     if (flag != 'x' && flag != 'L' && flag != 'K') {
-      if (++entries_ > limits_.max_entries) return refuse("more than " + std::to_string(limits_.max_entries) + " entries");
+      if (++entries_ > limits_.max_entries) {
+        return refuse("more than " + std::to_string(limits_.max_entries) + " entries");
+      }
       GBX_ASSIGN(TarEntry entry, make_entry(block, pending));
       left_ = entry.size;
       padding_ = (kBlock - entry.size % kBlock) % kBlock;

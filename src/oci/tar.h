@@ -1,7 +1,8 @@
-// A strict tar reader for hostile input: ustar and GNU headers, pax records, GNU long names. Internal to src/oci.
-// Accepted: directories, regular files, hard links, symbolic links. Refused, each with its own words: bad checksums,
-// devices, fifos, sparse and unknown types, absolute paths, "..", "." or empty components, NULs, base-256 or signed
-// numbers, unknown or repeated pax keys, global pax headers, non-zero padding, a missing end, anything after the end.
+// A strict tar reader for hostile input: ustar and GNU headers, pax records, GNU long names.
+// Internal to src/oci. Accepted: directories, regular files, hard links, symbolic links. Refused,
+// each with its own words: bad checksums, devices, fifos, sparse and unknown types, absolute paths,
+// "..", "." or empty components, NULs, base-256 or signed numbers, unknown or repeated pax keys,
+// global pax headers, non-zero padding, a missing end, anything after the end.
 #pragma once
 
 #include <optional>
@@ -33,8 +34,8 @@ struct TarLimits {
 class TarReader {
  public:
   TarReader(Source& source, TarLimits limits) : source_(source), limits_(limits) {}
-  // The next entry, or nothing at a proper end, up to which every byte was read. What is left of the previous
-  // entry's content is skipped. Every error is kImageRefused or the source's own.
+  // The next entry, or nothing at a proper end, up to which every byte was read. What is left of
+  // the previous entry's content is skipped. Every error is kImageRefused or the source's own.
   Result<std::optional<TarEntry>> next();
   // Content of the current entry; 0 at its end.
   Result<std::size_t> read(MutableByteView out);

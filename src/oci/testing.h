@@ -1,4 +1,5 @@
-// Builds tars, honest and hostile, and image layouts round them, for the tests of src/oci and the fuzz seeds.
+// Builds tars, honest and hostile, and image layouts round them, for the tests of src/oci and the
+// fuzz seeds.
 #pragma once
 
 #include <fcntl.h>
@@ -44,9 +45,15 @@ class Tar {
     Header h{.name = name, .size = text.size(), .mode = mode};
     return header(h).content(text);
   }
-  Tar& dir(const std::string& name, unsigned mode = 0755) { return header({.name = name, .type = '5', .mode = mode}); }
-  Tar& symlink(const std::string& name, const std::string& target) { return header({.name = name, .type = '2', .mode = 0777, .link = target}); }
-  Tar& hard_link(const std::string& name, const std::string& target) { return header({.name = name, .type = '1', .link = target}); }
+  Tar& dir(const std::string& name, unsigned mode = 0755) {
+    return header({.name = name, .type = '5', .mode = mode});
+  }
+  Tar& symlink(const std::string& name, const std::string& target) {
+    return header({.name = name, .type = '2', .mode = 0777, .link = target});
+  }
+  Tar& hard_link(const std::string& name, const std::string& target) {
+    return header({.name = name, .type = '1', .link = target});
+  }
   Tar& special(const std::string& name, char type) { return header({.name = name, .type = type}); }
   // Extended header with one pax record each for the pairs, then nothing: the entry follows.
   Tar& pax(const std::vector<std::pair<std::string, std::string>>& records) {
@@ -58,7 +65,8 @@ class Tar {
     return header({.name = "pax", .type = type, .size = text.size()}).content(text);
   }
   Tar& gnu_name(char type, const std::string& name) {
-    return header({.name = "././@LongLink", .type = type, .size = name.size() + 1, .gnu = true}).content(name + '\0');
+    return header({.name = "././@LongLink", .type = type, .size = name.size() + 1, .gnu = true})
+        .content(name + '\0');
   }
   Bytes unfinished() const { return bytes_; }
   Bytes finish() const {
@@ -69,12 +77,16 @@ class Tar {
 
   static std::string record(const std::string& k, const std::string& v) {
     std::size_t length = k.size() + v.size() + 3;
-    while (std::to_string(length).size() + k.size() + v.size() + 3 != length) length = std::to_string(length).size() + k.size() + v.size() + 3;
+    while (std::to_string(length).size() + k.size() + v.size() + 3 != length) {
+      length = std::to_string(length).size() + k.size() + v.size() + 3;
+    }
     return std::to_string(length) + " " + k + "=" + v + "\n";
   }
   static Bytes block(const Header& h) {
     Bytes b(512);
-    const auto put = [&](std::size_t at, const std::string& text) { std::memcpy(b.data() + at, text.data(), text.size()); };
+    const auto put = [&](std::size_t at, const std::string& text) {
+      std::memcpy(b.data() + at, text.data(), text.size());
+    };
     const auto octal = [](std::uint64_t v, int digits) {
       char text[32];
       snprintf(text, sizeof text, "%0*llo", digits, static_cast<unsigned long long>(v));
@@ -145,7 +157,9 @@ class TempDir {
 // A layout whose JSON can be changed before it is written.
 class Layout {
  public:
-  explicit Layout(const std::string& path) : path_(path) { EXPECT_TRUE(make_dirs(path + "/blobs/sha256", 0755).ok()); }
+  explicit Layout(const std::string& path) : path_(path) {
+    EXPECT_TRUE(make_dirs(path + "/blobs/sha256", 0755).ok());
+  }
 
   std::string blob(ByteView content) {
     const std::string hex = to_hex(crypto::sha256(content));
@@ -164,7 +178,8 @@ class Layout {
     stored_layer(stored, tar, zipped);
   }
   void stored_layer(ByteView stored, ByteView tar, bool zipped) {
-    const char* type = zipped ? "application/vnd.oci.image.layer.v1.tar+gzip" : "application/vnd.oci.image.layer.v1.tar";
+    const char* type = zipped ? "application/vnd.oci.image.layer.v1.tar+gzip"
+                              : "application/vnd.oci.image.layer.v1.tar";
     layers.push_back(descriptor(type, blob(stored), stored.size()));
     diff_ids.push_back("sha256:" + to_hex(crypto::sha256(tar)));
   }
@@ -181,14 +196,16 @@ class Layout {
     if (manifest.is_null()) {
       manifest["schemaVersion"] = 2;
       manifest["mediaType"] = "application/vnd.oci.image.manifest.v1+json";
-      manifest["config"] = descriptor("application/vnd.oci.image.config.v1+json", blob(as_bytes(config_text)), config_text.size());
+      manifest["config"] = descriptor("application/vnd.oci.image.config.v1+json",
+                                      blob(as_bytes(config_text)), config_text.size());
       manifest["layers"] = layers;
     }
     const std::string text = canonical(manifest);
     const std::string digest = blob(as_bytes(text));
     if (index.is_null()) {
       index["schemaVersion"] = 2;
-      index["manifests"] = JsonArray{descriptor("application/vnd.oci.image.manifest.v1+json", digest, text.size())};
+      index["manifests"] =
+          JsonArray{descriptor("application/vnd.oci.image.manifest.v1+json", digest, text.size())};
     }
     put("index.json", canonical(index));
     put("oci-layout", "{\"imageLayoutVersion\":\"1.0.0\"}");

@@ -23,7 +23,8 @@ struct Found {
 };
 
 // Collects what is in one directory; sub-directories are returned for the caller's own stack.
-Status list_dir(int root_fd, const std::string& dir, std::vector<Found>& out, std::vector<std::string>& below) {
+Status list_dir(int root_fd, const std::string& dir, std::vector<Found>& out,
+                std::vector<std::string>& below) {
   GBX_ASSIGN(Fd fd, open_beneath(root_fd, dir.empty() ? "." : dir, O_RDONLY | O_DIRECTORY));
   DIR* d = fdopendir(fd.get());
   if (d == nullptr) return io_error(printable(dir), errno);
@@ -61,7 +62,9 @@ Result<Hash32> hash_file(int root_fd, const Found& f) {
     total += static_cast<std::uint64_t>(n);
     hash.update(ByteView(buffer).first(static_cast<std::size_t>(n)));
   }
-  if (total != static_cast<std::uint64_t>(f.st.st_size)) return fail(Reason::kIo, "a file changed while it was hashed: " + printable(f.path));
+  if (total != static_cast<std::uint64_t>(f.st.st_size)) {
+    return fail(Reason::kIo, "a file changed while it was hashed: " + printable(f.path));
+  }
   return hash.finish();
 }
 
@@ -108,7 +111,8 @@ Result<Hash32> hash_tree(int dir_fd) {
     }
     GBX_TRY(list_dir(dir_fd, dir, found, stack));
   }
-  std::sort(found.begin(), found.end(), [](const Found& a, const Found& b) { return a.path < b.path; });
+  std::sort(found.begin(), found.end(),
+            [](const Found& a, const Found& b) { return a.path < b.path; });
   crypto::Sha256 hash;
   hash.update(as_bytes(std::string_view("gbx/1/rootfs\0", 13)));
   for (const Found& f : found) {

@@ -1,5 +1,6 @@
-// Applies the layers of an image to a directory. All names resolve beneath the target with openat2 and never through
-// a symbolic link, so that no entry of a tar can reach anything else, whatever earlier entries made.
+// Applies the layers of an image to a directory. All names resolve beneath the target with openat2
+// and never through a symbolic link, so that no entry of a tar can reach anything else, whatever
+// earlier entries made.
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -35,7 +36,9 @@ Split split(const std::string& path) {
   if (slash == std::string::npos) return {"", path};
   return {path.substr(0, slash), path.substr(slash + 1)};
 }
-std::string join(const std::string& parent, const std::string& name) { return parent.empty() ? name : parent + "/" + name; }
+std::string join(const std::string& parent, const std::string& name) {
+  return parent.empty() ? name : parent + "/" + name;
+}
 
 enum class Kind { kAbsent, kDirectory, kFile, kSymlink };
 Result<Kind> kind_at(int dir_fd, const std::string& name) {
@@ -47,7 +50,8 @@ Result<Kind> kind_at(int dir_fd, const std::string& name) {
   if (S_ISDIR(st.st_mode)) return Kind::kDirectory;
   if (S_ISLNK(st.st_mode)) return Kind::kSymlink;
   if (S_ISREG(st.st_mode)) return Kind::kFile;
-  return refuse("the target holds something that is neither directory, file nor link: " + printable(name));
+  return refuse("the target holds something that is neither directory, file nor link: " +
+                printable(name));
 }
 
 class Unpacker {
@@ -82,7 +86,9 @@ class Unpacker {
 
 Status Unpacker::check_target() {
   struct stat st {};
-  if (fstat(root_, &st) != 0 || !S_ISDIR(st.st_mode)) return fail(Reason::kUsage, "the target is not a directory");
+  if (fstat(root_, &st) != 0 || !S_ISDIR(st.st_mode)) {
+    return fail(Reason::kUsage, "the target is not a directory");
+  }
   Fd copy(openat(root_, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   DIR* d = copy.valid() ? fdopendir(copy.get()) : nullptr;
   if (d == nullptr) return io_error("the target", errno);
@@ -91,7 +97,9 @@ Status Unpacker::check_target() {
   while (readdir(d) != nullptr && names < 3) ++names;
   closedir(d);
   if (names > 2) return fail(Reason::kAlreadyExists, "the target directory is not empty");
-  if (fchown(root_, owner(0), owner(0)) != 0 || fchmod(root_, 0755) != 0) return io_error("the target", errno);
+  if (fchown(root_, owner(0), owner(0)) != 0 || fchmod(root_, 0755) != 0) {
+    return io_error("the target", errno);
+  }
   return ok_status();
 }
 
@@ -105,7 +113,9 @@ Result<Fd> Unpacker::open_dir_at(const std::string& path, int* error) {
   const long fd = syscall(SYS_openat2, root_, name, &how, sizeof how);
   if (fd >= 0) return Fd(static_cast<int>(fd));
   *error = errno;
-  if (*error == ELOOP) return refuse("a path that leads through a symbolic link: " + printable(path));
+  if (*error == ELOOP) {
+    return refuse("a path that leads through a symbolic link: " + printable(path));
+  }
   if (*error == ENOTDIR) return refuse("a path that leads through a file: " + printable(path));
   if (*error == EXDEV) return refuse("a path that leads out of the target: " + printable(path));
   return io_error("directory " + printable(path), *error);
@@ -121,7 +131,9 @@ Result<Fd> Unpacker::open_parent(const std::string& path) {
     const Split s = split(part);
     GBX_ASSIGN(const Fd above, open_dir_at(s.parent, &error));
     if (mkdirat(above.get(), s.name.c_str(), 0755) == 0) {
-      if (fchownat(above.get(), s.name.c_str(), owner(0), owner(0), AT_SYMLINK_NOFOLLOW) != 0) return io_error(printable(part), errno);
+      if (fchownat(above.get(), s.name.c_str(), owner(0), owner(0), AT_SYMLINK_NOFOLLOW) != 0) {
+        return io_error(printable(part), errno);
+      }
       in_layer_.insert(part);
     } else if (errno != EEXIST) {
       return io_error("directory " + printable(part), errno);
@@ -132,7 +144,8 @@ Result<Fd> Unpacker::open_parent(const std::string& path) {
 }
 
 // Removes `name` and what is below it, but for what the current layer made.
-Status Unpacker::remove_lower(int dir_fd, const std::string& path, const std::string& name, int depth) {
+Status Unpacker::remove_lower(int dir_fd, const std::string& path, const std::string& name,
+                              int depth) {
   if (depth > kMaxRemoveDepth) return refuse("directories nested too deeply");
   GBX_ASSIGN(const Kind kind, kind_at(dir_fd, name));
   if (kind == Kind::kAbsent) return ok_status();
@@ -143,7 +156,8 @@ Status Unpacker::remove_lower(int dir_fd, const std::string& path, const std::st
     GBX_TRY(remove_lower_children(sub.get(), path, depth + 1));
   }
   if (keep) return ok_status();
-  if (unlinkat(dir_fd, name.c_str(), kind == Kind::kDirectory ? AT_REMOVEDIR : 0) != 0 && errno != ENOTEMPTY) {
+  if (unlinkat(dir_fd, name.c_str(), kind == Kind::kDirectory ? AT_REMOVEDIR : 0) != 0 &&
+      errno != ENOTEMPTY) {
     return io_error("removal of " + printable(path), errno);
   }
   return ok_status();
@@ -165,10 +179,13 @@ Status Unpacker::remove_lower_children(int dir_fd, const std::string& path, int 
 }
 
 Status Unpacker::whiteout(const std::string& parent, const std::string& name, const TarEntry& e) {
-  if (e.type != TarType::kFile || e.size != 0) return refuse("a whiteout that is not an empty file: " + printable(e.path));
+  if (e.type != TarType::kFile || e.size != 0) {
+    return refuse("a whiteout that is not an empty file: " + printable(e.path));
+  }
   const bool opaque = name == kOpaque;
   const std::string victim = name.substr(kWhiteout.size());
-  if (!opaque && (victim.empty() || victim == "." || victim == ".." || victim.substr(0, 4) == kWhiteout)) {
+  if (!opaque &&
+      (victim.empty() || victim == "." || victim == ".." || victim.substr(0, 4) == kWhiteout)) {
     return refuse("a whiteout of a reserved name: " + printable(e.path));
   }
   int error = 0;
@@ -178,12 +195,17 @@ Status Unpacker::whiteout(const std::string& parent, const std::string& name, co
   return remove_lower(dir->get(), join(parent, victim), victim, 0);
 }
 
-// Makes room for an entry: what lower layers left in its place goes, what this layer made is a duplicate.
+// Makes room for an entry: what lower layers left in its place goes, what this layer made is a
+// duplicate.
 Status Unpacker::clear_place(int dir_fd, const std::string& path, const std::string& name) {
-  if (in_layer_.count(path) > 0) return refuse("two entries of one layer have the path " + printable(path));
+  if (in_layer_.count(path) > 0) {
+    return refuse("two entries of one layer have the path " + printable(path));
+  }
   GBX_TRY(remove_lower(dir_fd, path, name, 0));
   GBX_ASSIGN(const Kind left, kind_at(dir_fd, name));
-  if (left != Kind::kAbsent) return refuse("two entries of one layer have the path " + printable(path));
+  if (left != Kind::kAbsent) {
+    return refuse("two entries of one layer have the path " + printable(path));
+  }
   return ok_status();
 }
 
@@ -193,7 +215,9 @@ std::uint32_t Unpacker::permissions(const TarEntry& e) {
 }
 
 Status Unpacker::set_directory(int fd, const TarEntry& e) {
-  if (fchown(fd, owner(e.uid), owner(e.gid)) != 0 || fchmod(fd, permissions(e)) != 0) return io_error(printable(e.path), errno);
+  if (fchown(fd, owner(e.uid), owner(e.gid)) != 0 || fchmod(fd, permissions(e)) != 0) {
+    return io_error(printable(e.path), errno);
+  }
   return ok_status();
 }
 
@@ -208,9 +232,11 @@ Status Unpacker::make_directory(int dir_fd, const std::string& name, const TarEn
   return set_directory(fd.get(), e);
 }
 
-Status Unpacker::make_file(int dir_fd, const std::string& name, const TarEntry& e, TarReader& reader) {
+Status Unpacker::make_file(int dir_fd, const std::string& name, const TarEntry& e,
+                           TarReader& reader) {
   GBX_TRY(clear_place(dir_fd, e.path, name));
-  const Fd fd(openat(dir_fd, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  const Fd fd(
+      openat(dir_fd, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!fd.valid()) return io_error(printable(e.path), errno);
   Bytes buffer(static_cast<std::size_t>(std::min<std::uint64_t>(e.size, 1U << 18)));
   while (!buffer.empty()) {
@@ -221,7 +247,9 @@ Status Unpacker::make_file(int dir_fd, const std::string& name, const TarEntry& 
     result_.bytes += n;
   }
   // The owner first: a change of owner clears bits of the mode.
-  if (fchown(fd.get(), owner(e.uid), owner(e.gid)) != 0 || fchmod(fd.get(), permissions(e)) != 0) return io_error(printable(e.path), errno);
+  if (fchown(fd.get(), owner(e.uid), owner(e.gid)) != 0 || fchmod(fd.get(), permissions(e)) != 0) {
+    return io_error(printable(e.path), errno);
+  }
   const timespec times[2] = {{e.mtime, 0}, {e.mtime, 0}};
   if (futimens(fd.get(), times) != 0) return io_error(printable(e.path), errno);
   return ok_status();
@@ -234,18 +262,22 @@ Status Unpacker::make_hard_link(int dir_fd, const std::string& name, const TarEn
   auto source = open_dir_at(from.parent, &error);
   if (!source.ok()) {
     if (error != ENOENT) return source.error().at("hard link " + printable(e.path));
-    return refuse("hard link " + printable(e.path) + " to what is not in the image: " + printable(e.link));
+    return refuse("hard link " + printable(e.path) +
+                  " to what is not in the image: " + printable(e.link));
   }
   GBX_ASSIGN(const Kind kind, kind_at(source->get(), from.name));
   if (kind != Kind::kFile) {
-    return refuse("hard link " + printable(e.path) +
-                  (kind == Kind::kAbsent ? " to what is not in the image: " : " to what is not a file: ") +
-                  printable(e.link));
+    return refuse(
+        "hard link " + printable(e.path) +
+        (kind == Kind::kAbsent ? " to what is not in the image: " : " to what is not a file: ") +
+        printable(e.link));
   }
   GBX_TRY(clear_place(dir_fd, e.path, name));
   // The place may have been a directory that held the target.
   if (linkat(source->get(), from.name.c_str(), dir_fd, name.c_str(), 0) != 0) {
-    if (errno == ENOENT) return refuse("hard link " + printable(e.path) + " replaces its own target");
+    if (errno == ENOENT) {
+      return refuse("hard link " + printable(e.path) + " replaces its own target");
+    }
     return io_error("hard link " + printable(e.path), errno);
   }
   return ok_status();
@@ -253,10 +285,16 @@ Status Unpacker::make_hard_link(int dir_fd, const std::string& name, const TarEn
 
 Status Unpacker::make_symlink(int dir_fd, const std::string& name, const TarEntry& e) {
   GBX_TRY(clear_place(dir_fd, e.path, name));
-  if (symlinkat(e.link.c_str(), dir_fd, name.c_str()) != 0) return io_error(printable(e.path), errno);
-  if (fchownat(dir_fd, name.c_str(), owner(e.uid), owner(e.gid), AT_SYMLINK_NOFOLLOW) != 0) return io_error(printable(e.path), errno);
+  if (symlinkat(e.link.c_str(), dir_fd, name.c_str()) != 0) {
+    return io_error(printable(e.path), errno);
+  }
+  if (fchownat(dir_fd, name.c_str(), owner(e.uid), owner(e.gid), AT_SYMLINK_NOFOLLOW) != 0) {
+    return io_error(printable(e.path), errno);
+  }
   const timespec times[2] = {{e.mtime, 0}, {e.mtime, 0}};
-  if (utimensat(dir_fd, name.c_str(), times, AT_SYMLINK_NOFOLLOW) != 0) return io_error(printable(e.path), errno);
+  if (utimensat(dir_fd, name.c_str(), times, AT_SYMLINK_NOFOLLOW) != 0) {
+    return io_error(printable(e.path), errno);
+  }
   return ok_status();
 }
 
@@ -271,17 +309,26 @@ Status Unpacker::apply(const TarEntry& e, TarReader& reader) {
   GBX_ASSIGN(const Fd parent, open_parent(s.parent));
   Status done;
   switch (e.type) {
-    case TarType::kDirectory: done = make_directory(parent.get(), s.name, e); break;
-    case TarType::kFile: done = make_file(parent.get(), s.name, e, reader); break;
-    case TarType::kHardLink: done = make_hard_link(parent.get(), s.name, e); break;
-    case TarType::kSymlink: done = make_symlink(parent.get(), s.name, e); break;
+    case TarType::kDirectory:
+      done = make_directory(parent.get(), s.name, e);
+      break;
+    case TarType::kFile:
+      done = make_file(parent.get(), s.name, e, reader);
+      break;
+    case TarType::kHardLink:
+      done = make_hard_link(parent.get(), s.name, e);
+      break;
+    case TarType::kSymlink:
+      done = make_symlink(parent.get(), s.name, e);
+      break;
   }
   if (done.ok()) in_layer_.insert(e.path);
   return done;
 }
 
 Status Unpacker::apply_tar(Source& source) {
-  TarReader reader(source, TarLimits{options_.limits.max_entries - result_.entries, options_.limits.max_depth});
+  TarReader reader(
+      source, TarLimits{options_.limits.max_entries - result_.entries, options_.limits.max_depth});
   in_layer_.clear();
   for (;;) {
     GBX_ASSIGN(const std::optional<TarEntry> e, reader.next());
@@ -298,19 +345,22 @@ Status Unpacker::apply_layer(int layout_fd, const Layer& layer) {
   std::optional<GunzipSource> gunzip;
   if (layer.gzip) gunzip.emplace(file);
   const UnpackLimits& l = options_.limits;
-  MeteredSource tar(gunzip ? static_cast<Source&>(*gunzip) : file,
-                    {l.max_bytes - std::min(l.max_bytes, result_.bytes), l.max_ratio, l.ratio_floor, layer.size});
+  MeteredSource tar(
+      gunzip ? static_cast<Source&>(*gunzip) : file,
+      {l.max_bytes - std::min(l.max_bytes, result_.bytes), l.max_ratio, l.ratio_floor, layer.size});
   const Status applied = apply_tar(tar);
   // A blob that is not its digest is reported as that, whatever its bytes made the reader say.
   GBX_ASSIGN(const Hash32 actual, file.finish());
   GBX_ASSIGN(const Hash32 expected, digest_hash(layer.digest));
   if (actual != expected) {
-    return fail(Reason::kImageDigestMismatch, "a layer is not what its digest says").with(layer.digest, "sha256:" + to_hex(actual));
+    return fail(Reason::kImageDigestMismatch, "a layer is not what its digest says")
+        .with(layer.digest, "sha256:" + to_hex(actual));
   }
   if (!applied.ok()) return applied;
   const std::string diff_id = "sha256:" + to_hex(tar.finish());
   if (diff_id != layer.diff_id) {
-    return fail(Reason::kImageDigestMismatch, "a layer's tar is not what its diff id says").with(layer.diff_id, diff_id);
+    return fail(Reason::kImageDigestMismatch, "a layer's tar is not what its diff id says")
+        .with(layer.diff_id, diff_id);
   }
   return ok_status();
 }
@@ -324,9 +374,12 @@ Result<UnpackedImage> unpack(int layout_fd, int target_fd, const UnpackOptions& 
         .with(printable(options.expected_digest, 80), image.manifest_digest);
   }
   if (image.layers.size() > options.limits.max_layers) {
-    return refuse("too many layers").with(std::to_string(options.limits.max_layers), std::to_string(image.layers.size()));
+    return refuse("too many layers")
+        .with(std::to_string(options.limits.max_layers), std::to_string(image.layers.size()));
   }
-  if (options.uid_base > UINT32_MAX - 65536U) return fail(Reason::kUsage, "uid base leaves no room for 65536 ids");
+  if (options.uid_base > UINT32_MAX - 65536U) {
+    return fail(Reason::kUsage, "uid base leaves no room for 65536 ids");
+  }
   Unpacker unpacker(target_fd, options);
   GBX_TRY(unpacker.check_target());
   for (std::size_t i = 0; i < image.layers.size(); ++i) {

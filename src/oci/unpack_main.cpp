@@ -1,6 +1,7 @@
-// glovebox-unpack: unpacks one image in a confined process without keys (confine.h says how it is confined).
-//   descriptors  3: the layout directory · 4: the empty target directory · 5: where the result is written
-//   arguments    expected digest, uid base, then the limits of UnpackLimits in their order
+// glovebox-unpack: unpacks one image in a confined process without keys (confine.h says how it is
+// confined).
+//   descriptors  3: the layout directory · 4: the empty target directory · 5: where the result is
+//   written arguments    expected digest, uid base, then the limits of UnpackLimits in their order
 // Writes one JSON object (result_to_json) and exits 0 when it could be written, whatever it says.
 #include <unistd.h>
 
@@ -25,12 +26,16 @@ constexpr int kResultFd = 5;
 Result<std::uint64_t> number(std::string_view text) {
   std::uint64_t v = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), v);
-  if (error != std::errc{} || end != text.data() + text.size()) return fail(Reason::kUsage, "not a number: " + std::string(text));
+  if (error != std::errc{} || end != text.data() + text.size()) {
+    return fail(Reason::kUsage, "not a number: " + std::string(text));
+  }
   return v;
 }
 
 Result<oci::UnpackOptions> parse_arguments(int argc, char** argv) {
-  if (argc != 9) return fail(Reason::kUsage, "glovebox-unpack is started by other programs of Glovebox");
+  if (argc != 9) {
+    return fail(Reason::kUsage, "glovebox-unpack is started by other programs of Glovebox");
+  }
   oci::UnpackOptions o;
   o.expected_digest = argv[1];
   GBX_ASSIGN(const std::uint64_t uid_base, number(argv[2]));

@@ -55,7 +55,9 @@ Status start(ServeOptions options, const Arguments& a, Fd& ready) {
   GBX_ASSIGN(options.broker, channel::TcpAddress::from_text(a.broker));
   for (const std::string& n : a.nodes) {
     const std::size_t at = n.find('=');
-    if (at == std::string::npos || at == 0) return fail(Reason::kUsage, "--node").with("NAME=PUBLIC-KEY", n);
+    if (at == std::string::npos || at == 0) {
+      return fail(Reason::kUsage, "--node").with("NAME=PUBLIC-KEY", n);
+    }
     options.nodes.push_back({n.substr(0, at), n.substr(at + 1)});
   }
   if (a.invites_fd >= 0) {
@@ -88,21 +90,32 @@ int main_with(int argc, char** argv) {
   ServeOptions options;
   Arguments a;
   CLI::App* serve_command = app.add_subcommand("serve", "Serve until SIGTERM");
-  serve_command->add_option("--state", options.state_dir, "directory for database, keys and sealed outputs")->required();
+  serve_command
+      ->add_option("--state", options.state_dir, "directory for database, keys and sealed outputs")
+      ->required();
   serve_command->add_option("--listen", a.listen, "HTTPS API, host:port");
   serve_command->add_option("--node-listen", a.node_listen, "where nodes connect, host:port");
   serve_command->add_option("--broker", a.broker, "address of the broker")->required();
   serve_command->add_option("--set", options.set_file, "the broker's set.json")->required();
-  serve_command->add_option("--objects", options.objects_dir, "directory of ciphertext")->required();
+  serve_command->add_option("--objects", options.objects_dir, "directory of ciphertext")
+      ->required();
   serve_command->add_option("--node", a.nodes, "enrols a node: NAME=PUBLIC-KEY; may be repeated");
-  serve_command->add_option("--name", options.names, "another name or address for the certificate; may be repeated");
-  serve_command->add_option("--lease-seconds", options.lease_seconds, "a node silent for longer counts as lost")
+  serve_command->add_option("--name", options.names,
+                            "another name or address for the certificate; may be repeated");
+  serve_command
+      ->add_option("--lease-seconds", options.lease_seconds,
+                   "a node silent for longer counts as lost")
       ->check(CLI::Range(2, 3600));
-  serve_command->add_option("--ready-fd", a.ready_fd, "gets one line of JSON when everything answers");
+  serve_command->add_option("--ready-fd", a.ready_fd,
+                            "gets one line of JSON when everything answers");
   serve_command->add_option("--invites-fd", a.invites_fd,
-                            "gives {\"operator\",\"people\"}: tokens for the first operator, and for owners, consumers and reviewers");
-  CLI::App* key_command = app.add_subcommand("key", "Print the public key that broker and nodes are told");
-  key_command->add_option("--state", options.state_dir, "directory for database, keys and sealed outputs")->required();
+                            "gives {\"operator\",\"people\"}: tokens for the first operator, and "
+                            "for owners, consumers and reviewers");
+  CLI::App* key_command =
+      app.add_subcommand("key", "Print the public key that broker and nodes are told");
+  key_command
+      ->add_option("--state", options.state_dir, "directory for database, keys and sealed outputs")
+      ->required();
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

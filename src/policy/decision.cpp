@@ -7,9 +7,9 @@ namespace gbx::policy {
 using records::Recommendation;
 
 const std::vector<std::string>& rejection_reasons() {
-  static const std::vector<std::string> kReasons = {reason::kMalformed,     reason::kCopies,        reason::kPolicyRevoked, reason::kPolicyExpired,
-                                                    reason::kNoReviewer,    reason::kDeclined,      reason::kHoldExpired,
-                                                    reason::kCancelled};
+  static const std::vector<std::string> kReasons = {
+      reason::kMalformed,  reason::kCopies,   reason::kPolicyRevoked, reason::kPolicyExpired,
+      reason::kNoReviewer, reason::kDeclined, reason::kHoldExpired,   reason::kCancelled};
   return kReasons;
 }
 
@@ -21,7 +21,8 @@ std::int64_t release_bits(const records::GateVerdict& verdict, std::int64_t atte
   return std::max(verdict.charge.free_bits, kControlBits) + attempt_bits(attempts_with_data);
 }
 
-std::set<std::string> hold_reasons(const records::Submission& submission, const records::GateVerdict& verdict) {
+std::set<std::string> hold_reasons(const records::Submission& submission,
+                                   const records::GateVerdict& verdict) {
   std::set<std::string> out;
   if (verdict.recommendation != Recommendation::kRelease) out.insert(reason::kGateHolds);
   for (const auto& o : submission.spec.spec.outputs) {
@@ -30,12 +31,16 @@ std::set<std::string> hold_reasons(const records::Submission& submission, const 
   return out;
 }
 
-std::set<std::string> hold_reasons(const records::Policy& policy, const records::GateVerdict& verdict, std::int64_t free_bits) {
+std::set<std::string> hold_reasons(const records::Policy& policy,
+                                   const records::GateVerdict& verdict, std::int64_t free_bits) {
   const auto& gate = policy.clauses.gate;
   std::set<std::string> out;
   if (free_bits > gate.auto_clear_free_bits) out.insert(reason::kFreeBits);
-  if (verdict.charge.zcdp_micro > 0) out.insert(reason::kBudget);  // in a currency in which no policy gives any yet
-  if (verdict.charge.verified_bits > gate.auto_clear_verified_bits) out.insert(reason::kVerifiedBits);
+  // in a currency in which no policy gives any yet
+  if (verdict.charge.zcdp_micro > 0) out.insert(reason::kBudget);
+  if (verdict.charge.verified_bits > gate.auto_clear_verified_bits) {
+    out.insert(reason::kVerifiedBits);
+  }
   return out;
 }
 
@@ -55,24 +60,33 @@ Tally tally(const Panel& panel) {
     std::int64_t approved = 0;
     std::int64_t declined = 0;
     for (const auto& r : panel.rulings) {
-      if (r.owner_policy_hash == hash) ++(r.decision == records::RulingDecision::kApprove ? approved : declined);
+      if (r.owner_policy_hash == hash) {
+        ++(r.decision == records::RulingDecision::kApprove ? approved : declined);
+      }
     }
     const auto who = eligible_reviewers(p.body, panel.may_preview, panel.submission);
-    if (static_cast<std::int64_t>(who.size()) - declined < p.body.clauses.reviewers_needed) return Tally::kDeclined;
+    if (static_cast<std::int64_t>(who.size()) - declined < p.body.clauses.reviewers_needed) {
+      return Tally::kDeclined;
+    }
     if (approved < p.body.clauses.reviewers_needed) all = false;
   }
   return all ? Tally::kApproved : Tally::kOpen;
 }
 
-Status verify_ruling(const records::SetId& set_id, const Panel& panel, const records::HoldNotice& notice,
+Status verify_ruling(const records::SetId& set_id, const Panel& panel,
+                     const records::HoldNotice& notice,
                      const records::Signed<records::Ruling>& ruling, const RulingBy& by) {
   const auto& body = ruling.body;
-  if (body.hold_notice != records::hash_of(notice) || body.manifest != notice.manifest || body.ciphertext != notice.ciphertext) {
+  if (body.hold_notice != records::hash_of(notice) || body.manifest != notice.manifest ||
+      body.ciphertext != notice.ciphertext) {
     return fail(Reason::kPlanMismatch, "the ruling is about another output");
   }
-  const auto policy = std::find_if(panel.policies.begin(), panel.policies.end(),
-                                   [&](const auto& p) { return p.hash() == body.owner_policy_hash; });
-  if (policy == panel.policies.end()) return fail(Reason::kPolicyMismatch, "the ruling names a policy that the plan does not");
+  const auto policy =
+      std::find_if(panel.policies.begin(), panel.policies.end(),
+                   [&](const auto& p) { return p.hash() == body.owner_policy_hash; });
+  if (policy == panel.policies.end()) {
+    return fail(Reason::kPolicyMismatch, "the ruling names a policy that the plan does not");
+  }
   const auto who = eligible_reviewers(policy->body, panel.may_preview, panel.submission);
   const bool eligible = std::any_of(who.begin(), who.end(), [&](const auto& e) {
     return e.identity_id == by.reviewer.id() && e.key == by.key.text();

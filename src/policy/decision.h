@@ -1,5 +1,5 @@
-// What owners' gate clauses and reviewers' rulings say about a sealed output: pure functions, used by the broker to
-// decide and by whoever verifies a receipt to decide again.
+// What owners' gate clauses and reviewers' rulings say about a sealed output: pure functions, used
+// by the broker to decide and by whoever verifies a receipt to decide again.
 #pragma once
 
 #include <set>
@@ -30,20 +30,25 @@ inline constexpr char kCancelled[] = "cancelled";
 const char* gate_reason(records::GateCause cause);
 const std::vector<std::string>& rejection_reasons();  // those that a rejection may give
 
-// What a release costs each owner in full: what the gate charged (exit class, duration and decision are in it), and the
-// choice among the attempts that had the data.
+// What a release costs each owner in full: what the gate charged (exit class, duration and decision
+// are in it), and the choice among the attempts that had the data.
 std::int64_t release_bits(const records::GateVerdict& verdict, std::int64_t attempts_with_data);
 
-// Why an output must wait for a person, whatever the policy; and under one policy. Empty: it need not. Budgets are the
-// ledger's matter.
-std::set<std::string> hold_reasons(const records::Submission& submission, const records::GateVerdict& verdict);
-std::set<std::string> hold_reasons(const records::Policy& policy, const records::GateVerdict& verdict, std::int64_t free_bits);
+// Why an output must wait for a person, whatever the policy; and under one policy. Empty: it need
+// not. Budgets are the ledger's matter.
+std::set<std::string> hold_reasons(const records::Submission& submission,
+                                   const records::GateVerdict& verdict);
+std::set<std::string> hold_reasons(const records::Policy& policy,
+                                   const records::GateVerdict& verdict, std::int64_t free_bits);
 
 // A held output is rejected when so much time has passed since its notice without a release.
 inline constexpr std::int64_t kHoldSeconds = 14 * 86400;
-// A reviewer's clock may differ from the set's by as much as that of whoever signs a request (httpsig).
+// A reviewer's clock may differ from the set's by as much as that of whoever signs a request
+// (httpsig).
 inline constexpr std::int64_t kReviewerSkewSeconds = 120;
-inline std::int64_t held_at(const records::HoldNotice& notice) { return notice.expires - kHoldSeconds; }
+inline std::int64_t held_at(const records::HoldNotice& notice) {
+  return notice.expires - kHoldSeconds;
+}
 
 // The policies of a plan with their rulings.
 struct Panel {
@@ -53,7 +58,8 @@ struct Panel {
   std::vector<records::Ruling> rulings;  // signatures checked, one for each reviewer and policy
 };
 enum class Tally { kOpen, kApproved, kDeclined };
-// Approved: k of n for every policy that asks for rulings. Declined: for one of them k can no longer come.
+// Approved: k of n for every policy that asks for rulings. Declined: for one of them k can no
+// longer come.
 Tally tally(const Panel& panel);
 // Enough people may rule under every policy that asks for rulings.
 bool reviewable(const Panel& panel);
@@ -64,10 +70,11 @@ struct RulingBy {
   const crypto::PublicKey& key;
   std::int64_t until = 0;
 };
-// Signed by a reviewer who may rule on this output under the policy that the ruling names, at a time between the notice and
-// `until`, give or take the difference of clocks. Errors: kPlanMismatch, kPolicyMismatch, kWrongRole, kBadValue (its time),
-// kBadSignature.
-Status verify_ruling(const records::SetId& set_id, const Panel& panel, const records::HoldNotice& notice,
+// Signed by a reviewer who may rule on this output under the policy that the ruling names, at a
+// time between the notice and `until`, give or take the difference of clocks. Errors:
+// kPlanMismatch, kPolicyMismatch, kWrongRole, kBadValue (its time), kBadSignature.
+Status verify_ruling(const records::SetId& set_id, const Panel& panel,
+                     const records::HoldNotice& notice,
                      const records::Signed<records::Ruling>& ruling, const RulingBy& by);
 
 }  // namespace gbx::policy

@@ -20,16 +20,26 @@ TEST(RulingDenied, AboutAnotherOutputPolicyOrByAnother) {
   const auto set = gbx::testing::make_key_set(random);
   const auto reviewer = make_person(random);
   const auto consumer = make_person(random);
-  const auto data = make_asset(make_person(random), AssetKind::kDataset, make_clauses(consumer.key.public_key(), {&reviewer}), random);
+  const auto data = make_asset(make_person(random), AssetKind::kDataset,
+                               make_clauses(consumer.key.public_key(), {&reviewer}), random);
   Panel panel;
   panel.policies = {must(sign(set.id(), data.policy, data.owner.key))};
   panel.may_preview = {reviewer.id()};
   panel.submission.consumer = consumer.chain;
   panel.submission.submission.body.consumer_id = consumer.id();
-  const HoldNotice notice{Hash32{1}, Hash32{2}, {panel.policies[0].hash()}, Hash32{3}, kNow + kHoldSeconds};
-  const Ruling good{hash_of(notice), notice.manifest, notice.ciphertext, panel.policies[0].hash(), RulingDecision::kApprove, {}, kNow};
+  const HoldNotice notice{
+      Hash32{1}, Hash32{2}, {panel.policies[0].hash()}, Hash32{3}, kNow + kHoldSeconds};
+  const Ruling good{hash_of(notice),
+                    notice.manifest,
+                    notice.ciphertext,
+                    panel.policies[0].hash(),
+                    RulingDecision::kApprove,
+                    {},
+                    kNow};
   const auto reason = [&](const Ruling& body, const gbx::testing::Person& by) {
-    return verify_ruling(set.id(), panel, notice, must(sign(set.id(), body, by.key)), {by.chain, by.key.public_key(), kNow + 10}).reason();
+    return verify_ruling(set.id(), panel, notice, must(sign(set.id(), body, by.key)),
+                         {by.chain, by.key.public_key(), kNow + 10})
+        .reason();
   };
   EXPECT_EQ(reason(good, reviewer), Reason::kUninitialised);
   EXPECT_EQ(reason(good, consumer), Reason::kWrongRole);
@@ -43,12 +53,19 @@ TEST(RulingDenied, AboutAnotherOutputPolicyOrByAnother) {
   EXPECT_EQ(changed([](Ruling& r) { r.ciphertext[0] ^= 1; }), Reason::kPlanMismatch);
   EXPECT_EQ(changed([](Ruling& r) { r.owner_policy_hash[0] ^= 1; }), Reason::kPolicyMismatch);
   // Neither from before the notice nor from after its use, but for what clocks may differ.
-  EXPECT_EQ(changed([](Ruling& r) { r.time = kNow - kReviewerSkewSeconds; }), Reason::kUninitialised);
-  EXPECT_EQ(changed([](Ruling& r) { r.time = kNow - kReviewerSkewSeconds - 1; }), Reason::kBadValue);
-  EXPECT_EQ(changed([](Ruling& r) { r.time = kNow + 10 + kReviewerSkewSeconds; }), Reason::kUninitialised);
-  EXPECT_EQ(changed([](Ruling& r) { r.time = kNow + 11 + kReviewerSkewSeconds; }), Reason::kBadValue);
+  EXPECT_EQ(changed([](Ruling& r) { r.time = kNow - kReviewerSkewSeconds; }),
+            Reason::kUninitialised);
+  EXPECT_EQ(changed([](Ruling& r) { r.time = kNow - kReviewerSkewSeconds - 1; }),
+            Reason::kBadValue);
+  EXPECT_EQ(changed([](Ruling& r) { r.time = kNow + 10 + kReviewerSkewSeconds; }),
+            Reason::kUninitialised);
+  EXPECT_EQ(changed([](Ruling& r) { r.time = kNow + 11 + kReviewerSkewSeconds; }),
+            Reason::kBadValue);
   const auto forged = must(sign(set.id(), good, consumer.key));
-  EXPECT_EQ(verify_ruling(set.id(), panel, notice, forged, {reviewer.chain, reviewer.key.public_key(), kNow}).reason(), Reason::kBadSignature);
+  EXPECT_EQ(verify_ruling(set.id(), panel, notice, forged,
+                          {reviewer.chain, reviewer.key.public_key(), kNow})
+                .reason(),
+            Reason::kBadSignature);
 }
 
 TEST(HoldReasons, ACurrencyInWhichNoPolicyGives) {

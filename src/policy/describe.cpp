@@ -20,13 +20,20 @@ std::string list(const std::vector<T>& items, Text text) {
 std::string short_hash(const Hash32& h) { return to_hex(h).substr(0, 16) + "…"; }
 
 std::string who(const records::Clauses& c) {
-  if (!c.lease_required && c.consumers.empty()) return "ANYONE may submit jobs: no lease is needed and no consumer is named.";
+  if (!c.lease_required && c.consumers.empty()) {
+    return "ANYONE may submit jobs: no lease is needed and no consumer is named.";
+  }
   std::string s;
-  if (!c.consumers.empty()) s = "May submit without a lease: " + list(c.consumers, short_hash) + ". ";
-  const char* all = c.consumers.empty() ? "Everybody needs a lease" : "Everybody else needs a lease";
+  if (!c.consumers.empty()) {
+    s = "May submit without a lease: " + list(c.consumers, short_hash) + ". ";
+  }
+  const char* all =
+      c.consumers.empty() ? "Everybody needs a lease" : "Everybody else needs a lease";
   s += c.lease_required ? all : "Nobody else may submit, unless with a lease";
   return s + " signed by the owner" +
-         (c.lease_issuers.empty() ? "." : " or by " + list(c.lease_issuers, [](const auto& k) { return k; }) + ".");
+         (c.lease_issuers.empty() ? "." : " or by " + list(c.lease_issuers, [](const auto& k) {
+                                            return k;
+                                          }) + ".");
 }
 std::string code(const records::Clauses& c) {
   std::string s = "Images: ";
@@ -36,103 +43,174 @@ std::string code(const records::Clauses& c) {
     return i.signer ? "any image signed by " + *i.signer : std::string("nothing");
   });
   s += ". Commands: ";
-  if (c.any_command) return s + "ANY, with any arguments and environment: whoever submits chooses the code.";
+  if (c.any_command) {
+    return s + "ANY, with any arguments and environment: whoever submits chooses the code.";
+  }
   if (c.commands.empty()) return s + "none.";
-  return s + list(c.commands, [](const auto& r) {
-           return "`" + [&] {
-             std::string line;
-             for (const auto& a : r.argv) line += (line.empty() ? "" : " ") + a;
-             return line;
-           }() + "`" + (r.env.empty() ? "" : " with variables " + list(r.env, [](const auto& e) { return e; }));
-         }) + ".";
+  return s +
+         list(c.commands,
+              [](const auto& r) {
+                return "`" +
+                       [&] {
+                         std::string line;
+                         for (const auto& a : r.argv) line += (line.empty() ? "" : " ") + a;
+                         return line;
+                       }() +
+                       "`" +
+                       (r.env.empty() ? "" : " with variables " + list(r.env, [](const auto& e) {
+                                               return e;
+                                             }));
+              }) +
+         ".";
 }
 std::string joined_with(const records::Clauses& c, records::AssetKind kind) {
   std::string named;
-  if (!c.join_assets.empty()) named = "asset " + list(c.join_assets, [](const auto& a) { return to_hex(a); });
-  if (!c.join_owners.empty()) named += (named.empty() ? "" : ", or with ") + std::string("anything of owner ") + list(c.join_owners, short_hash);
-  if (kind == records::AssetKind::kImage) return named.empty() ? "Inputs of its jobs: none." : "Runs together with " + named + ".";
-  return named.empty() ? "No other input may be in the same job." : "May be joined with " + named + ".";
+  if (!c.join_assets.empty()) {
+    named = "asset " + list(c.join_assets, [](const auto& a) { return to_hex(a); });
+  }
+  if (!c.join_owners.empty()) {
+    named += (named.empty() ? "" : ", or with ") + std::string("anything of owner ") +
+             list(c.join_owners, short_hash);
+  }
+  if (kind == records::AssetKind::kImage) {
+    return named.empty() ? "Inputs of its jobs: none." : "Runs together with " + named + ".";
+  }
+  return named.empty() ? "No other input may be in the same job."
+                       : "May be joined with " + named + ".";
 }
 std::string platform(const records::PlatformRule& r) {
-  if (r.technology == records::Technology::kNone) return "node " + (r.root.empty() ? "(none named: allows nothing)" : r.root) + ", NO TEE";
+  if (r.technology == records::Technology::kNone) {
+    return "node " + (r.root.empty() ? "(none named: allows nothing)" : r.root) + ", NO TEE";
+  }
   std::string s(enum_name(r.technology));
   if (r.technology == records::Technology::kSim) s = "SIMULATED TEE " + r.root;
   return s + ", releases " + list(r.releases, [](const auto& x) { return x; });
 }
 std::string gate(const records::GateClause& g) {
-  std::string s = "Outputs of type " + list(g.output_types, [](auto t) { return enum_name(t); }) + ", at most " +
-                  count(g.max_output_bytes, "byte") + " and " + count(g.max_rows, "row") + ". Without a person: up to " +
+  std::string s = "Outputs of type " + list(g.output_types, [](auto t) { return enum_name(t); }) +
+                  ", at most " + count(g.max_output_bytes, "byte") + " and " +
+                  count(g.max_rows, "row") + ". Without a person: up to " +
                   count(g.auto_clear_free_bits, "free bit") + " a release at a risk score below " +
-                  std::to_string(g.hold_score) + ". In all: " + count(g.period_free_bits, "free bit") + " per consumer in " +
-                  count(g.period_days, "day") + ", " + count(g.total_free_bits, "free bit") + " over all consumers for ever. ";
-  s += g.copy_check ? "Copies of input rows are looked for. " : "Copies of input rows are NOT looked for. ";
-  s += g.release_slot_seconds == 0 ? "Decisions fall at once: their time can tell something. "
-                                   : "Decisions fall on multiples of " + count(g.release_slot_seconds, "second") + ". ";
-  s += g.logs == records::LogVisibility::kNone ? "Logs are not delivered."
-                                               : "The consumer gets up to " + count(g.log_bytes, "byte") + " of logs.";
+                  std::to_string(g.hold_score) +
+                  ". In all: " + count(g.period_free_bits, "free bit") + " per consumer in " +
+                  count(g.period_days, "day") + ", " + count(g.total_free_bits, "free bit") +
+                  " over all consumers for ever. ";
+  s += g.copy_check ? "Copies of input rows are looked for. "
+                    : "Copies of input rows are NOT looked for. ";
+  s += g.release_slot_seconds == 0
+           ? "Decisions fall at once: their time can tell something. "
+           : "Decisions fall on multiples of " + count(g.release_slot_seconds, "second") + ". ";
+  s += g.logs == records::LogVisibility::kNone
+           ? "Logs are not delivered."
+           : "The consumer gets up to " + count(g.log_bytes, "byte") + " of logs.";
   return s;
 }
 
 // What this version's brokers can check: evidence of technology none by a node's key.
 bool some_platform(const records::Clauses& c) {
-  return std::any_of(c.tee.begin(), c.tee.end(),
-                     [](const auto& r) { return r.technology == records::Technology::kNone && r.root.rfind("none:", 0) == 0; });
+  return std::any_of(c.tee.begin(), c.tee.end(), [](const auto& r) {
+    return r.technology == records::Technology::kNone && r.root.rfind("none:", 0) == 0;
+  });
 }
 void data_dead_ends(const records::Clauses& c, std::vector<std::string>& out) {
-  const bool image = std::any_of(c.images.begin(), c.images.end(), [](const auto& i) { return i.digest || i.signer; });
-  if (!image) out.push_back("images: no image may read it; name one by its digest or by its signer");
-  if (c.commands.empty() && !c.any_command) out.push_back("commands: no command is allowed; name one (anyCommand allows every one)");
+  const bool image = std::any_of(c.images.begin(), c.images.end(),
+                                 [](const auto& i) { return i.digest || i.signer; });
+  if (!image) {
+    out.push_back("images: no image may read it; name one by its digest or by its signer");
+  }
+  if (c.commands.empty() && !c.any_command) {
+    out.push_back("commands: no command is allowed; name one (anyCommand allows every one)");
+  }
 }
 
 }  // namespace
 
-std::vector<std::string> dead_ends(const records::Policy& p, records::AssetKind kind, std::int64_t now) {
+std::vector<std::string> dead_ends(const records::Policy& p, records::AssetKind kind,
+                                   std::int64_t now) {
   const auto& c = p.clauses;
   std::vector<std::string> out;
   if (p.revoked) out.push_back("it is revoked");
   if (c.not_after < now) out.push_back("notAfter: it ended at " + format_time(c.not_after));
-  if (c.purposes.empty()) out.push_back("purposes: none is allowed; name the words that jobs state, or \"*\"");
+  if (c.purposes.empty()) {
+    out.push_back("purposes: none is allowed; name the words that jobs state, or \"*\"");
+  }
   if (kind != records::AssetKind::kImage) {
     data_dead_ends(c, out);
   } else if (c.join_assets.empty() && c.join_owners.empty()) {
-    out.push_back("joinOwners: the image may meet no input; name the owners of the data (or assets in joinAssets)");
+    out.push_back(
+        "joinOwners: the image may meet no input; name the owners of the data (or assets in "
+        "joinAssets)");
   }
-  if (!some_platform(c)) out.push_back("tee: no place where it could run today; name a node by the hash of its key (glovebox node list)");
-  if (std::find(c.custody.begin(), c.custody.end(), records::Custody::kOperator) == c.custody.end())
-    out.push_back("custody: brokers of this version keep their keys with an operator; accept it by name (operator)");
-  if (c.rollback != "unprotected")
-    out.push_back("rollback: no witnesses watch a broker's log yet; accept it by name (unprotected)");
-  if (c.gate.output_types.empty() || c.gate.max_output_bytes == 0) out.push_back("gate: no output may leave");
+  if (!some_platform(c)) {
+    out.push_back(
+        "tee: no place where it could run today; name a node by the hash of its key (glovebox node "
+        "list)");
+  }
+  if (std::find(c.custody.begin(), c.custody.end(), records::Custody::kOperator) ==
+      c.custody.end()) {
+    out.push_back(
+        "custody: brokers of this version keep their keys with an operator; accept it by name "
+        "(operator)");
+  }
+  if (c.rollback != "unprotected") {
+    out.push_back(
+        "rollback: no witnesses watch a broker's log yet; accept it by name (unprotected)");
+  }
+  if (c.gate.output_types.empty() || c.gate.max_output_bytes == 0) {
+    out.push_back("gate: no output may leave");
+  }
   const std::int64_t bits = std::min(c.gate.period_free_bits, c.gate.total_free_bits);
-  if (bits < kControlBits) out.push_back("gate: every release costs " + count(kControlBits, "bit") + " and the budget has " + std::to_string(bits));
+  if (bits < kControlBits) {
+    out.push_back("gate: every release costs " + count(kControlBits, "bit") +
+                  " and the budget has " + std::to_string(bits));
+  }
   return out;
 }
 
 std::vector<std::string> explain_policy(const records::Policy& p, records::AssetKind kind) {
   const auto& c = p.clauses;
   std::vector<std::string> out;
-  out.push_back("Version " + short_hash(p.asset_version_id) + " of asset " + to_hex(p.asset_id) + ", policy serial " +
-                std::to_string(p.serial) + ".");
+  out.push_back("Version " + short_hash(p.asset_version_id) + " of asset " + to_hex(p.asset_id) +
+                ", policy serial " + std::to_string(p.serial) + ".");
   if (p.revoked) out.push_back("REVOKED: no new keys, and held results are not released.");
   out.push_back("Until " + format_time(c.not_after) + "." +
-                (c.fresh_for_seconds > 0 ? " Needs a new serial every " + count(c.fresh_for_seconds, "second") + "." : ""));
+                (c.fresh_for_seconds > 0
+                     ? " Needs a new serial every " + count(c.fresh_for_seconds, "second") + "."
+                     : ""));
   out.push_back(who(c));
-  out.push_back("Purposes: " +
-                (c.purposes.empty() ? "none" : list(c.purposes, [](const auto& x) { return x == "*" ? std::string("any") : x; })) + ".");
-  out.push_back(kind == records::AssetKind::kImage ? "Commands and arguments: as the policies of the data say." : code(c));
+  out.push_back(
+      "Purposes: " +
+      (c.purposes.empty()
+           ? "none"
+           : list(c.purposes, [](const auto& x) { return x == "*" ? std::string("any") : x; })) +
+      ".");
+  out.push_back(kind == records::AssetKind::kImage
+                    ? "Commands and arguments: as the policies of the data say."
+                    : code(c));
   out.push_back(joined_with(c, kind));
   out.push_back("Where: " + (c.tee.empty() ? "nowhere" : list(c.tee, platform)) + ".");
-  out.push_back("The broker's keys may be kept by: " + (c.custody.empty() ? "nobody" : list(c.custody, [](auto k) { return enum_name(k); })) +
-                ". Its log: " + c.rollback + ".");
+  out.push_back(
+      "The broker's keys may be kept by: " +
+      (c.custody.empty() ? "nobody" : list(c.custody, [](auto k) { return enum_name(k); })) +
+      ". Its log: " + c.rollback + ".");
   out.push_back(gate(c.gate));
-  out.push_back(c.reviewers.empty() ? "Held results are rejected: nobody may review them."
-                                    : "Held results need " + std::to_string(c.reviewers_needed) + " of " +
-                                          count(static_cast<std::int64_t>(c.reviewers.size()), "reviewer") + "; previews go to " +
-                                          count(static_cast<std::int64_t>(c.may_preview.size()), "person") + " at most.");
+  out.push_back(c.reviewers.empty()
+                    ? "Held results are rejected: nobody may review them."
+                    : "Held results need " + std::to_string(c.reviewers_needed) + " of " +
+                          count(static_cast<std::int64_t>(c.reviewers.size()), "reviewer") +
+                          "; previews go to " +
+                          count(static_cast<std::int64_t>(c.may_preview.size()), "person") +
+                          " at most.");
   out.push_back("Up to " + count(c.attempts, "attempt") + " a job once keys were released.");
-  if (c.access == records::Access::kDirect) out.push_back("Access is direct: the host sees which blocks a job reads.");
-  if (!c.residual_channels.empty()) out.push_back("Accepted residual channels: " + list(c.residual_channels, [](const auto& x) { return x; }) + ".");
-  // Purposes, keys, arguments and channels are the owner's words: none of them begins a line of its own.
+  if (c.access == records::Access::kDirect) {
+    out.push_back("Access is direct: the host sees which blocks a job reads.");
+  }
+  if (!c.residual_channels.empty()) {
+    out.push_back("Accepted residual channels: " +
+                  list(c.residual_channels, [](const auto& x) { return x; }) + ".");
+  }
+  // Purposes, keys, arguments and channels are the owner's words: none of them begins a line of its
+  // own.
   for (std::string& line : out) line = printable(line, 8 * line.size() + 1);
   return out;
 }

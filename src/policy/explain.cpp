@@ -1,4 +1,5 @@
-// Judges one submission against the policies in force: one line per check and owner, and the plan when all allow.
+// Judges one submission against the policies in force: one line per check and owner, and the plan
+// when all allow.
 #include <algorithm>
 #include <set>
 
@@ -16,7 +17,8 @@ using records::Technology;
 
 namespace {
 
-constexpr std::size_t kTextBytes = 1000;  // of one text of a check; PlanCheck has room for one escape more
+// of one text of a check; PlanCheck has room for one escape more
+constexpr std::size_t kTextBytes = 1000;
 
 template <class T>
 bool contains(const std::vector<T>& list, const T& value) {
@@ -50,7 +52,8 @@ Status check_published(const View& v) {
   const bool image_kind = v.facts.record.body.kind == records::AssetKind::kImage;
   if (image_kind != v.is_image()) {
     return fail(Reason::kWrongAsset, "kind of the asset")
-        .with(v.is_image() ? "image" : "dataset or model", std::string(enum_name(v.facts.record.body.kind)));
+        .with(v.is_image() ? "image" : "dataset or model",
+              std::string(enum_name(v.facts.record.body.kind)));
   }
   if (v.is_image() && v.facts.record.body.content_digest != v.s.image_digest) {
     return fail(Reason::kImageDigestMismatch, "digest of the image asset")
@@ -70,10 +73,13 @@ Status check_image(const View& v) {
     if (!rule.signer) return ok_status();
     known.push_back("signed by " + *rule.signer);
     // An image is signed by its version record.
-    const auto it = std::find_if(v.s.assets.begin(), v.s.assets.end(), [](const auto& a) { return a.name == "image"; });
+    const auto it = std::find_if(v.s.assets.begin(), v.s.assets.end(),
+                                 [](const auto& a) { return a.name == "image"; });
     if (it == v.s.assets.end()) continue;
     const auto image = v.in.asset(it->version_id);
-    if (image && image->record.key == *rule.signer && verify_asset(v.in.set_id, *image).ok()) return ok_status();
+    if (image && image->record.key == *rule.signer && verify_asset(v.in.set_id, *image).ok()) {
+      return ok_status();
+    }
   }
   return fail(Reason::kImageNotAllowed, "image")
       .with(joined(known), v.s.image_digest)
@@ -92,10 +98,13 @@ Status check_command(const View& v) {
     const auto stray = std::find_if(spec.env.begin(), spec.env.end(),
                                     [&](const auto& e) { return !contains(rule.env, e.first); });
     if (stray == spec.env.end()) return ok_status();
-    return fail(Reason::kCommandNotAllowed, "environment variable").with(joined(rule.env), stray->first.substr(0, 64));
+    return fail(Reason::kCommandNotAllowed, "environment variable")
+        .with(joined(rule.env), stray->first.substr(0, 64));
   }
   return fail(Reason::kCommandNotAllowed, "command and arguments")
-      .with(expected.empty() ? "no command (the policy names none and does not say anyCommand)" : expected, joined(argv))
+      .with(expected.empty() ? "no command (the policy names none and does not say anyCommand)"
+                             : expected,
+            joined(argv))
       .hint("use an allowed command, or ask the owner to add this one");
 }
 
@@ -106,16 +115,20 @@ Status check_consumer(const View& v) {
   auto lease = v.in.lease(v.facts);
   if (lease.ok()) return ok_status();
   if (lease.reason() == Reason::kLeaseMissing && !c.lease_required) {
-    return fail(Reason::kConsumerNotAllowed, "consumer").with("one of the policy's consumers", to_hex(v.s.consumer_id));
+    return fail(Reason::kConsumerNotAllowed, "consumer")
+        .with("one of the policy's consumers", to_hex(v.s.consumer_id));
   }
   return lease.error();
 }
 Status check_purpose(const View& v) {
   const auto& allowed = v.clauses().purposes;
-  if (contains(allowed, std::string("*")) || contains(allowed, v.s.spec.spec.purpose)) return ok_status();
+  if (contains(allowed, std::string("*")) || contains(allowed, v.s.spec.spec.purpose)) {
+    return ok_status();
+  }
   return fail(Reason::kPurposeNotAllowed, "purpose").with(joined(allowed), v.s.spec.spec.purpose);
 }
-// A consumer's inputs count as code. The image is judged by the image clause, so a data owner need not list it here.
+// A consumer's inputs count as code. The image is judged by the image clause, so a data owner need
+// not list it here.
 Status check_join(const View& v) {
   for (const auto& other : v.s.assets) {
     if (other.name == "image") continue;
@@ -132,7 +145,8 @@ Status check_join(const View& v) {
   return ok_status();
 }
 
-// The policy's rules as far as the spec asks for them; rules for `none` and `sim` without a root allow nothing.
+// The policy's rules as far as the spec asks for them; rules for `none` and `sim` without a root
+// allow nothing.
 std::vector<PlatformRule> platforms_for(const Clauses& c, const records::SpecTee& tee) {
   std::vector<PlatformRule> out;
   for (PlatformRule r : c.tee) {
@@ -141,7 +155,8 @@ std::vector<PlatformRule> platforms_for(const Clauses& c, const records::SpecTee
     if (by_name && r.root.rfind(std::string(enum_name(r.technology)) + ":", 0) != 0) continue;
     if (r.technology != Technology::kNone) {
       if (!tee.releases.empty()) {
-        std::erase_if(r.releases, [&](const std::string& name) { return !contains(tee.releases, name); });
+        std::erase_if(r.releases,
+                      [&](const std::string& name) { return !contains(tee.releases, name); });
       }
       if (r.releases.empty()) continue;
     }
@@ -168,7 +183,8 @@ Status check_rollback(const View& v) {
   const std::string actual = v.in.witnessed ? "witnessed" : "unprotected";
   const std::string& word = v.clauses().rollback;
   if (word == "unprotected" || (word == "witnessed" && v.in.witnessed)) return ok_status();
-  return fail(Reason::kRollbackNotAllowed, "protection of the log against rollback").with(word, actual);
+  return fail(Reason::kRollbackNotAllowed, "protection of the log against rollback")
+      .with(word, actual);
 }
 Status check_outputs(const View& v) {
   const auto& gate = v.clauses().gate;
@@ -181,7 +197,8 @@ Status check_outputs(const View& v) {
     bytes += o.max_bytes;  // at most 32 times 2^30
   }
   if (bytes > gate.max_output_bytes) {
-    return fail(Reason::kOutputTooLarge, "maxBytes of all outputs").with(number(gate.max_output_bytes), number(bytes));
+    return fail(Reason::kOutputTooLarge, "maxBytes of all outputs")
+        .with(number(gate.max_output_bytes), number(bytes));
   }
   return ok_status();
 }
@@ -189,16 +206,21 @@ Status check_logs(const View& v) {
   const auto& logs = v.s.spec.spec.logs;
   const auto& gate = v.clauses().gate;
   if (logs.visibility == records::LogVisibility::kNone) return ok_status();
-  if (gate.logs == records::LogVisibility::kNone) return fail(Reason::kLogsNotAllowed, "logs").with("none", "consumer");
+  if (gate.logs == records::LogVisibility::kNone) {
+    return fail(Reason::kLogsNotAllowed, "logs").with("none", "consumer");
+  }
   if (logs.max_bytes <= gate.log_bytes) return ok_status();
-  return fail(Reason::kLogsNotAllowed, "size of logs").with(number(gate.log_bytes), number(logs.max_bytes));
+  return fail(Reason::kLogsNotAllowed, "size of logs")
+      .with(number(gate.log_bytes), number(logs.max_bytes));
 }
 Status check_attempts(const View& v) {
   if (v.s.spec.spec.attempts <= v.clauses().attempts) return ok_status();
   return fail(Reason::kAttemptsExceeded, "attempts after keys were released")
       .with(number(v.clauses().attempts), number(v.s.spec.spec.attempts));
 }
-Status check_budget(const View& v) { return within_budget(v.in.spent(v.facts), v.clauses().gate, v.charge_bits); }
+Status check_budget(const View& v) {
+  return within_budget(v.in.spent(v.facts), v.clauses().gate, v.charge_bits);
+}
 
 struct NamedCheck {
   const char* name;
@@ -216,10 +238,13 @@ class Judge {
   explicit Judge(const PolicyInputs& in) : in_(in), s_(in.submission.submission.body) {}
 
   Judged run() {
-    const bool sound = note("submission", "job", {}, check_submission()) && note("assets", "job", {}, check_bindings()) &&
+    const bool sound = note("submission", "job", {}, check_submission()) &&
+                       note("assets", "job", {}, check_bindings()) &&
                        note("expiry", "job", {}, check_expiry());
-    Result<std::int64_t> bits = sound ? charge_bits() : Result<std::int64_t>(Error(Reason::kSpecMismatch, "not judged"));
-    bool allowed = sound && note("capacity", "job", {}, bits.ok() ? ok_status() : Status(bits.error()));
+    Result<std::int64_t> bits =
+        sound ? charge_bits() : Result<std::int64_t>(Error(Reason::kSpecMismatch, "not judged"));
+    bool allowed =
+        sound && note("capacity", "job", {}, bits.ok() ? ok_status() : Status(bits.error()));
     if (allowed) allowed = judge_assets(*bits);
     if (allowed) allowed = note("merge", "job", {}, make_plan(*bits));
     out_.explanation.allowed = allowed;
@@ -260,7 +285,8 @@ class Judge {
   }
   Status check_expiry() const {
     if (in_.now <= s_.not_after) return ok_status();
-    return fail(Reason::kExpired, "submission").with("before " + format_time(s_.not_after), format_time(in_.now));
+    return fail(Reason::kExpired, "submission")
+        .with("before " + format_time(s_.not_after), format_time(in_.now));
   }
   // Exactly one binding for each input, and one for the image.
   Status check_bindings() const {
@@ -268,13 +294,19 @@ class Judge {
     const auto& spec = s_.spec.spec;
     for (const auto& i : spec.inputs) wanted.insert(i.name);
     for (const auto& b : s_.assets) {
-      if (wanted.erase(b.name) != 1) return fail(Reason::kSpecMismatch, "an asset that the spec does not name").with("", b.name);
+      if (wanted.erase(b.name) != 1) {
+        return fail(Reason::kSpecMismatch, "an asset that the spec does not name").with("", b.name);
+      }
     }
-    if (!wanted.empty()) return fail(Reason::kSpecMismatch, "an input, or the image, without an asset version").with(*wanted.begin(), "nothing");
+    if (!wanted.empty()) {
+      return fail(Reason::kSpecMismatch, "an input, or the image, without an asset version")
+          .with(*wanted.begin(), "nothing");
+    }
     if (spec.image.ref) {
       GBX_ASSIGN(const std::string digest, records::image_ref_digest(*spec.image.ref));
       if (digest != s_.image_digest) {
-        return fail(Reason::kSpecMismatch, "digest of spec.image.ref").with(s_.image_digest, digest);
+        return fail(Reason::kSpecMismatch, "digest of spec.image.ref")
+            .with(s_.image_digest, digest);
       }
     }
     return ok_status();
@@ -284,7 +316,8 @@ class Judge {
     GBX_ASSIGN(const std::int64_t told, in_.capacity(s_.spec.spec));
     const std::int64_t most = records::kMaxBits / 2;
     if (told < kControlBits || told > most) {
-      return fail(Reason::kOutputTooLarge, "capacity of the outputs").with("at most " + number(most) + " bits", number(told));
+      return fail(Reason::kOutputTooLarge, "capacity of the outputs")
+          .with("at most " + number(most) + " bits", number(told));
     }
     return told + attempt_bits(s_.spec.spec.attempts);
   }
@@ -333,10 +366,12 @@ class Judge {
       const auto& p = f.policy.body;
       plan.policies.push_back({p.asset_version_id, p.owner_id, f.policy.hash(), p.serial});
       gates.push_back(p.clauses.gate);
-      const auto charged = std::find_if(plan.charges.begin(), plan.charges.end(), [&](const auto& c) {
-        return c.owner_id == p.owner_id && c.asset_id == p.asset_id;
-      });
-      if (charged == plan.charges.end()) plan.charges.push_back({p.owner_id, p.asset_id, bits, 0, 0, kSchemaCode, {}});
+      const auto charged = std::find_if(
+          plan.charges.begin(), plan.charges.end(),
+          [&](const auto& c) { return c.owner_id == p.owner_id && c.asset_id == p.asset_id; });
+      if (charged == plan.charges.end()) {
+        plan.charges.push_back({p.owner_id, p.asset_id, bits, 0, 0, kSchemaCode, {}});
+      }
     }
     GBX_ASSIGN(plan.gate, merge_gates(gates));
     GBX_TRY(merge_environment(plan));
@@ -351,16 +386,23 @@ class Judge {
     std::set<std::string> channels{"run-time", "resource-use"};
     for (const auto& f : facts_) {
       const Clauses& c = f.policy.body.clauses;
-      if (&f != &facts_[0]) plan.tee = merge_platforms(plan.tee, platforms_for(c, s_.spec.spec.tee));
+      if (&f != &facts_[0]) {
+        plan.tee = merge_platforms(plan.tee, platforms_for(c, s_.spec.spec.tee));
+      }
       if (c.access == records::Access::kPrefetch) plan.controls.access = c.access;
       channels.insert(c.residual_channels.begin(), c.residual_channels.end());
     }
-    if (plan.tee.empty()) return fail(Reason::kPolicyUnmergeable, "no platform is allowed by every owner");
+    if (plan.tee.empty()) {
+      return fail(Reason::kPolicyUnmergeable, "no platform is allowed by every owner");
+    }
     if (plan.tee.size() > 16) plan.tee.resize(16);
     if (plan.controls.access == records::Access::kDirect) channels.insert("access-pattern");
-    const bool none = std::any_of(plan.tee.begin(), plan.tee.end(), [](const auto& r) { return r.technology == Technology::kNone; });
+    const bool none = std::any_of(plan.tee.begin(), plan.tee.end(),
+                                  [](const auto& r) { return r.technology == Technology::kNone; });
     if (none) channels.insert({"host-reads-memory", "node-introduces-agent"});
-    if (channels.size() > 32) return fail(Reason::kPolicyUnmergeable, "more than 32 residual channels");
+    if (channels.size() > 32) {
+      return fail(Reason::kPolicyUnmergeable, "more than 32 residual channels");
+    }
     plan.residual_channels.assign(channels.begin(), channels.end());
     return ok_status();
   }
@@ -370,13 +412,15 @@ class Judge {
     for (const auto& f : facts_) {
       const auto& m = f.policy.body.clauses.may_preview;
       std::erase_if(plan.may_preview, [&](const Hash32& id) { return !contains(m, id); });
-      plan.reviewers_needed = std::max(plan.reviewers_needed, f.policy.body.clauses.reviewers_needed);
+      plan.reviewers_needed =
+          std::max(plan.reviewers_needed, f.policy.body.clauses.reviewers_needed);
     }
     for (const auto& f : facts_) {
       for (const auto& r : eligible_reviewers(f.policy.body, plan.may_preview, in_.submission)) {
-        const bool known = std::any_of(plan.reviewers.begin(), plan.reviewers.end(), [&](const auto& k) {
-          return k.identity_id == r.identity_id && k.key == r.key && k.hpke == r.hpke;
-        });
+        const bool known =
+            std::any_of(plan.reviewers.begin(), plan.reviewers.end(), [&](const auto& k) {
+              return k.identity_id == r.identity_id && k.key == r.key && k.hpke == r.hpke;
+            });
         if (!known) plan.reviewers.push_back(r);
       }
     }
@@ -403,26 +447,34 @@ class Judge {
 
 Status within_budget(const Spent& spent, const records::GateClause& gate, std::int64_t bits) {
   if (spent.period_free_bits + bits > gate.period_free_bits) {
-    return fail(Reason::kBudgetExceeded, "free bits of this consumer in " + number(gate.period_days) + " days")
-        .with(number(gate.period_free_bits), number(spent.period_free_bits) + " spent + " + number(bits))
+    return fail(Reason::kBudgetExceeded,
+                "free bits of this consumer in " + number(gate.period_days) + " days")
+        .with(number(gate.period_free_bits),
+              number(spent.period_free_bits) + " spent + " + number(bits))
         .hint("declare smaller outputs, or wait until the period has passed");
   }
   if (spent.total_free_bits + bits > gate.total_free_bits) {
     return fail(Reason::kBudgetExceeded, "free bits of all consumers")
-        .with(number(gate.total_free_bits), number(spent.total_free_bits) + " spent + " + number(bits));
+        .with(number(gate.total_free_bits),
+              number(spent.total_free_bits) + " spent + " + number(bits));
   }
   return ok_status();
 }
 
 Status in_force(const AssetFacts& f, std::int64_t now) {
   const auto& p = f.policy.body;
-  if (p.revoked) return fail(Reason::kPolicyRevoked, "the owner has revoked this version").with("", "serial " + number(p.serial));
+  if (p.revoked) {
+    return fail(Reason::kPolicyRevoked, "the owner has revoked this version")
+        .with("", "serial " + number(p.serial));
+  }
   if (now > p.clauses.not_after) {
-    return fail(Reason::kPolicyExpired, "policy").with("before " + format_time(p.clauses.not_after), format_time(now));
+    return fail(Reason::kPolicyExpired, "policy")
+        .with("before " + format_time(p.clauses.not_after), format_time(now));
   }
   if (p.clauses.fresh_for_seconds > 0 && now - f.accepted_at > p.clauses.fresh_for_seconds) {
     return fail(Reason::kPolicyStale, "the owner has not confirmed the policy lately")
-        .with("at most " + number(p.clauses.fresh_for_seconds) + " s ago", number(now - f.accepted_at) + " s ago")
+        .with("at most " + number(p.clauses.fresh_for_seconds) + " s ago",
+              number(now - f.accepted_at) + " s ago")
         .hint("the owner publishes the next serial");
   }
   return ok_status();
@@ -432,12 +484,16 @@ Status verify_asset(const records::SetId& set_id, const AssetFacts& f) {
   const auto& r = f.record.body;
   const auto& p = f.policy.body;
   if (f.owner.id() != r.owner_id || p.owner_id != r.owner_id) {
-    return fail(Reason::kWrongOwner, "owner of record and policy").with(to_hex(r.owner_id), to_hex(p.owner_id));
+    return fail(Reason::kWrongOwner, "owner of record and policy")
+        .with(to_hex(r.owner_id), to_hex(p.owner_id));
   }
   if (p.asset_version_id != r.id() || p.asset_id != r.asset_id) {
-    return fail(Reason::kWrongAsset, "the policy is about another version").with(to_hex(r.id()), to_hex(p.asset_version_id));
+    return fail(Reason::kWrongAsset, "the policy is about another version")
+        .with(to_hex(r.id()), to_hex(p.asset_version_id));
   }
-  if (p.commit_dk != r.commit_dk) return fail(Reason::kBadCommitment, "policy and record commit to different keys");
+  if (p.commit_dk != r.commit_dk) {
+    return fail(Reason::kBadCommitment, "policy and record commit to different keys");
+  }
   GBX_TRY(records::verify_by_identity(set_id, f.owner, f.record));
   return records::verify_by_identity(set_id, f.owner, f.policy);
 }

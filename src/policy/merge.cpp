@@ -56,13 +56,15 @@ Result<GateClause> merge_gates(const std::vector<GateClause>& gates) {
     return fail(Reason::kPolicyUnmergeable, "no output type is allowed by every owner");
   }
   if (m.release_slot_seconds > kLongestSlot) {
-    return fail(Reason::kPolicyUnmergeable, "the owners' release slots coincide less than once a day")
+    return fail(Reason::kPolicyUnmergeable,
+                "the owners' release slots coincide less than once a day")
         .with("at most 86400 s", std::to_string(m.release_slot_seconds) + " s");
   }
   return m;
 }
 
-std::vector<PlatformRule> merge_platforms(const std::vector<PlatformRule>& a, const std::vector<PlatformRule>& b) {
+std::vector<PlatformRule> merge_platforms(const std::vector<PlatformRule>& a,
+                                          const std::vector<PlatformRule>& b) {
   std::vector<PlatformRule> out;
   for (const auto& x : a) {
     for (const auto& y : b) {
@@ -86,22 +88,27 @@ std::int64_t attempt_bits(std::int64_t attempt) {
 
 const std::vector<std::string>& mandatory_controls() {
   static const std::vector<std::string> kControls = {
-      "user-namespace", "no-capabilities", "no-new-privs", "read-only-root", "private-namespaces",
-      "seccomp",        "proc-subset",     "no-sysfs",     "pids-limit",     "memory-limit",
-      "cpu-limit",      "no-network",      "no-runtime-socket", "out-bounded", "logs-bounded"};
+      "user-namespace",     "no-capabilities", "no-new-privs", "read-only-root",
+      "private-namespaces", "seccomp",         "proc-subset",  "no-sysfs",
+      "pids-limit",         "memory-limit",    "cpu-limit",    "no-network",
+      "no-runtime-socket",  "out-bounded",     "logs-bounded"};
   return kControls;
 }
 
-std::vector<records::Reviewer> eligible_reviewers(const records::Policy& policy, const std::vector<Hash32>& may_preview,
+std::vector<records::Reviewer> eligible_reviewers(const records::Policy& policy,
+                                                  const std::vector<Hash32>& may_preview,
                                                   const records::SignedSubmission& submission) {
   const auto& s = submission.submission.body;
   std::vector<records::Reviewer> out;
   for (const auto& r : policy.clauses.reviewers) {
-    if (std::find(may_preview.begin(), may_preview.end(), r.identity_id) == may_preview.end()) continue;
+    if (std::find(may_preview.begin(), may_preview.end(), r.identity_id) == may_preview.end()) {
+      continue;
+    }
     if (r.identity_id == s.consumer_id || r.key == submission.submission.key) continue;
     const bool result_key = std::any_of(s.result_keys.begin(), s.result_keys.end(),
                                         [&](const auto& k) { return k.hpke == r.hpke; });
-    const bool twice = std::any_of(out.begin(), out.end(), [&](const auto& o) { return o.identity_id == r.identity_id; });
+    const bool twice = std::any_of(out.begin(), out.end(),
+                                   [&](const auto& o) { return o.identity_id == r.identity_id; });
     if (!result_key && !twice) out.push_back(r);
   }
   return out;
@@ -123,11 +130,16 @@ Status verdict_allowed(const std::vector<PlatformRule>& rules, const records::Ve
     if (by_name && r.root.empty()) continue;
     if (!r.root.empty() && r.root != v.root) continue;
     if (unmeasured) return ok_status();
-    if (v.measurement != Check::kPass || v.debug_off != Check::kPass || v.svn < r.minimum_svn) continue;
-    if (std::find(r.releases.begin(), r.releases.end(), v.release) != r.releases.end()) return ok_status();
+    if (v.measurement != Check::kPass || v.debug_off != Check::kPass || v.svn < r.minimum_svn) {
+      continue;
+    }
+    if (std::find(r.releases.begin(), r.releases.end(), v.release) != r.releases.end()) {
+      return ok_status();
+    }
   }
   return fail(Reason::kTeeNotAllowed, "no owner's rule allows this environment")
-      .with("a platform that every policy names", std::string(enum_name(v.technology)) + " " + v.root + " " + v.release);
+      .with("a platform that every policy names",
+            std::string(enum_name(v.technology)) + " " + v.root + " " + v.release);
 }
 
 }  // namespace gbx::policy

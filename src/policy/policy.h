@@ -1,7 +1,8 @@
-// Who may run what, on which asset, in which environment: pure functions over signed records, used by the broker before
-// it signs a plan, by `job plan`, and by whoever verifies a receipt. Facts come from the caller's log; the submission is
-// untrusted. Several owners are a conjunction: every policy must allow, the strictest value counts, and what cannot be
-// merged is denied. Default: deny.
+// Who may run what, on which asset, in which environment: pure functions over signed records, used
+// by the broker before it signs a plan, by `job plan`, and by whoever verifies a receipt. Facts
+// come from the caller's log; the submission is untrusted. Several owners are a conjunction: every
+// policy must allow, the strictest value counts, and what cannot be merged is denied. Default:
+// deny.
 #pragma once
 
 #include <functional>
@@ -13,11 +14,13 @@
 
 namespace gbx::policy {
 
-// The most free bits that a job of this spec can tell when it is released, control channel and logs included, known before the
-// run. It is the gate's own reckoning (gate/schema.h), which charges by the same function.
+// The most free bits that a job of this spec can tell when it is released, control channel and logs
+// included, known before the run. It is the gate's own reckoning (gate/schema.h), which charges by
+// the same function.
 using Capacity = std::function<Result<std::int64_t>(const records::SpecBody&)>;
 
-// One published asset version. `policy` is the one in force: the last serial that the broker accepted.
+// One published asset version. `policy` is the one in force: the last serial that the broker
+// accepted.
 struct AssetFacts {
   records::IdentityChain owner;
   records::Signed<records::VersionRecord> record;
@@ -30,8 +33,9 @@ struct Spent {
   std::int64_t total_free_bits = 0;   // by everybody, for ever
 };
 
-// Do `bits` more fit into what the clause gives this consumer in its period, and everybody for ever? Asked before a job is
-// allowed, before the data key leaves and before a release. kBudgetExceeded.
+// Do `bits` more fit into what the clause gives this consumer in its period, and everybody for
+// ever? Asked before a job is allowed, before the data key leaves and before a release.
+// kBudgetExceeded.
 Status within_budget(const Spent& spent, const records::GateClause& gate, std::int64_t bits);
 
 struct PolicyInputs {
@@ -42,7 +46,8 @@ struct PolicyInputs {
   records::SignedSubmission submission;
   // Empty when this version was never published.
   std::function<std::optional<AssetFacts>(const Hash32& version_id)> asset;
-  // The lease among the submission's that covers this asset. Errors: kLeaseMissing, kLeaseExpired, kLeaseExhausted.
+  // The lease among the submission's that covers this asset. Errors: kLeaseMissing, kLeaseExpired,
+  // kLeaseExhausted.
   std::function<Result<Id16>(const AssetFacts&)> lease;
   std::function<Spent(const AssetFacts&)> spent;
   // The key that an identity signs with now. Errors: kChainBroken, kBadSignature.
@@ -61,21 +66,26 @@ struct Judged {
   std::vector<LeaseUse> leases;  // that this job uses up, each once
 };
 Judged judge(const PolicyInputs& inputs);
-inline records::Explanation explain(const PolicyInputs& inputs) { return judge(inputs).explanation; }
+inline records::Explanation explain(const PolicyInputs& inputs) {
+  return judge(inputs).explanation;
+}
 // The first denied check as an error; ok when the explanation allows.
 Status denial(const records::Explanation& explanation);
 
-// May a job run now what `facts.policy` says: revoked, expired, older than freshFor. kPolicyRevoked, kPolicyExpired,
-// kPolicyStale.
+// May a job run now what `facts.policy` says: revoked, expired, older than freshFor.
+// kPolicyRevoked, kPolicyExpired, kPolicyStale.
 Status in_force(const AssetFacts& facts, std::int64_t now);
 
-// The record is the owner's, the policy is the owner's and is about that record. Signatures may be by any key that the
-// identity ever had: the broker's log holds the order. Errors: kWrongOwner, kWrongAsset, kBadCommitment, kBadSignature.
+// The record is the owner's, the policy is the owner's and is about that record. Signatures may be
+// by any key that the identity ever had: the broker's log holds the order. Errors: kWrongOwner,
+// kWrongAsset, kBadCommitment, kBadSignature.
 Status verify_asset(const records::SetId& set_id, const AssetFacts& facts);
 
-// Does one of the rules allow an environment with this verdict? Only checks that passed count; "not checked" is no pass.
-// `none` and `sim` count only under a rule that names their root. kTeeNotAllowed.
-Status verdict_allowed(const std::vector<records::PlatformRule>& rules, const records::Verdict& verdict);
+// Does one of the rules allow an environment with this verdict? Only checks that passed count; "not
+// checked" is no pass. `none` and `sim` count only under a rule that names their root.
+// kTeeNotAllowed.
+Status verdict_allowed(const std::vector<records::PlatformRule>& rules,
+                       const records::Verdict& verdict);
 
 // The strictest of all: kPolicyUnmergeable where there is no value that suits every owner.
 Result<records::GateClause> merge_gates(const std::vector<records::GateClause>& gates);
@@ -83,28 +93,35 @@ Result<records::GateClause> merge_gates(const std::vector<records::GateClause>& 
 std::vector<records::PlatformRule> merge_platforms(const std::vector<records::PlatformRule>& a,
                                                    const std::vector<records::PlatformRule>& b);
 
-// Who may rule on a held output under one policy: its reviewers whom every owner lets preview, never the consumer.
-std::vector<records::Reviewer> eligible_reviewers(const records::Policy& policy, const std::vector<Hash32>& may_preview,
+// Who may rule on a held output under one policy: its reviewers whom every owner lets preview,
+// never the consumer.
+std::vector<records::Reviewer> eligible_reviewers(const records::Policy& policy,
+                                                  const std::vector<Hash32>& may_preview,
                                                   const records::SignedSubmission& submission);
-// An owner who is the consumer has agreed by signing the submission, so this policy asks nobody else.
+// An owner who is the consumer has agreed by signing the submission, so this policy asks nobody
+// else.
 bool needs_rulings(const records::Policy& policy, const records::Submission& submission);
 
 // Extra bits of the n-th attempt: a node can pick the attempt that it likes. ceil(log2 n).
 std::int64_t attempt_bits(std::int64_t attempt);
-// The control channel (docs/gate.md): exit class (2), duration bucket (4), the decision and its cause (2). Every job tells as
-// much once it has had the data, however it ends: a release tells its outputs besides, a rejection or a cancellation nothing.
+// The control channel (docs/gate.md): exit class (2), duration bucket (4), the decision and its
+// cause (2). Every job tells as much once it has had the data, however it ends: a release tells its
+// outputs besides, a rejection or a cancellation nothing.
 inline constexpr std::int64_t kControlBits = 8;
-// The codes by which bits are reckoned (docs/gate.md): declared schemas, and the control channel alone.
+// The codes by which bits are reckoned (docs/gate.md): declared schemas, and the control channel
+// alone.
 inline constexpr char kSchemaCode[] = "schema-1";
 inline constexpr char kControlCode[] = "control-1";
 
 // Every control that an environment must enforce (docs/sandbox.md), in the order of the plan.
 const std::vector<std::string>& mandatory_controls();
 
-// The policy in plain sentences: who could read what, when, and how much. An image's own policy judges no code: the
-// policies of the data do.
+// The policy in plain sentences: who could read what, when, and how much. An image's own policy
+// judges no code: the policies of the data do.
 std::vector<std::string> explain_policy(const records::Policy& policy, records::AssetKind kind);
-// Why no job can ever run under this policy, a sentence each, with the member to change; empty where some job could.
-std::vector<std::string> dead_ends(const records::Policy& policy, records::AssetKind kind, std::int64_t now);
+// Why no job can ever run under this policy, a sentence each, with the member to change; empty
+// where some job could.
+std::vector<std::string> dead_ends(const records::Policy& policy, records::AssetKind kind,
+                                   std::int64_t now);
 
 }  // namespace gbx::policy

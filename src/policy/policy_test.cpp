@@ -25,8 +25,11 @@ using gbx::testing::Person;
 class Judging : public ::testing::Test {
  protected:
   Judging()
-      : set(gbx::testing::make_key_set(random)), hospital(make_person(random)), registry(make_person(random)),
-        consumer(make_person(random)), reviewer(make_person(random)),
+      : set(gbx::testing::make_key_set(random)),
+        hospital(make_person(random)),
+        registry(make_person(random)),
+        consumer(make_person(random)),
+        reviewer(make_person(random)),
         node(must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random))) {
     Clauses c = make_clauses(node.public_key(), {&reviewer});
     c.consumers = {consumer.id()};
@@ -56,11 +59,14 @@ class Judging : public ::testing::Test {
     in.asset = [this](const Hash32& id) -> std::optional<AssetFacts> {
       for (const auto& a : assets) {
         if (a.version_id() != id) continue;
-        return AssetFacts{a.owner.chain, must(sign(set.id(), a.record, a.owner.key)), must(sign(set.id(), a.policy, a.owner.key)), accepted_at};
+        return AssetFacts{a.owner.chain, must(sign(set.id(), a.record, a.owner.key)),
+                          must(sign(set.id(), a.policy, a.owner.key)), accepted_at};
       }
       return std::nullopt;
     };
-    in.lease = [](const AssetFacts&) { return Result<Id16>(fail(Reason::kLeaseMissing, "no lease")); };
+    in.lease = [](const AssetFacts&) {
+      return Result<Id16>(fail(Reason::kLeaseMissing, "no lease"));
+    };
     in.spent = [this](const AssetFacts&) { return spent; };
     in.current_key = [this](const IdentityChain& c) { return c.current_key(set.id()); };
     in.capacity = [this](const SpecBody&) { return Result<std::int64_t>(capacity); };
@@ -116,12 +122,21 @@ struct DenyCase {
 TEST_F(Judging, EveryClauseDeniesByItself) {
   const DenyCase cases[] = {
       {"consumer:lease-missing", [](Clauses& c) { c.consumers.clear(); }},
-      {"consumer:consumer-not-allowed", [](Clauses& c) { c.consumers = {Hash32{1}}; c.lease_required = false; }},
+      {"consumer:consumer-not-allowed",
+       [](Clauses& c) {
+         c.consumers = {Hash32{1}};
+         c.lease_required = false;
+       }},
       {"purpose:purpose-not-allowed", [](Clauses& c) { c.purposes = {"audit"}; }},
       {"purpose:purpose-not-allowed", [](Clauses& c) { c.purposes.clear(); }},
-      {"image:image-not-allowed", [](Clauses& c) { c.images[0].digest = "sha256:" + std::string(64, 'b'); }},
-      {"image:image-not-allowed", [](Clauses& c) { c.images = {{std::nullopt, std::nullopt}}; }},
-      {"image:image-not-allowed", [](Clauses& c) { c.images[0].signer = "ed25519:" + std::string(64, '0'); }},
+      {"image:image-not-allowed",
+       [](Clauses& c) { c.images[0].digest = "sha256:" + std::string(64, 'b'); }},
+      {"image:image-not-allowed",
+       [](Clauses& c) {
+         c.images = {{std::nullopt, std::nullopt}};
+       }},
+      {"image:image-not-allowed",
+       [](Clauses& c) { c.images[0].signer = "ed25519:" + std::string(64, '0'); }},
       {"image:image-not-allowed", [](Clauses& c) { c.images.clear(); }},
       {"command:command-not-allowed", [](Clauses& c) { c.commands[0].argv.push_back("--all"); }},
       {"command:command-not-allowed", [](Clauses& c) { c.commands.clear(); }},
@@ -131,7 +146,8 @@ TEST_F(Judging, EveryClauseDeniesByItself) {
       {"custody:custody-not-allowed", [](Clauses& c) { c.custody = {Custody::kTee}; }},
       {"rollback:rollback-not-allowed", [](Clauses& c) { c.rollback = "witnessed"; }},
       {"rollback:rollback-not-allowed", [](Clauses& c) { c.rollback = "whatever"; }},
-      {"outputs:output-not-allowed", [](Clauses& c) { c.gate.output_types = {OutputType::kTable}; }},
+      {"outputs:output-not-allowed",
+       [](Clauses& c) { c.gate.output_types = {OutputType::kTable}; }},
       {"outputs:output-too-large", [](Clauses& c) { c.gate.max_output_bytes = 1023; }},
       {"attempts:attempts-exceeded", [](Clauses& c) { c.attempts = 2; }},
       {"budget:budget-exceeded", [](Clauses& c) { c.gate.period_free_bits = 609; }},
@@ -159,21 +175,31 @@ TEST_F(Judging, TheSubmissionDeniesByItself) {
     return denied();
   };
   EXPECT_EQ(with([](Submission& s) { s.not_after = kNow - 1; }), "expiry:expired");
-  EXPECT_EQ(with([](Submission& s) { s.spec.spec.env["LD_PRELOAD"] = "/data/x"; }), "command:command-not-allowed");
+  EXPECT_EQ(with([](Submission& s) { s.spec.spec.env["LD_PRELOAD"] = "/data/x"; }),
+            "command:command-not-allowed");
   EXPECT_EQ(with([](Submission& s) { s.spec.spec.env["SEED"] = "1"; }), "");
-  EXPECT_EQ(with([](Submission& s) { s.spec.spec.logs = {LogVisibility::kConsumer, 100}; }),
+  EXPECT_EQ(with([](Submission& s) {
+              s.spec.spec.logs = {LogVisibility::kConsumer, 100};
+            }),
             "logs:logs-not-allowed logs:logs-not-allowed");  // the image's owner is asked, too
-  EXPECT_EQ(with([](Submission& s) { s.image_digest = "sha256:" + std::string(64, 'b'); }), "assets:spec-mismatch");
+  EXPECT_EQ(with([](Submission& s) { s.image_digest = "sha256:" + std::string(64, 'b'); }),
+            "assets:spec-mismatch");
   EXPECT_EQ(with([](Submission& s) { s.assets.clear(); }), "assets:spec-mismatch");
-  EXPECT_EQ(with([](Submission& s) { s.assets.pop_back(); }), "assets:spec-mismatch");  // the image's
-  EXPECT_EQ(with([](Submission& s) { s.assets.push_back({"more", {}, {}}); }), "assets:spec-mismatch");
+  // the image's
+  EXPECT_EQ(with([](Submission& s) { s.assets.pop_back(); }), "assets:spec-mismatch");
+  EXPECT_EQ(with([](Submission& s) {
+              s.assets.push_back({"more", {}, {}});
+            }),
+            "assets:spec-mismatch");
   EXPECT_EQ(with([](Submission& s) { s.assets[0].asset_id = Id16{1}; }), "published:wrong-asset");
-  EXPECT_EQ(with([](Submission& s) { s.assets[0].version_id = Hash32{1}; }), "published:policy-missing");
+  EXPECT_EQ(with([](Submission& s) { s.assets[0].version_id = Hash32{1}; }),
+            "published:policy-missing");
   EXPECT_EQ(with([](Submission& s) { s.spec.spec.tee.any_of = {Technology::kTdx}; }),
             "tee:tee-not-allowed tee:tee-not-allowed");
   EXPECT_EQ(with([](Submission& s) { s.consumer_id = Hash32{1}; }), "submission:spec-mismatch");
   EXPECT_EQ(with([](Submission& s) { s.spec.spec.command = {"study"}; }), "submission:bad-value");
-  change = [](SignedSubmission& s) { s.submission.body.spec.spec.args = {"x"}; };  // not signed again
+  // not signed again
+  change = [](SignedSubmission& s) { s.submission.body.spec.spec.args = {"x"}; };
   EXPECT_EQ(denied(), "submission:bad-signature");
 }
 
@@ -218,7 +244,8 @@ TEST_F(Judging, AnImageIsAnImageAndADatasetIsNot) {
   EXPECT_EQ(denied(), "published:wrong-asset");
   as_kind(assets[2], AssetKind::kImage);
   EXPECT_EQ(denied(), "");
-  as_kind(assets[0], AssetKind::kImage);  // decrypted where the program reads, under the rules for what it is run from
+  // decrypted where the program reads, under the rules for what it is run from
+  as_kind(assets[0], AssetKind::kImage);
   EXPECT_EQ(denied(), "published:wrong-asset");
 }
 
@@ -226,7 +253,8 @@ TEST_F(Judging, WhatOwnersSpentCounts) {
   spent.period_free_bits = 16384 - 610;
   EXPECT_EQ(denied(), "");
   ++spent.period_free_bits;
-  EXPECT_EQ(denied(), "budget:budget-exceeded budget:budget-exceeded");  // of the data and of the image
+  // of the data and of the image
+  EXPECT_EQ(denied(), "budget:budget-exceeded budget:budget-exceeded");
   spent = {0, 131072};
   EXPECT_EQ(denied(), "budget:budget-exceeded budget:budget-exceeded");
   spent = {};
@@ -244,7 +272,9 @@ TEST_F(Judging, MoreReviewersThanAPlanHoldsAreDenied) {
     clauses(a).may_preview = ids;
     clauses(a).reviewers.clear();
     // The same people with other keys: each would have to get a preview.
-    for (const auto& id : ids) clauses(a).reviewers.push_back({id, to_hex(random.fixed<32>()), to_hex(random.fixed<32>())});
+    for (const auto& id : ids) {
+      clauses(a).reviewers.push_back({id, to_hex(random.fixed<32>()), to_hex(random.fixed<32>())});
+    }
   }
   clauses(2).may_preview = ids;  // the image's owner is asked, too
   EXPECT_EQ(denied(), "merge:policy-unmergeable");
@@ -262,13 +292,16 @@ TEST_F(Judging, TextsOfChecksAreBoundedAndWhole) {
   clauses(0).purposes.assign(64, std::string(200, 'p'));
   const Explanation e = judge_job();
   for (const auto& c : e.checks) {
-    for (const std::string* text : {&c.what, &c.expected, &c.actual, &c.next}) EXPECT_TRUE(valid_utf8(*text)) << c.check;
+    for (const std::string* text : {&c.what, &c.expected, &c.actual, &c.next}) {
+      EXPECT_TRUE(valid_utf8(*text)) << c.check;
+    }
   }
   EXPECT_TRUE(from_json_text<Explanation>(canonical(to_json(e))).ok());
 }
 
 TEST_F(Judging, ForgedRecordsAndPolicies) {
-  const Asset good{copy(assets[0].owner), assets[0].key.clone(), assets[0].record, assets[0].policy};
+  const Asset good{copy(assets[0].owner), assets[0].key.clone(), assets[0].record,
+                   assets[0].policy};
   assets[0].owner = copy(registry);  // signed by somebody else
   EXPECT_EQ(denied(), "published:wrong-owner");
   assets[0].owner = copy(good.owner);
@@ -299,11 +332,13 @@ TEST_F(Judging, TheStrictestValueOfAllOwners) {
   EXPECT_EQ(plan.controls.access, Access::kPrefetch);
   EXPECT_EQ(plan.reviewers_needed, 2);
   EXPECT_EQ(plan.reviewers.size(), 1u);
-  EXPECT_NE(std::find(plan.residual_channels.begin(), plan.residual_channels.end(), "power"), plan.residual_channels.end());
+  EXPECT_NE(std::find(plan.residual_channels.begin(), plan.residual_channels.end(), "power"),
+            plan.residual_channels.end());
   // Nobody is let in by one owner only.
   clauses(1).may_preview.clear();
   EXPECT_TRUE(judge_job().plan->reviewers.empty());
-  const auto other = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random));
+  const auto other =
+      must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random));
   clauses(1).tee[0].root = "none:" + to_hex(other.public_key().fingerprint());
   EXPECT_EQ(denied(), "merge:policy-unmergeable");
 }
@@ -318,10 +353,15 @@ TEST_F(Judging, StricterPoliciesNeverAllowMore) {
       [](Clauses& c) { c.gate.auto_clear_free_bits /= 2; },
       [](Clauses& c) { c.gate.hold_score -= 10; },
       [](Clauses& c) { c.attempts = std::max<std::int64_t>(1, c.attempts - 1); },
-      [](Clauses& c) { if (c.gate.output_types.size() > 1) c.gate.output_types.pop_back(); },
+      [](Clauses& c) {
+        if (c.gate.output_types.size() > 1) c.gate.output_types.pop_back();
+      },
       [](Clauses& c) { c.may_preview.clear(); },
       [](Clauses& c) { c.gate.max_output_bytes /= 4; },
-      [](Clauses& c) { c.join_owners.clear(); c.join_assets.clear(); },
+      [](Clauses& c) {
+        c.join_owners.clear();
+        c.join_assets.clear();
+      },
       [](Clauses& c) { c.tee.clear(); }};
   for (int round = 0; round < 20; ++round) {
     const Clauses saved[] = {clauses(0), clauses(1)};
@@ -403,19 +443,31 @@ struct GateCase {
 // Whichever owner comes first, each member is the stricter one's.
 TEST(Merge, EveryMemberOfTheGateIsTheStrictest) {
   const GateCase cases[] = {
-      {"autoClearFreeBits", [](GateClause& g) { g.auto_clear_free_bits = 1; }, [](GateClause& g) { g.auto_clear_free_bits = 2; }},
-      {"autoClearVerifiedBits", [](GateClause& g) { g.auto_clear_verified_bits = 1; }, [](GateClause& g) { g.auto_clear_verified_bits = 2; }},
-      {"periodFreeBits", [](GateClause& g) { g.period_free_bits = 1; }, [](GateClause& g) { g.period_free_bits = 2; }},
-      {"periodDays", [](GateClause& g) { g.period_days = 60; }, [](GateClause& g) { g.period_days = 30; }},
-      {"totalFreeBits", [](GateClause& g) { g.total_free_bits = 1; }, [](GateClause& g) { g.total_free_bits = 2; }},
-      {"maxOutputBytes", [](GateClause& g) { g.max_output_bytes = 1; }, [](GateClause& g) { g.max_output_bytes = 2; }},
+      {"autoClearFreeBits", [](GateClause& g) { g.auto_clear_free_bits = 1; },
+       [](GateClause& g) { g.auto_clear_free_bits = 2; }},
+      {"autoClearVerifiedBits", [](GateClause& g) { g.auto_clear_verified_bits = 1; },
+       [](GateClause& g) { g.auto_clear_verified_bits = 2; }},
+      {"periodFreeBits", [](GateClause& g) { g.period_free_bits = 1; },
+       [](GateClause& g) { g.period_free_bits = 2; }},
+      {"periodDays", [](GateClause& g) { g.period_days = 60; },
+       [](GateClause& g) { g.period_days = 30; }},
+      {"totalFreeBits", [](GateClause& g) { g.total_free_bits = 1; },
+       [](GateClause& g) { g.total_free_bits = 2; }},
+      {"maxOutputBytes", [](GateClause& g) { g.max_output_bytes = 1; },
+       [](GateClause& g) { g.max_output_bytes = 2; }},
       {"maxRows", [](GateClause& g) { g.max_rows = 1; }, [](GateClause& g) { g.max_rows = 2; }},
-      {"holdScore", [](GateClause& g) { g.hold_score = 1; }, [](GateClause& g) { g.hold_score = 2; }},
+      {"holdScore", [](GateClause& g) { g.hold_score = 1; },
+       [](GateClause& g) { g.hold_score = 2; }},
       {"outputTypes", [](GateClause& g) { g.output_types = {OutputType::kMetrics}; },
-       [](GateClause& g) { g.output_types = {OutputType::kTable, OutputType::kMetrics}; }},
-      {"copyCheck", [](GateClause& g) { g.copy_check = true; }, [](GateClause& g) { g.copy_check = false; }},
-      {"releaseSlotSeconds", [](GateClause& g) { g.release_slot_seconds = 900; }, [](GateClause& g) { g.release_slot_seconds = 450; }},
-      {"logs", [](GateClause& g) { g.logs = LogVisibility::kNone; }, [](GateClause& g) { g.logs = LogVisibility::kConsumer; }},
+       [](GateClause& g) {
+         g.output_types = {OutputType::kTable, OutputType::kMetrics};
+       }},
+      {"copyCheck", [](GateClause& g) { g.copy_check = true; },
+       [](GateClause& g) { g.copy_check = false; }},
+      {"releaseSlotSeconds", [](GateClause& g) { g.release_slot_seconds = 900; },
+       [](GateClause& g) { g.release_slot_seconds = 450; }},
+      {"logs", [](GateClause& g) { g.logs = LogVisibility::kNone; },
+       [](GateClause& g) { g.logs = LogVisibility::kConsumer; }},
       {"logBytes", [](GateClause& g) { g.log_bytes = 1; }, [](GateClause& g) { g.log_bytes = 2; }}};
   GateClause base;
   base.output_types = {OutputType::kText};
@@ -450,7 +502,10 @@ TEST(Merge, PlatformsAreThoseOfBoth) {
   const PlatformRule sim{Technology::kSim, "sim:aa", {"guest-1"}, 0};
   EXPECT_TRUE(none(sim, {Technology::kSim, "sim:bb", {"guest-1"}, 0}));
   EXPECT_EQ(merge_platforms({{Technology::kSim, "", {"guest-1"}, 0}}, {sim})[0].root, "sim:aa");
-  EXPECT_EQ(merge_platforms({{Technology::kNone, "none:aa", {}, 0}}, {{Technology::kNone, "none:aa", {}, 0}}).size(), 1u);
+  EXPECT_EQ(merge_platforms({{Technology::kNone, "none:aa", {}, 0}},
+                            {{Technology::kNone, "none:aa", {}, 0}})
+                .size(),
+            1u);
 }
 
 TEST(Attempts, CostTheirChoice) {
@@ -460,7 +515,8 @@ TEST(Attempts, CostTheirChoice) {
 
 TEST(Describe, SaysTheDangerousThingsInPlainWords) {
   SeededRandom random(9);
-  const auto node = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random));
+  const auto node =
+      must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random));
   const Person reviewer = make_person(random);
   Policy p;
   p.clauses = make_clauses(node.public_key(), {&reviewer});
@@ -484,8 +540,12 @@ TEST(Describe, SaysTheDangerousThingsInPlainWords) {
     c.tee = {{Technology::kNone, bad, {}, 0}, {Technology::kTdx, "", {bad}, 0}};
     const auto lines = explain_policy(hostile, kind);
     EXPECT_EQ(lines.size(), explain_policy(p, kind).size() + 1);  // residual channels
-    for (const auto& line : lines) EXPECT_EQ(line.find_first_of("\n\x1b\xe2\x80\xae", 0, 2), std::string::npos) << line;
-    EXPECT_TRUE(std::any_of(lines.begin(), lines.end(), [](const auto& l) { return l.find("\\x1b[2J\\x0a- Where: tdx\\xe2\\x80\\xae") != std::string::npos; }));
+    for (const auto& line : lines) {
+      EXPECT_EQ(line.find_first_of("\n\x1b\xe2\x80\xae", 0, 2), std::string::npos) << line;
+    }
+    EXPECT_TRUE(std::any_of(lines.begin(), lines.end(), [](const auto& l) {
+      return l.find("\\x1b[2J\\x0a- Where: tdx\\xe2\\x80\\xae") != std::string::npos;
+    }));
   }
   EXPECT_TRUE(says("Its log: unprotected"));
   EXPECT_TRUE(says("kept by: operator"));
@@ -514,12 +574,15 @@ TEST(Describe, SaysTheDangerousThingsInPlainWords) {
 
 TEST(Describe, APolicyUnderWhichNothingCanRunSaysWhichMemberIsTheReason) {
   SeededRandom random(9);
-  const auto node = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random));
+  const auto node =
+      must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random));
   Policy good;
   good.clauses = make_clauses(node.public_key(), {});
   const auto members = [](const Policy& p, AssetKind kind) {
     std::string out;
-    for (const auto& line : dead_ends(p, kind, kNow)) out += (out.empty() ? "" : " ") + line.substr(0, line.find(':'));
+    for (const auto& line : dead_ends(p, kind, kNow)) {
+      out += (out.empty() ? "" : " ") + line.substr(0, line.find(':'));
+    }
     return out;
   };
   const auto without = [&](auto change, AssetKind kind = AssetKind::kDataset) {
@@ -533,24 +596,34 @@ TEST(Describe, APolicyUnderWhichNothingCanRunSaysWhichMemberIsTheReason) {
   EXPECT_EQ(without([](Policy& p) { p.clauses.purposes.clear(); }), "purposes");
   EXPECT_EQ(without([](Policy& p) { p.clauses.images.clear(); }), "images");
   EXPECT_EQ(without([](Policy& p) { p.clauses.commands.clear(); }), "commands");
-  EXPECT_EQ(without([](Policy& p) { p.clauses.commands.clear(); p.clauses.any_command = true; }), "");
+  EXPECT_EQ(without([](Policy& p) {
+              p.clauses.commands.clear();
+              p.clauses.any_command = true;
+            }),
+            "");
   EXPECT_EQ(without([](Policy& p) { p.clauses.tee.clear(); }), "tee");
   EXPECT_EQ(without([](Policy& p) { p.clauses.tee[0].technology = Technology::kTdx; }), "tee");
   EXPECT_EQ(without([](Policy& p) { p.clauses.custody = {Custody::kTee}; }), "custody");
   EXPECT_EQ(without([](Policy& p) { p.clauses.rollback = "witnessed"; }), "rollback");
   EXPECT_EQ(without([](Policy& p) { p.clauses.gate.output_types.clear(); }), "gate");
   EXPECT_EQ(without([](Policy& p) { p.clauses.gate.total_free_bits = 7; }), "gate");
-  const auto image = [](Policy& p) { p.clauses.images.clear(), p.clauses.commands.clear(), p.clauses.join_owners = {Hash32{1}}; };
+  const auto image = [](Policy& p) {
+    p.clauses.images.clear(), p.clauses.commands.clear(), p.clauses.join_owners = {Hash32{1}};
+  };
   EXPECT_EQ(without(image, AssetKind::kImage), "");
-  EXPECT_EQ(without([](Policy& p) { p.clauses.join_owners.clear(), p.clauses.join_assets.clear(); }, AssetKind::kImage), "joinOwners");
+  EXPECT_EQ(without([](Policy& p) { p.clauses.join_owners.clear(), p.clauses.join_assets.clear(); },
+                    AssetKind::kImage),
+            "joinOwners");
   // What the draft of a careful owner says when it says nothing.
   Policy empty;
   empty.clauses.rollback = "witnessed";
   empty.clauses.not_after = kNow;
-  EXPECT_EQ(members(empty, AssetKind::kDataset), "purposes images commands tee custody rollback gate");
+  EXPECT_EQ(members(empty, AssetKind::kDataset),
+            "purposes images commands tee custody rollback gate");
 }
 
-// The consumer is a reviewer by identity, by signing key or by a key that opens the result: each alone is enough.
+// The consumer is a reviewer by identity, by signing key or by a key that opens the result: each
+// alone is enough.
 TEST(Reviewers, AreNeverTheConsumerAndOneForEachPerson) {
   SeededRandom random(11);
   const Person consumer = make_person(random), other = make_person(random);
@@ -558,7 +631,8 @@ TEST(Reviewers, AreNeverTheConsumerAndOneForEachPerson) {
   SignedSubmission s;
   s.submission.key = consumer.key.public_key().text();
   s.submission.body.consumer_id = consumer.id();
-  s.submission.body.result_keys = {{"primary", to_hex(Hash32{9})}, {"recovery", consumer.hpke.public_key().text()}};
+  s.submission.body.result_keys = {{"primary", to_hex(Hash32{9})},
+                                   {"recovery", consumer.hpke.public_key().text()}};
   const Reviewer good = gbx::testing::as_reviewer(other);
   const auto eligible = [&](auto change) {
     Reviewer r = good;
@@ -570,7 +644,8 @@ TEST(Reviewers, AreNeverTheConsumerAndOneForEachPerson) {
   EXPECT_EQ(eligible([&](Reviewer& r) { r.identity_id = consumer.id(); }), 0u);
   EXPECT_EQ(eligible([&](Reviewer& r) { r.key = consumer.key.public_key().text(); }), 0u);
   EXPECT_EQ(eligible([&](Reviewer& r) { r.hpke = consumer.hpke.public_key().text(); }), 0u);
-  EXPECT_EQ(eligible([](Reviewer& r) { r.identity_id = Hash32{1}; }), 0u);  // whom not every owner lets look
+  // whom not every owner lets look
+  EXPECT_EQ(eligible([](Reviewer& r) { r.identity_id = Hash32{1}; }), 0u);
   Reviewer again = good;
   again.key = other.recovery.public_key().text();
   policy.clauses.reviewers = {good, again};
@@ -579,9 +654,12 @@ TEST(Reviewers, AreNeverTheConsumerAndOneForEachPerson) {
 
 TEST(Tally, KOfN) {
   SeededRandom random(10);
-  const auto node = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random));
-  const Person a = make_person(random), b = make_person(random), c = make_person(random), owner = make_person(random);
-  Asset asset = make_asset(copy(owner), AssetKind::kDataset, make_clauses(node.public_key(), {&a, &b, &c}), random);
+  const auto node =
+      must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random));
+  const Person a = make_person(random), b = make_person(random), c = make_person(random),
+               owner = make_person(random);
+  Asset asset = make_asset(copy(owner), AssetKind::kDataset,
+                           make_clauses(node.public_key(), {&a, &b, &c}), random);
   asset.policy.clauses.reviewers_needed = 2;
   Panel panel;
   panel.policies = {must(sign(Hash32{}, asset.policy, asset.owner.key))};

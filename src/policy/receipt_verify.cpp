@@ -12,8 +12,9 @@ namespace gbx::policy {
 using namespace records;  // NOLINT: the contract's names are this file's vocabulary
 
 std::span<const EnumName<ClaimState>> enum_names(ClaimState) {
-  static constexpr EnumName<ClaimState> k[] = {
-      {ClaimState::kFailed, "failed"}, {ClaimState::kClaimed, "claimed"}, {ClaimState::kProved, "proved"}};
+  static constexpr EnumName<ClaimState> k[] = {{ClaimState::kFailed, "failed"},
+                                               {ClaimState::kClaimed, "claimed"},
+                                               {ClaimState::kProved, "proved"}};
   return k;
 }
 
@@ -65,7 +66,13 @@ class Verifier {
     out_.checks.push_back(std::move(g));
   }
   bool proved(std::string claim, const Status& s, std::string detail = {}) {
-    ReceiptCheck c{std::move(claim), s.ok() ? ClaimState::kProved : ClaimState::kFailed, std::move(detail), {}, {}, {}, {}};
+    ReceiptCheck c{std::move(claim),
+                   s.ok() ? ClaimState::kProved : ClaimState::kFailed,
+                   std::move(detail),
+                   {},
+                   {},
+                   {},
+                   {}};
     if (!s.ok()) {
       c.detail = s.error().what;
       c.reason = std::string(reason_code(s.reason()));
@@ -80,7 +87,8 @@ class Verifier {
   }
   void claimed(std::string claim, std::string detail) {
     out_.claims.push_back(claim + ": " + detail);
-    open_->parts.push_back({std::move(claim), ClaimState::kClaimed, std::move(detail), {}, {}, {}, {}});
+    open_->parts.push_back(
+        {std::move(claim), ClaimState::kClaimed, std::move(detail), {}, {}, {}, {}});
   }
   ReceiptReport finish() {
     out_.valid = true;
@@ -103,7 +111,10 @@ class Verifier {
   template <class Body>
   Status by_identity(const Hash32& id, const Signed<Body>& record) const {
     const IdentityChain* c = chain(id);
-    if (c == nullptr) return fail(Reason::kChainBroken, "the receipt does not hold the identity").with(to_hex(id), "");
+    if (c == nullptr) {
+      return fail(Reason::kChainBroken, "the receipt does not hold the identity")
+          .with(to_hex(id), "");
+    }
     return verify_by_identity(pinned_, *c, record);
   }
 
@@ -111,7 +122,9 @@ class Verifier {
   // "wdbc@1", as its owner signed it.
   std::string asset_name(const Id16& asset_id) const {
     for (const auto& v : r_.versions) {
-      if (v.body.asset_id == asset_id) return printable_text(v.body.name) + "@" + std::to_string(v.body.version);
+      if (v.body.asset_id == asset_id) {
+        return printable_text(v.body.name) + "@" + std::to_string(v.body.version);
+      }
     }
     return "asset " + to_hex(asset_id).substr(0, 16) + "…";
   }
@@ -125,7 +138,10 @@ class Verifier {
   std::string person(const Hash32& id) const {
     std::string parts = id == submission_.consumer_id ? "the consumer" : "";
     for (const auto& v : r_.versions) {
-      if (v.body.owner_id == id) parts += (parts.empty() ? "" : ", ") + std::string("the owner of ") + asset_name(v.body.asset_id);
+      if (v.body.owner_id == id) {
+        parts += (parts.empty() ? "" : ", ") + std::string("the owner of ") +
+                 asset_name(v.body.asset_id);
+      }
     }
     return (parts.empty() ? "a reviewer" : parts) + " (" + short_hash(id) + ")";
   }
@@ -133,21 +149,27 @@ class Verifier {
   // ---- steps ----
   void key_set() {
     keys_ = r_.set.verify(pinned_);
-    if (!proved("the chain leads from the pinned set id to the keys in use", keys_.ok() ? ok_status() : Status(keys_.error()),
-                "set " + short_hash(pinned_))) {
+    if (!proved("the chain leads from the pinned set id to the keys in use",
+                keys_.ok() ? ok_status() : Status(keys_.error()), "set " + short_hash(pinned_))) {
       return;
     }
     proved("format", r_.format == "gbx-receipt/1", Reason::kBadVersion, r_.format);
     by_set("broker evidence", r_.broker_evidence);
     const auto& e = r_.broker_evidence.body;
     proved("broker evidence names these keys and this job",
-           e.set_key == keys_->set_key.text() && e.kek == keys_->kek.text() && e.epoch == keys_->epoch &&
-               e.nonce == out_.job_id && e.custody == r_.set.charter.custody,
+           e.set_key == keys_->set_key.text() && e.kek == keys_->kek.text() &&
+               e.epoch == keys_->epoch && e.nonce == out_.job_id &&
+               e.custody == r_.set.charter.custody,
            Reason::kBrokerUntrusted);
-    // This version can verify no broker's hardware evidence, so a set that rests on it is not believed.
+    // This version can verify no broker's hardware evidence, so a set that rests on it is not
+    // believed.
     const bool by_operator = r_.set.charter.custody == Custody::kOperator;
-    proved("custody needs no hardware evidence of the broker", by_operator && !e.quote, Reason::kUnsupported);
-    if (by_operator) claimed("the broker's operator did not read keys", "custody is `operator`: whoever runs the broker could");
+    proved("custody needs no hardware evidence of the broker", by_operator && !e.quote,
+           Reason::kUnsupported);
+    if (by_operator) {
+      claimed("the broker's operator did not read keys",
+              "custody is `operator`: whoever runs the broker could");
+    }
     witnesses();
   }
   // k of the charter's witnesses cosigned the tree that the broker's evidence names.
@@ -159,21 +181,27 @@ class Verifier {
       cosigned.insert(c.key);
     }
     const auto place = [&](const Signed<Cosignature>& c) {
-      return std::find(charter.witnesses.begin(), charter.witnesses.end(), c.key) - charter.witnesses.begin();
+      return std::find(charter.witnesses.begin(), charter.witnesses.end(), c.key) -
+             charter.witnesses.begin();
     };
-    proved("cosignatures in the order of the charter's witnesses, each once", rising(r_.cosignatures, place), Reason::kConflict);
+    proved("cosignatures in the order of the charter's witnesses, each once",
+           rising(r_.cosignatures, place), Reason::kConflict);
     if (charter.witness_threshold == 0) {
       claimed("the log was not rolled back", "rollback is unprotected: there are no witnesses");
       return;
     }
     const auto needed = static_cast<std::size_t>(charter.witness_threshold);
-    proved("most witnesses cosigned the log", cosigned.size() >= needed && 2 * needed > charter.witnesses.size(),
+    proved("most witnesses cosigned the log",
+           cosigned.size() >= needed && 2 * needed > charter.witnesses.size(),
            Reason::kRollbackNotAllowed);
   }
   Status cosignature_holds(const Signed<Cosignature>& c) const {
-    if (!contains(r_.set.charter.witnesses, c.key)) return fail(Reason::kWrongRole, "not a witness of the charter");
+    if (!contains(r_.set.charter.witnesses, c.key)) {
+      return fail(Reason::kWrongRole, "not a witness of the charter");
+    }
     const auto& e = r_.broker_evidence.body;
-    if (c.body.epoch != e.epoch || c.body.tree_size != e.tree_size || c.body.tree_root != e.tree_root) {
+    if (c.body.epoch != e.epoch || c.body.tree_size != e.tree_size ||
+        c.body.tree_root != e.tree_root) {
       return fail(Reason::kBadInclusion, "a cosignature of another state of the log");
     }
     GBX_ASSIGN(crypto::PublicKey witness, crypto::PublicKey::from_text(c.key));
@@ -184,10 +212,14 @@ class Verifier {
     std::set<Hash32> wanted{submission_.consumer_id};
     for (const auto& p : r_.plan.body.policies) wanted.insert(p.owner_id);
     const auto& all = r_.identities;
-    proved("in the order of their ids, each once", rising(all, [](const auto& c) { return c.id(); }), Reason::kBadStructure);
-    proved("no key after the last one that signed here", std::all_of(all.begin(), all.end(), [this](const auto& c) {
-             return c.rotations.empty() || signed_here(c.rotations.back().body.new_key);
-           }), Reason::kBadStructure);
+    proved("in the order of their ids, each once",
+           rising(all, [](const auto& c) { return c.id(); }), Reason::kBadStructure);
+    proved("no key after the last one that signed here",
+           std::all_of(all.begin(), all.end(),
+                       [this](const auto& c) {
+                         return c.rotations.empty() || signed_here(c.rotations.back().body.new_key);
+                       }),
+           Reason::kBadStructure);
     for (const auto& c : all) {
       const Hash32 id = c.id();
       auto key = c.current_key(pinned_);
@@ -200,37 +232,48 @@ class Verifier {
     }
   }
 
-  // Did this key sign a part of the receipt that somebody signs as who he is? A chain ends where the receipt needs it to: a
-  // rotation that nothing rests on could be taken away or added unseen.
+  // Did this key sign a part of the receipt that somebody signs as who he is? A chain ends where
+  // the receipt needs it to: a rotation that nothing rests on could be taken away or added unseen.
   bool signed_here(const std::string& key) const {
     const auto by = [&key](const auto& list) {
       return std::any_of(list.begin(), list.end(), [&key](const auto& s) { return s.key == key; });
     };
-    return r_.submission.key == key || by(r_.versions) || by(r_.policies) || by(r_.beacons) || by(r_.leases) || by(r_.rulings);
+    return r_.submission.key == key || by(r_.versions) || by(r_.policies) || by(r_.beacons) ||
+           by(r_.leases) || by(r_.rulings);
   }
 
   void assets() {
     const auto& named = r_.plan.body.policies;
     if (!proved("one record and one policy for each that the plan names",
-                r_.versions.size() == named.size() && r_.policies.size() == named.size(), Reason::kPolicyMismatch)) {
+                r_.versions.size() == named.size() && r_.policies.size() == named.size(),
+                Reason::kPolicyMismatch)) {
       return;
     }
     for (std::size_t i = 0; i < named.size(); ++i) {
       const auto& policy = r_.policies[i];
       const auto& record = r_.versions[i];
       const IdentityChain* owner = chain(record.body.owner_id);
-      Status s = owner == nullptr ? Status(fail(Reason::kChainBroken, "the owner's identity is missing"))
-                                  : verify_asset(pinned_, {*owner, record, policy, 0});
+      Status s = owner == nullptr
+                     ? Status(fail(Reason::kChainBroken, "the owner's identity is missing"))
+                     : verify_asset(pinned_, {*owner, record, policy, 0});
       const std::string name = asset_name(record.body.asset_id);
-      proved(name + " and its policy are signed by " + person(record.body.owner_id), s, "policy serial " + std::to_string(policy.body.serial));
+      proved(name + " and its policy are signed by " + person(record.body.owner_id), s,
+             "policy serial " + std::to_string(policy.body.serial));
       proved("the plan rests on this policy of " + name,
              named[i].policy_hash == policy.hash() && named[i].serial == policy.body.serial &&
-                 named[i].owner_id == policy.body.owner_id && named[i].asset_version_id == policy.body.asset_version_id,
+                 named[i].owner_id == policy.body.owner_id &&
+                 named[i].asset_version_id == policy.body.asset_version_id,
              Reason::kPolicyMismatch);
     }
-    for (const auto& b : r_.beacons) proved("the owner still stood by the policy", beacon_holds(b), "at " + format_time(b.body.time));
-    const auto place = [this](const Signed<OwnerBeacon>& b) { return policy_place(b.body.policy_hash); };
-    proved("beacons in the order of the policies, each once", rising(r_.beacons, place), Reason::kBadStructure);
+    for (const auto& b : r_.beacons) {
+      proved("the owner still stood by the policy", beacon_holds(b),
+             "at " + format_time(b.body.time));
+    }
+    const auto place = [this](const Signed<OwnerBeacon>& b) {
+      return policy_place(b.body.policy_hash);
+    };
+    proved("beacons in the order of the policies, each once", rising(r_.beacons, place),
+           Reason::kBadStructure);
     claimed("these policies were the newest", "the set's log holds their order");
   }
 
@@ -239,30 +282,44 @@ class Verifier {
     while (i < r_.policies.size() && r_.policies[i].hash() != hash) ++i;
     return i;
   }
-  // Whether `place` rises from each item to the next: each is there once, and no two can change places.
+  // Whether `place` rises from each item to the next: each is there once, and no two can change
+  // places.
   template <class T, class Place>
   static bool rising(const std::vector<T>& items, Place place) {
-    return std::adjacent_find(items.begin(), items.end(),
-                              [&](const T& a, const T& b) { return place(a) >= place(b); }) == items.end();
+    return std::adjacent_find(items.begin(), items.end(), [&](const T& a, const T& b) {
+             return place(a) >= place(b);
+           }) == items.end();
   }
 
   Status beacon_holds(const Signed<OwnerBeacon>& b) const {
     const auto named = std::find_if(r_.policies.begin(), r_.policies.end(), [&](const auto& p) {
-      return p.hash() == b.body.policy_hash && p.body.owner_id == b.body.owner_id && p.body.asset_version_id == b.body.asset_version_id;
+      return p.hash() == b.body.policy_hash && p.body.owner_id == b.body.owner_id &&
+             p.body.asset_version_id == b.body.asset_version_id;
     });
-    if (named == r_.policies.end()) return fail(Reason::kPolicyMismatch, "a beacon for no policy of the job");
-    if (b.body.time > r_.release.body.time) return fail(Reason::kBadValue, "a beacon from after the decision");
+    if (named == r_.policies.end()) {
+      return fail(Reason::kPolicyMismatch, "a beacon for no policy of the job");
+    }
+    if (b.body.time > r_.release.body.time) {
+      return fail(Reason::kBadValue, "a beacon from after the decision");
+    }
     return by_identity(b.body.owner_id, b);
   }
 
   void submission() {
-    proved("signed by " + person(submission_.consumer_id), by_identity(submission_.consumer_id, r_.submission));
-    proved("the job spec is valid", submission_.validate(), "purpose: " + printable_text(submission_.spec.spec.purpose));
+    proved("signed by " + person(submission_.consumer_id),
+           by_identity(submission_.consumer_id, r_.submission));
+    proved("the job spec is valid", submission_.validate(),
+           "purpose: " + printable_text(submission_.spec.spec.purpose));
     const auto place = [this](const Signed<Lease>& l) {
-      return std::find(submission_.leases.begin(), submission_.leases.end(), l.body.lease_id) - submission_.leases.begin();
+      return std::find(submission_.leases.begin(), submission_.leases.end(), l.body.lease_id) -
+             submission_.leases.begin();
     };
-    proved("leases in the submission's order, each once", rising(r_.leases, place), Reason::kBadStructure);
-    for (const auto& l : r_.leases) proved("lease of " + asset_name(l.body.asset_id), lease_holds(l), "for " + std::to_string(l.body.jobs) + " jobs");
+    proved("leases in the submission's order, each once", rising(r_.leases, place),
+           Reason::kBadStructure);
+    for (const auto& l : r_.leases) {
+      proved("lease of " + asset_name(l.body.asset_id), lease_holds(l),
+             "for " + std::to_string(l.body.jobs) + " jobs");
+    }
   }
   static std::string printable_text(const std::string& s) {
     std::string out;
@@ -270,7 +327,9 @@ class Verifier {
     return out;
   }
   Status lease_holds(const Signed<Lease>& l) const {
-    if (!contains(submission_.leases, l.body.lease_id)) return fail(Reason::kLeaseMissing, "the submission does not name this lease");
+    if (!contains(submission_.leases, l.body.lease_id)) {
+      return fail(Reason::kLeaseMissing, "the submission does not name this lease");
+    }
     Error last = fail(Reason::kLeaseMissing, "a lease for no asset of the job");
     for (const auto& p : r_.policies) {
       if (p.body.asset_id != l.body.asset_id) continue;
@@ -283,8 +342,13 @@ class Verifier {
   lease::LeaseQuery lease_query(const Policy& p) const {
     static const IdentityChain kNobody{};
     const IdentityChain* owner = chain(p.owner_id);
-    return {pinned_, p.asset_id, submission_.consumer_id, owner != nullptr ? owner : &kNobody, &p.clauses.lease_issuers,
-            r_.plan.body.time, lease::Signer::kEver};
+    return {pinned_,
+            p.asset_id,
+            submission_.consumer_id,
+            owner != nullptr ? owner : &kNobody,
+            &p.clauses.lease_issuers,
+            r_.plan.body.time,
+            lease::Signer::kEver};
   }
 
   SignedSubmission whole_submission() const {
@@ -309,7 +373,9 @@ class Verifier {
       for (std::size_t i = 0; i < r_.policies.size() && i < r_.versions.size(); ++i) {
         if (r_.policies[i].body.asset_version_id != version) continue;
         const IdentityChain* owner = chain(r_.policies[i].body.owner_id);
-        if (owner != nullptr) return AssetFacts{*owner, r_.versions[i], r_.policies[i], r_.plan.body.time};
+        if (owner != nullptr) {
+          return AssetFacts{*owner, r_.versions[i], r_.policies[i], r_.plan.body.time};
+        }
       }
       return std::nullopt;
     };
@@ -322,21 +388,31 @@ class Verifier {
       GBX_TRY(verify_by_identity(pinned_, c, r_.submission));
       return crypto::PublicKey::from_text(r_.submission.key);
     };
-    in.capacity = options_.capacity ? options_.capacity : [](const SpecBody&) { return Result<std::int64_t>(kControlBits); };
+    in.capacity = options_.capacity ? options_.capacity : [](const SpecBody&) {
+      return Result<std::int64_t>(kControlBits);
+    };
     const Judged judged = judge(in);
     const Explanation& again = judged.explanation;
-    if (!proved("every owner's policy allows this job", denial(again), "at " + format_time(in.now))) return;
-    proved("no lease but those that the job used", std::all_of(r_.leases.begin(), r_.leases.end(), [&](const auto& l) {
-             return contains(judged.leases, LeaseUse{l.body.lease_id, l.body.asset_id});
-           }), Reason::kBadStructure);
+    if (!proved("every owner's policy allows this job", denial(again),
+                "at " + format_time(in.now))) {
+      return;
+    }
+    proved("no lease but those that the job used",
+           std::all_of(r_.leases.begin(), r_.leases.end(),
+                       [&](const auto& l) {
+                         return contains(judged.leases, LeaseUse{l.body.lease_id, l.body.asset_id});
+                       }),
+           Reason::kBadStructure);
     RunPlan expected = *again.plan;
     if (!options_.capacity) expected.charges = same_assets(expected.charges, r_.plan.body.charges);
-    proved("the plan is the one that these policies give", records::hash_of(expected) == r_.plan.hash(), Reason::kPlanMismatch);
+    proved("the plan is the one that these policies give",
+           records::hash_of(expected) == r_.plan.hash(), Reason::kPlanMismatch);
     if (!options_.capacity) claimed("the most that the outputs can tell", "reckoned by the set");
     claimed("budgets, lease uses and freshness", "kept in the set's log");
   }
   // The charges of the receipt where they are for the same owners and assets.
-  static std::vector<PlanCharge> same_assets(std::vector<PlanCharge> expected, const std::vector<PlanCharge>& given) {
+  static std::vector<PlanCharge> same_assets(std::vector<PlanCharge> expected,
+                                             const std::vector<PlanCharge>& given) {
     for (std::size_t i = 0; i < expected.size() && i < given.size(); ++i) {
       expected[i].free_bits = given[i].free_bits;
       expected[i].verified_bits = given[i].verified_bits;
@@ -347,8 +423,8 @@ class Verifier {
   void credential() {
     by_set("credential", r_.credential);
     const auto& c = r_.credential.body;
-    proved("for this job and plan", c.job_id == out_.job_id && c.plan_hash == r_.plan.hash(), Reason::kCredentialForeign,
-           "attempt " + std::to_string(c.attempt));
+    proved("for this job and plan", c.job_id == out_.job_id && c.plan_hash == r_.plan.hash(),
+           Reason::kCredentialForeign, "attempt " + std::to_string(c.attempt));
     proved("given after the plan", c.expires >= r_.plan.body.time, Reason::kCredentialExpired);
   }
 
@@ -362,48 +438,66 @@ class Verifier {
     report.plan_hash = r_.plan.hash();
     report.agent_keys = hash_of(r_.agent_keys);
     report.exporter = r_.exporter;
-    auto verdict = verify_none(pinned_, r_.evidence, report.digest(), {pinned_, keys_->set_key.text()});
+    auto verdict =
+        verify_none(pinned_, r_.evidence, report.digest(), {pinned_, keys_->set_key.text()});
     if (!proved("evidence binds nonce, job, credential, plan, agent keys and connection",
                 verdict.ok() ? ok_status() : Status(verdict.error()))) {
       return;
     }
-    proved("every owner allows this platform", verdict_allowed(r_.plan.body.tee, *verdict), verdict->root);
+    proved("every owner allows this platform", verdict_allowed(r_.plan.body.tee, *verdict),
+           verdict->root);
     const auto& intro = r_.evidence.node->body;
-    proved("introduced for this attempt", intro.job_id == out_.job_id && intro.attempt == report.attempt, Reason::kEvidenceRejected);
-    protection_ = "NO TEE: the node " + verdict->root + " could read and change everything, and only its word stands for what ran";
+    proved("introduced for this attempt",
+           intro.job_id == out_.job_id && intro.attempt == report.attempt,
+           Reason::kEvidenceRejected);
+    protection_ = "NO TEE: the node " + verdict->root +
+                  " could read and change everything, and only its word stands for what ran";
     claimed("what ran is what was launched", "NO TEE: the node's word, nothing was measured");
   }
 
   void run_statement() {
     auto agent = crypto::PublicKey::from_text(r_.agent_keys.sig);
-    proved("signed by the agent", agent.ok() ? r_.run_statement.verify(pinned_, *agent) : Status(agent.error()));
+    proved("signed by the agent",
+           agent.ok() ? r_.run_statement.verify(pinned_, *agent) : Status(agent.error()));
     const RunStatement& s = r_.run_statement.body;
     const SealContext& context = s.manifest.context;
-    proved("of this attempt", context.job_id == out_.job_id && context.attempt == r_.credential.body.attempt &&
-                                  context.plan_hash == r_.plan.hash() && s.evidence == hash_of(r_.evidence),
+    proved("of this attempt",
+           context.job_id == out_.job_id && context.attempt == r_.credential.body.attempt &&
+               context.plan_hash == r_.plan.hash() && s.evidence == hash_of(r_.evidence),
            Reason::kPlanMismatch);
-    proved("the image is the one that was submitted", s.image_digest == submission_.image_digest, Reason::kImageDigestMismatch, s.image_digest);
-    proved("the plan's controls", canonical(to_json(s.controls)) == canonical(to_json(r_.plan.body.controls)), Reason::kPlanMismatch);
+    proved("the image is the one that was submitted", s.image_digest == submission_.image_digest,
+           Reason::kImageDigestMismatch, s.image_digest);
+    proved("the plan's controls",
+           canonical(to_json(s.controls)) == canonical(to_json(r_.plan.body.controls)),
+           Reason::kPlanMismatch);
     const auto& reviewers = r_.plan.body.reviewers;
     proved("one sealed key for each result key and each reviewer",
            s.manifest.wrapped_content.size() == submission_.result_keys.size() &&
-               s.manifest.wrapped_preview.size() == reviewers.size() && context.review.has_value() == !reviewers.empty(),
+               s.manifest.wrapped_preview.size() == reviewers.size() &&
+               context.review.has_value() == !reviewers.empty(),
            Reason::kWrongRecipient);
-    proved("the gate's verdict is one that it can give", context.verdict.well_formed(), Reason::kOutputInvalid);
-    claimed("sealed to the consumer's keys and the reviewers, and to nobody else", "the agent's word, as good as its environment");
+    proved("the gate's verdict is one that it can give", context.verdict.well_formed(),
+           Reason::kOutputInvalid);
+    claimed("sealed to the consumer's keys and the reviewers, and to nobody else",
+            "the agent's word, as good as its environment");
     const auto& channels = r_.plan.body.residual_channels;
     proved("names the plan's residual channels",
-           std::all_of(channels.begin(), channels.end(), [&](const auto& c) { return contains(s.residual_channels, c); }),
+           std::all_of(channels.begin(), channels.end(),
+                       [&](const auto& c) { return contains(s.residual_channels, c); }),
            Reason::kPlanMismatch);
     claimed(s.controls.access == Access::kDirect
                 ? "access: direct, as every owner chose: the host saw which blocks were read"
-                : "access: prefetch: every asset was read whole, in a fixed order, before the program ran",
+                : "access: prefetch: every asset was read whole, in a fixed order, before the "
+                  "program ran",
             "the agent's word, as good as its environment");
-    claimed("the controls were enforced and the gate judged the output", "the agent's word, as good as its environment");
+    claimed("the controls were enforced and the gate judged the output",
+            "the agent's word, as good as its environment");
     by_set("seal acknowledgement", r_.seal_ack);
     const SealAck& ack = r_.seal_ack.body;
-    const bool same_attempt = ack.job_id == out_.job_id && ack.attempt == r_.credential.body.attempt;
-    proved("acknowledges this output", ack.manifest == hash_of(s.manifest) && same_attempt, Reason::kBadHash);
+    const bool same_attempt =
+        ack.job_id == out_.job_id && ack.attempt == r_.credential.body.attempt;
+    proved("acknowledges this output", ack.manifest == hash_of(s.manifest) && same_attempt,
+           Reason::kBadHash);
   }
 
   Panel panel() const {
@@ -422,7 +516,8 @@ class Verifier {
       if (r_.release.body.decision == ReleaseDecision::kReject) return;
       std::set<std::string> holds = hold_reasons(submission_, verdict);
       for (const auto& p : r_.policies) holds.merge(hold_reasons(p.body, verdict, charged_bits()));
-      proved("every owner's gate clause releases this without a person", holds.empty(), Reason::kHeld, holds.empty() ? "" : *holds.begin());
+      proved("every owner's gate clause releases this without a person", holds.empty(),
+             Reason::kHeld, holds.empty() ? "" : *holds.begin());
       return;
     }
     by_set("hold notice", *r_.hold_notice);
@@ -431,30 +526,39 @@ class Verifier {
     for (const auto& p : r_.policies) hashes.push_back(p.hash());
     const auto& context = r_.run_statement.body.manifest.context;
     proved("is about this output and these policies",
-           notice.manifest == hash_of(r_.run_statement.body.manifest) && notice.ciphertext == context.ciphertext && notice.policy_hashes == hashes,
+           notice.manifest == hash_of(r_.run_statement.body.manifest) &&
+               notice.ciphertext == context.ciphertext && notice.policy_hashes == hashes,
            Reason::kPlanMismatch);
     hold_times(notice);
-    claimed("the charge was reserved before the data keys left", "leaf " + short_hash(notice.ledger_entry) + " of the set's log");
+    claimed("the charge was reserved before the data keys left",
+            "leaf " + short_hash(notice.ledger_entry) + " of the set's log");
     const Panel all = panel();
     std::set<std::pair<Hash32, std::string>> seen;
     for (const auto& ruling : r_.rulings) {
-      proved("ruling for " + policy_name(ruling.body.owner_policy_hash) + ": " + std::string(enum_name(ruling.body.decision)),
+      proved("ruling for " + policy_name(ruling.body.owner_policy_hash) + ": " +
+                 std::string(enum_name(ruling.body.decision)),
              ruling_holds(all, notice, ruling));
-      proved("one ruling for each reviewer and policy", seen.insert({ruling.body.owner_policy_hash, ruling.key}).second, Reason::kConflict);
+      proved("one ruling for each reviewer and policy",
+             seen.insert({ruling.body.owner_policy_hash, ruling.key}).second, Reason::kConflict);
     }
     if (r_.release.body.decision == ReleaseDecision::kRelease) {
-      proved("enough reviewers of every owner approved", tally(all) == Tally::kApproved, Reason::kHeld);
+      proved("enough reviewers of every owner approved", tally(all) == Tally::kApproved,
+             Reason::kHeld);
     }
   }
-  // Rulings are held to these times one by one. A release falls on a slot; so no ruling is taken whose slot ends too late.
+  // Rulings are held to these times one by one. A release falls on a slot; so no ruling is taken
+  // whose slot ends too late.
   void hold_times(const HoldNotice& notice) {
     const std::int64_t decided = r_.release.body.time;
-    proved("held after the seal and before the decision", r_.seal_ack.body.time <= held_at(notice) && held_at(notice) <= decided,
+    proved("held after the seal and before the decision",
+           r_.seal_ack.body.time <= held_at(notice) && held_at(notice) <= decided,
            Reason::kBadValue, "at " + format_time(held_at(notice)));
     if (r_.release.body.decision == ReleaseDecision::kReject) return;
-    proved("released before the hold expired", decided <= notice.expires, Reason::kExpired, "on " + format_time(notice.expires));
+    proved("released before the hold expired", decided <= notice.expires, Reason::kExpired,
+           "on " + format_time(notice.expires));
   }
-  Status ruling_holds(const Panel& all, const HoldNotice& notice, const Signed<Ruling>& ruling) const {
+  Status ruling_holds(const Panel& all, const HoldNotice& notice,
+                      const Signed<Ruling>& ruling) const {
     GBX_ASSIGN(crypto::PublicKey key, crypto::PublicKey::from_text(ruling.key));
     Error last = fail(Reason::kWrongRole, "no identity of the receipt signed this ruling");
     for (const auto& c : r_.identities) {
@@ -469,27 +573,34 @@ class Verifier {
   void decision() {
     by_set("release statement", r_.release);
     const ReleaseStatement& s = r_.release.body;
-    proved("of this run", s.job_id == out_.job_id && s.run_statement == r_.run_statement.hash() &&
-                              s.manifest == hash_of(r_.run_statement.body.manifest) &&
-                              canonical(to_json(s.verdict)) == canonical(to_json(r_.run_statement.body.manifest.context.verdict)),
+    proved("of this run",
+           s.job_id == out_.job_id && s.run_statement == r_.run_statement.hash() &&
+               s.manifest == hash_of(r_.run_statement.body.manifest) &&
+               canonical(to_json(s.verdict)) ==
+                   canonical(to_json(r_.run_statement.body.manifest.context.verdict)),
            Reason::kPlanMismatch, out_.decision + " at " + format_time(s.time));
     std::vector<Hash32> rulings;
     for (const auto& ruling : r_.rulings) rulings.push_back(ruling.hash());
     proved("names these rulings", s.rulings == rulings, Reason::kBadHash);
     charges();
     const bool release = s.decision == ReleaseDecision::kRelease;
-    const bool known = std::all_of(s.reasons.begin(), s.reasons.end(), [](const auto& r) { return contains(rejection_reasons(), r); });
-    proved("reasons", release ? s.reasons.empty() : known && !s.reasons.empty(), Reason::kBadValue, s.reasons.empty() ? "" : s.reasons[0]);
+    const bool known = std::all_of(s.reasons.begin(), s.reasons.end(),
+                                   [](const auto& r) { return contains(rejection_reasons(), r); });
+    proved("reasons", release ? s.reasons.empty() : known && !s.reasons.empty(), Reason::kBadValue,
+           s.reasons.empty() ? "" : s.reasons[0]);
     if (!release) claimed("why it was rejected", "the set's word");
-    const std::int64_t told = slot_end(s.time, r_.plan.body.gate.release_slot_seconds);  // what the set rounds a seal's time to
+    // what the set rounds a seal's time to
+    const std::int64_t told = slot_end(s.time, r_.plan.body.gate.release_slot_seconds);
     bool ordered = r_.plan.body.time <= r_.seal_ack.body.time && r_.seal_ack.body.time <= told;
     ordered = ordered && r_.broker_evidence.body.time == s.time;
     if (options_.now) ordered = ordered && s.time <= *options_.now;
     proved("times are in order", ordered, Reason::kBadValue);
     if (release) {
-      proved("the gate had not rejected it", s.verdict.recommendation != Recommendation::kReject, Reason::kRejected);
+      proved("the gate had not rejected it", s.verdict.recommendation != Recommendation::kReject,
+             Reason::kRejected);
       for (const auto& p : r_.policies) {
-        proved("the policy of " + asset_name(p.body.asset_id) + " had not expired", s.time <= p.body.clauses.not_after, Reason::kPolicyExpired);
+        proved("the policy of " + asset_name(p.body.asset_id) + " had not expired",
+               s.time <= p.body.clauses.not_after, Reason::kPolicyExpired);
       }
     }
   }
@@ -498,8 +609,8 @@ class Verifier {
     const auto& charges = r_.release.body.charges;
     return charges.empty() ? 0 : charges.front().free_bits;
   }
-  // The attempts that had the data are in the set's log. Here they are at least one, and no more than the number of this
-  // attempt and the attempts of the plan.
+  // The attempts that had the data are in the set's log. Here they are at least one, and no more
+  // than the number of this attempt and the attempts of the plan.
   void charges() {
     const ReleaseStatement& s = r_.release.body;
     const auto& planned = r_.plan.body.charges;
@@ -512,12 +623,15 @@ class Verifier {
     bool right = s.charges.size() == planned.size() && bits >= least && bits <= most;
     for (std::size_t i = 0; right && i < planned.size(); ++i) {
       const auto& c = s.charges[i];
-      right = c.owner_id == planned[i].owner_id && c.asset_id == planned[i].asset_id && c.free_bits == bits &&
+      right = c.owner_id == planned[i].owner_id && c.asset_id == planned[i].asset_id &&
+              c.free_bits == bits &&
               c.verified_bits == (release ? verdict.charge.verified_bits : 0) &&
-              c.zcdp_micro == (release ? verdict.charge.zcdp_micro : 0) && c.subject == planned[i].subject &&
+              c.zcdp_micro == (release ? verdict.charge.zcdp_micro : 0) &&
+              c.subject == planned[i].subject &&
               c.code_id == (release ? verdict.charge.code_id : kControlCode);
     }
-    proved("every owner was charged in full", right, Reason::kBudgetExceeded, std::to_string(bits) + " free bits");
+    proved("every owner was charged in full", right, Reason::kBudgetExceeded,
+           std::to_string(bits) + " free bits");
     if (most > least) claimed("how many attempts had the data", "reckoned by the set");
   }
 
@@ -529,20 +643,24 @@ class Verifier {
     entry["time"] = s.time;
     Json& body = entry["body"];
     const Json statement = to_json(s);
-    for (const char* same : {"jobId", "runStatement", "manifest", "verdict", "decision", "reasons", "rulings", "charges"}) {
+    for (const char* same : {"jobId", "runStatement", "manifest", "verdict", "decision", "reasons",
+                             "rulings", "charges"}) {
       body[same] = *statement.find(same);
     }
     body["holdNotice"] = to_hex(r_.hold_notice ? r_.hold_notice->hash() : Hash32{});
-    proved("the entry says what the statement says", canonical(entry) == canonical(r_.log_entry), Reason::kBadStructure);
+    proved("the entry says what the statement says", canonical(entry) == canonical(r_.log_entry),
+           Reason::kBadStructure);
     const Inclusion& in = s.inclusion;
     const auto& e = r_.broker_evidence.body;
-    proved("the entry is in the set's log", translog::verify(in, as_bytes(canonical(entry)), {e.tree_size, e.tree_root}),
+    proved("the entry is in the set's log",
+           translog::verify(in, as_bytes(canonical(entry)), {e.tree_size, e.tree_root}),
            "entry " + std::to_string(in.leaf_index) + " of " + std::to_string(in.tree_size));
   }
 
   void destruction() {
     if (!r_.destroyed) {
-      claimed("the environment may still be there", "NO destruction claim: nobody says that it was destroyed, or not yet");
+      claimed("the environment may still be there",
+              "NO destruction claim: nobody says that it was destroyed, or not yet");
       return;
     }
     const auto& d = *r_.destroyed;
@@ -552,9 +670,13 @@ class Verifier {
     }
     auto node = crypto::PublicKey::from_text(r_.evidence.node->key);
     proved("signed by the node", node.ok() ? d.verify(pinned_, *node) : Status(node.error()));
-    proved("about this attempt", d.body.job_id == out_.job_id && d.body.attempt == r_.credential.body.attempt, Reason::kPlanMismatch);
+    proved("about this attempt",
+           d.body.job_id == out_.job_id && d.body.attempt == r_.credential.body.attempt,
+           Reason::kPlanMismatch);
     claimed("the environment was destroyed",
-            d.body.residue.empty() ? "the node's word" : "the node says that something was left: " + printable_text(d.body.residue[0]));
+            d.body.residue.empty()
+                ? "the node's word"
+                : "the node says that something was left: " + printable_text(d.body.residue[0]));
   }
 
   const Receipt& r_;
@@ -573,7 +695,8 @@ Error ReceiptReport::first_failure() const {
   for (const auto& g : checks) {
     for (const auto& c : g.parts) {
       if (c.state != ClaimState::kFailed) continue;
-      Error e(Reason::kInternal, g.claim + ": " + c.claim + (c.detail.empty() ? "" : ": " + c.detail));
+      Error e(Reason::kInternal,
+              g.claim + ": " + c.claim + (c.detail.empty() ? "" : ": " + c.detail));
       reason_from_code(c.reason, &e.reason);
       return e.with(c.expected, c.actual);
     }
@@ -582,7 +705,8 @@ Error ReceiptReport::first_failure() const {
   return {};
 }
 
-ReceiptReport verify_receipt(const Receipt& receipt, const SetId& pinned, const ReceiptOptions& options) {
+ReceiptReport verify_receipt(const Receipt& receipt, const SetId& pinned,
+                             const ReceiptOptions& options) {
   return Verifier(receipt, pinned, options).run();
 }
 

@@ -1,5 +1,6 @@
-// Repeats every check of docs/protocol.md offline, from a receipt and a pinned set id, and says what is proved by
-// signatures and hashes, what somebody merely claims, and what failed. The receipt is untrusted.
+// Repeats every check of docs/protocol.md offline, from a receipt and a pinned set id, and says
+// what is proved by signatures and hashes, what somebody merely claims, and what failed. The
+// receipt is untrusted.
 #pragma once
 
 #include <optional>
@@ -37,11 +38,11 @@ struct ReceiptCheck {
 struct ReceiptReport {
   bool valid = false;  // nothing failed
   Hash32 job_id{};
-  std::string decision;                       // "release" or "reject"
-  std::string protection;                     // "NO TEE: …" in plain words
-  std::vector<ReceiptCheck> checks;           // one group per step of the protocol
+  std::string decision;              // "release" or "reject"
+  std::string protection;            // "NO TEE: …" in plain words
+  std::vector<ReceiptCheck> checks;  // one group per step of the protocol
   std::vector<std::string> residual_channels;
-  std::vector<std::string> claims;            // what nothing but somebody's word stands for
+  std::vector<std::string> claims;  // what nothing but somebody's word stands for
   template <class F>
   void fields(F& f) {
     f("valid", valid);
@@ -57,9 +58,11 @@ struct ReceiptReport {
 
 struct ReceiptOptions {
   std::optional<std::int64_t> now;  // refuses times later than this
-  Capacity capacity;                // with it the planned charges are reckoned again, else they are the set's word
+  // with it the planned charges are reckoned again, else they are the set's word
+  Capacity capacity;
 };
-ReceiptReport verify_receipt(const records::Receipt& receipt, const records::SetId& pinned, const ReceiptOptions& options);
+ReceiptReport verify_receipt(const records::Receipt& receipt, const records::SetId& pinned,
+                             const ReceiptOptions& options);
 inline ReceiptReport verify_receipt(const records::Receipt& receipt, const records::SetId& pinned,
                                     std::optional<std::int64_t> now = {}) {
   return verify_receipt(receipt, pinned, ReceiptOptions{now, nullptr});

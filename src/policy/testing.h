@@ -1,5 +1,5 @@
-// Fixtures for tests of every folder above records: people, a signed record, policy, lease and submission that go
-// together, all from a seeded source. Not part of any program.
+// Fixtures for tests of every folder above records: people, a signed record, policy, lease and
+// submission that go together, all from a seeded source. Not part of any program.
 #pragma once
 
 #include <string>
@@ -41,11 +41,15 @@ inline Person make_person(Random& random) {
 // Keys are move-only; a fixture may have the same person in two places.
 inline Person copy(const Person& p) {
   const auto clone = [](const crypto::SigningKey& k) {
-    return must(crypto::SigningKey::from_private(k.public_key().algorithm(), k.private_bytes(SecretAccess{})));
+    return must(crypto::SigningKey::from_private(k.public_key().algorithm(),
+                                                 k.private_bytes(SecretAccess{})));
   };
-  return {clone(p.key), clone(p.recovery), must(crypto::HpkeKeyPair::from_private(p.hpke.private_key())), p.chain};
+  return {clone(p.key), clone(p.recovery),
+          must(crypto::HpkeKeyPair::from_private(p.hpke.private_key())), p.chain};
 }
-inline records::Reviewer as_reviewer(const Person& p) { return {p.id(), p.key.public_key().text(), p.hpke.public_key().text()}; }
+inline records::Reviewer as_reviewer(const Person& p) {
+  return {p.id(), p.key.public_key().text(), p.hpke.public_key().text()};
+}
 
 // A key set as `glovebox-broker init` makes one.
 struct KeySet {
@@ -57,12 +61,15 @@ struct KeySet {
   records::SetId id() const { return chain.charter.set_id(); }
 };
 inline KeySet make_key_set(Random& random) {
-  const auto key = [&] { return must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random)); };
+  const auto key = [&] {
+    return must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random));
+  };
   KeySet k{key(), key(), key(), must(crypto::HpkeKeyPair::generate(random)), {}};
   k.chain.charter.genesis_set_key = k.set_key.public_key().text();
   k.chain.charter.salt = random.fixed<32>();
   k.chain.charter.technologies = {records::Technology::kNone};
-  records::EpochKeys epoch{1, k.kek.public_key().text(), k.signing.public_key().text(), k.tls.public_key().text()};
+  records::EpochKeys epoch{1, k.kek.public_key().text(), k.signing.public_key().text(),
+                           k.tls.public_key().text()};
   k.chain.epoch = must(records::sign(k.id(), epoch, k.set_key));
   return k;
 }
@@ -75,9 +82,10 @@ struct Asset {
   records::Policy policy;
   Hash32 version_id() const { return record.id(); }
 };
-// Allows `purpose` "research", the command {"/bin/study"} with variable SEED, image kImageDigest, technology none on
-// `node`, typed outputs, and one reviewer; a lease is required.
-inline records::Clauses make_clauses(const crypto::PublicKey& node, const std::vector<const Person*>& reviewers) {
+// Allows `purpose` "research", the command {"/bin/study"} with variable SEED, image kImageDigest,
+// technology none on `node`, typed outputs, and one reviewer; a lease is required.
+inline records::Clauses make_clauses(const crypto::PublicKey& node,
+                                     const std::vector<const Person*>& reviewers) {
   records::Clauses c;
   c.purposes = {"research"};
   c.images = {{kImageDigest, std::nullopt}};
@@ -97,7 +105,8 @@ inline records::Clauses make_clauses(const crypto::PublicKey& node, const std::v
   c.not_after = kNow + 1'000'000;
   return c;
 }
-inline Asset make_asset(Person owner, records::AssetKind kind, records::Clauses clauses, Random& random) {
+inline Asset make_asset(Person owner, records::AssetKind kind, records::Clauses clauses,
+                        Random& random) {
   Asset a{std::move(owner), random.secret<DatasetKey>(32), {}, {}};
   auto& r = a.record;
   r.format = "gbx1";
@@ -123,7 +132,9 @@ inline records::Publish make_publish(const KeySet& set, const Asset& a, Random& 
   p.owner = a.owner.chain;
   p.record = must(records::sign(set.id(), a.record, a.owner.key));
   p.policy = must(records::sign(set.id(), a.policy, a.owner.key));
-  if (!a.policy.revoked) p.wrapped_key = must(records::wrap_dataset_key(set.kek.public_key(), a.policy, a.key, random));
+  if (!a.policy.revoked) {
+    p.wrapped_key = must(records::wrap_dataset_key(set.kek.public_key(), a.policy, a.key, random));
+  }
   return p;
 }
 // The owner's next policy for the same version.
@@ -132,8 +143,9 @@ inline void next_policy(Asset& a) {
   ++a.policy.serial;
 }
 
-inline records::Signed<records::Lease> make_lease(const records::SetId& set, const Asset& a, const Person& consumer,
-                                                  std::int64_t jobs, Random& random) {
+inline records::Signed<records::Lease> make_lease(const records::SetId& set, const Asset& a,
+                                                  const Person& consumer, std::int64_t jobs,
+                                                  Random& random) {
   records::Lease l;
   l.lease_id = random.fixed<16>();
   l.asset_id = a.record.asset_id;
@@ -158,7 +170,8 @@ inline records::JobSpec make_spec(bool image_by_name, std::size_t inputs = 1) {
   }
   b.command = {"/bin/study"};
   for (std::size_t i = 0; i < inputs; ++i) {
-    b.inputs.push_back({"in" + std::to_string(i), "asset" + std::to_string(i), "/data/in" + std::to_string(i)});
+    b.inputs.push_back(
+        {"in" + std::to_string(i), "asset" + std::to_string(i), "/data/in" + std::to_string(i)});
   }
   const Json schema = must(parse_json(
       R"({"fields":[{"name":"auc","type":"decimal","minimum":0,"maximum":1,"digits":3,"scale":3}]})"));
@@ -182,9 +195,12 @@ inline records::SignedSubmission make_submission(const records::SetId& set, cons
   records::Submission s;
   s.spec = parts.spec;
   for (std::size_t i = 0; i < parts.inputs.size(); ++i) {
-    s.assets.push_back({"in" + std::to_string(i), parts.inputs[i]->record.asset_id, parts.inputs[i]->version_id()});
+    s.assets.push_back({"in" + std::to_string(i), parts.inputs[i]->record.asset_id,
+                        parts.inputs[i]->version_id()});
   }
-  if (parts.image != nullptr) s.assets.push_back({"image", parts.image->record.asset_id, parts.image->version_id()});
+  if (parts.image != nullptr) {
+    s.assets.push_back({"image", parts.image->record.asset_id, parts.image->version_id()});
+  }
   s.image_digest = kImageDigest;
   s.result_keys = {{"primary", consumer.hpke.public_key().text()}};
   s.consumer_id = consumer.id();
@@ -197,7 +213,8 @@ inline records::SignedSubmission make_submission(const records::SetId& set, cons
   return out;
 }
 // Signs the body again after a test has changed it.
-inline void resign(records::SignedSubmission& s, const records::SetId& set, const Person& consumer) {
+inline void resign(records::SignedSubmission& s, const records::SetId& set,
+                   const Person& consumer) {
   s.submission = must(records::sign(set, s.submission.body, consumer.key));
 }
 

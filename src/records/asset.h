@@ -1,4 +1,5 @@
-// An asset version, the owner's policy for it, leases on it, and what the broker answers when it is published.
+// An asset version, the owner's policy for it, leases on it, and what the broker answers when it is
+// published.
 #pragma once
 
 #include "records/limits.h"
@@ -9,28 +10,30 @@ namespace gbx::records {
 enum class AssetKind { kDataset, kModel, kImage };
 std::span<const EnumName<AssetKind>> enum_names(AssetKind);
 
-// The signed head of an asset version (docs/formats/asset-v1.md); hash_of() it is the version's identity.
+// The signed head of an asset version (docs/formats/asset-v1.md); hash_of() it is the version's
+// identity.
 struct VersionRecord {
   static constexpr std::string_view kType = "version-record";
   static constexpr bool kBindsSet = false;
-  std::string format;            // "gbx1"
+  std::string format;  // "gbx1"
   std::int64_t suite = 1;
   Hash32 owner_id{};
-  Id16 asset_id{};               // all versions share it (the protocol's datasetId)
+  Id16 asset_id{};  // all versions share it (the protocol's datasetId)
   AssetKind kind = AssetKind::kDataset;
   std::int64_t version = 1;
-  Hash32 prev{};                 // id of the version before, zeros for the first
+  Hash32 prev{};  // id of the version before, zeros for the first
   std::int64_t root_page = 0;
   std::int64_t root_level = 0;
-  Hash32 root_hash{};            // SHA-256 of the root page's ciphertext
-  Hash32 objects_hash{};         // SHA-256 of the list of objects and their hashes: integrity without keys
+  Hash32 root_hash{};  // SHA-256 of the root page's ciphertext
+  // SHA-256 of the list of objects and their hashes: integrity without keys
+  Hash32 objects_hash{};
   std::int64_t object_count = 0;
-  std::int64_t file_count = 0;   // padded upwards, so that it does not count small files exactly
+  std::int64_t file_count = 0;  // padded upwards, so that it does not count small files exactly
   std::int64_t ciphertext_bytes = 0;
   std::int64_t key_epoch = 1;
-  Hash32 commit_dk{};            // key commitment to the dataset key
-  std::string content_digest;    // of an image: the OCI manifest digest; else empty
-  std::string name;              // public label
+  Hash32 commit_dk{};          // key commitment to the dataset key
+  std::string content_digest;  // of an image: the OCI manifest digest; else empty
+  std::string name;            // public label
   template <class F>
   void fields(F& f) {
     f("format", format, Bound{4, 8});
@@ -82,8 +85,9 @@ struct CommandRule {
 };
 struct PlatformRule {
   Technology technology = Technology::kNone;
-  std::string root;                    // "none:<node key hash>" or "sim:<root SPKI hash>"; empty for hardware
-  std::vector<std::string> releases;   // names of guest releases; empty only for none
+  // "none:<node key hash>" or "sim:<root SPKI hash>"; empty for hardware
+  std::string root;
+  std::vector<std::string> releases;  // names of guest releases; empty only for none
   std::int64_t minimum_svn = 0;
   template <class F>
   void fields(F& f) {
@@ -94,17 +98,18 @@ struct PlatformRule {
   }
 };
 struct GateClause {
-  std::int64_t auto_clear_free_bits = 2048;       // per release
+  std::int64_t auto_clear_free_bits = 2048;  // per release
   std::int64_t auto_clear_verified_bits = 65536;
-  std::int64_t period_free_bits = 16384;          // per consumer and asset
+  std::int64_t period_free_bits = 16384;  // per consumer and asset
   std::int64_t period_days = 30;
-  std::int64_t total_free_bits = 131072;          // over all consumers and the asset's life
+  std::int64_t total_free_bits = 131072;  // over all consumers and the asset's life
   std::int64_t max_output_bytes = 16 << 20;
   std::int64_t max_rows = 5000;
-  std::int64_t hold_score = 50;                   // a risk score at or above it is held
+  std::int64_t hold_score = 50;  // a risk score at or above it is held
   std::vector<OutputType> output_types;
   bool copy_check = true;
-  std::int64_t release_slot_seconds = 900;        // decisions fall on multiples of it; 0 by name only
+  // decisions fall on multiples of it; 0 by name only
+  std::int64_t release_slot_seconds = 900;
   LogVisibility logs = LogVisibility::kNone;
   std::int64_t log_bytes = 0;
   template <class F>
@@ -136,27 +141,27 @@ struct Reviewer {
   }
 };
 struct Clauses {
-  std::vector<Hash32> consumers;            // may submit without a lease
+  std::vector<Hash32> consumers;  // may submit without a lease
   bool lease_required = true;
-  std::vector<std::string> lease_issuers;   // besides the owner
-  std::vector<std::string> purposes;        // "*" allows any
+  std::vector<std::string> lease_issuers;  // besides the owner
+  std::vector<std::string> purposes;       // "*" allows any
   std::vector<ImageRule> images;
-  std::vector<CommandRule> commands;        // empty: the image's signer or digest decides alone
-  bool any_command = false;                 // must be said by name
-  std::vector<Id16> join_assets;            // joinWith: other assets of the same job
+  std::vector<CommandRule> commands;  // empty: the image's signer or digest decides alone
+  bool any_command = false;           // must be said by name
+  std::vector<Id16> join_assets;      // joinWith: other assets of the same job
   std::vector<Hash32> join_owners;
   std::vector<PlatformRule> tee;
   std::vector<Custody> custody;
-  std::string rollback;                     // "unprotected" or "witnessed"
+  std::string rollback;  // "unprotected" or "witnessed"
   GateClause gate;
   std::vector<Reviewer> reviewers;
   std::int64_t reviewers_needed = 1;
   std::vector<Hash32> may_preview;
-  std::int64_t attempts = 1;                // per job, after keys were released
+  std::int64_t attempts = 1;  // per job, after keys were released
   Access access = Access::kPrefetch;
   std::vector<std::string> residual_channels;
-  std::int64_t not_after = 0;               // unix seconds
-  std::int64_t fresh_for_seconds = 0;       // 0: no beacon needed
+  std::int64_t not_after = 0;          // unix seconds
+  std::int64_t fresh_for_seconds = 0;  // 0: no beacon needed
   template <class F>
   void fields(F& f) {
     f("consumers", consumers, Bound{0, 1024});
@@ -181,7 +186,8 @@ struct Clauses {
     f("notAfter", not_after);
     f("freshForSeconds", fresh_for_seconds, Bound{0, 31'536'000});
   }
-  // Digests that are digests, and texts without control characters, for people read them. kBadValue; `what` is the path.
+  // Digests that are digests, and texts without control characters, for people read them.
+  // kBadValue; `what` is the path.
   Status validate() const;
 };
 
@@ -191,8 +197,8 @@ struct Policy {
   Hash32 asset_version_id{};
   Id16 asset_id{};
   Hash32 owner_id{};
-  std::int64_t serial = 1;   // rises by one
-  Hash32 prev{};             // hash of the policy before, zeros for the first
+  std::int64_t serial = 1;  // rises by one
+  Hash32 prev{};            // hash of the policy before, zeros for the first
   std::int64_t kek_epoch = 1;
   Hash32 commit_dk{};
   bool revoked = false;
@@ -211,8 +217,9 @@ struct Policy {
   }
 };
 
-// "I stand by this policy still": for policies with freshForSeconds. It counts from its own time, so holding one back
-// gains nothing. Until the broker takes beacons, publishing the next serial is the only one.
+// "I stand by this policy still": for policies with freshForSeconds. It counts from its own time,
+// so holding one back gains nothing. Until the broker takes beacons, publishing the next serial is
+// the only one.
 struct OwnerBeacon {
   static constexpr std::string_view kType = "owner-beacon";
   static constexpr bool kBindsSet = true;
@@ -249,8 +256,8 @@ struct Lease {
   }
 };
 
-// Message 1. `wrapped_key` = E(kek, aad = hash of the policy, DK), of every policy but a revocation: to revoke, an owner
-// needs no data key, and the broker keeps none with it.
+// Message 1. `wrapped_key` = E(kek, aad = hash of the policy, DK), of every policy but a
+// revocation: to revoke, an owner needs no data key, and the broker keeps none with it.
 struct Publish {
   IdentityChain owner;
   Signed<VersionRecord> record;
@@ -263,8 +270,8 @@ struct Publish {
     f("policy", policy);
     f("wrappedKey", wrapped_key, Bound{32, 256});
   }
-  // A key exactly where nothing is revoked, clauses that are valid there, and the same of the record's name and digest.
-  // kBadValue, kMissingField; `what` is the path of the member.
+  // A key exactly where nothing is revoked, clauses that are valid there, and the same of the
+  // record's name and digest. kBadValue, kMissingField; `what` is the path of the member.
   Status validate() const;
 };
 struct PublishAck {
@@ -284,15 +291,17 @@ struct PublishAck {
     f("inclusion", inclusion);
   }
 };
-// The set's claim that no key of its own opens this version any more. Nobody can prove that nothing was kept, so the
-// claim names what it does not cover. Made once keys can be erased: docs/decisions/0012.
+// The set's claim that no key of its own opens this version any more. Nobody can prove that nothing
+// was kept, so the claim names what it does not cover. Made once keys can be erased:
+// docs/decisions/0012.
 struct DeletedClaim {
   static constexpr std::string_view kType = "deleted-claim";
   static constexpr bool kBindsSet = true;
   Hash32 asset_version_id{};
-  Hash32 policy_hash{};                  // of the revocation that asked for it
-  std::int64_t epoch = 0;                // the last epoch whose kek could open the version's wraps; that kek is erased too
-  std::vector<std::string> not_erased;   // "backups" and other copies, in words
+  Hash32 policy_hash{};  // of the revocation that asked for it
+  // the last epoch whose kek could open the version's wraps; that kek is erased too
+  std::int64_t epoch = 0;
+  std::vector<std::string> not_erased;  // "backups" and other copies, in words
   std::int64_t time = 0;
   Inclusion inclusion;
   template <class F>

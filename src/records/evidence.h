@@ -1,11 +1,13 @@
-// What an environment shows before it gets a key: launch configuration, agent keys, report data, evidence.
+// What an environment shows before it gets a key: launch configuration, agent keys, report data,
+// evidence.
 #pragma once
 
 #include "records/job.h"
 
 namespace gbx::records {
 
-// Unmeasured input to the environment; the agent requires its hash in MRCONFIGID / HOST_DATA where there is hardware.
+// Unmeasured input to the environment; the agent requires its hash in MRCONFIGID / HOST_DATA where
+// there is hardware.
 struct LaunchConfig {
   static constexpr std::string_view kType = "launch-config";
   static constexpr bool kBindsSet = false;
@@ -84,7 +86,7 @@ struct Evidence {
   std::optional<Bytes> quote;                    // hardware and sim, as the platform made it
   std::vector<Collateral> collateral;            // for the quote; empty for none
   LaunchConfig launch_config;
-  std::string release;                           // name of the guest release; empty for none
+  std::string release;  // name of the guest release; empty for none
   template <class F>
   void fields(F& f) {
     f("technology", technology);
@@ -101,7 +103,7 @@ enum class Check { kNotChecked, kPass, kFail };
 std::span<const EnumName<Check>> enum_names(Check);
 struct Verdict {
   Technology technology = Technology::kNone;
-  std::string root;      // "none:<node key hash>"
+  std::string root;  // "none:<node key hash>"
   std::string release;
   Check binding = Check::kNotChecked;      // report data is what it must be
   Check signature = Check::kNotChecked;    // evidence chains to `root`
@@ -120,8 +122,10 @@ struct Verdict {
     f("svn", svn);
   }
 };
-// `none` evidence: signature by the node's key and the expected report data. Errors: kEvidenceMissing, kEvidenceRejected.
-Result<Verdict> verify_none(const SetId& set_id, const Evidence& evidence, const FixedBytes<64>& expected_report_data,
+// `none` evidence: signature by the node's key and the expected report data. Errors:
+// kEvidenceMissing, kEvidenceRejected.
+Result<Verdict> verify_none(const SetId& set_id, const Evidence& evidence,
+                            const FixedBytes<64>& expected_report_data,
                             const LaunchConfig& expected_launch);
 
 // Requests of one attempt after it attested; a chain by seq and prev. Signed by agentKeys.sig.
@@ -130,12 +134,12 @@ struct KeyRequest {
   static constexpr bool kBindsSet = true;
   Hash32 job_id{};
   std::int64_t attempt = 1;
-  std::int64_t stage = 1;      // 1: image key; 2: data keys
+  std::int64_t stage = 1;  // 1: image key; 2: data keys
   std::int64_t seq = 1;
-  Hash32 prev{};               // hash of the request before, zeros for the first
-  Hash32 evidence{};           // hash of the attempt's first evidence
-  std::optional<std::string> image_digest;      // stage 2
-  std::optional<Hash32> unpacked_root_hash;     // stage 2
+  Hash32 prev{};                             // hash of the request before, zeros for the first
+  Hash32 evidence{};                         // hash of the attempt's first evidence
+  std::optional<std::string> image_digest;   // stage 2
+  std::optional<Hash32> unpacked_root_hash;  // stage 2
   template <class F>
   void fields(F& f) {
     f("jobId", job_id);
@@ -166,7 +170,7 @@ struct KeyContext {
     f("policySerials", policy_serials, Bound{0, kMaxAssets});
   }
 };
-// KeyBundle, the sealed plaintext: for each asset version 32 bytes of its id and 32 bytes of its key. No JSON: keys
-// never enter strings.
+// KeyBundle, the sealed plaintext: for each asset version 32 bytes of its id and 32 bytes of its
+// key. No JSON: keys never enter strings.
 
 }  // namespace gbx::records

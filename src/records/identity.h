@@ -1,4 +1,5 @@
-// Who somebody is: an identity is named by the hash of its first two public keys and lives through key rotations.
+// Who somebody is: an identity is named by the hash of its first two public keys and lives through
+// key rotations.
 #pragma once
 
 #include <vector>
@@ -48,8 +49,8 @@ struct IdentityChain {
   Result<crypto::PublicKey> current_key(const SetId& set_id) const;
 };
 
-// Signed by the genesis key or by a key of a rotation of `chain`: for what somebody accepted when that key stood. What is
-// decided now takes current_key() alone.
+// Signed by the genesis key or by a key of a rotation of `chain`: for what somebody accepted when
+// that key stood. What is decided now takes current_key() alone.
 template <class Body>
 Status verify_by_identity(const SetId& set_id, const IdentityChain& chain,
                           const Signed<Body>& record) {
@@ -61,7 +62,8 @@ Status verify_by_identity(const SetId& set_id, const IdentityChain& chain,
     GBX_ASSIGN(crypto::PublicKey key, crypto::PublicKey::from_text(text));
     return record.verify(set_id, key);
   }
-  return fail(Reason::kBadSignature, std::string(Body::kType) + " is signed by a key that the identity never had")
+  return fail(Reason::kBadSignature,
+              std::string(Body::kType) + " is signed by a key that the identity never had")
       .with(keys.back(), record.key);
 }
 

@@ -1,4 +1,5 @@
-// A job: what is asked for (spec), what the consumer signs (submission), what the broker allows (run plan, credential).
+// A job: what is asked for (spec), what the consumer signs (submission), what the broker allows
+// (run plan, credential).
 #pragma once
 
 #include "records/asset.h"
@@ -8,7 +9,8 @@ namespace gbx::records {
 // ---- the job spec: apiVersion glovebox/v1 (docs/jobspec.md) ----
 struct SpecImage {
   std::optional<std::string> asset;  // an encrypted image asset, by name or version id
-  std::optional<std::string> ref;    // "name@sha256:…": the image asset that holds the image of this digest
+  // "name@sha256:…": the image asset that holds the image of this digest
+  std::optional<std::string> ref;
   template <class F>
   void fields(F& f) {
     f("asset", asset, Bound{1, 128});
@@ -42,11 +44,12 @@ struct SpecOutput {
   }
 };
 struct SpecResources {
-  std::int64_t cpu = 1;   // cores
-  std::string memory;     // "512MiB"
+  std::int64_t cpu = 1;  // cores
+  std::string memory;    // "512MiB"
   std::string scratch;
   std::int64_t gpu = 0;
-  std::optional<std::string> image = {};  // room for the unpacked image, which lies in memory; absent: kDefaultImageRoom
+  // room for the unpacked image, which lies in memory; absent: kDefaultImageRoom
+  std::optional<std::string> image = {};
   template <class F>
   void fields(F& f) {
     f("cpu", cpu, Bound{1, 1024});
@@ -152,8 +155,9 @@ struct JobSpec {
     f("metadata", metadata);
     f("spec", spec);
   }
-  // The checks that a schema cannot say: names, mounts, sizes, duplicates, and whatever the gate, the agent or the receiving
-  // CLI would refuse once keys and charge are spent. `what` is the path of the member.
+  // The checks that a schema cannot say: names, mounts, sizes, duplicates, and whatever the gate,
+  // the agent or the receiving CLI would refuse once keys and charge are spent. `what` is the path
+  // of the member.
   Status validate() const;
 };
 // "name@sha256:…" -> "sha256:…". kBadValue.
@@ -173,7 +177,7 @@ struct AssetBinding {  // one input (or the image) after the CLI resolved its na
   }
 };
 struct ResultKey {
-  std::string use;   // "primary" or "recovery"
+  std::string use;  // "primary" or "recovery"
   std::string hpke;
   template <class F>
   void fields(F& f) {
@@ -206,10 +210,13 @@ struct Submission {
   // The spec's checks, a digest that is one, and names of bindings that are names of inputs.
   Status validate() const;
   // SHA-256("gbx/1/job" ‖ 0x00 ‖ JCS(body)).
-  Hash32 job_id() const { return crypto::labelled_hash("gbx/1/job", as_bytes(canonical(to_json(*this)))); }
+  Hash32 job_id() const {
+    return crypto::labelled_hash("gbx/1/job", as_bytes(canonical(to_json(*this))));
+  }
 };
 
-// Message 2 as it travels: everything that the broker needs to judge it. The plane adds nothing that is trusted.
+// Message 2 as it travels: everything that the broker needs to judge it. The plane adds nothing
+// that is trusted.
 struct SignedSubmission {
   IdentityChain consumer;
   Signed<Submission> submission;
@@ -268,8 +275,9 @@ struct PlanCharge {  // reserved per owner and asset before any key leaves
   Id16 asset_id{};
   std::int64_t free_bits = 0;
   std::int64_t verified_bits = 0;
-  std::int64_t zcdp_micro = 0;      // differential privacy, millionths of rho; no policy allows any yet
-  std::string code_id = {};         // which prefix-free code the bits were reckoned with
+  // differential privacy, millionths of rho; no policy allows any yet
+  std::int64_t zcdp_micro = 0;
+  std::string code_id = {};            // which prefix-free code the bits were reckoned with
   std::optional<Hash32> subject = {};  // a ledger for one person; absent: the whole asset's
   template <class F>
   void fields(F& f) {
@@ -288,12 +296,13 @@ struct RunPlan {
   Hash32 job_id{};
   std::vector<PlanPolicy> policies;
   PlanControls controls;
-  GateClause gate;                           // the strictest of all owners
+  GateClause gate;  // the strictest of all owners
   std::vector<PlatformRule> tee;
   std::vector<Reviewer> reviewers;
   std::int64_t reviewers_needed = 1;
   std::vector<Hash32> may_preview;
-  std::vector<PlanCharge> charges;           // the most that a release can cost, known before the run
+  // the most that a release can cost, known before the run
+  std::vector<PlanCharge> charges;
   std::int64_t attempts = 1;
   Custody custody = Custody::kOperator;
   std::string rollback;

@@ -1,5 +1,5 @@
-// Limits of what is signed and logged (docs/protocol.md, "Limits"). They are part of the formats: a reader refuses what is
-// beyond them, so a writer must never make it.
+// Limits of what is signed and logged (docs/protocol.md, "Limits"). They are part of the formats: a
+// reader refuses what is beyond them, so a writer must never make it.
 #pragma once
 
 #include <cstdint>
@@ -8,17 +8,27 @@
 
 namespace gbx::records {
 
-inline constexpr std::int64_t kMaxArgumentBytes = 4096;             // one argument, one variable's name or value
-inline constexpr std::int64_t kMaxSchemaBytes = 128 << 10;          // of one output, in canonical form
-inline constexpr std::int64_t kMaxAssets = 33;                      // of one job: 32 inputs and the image
-inline constexpr std::int64_t kMaxOutputs = 32;                     // of one job
-inline constexpr std::int64_t kMaxOutputBytes = kMaxBundleBytes;    // of one output; all of them fit it together
-inline constexpr std::int64_t kMaxLogBytes = kMaxConsumerLogBytes;  // of a job's logs that may reach its consumer
-inline constexpr std::int64_t kMaxReviewers = 32;                   // of one policy, and of all policies of one job
-inline constexpr std::int64_t kMaxRulings = kMaxAssets * kMaxReviewers;  // on one output: each reviewer under each policy
-inline constexpr std::int64_t kMaxBits = std::int64_t{1} << 40;     // one charge, so that sums of a million fit
-// A whole message to the broker in canonical form; its log entry adds what the broker says, less than as much again.
+// one argument, one variable's name or value
+inline constexpr std::int64_t kMaxArgumentBytes = 4096;
+// of one output, in canonical form
+inline constexpr std::int64_t kMaxSchemaBytes = 128 << 10;
+// of one job: 32 inputs and the image
+inline constexpr std::int64_t kMaxAssets = 33;
+inline constexpr std::int64_t kMaxOutputs = 32;  // of one job
+// of one output; all of them fit it together
+inline constexpr std::int64_t kMaxOutputBytes = kMaxBundleBytes;
+// of a job's logs that may reach its consumer
+inline constexpr std::int64_t kMaxLogBytes = kMaxConsumerLogBytes;
+// of one policy, and of all policies of one job
+inline constexpr std::int64_t kMaxReviewers = 32;
+// on one output: each reviewer under each policy
+inline constexpr std::int64_t kMaxRulings = kMaxAssets * kMaxReviewers;
+// one charge, so that sums of a million fit
+inline constexpr std::int64_t kMaxBits = std::int64_t{1} << 40;
+// A whole message to the broker in canonical form; its log entry adds what the broker says, less
+// than as much again.
 inline constexpr std::int64_t kMaxRequestBytes = 512 << 10;
-inline constexpr std::int64_t kMaxPolicyBytes = 256 << 10;          // so that a receipt with all policies fits a frame
+// so that a receipt with all policies fits a frame
+inline constexpr std::int64_t kMaxPolicyBytes = 256 << 10;
 
 }  // namespace gbx::records

@@ -1,5 +1,6 @@
-// Requests between programs, by method name. Bodies that matter are signed records; the rest is routing, and a lie in
-// it can only refuse service. Method names are what travels in a channel frame.
+// Requests between programs, by method name. Bodies that matter are signed records; the rest is
+// routing, and a lie in it can only refuse service. Method names are what travels in a channel
+// frame.
 #pragma once
 
 #include "records/output.h"
@@ -13,35 +14,46 @@ struct Empty {
 
 // ---- anyone -> broker ----
 namespace method {
-inline constexpr std::string_view kInfo = "broker.info";              // InfoRequest -> InfoReply
-inline constexpr std::string_view kPublish = "broker.publish";        // Publish -> Signed<PublishAck>; idempotent
-inline constexpr std::string_view kRotate = "broker.rotate";          // RotateRequest -> Empty
-inline constexpr std::string_view kExplain = "broker.explain";        // SignedSubmission -> Explanation; logs nothing
-inline constexpr std::string_view kAuthorise = "broker.authorise";    // SignedSubmission -> Signed<RunPlan>; idempotent
-inline constexpr std::string_view kCancel = "broker.cancel";          // CancelRequest -> Empty
-inline constexpr std::string_view kCredential = "broker.credential";  // CredentialRequest -> Signed<Credential>; idempotent
-inline constexpr std::string_view kJudge = "broker.judge";            // JobRequest -> Judgement
-inline constexpr std::string_view kRuling = "broker.ruling";          // RulingRequest -> Judgement
-inline constexpr std::string_view kReceipt = "broker.receipt";        // JobRequest -> Receipt
+inline constexpr std::string_view kInfo = "broker.info";  // InfoRequest -> InfoReply
+// Publish -> Signed<PublishAck>; idempotent
+inline constexpr std::string_view kPublish = "broker.publish";
+inline constexpr std::string_view kRotate = "broker.rotate";  // RotateRequest -> Empty
+// SignedSubmission -> Explanation; logs nothing
+inline constexpr std::string_view kExplain = "broker.explain";
+// SignedSubmission -> Signed<RunPlan>; idempotent
+inline constexpr std::string_view kAuthorise = "broker.authorise";
+inline constexpr std::string_view kCancel = "broker.cancel";  // CancelRequest -> Empty
+// CredentialRequest -> Signed<Credential>; idempotent
+inline constexpr std::string_view kCredential = "broker.credential";
+inline constexpr std::string_view kJudge = "broker.judge";      // JobRequest -> Judgement
+inline constexpr std::string_view kRuling = "broker.ruling";    // RulingRequest -> Judgement
+inline constexpr std::string_view kReceipt = "broker.receipt";  // JobRequest -> Receipt
 // ---- agent -> broker, on one TLS connection per environment ----
 inline constexpr std::string_view kHello = "agent.hello";    // CredentialRequest -> HelloReply
 inline constexpr std::string_view kAttest = "agent.attest";  // AttestRequest -> AttestReply
-inline constexpr std::string_view kKey = "agent.key";        // Signed<KeyRequest> -> KeyReply; identical replay = same reply
-inline constexpr std::string_view kSeal = "agent.seal";      // Seal -> Signed<SealAck>
+// Signed<KeyRequest> -> KeyReply; identical replay = same reply
+inline constexpr std::string_view kKey = "agent.key";
+inline constexpr std::string_view kSeal = "agent.seal";  // Seal -> Signed<SealAck>
 // ---- node -> plane; the node is known by its TLS client key ----
 inline constexpr std::string_view kNodeRegister = "node.register";    // NodeInfo -> NodeLease
 inline constexpr std::string_view kNodeHeartbeat = "node.heartbeat";  // Heartbeat -> NodeLease
-inline constexpr std::string_view kNodePoll = "node.poll";            // PollRequest -> PollReply (waits up to wait_ms)
-inline constexpr std::string_view kNodePhase = "node.phase";          // PhaseReport -> PhaseReply
-inline constexpr std::string_view kNodeOutput = "node.output";        // OutputUpload -> Empty; idempotent
-inline constexpr std::string_view kNodeDestroyed = "node.destroyed";  // Signed<DestroyedClaim> -> Empty
+// PollRequest -> PollReply (waits up to wait_ms)
+inline constexpr std::string_view kNodePoll = "node.poll";
+inline constexpr std::string_view kNodePhase = "node.phase";  // PhaseReport -> PhaseReply
+// OutputUpload -> Empty; idempotent
+inline constexpr std::string_view kNodeOutput = "node.output";
+// Signed<DestroyedClaim> -> Empty
+inline constexpr std::string_view kNodeDestroyed = "node.destroyed";
 // ---- agent <-> node, on the control stream of the mux ----
-inline constexpr std::string_view kLaunch = "launch";          // node -> agent: LaunchBundle
-inline constexpr std::string_view kIntroduce = "introduce";    // agent -> node: IntroduceRequest -> Signed<NodeIntroduction>
-inline constexpr std::string_view kAgentBroker = "broker";     // agent -> node: Empty -> BrokerStream; ends the one before
-inline constexpr std::string_view kAgentPhase = "phase";       // agent -> node: PhaseReport
-inline constexpr std::string_view kAgentOutput = "output";     // agent -> node: SealedOutput, after the SealAck
-inline constexpr std::string_view kAgentEnd = "end";           // agent -> node: AgentEnd
+inline constexpr std::string_view kLaunch = "launch";  // node -> agent: LaunchBundle
+// agent -> node: IntroduceRequest -> Signed<NodeIntroduction>
+inline constexpr std::string_view kIntroduce = "introduce";
+// agent -> node: Empty -> BrokerStream; ends the one before
+inline constexpr std::string_view kAgentBroker = "broker";
+inline constexpr std::string_view kAgentPhase = "phase";  // agent -> node: PhaseReport
+// agent -> node: SealedOutput, after the SealAck
+inline constexpr std::string_view kAgentOutput = "output";
+inline constexpr std::string_view kAgentEnd = "end";  // agent -> node: AgentEnd
 }  // namespace method
 
 struct InfoRequest {
@@ -85,7 +97,8 @@ struct JobRequest {
     f("jobId", job_id);
   }
 };
-// A consumer's signed wish to end a job; the broker then releases no key and accepts no seal for it.
+// A consumer's signed wish to end a job; the broker then releases no key and accepts no seal for
+// it.
 struct Cancel {
   static constexpr std::string_view kType = "cancel";
   static constexpr bool kBindsSet = true;
@@ -111,11 +124,11 @@ struct CancelRequest {
 
 // One line of `job plan`: a check by one owner's policy (or by the set), with its result.
 struct PlanCheck {
-  std::string check;       // "consumer", "purpose", "image", …
-  std::string asset;       // name of the input, or "job"
+  std::string check;  // "consumer", "purpose", "image", …
+  std::string asset;  // name of the input, or "job"
   Hash32 owner_id{};
   bool allowed = false;
-  std::string reason;      // reason code when denied
+  std::string reason;  // reason code when denied
   std::string what;
   std::string expected;
   std::string actual;
@@ -136,7 +149,7 @@ struct PlanCheck {
 struct Explanation {
   bool allowed = false;
   std::vector<PlanCheck> checks;
-  std::optional<RunPlan> plan;     // when allowed: what would be signed
+  std::optional<RunPlan> plan;  // when allowed: what would be signed
   template <class F>
   void fields(F& f) {
     f("allowed", allowed);
@@ -213,7 +226,8 @@ struct NodeInfo {
   std::string key;  // public key text: signs introductions and destruction claims
   std::vector<Technology> technologies;
   std::int64_t cpu = 1;
-  std::int64_t memory_bytes = 0;  // lent to all attempts at a time together, for memory, scratch and unpacked images
+  // lent to all attempts at a time together, for memory, scratch and unpacked images
+  std::int64_t memory_bytes = 0;
   std::int64_t slots = 1;
   std::string version;
   std::optional<std::int64_t> pids;  // most processes of one job; absent: the node takes none
@@ -240,8 +254,10 @@ struct RunningAttempt {
   auto operator<=>(const RunningAttempt&) const = default;
 };
 struct NodeLease {
-  std::int64_t lease_seconds = 30;      // without a heartbeat in this time its environments count as lost
-  std::vector<RunningAttempt> stop;     // of those that it said it runs; not the job, which may be here again
+  // without a heartbeat in this time its environments count as lost
+  std::int64_t lease_seconds = 30;
+  // of those that it said it runs; not the job, which may be here again
+  std::vector<RunningAttempt> stop;
   template <class F>
   void fields(F& f) {
     f("leaseSeconds", lease_seconds);
@@ -251,7 +267,8 @@ struct NodeLease {
 struct Heartbeat {
   std::string name;
   std::vector<RunningAttempt> running;
-  std::int64_t wait_ms = 0;  // the answer may take so long, but comes at once when there is something to cancel
+  // the answer may take so long, but comes at once when there is something to cancel
+  std::int64_t wait_ms = 0;
   template <class F>
   void fields(F& f) {
     f("name", name, Bound{1, 63});
@@ -298,7 +315,16 @@ struct PollReply {
   }
 };
 
-enum class EnvironmentPhase { kRequested, kBooting, kAttested, kLoaded, kWorking, kSealed, kDestroyed, kLost };
+enum class EnvironmentPhase {
+  kRequested,
+  kBooting,
+  kAttested,
+  kLoaded,
+  kWorking,
+  kSealed,
+  kDestroyed,
+  kLost
+};
 std::span<const EnumName<EnvironmentPhase>> enum_names(EnvironmentPhase);
 // Coarse on purpose: what the host may see and the consumer is shown.
 struct PhaseReport {
@@ -326,7 +352,8 @@ struct PhaseReply {
 struct OutputUpload {
   Hash32 job_id{};
   std::int64_t attempt = 1;
-  Signed<SealAck> ack;  // the broker's word that this attempt sealed it: a node's own would end other attempts
+  // the broker's word that this attempt sealed it: a node's own would end other attempts
+  Signed<SealAck> ack;
   SealedOutput output;
   template <class F>
   void fields(F& f) {
@@ -338,7 +365,8 @@ struct OutputUpload {
 };
 // A fresh connection to the broker. kUnavailable while nobody listens there.
 struct BrokerStream {
-  std::int64_t stream = 1;  // of the mux, never used before; opaque bytes of TLS, relayed by the node
+  // of the mux, never used before; opaque bytes of TLS, relayed by the node
+  std::int64_t stream = 1;
   template <class F>
   void fields(F& f) {
     f("stream", stream, Bound{1, 15});
@@ -356,7 +384,7 @@ struct IntroduceRequest {
 struct AgentEnd {
   bool sealed = false;
   Hash32 manifest{};
-  std::string reason;   // reason code when not sealed
+  std::string reason;  // reason code when not sealed
   std::string detail;
   std::vector<std::string> residue;
   template <class F>

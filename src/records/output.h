@@ -11,16 +11,17 @@ enum class AnalyserStatus { kPass, kFail, kNotApplicable, kError };
 std::span<const EnumName<AnalyserStatus>> enum_names(AnalyserStatus);
 enum class Recommendation { kHold, kRelease, kReject };
 std::span<const EnumName<Recommendation>> enum_names(Recommendation);
-// Why the gate rejected, as far as a consumer learns it: the output was not what the spec declares, or held what the
-// inputs hold. With the recommendation it makes four cases, the 2 bits of the control channel that are charged for it.
+// Why the gate rejected, as far as a consumer learns it: the output was not what the spec declares,
+// or held what the inputs hold. With the recommendation it makes four cases, the 2 bits of the
+// control channel that are charged for it.
 enum class GateCause { kNone, kMalformed, kCopies };
 std::span<const EnumName<GateCause>> enum_names(GateCause);
 
 struct GateFinding {
   std::string rule;
   AnalyserStatus status = AnalyserStatus::kError;
-  std::string reason;               // from a closed list, never plaintext
-  std::vector<std::string> refs;    // names of outputs and positions, no values
+  std::string reason;             // from a closed list, never plaintext
+  std::vector<std::string> refs;  // names of outputs and positions, no values
   template <class F>
   void fields(F& f) {
     f("rule", rule, Bound{1, 64});
@@ -42,15 +43,18 @@ struct GateCharge {
     f("codeId", code_id, Bound{1, 64});
   }
 };
-// What everybody may read of the gate's judgement. The container can choose every value here, so each is of a small closed
-// set and paid for: recommendation and cause 2 bits, exitClass 2, durationBucket 4. The charge follows from the declaration.
+// What everybody may read of the gate's judgement. The container can choose every value here, so
+// each is of a small closed set and paid for: recommendation and cause 2 bits, exitClass 2,
+// durationBucket 4. The charge follows from the declaration.
 struct GateVerdict {
   Recommendation recommendation = Recommendation::kHold;
   GateCause cause = GateCause::kNone;  // other than none exactly for a rejection
   GateCharge charge;
   JobExit exit_class = JobExit::kFailed;
   std::int64_t duration_bucket = 0;
-  bool well_formed() const { return (recommendation == Recommendation::kReject) == (cause != GateCause::kNone); }
+  bool well_formed() const {
+    return (recommendation == Recommendation::kReject) == (cause != GateCause::kNone);
+  }
   template <class F>
   void fields(F& f) {
     f("recommendation", recommendation);
@@ -60,10 +64,10 @@ struct GateVerdict {
     f("durationBucket", duration_bucket, Bound{0, 15});
   }
 };
-// What only the reviewers of a held output read, sealed to them: rules, positions and the score depend on the output, and
-// whoever writes the output would write them too.
+// What only the reviewers of a held output read, sealed to them: rules, positions and the score
+// depend on the output, and whoever writes the output would write them too.
 struct ScoreReason {
-  std::string reason;        // from the gate's closed list
+  std::string reason;  // from the gate's closed list
   std::int64_t points = 0;
   template <class F>
   void fields(F& f) {
@@ -84,8 +88,9 @@ struct GateReview {
 };
 struct OutputDigest {
   std::string name;
-  Hash32 salted_digest{};     // SHA-256(salt ‖ bytes); the salt is inside the sealed output
-  std::int64_t padded_size = 0;   // of what the spec allows (maxBytes), so that it says nothing about the content
+  Hash32 salted_digest{};  // SHA-256(salt ‖ bytes); the salt is inside the sealed output
+  // of what the spec allows (maxBytes), so that it says nothing about the content
+  std::int64_t padded_size = 0;
   template <class F>
   void fields(F& f) {
     f("name", name, Bound{1, 63});
@@ -100,7 +105,7 @@ struct SealContext {
   Hash32 job_id{};
   std::int64_t attempt = 1;
   Hash32 plan_hash{};
-  Hash32 ciphertext{};   // H(C)
+  Hash32 ciphertext{};  // H(C)
   Hash32 commit_cek{};
   std::vector<OutputDigest> outputs;
   GateVerdict verdict;
@@ -117,7 +122,8 @@ struct SealContext {
     f("review", review);
   }
 };
-// M of the protocol. wrapped_content: Wc, one layer per result key; wrapped_preview: Wp, one per reviewer.
+// M of the protocol. wrapped_content: Wc, one layer per result key; wrapped_preview: Wp, one per
+// reviewer.
 struct OutputManifest {
   static constexpr std::string_view kType = "output-manifest";
   static constexpr bool kBindsSet = true;
@@ -137,7 +143,7 @@ struct RunStatement {
   OutputManifest manifest;
   Hash32 evidence{};
   PlanControls controls;
-  std::string runtime;                        // name and version of the OCI runtime
+  std::string runtime;  // name and version of the OCI runtime
   std::string image_digest;
   Hash32 unpacked_root_hash{};
   std::vector<std::string> residual_channels;
@@ -152,7 +158,8 @@ struct RunStatement {
     f("residualChannels", residual_channels, Bound{0, 32, 64});
   }
 };
-// Message 8: what the agent hands to the broker. The ciphertexts themselves go to storage through the node.
+// Message 8: what the agent hands to the broker. The ciphertexts themselves go to storage through
+// the node.
 struct Seal {
   Signed<RunStatement> statement;
   Bytes release_keys;  // E(kek, aad = H(M), Kr ‖ Kp)
@@ -165,10 +172,11 @@ struct Seal {
 struct SealAck {
   static constexpr std::string_view kType = "seal-ack";
   static constexpr bool kBindsSet = true;
-  // Both are in M too, but the plane, which holds the node's upload against this, never sees M before the decision.
+  // Both are in M too, but the plane, which holds the node's upload against this, never sees M
+  // before the decision.
   Hash32 job_id{};
   std::int64_t attempt = 1;
-  Hash32 manifest{};  // H(M)
+  Hash32 manifest{};      // H(M)
   std::int64_t time = 0;  // end of the owners' release slot in which the seal came
   template <class F>
   void fields(F& f) {
@@ -180,10 +188,12 @@ struct SealAck {
 };
 // What storage holds of one output: opaque to everybody but the holders of keys.
 struct SealedOutput {
-  Bytes ciphertext;                     // C = AEAD(CEK, aad = "", bundle); small in v1, bounded by the plan
-  std::vector<Bytes> wrapped_content;   // Wc = AEAD(Kr, E(resultKey, aad = hash(SealContext), CEK))
-  std::vector<Bytes> wrapped_preview;   // Wp = AEAD(Kp, E(reviewer, aad = hash(SealContext), CEK ‖ review key))
-  std::optional<Bytes> review;          // AEAD(review key, GateReview), padded to a power of two
+  // C = AEAD(CEK, aad = "", bundle); small in v1, bounded by the plan
+  Bytes ciphertext;
+  std::vector<Bytes> wrapped_content;  // Wc = AEAD(Kr, E(resultKey, aad = hash(SealContext), CEK))
+  // Wp = AEAD(Kp, E(reviewer, aad = hash(SealContext), CEK ‖ review key))
+  std::vector<Bytes> wrapped_preview;
+  std::optional<Bytes> review;  // AEAD(review key, GateReview), padded to a power of two
   template <class F>
   void fields(F& f) {
     f("ciphertext", ciphertext, Bound{16, 64 << 20});
@@ -241,13 +251,13 @@ struct ReleaseStatement {
   Hash32 job_id{};
   Hash32 run_statement{};
   Hash32 manifest{};
-  GateVerdict verdict;               // the manifest's, on which the owners' clauses were applied
+  GateVerdict verdict;  // the manifest's, on which the owners' clauses were applied
   ReleaseDecision decision = ReleaseDecision::kReject;
   std::vector<std::string> reasons;  // closed list, for the consumer
   std::vector<Hash32> rulings;
-  std::vector<PlanCharge> charges;   // committed
+  std::vector<PlanCharge> charges;  // committed
   std::int64_t time = 0;
-  Inclusion inclusion;               // of the log entry that committed it
+  Inclusion inclusion;  // of the log entry that committed it
   template <class F>
   void fields(F& f) {
     f("jobId", job_id);
@@ -289,14 +299,15 @@ struct DestroyedClaim {
   }
 };
 
-// Message 12: everything that a stranger needs to repeat every check offline, starting from a pinned setId.
+// Message 12: everything that a stranger needs to repeat every check offline, starting from a
+// pinned setId.
 struct Receipt {
   std::string format = "gbx-receipt/1";
   SetChain set;
-  std::vector<IdentityChain> identities;          // owners, consumer, reviewers
+  std::vector<IdentityChain> identities;  // owners, consumer, reviewers
   std::vector<Signed<VersionRecord>> versions;
   std::vector<Signed<Policy>> policies;
-  std::vector<Signed<OwnerBeacon>> beacons;       // newer than the policies, where owners sent any
+  std::vector<Signed<OwnerBeacon>> beacons;  // newer than the policies, where owners sent any
   std::vector<Signed<Lease>> leases;
   Signed<Submission> submission;
   Signed<RunPlan> plan;
@@ -306,13 +317,14 @@ struct Receipt {
   AgentKeys agent_keys;
   Evidence evidence;
   Signed<BrokerEvidence> broker_evidence;
-  std::vector<Signed<Cosignature>> cosignatures;  // of the tree that the broker's evidence names, by witnesses
+  // of the tree that the broker's evidence names, by witnesses
+  std::vector<Signed<Cosignature>> cosignatures;
   Signed<RunStatement> run_statement;
   Signed<SealAck> seal_ack;
   std::optional<Signed<HoldNotice>> hold_notice;
   std::vector<Signed<Ruling>> rulings;
   Signed<ReleaseStatement> release;
-  Json log_entry;                                  // the entry that `release.inclusion` proves
+  Json log_entry;  // the entry that `release.inclusion` proves
   std::optional<Signed<DestroyedClaim>> destroyed;
   template <class F>
   void fields(F& f) {

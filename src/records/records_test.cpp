@@ -1,4 +1,5 @@
-// Signing, chains, evidence of technology none, spec validation, and every sealed message with its refusals.
+// Signing, chains, evidence of technology none, spec validation, and every sealed message with its
+// refusals.
 #include <gtest/gtest.h>
 
 #include "base/bundle_size.h"
@@ -14,7 +15,9 @@ using crypto::HpkeKeyPair;
 using crypto::SignatureAlgorithm;
 using crypto::SigningKey;
 
-SigningKey new_key(Random& r, SignatureAlgorithm a = SignatureAlgorithm::kEd25519) { return *SigningKey::generate(a, r); }
+SigningKey new_key(Random& r, SignatureAlgorithm a = SignatureAlgorithm::kEd25519) {
+  return *SigningKey::generate(a, r);
+}
 
 Lease sample_lease(Random& r) {
   Lease l;
@@ -68,7 +71,8 @@ TEST(Signed, HasOneForm) {
 
 TEST(Identity, RotationsBySelfOrRecoveryKeyOnly) {
   SeededRandom r(2);
-  const SigningKey k1 = new_key(r), recovery = new_key(r), k2 = new_key(r), k3 = new_key(r), thief = new_key(r);
+  const SigningKey k1 = new_key(r), recovery = new_key(r), k2 = new_key(r), k3 = new_key(r),
+                   thief = new_key(r);
   const SetId set = r.fixed<32>();
   IdentityChain c{{k1.public_key().text(), recovery.public_key().text()}, {}};
   EXPECT_EQ(*c.current_key(set), k1.public_key());
@@ -91,14 +95,16 @@ TEST(SetChain, PinnedIdAndSuccessors) {
   chain.charter.salt = r.fixed<32>();
   chain.charter.technologies = {Technology::kNone};
   const SetId set = chain.charter.set_id();
-  const EpochKeys epoch{1, HpkeKeyPair::generate(r)->public_key().text(), signing.public_key().text(), tls.public_key().text()};
+  const EpochKeys epoch{1, HpkeKeyPair::generate(r)->public_key().text(),
+                        signing.public_key().text(), tls.public_key().text()};
   chain.epoch = *sign(set, epoch, genesis);
   auto keys = chain.verify(set);
   ASSERT_TRUE(keys.ok()) << keys.error().line();
   EXPECT_EQ(keys->signing, signing.public_key());
   EXPECT_EQ(chain.verify(r.fixed<32>()).reason(), Reason::kWrongSet);
   chain.successors.push_back(*sign(set, SetKeySuccessor{1, next.public_key().text()}, genesis));
-  EXPECT_EQ(chain.verify(set).reason(), Reason::kBadSignature);  // the epoch is still signed by the old key
+  // the epoch is still signed by the old key
+  EXPECT_EQ(chain.verify(set).reason(), Reason::kBadSignature);
   chain.epoch = *sign(set, epoch, next);
   EXPECT_TRUE(chain.verify(set).ok());
 }
@@ -117,7 +123,8 @@ TEST(EvidenceNone, EveryFieldCounts) {
   EXPECT_EQ(v->root, "none:" + to_hex(node.public_key().fingerprint()));
   EXPECT_EQ(v->measurement, Check::kNotChecked);
   EXPECT_EQ(verify_none(set, e, r.fixed<64>(), launch).reason(), Reason::kEvidenceRejected);
-  EXPECT_EQ(verify_none(set, e, report, LaunchConfig{set, "ed25519:y"}).reason(), Reason::kEvidenceRejected);
+  EXPECT_EQ(verify_none(set, e, report, LaunchConfig{set, "ed25519:y"}).reason(),
+            Reason::kEvidenceRejected);
   EXPECT_EQ(verify_none(r.fixed<32>(), e, report, launch).reason(), Reason::kEvidenceRejected);
   Evidence elsewhere = e;  // what was launched, beside an introduction that says what is expected
   elsewhere.launch_config.set_key = "ed25519:y";
@@ -180,7 +187,8 @@ TEST(Sealing, KeyBundleIsBoundToItsContext) {
 TEST(Sealing, ResultOpensOnlyForItsRecipientsAndOnlyWhole) {
   SeededRandom r(7);
   const auto kek = *HpkeKeyPair::generate(r);
-  const auto consumer = *HpkeKeyPair::generate(r), recovery = *HpkeKeyPair::generate(r), reviewer = *HpkeKeyPair::generate(r);
+  const auto consumer = *HpkeKeyPair::generate(r), recovery = *HpkeKeyPair::generate(r),
+             reviewer = *HpkeKeyPair::generate(r);
   ResultInput in;
   in.job_id = r.fixed<32>();
   in.plan_hash = r.fixed<32>();
@@ -199,28 +207,37 @@ TEST(Sealing, ResultOpensOnlyForItsRecipientsAndOnlyWhole) {
   ASSERT_TRUE(plain.ok()) << plain.error().line();
   EXPECT_EQ(as_text(plain->view(SecretAccess{})), "the checked output");
   EXPECT_TRUE(open_result(recovery, 1, sealed->manifest, sealed->output, outer1).ok());
-  EXPECT_EQ(open_result(recovery, 0, sealed->manifest, sealed->output, outer1).reason(), Reason::kBadTag);
-  EXPECT_EQ(open_result(consumer, 2, sealed->manifest, sealed->output, outer0).reason(), Reason::kWrongRecipient);
-  EXPECT_EQ(open_result(recovery, 1, sealed->manifest, sealed->output, outer0).reason(), Reason::kBadTag);
+  EXPECT_EQ(open_result(recovery, 0, sealed->manifest, sealed->output, outer1).reason(),
+            Reason::kBadTag);
+  EXPECT_EQ(open_result(consumer, 2, sealed->manifest, sealed->output, outer0).reason(),
+            Reason::kWrongRecipient);
+  EXPECT_EQ(open_result(recovery, 1, sealed->manifest, sealed->output, outer0).reason(),
+            Reason::kBadTag);
   const Hash32 notice = r.fixed<32>();
   const Bytes preview = *seal_outer_key(reviewer.public_key(), notice, keys->preview, r);
   const auto opened = open_preview(reviewer, 0, sealed->manifest, sealed->output, notice, preview);
   ASSERT_TRUE(opened.ok()) << opened.error().line();
   EXPECT_EQ(as_text(opened->bundle.view(SecretAccess{})), "the checked output");
   EXPECT_EQ(canonical(to_json(opened->review)), canonical(to_json(in.review)));
-  EXPECT_EQ(open_preview(reviewer, 0, sealed->manifest, sealed->output, m, preview).reason(), Reason::kBadTag);
+  EXPECT_EQ(open_preview(reviewer, 0, sealed->manifest, sealed->output, m, preview).reason(),
+            Reason::kBadTag);
   auto other_review = *sealed;
   (*other_review.output.review)[20] ^= 1;
-  EXPECT_EQ(open_preview(reviewer, 0, other_review.manifest, other_review.output, notice, preview).reason(), Reason::kBadHash);
+  EXPECT_EQ(open_preview(reviewer, 0, other_review.manifest, other_review.output, notice, preview)
+                .reason(),
+            Reason::kBadHash);
   // Kr does not open the preview, Kp does not open the result.
   const Bytes crossed = *seal_outer_key(consumer.public_key(), m, keys->preview, r);
-  EXPECT_EQ(open_result(consumer, 0, sealed->manifest, sealed->output, crossed).reason(), Reason::kBadTag);
+  EXPECT_EQ(open_result(consumer, 0, sealed->manifest, sealed->output, crossed).reason(),
+            Reason::kBadTag);
   auto tampered = *sealed;
   tampered.output.ciphertext[3] ^= 1;
-  EXPECT_EQ(open_result(consumer, 0, tampered.manifest, tampered.output, outer0).reason(), Reason::kBadHash);
+  EXPECT_EQ(open_result(consumer, 0, tampered.manifest, tampered.output, outer0).reason(),
+            Reason::kBadHash);
   tampered = *sealed;
   tampered.manifest.context.commit_cek[0] ^= 1;
-  EXPECT_EQ(open_result(consumer, 0, tampered.manifest, tampered.output, outer0).reason(), Reason::kBadTag);
+  EXPECT_EQ(open_result(consumer, 0, tampered.manifest, tampered.output, outer0).reason(),
+            Reason::kBadTag);
 }
 
 // Rules, positions and score are the container's words as much as the files are.
@@ -233,11 +250,14 @@ TEST(Sealing, TheReviewIsNowhereInTheClear) {
   in.result_keys = {consumer.public_key()};
   in.reviewers = {reviewer.public_key()};
   const auto bare = *seal_result(in, kek.public_key(), r);
-  in.review = {{{"format", AnalyserStatus::kFail, "value", {"table:1119:0", "table:2474:0"}}}, 77, {{"value", 77}}};
+  in.review = {{{"format", AnalyserStatus::kFail, "value", {"table:1119:0", "table:2474:0"}}},
+               77,
+               {{"value", 77}}};
   const auto found = *seal_result(in, kek.public_key(), r);
   EXPECT_EQ(found.output.review->size(), bare.output.review->size());
   EXPECT_EQ(canonical(to_json(found.output)).size(), canonical(to_json(bare.output)).size());
-  EXPECT_EQ(canonical(to_json(found.manifest.context.verdict)), canonical(to_json(bare.manifest.context.verdict)));
+  EXPECT_EQ(canonical(to_json(found.manifest.context.verdict)),
+            canonical(to_json(bare.manifest.context.verdict)));
   EXPECT_EQ(canonical(to_json(found.manifest)).find("1119"), std::string::npos);
   in.reviewers.clear();
   const auto alone = *seal_result(in, kek.public_key(), r);
@@ -246,7 +266,8 @@ TEST(Sealing, TheReviewIsNowhereInTheClear) {
 }
 
 JobSpec good_spec() {
-  auto j = parse_json(R"({"apiVersion":"glovebox/v1","kind":"PrivateJob","metadata":{"name":"study","labels":{}},
+  auto j = parse_json(
+      R"({"apiVersion":"glovebox/v1","kind":"PrivateJob","metadata":{"name":"study","labels":{}},
     "spec":{"purpose":"research","image":{"asset":"img"},"command":["/bin/study"],"args":[],"env":{},
     "inputs":[{"name":"wdbc","asset":"wdbc","mount":"/data/wdbc"}],
     "outputs":[{"name":"m","path":"metrics.json","type":"metrics","schema":{},"maxBytes":100}],
@@ -268,9 +289,10 @@ TEST(JobSpec, ValidateNamesTheMember) {
   refuse([](JobSpec& s) { s.kind = "Pod"; }, "kind");
   refuse([](JobSpec& s) { s.metadata.name = "Bad_Name"; }, "metadata.name");
   refuse([](JobSpec& s) { s.spec.image.ref = "x"; }, "spec.image");
-  for (const std::string& ref : {std::string("study"), "@sha256:" + std::string(64, 'a'), std::string("study@sha256:ab"),
-                                 "study@sha256:" + std::string(64, 'A'), "study@sha512:" + std::string(64, 'a'),
-                                 "a b@sha256:" + std::string(64, 'a'), "a@sha256:" + std::string(64, 'a') + "0"}) {
+  for (const std::string& ref :
+       {std::string("study"), "@sha256:" + std::string(64, 'a'), std::string("study@sha256:ab"),
+        "study@sha256:" + std::string(64, 'A'), "study@sha512:" + std::string(64, 'a'),
+        "a b@sha256:" + std::string(64, 'a'), "a@sha256:" + std::string(64, 'a') + "0"}) {
     refuse([&](JobSpec& s) { s.spec.image = {std::nullopt, ref}; }, "spec.image.ref");
   }
   refuse([](JobSpec& s) { s.spec.command[0] = "sh"; }, "spec.command[0]");
@@ -278,7 +300,11 @@ TEST(JobSpec, ValidateNamesTheMember) {
   refuse([](JobSpec& s) { s.spec.inputs[0].mount = "/data/a/b"; }, "spec.inputs[0].mount");
   refuse([](JobSpec& s) { s.spec.inputs[0].mount = "/etc"; }, "spec.inputs[0].mount");
   refuse([](JobSpec& s) { s.spec.inputs[0].name = "image"; }, "spec.inputs[0].name");
-  refuse([](JobSpec& s) { s.spec.inputs.push_back({"b", "b", "/data/wdbc"}); }, "spec.inputs[1].mount");
+  refuse(
+      [](JobSpec& s) {
+        s.spec.inputs.push_back({"b", "b", "/data/wdbc"});
+      },
+      "spec.inputs[1].mount");
   refuse([](JobSpec& s) { s.spec.outputs[0].path = "../x"; }, "spec.outputs[0].path");
   refuse([](JobSpec& s) { s.spec.outputs[0].path = "/x"; }, "spec.outputs[0].path");
   // What the gate, the agent and the receiving CLI would refuse after the charge.
@@ -291,17 +317,22 @@ TEST(JobSpec, ValidateNamesTheMember) {
     s.spec.outputs[1].path = path;
   };
   refuse([&](JobSpec& s) { second(s, s.spec.outputs[0].path + "/x"); }, "spec.outputs");
-  refuse([&](JobSpec& s) {
-    second(s, "job.log");
-    s.spec.logs = {LogVisibility::kConsumer, 100};
-  }, "spec.outputs[1].path");
-  refuse([&](JobSpec& s) {
-    second(s, "job.log/x");
-    s.spec.logs = {LogVisibility::kConsumer, 100};
-  }, "spec.outputs[1].path");
+  refuse(
+      [&](JobSpec& s) {
+        second(s, "job.log");
+        s.spec.logs = {LogVisibility::kConsumer, 100};
+      },
+      "spec.outputs[1].path");
+  refuse(
+      [&](JobSpec& s) {
+        second(s, "job.log/x");
+        s.spec.logs = {LogVisibility::kConsumer, 100};
+      },
+      "spec.outputs[1].path");
   refuse([](JobSpec& s) { s.spec.inputs[0].mount = "/data/.i"; }, "spec.inputs[0].mount");
   refuse([](JobSpec& s) { s.spec.inputs[0].mount = "/data/-i"; }, "spec.inputs[0].mount");
-  refuse([](JobSpec& s) { s.spec.inputs[0].mount = "/data/" + std::string(65, 'i'); }, "spec.inputs[0].mount");
+  refuse([](JobSpec& s) { s.spec.inputs[0].mount = "/data/" + std::string(65, 'i'); },
+         "spec.inputs[0].mount");
   // What a person reads.
   refuse([](JobSpec& s) { s.spec.purpose = "a\n- Where: tdx"; }, "spec.purpose");
   refuse([](JobSpec& s) { s.spec.purpose = "\x1b[2J"; }, "spec.purpose");
@@ -311,7 +342,8 @@ TEST(JobSpec, ValidateNamesTheMember) {
   BundleSize fixed;
   fixed.add_output(good_spec().spec.outputs[0].path.size(), 0);
   const std::int64_t largest = kMaxBundleBytes - fixed.bytes();
-  refuse([&](JobSpec& s) { s.spec.outputs[0].max_bytes = largest + 1; }, "spec.outputs: maxBytes of all together");
+  refuse([&](JobSpec& s) { s.spec.outputs[0].max_bytes = largest + 1; },
+         "spec.outputs: maxBytes of all together");
   JobSpec large = good_spec();
   large.spec.outputs[0].max_bytes = largest;
   EXPECT_TRUE(large.validate().ok());
@@ -366,8 +398,10 @@ TEST(Publish, AKeyExactlyWhereNothingIsRevokedAndTextsThatPeopleMayRead) {
   EXPECT_EQ(reason([](Publish& b) { b.wrapped_key.reset(); }), Reason::kMissingField);
   EXPECT_EQ(reason([](Publish& b) { b.policy.body.revoked = true; }), Reason::kBadValue);
   const auto hostile = [&](auto member) {
-    EXPECT_EQ(reason([&](Publish& b) { member(b.policy.body.clauses) = "x\x1b[2J"; }), Reason::kBadValue);
-    EXPECT_EQ(reason([&](Publish& b) { member(b.policy.body.clauses) = "x\n- Where: tdx"; }), Reason::kBadValue);
+    EXPECT_EQ(reason([&](Publish& b) { member(b.policy.body.clauses) = "x\x1b[2J"; }),
+              Reason::kBadValue);
+    EXPECT_EQ(reason([&](Publish& b) { member(b.policy.body.clauses) = "x\n- Where: tdx"; }),
+              Reason::kBadValue);
     // Who published such a thing before can still take it back.
     EXPECT_FALSE(reason([&](Publish& b) {
       member(b.policy.body.clauses) = "x\n- Where: tdx";
@@ -375,7 +409,9 @@ TEST(Publish, AKeyExactlyWhereNothingIsRevokedAndTextsThatPeopleMayRead) {
       b.wrapped_key.reset();
     }));
   };
-  const auto first = [](std::vector<std::string>& list) -> std::string& { return list.emplace_back(); };
+  const auto first = [](std::vector<std::string>& list) -> std::string& {
+    return list.emplace_back();
+  };
   hostile([&](Clauses& x) -> std::string& { return first(x.purposes); });
   hostile([&](Clauses& x) -> std::string& { return first(x.lease_issuers); });
   hostile([&](Clauses& x) -> std::string& { return first(x.residual_channels); });
@@ -385,7 +421,8 @@ TEST(Publish, AKeyExactlyWhereNothingIsRevokedAndTextsThatPeopleMayRead) {
   hostile([](Clauses& x) -> std::string& { return x.images.emplace_back().digest.emplace(); });
   hostile([](Clauses& x) -> std::string& { return x.images.emplace_back().signer.emplace(); });
   EXPECT_EQ(reason([](Publish& b) { b.record.body.name = "\x1b[2J"; }), Reason::kBadValue);
-  EXPECT_EQ(reason([](Publish& b) { b.record.body.content_digest = "\x1b[2J"; }), Reason::kBadValue);
+  EXPECT_EQ(reason([](Publish& b) { b.record.body.content_digest = "\x1b[2J"; }),
+            Reason::kBadValue);
 }
 
 // Whatever a schema lets grow without end, by its path.
@@ -401,13 +438,16 @@ void unbounded(const Json& schema, const std::string& path, std::vector<std::str
     unbounded(*schema.find("items"), path + "[]", out);
   }
   if (kind != "object") return;
-  if (const Json* more = schema.find("additionalProperties"); more != nullptr && more->object() != nullptr) {
+  if (const Json* more = schema.find("additionalProperties");
+      more != nullptr && more->object() != nullptr) {
     if (!has("maxProperties")) out->push_back(path);
     unbounded(*more, path + ".*", out);
     unbounded(*schema.find("propertyNames"), path + ".key", out);
   }
   if (!has("properties")) return;
-  for (const auto& [name, member] : *schema.find("properties")->object()) unbounded(member, path + "." + name, out);
+  for (const auto& [name, member] : *schema.find("properties")->object()) {
+    unbounded(member, path + "." + name, out);
+  }
 }
 template <class... Records>
 std::vector<std::string> all_unbounded() {
@@ -417,16 +457,19 @@ std::vector<std::string> all_unbounded() {
 }
 
 TEST(Limits, NothingThatIsReadGrowsWithoutEnd) {
-  const auto found = all_unbounded<InfoReply, Publish, Signed<PublishAck>, RotateRequest, SignedSubmission, Explanation,
-                                   Signed<RunPlan>, CancelRequest, Signed<Credential>, AttestRequest, Signed<KeyRequest>,
-                                   KeyReply, Seal, Signed<SealAck>, Judgement, RulingRequest, Receipt, LaunchBundle, NodeInfo,
-                                   NodeLease, Heartbeat, PhaseReport, OutputUpload, AgentEnd, Signed<DestroyedClaim>>();
+  const auto found =
+      all_unbounded<InfoReply, Publish, Signed<PublishAck>, RotateRequest, SignedSubmission,
+                    Explanation, Signed<RunPlan>, CancelRequest, Signed<Credential>, AttestRequest,
+                    Signed<KeyRequest>, KeyReply, Seal, Signed<SealAck>, Judgement, RulingRequest,
+                    Receipt, LaunchBundle, NodeInfo, NodeLease, Heartbeat, PhaseReport,
+                    OutputUpload, AgentEnd, Signed<DestroyedClaim>>();
   EXPECT_EQ(found, std::vector<std::string>{});
   struct Loose {
     std::vector<std::string> words;
     void fields(schema_detail::SchemaWriter& f) { f("words", words, Bound{0, 2}); }
   };
-  EXPECT_EQ(all_unbounded<Loose>(), std::vector<std::string>{"$.words[]"});  // the walk sees what it looks for
+  // the walk sees what it looks for
+  EXPECT_EQ(all_unbounded<Loose>(), std::vector<std::string>{"$.words[]"});
 }
 
 TEST(Limits, OneTextOfAListIsRefusedAtItsLimit) {
@@ -452,7 +495,8 @@ TEST(Limits, OneTextOfAListIsRefusedAtItsLimit) {
   // No charge is so large that a sum of charges overflows.
   const PlanCharge most{{}, {}, kMaxBits, kMaxBits, kMaxBits, "schema-1", {}};
   EXPECT_TRUE(from_json<PlanCharge>(to_json(most)).ok());
-  for (const auto member : {&PlanCharge::free_bits, &PlanCharge::verified_bits, &PlanCharge::zcdp_micro}) {
+  for (const auto member :
+       {&PlanCharge::free_bits, &PlanCharge::verified_bits, &PlanCharge::zcdp_micro}) {
     PlanCharge charge = most;
     ++(charge.*member);
     EXPECT_EQ(from_json<PlanCharge>(to_json(charge)).reason(), Reason::kBadValue);
@@ -464,7 +508,8 @@ TEST(Limits, OneTextOfAListIsRefusedAtItsLimit) {
 
 TEST(JobSpec, SizesAndStableHash) {
   JobSpec by_digest = good_spec();
-  by_digest.spec.image = {std::nullopt, "registry.example:5000/study@sha256:" + std::string(64, 'a')};
+  by_digest.spec.image = {std::nullopt,
+                          "registry.example:5000/study@sha256:" + std::string(64, 'a')};
   EXPECT_TRUE(by_digest.validate().ok());
   EXPECT_EQ(*image_ref_digest(*by_digest.spec.image.ref), "sha256:" + std::string(64, 'a'));
   EXPECT_EQ(*parse_size("512MiB"), 512 << 20);

@@ -1,4 +1,5 @@
-// A key set: the broker as owners know it. setId = hash of the charter, pinned by people out of band.
+// A key set: the broker as owners know it. setId = hash of the charter, pinned by people out of
+// band.
 #pragma once
 
 #include "records/identity.h"
@@ -12,7 +13,8 @@ std::span<const EnumName<Custody>> enum_names(Custody);
 inline constexpr std::int64_t kMaxTreeSize = std::int64_t{1} << 52;
 inline constexpr std::int64_t kMaxTreePath = 54;  // no path in such a tree is longer
 
-// How an environment is protected. `none` and `sim` protect nothing from the host; policies must name them.
+// How an environment is protected. `none` and `sim` protect nothing from the host; policies must
+// name them.
 enum class Technology { kNone, kSim, kTdx, kSnp, kSgx, kCca, kNitro, kTrustZone };
 std::span<const EnumName<Technology>> enum_names(Technology);
 
@@ -23,7 +25,7 @@ struct Charter {
   Hash32 salt{};
   std::vector<std::string> release_signers;  // who signs guest and broker releases
   std::int64_t minimum_svn = 0;
-  std::vector<Technology> technologies;      // that the broker itself may run in
+  std::vector<Technology> technologies;  // that the broker itself may run in
   Custody custody = Custody::kOperator;
   std::vector<std::string> witnesses;
   std::int64_t witness_threshold = 0;
@@ -96,8 +98,9 @@ struct SetChain {
   Result<Keys> verify(const SetId& pinned) const;
 };
 
-// What a verifier needs besides a quote, years later and offline: certificates, revocation lists, statements about the
-// platform's state. Signed by the platform's vendor, so it does not matter who brings it.
+// What a verifier needs besides a quote, years later and offline: certificates, revocation lists,
+// statements about the platform's state. Signed by the platform's vendor, so it does not matter who
+// brings it.
 struct Collateral {
   std::string kind;  // "pck-chain", "tcb-info", "vcek", …: the names of the technology's verifier
   Bytes data;
@@ -121,8 +124,9 @@ struct BrokerQuote {
     f("collateral", collateral, Bound{0, 16});
   }
 };
-// Answer to a nonce of the owner's CLI before it wraps a key (message 0). With custody `operator` there is no TEE
-// evidence: the signature proves possession of the set's keys and nothing about where they are.
+// Answer to a nonce of the owner's CLI before it wraps a key (message 0). With custody `operator`
+// there is no TEE evidence: the signature proves possession of the set's keys and nothing about
+// where they are.
 struct BrokerEvidence {
   static constexpr std::string_view kType = "broker-evidence";
   static constexpr bool kBindsSet = true;
@@ -148,8 +152,9 @@ struct BrokerEvidence {
     f("quote", quote);
   }
 };
-// A witness of the charter has seen the set's log at this size with this root, grown from all that it saw before. Signed
-// by the witness; the root is that of the BrokerEvidence beside it. No set has witnesses yet.
+// A witness of the charter has seen the set's log at this size with this root, grown from all that
+// it saw before. Signed by the witness; the root is that of the BrokerEvidence beside it. No set
+// has witnesses yet.
 struct Cosignature {
   static constexpr std::string_view kType = "cosignature";
   static constexpr bool kBindsSet = true;
@@ -166,7 +171,8 @@ struct Cosignature {
   }
 };
 
-// RFC 6962 inclusion of one log entry; the leaf is SHA-256(0x00 ‖ salt ‖ entry). translog proves and verifies it.
+// RFC 6962 inclusion of one log entry; the leaf is SHA-256(0x00 ‖ salt ‖ entry). translog proves
+// and verifies it.
 struct Inclusion {
   std::int64_t leaf_index = 0;
   std::int64_t tree_size = 0;

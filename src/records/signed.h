@@ -1,9 +1,11 @@
 // How records are named, hashed and signed (docs/protocol.md, "Conventions").
 //   hash of a body      = SHA-256("gbx/1/<type>" ‖ 0x00 ‖ JCS(body))
-//   signed message      = "gbx/1/<type>" ‖ 0x00 ‖ setId ‖ JCS(body); a VersionRecord omits setId, so that one asset
+//   signed message      = "gbx/1/<type>" ‖ 0x00 ‖ setId ‖ JCS(body); a VersionRecord omits setId,
+//   so that one asset
 //                         can be published to several installations.
-// Every record type is a struct with kType, kBindsSet and fields(F&). Reading is strict, so JCS(parse(x)) = x and the
-// hash of what was parsed is the hash of what was signed. Input is untrusted.
+// Every record type is a struct with kType, kBindsSet and fields(F&). Reading is strict, so
+// JCS(parse(x)) = x and the hash of what was parsed is the hash of what was signed. Input is
+// untrusted.
 #pragma once
 
 #include <string>
@@ -33,8 +35,8 @@ Bytes signed_message(const SetId& set_id, const Body& body) {
   return w.take();
 }
 
-// {"type", "body", "key", "signature"}. Another type is refused when read (kBadValue). Who signed is stated, and proved
-// only by verify() against a key that the caller trusts.
+// {"type", "body", "key", "signature"}. Another type is refused when read (kBadValue). Who signed
+// is stated, and proved only by verify() against a key that the caller trusts.
 template <class Body>
 struct Signed {
   Body body;
@@ -49,21 +51,24 @@ struct Signed {
     f("key", key, Bound{1, 256});
     f("signature", signature, Bound{64, 64});
   }
-  // Exactly `signer` signed exactly this body for exactly this set; nobody else can make another signature of it, so what
-  // carries a signature has one form. Errors: kBadSignature.
+  // Exactly `signer` signed exactly this body for exactly this set; nobody else can make another
+  // signature of it, so what carries a signature has one form. Errors: kBadSignature.
   Status verify(const SetId& set_id, const crypto::PublicKey& signer) const {
     if (key != signer.text()) {
-      return fail(Reason::kBadSignature, std::string(Body::kType) + " is signed by another key").with(signer.text(), key);
+      return fail(Reason::kBadSignature, std::string(Body::kType) + " is signed by another key")
+          .with(signer.text(), key);
     }
     if (!signer.verify_low_s(signed_message(set_id, body), signature)) {
-      return fail(Reason::kBadSignature, "signature of " + std::string(Body::kType) + " does not verify");
+      return fail(Reason::kBadSignature,
+                  "signature of " + std::string(Body::kType) + " does not verify");
     }
     return ok_status();
   }
   Hash32 hash() const { return hash_of(body); }
 
  private:
-  // A word of a list of one: reading a record of another type fails, and the published schema says which word it is.
+  // A word of a list of one: reading a record of another type fails, and the published schema says
+  // which word it is.
   enum class Type { kThis };
   friend std::span<const EnumName<Type>> enum_names(Type) {
     static constexpr EnumName<Type> kWords[] = {{Type::kThis, Body::kType.data()}};

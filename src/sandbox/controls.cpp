@@ -21,7 +21,8 @@ constexpr std::int64_t kIds = 65536;
 constexpr const char* kNamespaces[] = {"user", "pid", "net", "ipc", "uts", "mnt", "cgroup"};
 
 Error missing(const std::string& expected, const std::string& actual) {
-  return fail(Reason::kSandboxSetup, "control not in force").with(expected, printable(actual.empty() ? "nothing" : actual, 200));
+  return fail(Reason::kSandboxSetup, "control not in force")
+      .with(expected, printable(actual.empty() ? "nothing" : actual, 200));
 }
 
 std::string value_of(const std::map<std::string, std::string>& values, const std::string& key) {
@@ -53,7 +54,9 @@ Status shares_none(const Reading& r, const Expected& e, std::initializer_list<co
     const std::string own = value_of(r.namespaces, type);
     if (own.empty()) return missing(std::string(type) + " namespace of its own", "");
     for (const Namespaces& outside : e.outside) {
-      if (value_of(outside, type) == own) return missing(std::string(type) + " namespace of its own", "shared: " + own);
+      if (value_of(outside, type) == own) {
+        return missing(std::string(type) + " namespace of its own", "shared: " + own);
+      }
     }
   }
   return ok_status();
@@ -76,7 +79,9 @@ Status check_capabilities(const Reading& r, const Expected& e) {
   const std::string id = std::to_string(e.spec.uid_base + e.spec.uid);
   for (const char* ids : {"Uid", "Gid"}) {
     const std::string value = value_of(r.status, ids);
-    if (value != id + " " + id + " " + id + " " + id) return missing(std::string(ids) + " " + id, value);
+    if (value != id + " " + id + " " + id + " " + id) {
+      return missing(std::string(ids) + " " + id, value);
+    }
   }
   return ok_status();
 }
@@ -103,21 +108,28 @@ Status check_private_namespaces(const Reading& r, const Expected& e) {
   return shares_none(r, e, {"pid", "ipc", "uts", "mnt", "cgroup"});
 }
 
-// 2 is a filter; Linux since 5.17 shows 3 for a process that its filter has killed (SECCOMP_MODE_DEAD).
+// 2 is a filter; Linux since 5.17 shows 3 for a process that its filter has killed
+// (SECCOMP_MODE_DEAD).
 bool filtered(const std::string& mode) { return mode == "2" || mode == "3"; }
 
 Status check_seccomp(const Reading& r, const Expected&) {
   const std::string mode = value_of(r.status, "Seccomp");
   if (!filtered(mode)) return missing("Seccomp 2, a filter", mode);
-  if (canonical(r.seccomp) != canonical(seccomp_json())) return missing("the allow-list", "another profile");
+  if (canonical(r.seccomp) != canonical(seccomp_json())) {
+    return missing("the allow-list", "another profile");
+  }
   return ok_status();
 }
 
 Status check_proc(const Reading& r, const Expected&) {
   const Mount* m = mount_at(r, "/proc");
-  const bool good = m != nullptr && m->type == "proc" && has_option(m->super_options, "subset=pid") &&
-                    (has_option(m->super_options, "hidepid=invisible") || has_option(m->super_options, "hidepid=2"));
-  return good ? ok_status() : Status(missing("/proc with subset=pid and hidepid=2", m == nullptr ? "" : m->super_options));
+  const bool good = m != nullptr && m->type == "proc" &&
+                    has_option(m->super_options, "subset=pid") &&
+                    (has_option(m->super_options, "hidepid=invisible") ||
+                     has_option(m->super_options, "hidepid=2"));
+  return good ? ok_status()
+              : Status(missing("/proc with subset=pid and hidepid=2",
+                               m == nullptr ? "" : m->super_options));
 }
 
 Status check_no_sysfs(const Reading& r, const Expected&) {
@@ -137,11 +149,13 @@ Status check_member(const Reading& r, const Expected& e) {
     const std::size_t at = c.find(own);
     return at != std::string::npos && (at + own.size() == c.size() || c[at + own.size()] == '/');
   });
-  return in ? ok_status() : Status(missing("a member of cgroup " + own, r.cgroups.empty() ? "" : r.cgroups[0]));
+  return in ? ok_status()
+            : Status(missing("a member of cgroup " + own, r.cgroups.empty() ? "" : r.cgroups[0]));
 }
 Status check_limit(std::string_view what, std::int64_t limit, std::int64_t most) {
   if (limit > 0 && limit <= most) return ok_status();
-  return missing("at most " + std::to_string(most) + " " + std::string(what), std::to_string(limit));
+  return missing("at most " + std::to_string(most) + " " + std::string(what),
+                 std::to_string(limit));
 }
 Status check_pids(const Reading& r, const Expected& e) {
   GBX_TRY(check_member(r, e));
@@ -151,12 +165,15 @@ Status check_memory(const Reading& r, const Expected& e) {
   GBX_TRY(check_member(r, e));
   const std::int64_t most = e.spec.memory_bytes + e.spec.out_bytes + e.spec.tmp_bytes;
   GBX_TRY(check_limit("bytes of memory", r.limits.memory_bytes, most));
-  return e.limit_swap ? check_limit("bytes of memory and swap", r.limits.memory_and_swap_bytes, most) : ok_status();
+  return e.limit_swap
+             ? check_limit("bytes of memory and swap", r.limits.memory_and_swap_bytes, most)
+             : ok_status();
 }
 Status check_cpu(const Reading& r, const Expected& e) {
   GBX_TRY(check_member(r, e));
   if (r.limits.cpu_period_us <= 0) return missing("a CPU quota", "");
-  return check_limit("microseconds of CPU per second", r.limits.cpu_quota_us * 1'000'000 / r.limits.cpu_period_us,
+  return check_limit("microseconds of CPU per second",
+                     r.limits.cpu_quota_us * 1'000'000 / r.limits.cpu_period_us,
                      e.spec.cpu_millis * 1000);
 }
 
@@ -168,7 +185,8 @@ Status check_no_network(const Reading& r, const Expected& e) {
   return ok_status();
 }
 
-// Nothing of the host is mounted but what the spec names: no socket of a runtime or of anything else.
+// Nothing of the host is mounted but what the spec names: no socket of a runtime or of anything
+// else.
 Status check_no_runtime_socket(const Reading& r, const Expected& e) {
   std::set<std::string> points = {"/", "/proc", "/dev", "/tmp", "/out", "/data"};
   for (const DataMount& m : e.spec.mounts) points.insert("/data/" + m.name);
@@ -181,21 +199,31 @@ Status check_no_runtime_socket(const Reading& r, const Expected& e) {
 Status check_bounded(const Reading& r, const std::string& point, std::int64_t bytes) {
   const Mount* m = mount_at(r, point);
   const std::int64_t pages = (bytes + 4095) / 4096;
-  const std::int64_t kib = m == nullptr || m->type != "tmpfs" ? -1 : number_option(m->super_options, "size");
+  const std::int64_t kib =
+      m == nullptr || m->type != "tmpfs" ? -1 : number_option(m->super_options, "size");
   const bool good = kib > 0 && kib <= pages * 4 && number_option(m->super_options, "nr_inodes") > 0;
-  return good ? ok_status() : Status(missing(point + " of at most " + std::to_string(pages * 4) + "k and a number of files",
-                                             m == nullptr ? "" : m->super_options));
+  return good ? ok_status()
+              : Status(missing(
+                    point + " of at most " + std::to_string(pages * 4) + "k and a number of files",
+                    m == nullptr ? "" : m->super_options));
 }
 Status check_out(const Reading& r, const Expected& e) {
   GBX_TRY(check_bounded(r, "/out", e.spec.out_bytes));
   return check_bounded(r, "/tmp", e.spec.tmp_bytes);
 }
 
-// Both streams lead to the supervisor, which keeps no more than log_bytes of each; input is no file of the host.
+// Both streams lead to the supervisor, which keeps no more than log_bytes of each; input is no file
+// of the host.
 Status check_logs(const Reading& r, const Expected& e) {
-  if (!r.stdin_file.starts_with("pipe:")) return missing("standard input that is a pipe", r.stdin_file);
-  if (e.stdout_file.empty() || r.stdout_file != e.stdout_file) return missing("standard output " + e.stdout_file, r.stdout_file);
-  if (e.stderr_file.empty() || r.stderr_file != e.stderr_file) return missing("standard error " + e.stderr_file, r.stderr_file);
+  if (!r.stdin_file.starts_with("pipe:")) {
+    return missing("standard input that is a pipe", r.stdin_file);
+  }
+  if (e.stdout_file.empty() || r.stdout_file != e.stdout_file) {
+    return missing("standard output " + e.stdout_file, r.stdout_file);
+  }
+  if (e.stderr_file.empty() || r.stderr_file != e.stderr_file) {
+    return missing("standard error " + e.stderr_file, r.stderr_file);
+  }
   return ok_status();
 }
 
@@ -231,19 +259,23 @@ std::string one_line(const std::string& path) {
 std::string link_text(const std::string& path) {
   char buffer[256];
   const ssize_t n = readlink(path.c_str(), buffer, sizeof buffer);
-  return n <= 0 || n == static_cast<ssize_t>(sizeof buffer) ? std::string() : std::string(buffer, static_cast<std::size_t>(n));
+  return n <= 0 || n == static_cast<ssize_t>(sizeof buffer)
+             ? std::string()
+             : std::string(buffer, static_cast<std::size_t>(n));
 }
 
 // "max" and what is no number: -1.
 std::int64_t number(const std::string& text) {
-  const bool digits = !text.empty() && text.size() < 19 && text.find_first_not_of("0123456789") == std::string::npos;
+  const bool digits = !text.empty() && text.size() < 19 &&
+                      text.find_first_not_of("0123456789") == std::string::npos;
   return digits ? strtoll(text.c_str(), nullptr, 10) : -1;
 }
 
 Limits read_limits(const HostProbe& host, const std::string& cgroup) {
   const auto file = [&](const char* controller, const char* name) {
     const auto it = host.controllers.find(controller);
-    return it == host.controllers.end() ? std::string() : one_line(it->second + "/" + cgroup + "/" + name);
+    return it == host.controllers.end() ? std::string()
+                                        : one_line(it->second + "/" + cgroup + "/" + name);
   };
   Limits l;
   l.pids = number(file("pids", "pids.max"));
@@ -272,7 +304,9 @@ std::vector<std::string> interface_names(const std::string& text) {
   for (std::string line; std::getline(in, line);) {
     const std::size_t colon = line.find(':');
     const std::size_t begin = line.find_first_not_of(' ');
-    if (colon != std::string::npos && begin < colon) out.push_back(line.substr(begin, colon - begin));
+    if (colon != std::string::npos && begin < colon) {
+      out.push_back(line.substr(begin, colon - begin));
+    }
   }
   return out;
 }
@@ -310,7 +344,8 @@ std::vector<std::string> control_names() {
   return names;
 }
 
-Result<std::vector<std::string>> check_controls(const Reading& reading, const Expected& expected, Moment moment) {
+Result<std::vector<std::string>> check_controls(const Reading& reading, const Expected& expected,
+                                                Moment moment) {
   std::vector<std::string> names;
   for (const Control& c : kControls) {
     if (c.moment != moment) continue;
@@ -325,7 +360,10 @@ Result<Namespaces> read_namespaces(const std::string& pid) {
   Namespaces out;
   for (const char* type : kNamespaces) {
     const std::string text = link_text("/proc/" + pid + "/ns/" + type);
-    if (text.empty()) return fail(Reason::kSandboxSetup, "namespace " + std::string(type) + " of process " + pid + ": " + strerror(errno));
+    if (text.empty()) {
+      return fail(Reason::kSandboxSetup,
+                  "namespace " + std::string(type) + " of process " + pid + ": " + strerror(errno));
+    }
     out[type] = text;
   }
   return out;
@@ -333,7 +371,8 @@ Result<Namespaces> read_namespaces(const std::string& pid) {
 
 std::string file_name_of(int fd) { return link_text("/proc/self/fd/" + std::to_string(fd)); }
 
-Result<Reading> read_created(pid_t pid, const ContainerSpec& spec, const HostProbe& host, const std::string& bundle) {
+Result<Reading> read_created(pid_t pid, const ContainerSpec& spec, const HostProbe& host,
+                             const std::string& bundle) {
   const std::string number_text = std::to_string(pid);
   const std::string proc = "/proc/" + number_text;
   Reading r;
@@ -358,8 +397,14 @@ Status read_running(pid_t pid, std::int64_t timeout_ms, const Clock& clock, Read
   const std::int64_t deadline = clock.steady_ms() + timeout_ms;
   for (;;) {
     reading.status = read_status("/proc/" + std::to_string(pid));
-    if (reading.status.empty()) return fail(Reason::kSandboxSetup, "the status of the container's first process cannot be read");
-    if (filtered(value_of(reading.status, "Seccomp")) || value_of(reading.status, "State").substr(0, 1) == "Z") return ok_status();
+    if (reading.status.empty()) {
+      return fail(Reason::kSandboxSetup,
+                  "the status of the container's first process cannot be read");
+    }
+    if (filtered(value_of(reading.status, "Seccomp")) ||
+        value_of(reading.status, "State").substr(0, 1) == "Z") {
+      return ok_status();
+    }
     if (clock.steady_ms() > deadline) return ok_status();  // check_controls() says what is missing
     poll(nullptr, 0, 1);
   }

@@ -1,5 +1,6 @@
-// Which mandatory controls are in force over a container: read back from the kernel, never taken from what was asked
-// for. Reading and judging are apart, so that tests judge readings that no kernel would give. Internal to src/sandbox.
+// Which mandatory controls are in force over a container: read back from the kernel, never taken
+// from what was asked for. Reading and judging are apart, so that tests judge readings that no
+// kernel would give. Internal to src/sandbox.
 #pragma once
 
 #include <map>
@@ -23,8 +24,9 @@ struct Limits {
   std::int64_t cpu_period_us = 0;
 };
 
-// Of the container's first process. The first part is read when the runtime has created it, and decides whether it may
-// start; the second once its program runs, for a runtime drops privileges last.
+// Of the container's first process. The first part is read when the runtime has created it, and
+// decides whether it may start; the second once its program runs, for a runtime drops privileges
+// last.
 struct Reading {
   Namespaces namespaces;
   std::string uid_map;
@@ -33,10 +35,11 @@ struct Reading {
   std::vector<std::string> interfaces;  // of its network namespace
   std::vector<std::string> cgroups;     // where it is, in every hierarchy
   Limits limits;
-  std::string stdin_file;               // "pipe:[123]"
+  std::string stdin_file;  // "pipe:[123]"
   std::string stdout_file;
   std::string stderr_file;
-  Json seccomp;                         // linux.seccomp of the configuration that the runtime was given
+  // linux.seccomp of the configuration that the runtime was given
+  Json seccomp;
 
   std::map<std::string, std::string> status;  // /proc/<pid>/status
 };
@@ -59,16 +62,20 @@ struct Control {
 // All of them; the names are those of RunPlan.controls.mandatory.
 std::span<const Control> controls();
 
-// The names of those of `moment`, when every one of them is in force; else kSandboxSetup names the first that is not.
-Result<std::vector<std::string>> check_controls(const Reading& reading, const Expected& expected, Moment moment);
+// The names of those of `moment`, when every one of them is in force; else kSandboxSetup names the
+// first that is not.
+Result<std::vector<std::string>> check_controls(const Reading& reading, const Expected& expected,
+                                                Moment moment);
 
 Result<Namespaces> read_namespaces(const std::string& pid);  // "self" as well
 // "pipe:[123]" of an open descriptor.
 std::string file_name_of(int fd);
 // The first part. `bundle` is the folder of the runtime's configuration.
-Result<Reading> read_created(pid_t pid, const ContainerSpec& spec, const HostProbe& host, const std::string& bundle);
-// The second part: waits until the system call filter is on or the process is dead (a dead one not yet reaped still
-// tells what held it), at most timeout_ms; check_controls() then says what is missing.
+Result<Reading> read_created(pid_t pid, const ContainerSpec& spec, const HostProbe& host,
+                             const std::string& bundle);
+// The second part: waits until the system call filter is on or the process is dead (a dead one not
+// yet reaped still tells what held it), at most timeout_ms; check_controls() then says what is
+// missing.
 Status read_running(pid_t pid, std::int64_t timeout_ms, const Clock& clock, Reading& reading);
 
 }  // namespace gbx::sandbox

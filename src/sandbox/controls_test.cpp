@@ -1,5 +1,5 @@
-// Every control is missed when the kernel does not show it. The readings here are altered; sandbox_test holds real ones
-// against the same checks.
+// Every control is missed when the kernel does not show it. The readings here are altered;
+// sandbox_test holds real ones against the same checks.
 #include "sandbox/controls.h"
 
 #include <gtest/gtest.h>
@@ -16,7 +16,9 @@ namespace {
 
 Namespaces namespaces(const std::string& number) {
   Namespaces n;
-  for (const char* type : {"user", "pid", "net", "ipc", "uts", "mnt", "cgroup"}) n[type] = std::string(type) + ":[" + number + "]";
+  for (const char* type : {"user", "pid", "net", "ipc", "uts", "mnt", "cgroup"}) {
+    n[type] = std::string(type) + ":[" + number + "]";
+  }
   return n;
 }
 
@@ -37,13 +39,14 @@ struct Case {
     spec.cpu_millis = 1500;
     reading.namespaces = namespaces("3");
     reading.uid_map = reading.gid_map = "0 300000 65536";
-    reading.mounts = {{"/", "tmpfs", "gbx", "rw", "ro,nosuid,nodev"},
-                      {"/proc", "proc", "proc", "rw,hidepid=invisible,subset=pid", "rw,nosuid,nodev,noexec"},
-                      {"/dev", "tmpfs", "gbx", "rw", "ro,nosuid,noexec"},
-                      {"/tmp", "tmpfs", "gbx", "rw,size=2048k,nr_inodes=65536", "rw,nosuid,nodev,noexec"},
-                      {"/out", "tmpfs", "gbx", "rw,size=1024k,nr_inodes=64", "rw,nosuid,nodev,noexec"},
-                      {"/data", "tmpfs", "gbx", "rw", "ro,nosuid,nodev,noexec"},
-                      {"/data/wdbc", "fuse", "gbx", "ro", "ro,nosuid,nodev,noexec"}};
+    reading.mounts = {
+        {"/", "tmpfs", "gbx", "rw", "ro,nosuid,nodev"},
+        {"/proc", "proc", "proc", "rw,hidepid=invisible,subset=pid", "rw,nosuid,nodev,noexec"},
+        {"/dev", "tmpfs", "gbx", "rw", "ro,nosuid,noexec"},
+        {"/tmp", "tmpfs", "gbx", "rw,size=2048k,nr_inodes=65536", "rw,nosuid,nodev,noexec"},
+        {"/out", "tmpfs", "gbx", "rw,size=1024k,nr_inodes=64", "rw,nosuid,nodev,noexec"},
+        {"/data", "tmpfs", "gbx", "rw", "ro,nosuid,nodev,noexec"},
+        {"/data/wdbc", "fuse", "gbx", "ro", "ro,nosuid,nodev,noexec"}};
     reading.interfaces = {"lo"};
     reading.cgroups = {"4:memory:/glovebox-x", "1:cpu:/glovebox-x"};
     reading.limits = {67 << 20, 67 << 20, 32, 150'000, 100'000};
@@ -51,9 +54,15 @@ struct Case {
     reading.stdout_file = "pipe:[11]";
     reading.stderr_file = "pipe:[12]";
     reading.seccomp = seccomp_json();
-    reading.status = {{"State", "S (sleeping)"},        {"Uid", "301000 301000 301000 301000"}, {"Gid", "301000 301000 301000 301000"},
-                      {"CapInh", "0000000000000000"},  {"CapPrm", "0000000000000000"},         {"CapEff", "0000000000000000"},
-                      {"CapBnd", "0000000000000000"},  {"CapAmb", "0000000000000000"},         {"NoNewPrivs", "1"},
+    reading.status = {{"State", "S (sleeping)"},
+                      {"Uid", "301000 301000 301000 301000"},
+                      {"Gid", "301000 301000 301000 301000"},
+                      {"CapInh", "0000000000000000"},
+                      {"CapPrm", "0000000000000000"},
+                      {"CapEff", "0000000000000000"},
+                      {"CapBnd", "0000000000000000"},
+                      {"CapAmb", "0000000000000000"},
+                      {"NoNewPrivs", "1"},
                       {"Seccomp", "2"}};
   }
   Case(const Case&) = delete;
@@ -99,15 +108,20 @@ TEST(Controls, AnEmptyReadingShowsNone) {
 }
 
 TEST(Controls, SharedNamespacesAreMissed) {
-  const std::map<std::string, std::string> control_of = {{"user", "user-namespace"},     {"net", "no-network"},
-                                                         {"pid", "private-namespaces"},  {"ipc", "private-namespaces"},
-                                                         {"uts", "private-namespaces"},  {"mnt", "private-namespaces"},
-                                                         {"cgroup", "private-namespaces"}};
+  const std::map<std::string, std::string> control_of = {
+      {"user", "user-namespace"},      {"net", "no-network"},         {"pid", "private-namespaces"},
+      {"ipc", "private-namespaces"},   {"uts", "private-namespaces"}, {"mnt", "private-namespaces"},
+      {"cgroup", "private-namespaces"}};
   for (const auto& [type, control] : control_of) {
     for (const char* whose : {"1", "2"}) {
-      EXPECT_EQ(missed_when([&, &type = type](Reading& r) { r.namespaces[type] = namespaces(whose)[type]; }), control) << type;
+      EXPECT_EQ(missed_when([&, &type = type](Reading& r) {
+                  r.namespaces[type] = namespaces(whose)[type];
+                }),
+                control)
+          << type;
     }
-    EXPECT_EQ(missed_when([&, &type = type](Reading& r) { r.namespaces.erase(type); }), control) << type;
+    EXPECT_EQ(missed_when([&, &type = type](Reading& r) { r.namespaces.erase(type); }), control)
+        << type;
   }
 }
 
@@ -120,10 +134,13 @@ TEST(Controls, IdsThatMapElsewhereAreMissed) {
 
 TEST(Controls, PrivilegesAreMissed) {
   for (const char* set : {"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"}) {
-    EXPECT_EQ(missed_when([&](Reading& r) { r.status[set] = "0000000000200000"; }), "no-capabilities") << set;
+    EXPECT_EQ(missed_when([&](Reading& r) { r.status[set] = "0000000000200000"; }),
+              "no-capabilities")
+        << set;
     EXPECT_EQ(missed_when([&](Reading& r) { r.status.erase(set); }), "no-capabilities") << set;
   }
-  EXPECT_EQ(missed_when([](Reading& r) { r.status["Uid"] = "301000 0 301000 301000"; }), "no-capabilities");
+  EXPECT_EQ(missed_when([](Reading& r) { r.status["Uid"] = "301000 0 301000 301000"; }),
+            "no-capabilities");
   EXPECT_EQ(missed_when([](Reading& r) { r.status["Gid"] = "0 0 0 0"; }), "no-capabilities");
   EXPECT_EQ(missed_when([](Reading& r) { r.status["NoNewPrivs"] = "0"; }), "no-new-privs");
   EXPECT_EQ(missed_when([](Reading& r) { r.status.erase("NoNewPrivs"); }), "no-new-privs");
@@ -132,37 +149,74 @@ TEST(Controls, PrivilegesAreMissed) {
 TEST(Controls, MissingAndOtherFiltersAreMissed) {
   EXPECT_EQ(missed_when([](Reading& r) { r.status["Seccomp"] = "0"; }), "seccomp");
   EXPECT_EQ(missed_when([](Reading& r) { r.status.erase("Seccomp"); }), "seccomp");
-  EXPECT_EQ(missed_when([](Reading& r) { r.seccomp["defaultAction"] = "SCMP_ACT_ALLOW"; }), "seccomp");
+  EXPECT_EQ(missed_when([](Reading& r) { r.seccomp["defaultAction"] = "SCMP_ACT_ALLOW"; }),
+            "seccomp");
   EXPECT_EQ(missed_when([](Reading& r) { r.seccomp = Json(); }), "seccomp");
 }
 
 TEST(Controls, MountsThatAreNotAsTheyShouldBeAreMissed) {
   const auto mount = [](Reading& r, const std::string& point) -> Mount& {
-    return *std::find_if(r.mounts.begin(), r.mounts.end(), [&](const Mount& m) { return m.point == point; });
+    return *std::find_if(r.mounts.begin(), r.mounts.end(),
+                         [&](const Mount& m) { return m.point == point; });
   };
   for (const char* point : {"/", "/dev", "/data", "/data/wdbc"}) {
-    EXPECT_EQ(missed_when([&](Reading& r) { mount(r, point).options = "rw,nosuid,nodev"; }), "read-only-root") << point;
-    EXPECT_EQ(missed_when([&](Reading& r) { mount(r, point).options = "ro,nodev"; }), "read-only-root") << point;
-    EXPECT_EQ(missed_when([&](Reading& r) { r.mounts.push_back({point, "ext4", "/dev/sda", "rw", "rw"}); }), "read-only-root") << point;
+    EXPECT_EQ(missed_when([&](Reading& r) { mount(r, point).options = "rw,nosuid,nodev"; }),
+              "read-only-root")
+        << point;
+    EXPECT_EQ(missed_when([&](Reading& r) { mount(r, point).options = "ro,nodev"; }),
+              "read-only-root")
+        << point;
+    EXPECT_EQ(missed_when([&](Reading& r) {
+                r.mounts.push_back({point, "ext4", "/dev/sda", "rw", "rw"});
+              }),
+              "read-only-root")
+        << point;
   }
-  EXPECT_EQ(missed_when([&](Reading& r) { mount(r, "/proc").super_options = "rw,hidepid=invisible"; }), "proc-subset");
-  EXPECT_EQ(missed_when([&](Reading& r) { mount(r, "/proc").super_options = "rw,subset=pid"; }), "proc-subset");
-  EXPECT_EQ(missed_when([](Reading& r) { r.mounts.push_back({"/sys", "sysfs", "sysfs", "rw", "ro"}); }), "no-sysfs");
-  EXPECT_EQ(missed_when([](Reading& r) { r.mounts.push_back({"/sys/fs/cgroup", "cgroup2", "cgroup", "rw", "ro"}); }), "no-sysfs");
-  EXPECT_EQ(missed_when([](Reading& r) { r.mounts.push_back({"/tmp", "proc", "proc", "rw", "rw"}); }), "no-sysfs");
-  EXPECT_EQ(missed_when([](Reading& r) { r.mounts.push_back({"/run/docker.sock", "tmpfs", "tmpfs", "rw", "rw"}); }), "no-runtime-socket");
+  EXPECT_EQ(
+      missed_when([&](Reading& r) { mount(r, "/proc").super_options = "rw,hidepid=invisible"; }),
+      "proc-subset");
+  EXPECT_EQ(missed_when([&](Reading& r) { mount(r, "/proc").super_options = "rw,subset=pid"; }),
+            "proc-subset");
+  EXPECT_EQ(missed_when([](Reading& r) {
+              r.mounts.push_back({"/sys", "sysfs", "sysfs", "rw", "ro"});
+            }),
+            "no-sysfs");
+  EXPECT_EQ(missed_when([](Reading& r) {
+              r.mounts.push_back({"/sys/fs/cgroup", "cgroup2", "cgroup", "rw", "ro"});
+            }),
+            "no-sysfs");
+  EXPECT_EQ(missed_when([](Reading& r) {
+              r.mounts.push_back({"/tmp", "proc", "proc", "rw", "rw"});
+            }),
+            "no-sysfs");
+  EXPECT_EQ(missed_when([](Reading& r) {
+              r.mounts.push_back({"/run/docker.sock", "tmpfs", "tmpfs", "rw", "rw"});
+            }),
+            "no-runtime-socket");
   for (const char* point : {"/out", "/tmp"}) {
-    EXPECT_EQ(missed_when([&](Reading& r) { mount(r, point).super_options = "rw"; }), "out-bounded") << point;
-    EXPECT_EQ(missed_when([&](Reading& r) { mount(r, point).super_options = "rw,size=4096k,nr_inodes=64"; }), "out-bounded") << point;
-    EXPECT_EQ(missed_when([&](Reading& r) { mount(r, point).super_options = "rw,size=512k"; }), "out-bounded") << point;
-    EXPECT_EQ(missed_when([&](Reading& r) { mount(r, point).type = "ext4"; }), "out-bounded") << point;
+    EXPECT_EQ(missed_when([&](Reading& r) { mount(r, point).super_options = "rw"; }), "out-bounded")
+        << point;
+    EXPECT_EQ(missed_when([&](Reading& r) {
+                mount(r, point).super_options = "rw,size=4096k,nr_inodes=64";
+              }),
+              "out-bounded")
+        << point;
+    EXPECT_EQ(missed_when([&](Reading& r) { mount(r, point).super_options = "rw,size=512k"; }),
+              "out-bounded")
+        << point;
+    EXPECT_EQ(missed_when([&](Reading& r) { mount(r, point).type = "ext4"; }), "out-bounded")
+        << point;
   }
 }
 
 TEST(Controls, LimitsThatAreNotSetAreMissed) {
-  for (const std::int64_t memory : {std::int64_t{-1}, std::int64_t{0}, std::int64_t{(67 << 20) + 4096}, INT64_MAX}) {
-    EXPECT_EQ(missed_when([&](Reading& r) { r.limits.memory_bytes = memory; }), "memory-limit") << memory;
-    EXPECT_EQ(missed_when([&](Reading& r) { r.limits.memory_and_swap_bytes = memory; }), "memory-limit") << memory;
+  for (const std::int64_t memory :
+       {std::int64_t{-1}, std::int64_t{0}, std::int64_t{(67 << 20) + 4096}, INT64_MAX}) {
+    EXPECT_EQ(missed_when([&](Reading& r) { r.limits.memory_bytes = memory; }), "memory-limit")
+        << memory;
+    EXPECT_EQ(missed_when([&](Reading& r) { r.limits.memory_and_swap_bytes = memory; }),
+              "memory-limit")
+        << memory;
   }
   EXPECT_EQ(missed_when([](Reading& r) { r.limits.pids = 33; }), "pids-limit");
   EXPECT_EQ(missed_when([](Reading& r) { r.limits.pids = -1; }), "pids-limit");
@@ -170,7 +224,10 @@ TEST(Controls, LimitsThatAreNotSetAreMissed) {
   EXPECT_EQ(missed_when([](Reading& r) { r.limits.cpu_quota_us = -1; }), "cpu-limit");
   EXPECT_EQ(missed_when([](Reading& r) { r.limits.cpu_period_us = 0; }), "cpu-limit");
   // Limits of a cgroup that the container is not in hold nothing.
-  EXPECT_EQ(missed_when([](Reading& r) { r.cgroups = {"4:memory:/glovebox-xy", "1:cpu:/"}; }), "pids-limit");
+  EXPECT_EQ(missed_when([](Reading& r) {
+              r.cgroups = {"4:memory:/glovebox-xy", "1:cpu:/"};
+            }),
+            "pids-limit");
 }
 
 TEST(Controls, WaysOutAreMissed) {

@@ -26,7 +26,8 @@ std::string unescape(std::string_view s) {
   std::string out;
   for (std::size_t i = 0; i < s.size(); ++i) {
     if (s[i] == '\\' && i + 3 < s.size()) {
-      out.push_back(static_cast<char>(((s[i + 1] - '0') << 6) | ((s[i + 2] - '0') << 3) | (s[i + 3] - '0')));
+      out.push_back(
+          static_cast<char>(((s[i + 1] - '0') << 6) | ((s[i + 2] - '0') << 3) | (s[i + 3] - '0')));
       i += 3;
     } else {
       out.push_back(s[i]);
@@ -75,8 +76,9 @@ bool is_number(const std::string& s) {
 }
 
 void note_cgroups(const std::vector<Mount>& mounts, HostProbe& host) {
-  static const std::set<std::string> kControllers = {"memory", "pids", "cpu", "cpuacct", "cpuset", "devices", "freezer",
-                                                     "blkio", "hugetlb", "net_cls", "net_prio", "perf_event"};
+  static const std::set<std::string> kControllers = {
+      "memory",  "pids",  "cpu",     "cpuacct", "cpuset",   "devices",
+      "freezer", "blkio", "hugetlb", "net_cls", "net_prio", "perf_event"};
   std::string unified;
   std::vector<std::string> unified_mounts;
   for (const Mount& m : mounts) {
@@ -95,7 +97,10 @@ void note_cgroups(const std::vector<Mount>& mounts, HostProbe& host) {
     host.cgroups = CgroupLayout::kV1;
     host.to_hide = unified_mounts;
     host.notes.push_back("cgroup v1 holds memory and pids: limits are set there" +
-                         std::string(unified_mounts.empty() ? "" : "; the unified hierarchy is hidden from the runtime, which refuses hybrid hosts"));
+                         std::string(unified_mounts.empty()
+                                         ? ""
+                                         : "; the unified hierarchy is hidden from the runtime, "
+                                           "which refuses hybrid hosts"));
   } else if (!unified.empty()) {
     host.cgroups = CgroupLayout::kV2;
     host.cgroup_mounts = {unified};
@@ -147,7 +152,9 @@ Result<HostProbe> probe_host() {
   GBX_ASSIGN(const std::vector<Mount> mounts, read_mounts("/proc/self/mountinfo"));
   note_cgroups(mounts, host);
   for (const char* need : {"memory", "pids", "cpu"}) {
-    if (host.controllers.count(need) == 0) host.notes.push_back(std::string("cgroup controller ") + need + " is missing");
+    if (host.controllers.count(need) == 0) {
+      host.notes.push_back(std::string("cgroup controller ") + need + " is missing");
+    }
   }
   for (const std::string& name : known_runtimes()) {
     if (find_runtime(name).ok()) host.runtimes.push_back(name);
@@ -156,10 +163,16 @@ Result<HostProbe> probe_host() {
   const std::string swaps = file_text("/proc/swaps");
   host.swap = std::count(swaps.begin(), swaps.end(), '\n') > 1;
   const auto memory = host.controllers.find("memory");
-  host.limit_swap = host.cgroups == CgroupLayout::kV2 ? host.swap
-                                                      : memory != host.controllers.end() && path_exists(memory->second + "/memory.memsw.limit_in_bytes");
-  if (host.swap && !host.limit_swap) host.notes.push_back("swap is on and containers cannot be kept out of it: what they hold may reach the disk");
-  host.user_namespaces = path_exists("/proc/self/ns/user") && number_in("/proc/sys/user/max_user_namespaces", "") > 0;
+  host.limit_swap = host.cgroups == CgroupLayout::kV2
+                        ? host.swap
+                        : memory != host.controllers.end() &&
+                              path_exists(memory->second + "/memory.memsw.limit_in_bytes");
+  if (host.swap && !host.limit_swap) {
+    host.notes.push_back(
+        "swap is on and containers cannot be kept out of it: what they hold may reach the disk");
+  }
+  host.user_namespaces =
+      path_exists("/proc/self/ns/user") && number_in("/proc/sys/user/max_user_namespaces", "") > 0;
   if (!host.user_namespaces) host.notes.push_back("user namespaces are not allowed here");
   return host;
 }
@@ -202,7 +215,8 @@ bool kill_cgroup(const HostProbe& host, const std::string& cgroup) {
       std::istringstream in(file_text(dir + "/cgroup.procs"));
       for (pid_t pid = 0; in >> pid;) {
         any = true;
-        if (pid > 0) kill(pid, SIGKILL);  // 0: a process of another PID namespace, which is not ours to name
+        // 0: a process of another PID namespace, which is not ours to name
+        if (pid > 0) kill(pid, SIGKILL);
       }
     }
     if (!any) return true;
@@ -219,22 +233,29 @@ Status remove_cgroup(const HostProbe& host, const std::string& cgroup) {
     }
     if (busy.empty()) return ok_status();
     if (round >= 200) return io_error("removal of " + busy, EBUSY);
-    poll(nullptr, 0, round < 20 ? 1 : 10);  // the kernel lets go of a dead process's cgroup a moment after its parent has reaped it
+    // the kernel lets go of a dead process's cgroup a moment after its parent has reaped it
+    poll(nullptr, 0, round < 20 ? 1 : 10);
   }
 }
 
 Status clear_residue(const std::string& id) {
   GBX_ASSIGN(const HostProbe host, probe_host());
-  if (!kill_cgroup(host, cgroup_name(id))) return fail(Reason::kSandboxSetup, "processes of container " + id + " could not be killed");
+  if (!kill_cgroup(host, cgroup_name(id))) {
+    return fail(Reason::kSandboxSetup, "processes of container " + id + " could not be killed");
+  }
   return remove_cgroup(host, cgroup_name(id));
 }
 
 Result<Fd> make_enclosure(const std::string& id) {
   GBX_ASSIGN(const HostProbe host, probe_host());
   const auto pids = host.controllers.find("pids");
-  if (pids == host.controllers.end()) return fail(Reason::kSandboxSetup, "this host has no cgroup controller pids");
+  if (pids == host.controllers.end()) {
+    return fail(Reason::kSandboxSetup, "this host has no cgroup controller pids");
+  }
   const std::string dir = pids->second + "/" + cgroup_name(id);
-  if (mkdir(dir.c_str(), 0755) != 0) return fail(Reason::kSandboxSetup, "cgroup " + dir + ": " + strerror(errno));
+  if (mkdir(dir.c_str(), 0755) != 0) {
+    return fail(Reason::kSandboxSetup, "cgroup " + dir + ": " + strerror(errno));
+  }
   Fd procs(open((dir + "/cgroup.procs").c_str(), O_WRONLY | O_CLOEXEC));
   if (!procs.valid()) return fail(Reason::kSandboxSetup, "cgroup " + dir + ": " + strerror(errno));
   return procs;

@@ -1,4 +1,5 @@
-// What /proc and the cgroup file systems say about the host and about a container. Internal to src/sandbox.
+// What /proc and the cgroup file systems say about the host and about a container. Internal to
+// src/sandbox.
 #pragma once
 
 #include <optional>
@@ -22,7 +23,8 @@ struct CgroupStats {
   std::int64_t cpu_ms = 0;
 };
 CgroupStats read_stats(const HostProbe& host, const std::string& cgroup);
-// Kills until no process is left in the container's cgroups; false when some still are after two seconds.
+// Kills until no process is left in the container's cgroups; false when some still are after two
+// seconds.
 bool kill_cgroup(const HostProbe& host, const std::string& cgroup);
 // The directories of the container that exist, deepest first in each hierarchy.
 std::vector<std::string> cgroup_dirs(const HostProbe& host, const std::string& cgroup);

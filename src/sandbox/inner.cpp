@@ -17,10 +17,12 @@ namespace gbx::sandbox {
 namespace {
 
 constexpr std::int64_t kRuntimeTimeoutMs = 30'000;
-constexpr std::int64_t kPrivilegesTimeoutMs = 5'000;  // from the runtime's answer to the program's first instruction
+// from the runtime's answer to the program's first instruction
+constexpr std::int64_t kPrivilegesTimeoutMs = 5'000;
 
 // What the runtime says about a failure: its log, or else what it printed.
-Error runtime_error(const std::string& step, const ContainerRuntime::Paths& paths, const std::string& printed) {
+Error runtime_error(const std::string& step, const ContainerRuntime::Paths& paths,
+                    const std::string& printed) {
   auto log = read_text_file(paths.log, 65536);
   std::string text = log.ok() && !log->empty() ? *log : printed;
   if (text.empty()) text = "no message";
@@ -29,7 +31,8 @@ Error runtime_error(const std::string& step, const ContainerRuntime::Paths& path
 
 class Container {
  public:
-  Container(const ContainerSpec& spec, const HostProbe& host, const InnerOptions& options, const Clock& clock)
+  Container(const ContainerSpec& spec, const HostProbe& host, const InnerOptions& options,
+            const Clock& clock)
       : spec_(spec), host_(host), options_(options), clock_(clock) {}
 
   Status start(Report& report);
@@ -61,8 +64,8 @@ Status Container::create() {
   create.argv = runtime_->create(paths, spec_.id);
   create.env = {{"PATH", "/usr/sbin:/usr/bin:/sbin:/bin"}};
   create.cwd = "/";
-  // The container inherits them. Its input ends at once, and is a pipe: the runtime gives all three to the container's
-  // user, and of /dev/null that would be the host's own.
+  // The container inherits them. Its input ends at once, and is a pipe: the runtime gives all three
+  // to the container's user, and of /dev/null that would be the host's own.
   GBX_ASSIGN(auto no_input, make_pipe());
   no_input.second.reset();
   create.descriptors = {{0, no_input.first.get()}, {1, options_.out_pipe}, {2, options_.err_pipe}};
@@ -72,9 +75,12 @@ Status Container::create() {
   if (!created->exited || created->code != 0) return runtime_error("create", paths, "");
   GBX_ASSIGN(const std::string pid, read_text_file(paths.pid_file, 64));
   init_ = static_cast<pid_t>(strtol(pid.c_str(), nullptr, 10));
-  // SAFETY: no wrapper in older libcs. The process is our child, so its number cannot have been reused.
+  // SAFETY: no wrapper in older libcs. The process is our child, so its number cannot have been
+  // reused.
   pidfd_ = Fd(static_cast<int>(syscall(SYS_pidfd_open, init_, 0)));
-  if (init_ <= 1 || !pidfd_.valid()) return fail(Reason::kSandboxSetup, "the container's first process is not there");
+  if (init_ <= 1 || !pidfd_.valid()) {
+    return fail(Reason::kSandboxSetup, "the container's first process is not there");
+  }
   return ok_status();
 }
 
@@ -83,21 +89,25 @@ Result<std::vector<Namespaces>> Container::outside() const {
   return std::vector<Namespaces>{options_.host, std::move(own)};
 }
 
-// What the kernel does not show to be in force ends the container: before its program starts, where that can be read.
+// What the kernel does not show to be in force ends the container: before its program starts, where
+// that can be read.
 Status Container::start(Report& report) {
   GBX_ASSIGN(runtime_, find_runtime(spec_.runtime));
   GBX_ASSIGN(report.runtime, runtime_->version());
   GBX_TRY(create());
   GBX_ASSIGN(Reading reading, read_created(init_, spec_, host_, staged_.runtime.bundle));
   GBX_ASSIGN(auto namespaces, outside());
-  const Expected expected{spec_, host_.limit_swap, std::move(namespaces), file_name_of(options_.out_pipe), file_name_of(options_.err_pipe)};
+  const Expected expected{spec_, host_.limit_swap, std::move(namespaces),
+                          file_name_of(options_.out_pipe), file_name_of(options_.err_pipe)};
   GBX_ASSIGN(std::vector<std::string> before, check_controls(reading, expected, Moment::kCreated));
   ProcessOptions start;
   start.argv = runtime_->start(staged_.runtime, spec_.id);
   start.env = {{"PATH", "/usr/sbin:/usr/bin:/sbin:/bin"}};
   start.cwd = "/";
   GBX_ASSIGN(const RunOutput started, run_command(start, 65536, kRuntimeTimeoutMs));
-  if (!started.status.exited || started.status.code != 0) return runtime_error("start", staged_.runtime, started.err);
+  if (!started.status.exited || started.status.code != 0) {
+    return runtime_error("start", staged_.runtime, started.err);
+  }
   GBX_TRY(read_running(init_, kPrivilegesTimeoutMs, clock_, reading));
   GBX_ASSIGN(const auto after, check_controls(reading, expected, Moment::kRunning));
   before.insert(before.end(), after.begin(), after.end());
@@ -118,7 +128,8 @@ Container::End Container::wait_for_end(std::int64_t deadline) const {
   }
 }
 
-// The wait status of the container's first process. It is reported dead only when all of its PID namespace is.
+// The wait status of the container's first process. It is reported dead only when all of its PID
+// namespace is.
 std::optional<int> Container::reap() const {
   int status = 0;
   pid_t r = 0;
@@ -162,10 +173,13 @@ void Container::run(Report& report) {
 }
 
 void Container::finish(Report& report) {
-  // We are process 1 here: helpers that the runtime left behind are ours to reap, and a cgroup lists the unreaped.
+  // We are process 1 here: helpers that the runtime left behind are ours to reap, and a cgroup
+  // lists the unreaped.
   while (waitpid(-1, nullptr, WNOHANG) > 0) {
   }
-  if (!kill_cgroup(host_, cgroup_name(spec_.id))) report.error = "processes of the container could not be killed";
+  if (!kill_cgroup(host_, cgroup_name(spec_.id))) {
+    report.error = "processes of the container could not be killed";
+  }
   if (runtime_ == nullptr || staged_.runtime.state.empty()) return;
   ProcessOptions remove;
   remove.argv = runtime_->remove(staged_.runtime, spec_.id);
@@ -176,7 +190,8 @@ void Container::finish(Report& report) {
 
 }  // namespace
 
-Report run_inner(const ContainerSpec& spec, const HostProbe& host, const InnerOptions& options, const Clock& clock) {
+Report run_inner(const ContainerSpec& spec, const HostProbe& host, const InnerOptions& options,
+                 const Clock& clock) {
   Report report;
   const std::int64_t began = clock.steady_ms();
   if (unshare(CLONE_NEWNS) != 0) {

@@ -28,14 +28,20 @@ Json mount_json(const MountEntry& m, Json options) {
   return j;
 }
 
-// Only what is listed here exists beside the image: no sysfs, no /dev/shm, no /dev/pts, no mqueue, no runtime socket.
+// Only what is listed here exists beside the image: no sysfs, no /dev/shm, no /dev/pts, no mqueue,
+// no runtime socket.
 Json mounts_json(const ContainerSpec& spec, const Stage& stage) {
   Json mounts(JsonArray{});
-  mounts.push_back(mount_json({"/proc", "proc", "proc"}, strings({"nosuid", "nodev", "noexec", "hidepid=2", "subset=pid"})));
-  mounts.push_back(mount_json({"/dev", "bind", stage.dev}, strings({"bind", "ro", "nosuid", "noexec"})));
-  mounts.push_back(mount_json({"/tmp", "bind", stage.tmp}, strings({"bind", "rw", "nosuid", "nodev", "noexec"})));
-  mounts.push_back(mount_json({"/out", "bind", stage.out}, strings({"bind", "rw", "nosuid", "nodev", "noexec"})));
-  mounts.push_back(mount_json({"/data", "bind", stage.data}, strings({"bind", "ro", "nosuid", "nodev", "noexec"})));
+  mounts.push_back(mount_json({"/proc", "proc", "proc"},
+                              strings({"nosuid", "nodev", "noexec", "hidepid=2", "subset=pid"})));
+  mounts.push_back(
+      mount_json({"/dev", "bind", stage.dev}, strings({"bind", "ro", "nosuid", "noexec"})));
+  mounts.push_back(mount_json({"/tmp", "bind", stage.tmp},
+                              strings({"bind", "rw", "nosuid", "nodev", "noexec"})));
+  mounts.push_back(mount_json({"/out", "bind", stage.out},
+                              strings({"bind", "rw", "nosuid", "nodev", "noexec"})));
+  mounts.push_back(mount_json({"/data", "bind", stage.data},
+                              strings({"bind", "ro", "nosuid", "nodev", "noexec"})));
   for (const DataMount& m : spec.mounts) {
     mounts.push_back(mount_json({"/data/" + m.name, "bind", stage.inputs + "/" + m.name},
                                 strings({"bind", "ro", "nosuid", "nodev", "noexec"})));
@@ -43,7 +49,9 @@ Json mounts_json(const ContainerSpec& spec, const Stage& stage) {
   return mounts;
 }
 
-Json list_json(const std::vector<std::string>& items) { return Json(JsonArray(items.begin(), items.end())); }
+Json list_json(const std::vector<std::string>& items) {
+  return Json(JsonArray(items.begin(), items.end()));
+}
 
 Json rlimit_json(std::string_view type, std::int64_t value) {
   Json j;
@@ -59,7 +67,9 @@ Json process_json(const ContainerSpec& spec) {
   user["gid"] = spec.uid;
   user["umask"] = 077;
   Json capabilities;
-  for (const char* set : {"bounding", "effective", "inheritable", "permitted", "ambient"}) capabilities[set] = JsonArray{};
+  for (const char* set : {"bounding", "effective", "inheritable", "permitted", "ambient"}) {
+    capabilities[set] = JsonArray{};
+  }
   Json process;
   process["terminal"] = false;
   process["user"] = user;
@@ -71,10 +81,11 @@ Json process_json(const ContainerSpec& spec) {
   process["oomScoreAdj"] = 500;
   // Just above the largest file system: no file of holes is larger than what could be stored.
   const std::int64_t largest = std::max(spec.out_bytes, spec.tmp_bytes) + (1 << 20);
-  process["rlimits"] = JsonArray{rlimit_json("RLIMIT_CORE", 0), rlimit_json("RLIMIT_NOFILE", 1024),
-                                 rlimit_json("RLIMIT_FSIZE", largest), rlimit_json("RLIMIT_MEMLOCK", 65536),
-                                 rlimit_json("RLIMIT_MSGQUEUE", 0), rlimit_json("RLIMIT_NICE", 0),
-                                 rlimit_json("RLIMIT_RTPRIO", 0)};
+  process["rlimits"] =
+      JsonArray{rlimit_json("RLIMIT_CORE", 0),        rlimit_json("RLIMIT_NOFILE", 1024),
+                rlimit_json("RLIMIT_FSIZE", largest), rlimit_json("RLIMIT_MEMLOCK", 65536),
+                rlimit_json("RLIMIT_MSGQUEUE", 0),    rlimit_json("RLIMIT_NICE", 0),
+                rlimit_json("RLIMIT_RTPRIO", 0)};
   return process;
 }
 
@@ -83,10 +94,12 @@ Json resources_json(const ContainerSpec& spec, const Stage& stage) {
   deny["allow"] = false;
   deny["access"] = "rwm";
   Json r;
-  r["devices"] = JsonArray{deny};  // runtimes add null, zero, full, random, urandom and tty themselves
+  // runtimes add null, zero, full, random, urandom and tty themselves
+  r["devices"] = JsonArray{deny};
   const std::int64_t memory = spec.memory_bytes + spec.out_bytes + spec.tmp_bytes;
   r["memory"]["limit"] = memory;
-  if (stage.limit_swap) r["memory"]["swap"] = memory;  // memory and swap together: none is swapped out
+  // memory and swap together: none is swapped out
+  if (stage.limit_swap) r["memory"]["swap"] = memory;
   r["pids"]["limit"] = spec.pids_max;
   r["cpu"]["period"] = kCpuPeriodUs;
   r["cpu"]["quota"] = spec.cpu_millis * kCpuPeriodUs / 1000;

@@ -33,7 +33,9 @@ struct LogPump {
       return;
     }
     const std::int64_t wanted = std::min<std::int64_t>(n, std::max<std::int64_t>(0, keep - total));
-    if (wanted > 0 && !write_all(sink, ByteView(buffer, static_cast<std::size_t>(wanted))).ok()) keep = total;
+    if (wanted > 0 && !write_all(sink, ByteView(buffer, static_cast<std::size_t>(wanted))).ok()) {
+      keep = total;
+    }
     total += n;
   }
 };
@@ -50,8 +52,8 @@ Result<Pipes> make_pipes() {
   return p;
 }
 
-[[noreturn]] void inner_main(const ContainerSpec& spec, const HostProbe& host, const Namespaces& own, Pipes& pipes,
-                             const Clock& clock) {
+[[noreturn]] void inner_main(const ContainerSpec& spec, const HostProbe& host,
+                             const Namespaces& own, Pipes& pipes, const Clock& clock) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   pipes.control.second.reset();
   pipes.report.first.reset();
@@ -60,8 +62,9 @@ Result<Pipes> make_pipes() {
   // Should the outer half have died before the line above, this end says so.
   char go = 0;
   if (read(pipes.control.first.get(), &go, 1) != 1) _exit(1);
-  const Report report =
-      run_inner(spec, host, {pipes.control.first.get(), pipes.out.second.get(), pipes.err.second.get(), own}, clock);
+  const Report report = run_inner(
+      spec, host, {pipes.control.first.get(), pipes.out.second.get(), pipes.err.second.get(), own},
+      clock);
   const std::string text = canonical(to_json(report));
   _exit(write_all(pipes.report.second.get(), as_bytes(text)).ok() ? 0 : 1);
 }
@@ -126,10 +129,16 @@ void Supervisor::drain() {
 Result<Report> Supervisor::run() {
   GBX_ASSIGN(const HostProbe host, probe_host());
   for (const char* need : {"memory", "pids", "cpu"}) {
-    if (host.controllers.count(need) == 0) return fail(Reason::kSandboxSetup, std::string("this host has no cgroup controller ") + need);
+    if (host.controllers.count(need) == 0) {
+      return fail(Reason::kSandboxSetup, std::string("this host has no cgroup controller ") + need);
+    }
   }
-  if (!host.user_namespaces) return fail(Reason::kSandboxSetup, "this host does not allow user namespaces");
-  if (!cgroup_dirs(host, cgroup_name(spec_.id)).empty()) return fail(Reason::kSandboxSetup, "a container with this id exists");
+  if (!host.user_namespaces) {
+    return fail(Reason::kSandboxSetup, "this host does not allow user namespaces");
+  }
+  if (!cgroup_dirs(host, cgroup_name(spec_.id)).empty()) {
+    return fail(Reason::kSandboxSetup, "a container with this id exists");
+  }
   GBX_ASSIGN(const Namespaces own, read_namespaces("self"));
   GBX_ASSIGN(Pipes pipes, make_pipes());
   if (unshare(CLONE_NEWPID) != 0) return io_error("PID namespace", errno);
@@ -145,7 +154,8 @@ Result<Report> Supervisor::run() {
   err_ = {std::move(pipes.err.first), kStderrFd, spec_.log_bytes, 0};
   if (write(pipes.control.second.get(), "g", 1) != 1) return io_error("control pipe", errno);
   const Status pumped = pump_until_done(inner, pipes);
-  inner.kill_and_reap();  // it is the first process of its namespace: whatever is left in there dies now
+  // it is the first process of its namespace: whatever is left in there dies now
+  inner.kill_and_reap();
   drain();
   const Status removed = remove_cgroup(host, cgroup_name(spec_.id));
   if (!pumped.ok()) return pumped.error();

@@ -1,4 +1,5 @@
-// One attack or question at a time, for the hostile tests: run inside a container and, as a control, outside.
+// One attack or question at a time, for the hostile tests: run inside a container and, as a
+// control, outside.
 //   probe do NAME        one call from the table: prints "ok" (exit 0) or "errno=N" (exit 10)
 //   probe COMMAND ...    the commands in main()
 // Static and self-contained: the test's image holds nothing else.
@@ -31,7 +32,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static long call(long nr, long a, long b, long c, long d, long e) { return syscall(nr, a, b, c, d, e, 0L); }
+static long call(long nr, long a, long b, long c, long d, long e) {
+  return syscall(nr, a, b, c, d, e, 0L);
+}
 #define P(x) ((long)(intptr_t)(x))
 
 static long do_bpf(void) {
@@ -130,6 +133,7 @@ static long do_mknod(unsigned mode, dev_t device) {
   return r;
 }
 
+// One act for each name, in more than 70 lines: a closed list.
 static long act(const char* n) {
 #define IS(s) (strcmp(n, s) == 0)
   if (IS("socket-inet")) return socket(AF_INET, SOCK_STREAM, 0);
@@ -139,7 +143,10 @@ static long act(const char* n) {
   if (IS("socket-raw")) return socket(AF_INET, SOCK_RAW, 1);
   if (IS("socket-vsock")) return socket(AF_VSOCK, SOCK_STREAM, 0);
   if (IS("socket-unix")) return socket(AF_UNIX, SOCK_STREAM, 0);
-  if (IS("socketpair-unix")) { int s[2]; return socketpair(AF_UNIX, SOCK_STREAM, 0, s); }
+  if (IS("socketpair-unix")) {
+    int s[2];
+    return socketpair(AF_UNIX, SOCK_STREAM, 0, s);
+  }
   if (IS("ptrace-traceme")) return ptrace(PTRACE_TRACEME, 0, NULL, NULL);
   if (IS("process-vm-readv")) return do_vm_readv();
   if (IS("pidfd-getfd")) return do_pidfd_getfd();
@@ -157,8 +164,16 @@ static long act(const char* n) {
   if (IS("clone-plain")) return do_clone(0);
   if (IS("clone3")) return do_clone3();
   if (IS("setns")) return do_setns();
-  if (IS("mount")) { unshare(CLONE_NEWNS); mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL); return mount("none", "/tmp", "tmpfs", 0, NULL); }
-  if (IS("umount")) { unshare(CLONE_NEWNS); mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL); return umount2("/proc", MNT_DETACH); }
+  if (IS("mount")) {
+    unshare(CLONE_NEWNS);
+    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
+    return mount("none", "/tmp", "tmpfs", 0, NULL);
+  }
+  if (IS("umount")) {
+    unshare(CLONE_NEWNS);
+    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
+    return umount2("/proc", MNT_DETACH);
+  }
   if (IS("fsopen")) return call(SYS_fsopen, P("tmpfs"), 0, 0, 0, 0);
   if (IS("open-tree")) return call(SYS_open_tree, AT_FDCWD, P("/"), 1, 0, 0);
   if (IS("chroot")) return chroot("/");
@@ -170,27 +185,52 @@ static long act(const char* n) {
     if (call(SYS_add_key, P("user"), P("gbx-probe"), P("x"), 1, -1) < 0) return -1;
     return call(SYS_request_key, P("user"), P("gbx-probe"), 0, -1, 0);
   }
-  if (IS("shmget")) { long id = call(SYS_shmget, 0, 4096, 0600, 0, 0); if (id >= 0) call(SYS_shmctl, id, 0, 0, 0, 0); return id; }
-  if (IS("msgget")) { long id = call(SYS_msgget, 0, 0600, 0, 0, 0); if (id >= 0) call(SYS_msgctl, id, 0, 0, 0, 0); return id; }
-  if (IS("semget")) { long id = call(SYS_semget, 0, 1, 0600, 0, 0); if (id >= 0) call(SYS_semctl, id, 0, 0, 0, 0); return id; }
-  if (IS("mq-open")) { long q = call(SYS_mq_open, P("gbx-probe"), O_CREAT | O_RDWR, 0600, 0, 0); call(SYS_mq_unlink, P("gbx-probe"), 0, 0, 0, 0); return q; }
+  if (IS("shmget")) {
+    long id = call(SYS_shmget, 0, 4096, 0600, 0, 0);
+    if (id >= 0) call(SYS_shmctl, id, 0, 0, 0, 0);
+    return id;
+  }
+  if (IS("msgget")) {
+    long id = call(SYS_msgget, 0, 0600, 0, 0, 0);
+    if (id >= 0) call(SYS_msgctl, id, 0, 0, 0, 0);
+    return id;
+  }
+  if (IS("semget")) {
+    long id = call(SYS_semget, 0, 1, 0600, 0, 0);
+    if (id >= 0) call(SYS_semctl, id, 0, 0, 0, 0);
+    return id;
+  }
+  if (IS("mq-open")) {
+    long q = call(SYS_mq_open, P("gbx-probe"), O_CREAT | O_RDWR, 0600, 0, 0);
+    call(SYS_mq_unlink, P("gbx-probe"), 0, 0, 0, 0);
+    return q;
+  }
   if (IS("setuid")) return call(SYS_setuid, 0, 0, 0, 0, 0);
   if (IS("setgroups")) return call(SYS_setgroups, 0, 0, 0, 0, 0);
   if (IS("capset")) return do_capset();
   if (IS("personality")) return personality(0x0040000);
   if (IS("personality-ask")) return personality(0xffffffff);
-  if (IS("modify-ldt")) { char b[16]; return call(SYS_modify_ldt, 0, P(b), sizeof b, 0, 0); }
+  if (IS("modify-ldt")) {
+    char b[16];
+    return call(SYS_modify_ldt, 0, P(b), sizeof b, 0, 0);
+  }
   if (IS("arch-gs")) return call(SYS_arch_prctl, 0x1001, 0, 0, 0, 0);
   if (IS("splice")) return do_splice(SYS_splice);
   if (IS("tee")) return do_splice(SYS_tee);
   if (IS("vmsplice")) return do_splice(SYS_vmsplice);
   if (IS("name-to-handle")) return do_handle();
   if (IS("adjtimex")) return do_sigev_timer();
-  if (IS("sethostname")) { unshare(CLONE_NEWUTS); return sethostname("x", 1); }
+  if (IS("sethostname")) {
+    unshare(CLONE_NEWUTS);
+    return sethostname("x", 1);
+  }
   if (IS("sched-fifo")) return do_fifo_scheduler();
   if (IS("nice-20")) return setpriority(PRIO_PROCESS, 0, -20);
   if (IS("mlockall")) return call(SYS_mlockall, 1, 0, 0, 0, 0);
-  if (IS("seccomp")) { unsigned a = 0x7fff0000; return call(SYS_seccomp, 2, 0, P(&a), 0, 0); }
+  if (IS("seccomp")) {
+    unsigned a = 0x7fff0000;
+    return call(SYS_seccomp, 2, 0, P(&a), 0, 0);
+  }
   if (IS("landlock")) return call(444, 0, 0, 1, 0, 0);
   if (IS("dumpable")) return prctl(PR_SET_DUMPABLE, 1);
   if (IS("setxattr")) {
@@ -200,7 +240,10 @@ static long act(const char* n) {
     if (r == 0) unlink("/tmp/gbx-probe-x");
     return r;
   }
-  if (IS("tiocsti")) { char c = 'x'; return ioctl(0, 0x5412, &c); }
+  if (IS("tiocsti")) {
+    char c = 'x';
+    return ioctl(0, 0x5412, &c);
+  }
   if (IS("oom-score")) return do_oom_score();
   if (IS("true")) return 0;
 #undef IS
@@ -297,7 +340,10 @@ static int list(const char* path) {
   char own[16];
   snprintf(own, sizeof own, "%d", dirfd(d));
   while ((e = readdir(d)) != NULL) {
-    if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 && !(strcmp(path, "/proc/self/fd") == 0 && strcmp(e->d_name, own) == 0)) puts(e->d_name);
+    if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
+        !(strcmp(path, "/proc/self/fd") == 0 && strcmp(e->d_name, own) == 0)) {
+      puts(e->d_name);
+    }
   }
   return 0;
 }
@@ -313,7 +359,8 @@ static int put(const char* path, const char* text) {
   return answer(write(fd, text, strlen(text)));
 }
 
-// A grandchild that left the session, ignores what it can and holds a file open for writing in /out.
+// A grandchild that left the session, ignores what it can and holds a file open for writing in
+// /out.
 static int daemonise(int wait_too) {
   int p[2];
   if (pipe(p) != 0) return 1;
@@ -407,12 +454,34 @@ int main(int argc, char** argv) {
   if (CMD("daemon")) return daemonise(strcmp(a, "wait") == 0);
   if (CMD("sweep")) return sweep(argv[2]);
   if (CMD("foreign")) return foreign(a);
-  if (CMD("spin")) { for (;;) { } }
-  if (CMD("sleep")) { for (;;) pause(); }
-  if (CMD("fds")) { int n = 0; for (int fd = 0; fd < 1024; ++fd) n += fcntl(fd, F_GETFD) >= 0; printf("open=%d\n", n); return 0; }
-  if (CMD("openfds")) { int n = 0; while (dup(0) >= 0) ++n; printf("dups=%d errno=%d\n", n, errno); return 0; }
-  if (CMD("env")) { for (char** e = environ; *e != NULL; ++e) puts(*e); return 0; }
-  if (CMD("cwd")) { char d[4096]; puts(getcwd(d, sizeof d) != NULL ? d : "?"); return 0; }
+  if (CMD("spin")) {
+    for (;;) {
+    }
+  }
+  if (CMD("sleep")) {
+    for (;;) pause();
+  }
+  if (CMD("fds")) {
+    int n = 0;
+    for (int fd = 0; fd < 1024; ++fd) n += fcntl(fd, F_GETFD) >= 0;
+    printf("open=%d\n", n);
+    return 0;
+  }
+  if (CMD("openfds")) {
+    int n = 0;
+    while (dup(0) >= 0) ++n;
+    printf("dups=%d errno=%d\n", n, errno);
+    return 0;
+  }
+  if (CMD("env")) {
+    for (char** e = environ; *e != NULL; ++e) puts(*e);
+    return 0;
+  }
+  if (CMD("cwd")) {
+    char d[4096];
+    puts(getcwd(d, sizeof d) != NULL ? d : "?");
+    return 0;
+  }
 #undef CMD
   fprintf(stderr, "usage: probe COMMAND\n");
   return 99;

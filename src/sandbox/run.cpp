@@ -1,7 +1,7 @@
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <linux/mount.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -18,25 +18,35 @@ namespace {
 
 constexpr std::size_t kMaxReport = 64U << 10;
 
-Error bad(const std::string& field, const std::string& why) { return fail(Reason::kBadValue, field + ": " + why); }
+Error bad(const std::string& field, const std::string& why) {
+  return fail(Reason::kBadValue, field + ": " + why);
+}
 
 bool plain_name(const std::string& s) {
-  return !s.empty() && s[0] != '-' && std::all_of(s.begin(), s.end(), [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'; });
+  return !s.empty() && s[0] != '-' && std::all_of(s.begin(), s.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-';
+  });
 }
 // A path component that means itself.
 bool plain_component(const std::string& s) {
   return !s.empty() && s[0] != '-' && s[0] != '.' && std::all_of(s.begin(), s.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_' || c == '.';
   });
 }
 // Absolute, without empty, "." and ".." components: what is compared is what is opened.
 bool plain_path(const std::string& s) {
-  if (s.empty() || s[0] != '/' || s.find('\0') != std::string::npos || s.find("//") != std::string::npos) return false;
+  if (s.empty() || s[0] != '/' || s.find('\0') != std::string::npos ||
+      s.find("//") != std::string::npos) {
+    return false;
+  }
   const std::string t = s + "/";
   return t.find("/./") == std::string::npos && t.find("/../") == std::string::npos;
 }
 bool no_nul(const std::vector<std::string>& list) {
-  return std::all_of(list.begin(), list.end(), [](const std::string& s) { return s.find('\0') == std::string::npos && s.size() <= 131'071 && valid_utf8(s); });
+  return std::all_of(list.begin(), list.end(), [](const std::string& s) {
+    return s.find('\0') == std::string::npos && s.size() <= 131'071 && valid_utf8(s);
+  });
 }
 
 Result<Fd> memory_file(const char* name) {
@@ -52,20 +62,30 @@ Result<Fd> make_out(const ContainerSpec& spec) {
   if (!fs.valid()) return io_error("tmpfs for /out", errno);
   const std::string owner = std::to_string(spec.uid_base + spec.uid);
   const std::pair<const char*, std::string> options[] = {
-      {"source", "glovebox-" + spec.id}, {"size", std::to_string(spec.out_bytes)},
-      {"nr_inodes", std::to_string(spec.out_inodes)}, {"mode", "0700"}, {"uid", owner}, {"gid", owner}};
+      {"source", "glovebox-" + spec.id},
+      {"size", std::to_string(spec.out_bytes)},
+      {"nr_inodes", std::to_string(spec.out_inodes)},
+      {"mode", "0700"},
+      {"uid", owner},
+      {"gid", owner}};
   for (const auto& [key, value] : options) {
-    if (syscall(SYS_fsconfig, fs.get(), FSCONFIG_SET_STRING, key, value.c_str(), 0) != 0) return io_error(std::string("tmpfs option ") + key, errno);
+    if (syscall(SYS_fsconfig, fs.get(), FSCONFIG_SET_STRING, key, value.c_str(), 0) != 0) {
+      return io_error(std::string("tmpfs option ") + key, errno);
+    }
   }
-  if (syscall(SYS_fsconfig, fs.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) return io_error("tmpfs for /out", errno);
-  Fd mount(static_cast<int>(syscall(SYS_fsmount, fs.get(), FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)));
+  if (syscall(SYS_fsconfig, fs.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) {
+    return io_error("tmpfs for /out", errno);
+  }
+  Fd mount(static_cast<int>(syscall(SYS_fsmount, fs.get(), FSMOUNT_CLOEXEC,
+                                    MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)));
   if (!mount.valid()) return io_error("tmpfs for /out", errno);
   return mount;
 }
 
 // The file system itself becomes read-only, whatever mounts of it there may be.
 Status freeze_out(int dir_fd) {
-  const Fd fs(static_cast<int>(syscall(SYS_fspick, dir_fd, "", FSPICK_EMPTY_PATH | FSPICK_CLOEXEC)));
+  const Fd fs(
+      static_cast<int>(syscall(SYS_fspick, dir_fd, "", FSPICK_EMPTY_PATH | FSPICK_CLOEXEC)));
   if (!fs.valid()) return io_error("/out after the run", errno);
   if (syscall(SYS_fsconfig, fs.get(), FSCONFIG_SET_FLAG, "ro", nullptr, 0) != 0 ||
       syscall(SYS_fsconfig, fs.get(), FSCONFIG_CMD_RECONFIGURE, nullptr, nullptr, 0) != 0) {
@@ -100,7 +120,9 @@ Result<std::string> read_report(int fd, int cancel_fd, Fd& life) {
     if (n < 0) return io_error("report of glovebox-sandbox", errno);
     if (n == 0) return out;
     out.append(buffer, static_cast<std::size_t>(n));
-    if (out.size() > kMaxReport) return fail(Reason::kInternal, "glovebox-sandbox reported too much");
+    if (out.size() > kMaxReport) {
+      return fail(Reason::kInternal, "glovebox-sandbox reported too much");
+    }
   }
 }
 
@@ -130,20 +152,30 @@ Status check_spec(const ContainerSpec& spec) {
   if (!no_nul(spec.argv) || spec.argv[0].empty()) return bad("argv", "not proper strings");
   if (!no_nul(spec.env)) return bad("env", "not proper strings");
   for (const std::string& e : spec.env) {
-    if (e.find('=') == std::string::npos || e[0] == '=') return bad("env", "not NAME=value: " + printable(e, 64));
+    if (e.find('=') == std::string::npos || e[0] == '=') {
+      return bad("env", "not NAME=value: " + printable(e, 64));
+    }
   }
   std::set<std::string> names;
   for (const DataMount& m : spec.mounts) {
-    if (!plain_component(m.name)) return bad("mounts", "name with other than letters, digits and -_.: " + printable(m.name, 64));
+    if (!plain_component(m.name)) {
+      return bad("mounts",
+                 "name with other than letters, digits and -_.: " + printable(m.name, 64));
+    }
     if (!names.insert(m.name).second) return bad("mounts", "two of the name " + m.name);
-    if (!plain_path(m.host_path)) return bad("mounts", "not a plain absolute path: " + printable(m.host_path));
+    if (!plain_path(m.host_path)) {
+      return bad("mounts", "not a plain absolute path: " + printable(m.host_path));
+    }
   }
   return ok_status();
 }
 
 Result<RunResult> run_container(const ContainerSpec& spec, const RunOptions& options) {
   GBX_TRY(check_spec(spec));
-  if (geteuid() != 0) return fail(Reason::kSandboxSetup, "containers need root").with("uid 0", std::to_string(geteuid()));
+  if (geteuid() != 0) {
+    return fail(Reason::kSandboxSetup, "containers need root")
+        .with("uid 0", std::to_string(geteuid()));
+  }
   GBX_ASSIGN(const Fd out_mount, make_out(spec));
   Fd output(openat(out_mount.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!output.valid()) return io_error("/out", errno);
@@ -158,12 +190,14 @@ Result<RunResult> run_container(const ContainerSpec& spec, const RunOptions& opt
   helper.argv = {options.program.empty() ? program_dir() + "/glovebox-sandbox" : options.program};
   helper.die_with_parent = false;  // it notices that the life pipe is closed, and still cleans up
   helper.new_session = true;
-  helper.descriptors = {{kSpecFd, spec_file.get()}, {kOutFd, out_mount.get()}, {kReportFd, report_pipe.second.get()},
-                        {kStdoutFd, out_log.get()}, {kStderrFd, err_log.get()}, {kLifeFd, life_pipe.first.get()}};
+  helper.descriptors = {
+      {kSpecFd, spec_file.get()}, {kOutFd, out_mount.get()},  {kReportFd, report_pipe.second.get()},
+      {kStdoutFd, out_log.get()}, {kStderrFd, err_log.get()}, {kLifeFd, life_pipe.first.get()}};
   GBX_ASSIGN(Process supervisor, spawn(helper));
   report_pipe.second.reset();
   life_pipe.first.reset();
-  GBX_ASSIGN(const std::string text, read_report(report_pipe.first.get(), options.cancel_fd, life_pipe.second));
+  GBX_ASSIGN(const std::string text,
+             read_report(report_pipe.first.get(), options.cancel_fd, life_pipe.second));
   GBX_ASSIGN(const auto ended, supervisor.wait(60'000));
   if (!ended) return fail(Reason::kInternal, "glovebox-sandbox did not end");
   auto report = from_json_text<Report>(text);

@@ -51,7 +51,8 @@ std::vector<std::string> known_runtimes() { return {"crun", "runc"}; }
 std::vector<std::string> ContainerRuntime::create(const Paths& p, const std::string& id) const {
   std::vector<std::string> argv{program()};
   for (std::string& o : global_options(p)) argv.push_back(std::move(o));
-  for (const std::string& a : {std::string("create"), std::string("--bundle"), p.bundle, std::string("--pid-file"), p.pid_file, id}) {
+  for (const std::string& a : {std::string("create"), std::string("--bundle"), p.bundle,
+                               std::string("--pid-file"), p.pid_file, id}) {
     argv.push_back(a);
   }
   return argv;
@@ -75,8 +76,10 @@ Result<std::string> ContainerRuntime::version() const {
   GBX_ASSIGN(const RunOutput out, run_command(ask, 65536, 10'000));
   const std::string begin = name() + " version ";
   const std::string line = out.out.substr(0, out.out.find('\n'));
-  if (!out.status.exited || out.status.code != 0 || line.rfind(begin, 0) != 0 || line.size() == begin.size()) {
-    return fail(Reason::kSandboxSetup, program() + " --version").with(begin + "…", printable(line, 64));
+  if (!out.status.exited || out.status.code != 0 || line.rfind(begin, 0) != 0 ||
+      line.size() == begin.size()) {
+    return fail(Reason::kSandboxSetup, program() + " --version")
+        .with(begin + "…", printable(line, 64));
   }
   return name() + " " + printable(line.substr(begin.size()), 48);
 }
@@ -84,7 +87,8 @@ Result<std::string> ContainerRuntime::version() const {
 Result<std::unique_ptr<ContainerRuntime>> find_runtime(const std::string& name) {
   const std::string program = name == "crun" || name == "runc" ? locate(name) : std::string();
   if (program.empty()) {
-    return fail(Reason::kUnavailable, "container runtime " + name + " is not installed").hint("apt-get install crun");
+    return fail(Reason::kUnavailable, "container runtime " + name + " is not installed")
+        .hint("apt-get install crun");
   }
   std::unique_ptr<ContainerRuntime> runtime;
   if (name == "crun") runtime = std::make_unique<Crun>(program);

@@ -12,8 +12,8 @@ namespace gbx::sandbox {
 class ContainerRuntime {
  public:
   struct Paths {
-    std::string state;     // where the runtime keeps its state; private to the supervisor
-    std::string log;       // its own messages, kept out of the container's streams
+    std::string state;  // where the runtime keeps its state; private to the supervisor
+    std::string log;    // its own messages, kept out of the container's streams
     std::string bundle;
     std::string pid_file;
   };

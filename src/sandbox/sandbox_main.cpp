@@ -1,5 +1,6 @@
-// glovebox-sandbox: supervises one container (sandbox.h); started by run_container(), which passes the descriptors that
-// supervise.h lists. Runs as root. Ends when the container and all traces of it are gone.
+// glovebox-sandbox: supervises one container (sandbox.h); started by run_container(), which passes
+// the descriptors that supervise.h lists. Runs as root. Ends when the container and all traces of
+// it are gone.
 #include <signal.h>
 #include <unistd.h>
 

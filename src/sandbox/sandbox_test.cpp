@@ -32,7 +32,9 @@ class Sandbox : public ::testing::TestWithParam<const char*> {
     const std::string why = testing::cannot_run(GetParam());
     if (!why.empty()) GTEST_SKIP() << why;
   }
-  ContainerSpec spec(std::vector<std::string> arguments) { return probe_spec(root_, std::move(arguments), GetParam()); }
+  ContainerSpec spec(std::vector<std::string> arguments) {
+    return probe_spec(root_, std::move(arguments), GetParam());
+  }
   RunResult probe(std::vector<std::string> arguments) { return run(spec(std::move(arguments))); }
   TestRoot root_;
 };
@@ -52,25 +54,68 @@ TEST_P(Sandbox, RunsAProgramAndSaysHowItEnded) {
   EXPECT_EQ(r.code, 137);
 }
 
-// ---- what a container may not do, each with a control outside that shows that the call as such works ----
+// ---- what a container may not do, each with a control outside that shows that the call as such
+// works ----
 
 struct Denied {
   const char* name;
   int error;
 };
-constexpr Denied kDenied[] = {
-    {"socket-inet", EPERM}, {"socket-inet6", EPERM}, {"socket-netlink", EPERM}, {"socket-packet", EPERM},
-    {"socket-raw", EPERM}, {"socket-vsock", EPERM}, {"ptrace-traceme", EPERM},
-    {"process-vm-readv", EPERM}, {"pidfd-getfd", EPERM}, {"kcmp", EPERM}, {"bpf", EPERM}, {"perf", EPERM},
-    {"userfaultfd", EPERM}, {"io-uring", EPERM}, {"unshare-user", EPERM}, {"unshare-mount", EPERM},
-    {"unshare-files", EPERM}, {"clone-user", EPERM}, {"clone-net", EPERM}, {"clone-cgroup", EPERM}, {"clone3", ENOSYS},
-    {"setns", EPERM}, {"mount", EPERM}, {"umount", EPERM}, {"fsopen", EPERM}, {"open-tree", EPERM}, {"chroot", EPERM},
-    {"mknod", EPERM}, {"mkfifo", EPERM}, {"keyctl", EPERM}, {"add-key", EPERM}, {"request-key", EPERM},
-    {"shmget", EPERM}, {"msgget", EPERM}, {"semget", EPERM}, {"mq-open", EPERM}, {"setuid", EPERM},
-    {"setgroups", EPERM}, {"capset", EPERM}, {"personality", EPERM}, {"modify-ldt", EPERM}, {"arch-gs", EPERM},
-    {"splice", EPERM}, {"tee", EPERM}, {"vmsplice", EPERM}, {"name-to-handle", EPERM}, {"adjtimex", EPERM},
-    {"sethostname", EPERM}, {"sched-fifo", EPERM}, {"nice-20", EACCES}, {"mlockall", EPERM}, {"seccomp", EPERM},
-    {"landlock", EPERM}, {"dumpable", EPERM}, {"setxattr", EPERM}};
+constexpr Denied kDenied[] = {{"socket-inet", EPERM},
+                              {"socket-inet6", EPERM},
+                              {"socket-netlink", EPERM},
+                              {"socket-packet", EPERM},
+                              {"socket-raw", EPERM},
+                              {"socket-vsock", EPERM},
+                              {"ptrace-traceme", EPERM},
+                              {"process-vm-readv", EPERM},
+                              {"pidfd-getfd", EPERM},
+                              {"kcmp", EPERM},
+                              {"bpf", EPERM},
+                              {"perf", EPERM},
+                              {"userfaultfd", EPERM},
+                              {"io-uring", EPERM},
+                              {"unshare-user", EPERM},
+                              {"unshare-mount", EPERM},
+                              {"unshare-files", EPERM},
+                              {"clone-user", EPERM},
+                              {"clone-net", EPERM},
+                              {"clone-cgroup", EPERM},
+                              {"clone3", ENOSYS},
+                              {"setns", EPERM},
+                              {"mount", EPERM},
+                              {"umount", EPERM},
+                              {"fsopen", EPERM},
+                              {"open-tree", EPERM},
+                              {"chroot", EPERM},
+                              {"mknod", EPERM},
+                              {"mkfifo", EPERM},
+                              {"keyctl", EPERM},
+                              {"add-key", EPERM},
+                              {"request-key", EPERM},
+                              {"shmget", EPERM},
+                              {"msgget", EPERM},
+                              {"semget", EPERM},
+                              {"mq-open", EPERM},
+                              {"setuid", EPERM},
+                              {"setgroups", EPERM},
+                              {"capset", EPERM},
+                              {"personality", EPERM},
+                              {"modify-ldt", EPERM},
+                              {"arch-gs", EPERM},
+                              {"splice", EPERM},
+                              {"tee", EPERM},
+                              {"vmsplice", EPERM},
+                              {"name-to-handle", EPERM},
+                              {"adjtimex", EPERM},
+                              {"sethostname", EPERM},
+                              {"sched-fifo", EPERM},
+                              {"nice-20", EACCES},
+                              {"mlockall", EPERM},
+                              {"seccomp", EPERM},
+                              {"landlock", EPERM},
+                              {"dumpable", EPERM},
+                              {"setxattr", EPERM}};
 
 class SandboxDenies : public ::testing::TestWithParam<Denied> {
  protected:
@@ -126,9 +171,11 @@ TEST_P(Sandbox, EveryUnlistedCallIsRefused) {
   std::string numbers;
   std::size_t count = 0;
   for (int nr = 0; nr < 462; ++nr) {
-    // uretprobe and uprobe: the kernel lets them past every filter; outside a probe's trampoline they do nothing.
+    // uretprobe and uprobe: the kernel lets them past every filter; outside a probe's trampoline
+    // they do nothing.
     if (nr == 335 || nr == 336) continue;
-    const std::unique_ptr<char, void (*)(void*)> name(seccomp_syscall_resolve_num_arch(SCMP_ARCH_X86_64, nr), free);
+    const std::unique_ptr<char, void (*)(void*)> name(
+        seccomp_syscall_resolve_num_arch(SCMP_ARCH_X86_64, nr), free);
     if (name != nullptr && listed.count(name.get()) > 0) continue;
     numbers += (numbers.empty() ? "" : ",") + std::to_string(nr);
     ++count;
@@ -150,7 +197,9 @@ TEST(Probe, FindsWhatContainersNeedAndSaysWhy) {
   auto host = probe_host();
   ASSERT_TRUE(host.ok()) << host.error().line();
   EXPECT_EQ(host->cgroups == CgroupLayout::kNone, host->cgroup_mounts.empty());
-  for (const auto& [controller, mount] : host->controllers) EXPECT_TRUE(path_exists(mount)) << controller;
+  for (const auto& [controller, mount] : host->controllers) {
+    EXPECT_TRUE(path_exists(mount)) << controller;
+  }
   if (host->cgroups == CgroupLayout::kV1) {
     EXPECT_TRUE(path_exists(host->controllers["memory"] + "/memory.limit_in_bytes"));
   }
@@ -158,9 +207,10 @@ TEST(Probe, FindsWhatContainersNeedAndSaysWhy) {
     EXPECT_TRUE(host->to_hide.empty());
   }
   for (const char* need : {"memory", "pids", "cpu"}) {
-    const bool said = std::any_of(host->notes.begin(), host->notes.end(), [&](const std::string& n) {
-      return n.find(std::string("controller ") + need) != std::string::npos;
-    });
+    const bool said =
+        std::any_of(host->notes.begin(), host->notes.end(), [&](const std::string& n) {
+          return n.find(std::string("controller ") + need) != std::string::npos;
+        });
     EXPECT_EQ(said, host->controllers.count(need) == 0) << need;
   }
 }
@@ -213,7 +263,8 @@ TEST(Spec, IsChecked) {
     const Status status = check_spec(s);
     ASSERT_FALSE(status.ok()) << field;
     EXPECT_EQ(status.reason(), Reason::kBadValue) << field;
-    EXPECT_NE(status.error().what.find(field), std::string::npos) << field << ": " << status.error().line();
+    EXPECT_NE(status.error().what.find(field), std::string::npos)
+        << field << ": " << status.error().line();
     EXPECT_EQ(run_container(s).reason(), Reason::kBadValue) << field;
   }
 }
@@ -286,12 +337,14 @@ TEST_P(Sandbox, SeesOnlyProcessesInProc) {
   for (std::string name; in >> name;) {
     EXPECT_TRUE(name == "1" || name == "self" || name == "thread-self") << name;
   }
-  for (const char* path : {"/proc/sys/kernel/core_pattern", "/proc/kcore", "/proc/kallsyms", "/proc/keys", "/proc/kmsg",
-                           "/proc/timer_list", "/proc/config.gz", "/proc/sysrq-trigger", "/proc/mounts/../../sys/net"}) {
+  for (const char* path : {"/proc/sys/kernel/core_pattern", "/proc/kcore", "/proc/kallsyms",
+                           "/proc/keys", "/proc/kmsg", "/proc/timer_list", "/proc/config.gz",
+                           "/proc/sysrq-trigger", "/proc/mounts/../../sys/net"}) {
     EXPECT_EQ(probe({"write", path}).out.text.substr(0, 6), "errno=") << path;
   }
   EXPECT_EQ(outside({"write", "/proc/sys/kernel/core_pattern"}).out, "ok\n");
-  EXPECT_EQ(probe({"write", "/proc/sys/kernel/core_pattern"}).out.text, "errno=" + std::to_string(ENOENT) + "\n");
+  EXPECT_EQ(probe({"write", "/proc/sys/kernel/core_pattern"}).out.text,
+            "errno=" + std::to_string(ENOENT) + "\n");
 }
 
 TEST_P(Sandbox, HasNoSysAndAMinimalDev) {
@@ -300,7 +353,8 @@ TEST_P(Sandbox, HasNoSysAndAMinimalDev) {
   std::istringstream in(probe({"list", "/dev"}).out.text);
   std::set<std::string> names;
   for (std::string name; in >> name;) names.insert(name);
-  EXPECT_EQ(names, (std::set<std::string>{"fd", "full", "null", "random", "stderr", "stdin", "stdout", "urandom", "zero"}));
+  EXPECT_EQ(names, (std::set<std::string>{"fd", "full", "null", "random", "stderr", "stdin",
+                                          "stdout", "urandom", "zero"}));
   EXPECT_EQ(probe({"write", "/dev/null"}).out.text, "ok\n");
   EXPECT_EQ(probe({"put", "/dev/made", "x"}).out.text, "errno=" + std::to_string(EROFS) + "\n");
   std::istringstream root(probe({"list", "/"}).out.text);
@@ -337,7 +391,8 @@ TEST_P(Sandbox, MountsAreExactlyTheSpecified) {
       EXPECT_EQ(option.substr(0, 2), "ro") << point << " " << option;
     }
   }
-  EXPECT_EQ(points, (std::set<std::string>{"/", "/data", "/data/set", "/dev", "/out", "/proc", "/tmp"}));
+  EXPECT_EQ(points,
+            (std::set<std::string>{"/", "/data", "/data/set", "/dev", "/out", "/proc", "/tmp"}));
   s = spec({"show", "/data/set/a.csv"});
   s.mounts = {{"set", data}};
   EXPECT_EQ(run(s).out.text, "1,2\n");
@@ -358,7 +413,9 @@ TEST_P(Sandbox, EnvironmentAndDirectoryAreTheSpecs) {
   const RunResult r = run(s);
   std::istringstream in(r.out.text);
   std::set<std::string> lines;
-  for (std::string line; std::getline(in, line);) lines.insert(line.substr(0, 5) == "HOME=" ? "HOME" : line);
+  for (std::string line; std::getline(in, line);) {
+    lines.insert(line.substr(0, 5) == "HOME=" ? "HOME" : line);
+  }
   lines.erase("HOME");  // runtimes set it when the image does not
   EXPECT_EQ(lines, (std::set<std::string>{"A=b c", "PATH=/bin"}));
   s = spec({"cwd"});
@@ -508,8 +565,8 @@ TEST_P(Sandbox, SetupErrorsAreNotExits) {
   EXPECT_NE(r.outcome, Outcome::kExited);
 }
 
-// An image with a link where something is to be mounted (the class of CVE-2021-30465) is refused, and nothing is made
-// where the link points.
+// An image with a link where something is to be mounted (the class of CVE-2021-30465) is refused,
+// and nothing is made where the link points.
 TEST_P(Sandbox, LinkInPlaceOfAMountPointIsRefused) {
   for (const char* name : {"out", "proc", "dev", "data", "tmp"}) {
     const std::string link = root_.rootfs() + "/" + name;
@@ -553,11 +610,14 @@ TEST_P(Sandbox, DeathOfTheCallerKillsTheContainer) {
   const auto processes = [&] {
     auto left = residue(s.id);
     std::size_t n = 0;
-    for (const std::string& line : left.ok() ? *left : std::vector<std::string>{}) n += line.rfind("process ", 0) == 0;
+    for (const std::string& line : left.ok() ? *left : std::vector<std::string>{}) {
+      n += line.rfind("process ", 0) == 0;
+    }
     return n;
   };
   EXPECT_TRUE(wait_until(true));
-  // While the runtime sets up, its own processes come and go in the container's cgroup: wait until the count stays.
+  // While the runtime sets up, its own processes come and go in the container's cgroup: wait until
+  // the count stays.
   for (int i = 0, steady = 0; i < 1000 && steady < 20; ++i) {
     steady = processes() >= 2 ? steady + 1 : 0;
     poll(nullptr, 0, 10);
@@ -567,7 +627,9 @@ TEST_P(Sandbox, DeathOfTheCallerKillsTheContainer) {
   auto during = residue(s.id);
   ASSERT_TRUE(during.ok());
   for (const char* kind : {"process ", "cgroup ", "mount "}) {
-    EXPECT_TRUE(std::any_of(during->begin(), during->end(), [&](const std::string& l) { return l.rfind(kind, 0) == 0; })) << kind;
+    EXPECT_TRUE(std::any_of(during->begin(), during->end(), [&](const std::string& l) {
+      return l.rfind(kind, 0) == 0;
+    })) << kind;
   }
   // A second container of that id is refused, and does not disturb the first.
   EXPECT_NE(run_again(s).error.find("a container with this id exists"), std::string::npos);
@@ -594,7 +656,9 @@ TEST_P(Sandbox, DeathOfTheSupervisorKillsTheContainer) {
   const auto processes = [&] {
     auto left = residue(s.id);
     std::size_t n = 0;
-    for (const std::string& line : left.ok() ? *left : std::vector<std::string>{}) n += line.rfind("process ", 0) == 0;
+    for (const std::string& line : left.ok() ? *left : std::vector<std::string>{}) {
+      n += line.rfind("process ", 0) == 0;
+    }
     return n;
   };
   for (int i = 0, steady = 0; i < 1000 && steady < 20; ++i) {
@@ -602,7 +666,8 @@ TEST_P(Sandbox, DeathOfTheSupervisorKillsTheContainer) {
     poll(nullptr, 0, 10);
   }
   ASSERT_GE(processes(), 2U);
-  auto children = read_text_file("/proc/" + std::to_string(caller) + "/task/" + std::to_string(caller) + "/children", 4096);
+  auto children = read_text_file(
+      "/proc/" + std::to_string(caller) + "/task/" + std::to_string(caller) + "/children", 4096);
   ASSERT_TRUE(children.ok());
   const auto supervisor = static_cast<pid_t>(strtol(children->c_str(), nullptr, 10));
   ASSERT_GT(supervisor, 1);
@@ -623,7 +688,8 @@ TEST_P(Sandbox, DeathOfTheSupervisorKillsTheContainer) {
 TEST_P(Sandbox, EveryControlIsReadBackAndTheRuntimeNamesItsVersion) {
   const auto names = control_names();
   const std::set<std::string> all(names.begin(), names.end());
-  const RunOutput version = outside_program({"/bin/sh", "-c", "PATH=/usr/bin:/usr/sbin exec " + std::string(GetParam()) + " --version"});
+  const RunOutput version = outside_program(
+      {"/bin/sh", "-c", "PATH=/usr/bin:/usr/sbin exec " + std::string(GetParam()) + " --version"});
   for (int i = 0; i < 5; ++i) {
     const RunResult r = probe({"do", "true"});
     ASSERT_EQ(r.outcome, Outcome::kExited) << r.error;
@@ -636,7 +702,8 @@ TEST_P(Sandbox, EveryControlIsReadBackAndTheRuntimeNamesItsVersion) {
   }
 }
 
-// What a program in an enclosure forks stays in there, whatever sessions and parents it gives itself.
+// What a program in an enclosure forks stays in there, whatever sessions and parents it gives
+// itself.
 TEST(Enclosure, HoldsEverythingThatIsForkedInIt) {
   const std::string why = testing::cannot_run("crun");
   if (!why.empty()) GTEST_SKIP() << why;
@@ -650,7 +717,8 @@ TEST(Enclosure, HoldsEverythingThatIsForkedInIt) {
   Process child = testing::must(spawn(o));
   const auto count = [&] {
     auto left = testing::must(residue(id));
-    return std::count_if(left.begin(), left.end(), [](const std::string& l) { return l.rfind("process ", 0) == 0; });
+    return std::count_if(left.begin(), left.end(),
+                         [](const std::string& l) { return l.rfind("process ", 0) == 0; });
   };
   for (int i = 0; i < 500 && count() < 3; ++i) poll(nullptr, 0, 10);
   EXPECT_GE(count(), 3);

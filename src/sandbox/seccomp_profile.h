@@ -1,5 +1,6 @@
-// The system calls that a container may make: one table, from which the runtime's profile is written and against which
-// the tests evaluate every rule. Default: EPERM. Calls of another architecture (i386, x32) kill.
+// The system calls that a container may make: one table, from which the runtime's profile is
+// written and against which the tests evaluate every rule. Default: EPERM. Calls of another
+// architecture (i386, x32) kill.
 #pragma once
 
 #include <cstdint>
@@ -24,9 +25,9 @@ struct ErrnoRule {
   int error = 0;
 };
 
-std::span<const std::string_view> allowed_calls();    // with any arguments
+std::span<const std::string_view> allowed_calls();  // with any arguments
 std::span<const ArgumentRule> argument_rules();
-std::span<const ErrnoRule> errno_rules();             // answers other than EPERM
+std::span<const ErrnoRule> errno_rules();  // answers other than EPERM
 
 // linux.seccomp of an OCI config.
 Json seccomp_json();

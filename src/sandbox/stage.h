@@ -1,4 +1,5 @@
-// Prepares what the runtime is told to mount, in the supervisor's private mount namespace. Internal to glovebox-sandbox.
+// Prepares what the runtime is told to mount, in the supervisor's private mount namespace. Internal
+// to glovebox-sandbox.
 #pragma once
 
 #include "sandbox/host.h"
@@ -11,7 +12,8 @@ struct Staged {
   Stage stage;
   ContainerRuntime::Paths runtime;
 };
-// Call in a new PID namespace with a private copy of the mounts. `out_mount` is a detached tmpfs for /out.
+// Call in a new PID namespace with a private copy of the mounts. `out_mount` is a detached tmpfs
+// for /out.
 Result<Staged> prepare_stage(const ContainerSpec& spec, const HostProbe& host, int out_mount);
 
 }  // namespace gbx::sandbox

@@ -1,4 +1,5 @@
-// The supervisor's two halves and what they tell one another. Internal to glovebox-sandbox and run_container().
+// The supervisor's two halves and what they tell one another. Internal to glovebox-sandbox and
+// run_container().
 #pragma once
 
 #include "base/seams.h"
@@ -12,7 +13,7 @@ inline constexpr int kOutFd = 4;     // the detached tmpfs for /out
 inline constexpr int kReportFd = 5;  // the Report as JSON
 inline constexpr int kStdoutFd = 6;  // files that take what is kept of the container's streams
 inline constexpr int kStderrFd = 7;
-inline constexpr int kLifeFd = 8;    // readable or closed: kill the container and clean up
+inline constexpr int kLifeFd = 8;  // readable or closed: kill the container and clean up
 
 struct Report {
   Outcome outcome = Outcome::kSetupError;
@@ -44,7 +45,8 @@ struct Report {
   }
 };
 
-// Outer half: forks the inner one, pumps the logs, cleans up. Never fails without saying so in the Report.
+// Outer half: forks the inner one, pumps the logs, cleans up. Never fails without saying so in the
+// Report.
 Report supervise(const ContainerSpec& spec, const Clock& clock);
 
 // Inner half: process 1 of a PID namespace. `control` readable or closed: kill the container.
@@ -54,6 +56,7 @@ struct InnerOptions {
   int err_pipe = -1;
   Namespaces host;  // of the outer half
 };
-Report run_inner(const ContainerSpec& spec, const HostProbe& host, const InnerOptions& options, const Clock& clock);
+Report run_inner(const ContainerSpec& spec, const HostProbe& host, const InnerOptions& options,
+                 const Clock& clock);
 
 }  // namespace gbx::sandbox

@@ -1,4 +1,5 @@
-// Shared by the sandbox's tests: an image that holds only the probe program, and runs of it inside and outside.
+// Shared by the sandbox's tests: an image that holds only the probe program, and runs of it inside
+// and outside.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -60,7 +61,8 @@ inline std::string cannot_run(const std::string& runtime) {
   return runtime + " is not installed";
 }
 
-inline ContainerSpec probe_spec(const TestRoot& root, std::vector<std::string> arguments, const std::string& runtime = "crun") {
+inline ContainerSpec probe_spec(const TestRoot& root, std::vector<std::string> arguments,
+                                const std::string& runtime = "crun") {
   static int number = 0;
   ContainerSpec s;
   s.id = "test-" + std::to_string(getpid()) + "-" + std::to_string(++number);

@@ -40,14 +40,16 @@ Status ensure_directory(int root, const std::string& path, bool sync) {
 
 std::string temporary_name(const std::string& name) {
   static std::atomic<std::uint64_t> counter{0};
-  return std::string(kIncoming) + "/" + name + "." + std::to_string(getpid()) + "." + std::to_string(counter++);
+  return std::string(kIncoming) + "/" + name + "." + std::to_string(getpid()) + "." +
+         std::to_string(counter++);
 }
 
 }  // namespace
 
 class DirectoryStore::Writer final : public ObjectWriter {
  public:
-  Writer(int root, bool sync, std::string name) : root_(root), sync_(sync), name_(std::move(name)) {}
+  Writer(int root, bool sync, std::string name)
+      : root_(root), sync_(sync), name_(std::move(name)) {}
   ~Writer() override {
     if (!temporary_.empty()) unlinkat(root_, temporary_.c_str(), 0);
   }
@@ -99,7 +101,8 @@ class DirectoryStore::Writer final : public ObjectWriter {
   Fd file_;
 };
 
-Result<std::unique_ptr<DirectoryStore>> DirectoryStore::open(const std::string& path, SyncPolicy sync) {
+Result<std::unique_ptr<DirectoryStore>> DirectoryStore::open(const std::string& path,
+                                                             SyncPolicy sync) {
   const bool fresh = !path_exists(path);
   GBX_TRY(make_dirs(path, 0755));
   GBX_ASSIGN(Fd root, open_dir(path));
@@ -128,14 +131,17 @@ Result<std::shared_ptr<Fd>> DirectoryStore::open_object(const std::string& name)
       return it->second->second;
     }
   }
-  auto opened = open_beneath(root_.get(), fan_out(name) + "/" + name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  auto opened =
+      open_beneath(root_.get(), fan_out(name) + "/" + name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
   if (!opened.ok()) {
     if (opened.reason() == Reason::kNotFound) return fail(Reason::kNotFound, "object " + name);
     return opened.error();
   }
   struct stat st {};
   if (fstat(opened->get(), &st) != 0) return io_error("object " + name, errno);
-  if (!S_ISREG(st.st_mode)) return fail(Reason::kBadStructure, "object " + name + " is not a regular file");
+  if (!S_ISREG(st.st_mode)) {
+    return fail(Reason::kBadStructure, "object " + name + " is not a regular file");
+  }
   auto file = std::make_shared<Fd>(std::move(*opened));
   const std::lock_guard lock(mutex_);
   if (index_.find(name) == index_.end()) {
@@ -197,10 +203,13 @@ Status DirectoryStore::remove(const std::string& name) {
     }
   }
   auto dir = open_beneath(root_.get(), fan_out(name), O_RDONLY | O_DIRECTORY);
-  if (!dir.ok() && dir.reason() == Reason::kNotFound) return fail(Reason::kNotFound, "object " + name);
+  if (!dir.ok() && dir.reason() == Reason::kNotFound) {
+    return fail(Reason::kNotFound, "object " + name);
+  }
   if (!dir.ok()) return dir.error();
   if (unlinkat(dir->get(), name.c_str(), 0) != 0) {
-    return errno == ENOENT ? fail(Reason::kNotFound, "object " + name) : io_error("removing object " + name, errno);
+    return errno == ENOENT ? fail(Reason::kNotFound, "object " + name)
+                           : io_error("removing object " + name, errno);
   }
   return ok_status();
 }

@@ -1,6 +1,7 @@
-// Objects as files of a directory: <root>/<2 hex digits of a hash of the name>/<name>. A writer's file has no name
-// (O_TMPFILE) until commit() links it, so a crash leaves nothing; where the file system lacks that, it lies in <root>/incoming.
-// Names resolve strictly beneath the root descriptor. The directory's content is not trusted.
+// Objects as files of a directory: <root>/<2 hex digits of a hash of the name>/<name>. A writer's
+// file has no name (O_TMPFILE) until commit() links it, so a crash leaves nothing; where the file
+// system lacks that, it lies in <root>/incoming. Names resolve strictly beneath the root
+// descriptor. The directory's content is not trusted.
 #pragma once
 
 #include <sys/types.h>
@@ -14,14 +15,17 @@
 
 namespace gbx::storage {
 
-// What commit() waits for: kAlways syncs file and directory; kNever leaves that to the kernel (tests, scratch).
+// What commit() waits for: kAlways syncs file and directory; kNever leaves that to the kernel
+// (tests, scratch).
 enum class SyncPolicy { kAlways, kNever };
 
 class DirectoryStore final : public ObjectStore {
  public:
-  // Creates the directory when it is absent, readable for all like everything in it: it holds ciphertext, and its servers
-  // have uids of their own. Restrict an existing directory to restrict them.
-  static Result<std::unique_ptr<DirectoryStore>> open(const std::string& path, SyncPolicy sync = SyncPolicy::kAlways);
+  // Creates the directory when it is absent, readable for all like everything in it: it holds
+  // ciphertext, and its servers have uids of their own. Restrict an existing directory to restrict
+  // them.
+  static Result<std::unique_ptr<DirectoryStore>> open(const std::string& path,
+                                                      SyncPolicy sync = SyncPolicy::kAlways);
   // Takes a directory descriptor; reading needs no more than it.
   static std::unique_ptr<DirectoryStore> from_fd(Fd root, SyncPolicy sync = SyncPolicy::kAlways);
 
@@ -41,7 +45,8 @@ class DirectoryStore final : public ObjectStore {
   const SyncPolicy sync_;
   using Open = std::pair<std::string, std::shared_ptr<Fd>>;
   std::mutex mutex_;
-  std::list<Open> recent_;                                            // guarded by mutex_; front is the latest
+  // guarded by mutex_; front is the latest
+  std::list<Open> recent_;
   std::unordered_map<std::string, std::list<Open>::iterator> index_;  // guarded by mutex_
 };
 

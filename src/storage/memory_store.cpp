@@ -19,7 +19,9 @@ class MemoryStore::Writer final : public ObjectWriter {
 
 Status MemoryStore::insert(const std::string& name, Bytes content) {
   const std::lock_guard lock(mutex_);
-  if (!objects_.emplace(name, std::move(content)).second) return fail(Reason::kAlreadyExists, "object " + name);
+  if (!objects_.emplace(name, std::move(content)).second) {
+    return fail(Reason::kAlreadyExists, "object " + name);
+  }
   return ok_status();
 }
 
@@ -33,7 +35,9 @@ Status MemoryStore::get(const std::string& name, std::uint64_t offset, MutableBy
   const auto it = objects_.find(name);
   if (it == objects_.end()) return fail(Reason::kNotFound, "object " + name);
   const Bytes& object = it->second;
-  if (offset > object.size() || out.size() > object.size() - offset) return fail(Reason::kTruncated, "object " + name);
+  if (offset > object.size() || out.size() > object.size() - offset) {
+    return fail(Reason::kTruncated, "object " + name);
+  }
   if (!out.empty()) std::memcpy(out.data(), object.data() + offset, out.size());
   return ok_status();
 }

@@ -1,6 +1,7 @@
-// Where ciphertext lives: immutable objects under short names. A store is trusted with availability only: whoever reads
-// checks every byte (src/asset), so a store may lie, lose or swap without harm beyond an error.
-// An object appears whole, at commit(), or not at all. All functions of a store are thread-safe; a writer belongs to one thread.
+// Where ciphertext lives: immutable objects under short names. A store is trusted with availability
+// only: whoever reads checks every byte (src/asset), so a store may lie, lose or swap without harm
+// beyond an error. An object appears whole, at commit(), or not at all. All functions of a store
+// are thread-safe; a writer belongs to one thread.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +19,8 @@ class ObjectWriter {
  public:
   virtual ~ObjectWriter() = default;
   virtual Status write(ByteView bytes) = 0;
-  // Makes the object durable and visible under its name. kAlreadyExists when the name is taken. Once.
+  // Makes the object durable and visible under its name. kAlreadyExists when the name is taken.
+  // Once.
   virtual Status commit() = 0;
 };
 
@@ -29,9 +31,10 @@ class ObjectStore {
   virtual Result<std::unique_ptr<ObjectWriter>> create(const std::string& name) = 0;
   // Fills `out` from `offset`. kNotFound, kTruncated when the object ends before.
   virtual Status get(const std::string& name, std::uint64_t offset, MutableByteView out) = 0;
-  // The same bytes as a view, in memory that nobody else can change: of the store's own where it has such memory, else of
-  // `scratch`, which grows as needed. It lasts as long as both.
-  virtual Result<ByteView> view(const std::string& name, std::uint64_t offset, std::size_t size, Bytes& scratch);
+  // The same bytes as a view, in memory that nobody else can change: of the store's own where it
+  // has such memory, else of `scratch`, which grows as needed. It lasts as long as both.
+  virtual Result<ByteView> view(const std::string& name, std::uint64_t offset, std::size_t size,
+                                Bytes& scratch);
   virtual Result<std::uint64_t> size(const std::string& name) = 0;
   // Calls `each` with every name in no particular order; stops at the first failure and returns it.
   virtual Status list(const std::function<Status(const std::string&)>& each) = 0;
@@ -43,7 +46,8 @@ class ObjectStore {
   Result<Bytes> get_all(const std::string& name, std::size_t limit);
 };
 
-// 1 to 64 of [0-9a-z._-], beginning with a letter or digit: safe as a file name, an S3 key and a URL part.
+// 1 to 64 of [0-9a-z._-], beginning with a letter or digit: safe as a file name, an S3 key and a
+// URL part.
 bool valid_object_name(std::string_view name);
 Status check_object_name(std::string_view name);  // kBadValue
 

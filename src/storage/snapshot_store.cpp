@@ -15,7 +15,10 @@ Status SnapshotStore::reserve(std::uint64_t bytes) {
   const auto page = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
   mapped_ = static_cast<std::size_t>(std::max(page, (bytes + page - 1) / page * page));
   void* p = mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (p == MAP_FAILED) return fail(Reason::kOutOfMemory, "memory for " + std::to_string(mapped_) + " bytes of objects");
+  if (p == MAP_FAILED) {
+    return fail(Reason::kOutOfMemory,
+                "memory for " + std::to_string(mapped_) + " bytes of objects");
+  }
   // SAFETY: fresh anonymous mapping of mapped_ bytes, unmapped by the destructor.
   memory_ = static_cast<std::uint8_t*>(p);
   (void)madvise(memory_, mapped_, MADV_HUGEPAGE);
@@ -23,12 +26,13 @@ Status SnapshotStore::reserve(std::uint64_t bytes) {
   return ok_status();
 }
 
-Result<std::unique_ptr<SnapshotStore>> SnapshotStore::take(ObjectStore& source, const std::vector<SnapshotEntry>& entries,
-                                                           std::uint64_t limit_bytes) {
+Result<std::unique_ptr<SnapshotStore>> SnapshotStore::take(
+    ObjectStore& source, const std::vector<SnapshotEntry>& entries, std::uint64_t limit_bytes) {
   std::uint64_t total = 0;
   for (const SnapshotEntry& e : entries) {
     if (e.size > limit_bytes - total) {
-      return fail(Reason::kTooLarge, "objects to hold in memory").with("at most " + std::to_string(limit_bytes) + " bytes", "more");
+      return fail(Reason::kTooLarge, "objects to hold in memory")
+          .with("at most " + std::to_string(limit_bytes) + " bytes", "more");
     }
     total += e.size;
   }
@@ -37,7 +41,9 @@ Result<std::unique_ptr<SnapshotStore>> SnapshotStore::take(ObjectStore& source, 
   s->objects_.reserve(entries.size());
   for (const SnapshotEntry& e : entries) {
     const MutableByteView place(s->memory_ + s->used_, static_cast<std::size_t>(e.size));
-    if (!s->objects_.emplace(e.name, place).second) return fail(Reason::kAlreadyExists, "object " + e.name);
+    if (!s->objects_.emplace(e.name, place).second) {
+      return fail(Reason::kAlreadyExists, "object " + e.name);
+    }
     for (std::size_t at = 0; at < place.size(); at += kReadSize) {
       GBX_TRY(source.get(e.name, at, place.subspan(at, std::min(kReadSize, place.size() - at))));
     }
@@ -53,9 +59,12 @@ Result<ByteView> SnapshotStore::object(const std::string& name) const {
   return it->second;
 }
 
-Result<ByteView> SnapshotStore::view(const std::string& name, std::uint64_t offset, std::size_t bytes, Bytes&) {
+Result<ByteView> SnapshotStore::view(const std::string& name, std::uint64_t offset,
+                                     std::size_t bytes, Bytes&) {
   GBX_ASSIGN(const ByteView whole, object(name));
-  if (offset > whole.size() || bytes > whole.size() - offset) return fail(Reason::kTruncated, "object " + name);
+  if (offset > whole.size() || bytes > whole.size() - offset) {
+    return fail(Reason::kTruncated, "object " + name);
+  }
   return whole.subspan(static_cast<std::size_t>(offset), bytes);
 }
 
@@ -79,6 +88,8 @@ Status SnapshotStore::list(const std::function<Status(const std::string&)>& each
 Result<std::unique_ptr<ObjectWriter>> SnapshotStore::create(const std::string&) {
   return fail(Reason::kUnsupported, "a snapshot takes no new objects");
 }
-Status SnapshotStore::remove(const std::string&) { return fail(Reason::kUnsupported, "a snapshot keeps its objects"); }
+Status SnapshotStore::remove(const std::string&) {
+  return fail(Reason::kUnsupported, "a snapshot keeps its objects");
+}
 
 }  // namespace gbx::storage

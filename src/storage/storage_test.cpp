@@ -53,12 +53,15 @@ void keeps_the_contract(ObjectStore& store) {
   ASSERT_TRUE(store.put("record-1.json", {}).ok());
   EXPECT_EQ(*store.size("record-1.json"), 0u);
   std::set<std::string> names;
-  ASSERT_TRUE(store.list([&](const std::string& n) {
-    names.insert(n);
-    return ok_status();
-  }).ok());
+  ASSERT_TRUE(store
+                  .list([&](const std::string& n) {
+                    names.insert(n);
+                    return ok_status();
+                  })
+                  .ok());
   EXPECT_EQ(names, (std::set<std::string>{name, "record-1.json"}));
-  EXPECT_EQ(store.list([](const std::string&) -> Status { return fail(Reason::kHeld); }).reason(), Reason::kHeld);
+  EXPECT_EQ(store.list([](const std::string&) -> Status { return fail(Reason::kHeld); }).reason(),
+            Reason::kHeld);
   ASSERT_TRUE(store.remove(name).ok());
   EXPECT_EQ(store.remove(name).reason(), Reason::kNotFound);
   EXPECT_EQ(store.size(name).reason(), Reason::kNotFound);
@@ -88,7 +91,14 @@ TEST(DirectoryStore, OtherUidsCanReadWhateverTheUmask) {
   struct stat st {};
   ASSERT_EQ(stat((dir.path + "/s").c_str(), &st), 0);
   EXPECT_EQ(st.st_mode & 0777, 0755u);
-  RunOutput found = run_command({{"/usr/bin/find", dir.path + "/s", "-mindepth", "1", "-printf", "%y%m "}, {}, {}, {}, {}, {}}).value();
+  RunOutput found =
+      run_command({{"/usr/bin/find", dir.path + "/s", "-mindepth", "1", "-printf", "%y%m "},
+                   {},
+                   {},
+                   {},
+                   {},
+                   {}})
+          .value();
   EXPECT_EQ(found.out, "d755 f644 ");
 }
 
@@ -140,10 +150,13 @@ TEST(SnapshotStore, ReadsEachObjectOnceInTheOrderGivenAndNothingLater) {
   ASSERT_TRUE(source.put("a", as_bytes("hello")).ok());
   ASSERT_TRUE(source.put("empty", {}).ok());
   testing::RecordingStore watched(source);
-  auto taken = SnapshotStore::take(watched, {{"big", big.size()}, {"empty", 0}, {"a", 5}}, big.size() + 5);
+  auto taken =
+      SnapshotStore::take(watched, {{"big", big.size()}, {"empty", 0}, {"a", 5}}, big.size() + 5);
   ASSERT_TRUE(taken.ok()) << taken.error().line();
   SnapshotStore& s = **taken;
-  EXPECT_EQ(watched.take_log(), (std::vector<std::string>{"get big 0 1048576", "get big 1048576 1048576", "get big 2097152 5", "get a 0 5"}));
+  EXPECT_EQ(watched.take_log(),
+            (std::vector<std::string>{"get big 0 1048576", "get big 1048576 1048576",
+                                      "get big 2097152 5", "get a 0 5"}));
   // The source may change or vanish: the snapshot does not.
   ASSERT_TRUE(source.remove("a").ok());
   EXPECT_EQ(s.bytes(), big.size() + 5);
@@ -164,9 +177,9 @@ TEST(SnapshotStore, ReadsEachObjectOnceInTheOrderGivenAndNothingLater) {
   EXPECT_EQ(s.size("../a").reason(), Reason::kBadValue);
   std::set<std::string> names;
   ASSERT_TRUE(s.list([&](const std::string& n) {
-    names.insert(n);
-    return ok_status();
-  }).ok());
+                 names.insert(n);
+                 return ok_status();
+               }).ok());
   EXPECT_EQ(names, (std::set<std::string>{"a", "big", "empty"}));
   EXPECT_EQ(s.create("new").reason(), Reason::kUnsupported);
   EXPECT_EQ(s.remove("big").reason(), Reason::kUnsupported);
@@ -178,12 +191,16 @@ TEST(SnapshotStore, RefusesTooMuchBeforeItReadsAndWhatTheSourceDoesNotHave) {
   ASSERT_TRUE(source.put("a", as_bytes("hello")).ok());
   testing::RecordingStore watched(source);
   EXPECT_EQ(SnapshotStore::take(watched, {{"a", 5}, {"a", 5}}, 9).reason(), Reason::kTooLarge);
-  EXPECT_EQ(SnapshotStore::take(watched, {{"a", 1}, {"a", ~std::uint64_t{0}}}, 9).reason(), Reason::kTooLarge);
+  EXPECT_EQ(SnapshotStore::take(watched, {{"a", 1}, {"a", ~std::uint64_t{0}}}, 9).reason(),
+            Reason::kTooLarge);
   EXPECT_TRUE(watched.take_log().empty());
-  EXPECT_EQ(SnapshotStore::take(watched, {{"a", 5}, {"a", 5}}, 10).reason(), Reason::kAlreadyExists);
+  EXPECT_EQ(SnapshotStore::take(watched, {{"a", 5}, {"a", 5}}, 10).reason(),
+            Reason::kAlreadyExists);
   EXPECT_EQ(SnapshotStore::take(watched, {{"a", 6}}, 10).reason(), Reason::kTruncated);
   EXPECT_EQ(SnapshotStore::take(watched, {{"b", 1}}, 10).reason(), Reason::kNotFound);
-  EXPECT_EQ(SnapshotStore::take(watched, {{"b", std::uint64_t{1} << 60}}, std::uint64_t{1} << 61).reason(), Reason::kOutOfMemory);
+  EXPECT_EQ(SnapshotStore::take(watched, {{"b", std::uint64_t{1} << 60}}, std::uint64_t{1} << 61)
+                .reason(),
+            Reason::kOutOfMemory);
   auto nothing = SnapshotStore::take(watched, {}, 0);
   ASSERT_TRUE(nothing.ok());
   EXPECT_EQ((*nothing)->bytes(), 0u);

@@ -16,8 +16,9 @@ Error size_error(std::uint64_t size) {
 
 Error broken(const char* what) { return fail(Reason::kBadInclusion, what); }
 
-// Perfect subtrees that together cover leaves [begin, end) of a tree, where `begin` is a multiple of the largest
-// power of two that is not above end - begin (so it holds for every range that the recursions of the RFC name).
+// Perfect subtrees that together cover leaves [begin, end) of a tree, where `begin` is a multiple
+// of the largest power of two that is not above end - begin (so it holds for every range that the
+// recursions of the RFC name).
 Result<Hash32> range_root(const NodeSource& source, std::uint64_t begin, std::uint64_t end) {
   std::vector<Hash32> peaks;
   std::uint64_t at = begin;
@@ -39,8 +40,12 @@ bool odd(std::uint64_t v) { return (v & 1) != 0; }
 
 }  // namespace
 
-Hash32 leaf_hash(const Salt32& salt, ByteView entry) { return crypto::sha256({kLeafPrefix, salt, entry}); }
-Hash32 node_hash(const Hash32& left, const Hash32& right) { return crypto::sha256({kNodePrefix, left, right}); }
+Hash32 leaf_hash(const Salt32& salt, ByteView entry) {
+  return crypto::sha256({kLeafPrefix, salt, entry});
+}
+Hash32 node_hash(const Hash32& left, const Hash32& right) {
+  return crypto::sha256({kNodePrefix, left, right});
+}
 Hash32 empty_root() { return crypto::sha256(ByteView{}); }
 Hash32 rfc6962_leaf_hash(ByteView data) { return crypto::sha256({kLeafPrefix, data}); }
 
@@ -50,7 +55,8 @@ void MemoryNodes::put(const std::vector<Node>& nodes) {
 Result<Hash32> MemoryNodes::node(NodeId id) const {
   const auto it = nodes_.find(id);
   if (it == nodes_.end()) {
-    return fail(Reason::kNotFound, "log node " + std::to_string(id.level) + "/" + std::to_string(id.index));
+    return fail(Reason::kNotFound,
+                "log node " + std::to_string(id.level) + "/" + std::to_string(id.index));
   }
   return it->second;
 }
@@ -96,10 +102,12 @@ Result<Hash32> root_at(const NodeSource& source, std::uint64_t size) {
   return f.root();
 }
 
-Result<std::vector<Hash32>> inclusion_path(const NodeSource& source, std::uint64_t leaf, std::uint64_t size) {
+Result<std::vector<Hash32>> inclusion_path(const NodeSource& source, std::uint64_t leaf,
+                                           std::uint64_t size) {
   if (size > kMaxTreeSize) return size_error(size);
   if (leaf >= size) {
-    return fail(Reason::kBadValue, "leaf index").with("below " + std::to_string(size), std::to_string(leaf));
+    return fail(Reason::kBadValue, "leaf index")
+        .with("below " + std::to_string(size), std::to_string(leaf));
   }
   // Descends from the root: [begin, end) always holds the leaf; the half without it joins the path.
   std::vector<Hash32> down;
@@ -120,14 +128,17 @@ Result<std::vector<Hash32>> inclusion_path(const NodeSource& source, std::uint64
   return std::vector<Hash32>(down.rbegin(), down.rend());
 }
 
-Result<std::vector<Hash32>> consistency_path(const NodeSource& source, std::uint64_t old_size, std::uint64_t new_size) {
+Result<std::vector<Hash32>> consistency_path(const NodeSource& source, std::uint64_t old_size,
+                                             std::uint64_t new_size) {
   if (new_size > kMaxTreeSize) return size_error(new_size);
   if (old_size > new_size) {
-    return fail(Reason::kBadValue, "old tree size").with("at most " + std::to_string(new_size), std::to_string(old_size));
+    return fail(Reason::kBadValue, "old tree size")
+        .with("at most " + std::to_string(new_size), std::to_string(old_size));
   }
   std::vector<Hash32> down;
   if (old_size == 0 || old_size == new_size) return down;
-  // SUBPROOF of the RFC: descends along the right edge of the old tree, [begin, old_size) in [begin, end).
+  // SUBPROOF of the RFC: descends along the right edge of the old tree, [begin, old_size) in
+  // [begin, end).
   std::uint64_t begin = 0;
   std::uint64_t end = new_size;
   while (old_size != end) {
@@ -142,7 +153,8 @@ Result<std::vector<Hash32>> consistency_path(const NodeSource& source, std::uint
       begin = middle;
     }
   }
-  // The verifier knows the old root; the subtree where the descent ended is named unless it is that whole tree.
+  // The verifier knows the old root; the subtree where the descent ended is named unless it is that
+  // whole tree.
   if (begin != 0) {
     GBX_ASSIGN(Hash32 h, range_root(source, begin, end));
     down.push_back(h);
@@ -150,7 +162,8 @@ Result<std::vector<Hash32>> consistency_path(const NodeSource& source, std::uint
   return std::vector<Hash32>(down.rbegin(), down.rend());
 }
 
-Result<Inclusion> prove_inclusion(const NodeSource& source, std::uint64_t leaf, std::uint64_t size, const Salt32& salt) {
+Result<Inclusion> prove_inclusion(const NodeSource& source, std::uint64_t leaf, std::uint64_t size,
+                                  const Salt32& salt) {
   Inclusion p;
   GBX_ASSIGN(p.path, inclusion_path(source, leaf, size));
   GBX_ASSIGN(p.root, root_at(source, size));
@@ -160,7 +173,8 @@ Result<Inclusion> prove_inclusion(const NodeSource& source, std::uint64_t leaf, 
   return p;
 }
 
-Result<ConsistencyProof> prove_consistency(const NodeSource& source, std::uint64_t old_size, std::uint64_t new_size) {
+Result<ConsistencyProof> prove_consistency(const NodeSource& source, std::uint64_t old_size,
+                                           std::uint64_t new_size) {
   ConsistencyProof p;
   GBX_ASSIGN(p.path, consistency_path(source, old_size, new_size));
   GBX_ASSIGN(p.old_root, root_at(source, old_size));
@@ -172,7 +186,9 @@ Result<ConsistencyProof> prove_consistency(const NodeSource& source, std::uint64
 
 Status verify_inclusion(const Hash32& leaf, std::uint64_t leaf_index, std::uint64_t tree_size,
                         const std::vector<Hash32>& path, const Hash32& root) {
-  if (tree_size > kMaxTreeSize || leaf_index >= tree_size) return broken("the leaf is outside the tree");
+  if (tree_size > kMaxTreeSize || leaf_index >= tree_size) {
+    return broken("the leaf is outside the tree");
+  }
   std::uint64_t fn = leaf_index;
   std::uint64_t sn = tree_size - 1;
   Hash32 r = leaf;
@@ -195,8 +211,8 @@ Status verify_inclusion(const Hash32& leaf, std::uint64_t leaf_index, std::uint6
   return ok_status();
 }
 
-Status verify_consistency(std::uint64_t old_size, std::uint64_t new_size, const Hash32& old_root, const Hash32& new_root,
-                          const std::vector<Hash32>& path) {
+Status verify_consistency(std::uint64_t old_size, std::uint64_t new_size, const Hash32& old_root,
+                          const Hash32& new_root, const std::vector<Hash32>& path) {
   if (new_size > kMaxTreeSize || old_size > new_size) return broken("the log shrank");
   if (old_size == 0 && old_root != empty_root()) return broken("not the root of an empty log");
   if (old_size == new_size && old_root != new_root) return broken("two roots for one size");
@@ -231,14 +247,19 @@ Status verify_consistency(std::uint64_t old_size, std::uint64_t new_size, const 
     sn >>= 1;
   }
   if (sn != 0) return broken("the path is too short");
-  if (fr != old_root) return broken("the path does not start at the old root").with(to_hex(old_root), to_hex(fr));
-  if (sr != new_root) return broken("the path does not lead to the new root").with(to_hex(new_root), to_hex(sr));
+  if (fr != old_root) {
+    return broken("the path does not start at the old root").with(to_hex(old_root), to_hex(fr));
+  }
+  if (sr != new_root) {
+    return broken("the path does not lead to the new root").with(to_hex(new_root), to_hex(sr));
+  }
   return ok_status();
 }
 
 Status verify(const Inclusion& proof, ByteView entry) {
   if (proof.tree_size < 1 || proof.leaf_index < 0) return broken("the leaf is outside the tree");
-  return verify_inclusion(leaf_hash(proof.leaf_salt, entry), static_cast<std::uint64_t>(proof.leaf_index),
+  return verify_inclusion(leaf_hash(proof.leaf_salt, entry),
+                          static_cast<std::uint64_t>(proof.leaf_index),
                           static_cast<std::uint64_t>(proof.tree_size), proof.path, proof.root);
 }
 
@@ -253,8 +274,9 @@ Status verify(const Inclusion& proof, ByteView entry, const TreeHead& head) {
 
 Status verify(const ConsistencyProof& proof) {
   if (proof.old_size < 0 || proof.new_size < 0) return broken("negative size");
-  return verify_consistency(static_cast<std::uint64_t>(proof.old_size), static_cast<std::uint64_t>(proof.new_size),
-                            proof.old_root, proof.new_root, proof.path);
+  return verify_consistency(static_cast<std::uint64_t>(proof.old_size),
+                            static_cast<std::uint64_t>(proof.new_size), proof.old_root,
+                            proof.new_root, proof.path);
 }
 
 }  // namespace gbx::translog

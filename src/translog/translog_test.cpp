@@ -35,7 +35,8 @@ std::vector<Hash32> path(std::size_t m, Leaves d) {
 std::vector<Hash32> subproof(std::size_t m, Leaves d, bool complete) {
   if (m == d.size()) return complete ? std::vector<Hash32>{} : std::vector<Hash32>{root(d)};
   const std::size_t k = split(d.size());
-  std::vector<Hash32> p = m <= k ? subproof(m, d.first(k), complete) : subproof(m - k, d.subspan(k), false);
+  std::vector<Hash32> p =
+      m <= k ? subproof(m, d.first(k), complete) : subproof(m - k, d.subspan(k), false);
   p.push_back(m <= k ? root(d.subspan(k)) : root(d.first(k)));
   return p;
 }
@@ -52,7 +53,8 @@ struct Tree {
   reference::Leaves first(std::size_t n) const { return reference::Leaves(leaves).first(n); }
 };
 
-// The inputs and roots of the certificate-transparency reference implementation (merkle_tree_test, "kSHA256Roots").
+// The inputs and roots of the certificate-transparency reference implementation (merkle_tree_test,
+// "kSHA256Roots").
 Tree published_tree() {
   Tree t;
   for (const char* input : {"", "00", "10", "2021", "3031", "40414243", "5051525354555657",
@@ -74,7 +76,9 @@ TEST(Translog, PublishedRoots) {
   const Tree t = published_tree();
   EXPECT_EQ(root_at(t.nodes, 0).value(),
             hash_of("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"));
-  for (std::size_t n = 1; n <= 8; ++n) EXPECT_EQ(root_at(t.nodes, n).value(), hash_of(kRoots[n - 1])) << n;
+  for (std::size_t n = 1; n <= 8; ++n) {
+    EXPECT_EQ(root_at(t.nodes, n).value(), hash_of(kRoots[n - 1])) << n;
+  }
   EXPECT_EQ(t.frontier.root(), hash_of(kRoots[7]));
 }
 
@@ -110,14 +114,18 @@ TEST(Translog, MatchesTheDefinitionsForAllSizesTo64) {
   for (std::size_t n = 1; n <= 64; ++n) {
     const auto d = t.first(n);
     ASSERT_EQ(root_at(t.nodes, n).value(), reference::root(d));
-    for (std::size_t i = 0; i < n; ++i) ASSERT_EQ(inclusion_path(t.nodes, i, n).value(), reference::path(i, d));
+    for (std::size_t i = 0; i < n; ++i) {
+      ASSERT_EQ(inclusion_path(t.nodes, i, n).value(), reference::path(i, d));
+    }
     for (std::size_t m = 1; m < n; ++m) {
-      ASSERT_EQ(consistency_path(t.nodes, m, n).value(), reference::subproof(m, d, true)) << m << " " << n;
+      ASSERT_EQ(consistency_path(t.nodes, m, n).value(), reference::subproof(m, d, true))
+          << m << " " << n;
     }
   }
 }
 
-// Every way to spoil a path once: a bit of each node, one node missing, doubled, or exchanged with the next, one added.
+// Every way to spoil a path once: a bit of each node, one node missing, doubled, or exchanged with
+// the next, one added.
 std::vector<std::vector<Hash32>> spoiled(const std::vector<Hash32>& path) {
   std::vector<std::vector<Hash32>> all;
   for (std::size_t i = 0; i < path.size(); ++i) {
@@ -153,7 +161,8 @@ TEST(Translog, EveryInclusionProofHoldsAndEverySpoiledOneIsRefused) {
       const auto path = inclusion_path(t.nodes, i, n).value();
       ASSERT_TRUE(verify_inclusion(t.leaves[i], i, n, path, root).ok()) << i << " of " << n;
       for (const auto& p : spoiled(path)) {
-        ASSERT_EQ(verify_inclusion(t.leaves[i], i, n, p, root).reason(), Reason::kBadInclusion) << i << " of " << n;
+        ASSERT_EQ(verify_inclusion(t.leaves[i], i, n, p, root).reason(), Reason::kBadInclusion)
+            << i << " of " << n;
       }
       Hash32 other = root;
       other[31] ^= 1;
@@ -163,7 +172,8 @@ TEST(Translog, EveryInclusionProofHoldsAndEverySpoiledOneIsRefused) {
       ASSERT_FALSE(verify_inclusion(other, i, n, path, root).ok());
       for (std::size_t j = 0; j <= 64; ++j) {  // 64: outside every tree
         if (j != i) {
-          ASSERT_FALSE(verify_inclusion(t.leaves[i], j, n, path, root).ok()) << i << " as " << j << " of " << n;
+          ASSERT_FALSE(verify_inclusion(t.leaves[i], j, n, path, root).ok())
+              << i << " as " << j << " of " << n;
         }
       }
       ASSERT_FALSE(verify_inclusion(t.leaves[i], i, i, path, root).ok());
@@ -248,8 +258,10 @@ TEST(Translog, SaltedRecordsRoundTripAndBindSaltEntryAndHead) {
   EXPECT_TRUE(verify(proof, as_bytes("entry 3")).ok());
   EXPECT_TRUE(verify(proof, as_bytes("entry 3"), TreeHead{13, t.frontier.root()}).ok());
   EXPECT_EQ(verify(proof, as_bytes("entry 4")).reason(), Reason::kBadInclusion);
-  EXPECT_EQ(verify(proof, as_bytes("entry 3"), TreeHead{12, root_at(t.nodes, 12).value()}).reason(), Reason::kBadInclusion);
-  EXPECT_EQ(verify(proof, as_bytes("entry 3"), TreeHead{14, t.frontier.root()}).reason(), Reason::kBadInclusion);
+  EXPECT_EQ(verify(proof, as_bytes("entry 3"), TreeHead{12, root_at(t.nodes, 12).value()}).reason(),
+            Reason::kBadInclusion);
+  EXPECT_EQ(verify(proof, as_bytes("entry 3"), TreeHead{14, t.frontier.root()}).reason(),
+            Reason::kBadInclusion);
   Inclusion bad = proof;
   bad.leaf_salt[0] ^= 1;
   EXPECT_EQ(verify(bad, as_bytes("entry 3")).reason(), Reason::kBadInclusion);

@@ -1,4 +1,7 @@
-// The plane's core against the broker's core, without a network: over both stores, and through a crash at every commit.
+// The plane's core against the broker's core, without a network: over both stores, and through a
+// crash at every commit.
+#include "plane/core/core.h"
+
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
@@ -8,7 +11,6 @@
 
 #include "base/os.h"
 #include "broker/testing.h"
-#include "plane/core/core.h"
 #include "plane/store/sqlite_store.h"
 
 namespace gbx::plane {
@@ -39,21 +41,33 @@ class StoppingStore final : public machines::Store {
     if (stop_at == 2 * n + 1) throw Stop{};
     return ok_status();
   }
-  Result<std::optional<Machine>> machine(const std::string& id) override { return inner_->machine(id); }
-  Result<std::vector<Machine>> machines(const machines::MachineQuery& q) override { return inner_->machines(q); }
+  Result<std::optional<Machine>> machine(const std::string& id) override {
+    return inner_->machine(id);
+  }
+  Result<std::vector<Machine>> machines(const machines::MachineQuery& q) override {
+    return inner_->machines(q);
+  }
   Result<std::int64_t> count(const machines::MachineQuery& q) override { return inner_->count(q); }
-  Result<std::vector<machines::TransitionRow>> history(const std::string& m, std::int64_t a, std::size_t l) override {
+  Result<std::vector<machines::TransitionRow>> history(const std::string& m, std::int64_t a,
+                                                       std::size_t l) override {
     if (const auto now = std::exchange(before_history, {})) now();
     return inner_->history(m, a, l);
   }
-  Result<std::optional<machines::Record>> record(const std::string& k, const std::string& i) override { return inner_->record(k, i); }
-  Result<std::vector<machines::Record>> records(const machines::RecordQuery& q) override { return inner_->records(q); }
-  Result<std::vector<machines::Effect>> due(std::int64_t now, std::size_t l) override { return inner_->due(now, l); }
+  Result<std::optional<machines::Record>> record(const std::string& k,
+                                                 const std::string& i) override {
+    return inner_->record(k, i);
+  }
+  Result<std::vector<machines::Record>> records(const machines::RecordQuery& q) override {
+    return inner_->records(q);
+  }
+  Result<std::vector<machines::Effect>> due(std::int64_t now, std::size_t l) override {
+    return inner_->due(now, l);
+  }
   Result<std::optional<std::int64_t>> next_due_ms() override { return inner_->next_due_ms(); }
   std::int64_t commits = 0;
   std::function<void()> before_history;  // once: what another thread does meanwhile
-  std::int64_t stop_at = 0;  // 2n: before the n-th commit; 2n + 1: after it
-  std::int64_t full_at = 0;  // the n-th commit is refused
+  std::int64_t stop_at = 0;              // 2n: before the n-th commit; 2n + 1: after it
+  std::int64_t full_at = 0;              // the n-th commit is refused
 
  private:
   std::unique_ptr<machines::Store> inner_;
@@ -96,7 +110,9 @@ class Plane {
     must(core->enrol_trusted(b.owner.chain, "owner", {Role::kOwner}));
     must(core->enrol_trusted(b.consumer.chain, "consumer", {Role::kConsumer}));
     for (const testing::Asset* a : {&b.data, &b.image}) {
-      if (published_.count(a->version_id()) == 0) published_[a->version_id()] = testing::make_publish(b.set, *a, b.random);
+      if (published_.count(a->version_id()) == 0) {
+        published_[a->version_id()] = testing::make_publish(b.set, *a, b.random);
+      }
       const Publish& p = published_[a->version_id()];
       must(core->check_publish(owner(), p));
       must(core->accept_publish(p, must(b.call<Signed<PublishAck>>(method::kPublish, p))));
@@ -119,7 +135,9 @@ class Plane {
       a->policy.clauses.tee.push_back(rule);
     }
   }
-  NodeInfo info() { return {"n", node().text(), {Technology::kNone}, 8, std::int64_t{8} << 30, 1, "test", kMaxPids}; }
+  NodeInfo info() {
+    return {"n", node().text(), {Technology::kNone}, 8, std::int64_t{8} << 30, 1, "test", kMaxPids};
+  }
   // Everything that is due, with the real broker.
   void pump() {
     for (int i = 0; i < 20; ++i) {
@@ -127,7 +145,10 @@ class Plane {
       if (due.empty()) return;
       for (const auto& effect : due) {
         const auto call = need(core->prepare(effect));
-        if (call) need(core->finish(effect, b.core->handle(call->method, call->body, b.plane(), b.clock.now())));
+        if (call) {
+          need(core->finish(effect,
+                            b.core->handle(call->method, call->body, b.plane(), b.clock.now())));
+        }
       }
     }
     FAIL() << "the outbox never empties";
@@ -153,8 +174,11 @@ class Plane {
     testing::FakeAgent agent = testing::make_agent(b.random);
     const auto connection = b.connect(agent);
     const Hash32 evidence = must(b.attest(agent, w.credential, connection));
-    for (std::int64_t stage = 1; stage <= 2; ++stage) must(b.key(agent, w.credential.body, evidence, stage, connection));
-    auto sealed = b.make_seal(agent, w.submission, w.plan, w.credential.body.attempt, evidence, verdict);
+    for (std::int64_t stage = 1; stage <= 2; ++stage) {
+      must(b.key(agent, w.credential.body, evidence, stage, connection));
+    }
+    auto sealed =
+        b.make_seal(agent, w.submission, w.plan, w.credential.body.attempt, evidence, verdict);
     auto ack = must(b.seal(sealed.seal, connection));
     return {std::move(sealed), std::move(ack)};
   }
@@ -162,7 +186,11 @@ class Plane {
     return {w.credential.body.job_id, w.credential.body.attempt, done.ack, done.sealed.output};
   }
   Signed<DestroyedClaim> claim(const LaunchBundle& w) {
-    return must(sign(b.set.id(), DestroyedClaim{w.credential.body.job_id, w.credential.body.attempt, b.clock.now().seconds(), {}}, b.node));
+    return must(
+        sign(b.set.id(),
+             DestroyedClaim{
+                 w.credential.body.job_id, w.credential.body.attempt, b.clock.now().seconds(), {}},
+             b.node));
   }
   PhaseReport phase(const LaunchBundle& w, EnvironmentPhase p, std::string reason = {}) {
     return {w.credential.body.job_id, w.credential.body.attempt, p, std::move(reason), {}};
@@ -200,11 +228,13 @@ TEST_P(CoreSuite, AJobFromSubmissionToReceipt) {
   EXPECT_EQ(w->owners.size(), 1U);
   EXPECT_EQ(p.job(id).state, "Running");
   EXPECT_FALSE(must(p.core->poll(p.node()))) << "the same assignment twice at once";
-  for (const auto phase : {EnvironmentPhase::kBooting, EnvironmentPhase::kAttested, EnvironmentPhase::kLoaded, EnvironmentPhase::kWorking}) {
+  for (const auto phase : {EnvironmentPhase::kBooting, EnvironmentPhase::kAttested,
+                           EnvironmentPhase::kLoaded, EnvironmentPhase::kWorking}) {
     EXPECT_FALSE(must(p.core->phase(p.node(), p.phase(*w, phase))).stop);
   }
   EXPECT_EQ(p.job(id).environments.at(0).state, "Working");
-  EXPECT_FALSE(must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kBooting))).stop) << "a late report is no error";
+  EXPECT_FALSE(must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kBooting))).stop)
+      << "a late report is no error";
   EXPECT_EQ(p.job(id).environments.at(0).state, "Working");
   EXPECT_EQ(p.core->result(p.consumer(), id).reason(), Reason::kWrongState);
   const auto sealed = p.work(*w);
@@ -250,7 +280,8 @@ TEST_P(CoreSuite, AnOutputThatTheBrokerForgotFailsTheJob) {
   OutputUpload forgotten;
   forgotten.job_id = id;
   forgotten.attempt = 1;
-  forgotten.ack = must(sign(p.b.set.id(), SealAck{id, 1, Hash32{5}, p.b.clock.now().seconds()}, p.b.set.signing));
+  forgotten.ack = must(
+      sign(p.b.set.id(), SealAck{id, 1, Hash32{5}, p.b.clock.now().seconds()}, p.b.set.signing));
   forgotten.output.ciphertext = Bytes(32, 1);
   forgotten.output.wrapped_content = {Bytes(64, 2)};
   must(p.core->output(p.node(), forgotten));
@@ -263,7 +294,8 @@ TEST_P(CoreSuite, AnOutputThatTheBrokerForgotFailsTheJob) {
 // A node that was silent has lost its attempt, and another node has begun the next one.
 TEST(HostileNode, CannotEndTheAttemptThatFollowedItsOwn) {
   Plane p(false);
-  const auto hostile = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, p.b.random));
+  const auto hostile =
+      must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, p.b.random));
   const auto bad = hostile.public_key();
   p.allow_node(hostile);
   p.populate();
@@ -288,7 +320,8 @@ TEST(HostileNode, CannotEndTheAttemptThatFollowedItsOwn) {
   EXPECT_EQ(upload({id, 1, Hash32{}, testing::kNow}, hostile), Reason::kBadSignature);
   // Words that the broker did give: to another attempt, and for another job.
   EXPECT_EQ(upload({id, 2, Hash32{}, testing::kNow}, p.b.set.signing), Reason::kOutputRefused);
-  EXPECT_EQ(upload({Hash32{9}, 1, Hash32{}, testing::kNow}, p.b.set.signing), Reason::kOutputRefused);
+  EXPECT_EQ(upload({Hash32{9}, 1, Hash32{}, testing::kNow}, p.b.set.signing),
+            Reason::kOutputRefused);
   EXPECT_EQ(p.job(id).state, "Running");
   must(p.core->output(p.node(), p.upload(*second, p.work(*second))));
   p.pump();
@@ -297,7 +330,8 @@ TEST(HostileNode, CannotEndTheAttemptThatFollowedItsOwn) {
 
 TEST(Queue, JobsForAnAbsentNodeStarveNobody) {
   Plane p(false);
-  const auto silent = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, p.b.random));
+  const auto silent =
+      must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, p.b.random));
   p.allow_node(silent);
   p.config.quotas.live_jobs = 1'000;
   p.start();
@@ -333,7 +367,8 @@ TEST(Queue, JobsForAnAbsentNodeStarveNobody) {
   EXPECT_EQ(oldest->credential.body.job_id, first);
 }
 
-// An older job that waits again comes before younger ones, though the node had passed its place in the queue.
+// An older job that waits again comes before younger ones, though the node had passed its place in
+// the queue.
 TEST(Queue, ARetryIsNotOverlooked) {
   Plane p(false);
   p.populate();
@@ -387,19 +422,25 @@ TEST_P(CoreSuite, QuotasAreKept) {
   p.populate();
   const auto cancel = [&](const Hash32& id) {
     const Cancel wish{id, p.b.consumer.id(), p.b.clock.now().seconds()};
-    must(p.core->cancel(p.consumer(), {p.b.consumer.chain, must(sign(p.b.set.id(), wish, p.b.consumer.key))}));
+    must(p.core->cancel(p.consumer(),
+                        {p.b.consumer.chain, must(sign(p.b.set.id(), wish, p.b.consumer.key))}));
   };
   const Hash32 first = p.submit();
   p.submit();
-  EXPECT_EQ(p.core->submit(p.consumer(), p.b.submission(), std::nullopt).reason(), Reason::kQuotaExceeded);
+  EXPECT_EQ(p.core->submit(p.consumer(), p.b.submission(), std::nullopt).reason(),
+            Reason::kQuotaExceeded);
   cancel(first);
   p.submit();
-  EXPECT_EQ(p.core->submit(p.consumer(), p.b.submission(), std::nullopt).error().what, "jobs at one time");
+  EXPECT_EQ(p.core->submit(p.consumer(), p.b.submission(), std::nullopt).error().what,
+            "jobs at one time");
   p.b.clock.advance(1000);
-  cancel(must(p.core->jobs(p.consumer(), {std::nullopt, std::nullopt, true}, {})).items.at(0).job_id);
-  EXPECT_EQ(p.core->submit(p.consumer(), p.b.submission(), std::nullopt).error().what, "jobs per day");
+  cancel(
+      must(p.core->jobs(p.consumer(), {std::nullopt, std::nullopt, true}, {})).items.at(0).job_id);
+  EXPECT_EQ(p.core->submit(p.consumer(), p.b.submission(), std::nullopt).error().what,
+            "jobs per day");
   const auto lease = [&] {
-    return p.core->add_lease(p.owner(), testing::make_lease(p.b.set.id(), p.b.data, p.b.consumer, 1, p.b.random));
+    return p.core->add_lease(
+        p.owner(), testing::make_lease(p.b.set.id(), p.b.data, p.b.consumer, 1, p.b.random));
   };
   for (int i = 0; i < 3; ++i) must(lease());
   EXPECT_EQ(lease().reason(), Reason::kQuotaExceeded);
@@ -436,7 +477,8 @@ TEST_P(CoreSuite, PagesOfJobsCoverAllOnceAndOthersSeeNothing) {
   EXPECT_EQ(p.core->result(auditor, *ids.begin()).reason(), Reason::kWrongOwner);
 }
 
-// The node died before its first report and started again: the broker knows the first agent already.
+// The node died before its first report and started again: the broker knows the first agent
+// already.
 TEST_P(CoreSuite, ASpentCredentialIsForOneAttemptAndTheJobGetsAnother) {
   const Hash32 id = p.submit();
   p.pump();
@@ -512,7 +554,8 @@ TEST_P(CoreSuite, AnOutputThatOnlyTheBrokerKnowsOfIsWaitedFor) {
     EXPECT_EQ(p.job(id).environments.at(1).reason, "wrong-state");
     EXPECT_FALSE(p.take()) << "no third attempt";
     EXPECT_EQ(p.job(id).environments.size(), 2U);
-    EXPECT_TRUE(must(p.core->heartbeat(p.node(), {"n", {{id, 1}}})).stop.empty()) << "it holds the only output";
+    EXPECT_TRUE(must(p.core->heartbeat(p.node(), {"n", {{id, 1}}})).stop.empty())
+        << "it holds the only output";
     if (comes) {
       must(p.core->output(p.node(), p.upload(*w, sealed)));
       p.pump();
@@ -522,7 +565,8 @@ TEST_P(CoreSuite, AnOutputThatOnlyTheBrokerKnowsOfIsWaitedFor) {
       must(p.core->tick());
       EXPECT_EQ(p.job(id).state, "Expired");
       EXPECT_EQ(p.job(id).outcome.reason, "lost");
-      EXPECT_EQ(must(p.core->heartbeat(p.node(), {"n", {{id, 1}}})).stop, (std::vector<RunningAttempt>{{id, 1}}));
+      EXPECT_EQ(must(p.core->heartbeat(p.node(), {"n", {{id, 1}}})).stop,
+                (std::vector<RunningAttempt>{{id, 1}}));
     }
   }
 }
@@ -659,7 +703,9 @@ TEST_P(CoreSuite, AnUnreachableBrokerIsAskedAgainWithGrowingPauses) {
 }
 
 TEST_P(CoreSuite, SubmissionsAreChecked) {
-  const auto reason = [&](const SignedSubmission& s) { return p.core->submit(p.consumer(), s, std::nullopt).reason(); };
+  const auto reason = [&](const SignedSubmission& s) {
+    return p.core->submit(p.consumer(), s, std::nullopt).reason();
+  };
   SignedSubmission s = p.b.submission();
   s.submission.body.spec.spec.args = {"tampered"};
   EXPECT_EQ(reason(s), Reason::kBadSignature);
@@ -675,7 +721,8 @@ TEST_P(CoreSuite, SubmissionsAreChecked) {
   s.submission.body.spec.spec.inputs[0].mount = "/etc";
   testing::resign(s, p.b.set.id(), p.b.consumer);
   EXPECT_EQ(reason(s), Reason::kBadValue);
-  EXPECT_EQ(p.core->submit(p.owner(), p.b.submission(), std::nullopt).reason(), Reason::kWrongOwner);
+  EXPECT_EQ(p.core->submit(p.owner(), p.b.submission(), std::nullopt).reason(),
+            Reason::kWrongOwner);
   must(p.core->delist(p.owner(), p.b.data.version_id()));
   EXPECT_EQ(reason(p.b.submission()), Reason::kNotFound);
   EXPECT_EQ(p.core->delist(p.consumer(), p.b.data.version_id()).reason(), Reason::kWrongOwner);
@@ -696,11 +743,15 @@ TEST_P(CoreSuite, AJobThatNoNodeCouldRunIsRefusedBeforeItCostsAnything) {
     return line.allowed ? line.reason : line.reason + " " + line.what;
   };
   EXPECT_EQ(placed([](SpecBody&) {}), "");
-  EXPECT_EQ(placed([](SpecBody& s) { s.resources.scratch = "1024GiB"; }), "no-capacity spec.resources: memory, scratch and image together");
-  EXPECT_EQ(placed([](SpecBody& s) { s.resources.image = "8GiB"; }), "no-capacity spec.resources: memory, scratch and image together");
-  EXPECT_EQ(placed([](SpecBody& s) { s.resources.memory = "8GiB"; }), "no-capacity spec.resources: memory, scratch and image together");
+  EXPECT_EQ(placed([](SpecBody& s) { s.resources.scratch = "1024GiB"; }),
+            "no-capacity spec.resources: memory, scratch and image together");
+  EXPECT_EQ(placed([](SpecBody& s) { s.resources.image = "8GiB"; }),
+            "no-capacity spec.resources: memory, scratch and image together");
+  EXPECT_EQ(placed([](SpecBody& s) { s.resources.memory = "8GiB"; }),
+            "no-capacity spec.resources: memory, scratch and image together");
   EXPECT_EQ(placed([](SpecBody& s) { s.resources.cpu = 9; }), "no-capacity spec.resources.cpu");
-  EXPECT_EQ(placed([](SpecBody& s) { s.tee.any_of = {Technology::kTdx}; }), "no-capacity no node is one that the job and every policy allow");
+  EXPECT_EQ(placed([](SpecBody& s) { s.tee.any_of = {Technology::kTdx}; }),
+            "no-capacity no node is one that the job and every policy allow");
   NodeInfo small = p.info();
   small.pids = 255;
   must(p.core->register_node(p.node(), small));
@@ -712,7 +763,9 @@ TEST_P(CoreSuite, AJobThatNoNodeCouldRunIsRefusedBeforeItCostsAnything) {
   must(p.core->register_node(p.node(), p.info()));
   p.b.clock.advance((p.config.lease_seconds + 1) * 1000);
   EXPECT_EQ(placed([](SpecBody&) {}), "unavailable");
-  const auto other = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, p.b.random)).public_key();
+  const auto other =
+      must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, p.b.random))
+          .public_key();
   must(p.core->enrol_node("other", other.text()));
   NodeInfo info = p.info();
   info.key = other.text();
@@ -753,7 +806,8 @@ TEST_P(CoreSuite, CancellingStopsTheNodeAndTheBroker) {
   p.pump();
   EXPECT_TRUE(p.b.core->state().job(id)->cancelled);
   EXPECT_TRUE(must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kWorking))).stop);
-  EXPECT_EQ(must(p.core->heartbeat(p.node(), {"n", {{id, 1}}})).stop, (std::vector<RunningAttempt>{{id, 1}}));
+  EXPECT_EQ(must(p.core->heartbeat(p.node(), {"n", {{id, 1}}})).stop,
+            (std::vector<RunningAttempt>{{id, 1}}));
   EXPECT_EQ(p.job(id).environments.back().state, "Working");  // until its node says otherwise
   must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kDestroyed, "job-cancelled")));
   EXPECT_EQ(p.job(id).state, "Cancelled");
@@ -776,7 +830,8 @@ TEST_P(CoreSuite, AnOperatorEndsAnybodysJobAndItsConsumerReadsWhoDid) {
   must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kWorking)));
   EXPECT_EQ(p.core->cancel({boss.id(), {Role::kAuditor}}, by_boss(id)).reason(), Reason::kNotFound);
   const Cancel others{id, p.b.consumer.id(), p.b.clock.now().seconds()};
-  const CancelRequest not_his{p.b.consumer.chain, must(sign(p.b.set.id(), others, p.b.consumer.key))};
+  const CancelRequest not_his{p.b.consumer.chain,
+                              must(sign(p.b.set.id(), others, p.b.consumer.key))};
   EXPECT_EQ(p.core->cancel(op, not_his).reason(), Reason::kWrongOwner);
   EXPECT_EQ(must(p.core->cancel(op, by_boss(id))).state, "Cancelled");
   p.pump();
@@ -784,7 +839,8 @@ TEST_P(CoreSuite, AnOperatorEndsAnybodysJobAndItsConsumerReadsWhoDid) {
   EXPECT_EQ(v.state, "Cancelled");
   EXPECT_EQ(v.outcome.reason, "job-cancelled");
   EXPECT_EQ(v.outcome.what, "cancelled by the operator boss (" + to_hex(boss.id()) + ")");
-  EXPECT_EQ(must(p.core->heartbeat(p.node(), {"n", {{id, 1}}})).stop, (std::vector<RunningAttempt>{{id, 1}}));
+  EXPECT_EQ(must(p.core->heartbeat(p.node(), {"n", {{id, 1}}})).stop,
+            (std::vector<RunningAttempt>{{id, 1}}));
   EXPECT_FALSE(p.b.core->state().job(id)->cancelled) << "the broker heeds the consumer alone";
   must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kDestroyed, "job-cancelled")));
 
@@ -793,7 +849,8 @@ TEST_P(CoreSuite, AnOperatorEndsAnybodysJobAndItsConsumerReadsWhoDid) {
   const auto next = p.take();
   ASSERT_TRUE(next);
   must(p.core->output(p.node(), p.upload(*next, p.work(*next))));
-  EXPECT_EQ(p.core->cancel(op, by_boss(sealed)).reason(), Reason::kWrongState) << "it holds no node any more";
+  EXPECT_EQ(p.core->cancel(op, by_boss(sealed)).reason(), Reason::kWrongState)
+      << "it holds no node any more";
 }
 
 TEST_P(CoreSuite, AHeldOutputIsReviewedAndReleased) {
@@ -812,7 +869,8 @@ TEST_P(CoreSuite, AHeldOutputIsReviewedAndReleased) {
   ASSERT_EQ(list.items.size(), 1U);
   Judgement last;
   for (const Hash32& policy : list.items[0].hold_notice.body.policy_hashes) {
-    auto ruled = p.b.rule(p.b.reviewer, list.items[0].hold_notice.body, policy, RulingDecision::kApprove);
+    auto ruled =
+        p.b.rule(p.b.reviewer, list.items[0].hold_notice.body, policy, RulingDecision::kApprove);
     if (ruled.ok()) last = *ruled;
   }
   must(p.core->apply_judgement(id, last));
@@ -836,11 +894,14 @@ TEST_P(CoreSuite, AHoldThatRunsOutExpires) {
   EXPECT_NE(p.job(id).state, "Completed");
 }
 
-// When a run ends is the container's choice: its author learns it when the owners' slot ends, and not by any question.
+// When a run ends is the container's choice: its author learns it when the owners' slot ends, and
+// not by any question.
 class SlotSuite : public ::testing::Test {
  protected:
   SlotSuite() : p(false) {
-    for (testing::Asset* a : {&p.b.data, &p.b.image}) a->policy.clauses.gate.release_slot_seconds = 900;
+    for (testing::Asset* a : {&p.b.data, &p.b.image}) {
+      a->policy.clauses.gate.release_slot_seconds = 900;
+    }
     p.populate();
   }
   // Loaded at once; sealed after `run_seconds`; the pump brings the broker's answers.
@@ -848,7 +909,8 @@ class SlotSuite : public ::testing::Test {
     const Hash32 id = p.submit();
     p.pump();
     const auto w = p.take();
-    for (const auto phase : {EnvironmentPhase::kBooting, EnvironmentPhase::kAttested, EnvironmentPhase::kLoaded, EnvironmentPhase::kWorking}) {
+    for (const auto phase : {EnvironmentPhase::kBooting, EnvironmentPhase::kAttested,
+                             EnvironmentPhase::kLoaded, EnvironmentPhase::kWorking}) {
       must(p.core->phase(p.node(), p.phase(*w, phase)));
     }
     p.b.clock.advance(run_seconds * 1000 + 123);
@@ -881,10 +943,14 @@ TEST_F(SlotSuite, TheEndOfARunIsToldOnTheSlot) {
   EXPECT_FALSE(hidden.output.has_value());
   EXPECT_EQ(must(p.core->job(operator_, id)).state, "Reviewing");
   EXPECT_EQ(states(must(p.core->events(p.consumer(), id))),
-            (std::vector<std::string>{"Submitted", "Authorized", "Running", "Requested", "Booting", "Attested", "Loaded", "Working"}));
+            (std::vector<std::string>{"Submitted", "Authorized", "Running", "Requested", "Booting",
+                                      "Attested", "Loaded", "Working"}));
   EXPECT_EQ(p.core->result(p.consumer(), id).reason(), Reason::kWrongState);
-  EXPECT_TRUE(must(p.core->jobs(p.consumer(), {"Reviewing", std::nullopt, std::nullopt}, {})).items.empty());
-  EXPECT_EQ(must(p.core->jobs(p.consumer(), {"Running", std::nullopt, std::nullopt}, {})).items.size(), 1U);
+  EXPECT_TRUE(must(p.core->jobs(p.consumer(), {"Reviewing", std::nullopt, std::nullopt}, {}))
+                  .items.empty());
+  EXPECT_EQ(
+      must(p.core->jobs(p.consumer(), {"Running", std::nullopt, std::nullopt}, {})).items.size(),
+      1U);
 
   to_the_next_slot();
   p.pump();
@@ -898,7 +964,8 @@ TEST_F(SlotSuite, TheEndOfARunIsToldOnTheSlot) {
   EXPECT_EQ(must(p.core->result(p.consumer(), id)).release.outer_keys.empty(), false);
   EXPECT_EQ(must(p.core->receipt(p.consumer(), id)).seal_ack.body.time % 900, 0);
 }
-// The broker decides at the end of the slot; the plane hears of it a little later, and of the destruction later still.
+// The broker decides at the end of the slot; the plane hears of it a little later, and of the
+// destruction later still.
 TEST_F(SlotSuite, NothingIsToldWithATimeThatIsYetToCome) {
   to_the_next_slot();
   const Hash32 id = p.submit();
@@ -922,7 +989,8 @@ TEST_F(SlotSuite, NothingIsToldWithATimeThatIsYetToCome) {
   EXPECT_EQ(told.job.updated_ms / 1000, must(p.core->receipt(p.consumer(), id)).release.body.time);
   for (const auto& e : told.events) EXPECT_LE(e.time_ms, slot) << e.machine << " " << e.to;
 }
-// Two jobs of one consumer, one place on the node: when the second begins would tell when the first container ended.
+// Two jobs of one consumer, one place on the node: when the second begins would tell when the first
+// container ended.
 TEST_F(SlotSuite, TheRoomOfARunIsFreeOnTheSlot) {
   to_the_next_slot();
   run(100);
@@ -947,14 +1015,18 @@ TEST_F(SlotSuite, AFurtherAttemptTakesTheRoomOfTheOneBeforeAndIsNotTold) {
   const Hash32 id = p.submit();
   p.pump();
   const auto first = p.take();
-  for (const auto phase : {EnvironmentPhase::kLoaded, EnvironmentPhase::kWorking}) must(p.core->phase(p.node(), p.phase(*first, phase)));
+  for (const auto phase : {EnvironmentPhase::kLoaded, EnvironmentPhase::kWorking}) {
+    must(p.core->phase(p.node(), p.phase(*first, phase)));
+  }
   const api::JobView before = p.job(id);
   p.b.clock.advance(50'123);
   must(p.core->phase(p.node(), p.phase(*first, EnvironmentPhase::kLost, "lost")));
   const auto second = p.take();
   ASSERT_TRUE(second);
   EXPECT_EQ(second->credential.body.attempt, 2);
-  for (const auto phase : {EnvironmentPhase::kLoaded, EnvironmentPhase::kWorking}) must(p.core->phase(p.node(), p.phase(*second, phase)));
+  for (const auto phase : {EnvironmentPhase::kLoaded, EnvironmentPhase::kWorking}) {
+    must(p.core->phase(p.node(), p.phase(*second, phase)));
+  }
   EXPECT_EQ(p.job(id).version, before.version);
   EXPECT_EQ(p.job(id).environments.size(), 1U);
   to_the_next_slot();
@@ -973,7 +1045,9 @@ TEST_F(SlotSuite, TheQuotaDoesNotTellThatAJobHasFailed) {
   must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kDestroyed, "job-failed")));
   EXPECT_EQ(must(p.core->job(operator_, id)).state, "Failed");
   EXPECT_EQ(p.job(id).state, "Running");
-  const auto another = [&] { return p.core->submit(p.consumer(), p.b.submission(), std::nullopt).reason(); };
+  const auto another = [&] {
+    return p.core->submit(p.consumer(), p.b.submission(), std::nullopt).reason();
+  };
   EXPECT_EQ(another(), Reason::kQuotaExceeded);
   to_the_next_slot();
   EXPECT_EQ(p.job(id).state, "Failed");
@@ -1011,7 +1085,8 @@ TEST_P(CoreSuite, Enrolment) {
   EXPECT_EQ(p.core->check_key(who.id(), who.key.public_key()).reason(), Reason::kUnauthenticated);
   EXPECT_EQ(self(), Reason::kUnauthenticated);
   const plane::Caller op{boss.id(), {Role::kOperator}};
-  EXPECT_EQ(p.core->invite(p.consumer(), {{Role::kConsumer}, 1, testing::kNow + 100}, "t").reason(), Reason::kWrongRole);
+  EXPECT_EQ(p.core->invite(p.consumer(), {{Role::kConsumer}, 1, testing::kNow + 100}, "t").reason(),
+            Reason::kWrongRole);
   must(p.core->invite(op, {{Role::kConsumer}, 1, testing::kNow + 100}, "token"));
   r.invite = "other";
   EXPECT_EQ(self(), Reason::kUnauthenticated);
@@ -1033,7 +1108,8 @@ TEST_P(CoreSuite, Enrolment) {
   EXPECT_EQ(self(), Reason::kQuotaExceeded) << "the first invite was used up";
   r.invite = "more";
   const api::IdentityView both = must(p.core->enrol(who.id(), who.key.public_key(), r));
-  EXPECT_EQ(std::set<Role>(both.roles.begin(), both.roles.end()), (std::set<Role>{Role::kConsumer, Role::kOwner}));
+  EXPECT_EQ(std::set<Role>(both.roles.begin(), both.roles.end()),
+            (std::set<Role>{Role::kConsumer, Role::kOwner}));
   r.roles = {Role::kReviewer};
   EXPECT_EQ(self(), Reason::kQuotaExceeded);
   r.roles = {Role::kConsumer};
@@ -1058,7 +1134,8 @@ TEST_P(CoreSuite, NodesAreKnownByTheirKeyOnly) {
   NodeInfo lie = p.info();
   lie.key = stranger.key.public_key().text();
   EXPECT_EQ(p.core->register_node(p.node(), lie).reason(), Reason::kUnauthenticated);
-  EXPECT_EQ(p.core->enrol_node("n", stranger.key.public_key().text()).reason(), Reason::kAlreadyExists);
+  EXPECT_EQ(p.core->enrol_node("n", stranger.key.public_key().text()).reason(),
+            Reason::kAlreadyExists);
   must(p.core->enrol_node("n", p.node().text()));
   must(p.core->enrol_node("second", stranger.key.public_key().text()));
   lie.name = "second";
@@ -1070,11 +1147,13 @@ TEST_P(CoreSuite, NodesAreKnownByTheirKeyOnly) {
   EXPECT_EQ(p.job(id).state, "Authorized");
   const auto w = p.take();
   ASSERT_TRUE(w);
-  EXPECT_EQ(p.core->phase(stranger.key.public_key(), p.phase(*w, EnvironmentPhase::kWorking)).reason(), Reason::kNotFound);
+  EXPECT_EQ(
+      p.core->phase(stranger.key.public_key(), p.phase(*w, EnvironmentPhase::kWorking)).reason(),
+      Reason::kNotFound);
 }
 
-// One whole job, with one trouble: the process stopped at one place and started again, or a commit that the disk refuses
-// while the process runs on. Everybody repeats what had no answer.
+// One whole job, with one trouble: the process stopped at one place and started again, or a commit
+// that the disk refuses while the process runs on. Everybody repeats what had no answer.
 std::string through(std::int64_t stop_at, std::int64_t full_at, std::int64_t* commits) {
   Plane p(true, 9);
   p.populate();
@@ -1121,7 +1200,9 @@ TEST(CoreOnDisk, AStopAtEveryCommitChangesNothing) {
   std::int64_t commits = 0;
   ASSERT_EQ(through(0, 0, &commits), "");
   ASSERT_GT(commits, 8);
-  for (std::int64_t at = 2; at <= 2 * commits + 1; ++at) EXPECT_EQ(through(at, 0, nullptr), "") << "stopped at " << at;
+  for (std::int64_t at = 2; at <= 2 * commits + 1; ++at) {
+    EXPECT_EQ(through(at, 0, nullptr), "") << "stopped at " << at;
+  }
 }
 
 TEST(CoreOnDisk, WhatEndedWhileThePlaneWasAwayMayStillBeToldOf) {
@@ -1134,7 +1215,8 @@ TEST(CoreOnDisk, WhatEndedWhileThePlaneWasAwayMayStillBeToldOf) {
     ASSERT_TRUE(w);
     must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kWorking)));
     const auto sealed = p.work(*w);
-    // Longer than the run's time and its grace together: for the plane the attempt is overdue when it is back.
+    // Longer than the run's time and its grace together: for the plane the attempt is overdue when
+    // it is back.
     p.b.clock.advance((w->plan.body.controls.run_seconds + p.config.run_grace_seconds + 1) * 1000);
     p.start();
     must(p.core->tick());
@@ -1156,7 +1238,9 @@ TEST(CoreOnDisk, WhatEndedWhileThePlaneWasAwayMayStillBeToldOf) {
 TEST(CoreOnDisk, ACommitThatTheDiskRefusesIsAsIfNobodyHadAsked) {
   std::int64_t commits = 0;
   ASSERT_EQ(through(0, 0, &commits), "");
-  for (std::int64_t at = 1; at <= commits; ++at) EXPECT_EQ(through(0, at, nullptr), "") << "refused at " << at;
+  for (std::int64_t at = 1; at <= commits; ++at) {
+    EXPECT_EQ(through(0, at, nullptr), "") << "refused at " << at;
+  }
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// The plane's program in this process: HTTPS from outside, nodes over TLS, the real broker core behind a real channel.
+// The plane's program in this process: HTTPS from outside, nodes over TLS, the real broker core
+// behind a real channel.
 #include <gtest/gtest.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -43,8 +44,8 @@ class BrokerServer {
  public:
   BrokerServer(testing::BrokerWorld& world, const Clock& clock) : world_(world), clock_(clock) {}
   void start(std::uint16_t port = 0) {
-    server_ = must(channel::ConnectionServer::start(must(channel::listen_tcp({"127.0.0.1", port})), 8,
-                                                    [this](channel::FdStream& s) { serve(s); }));
+    server_ = must(channel::ConnectionServer::start(must(channel::listen_tcp({"127.0.0.1", port})),
+                                                    8, [this](channel::FdStream& s) { serve(s); }));
   }
   void stop() { server_.reset(); }
   std::uint16_t port() const { return server_->port(); }
@@ -88,8 +89,10 @@ struct Answer {
 // A node: framed calls with its key.
 class NodeClient {
  public:
-  NodeClient(std::uint16_t port, const crypto::SigningKey& key, const crypto::PublicKey& plane, const Clock& clock)
-      : stream_(must(channel::connect_tcp({"127.0.0.1", port}, channel::Deadline::after_ms(clock, 5'000)))) {
+  NodeClient(std::uint16_t port, const crypto::SigningKey& key, const crypto::PublicKey& plane,
+             const Clock& clock)
+      : stream_(must(
+            channel::connect_tcp({"127.0.0.1", port}, channel::Deadline::after_ms(clock, 5'000)))) {
     channel::TlsOptions tls;
     tls.clock = &clock;
     tls.key = &key;
@@ -136,22 +139,28 @@ class PlaneHttp : public ::testing::Test {
     ready = server->ready();
     send(nullptr, "GET", "/openapi.json");
   }
-  std::uint16_t port(const char* which) { return must(channel::TcpAddress::from_text(*ready.find(which)->string())).port; }
+  std::uint16_t port(const char* which) {
+    return must(channel::TcpAddress::from_text(*ready.find(which)->string())).port;
+  }
 
   // One request; `as` null: unsigned.
-  Answer send(const testing::Person* as, const std::string& method, const std::string& target, const std::string& body = {},
-              const std::string& type = "application/json", const std::string& more = {}) {
+  Answer send(const testing::Person* as, const std::string& method, const std::string& target,
+              const std::string& body = {}, const std::string& type = "application/json",
+              const std::string& more = {}) {
     return raw(request_text(as, method, target, body, type, more), method == "HEAD");
   }
-  std::string request_text(const testing::Person* as, const std::string& method, const std::string& target,
-                           const std::string& body, const std::string& type, const std::string& more) {
+  std::string request_text(const testing::Person* as, const std::string& method,
+                           const std::string& target, const std::string& body,
+                           const std::string& type, const std::string& more) {
     std::string request = method + " " + target + " HTTP/1.1\r\nhost: localhost\r\n" + more;
     if (method == "PUT" || (method == "POST" && !body.empty())) {
-      request += "content-type: " + type + "\r\ncontent-length: " + std::to_string(body.size()) + "\r\n";
+      request +=
+          "content-type: " + type + "\r\ncontent-length: " + std::to_string(body.size()) + "\r\n";
     }
     if (as != nullptr) {
-      const auto headers = must(httpsig::sign_request({b.set.id(), method, target}, crypto::sha256(as_bytes(body)),
-                                                      as->id(), as->key, clock.now().seconds(), random));
+      const auto headers =
+          must(httpsig::sign_request({b.set.id(), method, target}, crypto::sha256(as_bytes(body)),
+                                     as->id(), as->key, clock.now().seconds(), random));
       for (const auto& [k, v] : headers) request += k + ": " + v + "\r\n";
     }
     return request + "\r\n" + body;
@@ -178,7 +187,8 @@ class PlaneHttp : public ::testing::Test {
   void hold_against_document(const std::string& request_line, const Answer& a) {
     const std::size_t space = request_line.find(' ');
     std::string method = request_line.substr(0, space);
-    const std::string target = request_line.substr(space + 1, request_line.find(' ', space + 1) - space - 1);
+    const std::string target =
+        request_line.substr(space + 1, request_line.find(' ', space + 1) - space - 1);
     if (method == "GET" && target == "/openapi.json" && a.status == 200) document = a.body;
     if (document.is_null()) return;
     for (char& c : method) c = static_cast<char>(std::tolower(c));
@@ -191,12 +201,17 @@ class PlaneHttp : public ::testing::Test {
     }
     const Json& responses = *operation->find("responses");
     const Json* response = responses.find(std::to_string(a.status));
-    if (response != nullptr && a.status / 100 == 2) answered.insert(*operation->find("operationId")->string());
-    if (response == nullptr) response = document.find("components")->find("responses")->find("Error");
+    if (response != nullptr && a.status / 100 == 2) {
+      answered.insert(*operation->find("operationId")->string());
+    }
+    if (response == nullptr) {
+      response = document.find("components")->find("responses")->find("Error");
+    }
     if (method == "head") return;
     const auto& content = *response->find("content")->object();
     const auto& [type, media] = *content.begin();
-    EXPECT_NE(a.head.find("content-type: " + type + "\r\n"), std::string::npos) << what << "\n" << a.head;
+    EXPECT_NE(a.head.find("content-type: " + type + "\r\n"), std::string::npos) << what << "\n"
+                                                                                << a.head;
     const Json* schema = media.find("schema");
     EXPECT_EQ(schema != nullptr, type == "application/json") << what;
     if (schema != nullptr) {
@@ -240,21 +255,22 @@ class PlaneHttp : public ::testing::Test {
   Answer metrics(const std::string& authorization) {
     return send(nullptr, "GET", "/metrics", {}, {}, "authorization: " + authorization + "\r\n");
   }
-  Answer enrol_with(const std::string& token, const testing::Person& who, const std::vector<Role>& roles,
-                    const std::string& name) {
+  Answer enrol_with(const std::string& token, const testing::Person& who,
+                    const std::vector<Role>& roles, const std::string& name) {
     const api::EnrolRequest r{who.chain, name, roles, token};
     return send(&who, "POST", "/v1/identities", canonical(to_json(r)));
   }
   // As in life: the first operator comes in by the file, and invites everybody else.
-  Answer enrol(const testing::Person& who, const std::vector<Role>& roles, const std::string& name) {
+  Answer enrol(const testing::Person& who, const std::vector<Role>& roles,
+               const std::string& name) {
     if (!boss) {
       boss = testing::make_person(b.random);
       const std::string token = must(read_text_file(o.state_dir + "/operator-invite", 256));
       EXPECT_EQ(enrol_with(token, *boss, {Role::kOperator}, "boss").status, 201);
     }
     const api::InviteRequest request{roles, 1, clock.now().seconds() + 60};
-    const auto invite =
-        expect<api::InviteView>(201, send(&*boss, "POST", "/v1/invites", canonical(to_json(request))));
+    const auto invite = expect<api::InviteView>(
+        201, send(&*boss, "POST", "/v1/invites", canonical(to_json(request))));
     return enrol_with(invite.token, who, roles, name);
   }
   void enrol_all() {
@@ -265,21 +281,33 @@ class PlaneHttp : public ::testing::Test {
   void publish() {
     for (const testing::Asset* a : {&b.data, &b.image}) {
       const auto ack = expect<Signed<PublishAck>>(
-          201, send(&b.owner, "POST", "/v1/assets", canonical(to_json(testing::make_publish(b.set, *a, b.random)))));
+          201, send(&b.owner, "POST", "/v1/assets",
+                    canonical(to_json(testing::make_publish(b.set, *a, b.random)))));
       EXPECT_EQ(ack.body.asset_version_id, a->version_id());
     }
   }
 
   // The enrolled node; one at a time.
   std::unique_ptr<NodeClient> connect_node() {
-    return std::make_unique<NodeClient>(port("nodes"), b.node, must(crypto::PublicKey::from_text(*ready.find("nodeKey")->string())), clock);
+    return std::make_unique<NodeClient>(
+        port("nodes"), b.node, must(crypto::PublicKey::from_text(*ready.find("nodeKey")->string())),
+        clock);
   }
   NodeInfo node_info() const {
-    return {"local", b.node.public_key().text(), {Technology::kNone}, 4, std::int64_t{8} << 30, 1, "test", kMaxPids};
+    return {"local",
+            b.node.public_key().text(),
+            {Technology::kNone},
+            4,
+            std::int64_t{8} << 30,
+            1,
+            "test",
+            kMaxPids};
   }
-  // The node takes the job that waits, and an agent that does what a genuine one does hands in its output.
+  // The node takes the job that waits, and an agent that does what a genuine one does hands in its
+  // output.
   OutputUpload run_next(NodeClient& node, const GateVerdict& verdict) {
-    const auto reply = must(from_json<PollReply>(must(node.call(method::kNodePoll, PollRequest{"local", 20'000}))));
+    const auto reply = must(
+        from_json<PollReply>(must(node.call(method::kNodePoll, PollRequest{"local", 20'000}))));
     if (!reply.assignment) {
       ADD_FAILURE() << "no work";
       return {};
@@ -294,19 +322,25 @@ class PlaneHttp : public ::testing::Test {
       testing::FakeAgent agent = testing::make_agent(b.random);
       const auto connection = b.connect(agent);
       const Hash32 evidence = must(b.attest(agent, w.credential, connection));
-      for (std::int64_t stage = 1; stage <= 2; ++stage) must(b.key(agent, w.credential.body, evidence, stage, connection));
+      for (std::int64_t stage = 1; stage <= 2; ++stage) {
+        must(b.key(agent, w.credential.body, evidence, stage, connection));
+      }
       const auto sealed = b.make_seal(agent, w.submission, w.plan, 1, evidence, verdict);
       upload = {job, 1, must(b.seal(sealed.seal, connection)), sealed.output};
     }
     must(node.call(method::kNodeOutput, upload));
-    must(node.call(method::kNodeDestroyed, must(sign(b.set.id(), DestroyedClaim{job, 1, clock.now().seconds(), {}}, b.node))));
+    must(node.call(
+        method::kNodeDestroyed,
+        must(sign(b.set.id(), DestroyedClaim{job, 1, clock.now().seconds(), {}}, b.node))));
     return upload;
   }
   api::JobView wait_for(const Hash32& id, const std::function<bool(const api::JobView&)>& done) {
     const std::string path = "/v1/jobs/" + to_hex(id);
     auto job = expect<api::JobView>(200, send(&b.consumer, "GET", path));
     for (int i = 0; i < 20 && !done(job); ++i) {
-      job = expect<api::JobView>(200, send(&b.consumer, "GET", path + "?after=" + std::to_string(job.version) + "&waitMs=5000"));
+      job = expect<api::JobView>(
+          200, send(&b.consumer, "GET",
+                    path + "?after=" + std::to_string(job.version) + "&waitMs=5000"));
     }
     return job;
   }
@@ -332,7 +366,8 @@ TEST_F(PlaneHttp, PublicPartsAnswerUnsigned) {
   EXPECT_EQ(info.set_id, b.set.id());
   EXPECT_EQ(info.ca, *ready.find("ca")->string());
   const Nonce32 nonce = random.fixed<32>();
-  const auto evidence = expect<InfoReply>(200, send(nullptr, "GET", "/v1/broker?nonce=" + to_hex(nonce)));
+  const auto evidence =
+      expect<InfoReply>(200, send(nullptr, "GET", "/v1/broker?nonce=" + to_hex(nonce)));
   EXPECT_EQ(evidence.evidence.body.nonce, nonce);
   EXPECT_EQ(send(nullptr, "GET", "/v1/broker?nonce=00").reason(), "bad-value");
   EXPECT_EQ(send(nullptr, "GET", "/healthz").status, 200);
@@ -342,7 +377,8 @@ TEST_F(PlaneHttp, PublicPartsAnswerUnsigned) {
   EXPECT_EQ(canonical(served.body), canonical(must(PlaneApi::openapi("0.1.0"))));
 }
 
-// Counts of states tell when a run ends, before the owners' slot does: whoever has the token sees them, and nobody else.
+// Counts of states tell when a run ends, before the owners' slot does: whoever has the token sees
+// them, and nobody else.
 TEST_F(PlaneHttp, MetricsAreForWhoeverHasTheToken) {
   enrol_all();
   const std::string file = o.state_dir + "/metrics-token";
@@ -350,7 +386,8 @@ TEST_F(PlaneHttp, MetricsAreForWhoeverHasTheToken) {
   struct stat info {};
   ASSERT_EQ(stat(file.c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0777, 0600U);
-  for (const std::string& header : std::vector<std::string>{"", "Bearer " + token.substr(1), "Bearer ", "Basic " + token, token}) {
+  for (const std::string& header : std::vector<std::string>{"", "Bearer " + token.substr(1),
+                                                            "Bearer ", "Basic " + token, token}) {
     const Answer refused = header.empty() ? send(nullptr, "GET", "/metrics") : metrics(header);
     EXPECT_EQ(refused.status, 401) << header;
     EXPECT_EQ(refused.reason(), "unauthenticated") << header;
@@ -359,13 +396,15 @@ TEST_F(PlaneHttp, MetricsAreForWhoeverHasTheToken) {
   EXPECT_EQ(send(&*boss, "GET", "/metrics").status, 401);
   const Answer seen = metrics("Bearer " + token);
   EXPECT_EQ(seen.status, 200);
-  EXPECT_NE(seen.text.find("glovebox_plane_jobs{state=\"Submitted\"} 0"), std::string::npos) << seen.text.substr(0, 400);
+  EXPECT_NE(seen.text.find("glovebox_plane_jobs{state=\"Submitted\"} 0"), std::string::npos)
+      << seen.text.substr(0, 400);
   start();
   EXPECT_EQ(metrics("Bearer " + token).status, 200);
   const Json* scheme = document.find("components")->find("securitySchemes")->find("bearerToken");
   ASSERT_NE(scheme, nullptr);
   EXPECT_EQ(*scheme->find("scheme"), Json("bearer"));
-  EXPECT_NE(documented("get", "/metrics")->find("security")->array()->front().find("bearerToken"), nullptr);
+  EXPECT_NE(documented("get", "/metrics")->find("security")->array()->front().find("bearerToken"),
+            nullptr);
 }
 
 // When a node is at work, and when it was last heard of, tells of runs whose end is not told yet.
@@ -376,7 +415,8 @@ TEST_F(PlaneHttp, OnlyOperatorsAndAuditorsSeeWhatNodesDo) {
   publish();
   const auto node = connect_node();
   must(node->call(method::kNodeRegister, node_info()));
-  expect<api::JobView>(201, send(&b.consumer, "POST", "/v1/jobs", canonical(to_json(b.submission()))));
+  expect<api::JobView>(201,
+                       send(&b.consumer, "POST", "/v1/jobs", canonical(to_json(b.submission()))));
   must(node->call(method::kNodePoll, PollRequest{"local", 20'000}));
   for (const testing::Person* who : {&b.owner, &b.consumer, &b.reviewer}) {
     const Answer a = send(who, "GET", "/v1/nodes");
@@ -387,7 +427,8 @@ TEST_F(PlaneHttp, OnlyOperatorsAndAuditorsSeeWhatNodesDo) {
       EXPECT_EQ(a.body.find("items")->array()->front().find(member), nullptr) << member;
     }
   }
-  for (const testing::Person* who : std::initializer_list<const testing::Person*>{&*boss, &auditor}) {
+  for (const testing::Person* who :
+       std::initializer_list<const testing::Person*>{&*boss, &auditor}) {
     const auto seen = expect<api::NodeList>(200, send(who, "GET", "/v1/nodes")).items.at(0);
     EXPECT_EQ(seen.running, 1);
     EXPECT_EQ(seen.alive, true);
@@ -399,7 +440,8 @@ TEST_F(PlaneHttp, OnlyOperatorsAndAuditorsSeeWhatNodesDo) {
 TEST_F(PlaneHttp, StrangersSeeNoTreeHead) {
   enrol_all();
   const auto ask = [&] {
-    const auto info = expect<InfoReply>(200, send(nullptr, "GET", "/v1/broker?nonce=" + to_hex(random.fixed<32>())));
+    const auto info = expect<InfoReply>(
+        200, send(nullptr, "GET", "/v1/broker?nonce=" + to_hex(random.fixed<32>())));
     return std::pair(info.evidence.body.tree_size, info.evidence.body.tree_root);
   };
   const auto before = ask();
@@ -407,7 +449,8 @@ TEST_F(PlaneHttp, StrangersSeeNoTreeHead) {
   const testing::Person after = testing::make_person(b.random);
   const Rotation rotation{b.reviewer.id(), 1, after.key.public_key().text()};
   EXPECT_EQ(send(&b.reviewer, "POST", "/v1/identities/" + to_hex(b.reviewer.id()) + "/rotations",
-                 canonical(to_json(RotateRequest{b.reviewer.chain.identity, must(sign(b.set.id(), rotation, b.reviewer.key))})))
+                 canonical(to_json(RotateRequest{
+                     b.reviewer.chain.identity, must(sign(b.set.id(), rotation, b.reviewer.key))})))
                 .status,
             200);
   EXPECT_EQ(ask(), before);
@@ -419,18 +462,26 @@ TEST_F(PlaneHttp, AJobOverTheWire) {
   publish();
   const Bytes object(100'000, 7);
   const std::string bytes(as_text(object));
-  EXPECT_EQ(send(&b.owner, "PUT", "/v1/objects/abc", bytes, "application/octet-stream").status, 201);
-  EXPECT_EQ(send(&b.owner, "PUT", "/v1/objects/abc", bytes, "application/octet-stream").status, 201);
-  EXPECT_EQ(send(&b.owner, "PUT", "/v1/objects/abc", bytes + "x", "application/octet-stream").reason(), "conflict");
-  EXPECT_EQ(send(&b.owner, "PUT", "/v1/objects/..", "x", "application/octet-stream").status / 100, 4);
+  EXPECT_EQ(send(&b.owner, "PUT", "/v1/objects/abc", bytes, "application/octet-stream").status,
+            201);
+  EXPECT_EQ(send(&b.owner, "PUT", "/v1/objects/abc", bytes, "application/octet-stream").status,
+            201);
+  EXPECT_EQ(
+      send(&b.owner, "PUT", "/v1/objects/abc", bytes + "x", "application/octet-stream").reason(),
+      "conflict");
+  EXPECT_EQ(send(&b.owner, "PUT", "/v1/objects/..", "x", "application/octet-stream").status / 100,
+            4);
   EXPECT_EQ(send(&b.consumer, "GET", "/v1/objects/abc").text, bytes);
   EXPECT_EQ(send(&b.consumer, "GET", "/v1/objects/none").reason(), "not-found");
-  EXPECT_EQ(expect<api::AssetList>(200, send(&b.consumer, "GET", "/v1/assets?kind=dataset")).items.size(), 1U);
+  EXPECT_EQ(
+      expect<api::AssetList>(200, send(&b.consumer, "GET", "/v1/assets?kind=dataset")).items.size(),
+      1U);
 
   const SignedSubmission s = b.submission();
   const std::string body = canonical(to_json(s));
   EXPECT_TRUE(expect<Explanation>(200, send(&b.consumer, "POST", "/v1/jobs/plan", body)).allowed);
-  auto job = expect<api::JobView>(201, send(&b.consumer, "POST", "/v1/jobs", body, "application/json", "idempotency-key: one\r\n"));
+  auto job = expect<api::JobView>(201, send(&b.consumer, "POST", "/v1/jobs", body,
+                                            "application/json", "idempotency-key: one\r\n"));
   const std::string path = "/v1/jobs/" + to_hex(job.job_id);
 
   const auto node = connect_node();
@@ -442,9 +493,14 @@ TEST_F(PlaneHttp, AJobOverTheWire) {
   const auto result = expect<api::JobResult>(200, send(&b.consumer, "GET", path + "/result"));
   EXPECT_EQ(result.output.ciphertext, upload.output.ciphertext);
   EXPECT_TRUE(expect<Receipt>(200, send(&b.consumer, "GET", path + "/receipt")).destroyed);
-  EXPECT_FALSE(expect<api::JobEvents>(200, send(&b.consumer, "GET", path + "/events")).events.empty());
-  EXPECT_EQ(expect<api::JobDetail>(200, send(&b.consumer, "GET", path + "/detail")).submission.submission.hash(), s.submission.hash());
-  EXPECT_EQ(expect<api::JobList>(200, send(&b.consumer, "GET", "/v1/jobs?state=Completed")).items.size(), 1U);
+  EXPECT_FALSE(
+      expect<api::JobEvents>(200, send(&b.consumer, "GET", path + "/events")).events.empty());
+  EXPECT_EQ(expect<api::JobDetail>(200, send(&b.consumer, "GET", path + "/detail"))
+                .submission.submission.hash(),
+            s.submission.hash());
+  EXPECT_EQ(
+      expect<api::JobList>(200, send(&b.consumer, "GET", "/v1/jobs?state=Completed")).items.size(),
+      1U);
   EXPECT_EQ(expect<api::NodeList>(200, send(&*boss, "GET", "/v1/nodes")).items.at(0).alive, true);
 
   // The same after the program was started again, on the same files and with the same authority.
@@ -465,7 +521,8 @@ TEST_F(PlaneHttp, NobodyHasMoreThanTwoUploadsAtOneTime) {
   };
   std::vector<Slow> slow;
   for (const char* name : {"one", "two", "three", "four", "five"}) {
-    const std::string whole = request_text(&b.owner, "PUT", "/v1/objects/" + std::string(name), bytes, type, {});
+    const std::string whole =
+        request_text(&b.owner, "PUT", "/v1/objects/" + std::string(name), bytes, type, {});
     slow.push_back({http::RawClient::connect(port("https")), 5'000});
     ASSERT_TRUE(slow.back().client->send(whole.substr(0, whole.size() - slow.back().left)));
   }
@@ -476,7 +533,10 @@ TEST_F(PlaneHttp, NobodyHasMoreThanTwoUploadsAtOneTime) {
     const auto a = s.client->read(50);
     return a && a->status == 429 && a->body.find("rate-limited") != std::string::npos;
   };
-  for (const auto end = channel::Deadline::after_ms(clock, 20'000); slow.size() > 2 && !end.passed();) std::erase_if(slow, refused);
+  for (const auto end = channel::Deadline::after_ms(clock, 20'000);
+       slow.size() > 2 && !end.passed();) {
+    std::erase_if(slow, refused);
+  }
   ASSERT_EQ(slow.size(), 2U);
   EXPECT_EQ(send(&b.owner, "PUT", "/v1/objects/six", bytes, type).reason(), "rate-limited");
   EXPECT_EQ(send(&b.consumer, "PUT", "/v1/objects/seven", bytes, type).status, 201);
@@ -492,13 +552,17 @@ TEST_F(PlaneHttp, AJobWaitsForABrokerThatIsAway) {
   publish();
   const std::uint16_t old = broker.port();
   broker.stop();
-  auto job = expect<api::JobView>(201, send(&b.consumer, "POST", "/v1/jobs", canonical(to_json(b.submission()))));
-  EXPECT_EQ(send(&b.consumer, "POST", "/v1/jobs/plan", canonical(to_json(b.submission()))).reason(), "unavailable");
+  auto job = expect<api::JobView>(
+      201, send(&b.consumer, "POST", "/v1/jobs", canonical(to_json(b.submission()))));
+  EXPECT_EQ(send(&b.consumer, "POST", "/v1/jobs/plan", canonical(to_json(b.submission()))).reason(),
+            "unavailable");
   EXPECT_EQ(send(nullptr, "GET", "/readyz").status, 503);
   broker.start(old);
   const std::string path = "/v1/jobs/" + to_hex(job.job_id);
   for (int i = 0; i < 20 && job.state == "Submitted"; ++i) {
-    job = expect<api::JobView>(200, send(&b.consumer, "GET", path + "?after=" + std::to_string(job.version) + "&waitMs=5000"));
+    job = expect<api::JobView>(
+        200,
+        send(&b.consumer, "GET", path + "?after=" + std::to_string(job.version) + "&waitMs=5000"));
   }
   EXPECT_EQ(job.state, "Authorized");
 }
@@ -529,7 +593,8 @@ TEST_F(PlaneHttp, TheFirstOperatorComesInOnceAndInvitesTheOthers) {
   const testing::Person first = testing::make_person(b.random);
   const testing::Person second = testing::make_person(b.random);
   EXPECT_EQ(enrol_with(token, first, {Role::kOwner}, "first").reason(), "wrong-role");
-  EXPECT_EQ(enrol_with(token, first, {Role::kOperator, Role::kOwner}, "first").reason(), "wrong-role");
+  EXPECT_EQ(enrol_with(token, first, {Role::kOperator, Role::kOwner}, "first").reason(),
+            "wrong-role");
   // Started again before anybody came: the same file, good anew.
   start();
   EXPECT_EQ(must(read_text_file(file, 256)), token);
@@ -541,7 +606,8 @@ TEST_F(PlaneHttp, TheFirstOperatorComesInOnceAndInvitesTheOthers) {
   EXPECT_EQ(*ready.find("operator"), Json(true));
   EXPECT_EQ(enrol_with(token, second, {Role::kOperator}, "second").reason(), "quota-exceeded");
   const api::InviteRequest wanted{{Role::kAuditor}, 1, clock.now().seconds() + 60};
-  const auto made = expect<api::InviteView>(201, send(&first, "POST", "/v1/invites", canonical(to_json(wanted))));
+  const auto made =
+      expect<api::InviteView>(201, send(&first, "POST", "/v1/invites", canonical(to_json(wanted))));
   EXPECT_EQ(enrol_with(made.token, second, {Role::kAuditor}, "second").status, 201);
 }
 
@@ -551,16 +617,20 @@ TEST_F(PlaneHttp, TokensOfWhoeverStartsThePlaneAreLimited) {
   const std::vector<Role> most{Role::kOwner, Role::kConsumer, Role::kReviewer};
   std::vector<testing::Person> people;
   for (int i = 0; i < 22; ++i) people.push_back(testing::make_person(b.random));
-  for (const Role r : {Role::kOperator, Role::kAuditor, Role::kNode})
+  for (const Role r : {Role::kOperator, Role::kAuditor, Role::kNode}) {
     EXPECT_EQ(enrol_with(o.invites->people, people[0], {r}, "p").reason(), "wrong-role");
-  for (std::size_t i = 0; i < 19; ++i) ASSERT_EQ(enrol_with(o.invites->people, people[i], most, "p").status, 201) << i;
+  }
+  for (std::size_t i = 0; i < 19; ++i) {
+    ASSERT_EQ(enrol_with(o.invites->people, people[i], most, "p").status, 201) << i;
+  }
   // A restart of the plane gives no uses back.
   start();
   EXPECT_EQ(enrol_with(o.invites->people, people[19], most, "p").status, 201);
   EXPECT_EQ(enrol_with(o.invites->people, people[20], most, "p").reason(), "quota-exceeded");
   EXPECT_EQ(enrol_with(o.invites->operators, people[20], {Role::kOperator}, "p").status, 201);
   start();
-  EXPECT_EQ(enrol_with(o.invites->operators, people[21], {Role::kOperator}, "p").reason(), "quota-exceeded");
+  EXPECT_EQ(enrol_with(o.invites->operators, people[21], {Role::kOperator}, "p").reason(),
+            "quota-exceeded");
   // A new start of everything brings a new token; the old one ends with its time.
   o.invites->people = std::string(64, 'c');
   start();
@@ -572,8 +642,10 @@ TEST_F(PlaneHttp, TokensOfWhoeverStartsThePlaneAreLimited) {
 
 TEST_F(PlaneHttp, ANodeThatNobodyEnrolledIsRefused) {
   const testing::Person stranger = testing::make_person(b.random);
-  NodeClient node(port("nodes"), stranger.key, must(crypto::PublicKey::from_text(*ready.find("nodeKey")->string())), clock);
-  const NodeInfo info{"x", stranger.key.public_key().text(), {Technology::kNone}, 4, 1, 1, "test", kMaxPids};
+  NodeClient node(port("nodes"), stranger.key,
+                  must(crypto::PublicKey::from_text(*ready.find("nodeKey")->string())), clock);
+  const NodeInfo info{
+      "x", stranger.key.public_key().text(), {Technology::kNone}, 4, 1, 1, "test", kMaxPids};
   EXPECT_FALSE(node.call(method::kNodeRegister, info).ok());
 }
 
@@ -582,39 +654,49 @@ TEST_F(PlaneHttp, StrangersAtTheNodesPortKeepNoNodeOut) {
   must(early->call(method::kNodeRegister, node_info()));
   std::vector<std::unique_ptr<channel::FdStream>> idle;
   for (int i = 0; i < 300; ++i) {
-    idle.push_back(must(channel::connect_tcp({"127.0.0.1", port("nodes")}, channel::Deadline::after_ms(clock, 5'000))));
+    idle.push_back(must(channel::connect_tcp({"127.0.0.1", port("nodes")},
+                                             channel::Deadline::after_ms(clock, 5'000))));
   }
   const auto late = connect_node();
   must(late->call(method::kNodeRegister, node_info()));
   must(early->call(method::kNodeHeartbeat, Heartbeat{"local", {}}));
 }
 
-// The document names nothing that does not answer, and each answer is as the document says: see hold_against_document().
+// The document names nothing that does not answer, and each answer is as the document says: see
+// hold_against_document().
 TEST_F(PlaneHttp, EveryOperationOfTheDocumentAnswersAsItSays) {
   enrol_all();
   const testing::Person admin = testing::make_person(b.random);
   ASSERT_EQ(enrol(admin, {Role::kOperator}, "admin").status, 201);
   publish();
-  const auto get = [&](const testing::Person* who, const std::string& target) { EXPECT_EQ(send(who, "GET", target).status, 200) << target; };
-  const auto post = [&](const testing::Person* who, int status, const std::string& target, const std::string& body) {
+  const auto get = [&](const testing::Person* who, const std::string& target) {
+    EXPECT_EQ(send(who, "GET", target).status, 200) << target;
+  };
+  const auto post = [&](const testing::Person* who, int status, const std::string& target,
+                        const std::string& body) {
     const Answer a = send(who, "POST", target, body);
     EXPECT_EQ(a.status, status) << target << " " << a.text;
     return a;
   };
   for (const char* target : {"/v1/info", "/healthz", "/readyz"}) get(nullptr, target);
-  EXPECT_EQ(metrics("Bearer " + must(read_text_file(o.state_dir + "/metrics-token", 256))).status, 200);
+  EXPECT_EQ(metrics("Bearer " + must(read_text_file(o.state_dir + "/metrics-token", 256))).status,
+            200);
   get(nullptr, "/v1/broker?nonce=" + to_hex(random.fixed<32>()));
   get(&admin, "/v1/identities");
   get(&b.owner, "/v1/identities/" + to_hex(b.owner.id()));
-  post(&admin, 201, "/v1/invites", canonical(to_json(api::InviteRequest{{Role::kConsumer}, 1, clock.now().seconds() + 60})));
-  post(&admin, 201, "/v1/nodes", canonical(to_json(api::NodeEnrolRequest{"second", admin.key.public_key().text()})));
+  post(&admin, 201, "/v1/invites",
+       canonical(to_json(api::InviteRequest{{Role::kConsumer}, 1, clock.now().seconds() + 60})));
+  post(&admin, 201, "/v1/nodes",
+       canonical(to_json(api::NodeEnrolRequest{"second", admin.key.public_key().text()})));
   get(&b.owner, "/v1/nodes");
   get(&b.owner, "/v1/assets");
   const std::string asset = "/v1/assets/" + to_hex(b.data.version_id());
   get(&b.owner, asset);
   get(&b.owner, asset + "/policies");
   get(&b.owner, "/v1/policies/" + to_hex(hash_of(b.data.policy)));
-  EXPECT_EQ(send(&b.owner, "PUT", "/v1/objects/abc", "ciphertext", "application/octet-stream").status, 201);
+  EXPECT_EQ(
+      send(&b.owner, "PUT", "/v1/objects/abc", "ciphertext", "application/octet-stream").status,
+      201);
   get(&b.consumer, "/v1/objects/abc");
   EXPECT_EQ(send(&b.consumer, "HEAD", "/v1/objects/abc").status, 200);
   const auto lease = testing::make_lease(b.set.id(), b.data, b.consumer, 1, b.random);
@@ -636,29 +718,39 @@ TEST_F(PlaneHttp, EveryOperationOfTheDocumentAnswersAsItSays) {
   ASSERT_EQ(reviews.items.size(), 1U);
   const HoldNotice& notice = reviews.items[0].hold_notice.body;
   for (const Hash32& policy : notice.policy_hashes) {
-    const Ruling r{hash_of(notice), notice.manifest, notice.ciphertext, policy, RulingDecision::kApprove, {}, clock.now().seconds()};
+    const Ruling r{hash_of(notice),          notice.manifest,
+                   notice.ciphertext,        policy,
+                   RulingDecision::kApprove, {},
+                   clock.now().seconds()};
     post(&b.reviewer, 200, "/v1/reviews/" + to_hex(held),
-         canonical(to_json(RulingRequest{b.reviewer.chain, must(sign(b.set.id(), r, b.reviewer.key))})));
+         canonical(
+             to_json(RulingRequest{b.reviewer.chain, must(sign(b.set.id(), r, b.reviewer.key))})));
   }
   EXPECT_EQ(wait_for(held, [](const api::JobView& v) { return v.ended; }).state, "Completed");
   get(&b.consumer, "/v1/jobs");
-  for (const char* part : {"/detail", "/events", "/result", "/receipt"}) get(&b.consumer, path + part);
+  for (const char* part : {"/detail", "/events", "/result", "/receipt"}) {
+    get(&b.consumer, path + part);
+  }
 
   const SignedSubmission other = b.submission();
   const Hash32 unwanted = other.submission.body.job_id();
   post(&b.consumer, 201, "/v1/jobs", canonical(to_json(other)));
   const Cancel wish{unwanted, b.consumer.id(), clock.now().seconds()};
   post(&b.consumer, 200, "/v1/jobs/" + to_hex(unwanted) + "/cancel",
-       canonical(to_json(CancelRequest{b.consumer.chain, must(sign(b.set.id(), wish, b.consumer.key))})));
+       canonical(
+           to_json(CancelRequest{b.consumer.chain, must(sign(b.set.id(), wish, b.consumer.key))})));
   const testing::Person after = testing::make_person(b.random);
   const Rotation rotation{b.owner.id(), 1, after.key.public_key().text()};
   post(&b.owner, 200, asset + "/delist", "");
   post(&b.owner, 200, "/v1/identities/" + to_hex(b.owner.id()) + "/rotations",
-       canonical(to_json(RotateRequest{b.owner.chain.identity, must(sign(b.set.id(), rotation, b.owner.key))})));
+       canonical(to_json(
+           RotateRequest{b.owner.chain.identity, must(sign(b.set.id(), rotation, b.owner.key))})));
 
   std::set<std::string> documented;
   for (const auto& [unused, operations] : *document.find("paths")->object()) {
-    for (const auto& [verb, operation] : *operations.object()) documented.insert(*operation.find("operationId")->string());
+    for (const auto& [verb, operation] : *operations.object()) {
+      documented.insert(*operation.find("operationId")->string());
+    }
   }
   EXPECT_EQ(documented.size(), PlaneApi::routes().size());
   EXPECT_EQ(answered, documented);
@@ -732,7 +824,8 @@ TEST_F(PlaneHttp, RoleMatrixOfTheTable) {
   EXPECT_GT(refused, 60U);
 }
 
-// Bodies made from the published schemas, each broken in one place, are refused as such and never as our failure.
+// Bodies made from the published schemas, each broken in one place, are refused as such and never
+// as our failure.
 TEST_F(PlaneHttp, BrokenBodiesAreRefusedByEveryRoute) {
   const testing::Person all = testing::make_person(b.random);
   std::vector<Role> roles;
@@ -741,16 +834,21 @@ TEST_F(PlaneHttp, BrokenBodiesAreRefusedByEveryRoute) {
   std::size_t tried = 0;
   for (const auto& route : PlaneApi::routes()) {
     if (route.info.body != api::BodyKind::kJson) continue;
-    const Json& schema = PlaneApi::schemas().all().find(std::string(route.info.request_schema))->second;
+    const Json& schema =
+        PlaneApi::schemas().all().find(std::string(route.info.request_schema))->second;
     std::string target(route.info.path);
     const std::size_t at = target.find('{');
-    if (at != std::string::npos) target = target.substr(0, at) + std::string(64, '0') + target.substr(target.find('}') + 1);
+    if (at != std::string::npos) {
+      target = target.substr(0, at) + std::string(64, '0') + target.substr(target.find('}') + 1);
+    }
     const auto negatives = api::negatives_of(schema, api::sample_of(schema));
     ASSERT_GT(negatives.size(), 3U) << target;
-    const std::size_t step = std::max<std::size_t>(1, negatives.size() / 12);  // the reader itself has a test of its own
+    // the reader itself has a test of its own
+    const std::size_t step = std::max<std::size_t>(1, negatives.size() / 12);
     for (std::size_t i = 0; i < negatives.size(); i += step) {
       const Answer a = send(&all, "POST", target, canonical(negatives[i].document));
-      EXPECT_EQ(a.status / 100, 4) << target << ": " << negatives[i].name << " " << a.text.substr(0, 200);
+      EXPECT_EQ(a.status / 100, 4)
+          << target << ": " << negatives[i].name << " " << a.text.substr(0, 200);
       EXPECT_NE(a.reason(), "") << target;
       ++tried;
     }
@@ -761,11 +859,14 @@ TEST_F(PlaneHttp, BrokenBodiesAreRefusedByEveryRoute) {
 TEST_F(PlaneHttp, SignaturesCoverBodyTargetAndTime) {
   enrol_all();
   const std::string body = canonical(to_json(b.submission()));
-  const auto headers = must(httpsig::sign_request({b.set.id(), "POST", "/v1/jobs/plan"}, crypto::sha256(as_bytes(body)),
-                                                  b.consumer.id(), b.consumer.key, clock.now().seconds(), random));
+  const auto headers = must(httpsig::sign_request({b.set.id(), "POST", "/v1/jobs/plan"},
+                                                  crypto::sha256(as_bytes(body)), b.consumer.id(),
+                                                  b.consumer.key, clock.now().seconds(), random));
   const auto request = [&](const std::string& target, std::string content) {
-    std::string r = "POST " + target + " HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: " +
-                    std::to_string(content.size()) + "\r\n";
+    std::string r =
+        "POST " + target +
+        " HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: " +
+        std::to_string(content.size()) + "\r\n";
     for (const auto& [k, v] : headers) r += k + ": " + v + "\r\n";
     return r + "\r\n" + content;
   };
@@ -773,8 +874,10 @@ TEST_F(PlaneHttp, SignaturesCoverBodyTargetAndTime) {
   changed[changed.size() / 2] ^= 1;
   EXPECT_EQ(raw(request("/v1/jobs/plan", changed)).status, 401);
   EXPECT_EQ(raw(request("/v1/jobs", body)).status, 401) << "signed for another target";
-  EXPECT_EQ(raw(request("/v1/jobs/plan", body)).reason(), "replayed") << "its nonce was spent on the changed body";
-  const auto old = must(httpsig::sign_request({b.set.id(), "GET", "/v1/jobs"}, crypto::sha256(ByteView{}), b.consumer.id(),
+  EXPECT_EQ(raw(request("/v1/jobs/plan", body)).reason(), "replayed")
+      << "its nonce was spent on the changed body";
+  const auto old = must(httpsig::sign_request({b.set.id(), "GET", "/v1/jobs"},
+                                              crypto::sha256(ByteView{}), b.consumer.id(),
                                               b.consumer.key, clock.now().seconds() - 600, random));
   std::string late = "GET /v1/jobs HTTP/1.1\r\nhost: localhost\r\n";
   for (const auto& [k, v] : old) late += k + ": " + v + "\r\n";
@@ -785,7 +888,8 @@ TEST_F(PlaneHttp, SignaturesCoverBodyTargetAndTime) {
 TEST_F(PlaneHttp, ALostKeyIsReplacedByTheRecoveryKey) {
   enrol_all();
   const auto clone = [](const crypto::SigningKey& k) {
-    return must(crypto::SigningKey::from_private(k.public_key().algorithm(), k.private_bytes(SecretAccess{})));
+    return must(crypto::SigningKey::from_private(k.public_key().algorithm(),
+                                                 k.private_bytes(SecretAccess{})));
   };
   testing::Person recovering = testing::copy(b.consumer);
   recovering.key = clone(b.consumer.recovery);
@@ -794,29 +898,36 @@ TEST_F(PlaneHttp, ALostKeyIsReplacedByTheRecoveryKey) {
   const auto route = [](const Hash32& id) { return "/v1/identities/" + to_hex(id) + "/rotations"; };
   const auto request = [&](const crypto::SigningKey& by) {
     const Rotation r{b.consumer.id(), 1, after.key.public_key().text()};
-    return canonical(to_json(RotateRequest{b.consumer.chain.identity, must(sign(b.set.id(), r, by))}));
+    return canonical(
+        to_json(RotateRequest{b.consumer.chain.identity, must(sign(b.set.id(), r, by))}));
   };
   EXPECT_EQ(send(&recovering, "GET", "/v1/jobs").reason(), "unauthenticated");
-  EXPECT_EQ(send(&recovering, "POST", route(b.owner.id()), request(b.consumer.recovery)).reason(), "unauthenticated");
-  EXPECT_EQ(send(&recovering, "POST", route(b.consumer.id()), request(b.owner.key)).reason(), "chain-broken");
+  EXPECT_EQ(send(&recovering, "POST", route(b.owner.id()), request(b.consumer.recovery)).reason(),
+            "unauthenticated");
+  EXPECT_EQ(send(&recovering, "POST", route(b.consumer.id()), request(b.owner.key)).reason(),
+            "chain-broken");
   EXPECT_EQ(send(&b.consumer, "GET", "/v1/jobs").status, 200);
   const std::string good = request(b.consumer.recovery);
   EXPECT_EQ(send(&recovering, "POST", route(b.consumer.id()), good).status, 200);
-  EXPECT_EQ(send(&recovering, "POST", route(b.consumer.id()), good).status, 200) << "its answer was lost";
+  EXPECT_EQ(send(&recovering, "POST", route(b.consumer.id()), good).status, 200)
+      << "its answer was lost";
   EXPECT_EQ(send(&b.consumer, "GET", "/v1/jobs").reason(), "unauthenticated");
   EXPECT_EQ(send(&b.consumer, "POST", route(b.consumer.id()), good).reason(), "unauthenticated");
   EXPECT_EQ(send(&after, "GET", "/v1/jobs").status, 200);
-  const auto view = expect<api::IdentityView>(200, send(&after, "GET", "/v1/identities/" + to_hex(b.consumer.id())));
+  const auto view = expect<api::IdentityView>(
+      200, send(&after, "GET", "/v1/identities/" + to_hex(b.consumer.id())));
   EXPECT_EQ(view.chain.rotations.size(), 1U);
 }
 
-// The same people may have identities at two installations: what one gets is worth nothing at the other.
+// The same people may have identities at two installations: what one gets is worth nothing at the
+// other.
 TEST_F(PlaneHttp, ARequestForAnotherInstallationIsRefused) {
   enrol_all();
   const auto get_jobs = [&](const Hash32& set_id) {
     std::string r = "GET /v1/jobs HTTP/1.1\r\nhost: localhost\r\n";
-    for (const auto& [k, v] : must(httpsig::sign_request({set_id, "GET", "/v1/jobs"}, crypto::sha256(ByteView{}),
-                                                         b.consumer.id(), b.consumer.key, clock.now().seconds(), random))) {
+    for (const auto& [k, v] : must(httpsig::sign_request(
+             {set_id, "GET", "/v1/jobs"}, crypto::sha256(ByteView{}), b.consumer.id(),
+             b.consumer.key, clock.now().seconds(), random))) {
       r += k + ": " + v + "\r\n";
     }
     return raw(r + "\r\n");

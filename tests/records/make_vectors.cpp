@@ -1,5 +1,6 @@
-// Writes tests/records/vectors.json from fixed keys. Run it by hand, and only when a format is meant to change:
-// nothing in the tests calls it, so a member that was renamed by mistake meets the old file.
+// Writes tests/records/vectors.json from fixed keys. Run it by hand, and only when a format is
+// meant to change: nothing in the tests calls it, so a member that was renamed by mistake meets the
+// old file.
 #include <cstdio>
 
 #include "base/os.h"
@@ -13,7 +14,8 @@ namespace {
 using testing::must;
 using namespace gbx::records;  // NOLINT
 
-// Gives every member a value of its own. Full: all optional members, lists of two; else as little as the bounds allow.
+// Gives every member a value of its own. Full: all optional members, lists of two; else as little
+// as the bounds allow.
 class Filler {
  public:
   explicit Filler(bool full) : full_(full) {}
@@ -27,11 +29,14 @@ class Filler {
     const auto least = static_cast<std::size_t>(b.min);
     if (!full_) return std::string(least, 'x');
     std::string s = name + "-" + std::to_string(++count_);
-    s.resize(std::min(std::max(s.size(), least), static_cast<std::size_t>(std::min<std::int64_t>(b.max, 300))), 'x');
+    s.resize(std::min(std::max(s.size(), least),
+                      static_cast<std::size_t>(std::min<std::int64_t>(b.max, 300))),
+             'x');
     return s;
   }
   std::size_t entries(Bound b) const {
-    return static_cast<std::size_t>(full_ ? std::min(std::max<std::int64_t>(b.min, 2), b.max) : b.min);
+    return static_cast<std::size_t>(full_ ? std::min(std::max<std::int64_t>(b.min, 2), b.max)
+                                          : b.min);
   }
   template <class T>
   void fill(const std::string& name, T& v, Bound b) {
@@ -44,19 +49,23 @@ class Filler {
     } else if constexpr (std::is_same_v<T, std::string>) {
       v = text(name, b);
     } else if constexpr (std::is_same_v<T, Bytes>) {
-      v.assign(static_cast<std::size_t>(std::max<std::int64_t>(b.min, full_ ? 5 : 0)), static_cast<std::uint8_t>(++count_));
+      v.assign(static_cast<std::size_t>(std::max<std::int64_t>(b.min, full_ ? 5 : 0)),
+               static_cast<std::uint8_t>(++count_));
     } else if constexpr (fields_detail::is_fixed<T>) {
       if (full_) v.fill(static_cast<std::uint8_t>(++count_));
     } else if constexpr (std::is_enum_v<T>) {
       const auto words = enum_names(T{});
-      v = full_ ? words[static_cast<std::size_t>(++count_) % words.size()].value : words.front().value;
+      v = full_ ? words[static_cast<std::size_t>(++count_) % words.size()].value
+                : words.front().value;
     } else if constexpr (fields_detail::is_optional<T>) {
       if (full_) fill(name, v.emplace(), b);
     } else if constexpr (fields_detail::is_vector<T>) {
       v.resize(entries(b));
       for (auto& e : v) fill(name, e, Bound{1, std::min<std::int64_t>(40, b.each)});
     } else if constexpr (fields_detail::is_map<T>) {
-      for (std::size_t i = 0; i < entries(b); ++i) fill(name, v[name + std::to_string(i)], Bound{1, std::min<std::int64_t>(40, b.each)});
+      for (std::size_t i = 0; i < entries(b); ++i) {
+        fill(name, v[name + std::to_string(i)], Bound{1, std::min<std::int64_t>(40, b.each)});
+      }
     } else {
       v.fields(*this);
     }
@@ -65,7 +74,8 @@ class Filler {
   std::int64_t count_ = 0;
 };
 
-crypto::SigningKey key_of(std::uint8_t seed, crypto::SignatureAlgorithm algorithm = crypto::SignatureAlgorithm::kEd25519) {
+crypto::SigningKey key_of(std::uint8_t seed, crypto::SignatureAlgorithm algorithm =
+                                                 crypto::SignatureAlgorithm::kEd25519) {
   const Bytes bytes(32, seed);
   return must(crypto::SigningKey::from_private(algorithm, Secret<SigningKeyTag>::copy_of(bytes)));
 }
@@ -107,7 +117,9 @@ struct Maker {
   void keep_signature(Record& r, ByteView message) const {
     for (const Record& old : before) {
       if (old.name != r.name) continue;
-      if (keys.at(r.signer).public_key().verify_low_s(message, old.signature)) r.signature = old.signature;
+      if (keys.at(r.signer).public_key().verify_low_s(message, old.signature)) {
+        r.signature = old.signature;
+      }
     }
   }
   template <class Body>
@@ -125,13 +137,19 @@ struct Maker {
   }
 };
 
-// Where RFC 8785 is easily got wrong: order by UTF-16, short escapes, what is not escaped, the largest integer.
+// Where RFC 8785 is easily got wrong: order by UTF-16, short escapes, what is not escaped, the
+// largest integer.
 Submission hard_submission() {
   Submission s;
   Filler filler(false);
   s.fields(filler);
-  s.spec.spec.purpose = "R\xc3\xb6ntgen \"quoted\" \\ / \b\f\n\r\t\x01\x7f \xe2\x80\xa8 \xf0\x9d\x84\x9e";
-  s.spec.spec.env = {{"\xef\xbf\xbd", "sorts after the next"}, {"\xf0\x90\x80\x80", "U+10000"}, {"a", ""}, {"A", ""}, {"\xc3\xa9", ""}};
+  s.spec.spec.purpose =
+      "R\xc3\xb6ntgen \"quoted\" \\ / \b\f\n\r\t\x01\x7f \xe2\x80\xa8 \xf0\x9d\x84\x9e";
+  s.spec.spec.env = {{"\xef\xbf\xbd", "sorts after the next"},
+                     {"\xf0\x90\x80\x80", "U+10000"},
+                     {"a", ""},
+                     {"A", ""},
+                     {"\xc3\xa9", ""}};
   s.not_after = kMaxJsonInteger;
   return s;
 }
@@ -148,23 +166,28 @@ void add_derived(File& file) {
   d.report_data_canonical = canonical(to_json(d.report_data));
   d.report_data_digest = d.report_data.digest();
   d.leaf_salt.fill(0x77);
-  d.leaf_entry = canonical(to_json(broker::make_entry(testing::kNow, broker::BootEntry{file.set_id, 1, Hash32{}})));
+  d.leaf_entry = canonical(
+      to_json(broker::make_entry(testing::kNow, broker::BootEntry{file.set_id, 1, Hash32{}})));
   d.leaf = translog::leaf_hash(d.leaf_salt, as_bytes(d.leaf_entry));
 }
 
-// A held and released job of a set with a successor key and a witness, by a consumer who has rotated a key.
+// A held and released job of a set with a successor key and a witness, by a consumer who has
+// rotated a key.
 void add_receipt(File& file) {
   const crypto::SigningKey witness = key_of(0x33);
   testing::ReceiptForge forge(testing::Ending::kHeldAndReleased, [&](testing::BrokerWorld& w) {
     w.set.chain.charter.witnesses = {witness.public_key().text()};
     crypto::SigningKey next = key_of(0x44);
-    w.set.chain.successors = {must(sign(w.set.id(), SetKeySuccessor{1, next.public_key().text()}, w.set.set_key))};
+    w.set.chain.successors = {
+        must(sign(w.set.id(), SetKeySuccessor{1, next.public_key().text()}, w.set.set_key))};
     w.set.set_key = std::move(next);
     w.set.chain.epoch = must(sign(w.set.id(), w.set.chain.epoch.body, w.set.set_key));
     must(w.start());
     crypto::SigningKey newer = key_of(0x55);
-    w.consumer.chain.rotations = {must(sign(w.set.id(), Rotation{w.consumer.id(), 1, newer.public_key().text()}, w.consumer.key))};
-    must(w.call<Empty>(method::kRotate, RotateRequest{w.consumer.chain.identity, w.consumer.chain.rotations[0]}));
+    w.consumer.chain.rotations = {must(
+        sign(w.set.id(), Rotation{w.consumer.id(), 1, newer.public_key().text()}, w.consumer.key))};
+    must(w.call<Empty>(method::kRotate,
+                       RotateRequest{w.consumer.chain.identity, w.consumer.chain.rotations[0]}));
     w.consumer.key = std::move(newer);
   });
   forge.witnesses.push_back(key_of(0x33));
@@ -195,7 +218,8 @@ int run(const std::string& path) {
   lease.fields(filler);
   m.add("lease-p256", lease, "p256");
   const Record& p256 = m.file.records.back();
-  m.file.refused.push_back({"lease-p256-high-s", p256.name, testing::other_form(p256.signature), "bad-signature"});
+  m.file.refused.push_back(
+      {"lease-p256-high-s", p256.name, testing::other_form(p256.signature), "bad-signature"});
   add_derived(m.file);
   add_receipt(m.file);
   const Status s = write_file_atomic(path, as_bytes(pretty(to_json(m.file)) + "\n"), 0644);

@@ -11,18 +11,21 @@ template <class... Bodies>
 struct Types {};
 // Every record that is hashed or signed.
 using Records =
-    Types<records::AgentKeys, records::BrokerEvidence, records::Cancel, records::Charter, records::Cosignature,
-          records::Credential, records::DeletedClaim, records::DestroyedClaim, records::EpochKeys, records::Evidence,
-          records::HoldNotice, records::Identity, records::KeyContext, records::KeyRequest, records::LaunchConfig,
-          records::Lease, records::NodeIntroduction, records::OutputManifest, records::OwnerBeacon, records::Policy,
-          records::PublishAck, records::ReleaseStatement, records::Rotation, records::Ruling, records::RunPlan,
-          records::RunStatement, records::SealAck, records::SealContext, records::SetKeySuccessor, records::Submission,
-          records::VersionRecord>;
+    Types<records::AgentKeys, records::BrokerEvidence, records::Cancel, records::Charter,
+          records::Cosignature, records::Credential, records::DeletedClaim, records::DestroyedClaim,
+          records::EpochKeys, records::Evidence, records::HoldNotice, records::Identity,
+          records::KeyContext, records::KeyRequest, records::LaunchConfig, records::Lease,
+          records::NodeIntroduction, records::OutputManifest, records::OwnerBeacon, records::Policy,
+          records::PublishAck, records::ReleaseStatement, records::Rotation, records::Ruling,
+          records::RunPlan, records::RunStatement, records::SealAck, records::SealContext,
+          records::SetKeySuccessor, records::Submission, records::VersionRecord>;
 
-// The words of every member that is one of a list, by path: a record says one of them, the file holds them all.
+// The words of every member that is one of a list, by path: a record says one of them, the file
+// holds them all.
 class Words {
  public:
-  Words(std::map<std::string, std::vector<std::string>>& out, std::string at) : out_(out), at_(std::move(at)) {}
+  Words(std::map<std::string, std::vector<std::string>>& out, std::string at)
+      : out_(out), at_(std::move(at)) {}
   template <class T>
   void operator()(const char* name, T& v, Bound = {}) {
     visit(at_ + "." + name, v);
@@ -37,11 +40,13 @@ class Words {
       out_[path] = std::move(words);
     } else if constexpr (fields_detail::is_optional<T>) {
       if (v) visit(path, *v);
-    } else if constexpr (std::is_same_v<T, Bytes> || fields_detail::is_fixed<T> || std::is_same_v<T, Json>) {
+    } else if constexpr (std::is_same_v<T, Bytes> || fields_detail::is_fixed<T> ||
+                         std::is_same_v<T, Json>) {
       return;
     } else if constexpr (fields_detail::is_vector<T>) {
       for (auto& e : v) visit(path, e);
-    } else if constexpr (std::is_class_v<T> && !fields_detail::is_map<T> && !std::is_same_v<T, std::string>) {
+    } else if constexpr (std::is_class_v<T> && !fields_detail::is_map<T> &&
+                         !std::is_same_v<T, std::string>) {
       Words inner(out_, path);
       v.fields(inner);
     }
@@ -65,9 +70,9 @@ struct Record {
   Json body;
   std::string canonical;
   Hash32 hash{};
-  std::string message_prefix;          // hex; the signed message is this and the canonical bytes
-  std::string signer;                  // one of the keys
-  Bytes signature;                     // Ed25519 gives these bytes always, P-256 others each time
+  std::string message_prefix;  // hex; the signed message is this and the canonical bytes
+  std::string signer;          // one of the keys
+  Bytes signature;             // Ed25519 gives these bytes always, P-256 others each time
   template <class F>
   void fields(F& f) {
     f("name", name);
@@ -95,7 +100,7 @@ struct Refused {
   }
 };
 struct Derived {
-  Hash32 job_id{};               // of the record "submission-full"
+  Hash32 job_id{};  // of the record "submission-full"
   records::ReportData report_data;
   std::string report_data_canonical;
   FixedBytes<64> report_data_digest{};
@@ -123,7 +128,7 @@ struct File {
   Derived derived;
   records::SetId receipt_set_id{};
   Hash32 receipt_job_id{};
-  Hash32 receipt_sha256{};       // of its canonical bytes
+  Hash32 receipt_sha256{};  // of its canonical bytes
   Json receipt;
   template <class F>
   void fields(F& f) {

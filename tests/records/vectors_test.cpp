@@ -1,5 +1,8 @@
-// Holds src/records against tests/records/vectors.json, byte for byte: a changed name, order, label or encoding fails here
-// before it breaks what is signed already. check.py does the same without any code of ours.
+// Holds src/records against tests/records/vectors.json, byte for byte: a changed name, order, label
+// or encoding fails here before it breaks what is signed already. check.py does the same without
+// any code of ours.
+#include "vectors.h"
+
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -10,7 +13,6 @@
 #include "broker/entries.h"
 #include "policy/receipt_verify.h"
 #include "translog/translog.h"
-#include "vectors.h"
 
 namespace gbx::vectors {
 namespace {
@@ -41,7 +43,8 @@ struct Coverage {
     if constexpr (fields_detail::is_optional<T>) {
       filled[path] |= v.has_value();
       if (v) visit(path, *v);
-    } else if constexpr (std::is_same_v<T, Bytes> || fields_detail::is_fixed<T> || std::is_same_v<T, Json>) {
+    } else if constexpr (std::is_same_v<T, Bytes> || fields_detail::is_fixed<T> ||
+                         std::is_same_v<T, Json>) {
       return;
     } else if constexpr (fields_detail::is_vector<T>) {
       filled[path] |= !v.empty();
@@ -57,7 +60,8 @@ struct Coverage {
 
 crypto::SigningKey signing_key(const std::string& name) {
   const Key& k = file().keys.at(name);
-  const auto algorithm = name == "p256" ? crypto::SignatureAlgorithm::kEcdsaP256 : crypto::SignatureAlgorithm::kEd25519;
+  const auto algorithm = name == "p256" ? crypto::SignatureAlgorithm::kEcdsaP256
+                                        : crypto::SignatureAlgorithm::kEd25519;
   const Bytes raw = from_hex(k.private_key).value();
   auto key = crypto::SigningKey::from_private(algorithm, Secret<SigningKeyTag>::copy_of(raw));
   EXPECT_EQ(key->public_key().text(), k.public_key);
@@ -77,7 +81,8 @@ void hold(const Record& v, Seen& seen) {
   ASSERT_TRUE(body.ok()) << body.error().line();
   EXPECT_EQ(canonical(to_json(*body)), v.canonical);
   EXPECT_EQ(hash_of(*body), v.hash);
-  EXPECT_EQ(hash_of(*body), crypto::sha256(concat({as_bytes("gbx/1/" + v.type), Bytes{0}, as_bytes(v.canonical)})));
+  EXPECT_EQ(hash_of(*body),
+            crypto::sha256(concat({as_bytes("gbx/1/" + v.type), Bytes{0}, as_bytes(v.canonical)})));
   const Bytes message = signed_message(file().set_id, *body);
   EXPECT_EQ(to_hex(message), v.message_prefix + to_hex(as_bytes(v.canonical)));
   const auto key = signing_key(v.signer);
@@ -104,7 +109,9 @@ TEST(RecordVectors, EveryRecordHasTheBytesHashAndSignatureOfTheFile) {
   Seen seen;
   for (const auto& v : file().records) EXPECT_TRUE(hold_any(Records{}, v, seen)) << v.type;
   EXPECT_GT(seen.filled.size(), 60u);
-  for (const auto& [path, was] : seen.filled) EXPECT_TRUE(was) << path << " is empty in every vector";
+  for (const auto& [path, was] : seen.filled) {
+    EXPECT_TRUE(was) << path << " is empty in every vector";
+  }
   EXPECT_EQ(seen.words, file().words);
   EXPECT_GT(seen.words.size(), 30u);
 }
@@ -126,7 +133,8 @@ bool refuse_any(Types<Bodies...>, const Refused& v, const Record& of) {
 TEST(RecordVectors, OtherSignaturesDoNotCount) {
   EXPECT_FALSE(file().refused.empty());
   for (const auto& v : file().refused) {
-    const auto of = std::find_if(file().records.begin(), file().records.end(), [&](const auto& r) { return r.name == v.record; });
+    const auto of = std::find_if(file().records.begin(), file().records.end(),
+                                 [&](const auto& r) { return r.name == v.record; });
     ASSERT_NE(of, file().records.end());
     EXPECT_TRUE(refuse_any(Records{}, v, *of)) << v.name;
   }
@@ -140,7 +148,9 @@ TEST(RecordVectors, CoverEveryTypeOfTheSources) {
     if (source.path().extension() != ".h") continue;
     const auto bytes = read_file(source.path(), 1 << 20);
     const std::string text(as_text(bytes.value()));
-    for (std::sregex_iterator i(text.begin(), text.end(), type), end; i != end; ++i) declared.insert((*i)[1]);
+    for (std::sregex_iterator i(text.begin(), text.end(), type), end; i != end; ++i) {
+      declared.insert((*i)[1]);
+    }
   }
   std::set<std::string> held;
   for (const auto& v : file().records) held.insert(v.type);
@@ -149,7 +159,8 @@ TEST(RecordVectors, CoverEveryTypeOfTheSources) {
 }
 
 // Renames one member after another, at every depth.
-void each_rename(Json& root, Json& at, const std::function<void(const Json&, const std::string&)>& visit) {
+void each_rename(Json& root, Json& at,
+                 const std::function<void(const Json&, const std::string&)>& visit) {
   if (JsonArray* a = at.array()) {
     for (auto& e : *a) each_rename(root, e, visit);
   }
@@ -180,7 +191,8 @@ TEST(RecordVectors, EveryNameCounts) {
     ASSERT_TRUE(parses(Records{}, v.type, body)) << v.name;
     each_rename(body, body, [&](const Json& other, const std::string& member) {
       ++renamed;
-      EXPECT_FALSE(parses(Records{}, v.type, other)) << v.name << " with another name for " << member;
+      EXPECT_FALSE(parses(Records{}, v.type, other))
+          << v.name << " with another name for " << member;
     });
     EXPECT_EQ(canonical(body), v.canonical);
   }
@@ -189,7 +201,8 @@ TEST(RecordVectors, EveryNameCounts) {
 
 TEST(RecordVectors, HashesThatAreNotOfOneRecord) {
   const Derived& d = file().derived;
-  const auto s = std::find_if(file().records.begin(), file().records.end(), [](const auto& v) { return v.name == "submission-full"; });
+  const auto s = std::find_if(file().records.begin(), file().records.end(),
+                              [](const auto& v) { return v.name == "submission-full"; });
   ASSERT_NE(s, file().records.end());
   EXPECT_EQ(from_json<Submission>(s->body)->job_id(), d.job_id);
   EXPECT_EQ(canonical(to_json(d.report_data)), d.report_data_canonical);
@@ -213,8 +226,9 @@ TEST(RecordVectors, TheReceiptHoldsStill) {
   Receipt copy = *receipt;
   Coverage c{filled, "receipt"};
   copy.fields(c);
-  for (const char* path : {"receipt.holdNotice", "receipt.rulings", "receipt.leases", "receipt.beacons", "receipt.cosignatures",
-                           "receipt.destroyed", "receipt.set.successors", "receipt.identities[].rotations"}) {
+  for (const char* path : {"receipt.holdNotice", "receipt.rulings", "receipt.leases",
+                           "receipt.beacons", "receipt.cosignatures", "receipt.destroyed",
+                           "receipt.set.successors", "receipt.identities[].rotations"}) {
     EXPECT_TRUE(filled.at(path)) << path;
   }
 }

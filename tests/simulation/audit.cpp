@@ -21,21 +21,32 @@ struct JobLine {
   bool cancelled = false;
   bool sealed = false;
   bool decided = false;
-  bool live(std::int64_t attempt) const { return attempt == attempts && dead.count(attempt) == 0 && !cancelled; }
+  bool live(std::int64_t attempt) const {
+    return attempt == attempts && dead.count(attempt) == 0 && !cancelled;
+  }
 };
 
 class Audit {
  public:
   std::string take(const LogEntry& e) {
-    if (e.kind == CredentialEntry::kKind) return credential(must(from_json<CredentialEntry>(e.body)).credential.body);
+    if (e.kind == CredentialEntry::kKind) {
+      return credential(must(from_json<CredentialEntry>(e.body)).credential.body);
+    }
     if (e.kind == TombstoneEntry::kKind) return tombstone(must(from_json<TombstoneEntry>(e.body)));
     if (e.kind == AttestEntry::kKind) return attest(must(from_json<AttestEntry>(e.body)));
     if (e.kind == Key1Entry::kKind || e.kind == Key2Entry::kKind) {
-      return key(must(from_json<KeyEntry>(e.body)).request.body, e.kind == Key1Entry::kKind ? 1 : 2);
+      return key(must(from_json<KeyEntry>(e.body)).request.body,
+                 e.kind == Key1Entry::kKind ? 1 : 2);
     }
-    if (e.kind == SealEntry::kKind) return seal(must(from_json<SealEntry>(e.body)).seal.statement.body.manifest.context);
-    if (e.kind == ReleaseEntry::kKind) return release(jobs_[must(from_json<ReleaseEntry>(e.body)).job_id]);
-    if (e.kind == CancelEntry::kKind) jobs_[must(from_json<CancelEntry>(e.body)).request.cancel.body.job_id].cancelled = true;
+    if (e.kind == SealEntry::kKind) {
+      return seal(must(from_json<SealEntry>(e.body)).seal.statement.body.manifest.context);
+    }
+    if (e.kind == ReleaseEntry::kKind) {
+      return release(jobs_[must(from_json<ReleaseEntry>(e.body)).job_id]);
+    }
+    if (e.kind == CancelEntry::kKind) {
+      jobs_[must(from_json<CancelEntry>(e.body)).request.cancel.body.job_id].cancelled = true;
+    }
     return {};
   }
 
@@ -44,7 +55,9 @@ class Audit {
     JobLine& job = jobs_[c.job_id];
     if (job.cancelled || job.sealed) return "log: a credential for a job that needs none";
     if (c.attempt != job.attempts + 1) return "log: attempts out of order";
-    if (job.attempts > 0 && job.dead.count(job.attempts) == 0) return "log: a credential with its forerunner alive";
+    if (job.attempts > 0 && job.dead.count(job.attempts) == 0) {
+      return "log: a credential with its forerunner alive";
+    }
     job.attempts = c.attempt;
     return {};
   }

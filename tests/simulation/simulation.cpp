@@ -19,13 +19,15 @@ constexpr std::int64_t kRoundMs = 100;
 constexpr std::int64_t kBeatMs = 2'000;
 constexpr std::int64_t kWatchMs = 1'000;
 constexpr std::int64_t kSettleMs = 200;
-constexpr std::int64_t kFreezeMs = 12'000;  // and up to kFreezeMoreMs on top: longer than a node's lease
+// and up to kFreezeMoreMs on top: longer than a node's lease
+constexpr std::int64_t kFreezeMs = 12'000;
 constexpr std::int64_t kFreezeMoreMs = 25'000;
 constexpr std::int64_t kLeaseSeconds = 10;
 
 // ---- what survives crashes ----
 
-// Crashes may come before a commit (nothing is there) and after it (everything is, and nobody knows).
+// Crashes may come before a commit (nothing is there) and after it (everything is, and nobody
+// knows).
 class CrashingStore final : public machines::MemoryStore {
  public:
   CrashingStore(World& world, std::string actor) : world_(world), actor_(std::move(actor)) {}
@@ -41,7 +43,8 @@ class CrashingStore final : public machines::MemoryStore {
   std::string actor_;
 };
 
-// The broker's log on a disk. A careful one is synced before append() returns; a careless one is not, and loses its tail.
+// The broker's log on a disk. A careful one is synced before append() returns; a careless one is
+// not, and loses its tail.
 class CrashingLog final : public broker::LogStore {
  public:
   CrashingLog(World& world, bool careless) : world_(world), careless_(careless) {}
@@ -59,7 +62,9 @@ class CrashingLog final : public broker::LogStore {
   Result<broker::StoredEntry> entry(std::uint64_t index) const override {
     std::uint64_t first = index;
     while (first < disk_.size() && disk_[first].entries.empty() && first > 0) --first;
-    if (index >= disk_.size() || index - first >= disk_[first].entries.size()) return fail(Reason::kNotFound, "entry");
+    if (index >= disk_.size() || index - first >= disk_[first].entries.size()) {
+      return fail(Reason::kNotFound, "entry");
+    }
     return disk_[first].entries[index - first];
   }
   Result<Hash32> node(translog::NodeId id) const override {
@@ -107,7 +112,7 @@ struct Shared {
   std::set<Hash32> accepted;  // submissions that the plane answered for
   std::set<Hash32> refused;
   std::uint64_t connections = 0;
-  std::string violation;      // seen while it runs
+  std::string violation;                           // seen while it runs
   std::map<Hash32, Signed<KeyRequest>> sent_keys;  // whose replies left the broker
   std::map<Hash32, Hash32> first_seal;             // job -> manifest that was acknowledged first
   std::map<Hash32, std::int64_t> sealed_by;        // job -> attempt whose seal was acknowledged
@@ -140,7 +145,8 @@ Result<Json> result_of(const Json& reply) {
   return e;
 }
 
-// An actor that asks others and is asked; answers are found by number, and only the latest question counts.
+// An actor that asks others and is asked; answers are found by number, and only the latest question
+// counts.
 class Caller : public Actor {
  public:
   Caller(Shared& shared, std::string name) : s(shared), name_(std::move(name)) {}
@@ -223,7 +229,8 @@ class BrokerActor final : public Caller {
  private:
   void sync_clock() { s.everybody.clock.advance(s.now_ms() - s.everybody.clock.now().ms); }
 
-  void handle(const std::string&, const std::string& method, const Json& body, const Json& whole) override {
+  void handle(const std::string&, const std::string& method, const Json& body,
+              const Json& whole) override {
     sync_clock();
     broker::ConnectionContext connection = testing::BrokerWorld::plane();
     if (const Json* c = whole.find("connection")) {
@@ -233,7 +240,8 @@ class BrokerActor final : public Caller {
       connection.exporter = crypto::sha256(as_bytes(std::to_string(connection.id)));
     }
     const Asker to = asker();
-    const Result<Json> reply = s.everybody.core->handle(method, body, connection, s.everybody.clock.now());
+    const Result<Json> reply =
+        s.everybody.core->handle(method, body, connection, s.everybody.clock.now());
     if (!reply.ok()) s.world.note("broker refuses " + method + ": " + reply.error().line());
     if (!reply.ok() && reply.reason() == Reason::kCredentialSuperseded) s.turned_away[method] += 1;
     if (reply.ok() && method == method::kKey) sent_keys(body);
@@ -241,7 +249,8 @@ class BrokerActor final : public Caller {
     answer(to, reply);
   }
 
-  // Nothing for an attempt that another one has followed, or that the log calls dead: not even what it got before.
+  // Nothing for an attempt that another one has followed, or that the log calls dead: not even what
+  // it got before.
   bool over(const Hash32& job_id, std::int64_t attempt) const {
     const broker::JobState* job = s.everybody.core->state().job(job_id);
     if (job == nullptr || attempt < 1) return true;
@@ -251,7 +260,9 @@ class BrokerActor final : public Caller {
   // No key leaves that the log does not hold: now, and whatever crashes later.
   void sent_keys(const Json& body) {
     const auto request = testing::must(from_json<Signed<KeyRequest>>(body));
-    if (over(request.body.job_id, request.body.attempt)) s.violated("an attempt that is over got a key");
+    if (over(request.body.job_id, request.body.attempt)) {
+      s.violated("an attempt that is over got a key");
+    }
     s.sent_keys.insert_or_assign(request.hash(), request);
     check_sent_keys();
   }
@@ -274,8 +285,12 @@ class BrokerActor final : public Caller {
     const auto seal = testing::must(from_json<Seal>(body));
     const SealContext& ctx = seal.statement.body.manifest.context;
     const broker::JobState* job = s.everybody.core->state().job(ctx.job_id);
-    if (job == nullptr || !job->seal) return s.violated("a seal was acknowledged that the log does not hold");
-    if (hash_of(job->seal->manifest()) != hash_of(seal.statement.body.manifest)) s.violated("two outputs were accepted");
+    if (job == nullptr || !job->seal) {
+      return s.violated("a seal was acknowledged that the log does not hold");
+    }
+    if (hash_of(job->seal->manifest()) != hash_of(seal.statement.body.manifest)) {
+      s.violated("two outputs were accepted");
+    }
     if (over(ctx.job_id, ctx.attempt)) s.violated("an attempt that is over sealed");
     s.sealed_by[ctx.job_id] = ctx.attempt;
     Hash32& first = s.first_seal[ctx.job_id];
@@ -304,7 +319,8 @@ plane::CoreConfig plane_config(Shared& s) {
 class PlaneActor final : public Caller {
  public:
   explicit PlaneActor(Shared& shared) : Caller(shared, "plane") {
-    core = testing::must(plane::Core::create(s.plane_store, s.shelf, s.world.clock(), plane_config(s)));
+    core = testing::must(
+        plane::Core::create(s.plane_store, s.shelf, s.world.clock(), plane_config(s)));
     every(kRoundMs, [this] { round(); });
     every(kWatchMs, [this] { watch(); });
   }
@@ -343,10 +359,13 @@ class PlaneActor final : public Caller {
       late.kind = kind;
       late.live = true;
       late.deadline_until_ms = s.now_ms();
-      if (testing::must(s.plane_store.count(late)) != 0) s.violated(std::string(kind) + " outlived its deadline");
+      if (testing::must(s.plane_store.count(late)) != 0) {
+        s.violated(std::string(kind) + " outlived its deadline");
+      }
     }
   }
-  // Whoever is silent loses what it ran: when its lease is over, not when some deadline of the job is.
+  // Whoever is silent loses what it ran: when its lease is over, not when some deadline of the job
+  // is.
   void watch() {
     machines::MachineQuery live;
     live.kind = "env";
@@ -356,7 +375,9 @@ class PlaneActor final : public Caller {
       const auto silent = s.world.silent_since_ms(s.node_of_key.at(env.node));
       if (!silent) continue;
       const std::int64_t heard = std::max({*silent + on_its_way, env.created_ms, started_ms_});
-      if (s.now_ms() - heard > kLeaseSeconds * 1000 + 2 * kRoundMs) s.violated("an attempt outlived the lease of its silent node");
+      if (s.now_ms() - heard > kLeaseSeconds * 1000 + 2 * kRoundMs) {
+        s.violated("an attempt outlived the lease of its silent node");
+      }
     }
   }
 
@@ -370,14 +391,16 @@ class PlaneActor final : public Caller {
     return to_json(Empty{});
   }
 
-  void handle(const std::string& from, const std::string& method, const Json& body, const Json&) override {
+  void handle(const std::string& from, const std::string& method, const Json& body,
+              const Json&) override {
     const Asker to = asker();
     if (method == "submit") {
       const auto submission = testing::must(from_json<SignedSubmission>(body));
       return answer(to, json(core->submit(consumer(), submission, std::nullopt)));
     }
     if (method == "cancel") {
-      return answer(to, json(core->cancel(consumer(), testing::must(from_json<CancelRequest>(body)))));
+      return answer(to,
+                    json(core->cancel(consumer(), testing::must(from_json<CancelRequest>(body)))));
     }
     if (method == "reviews") return answer(to, json(core->reviews(reviewer(), {})));
     if (method == "rule") return rule(to, body);
@@ -394,15 +417,24 @@ class PlaneActor final : public Caller {
       answer(to, json(core->apply_judgement(job, testing::must(from_json<Judgement>(*reply)))));
     });
   }
-  Result<Json> node_call(const crypto::PublicKey& key, const std::string& method, const Json& body) {
-    if (method == method::kNodeRegister) return json(core->register_node(key, testing::must(from_json<NodeInfo>(body))));
-    if (method == method::kNodeHeartbeat) return heartbeat(key, testing::must(from_json<Heartbeat>(body)));
+  Result<Json> node_call(const crypto::PublicKey& key, const std::string& method,
+                         const Json& body) {
+    if (method == method::kNodeRegister) {
+      return json(core->register_node(key, testing::must(from_json<NodeInfo>(body))));
+    }
+    if (method == method::kNodeHeartbeat) {
+      return heartbeat(key, testing::must(from_json<Heartbeat>(body)));
+    }
     if (method == method::kNodePoll) {
       GBX_ASSIGN(auto work, core->poll(key));
       return to_json(PollReply{std::move(work)});
     }
-    if (method == method::kNodePhase) return json(core->phase(key, testing::must(from_json<PhaseReport>(body))));
-    if (method == method::kNodeOutput) return json(core->output(key, testing::must(from_json<OutputUpload>(body))));
+    if (method == method::kNodePhase) {
+      return json(core->phase(key, testing::must(from_json<PhaseReport>(body))));
+    }
+    if (method == method::kNodeOutput) {
+      return json(core->output(key, testing::must(from_json<OutputUpload>(body))));
+    }
     return json(core->destroyed(key, testing::must(from_json<Signed<DestroyedClaim>>(body))));
   }
   // An output that the job waits for is not destroyed on the plane's own word.
@@ -413,7 +445,8 @@ class PlaneActor final : public Caller {
       const auto job = testing::must(s.plane_store.machine(plane::job_machine(id.job_id)));
       const auto sealed = s.sealed_by.find(id.job_id);
       const bool waits = testing::must(from_json<plane::JobBody>(job->body)).awaiting_output;
-      if (waits && job->state == "Authorized" && sealed != s.sealed_by.end() && sealed->second == id.attempt) {
+      if (waits && job->state == "Authorized" && sealed != s.sealed_by.end() &&
+          sealed->second == id.attempt) {
         s.violated("the attempt whose output is awaited was told to stop");
       }
     }
@@ -427,7 +460,8 @@ class PlaneActor final : public Caller {
 
 class NodeActor final : public Caller {
  public:
-  NodeActor(Shared& shared, std::size_t number) : Caller(shared, "node" + std::to_string(number)), key_(s.node_keys[number]) {
+  NodeActor(Shared& shared, std::size_t number)
+      : Caller(shared, "node" + std::to_string(number)), key_(s.node_keys[number]) {
     register_self();
     every(kBeatMs, [this] {
       Heartbeat beat;
@@ -440,11 +474,12 @@ class NodeActor final : public Caller {
     });
     every(500, [this] {
       if (!attempts_.empty()) return;
-      ask("plane", method::kNodePoll, to_json(PollRequest{name_, 0}), [this](const Result<Json>& r) {
-        if (!r.ok()) return;
-        auto reply = testing::must(from_json<PollReply>(*r));
-        if (reply.assignment) begin(std::move(*reply.assignment));
-      });
+      ask("plane", method::kNodePoll, to_json(PollRequest{name_, 0}),
+          [this](const Result<Json>& r) {
+            if (!r.ok()) return;
+            auto reply = testing::must(from_json<PollReply>(*r));
+            if (reply.assignment) begin(std::move(*reply.assignment));
+          });
     });
   }
   bool idle() const { return attempts_.empty(); }
@@ -481,16 +516,23 @@ class NodeActor final : public Caller {
       if (!r.ok()) register_self();
     });
   }
-  static RunningAttempt id_of(const Attempt& a) { return {a.bundle.credential.body.job_id, a.bundle.credential.body.attempt}; }
+  static RunningAttempt id_of(const Attempt& a) {
+    return {a.bundle.credential.body.job_id, a.bundle.credential.body.attempt};
+  }
   void begin(LaunchBundle bundle) {
     const RunningAttempt id{bundle.credential.body.job_id, bundle.credential.body.attempt};
     if (!attempts_.empty() || attempts_.count(id) != 0) return;
-    Attempt& a = attempts_.try_emplace(id, Attempt(std::move(bundle), testing::make_agent(s.random()))).first->second;
-    if (s.scenario.varied && s.world.draw(10) == 0) a.failure = s.world.draw(2) == 0 ? "sandbox-setup" : "job-failed";
+    Attempt& a =
+        attempts_.try_emplace(id, Attempt(std::move(bundle), testing::make_agent(s.random())))
+            .first->second;
+    if (s.scenario.varied && s.world.draw(10) == 0) {
+      a.failure = s.world.draw(2) == 0 ? "sandbox-setup" : "job-failed";
+    }
     if (s.world.inject(s.scenario.hang, "an agent of " + name_ + " will hang")) {
       // Running is the longest, and destroying waits for others.
-      static constexpr Stage kStages[] = {Stage::kHello, Stage::kAttest, Stage::kKey1,   Stage::kKey2,  Stage::kSeal,
-                                          Stage::kSeal,  Stage::kSeal,   Stage::kUpload, Stage::kClaim, Stage::kClaim};
+      static constexpr Stage kStages[] = {
+          Stage::kHello, Stage::kAttest, Stage::kKey1,   Stage::kKey2,  Stage::kSeal,
+          Stage::kSeal,  Stage::kSeal,   Stage::kUpload, Stage::kClaim, Stage::kClaim};
       a.hangs_at = kStages[s.world.draw(std::size(kStages))];
     }
     report(a, EnvironmentPhase::kBooting);
@@ -498,9 +540,10 @@ class NodeActor final : public Caller {
   }
   void report(const Attempt& a, EnvironmentPhase phase) {
     const RunningAttempt id = id_of(a);
-    ask("plane", method::kNodePhase, to_json(PhaseReport{id.job_id, id.attempt, phase, {}, {}}), [this, id](const Result<Json>& r) {
-      if (r.ok() && testing::must(from_json<PhaseReply>(*r)).stop) stop(id);
-    });
+    ask("plane", method::kNodePhase, to_json(PhaseReport{id.job_id, id.attempt, phase, {}, {}}),
+        [this, id](const Result<Json>& r) {
+          if (r.ok() && testing::must(from_json<PhaseReply>(*r)).stop) stop(id);
+        });
   }
   void stop(const RunningAttempt& id) {
     const auto it = attempts_.find(id);
@@ -533,8 +576,11 @@ class NodeActor final : public Caller {
     if (it == attempts_.end()) return;
     Attempt& a = it->second;
     if (a.hangs_at == a.stage) return;
-    // With its request on the way, or before it: then it asks when it goes on, ahead of anything that would stop it.
-    if (freezes_by_chance() && s.world.draw(2) == 0) return s.world.after(name_, 1, [this, id] { act(id); });
+    // With its request on the way, or before it: then it asks when it goes on, ahead of anything
+    // that would stop it.
+    if (freezes_by_chance() && s.world.draw(2) == 0) {
+      return s.world.after(name_, 1, [this, id] { act(id); });
+    }
     const Stage stage = a.stage;
     const std::uint64_t connection = a.context.id;
     const auto then = [this, id, stage, connection](const Result<Json>& r) {
@@ -545,11 +591,14 @@ class NodeActor final : public Caller {
       if (r.ok()) return advance(now, *r);
       failed(now, r.error());
     };
-    const bool to_plane = stage == Stage::kUpload || stage == Stage::kLost || stage == Stage::kClaim;
+    const bool to_plane =
+        stage == Stage::kUpload || stage == Stage::kLost || stage == Stage::kClaim;
     auto [method, body] = request(a);
-    ask(to_plane ? "plane" : "broker", method, std::move(body), then, to_plane ? Json() : a.connection);
+    ask(to_plane ? "plane" : "broker", method, std::move(body), then,
+        to_plane ? Json() : a.connection);
   }
-  // The whole machine stops, with its agents, and later goes on where it was: by then others may do its work.
+  // The whole machine stops, with its agents, and later goes on where it was: by then others may do
+  // its work.
   bool freezes_by_chance() {
     if (!s.world.inject(s.scenario.freeze, "freeze " + name_)) return false;
     s.world.freeze(name_, kFreezeMs + static_cast<std::int64_t>(s.world.draw(kFreezeMoreMs)));
@@ -562,27 +611,33 @@ class NodeActor final : public Caller {
       case Stage::kHello:
         return {std::string(method::kHello), to_json(CredentialRequest{id.job_id, id.attempt})};
       case Stage::kAttest:
-        return {std::string(method::kAttest),
-                to_json(attest_request(a))};
+        return {std::string(method::kAttest), to_json(attest_request(a))};
       case Stage::kKey1:
       case Stage::kKey2:
-        if (!a.pending) a.pending = s.everybody.key_request(a.agent, credential, a.evidence, a.stage == Stage::kKey1 ? 1 : 2);
+        if (!a.pending) {
+          a.pending = s.everybody.key_request(a.agent, credential, a.evidence,
+                                              a.stage == Stage::kKey1 ? 1 : 2);
+        }
         return {std::string(method::kKey), to_json(*a.pending)};
       case Stage::kSeal:
         if (!a.sealed) {
-          a.sealed = s.everybody.make_seal(a.agent, a.bundle.submission, a.bundle.plan, id.attempt, a.evidence, verdict());
+          a.sealed = s.everybody.make_seal(a.agent, a.bundle.submission, a.bundle.plan, id.attempt,
+                                           a.evidence, verdict());
         }
         return {std::string(method::kSeal), to_json(a.sealed->seal)};
       case Stage::kUpload:
         return {std::string(method::kNodeOutput),
                 to_json(OutputUpload{id.job_id, id.attempt, a.ack, a.sealed->output})};
       case Stage::kLost:
-        return {std::string(method::kNodePhase), to_json(PhaseReport{id.job_id, id.attempt, EnvironmentPhase::kDestroyed, a.failure, {}})};
+        return {std::string(method::kNodePhase),
+                to_json(PhaseReport{
+                    id.job_id, id.attempt, EnvironmentPhase::kDestroyed, a.failure, {}})};
       case Stage::kClaim:
         break;
     }
     const DestroyedClaim claim{id.job_id, id.attempt, s.now_ms() / 1000, {}};
-    return {std::string(method::kNodeDestroyed), to_json(testing::must(sign(s.everybody.set.id(), claim, key_)))};
+    return {std::string(method::kNodeDestroyed),
+            to_json(testing::must(sign(s.everybody.set.id(), claim, key_)))};
   }
   AttestRequest attest_request(Attempt& a) {
     AttestRequest r = s.everybody.attest_request(a.agent, a.bundle.credential, a.nonce, a.context);
@@ -633,7 +688,8 @@ class NodeActor final : public Caller {
     }
     const RunningAttempt id = id_of(a);
     const bool long_run = s.scenario.varied && a.stage == Stage::kSeal && s.world.draw(4) == 0;
-    s.world.after(name_, 5 + static_cast<std::int64_t>(s.world.draw(long_run ? 15'000 : 200)), [this, id] { act(id); });
+    s.world.after(name_, 5 + static_cast<std::int64_t>(s.world.draw(long_run ? 15'000 : 200)),
+                  [this, id] { act(id); });
   }
   void failed(Attempt& a, const Error& e) {
     const bool again = e.reason == Reason::kUnavailable;
@@ -675,7 +731,8 @@ class ConsumerActor final : public Caller {
       const auto wait = static_cast<std::int64_t>(s.world.draw(3'000));
       s.world.after(name_, wait, [this, &job] { submit(job); });
       if (s.scenario.varied && s.world.draw(6) == 0) {
-        s.world.after(name_, wait + static_cast<std::int64_t>(s.world.draw(8'000)), [this, &job] { cancel(job); });
+        s.world.after(name_, wait + static_cast<std::int64_t>(s.world.draw(8'000)),
+                      [this, &job] { cancel(job); });
       }
     }
   }
@@ -697,9 +754,13 @@ class ConsumerActor final : public Caller {
   void cancel(const SignedSubmission& job) {
     const Hash32 id = job.submission.body.job_id();
     const Cancel wish{id, s.everybody.consumer.id(), s.now_ms() / 1000};
-    const CancelRequest request{s.everybody.consumer.chain, testing::must(sign(s.everybody.set.id(), wish, s.everybody.consumer.key))};
+    const CancelRequest request{
+        s.everybody.consumer.chain,
+        testing::must(sign(s.everybody.set.id(), wish, s.everybody.consumer.key))};
     ask("plane", "cancel", to_json(request), [this, &job](const Result<Json>& r) {
-      if (!r.ok() && (r.reason() == Reason::kUnavailable || r.reason() == Reason::kNotFound)) cancel(job);
+      if (!r.ok() && (r.reason() == Reason::kUnavailable || r.reason() == Reason::kNotFound)) {
+        cancel(job);
+      }
     });
   }
 };
@@ -710,7 +771,9 @@ class ReviewerActor final : public Caller {
     every(2'000, [this] {
       ask("plane", "reviews", Json(JsonObject{}), [this](const Result<Json>& r) {
         if (!r.ok()) return;
-        for (const auto& held : testing::must(from_json<plane::api::ReviewList>(*r)).items) rule(held);
+        for (const auto& held : testing::must(from_json<plane::api::ReviewList>(*r)).items) {
+          rule(held);
+        }
       });
     });
   }
@@ -727,8 +790,9 @@ class ReviewerActor final : public Caller {
     r.time = s.now_ms() / 1000;
     for (const Hash32& policy : held.hold_notice.body.policy_hashes) {
       r.owner_policy_hash = policy;
-      const RulingRequest request{s.everybody.reviewer.chain,
-                                  testing::must(sign(s.everybody.set.id(), r, s.everybody.reviewer.key))};
+      const RulingRequest request{
+          s.everybody.reviewer.chain,
+          testing::must(sign(s.everybody.set.id(), r, s.everybody.reviewer.key))};
       Json body;
       body["job"] = to_hex(held.job_id);
       body["ruling"] = to_json(request);
@@ -755,7 +819,8 @@ class FateActor final : public Caller {
 void prepare(Shared& s) {
   // Both nodes' keys go into the policies.
   for (std::size_t n = 0; n < s.scenario.nodes; ++n) {
-    s.node_keys.push_back(testing::must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, s.random())));
+    s.node_keys.push_back(testing::must(
+        crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, s.random())));
     s.node_of_key[s.node_keys.back().public_key().text()] = "node" + std::to_string(n);
   }
   for (testing::Asset* a : {&s.everybody.data, &s.everybody.image}) {
@@ -778,13 +843,17 @@ void prepare(Shared& s) {
 
 void populate(Shared& s) {
   World& w = s.world;
-  w.add("broker", [&s] { return std::make_unique<BrokerActor>(s); }, true);
-  w.add("plane", [&s] { return std::make_unique<PlaneActor>(s); }, true);
+  w.add(
+      "broker", [&s] { return std::make_unique<BrokerActor>(s); }, true);
+  w.add(
+      "plane", [&s] { return std::make_unique<PlaneActor>(s); }, true);
   plane::Core& core = *static_cast<PlaneActor*>(w.actor("plane"))->core;
   const plane::Caller owner{s.everybody.owner.id(), {plane::Role::kOwner}};
   testing::must(core.enrol_trusted(s.everybody.owner.chain, "owner", {plane::Role::kOwner}));
-  testing::must(core.enrol_trusted(s.everybody.consumer.chain, "consumer", {plane::Role::kConsumer}));
-  testing::must(core.enrol_trusted(s.everybody.reviewer.chain, "reviewer", {plane::Role::kReviewer}));
+  testing::must(
+      core.enrol_trusted(s.everybody.consumer.chain, "consumer", {plane::Role::kConsumer}));
+  testing::must(
+      core.enrol_trusted(s.everybody.reviewer.chain, "reviewer", {plane::Role::kReviewer}));
   for (std::size_t n = 0; n < s.node_keys.size(); ++n) {
     testing::must(core.enrol_node("node" + std::to_string(n), s.node_keys[n].public_key().text()));
   }
@@ -795,11 +864,15 @@ void populate(Shared& s) {
     testing::must(core.accept_publish(p, ack));
   }
   for (std::size_t n = 0; n < s.node_keys.size(); ++n) {
-    w.add("node" + std::to_string(n), [&s, n] { return std::make_unique<NodeActor>(s, n); }, true);
+    w.add(
+        "node" + std::to_string(n), [&s, n] { return std::make_unique<NodeActor>(s, n); }, true);
   }
-  w.add("reviewer", [&s] { return std::make_unique<ReviewerActor>(s); }, false);
-  w.add("consumer", [&s] { return std::make_unique<ConsumerActor>(s); }, false);
-  w.add("fate", [&s] { return std::make_unique<FateActor>(s); }, false);
+  w.add(
+      "reviewer", [&s] { return std::make_unique<ReviewerActor>(s); }, false);
+  w.add(
+      "consumer", [&s] { return std::make_unique<ConsumerActor>(s); }, false);
+  w.add(
+      "fate", [&s] { return std::make_unique<FateActor>(s); }, false);
 }
 
 std::vector<machines::Machine> all_machines(Shared& s, const std::string& kind) {
@@ -809,14 +882,16 @@ std::vector<machines::Machine> all_machines(Shared& s, const std::string& kind) 
   return testing::must(s.plane_store.machines(q));
 }
 
-// Who is frozen goes on later, with an agent that nobody waits for any more: what it then gets belongs to the run. And no
-// node may keep an attempt that is over.
+// Who is frozen goes on later, with an agent that nobody waits for any more: what it then gets
+// belongs to the run. And no node may keep an attempt that is over.
 bool nodes_rest(Shared& s) {
   for (std::size_t n = 0; n < s.node_keys.size(); ++n) {
     const std::string name = "node" + std::to_string(n);
     const bool silent = s.world.silent_since_ms(name).has_value();
     if (!s.world.up(name) && silent) continue;  // dead for good
-    if (!s.world.up(name) || silent || !static_cast<NodeActor*>(s.world.actor(name))->idle()) return false;
+    if (!s.world.up(name) || silent || !static_cast<NodeActor*>(s.world.actor(name))->idle()) {
+      return false;
+    }
   }
   return true;
 }
@@ -836,31 +911,41 @@ std::string check_history(Shared& s, const machines::Machine& m) {
   const auto rows = testing::must(s.plane_store.history(m.id, 0, 10'000));
   const Status chain = machines::verify_history(rows);
   if (!chain.ok()) return chain.error().line();
-  if (rows.back().to != m.state || rows.back().seq != m.seq) return m.id + " differs from its history";
+  if (rows.back().to != m.state || rows.back().seq != m.seq) {
+    return m.id + " differs from its history";
+  }
   std::size_t ends = 0;
   for (const auto& r : rows) {
     const auto job = enum_from<machines::JobState>(r.to);
     if (m.kind == "job" && job.ok() && machines::terminal(*job)) ++ends;
   }
-  if (m.kind == "job" && ends != 1) return m.id + " has " + std::to_string(ends) + " terminal phases";
+  if (m.kind == "job" && ends != 1) {
+    return m.id + " has " + std::to_string(ends) + " terminal phases";
+  }
   return {};
 }
 
-// Where nothing goes wrong but one planned mishap, every job completes. One excuse: the only node that had the sealed
-// output is gone with it.
+// Where nothing goes wrong but one planned mishap, every job completes. One excuse: the only node
+// that had the sealed output is gone with it.
 std::string check_quiet(const Shared& s, const machines::Machine& job, bool output_lost) {
   const Scenario& q = s.scenario;
   if (q.varied || q.faults.crash != 0 || job.state == "Completed") return {};
-  const bool excused = output_lost && q.planned_actor.rfind("node", 0) == 0 && q.mishap != Mishap::kFreeze;
+  const bool excused =
+      output_lost && q.planned_actor.rfind("node", 0) == 0 && q.mishap != Mishap::kFreeze;
   const auto body = testing::must(from_json<plane::JobBody>(job.body));
-  if (excused && job.state == "Expired" && body.outcome.reason == reason_code(Reason::kLost)) return {};
-  return "a job of the quiet world ended as " + job.state + ": " + body.outcome.reason + " " + body.outcome.what;
+  if (excused && job.state == "Expired" && body.outcome.reason == reason_code(Reason::kLost)) {
+    return {};
+  }
+  return "a job of the quiet world ended as " + job.state + ": " + body.outcome.reason + " " +
+         body.outcome.what;
 }
 
 // After everything settled.
 std::string check_end(Shared& s, Outcome& out) {
   const auto jobs = all_machines(s, "job");
-  if (jobs.size() != s.submissions.size()) return "jobs lost or doubled: " + std::to_string(jobs.size());
+  if (jobs.size() != s.submissions.size()) {
+    return "jobs lost or doubled: " + std::to_string(jobs.size());
+  }
   for (const char* kind : {"job", "env", "out"}) {
     for (const auto& m : all_machines(s, kind)) {
       const std::string bad = check_history(s, m);
@@ -869,20 +954,32 @@ std::string check_end(Shared& s, Outcome& out) {
   }
   for (const auto& m : jobs) {
     out.states[m.state] += 1;
-    if (m.state != "Completed") out.reasons[m.state + ": " + testing::must(from_json<plane::JobBody>(m.body)).outcome.reason] += 1;
+    if (m.state != "Completed") {
+      out.reasons[m.state + ": " +
+                  testing::must(from_json<plane::JobBody>(m.body)).outcome.reason] += 1;
+    }
     const auto id = testing::must(fixed_from_hex<32>(m.id.substr(4)));
     const broker::JobState* known = s.everybody.core->state().job(id);
     const auto output = testing::must(s.plane_store.machine(plane::output_machine(id)));
     if (m.state == "Completed") {
-      if (known == nullptr || !known->decision || known->decision->entry.decision != ReleaseDecision::kRelease) {
+      if (known == nullptr || !known->decision ||
+          known->decision->entry.decision != ReleaseDecision::kRelease) {
         return "completed without a release of the broker";
       }
       const auto body = testing::must(from_json<plane::OutputBody>(output->body));
-      if (body.manifest != hash_of(known->seal->manifest())) return "another output was delivered than was sealed";
-      if (!testing::must(s.plane_store.record("receipt", to_hex(id)))) return "completed without a receipt";
+      if (body.manifest != hash_of(known->seal->manifest())) {
+        return "another output was delivered than was sealed";
+      }
+      if (!testing::must(s.plane_store.record("receipt", to_hex(id)))) {
+        return "completed without a receipt";
+      }
     }
-    if (out.reasons.count("Failed: job-cancelled") != 0) return "a job failed as cancelled that nobody cancelled";
-    if (m.state == "Rejected" && (known == nullptr || !known->decision)) return "rejected without a decision of the broker";
+    if (out.reasons.count("Failed: job-cancelled") != 0) {
+      return "a job failed as cancelled that nobody cancelled";
+    }
+    if (m.state == "Rejected" && (known == nullptr || !known->decision)) {
+      return "rejected without a decision of the broker";
+    }
     const std::string bad = check_quiet(s, m, known != nullptr && known->seal && !output);
     if (!bad.empty()) return bad;
   }
@@ -901,10 +998,12 @@ void plan_mishap(Shared& s) {
         s.world.crash_at_event(q.planned_actor, q.planned_event);
         break;
       case Mishap::kFreeze:
-        s.world.at_event(q.planned_actor, q.planned_event, [&s, &q] { s.world.freeze(q.planned_actor, kFreezeMs + kFreezeMoreMs); });
+        s.world.at_event(q.planned_actor, q.planned_event,
+                         [&s, &q] { s.world.freeze(q.planned_actor, kFreezeMs + kFreezeMoreMs); });
         break;
       case Mishap::kDeath:
-        s.world.at_event(q.planned_actor, q.planned_event, [&s, &q] { s.world.kill(q.planned_actor); });
+        s.world.at_event(q.planned_actor, q.planned_event,
+                         [&s, &q] { s.world.kill(q.planned_actor); });
         break;
     }
   }

@@ -1,6 +1,7 @@
-// The whole of a Privacy job in the simulated world: the real core of the plane, the real core of the broker, models of
-// nodes with their agents, consumers and a reviewer; a network that loses, doubles and delays; processes that crash, nodes
-// that freeze and go on later or die for good, agents that hang.
+// The whole of a Privacy job in the simulated world: the real core of the plane, the real core of
+// the broker, models of nodes with their agents, consumers and a reviewer; a network that loses,
+// doubles and delays; processes that crash, nodes that freeze and go on later or die for good,
+// agents that hang.
 #pragma once
 
 #include <map>
@@ -28,8 +29,10 @@ struct Scenario {
   std::uint64_t death = 0;   // of one node, when there are others
   std::size_t jobs = 3;
   std::size_t nodes = 2;
-  bool varied = true;          // holds, rejections, failing agents, long runs, cancellations; else every job succeeds
-  bool careless_broker = false;  // sends before its log is synced: a defect that the invariants must find
+  // holds, rejections, failing agents, long runs, cancellations; else every job succeeds
+  bool varied = true;
+  // sends before its log is synced: a defect that the invariants must find
+  bool careless_broker = false;
   std::set<std::uint64_t> suppressed;
   // One mishap exactly here, apart from chance: after this event, or at this crash point.
   std::string planned_actor;
@@ -42,13 +45,14 @@ struct Outcome {
   std::string failure;  // empty: every invariant held
   std::string report;
   std::vector<world::World::Injected> injected;
-  std::map<std::string, std::size_t> states;             // how many jobs ended in which state
-  std::map<std::string, std::size_t> reasons;            // of those that did not complete
-  std::map<std::string, std::size_t> attempts;           // how many ended why
-  std::map<std::string, std::size_t> turned_away;        // requests of superseded attempts at the broker, by method
-  std::set<std::string> ran_on;                          // nodes that got attempts
-  std::map<std::string, std::uint64_t> events;           // by actor
-  std::map<std::string, std::uint64_t> points;           // crash points by actor
+  std::map<std::string, std::size_t> states;    // how many jobs ended in which state
+  std::map<std::string, std::size_t> reasons;   // of those that did not complete
+  std::map<std::string, std::size_t> attempts;  // how many ended why
+  // requests of superseded attempts at the broker, by method
+  std::map<std::string, std::size_t> turned_away;
+  std::set<std::string> ran_on;                 // nodes that got attempts
+  std::map<std::string, std::uint64_t> events;  // by actor
+  std::map<std::string, std::uint64_t> points;  // crash points by actor
 };
 
 Outcome run(const Scenario& scenario);

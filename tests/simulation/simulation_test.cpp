@@ -1,11 +1,11 @@
-// GBX_SIM_SEEDS says how many seeds (100), GBX_SIM_FIRST the first one, GBX_SIM_STRIDE how many places are left out
-// between two planned crashes (1: none).
+// GBX_SIM_SEEDS says how many seeds (100), GBX_SIM_FIRST the first one, GBX_SIM_STRIDE how many
+// places are left out between two planned crashes (1: none).
+#include "simulation.h"
+
 #include <gtest/gtest.h>
 
 #include <cstdlib>
 #include <iostream>
-
-#include "simulation.h"
 
 namespace gbx::simulation {
 namespace {
@@ -31,12 +31,15 @@ Scenario rough(std::uint64_t seed) {
 }
 
 std::string shrunk(const Scenario& scenario) {
-  return "seed " + std::to_string(scenario.seed) + "\n" + world::shrink([&](const std::set<std::uint64_t>& suppressed) {
-           Scenario again = scenario;
-           again.suppressed = suppressed;
-           Outcome o = run(again);
-           return world::RunResult{o.failure, o.report, o.injected};
-         }, 60);
+  return "seed " + std::to_string(scenario.seed) + "\n" +
+         world::shrink(
+             [&](const std::set<std::uint64_t>& suppressed) {
+               Scenario again = scenario;
+               again.suppressed = suppressed;
+               Outcome o = run(again);
+               return world::RunResult{o.failure, o.report, o.injected};
+             },
+             60);
 }
 
 TEST(Simulation, QuietWorldCompletesEveryJob) {
@@ -47,9 +50,7 @@ TEST(Simulation, QuietWorldCompletesEveryJob) {
   EXPECT_EQ(o.states.at("Completed"), 3U);
 }
 
-TEST(Simulation, SameSeedSameRun) {
-  EXPECT_EQ(run(rough(5)).report, run(rough(5)).report);
-}
+TEST(Simulation, SameSeedSameRun) { EXPECT_EQ(run(rough(5)).report, run(rough(5)).report); }
 
 TEST(Simulation, EverySeedHoldsEveryInvariant) {
   const std::uint64_t first = setting("GBX_SIM_FIRST", 1);
@@ -62,8 +63,12 @@ TEST(Simulation, EverySeedHoldsEveryInvariant) {
     for (const auto& [state, n] : o.states) states[state] += n;
     for (const auto& [reason, n] : o.reasons) states[reason] += n;
     for (const auto& [why, n] : o.attempts) states["attempt: " + why] += n;
-    for (const auto& fault : o.injected) states["fault: " + fault.what.substr(0, fault.what.find(' ', 3))] += 1;
-    for (const auto& [method, n] : o.turned_away) states["superseded, turned away at " + method] += n;
+    for (const auto& fault : o.injected) {
+      states["fault: " + fault.what.substr(0, fault.what.find(' ', 3))] += 1;
+    }
+    for (const auto& [method, n] : o.turned_away) {
+      states["superseded, turned away at " + method] += n;
+    }
     faults += o.injected.size();
     ASSERT_EQ(o.failure, "") << shrunk(s);
   }
@@ -73,17 +78,22 @@ TEST(Simulation, EverySeedHoldsEveryInvariant) {
   EXPECT_GT(faults, seeds * 5);
   EXPECT_GT(states["Completed"], seeds / 2);
   if (seeds < 100) return;
-  // Each of these ends and each way out of a silent or hanging node was taken, and old agents asked for more.
-  for (const char* seen : {"Rejected", "Cancelled", "Failed", "Expired", "fault: freeze", "fault: death", "fault: an agent",
-                           "attempt: lost, the node is silent", "attempt: timed-out, did not start within spec.timeouts.start",
-                           "attempt: timed-out, ran longer than spec.timeouts.run", "attempt: timed-out, no claim of destruction",
-                           "superseded, turned away at agent.key", "superseded, turned away at agent.seal"}) {
+  // Each of these ends and each way out of a silent or hanging node was taken, and old agents asked
+  // for more.
+  for (const char* seen :
+       {"Rejected", "Cancelled", "Failed", "Expired", "fault: freeze", "fault: death",
+        "fault: an agent", "attempt: lost, the node is silent",
+        "attempt: timed-out, did not start within spec.timeouts.start",
+        "attempt: timed-out, ran longer than spec.timeouts.run",
+        "attempt: timed-out, no claim of destruction", "superseded, turned away at agent.key",
+        "superseded, turned away at agent.seal"}) {
     EXPECT_GT(states[seen], 0U) << seen;
   }
 }
 
-// One job in a world without chance, and one mishap of `actor` ("node": the one that runs the job) after each of its events
-// and at each of its crash points. What a job may then end as, simulation.cpp says: Completed, with one excuse.
+// One job in a world without chance, and one mishap of `actor` ("node": the one that runs the job)
+// after each of its events and at each of its crash points. What a job may then end as,
+// simulation.cpp says: Completed, with one excuse.
 std::map<std::string, std::size_t> mishap_everywhere(std::string actor, Mishap mishap) {
   std::map<std::string, std::size_t> ends;
   Scenario base;
@@ -116,8 +126,12 @@ std::map<std::string, std::size_t> mishap_everywhere(std::string actor, Mishap m
   }
   return ends;
 }
-TEST(Simulation, PlaneCrashesAtEveryStep) { EXPECT_EQ(mishap_everywhere("plane", Mishap::kCrash).size(), 1U); }
-TEST(Simulation, BrokerCrashesAtEveryStep) { EXPECT_EQ(mishap_everywhere("broker", Mishap::kCrash).size(), 1U); }
+TEST(Simulation, PlaneCrashesAtEveryStep) {
+  EXPECT_EQ(mishap_everywhere("plane", Mishap::kCrash).size(), 1U);
+}
+TEST(Simulation, BrokerCrashesAtEveryStep) {
+  EXPECT_EQ(mishap_everywhere("broker", Mishap::kCrash).size(), 1U);
+}
 TEST(Simulation, NodeCrashesAtEveryStep) {
   auto ends = mishap_everywhere("node", Mishap::kCrash);
   EXPECT_GT(ends["Completed"], 10 * ends["Expired"]);
@@ -126,7 +140,8 @@ TEST(Simulation, NodeDiesAtEveryStepAndAnotherFinishesItsJob) {
   auto ends = mishap_everywhere("node", Mishap::kDeath);
   EXPECT_GT(ends["Completed"], 10 * ends["Expired"]);
 }
-// The old agent goes on after its successor began, from wherever it was: it gets no key and its seal is refused.
+// The old agent goes on after its successor began, from wherever it was: it gets no key and its
+// seal is refused.
 TEST(Simulation, NodeFreezesAtEveryStepAndItsOldAgentGetsNothing) {
   auto ends = mishap_everywhere("node", Mishap::kFreeze);
   EXPECT_GT(ends["turned away at agent.key"], 0U);

@@ -5,6 +5,7 @@ A negative self-test runs first: every rule must fire on a small bad example, so
 """
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -68,8 +69,6 @@ def check_file(path, text):
             yield 1, "a header opens with what it is for"
     for number, line in enumerate(text.split("\n"), 1):
         code = line.split("//")[0] if "://" not in line else line
-        if len(line) > 160:
-            yield number, "line of %d columns" % len(line)
         if line.rstrip() != line:
             yield number, "trailing white space"
         match = INCLUDE.search(line)
@@ -85,6 +84,56 @@ def check_file(path, text):
                     yield number, why
         if CO_AWAIT.search(code):
             yield number, "only named objects inside a co_await expression (GCC 12)"
+
+
+# ---- the form of the text ----
+RAW_STRING = re.compile(r'R"(\w*)\(.*?\)\1"', re.S)
+STRING = re.compile(r'"(?:\\.|[^"\\])*"')
+COLUMNS = 100  # strings may pass it: clang-format breaks them where it can
+LINES = 70     # of a function; one closed list may be longer and says so above
+OPENS = re.compile(r"^( {0,4})(?![ /}#])\S.*\{$")
+NO_FUNCTION = re.compile(r"^\s*(namespace|class|struct|enum|union|if|for|while|switch|do|return|extern)\b")
+BARE = re.compile(r"^\s*(\} )?(else )?(if|for|while)( constexpr)? \(.*\)$|^\s*(\} )?else$")
+
+
+def without_strings(text):
+    """The same lines; what stands in string literals is gone."""
+    text = RAW_STRING.sub(lambda m: '""' + "\n" * m.group(0).count("\n"), text)
+    return [STRING.sub('""', line) for line in text.split("\n")]
+
+
+def check_form(path, text):
+    lines = without_strings(text)
+    is_test = "_test" in path or not path.startswith("src/") or "testing" in path
+    for number, line in enumerate(lines, 1):
+        if len(line) > COLUMNS:
+            yield number, "line of %d columns" % len(line)
+        code = line.split("//")[0].rstrip()
+        if BARE.match(code) and not lines[number - 2].endswith("\\") and code.count("(") == code.count(")"):
+            yield number, "a body on a line of its own has braces"
+        opens = OPENS.match(line)
+        head = "".join(lines[max(0, number - 5):number])
+        if is_test or not opens or NO_FUNCTION.match(line) or "=" in line.split("(")[0] or "(" not in head:
+            continue
+        end = next((n for n in range(number, len(lines)) if lines[n].startswith(opens.group(1) + "}")), len(lines))
+        if end - number + 2 > LINES and "more than %d lines" % LINES not in lines[number - 2]:
+            yield number, "function of %d lines" % (end - number + 2)
+
+
+def check_format(files, fix):
+    """clang-format's own words about every file."""
+    tool = "clang-format-14"
+    if not shutil.which(tool):
+        yield "%s is not installed: scripts/setup test" % tool
+        return
+    if fix:
+        subprocess.run([tool, "-i"] + files, cwd=ROOT, check=True)
+        return
+    out = subprocess.run([tool, "--dry-run", "--Werror"] + files, cwd=ROOT, capture_output=True, text=True)
+    places = re.findall(r"^(\S+:\d+):\d+: error:", out.stderr, re.M)
+    yield from ("%s: not as clang-format has it (scripts/lint --fix)" % place for place in places)
+    if out.returncode != 0 and not places:
+        yield "%s: %s" % (tool, out.stderr.strip()[:500])
 
 
 # ---- what the documents say that tests enforce ----
@@ -208,11 +257,16 @@ def self_test():
         "src/gate/f.cpp": "co_await f([this] { return 1; });\n",
         "src/gate/g.cpp": "int x; \n",
         "src/gate/h.cpp": "int r = system(\"ls\");\n",
-        "src/gate/i.cpp": "x" * 161 + "\n",
+        "src/gate/i.cpp": "x" * 101 + "\n",
+        "src/gate/j.cpp": "int f() {\n" + "  g();\n" * 69 + "}\n",
+        "src/gate/k.cpp": "  if (a)\n    b();\n",
     }
     for path, text in bad.items():
-        if not list(check_file(path, text)):
+        if not list(check_file(path, text)) + list(check_form(path, text)):
             sys.exit("tidy self-test: no rule fires on %s" % path)
+    good = '  f("%s");\nconst char* t = R"(\nif (x)\n  y\n)";\nint f() {\n%s}\n' % ("x" * 101, "  g();\n" * 68)
+    if list(check_form("src/gate/l.cpp", good)):
+        sys.exit("tidy self-test: good form is refused")
 
 
 def main():
@@ -220,10 +274,11 @@ def main():
     problems = []
     heavy = []
     files = source_files()
+    problems += check_format(files, "--fix" in sys.argv[1:])
     for path in files:
         with open(os.path.join(ROOT, path), encoding="utf-8") as f:
             text = f.read()
-        problems += ["%s:%d: %s" % (path, n, m) for n, m in check_file(path, text)]
+        problems += ["%s:%d: %s" % (path, n, m) for check in (check_file, check_form) for n, m in check(path, text)]
         if HEAVY.search(text):
             heavy.append(path)
     problems += citations()

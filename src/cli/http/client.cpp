@@ -51,10 +51,10 @@ struct Outgoing {
 // How one try ended.
 struct Outcome {
   Result<Reply> reply = Error(Reason::kInternal, "no attempt");
-  bool sent = false;            // the server may have seen the request
-  bool transport = false;       // failed below HTTP
-  bool delivered = false;       // the sink has got bytes
-  bool trust = false;           // the server is the wrong one
+  bool sent = false;       // the server may have seen the request
+  bool transport = false;  // failed below HTTP
+  bool delivered = false;  // the sink has got bytes
+  bool trust = false;      // the server is the wrong one
   std::int64_t retry_after_ms = 0;
 };
 
@@ -69,8 +69,10 @@ std::string lower(std::string_view text) {
 }
 
 Error transport_error(const error_code& ec, const std::string& what) {
-  if (ec == beast::error::timeout)
-    return fail(Reason::kUnavailable, what + ": no answer in time").hint("try again; is the service overloaded?");
+  if (ec == beast::error::timeout) {
+    return fail(Reason::kUnavailable, what + ": no answer in time")
+        .hint("try again; is the service overloaded?");
+  }
   return fail(Reason::kConnectionClosed, what + ": " + ec.message()).hint("try again");
 }
 
@@ -88,7 +90,8 @@ Result<Hash32> hash_of_descriptor(int fd, std::uint64_t size) {
   crypto::Sha256 hash;
   Bytes chunk(kChunk);
   for (std::uint64_t at = 0; at < size;) {
-    const std::size_t n = static_cast<std::size_t>(std::min<std::uint64_t>(chunk.size(), size - at));
+    const std::size_t n =
+        static_cast<std::size_t>(std::min<std::uint64_t>(chunk.size(), size - at));
     GBX_TRY(pread_exact(fd, MutableByteView(chunk).first(n), at));
     hash.update(ByteView(chunk).first(n));
     at += n;
@@ -122,11 +125,14 @@ struct Client::Impl {
   Result<std::string> head_of(const Call& call, const Outgoing& out);
   Status write_all_of(ByteView bytes);
   Status write_body(const Outgoing& out);
-  Result<Reply> read_reply(Outcome* outcome, bool head_only, const Sink* sink, std::uint64_t max_bytes, const Progress& progress);
-  Status read_body(Parser& parser, Outcome* outcome, Reply* reply, const Sink* sink, std::uint64_t max_bytes,
-                   const Progress& progress);
-  Outcome attempt(const Call& call, const Outgoing& out, const Sink* sink, std::uint64_t max_bytes, const Progress& progress);
-  Result<Reply> run(const Call& call, const Outgoing& out, const Sink* sink, std::uint64_t max_bytes, const Progress& progress);
+  Result<Reply> read_reply(Outcome* outcome, bool head_only, const Sink* sink,
+                           std::uint64_t max_bytes, const Progress& progress);
+  Status read_body(Parser& parser, Outcome* outcome, Reply* reply, const Sink* sink,
+                   std::uint64_t max_bytes, const Progress& progress);
+  Outcome attempt(const Call& call, const Outgoing& out, const Sink* sink, std::uint64_t max_bytes,
+                  const Progress& progress);
+  Result<Reply> run(const Call& call, const Outgoing& out, const Sink* sink,
+                    std::uint64_t max_bytes, const Progress& progress);
   std::int64_t backoff(int tried, const Outcome& outcome);
 
   // Starts an operation and runs until it is over: the stream's own timer bounds it.
@@ -146,7 +152,8 @@ Status Client::Impl::set_up_tls() {
   X509* ca = d2i_X509(nullptr, &p, static_cast<long>(options.ca_der.size()));
   if (ca == nullptr) {
     ERR_clear_error();
-    return fail(Reason::kBadEncoding, "CA certificate of the service").hint("run `glovebox init` again");
+    return fail(Reason::kBadEncoding, "CA certificate of the service")
+        .hint("run `glovebox init` again");
   }
   const int added = X509_STORE_add_cert(SSL_CTX_get_cert_store(ctx), ca);
   X509_free(ca);
@@ -164,18 +171,29 @@ Status Client::Impl::handshake(Outcome* outcome) {
   error_code not_ip;
   (void)asio::ip::make_address(options.host, not_ip);
   X509_VERIFY_PARAM* param = SSL_get0_param(handle);
-  X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
-  const int named = not_ip ? X509_VERIFY_PARAM_set1_host(param, options.host.c_str(), options.host.size())
-                           : X509_VERIFY_PARAM_set1_ip_asc(param, options.host.c_str());
-  if (named != 1) return fail(Reason::kUsage, "host of the service").with("a DNS name or an IP address", printable(options.host, 64));
-  if (not_ip && SSL_set_tlsext_host_name(handle, options.host.c_str()) != 1) return fail(Reason::kUsage, "host of the service");
-  const error_code ec = complete([this](auto done) { stream->async_handshake(asio::ssl::stream_base::client, done); });
+  X509_VERIFY_PARAM_set_hostflags(
+      param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
+  const int named =
+      not_ip ? X509_VERIFY_PARAM_set1_host(param, options.host.c_str(), options.host.size())
+             : X509_VERIFY_PARAM_set1_ip_asc(param, options.host.c_str());
+  if (named != 1) {
+    return fail(Reason::kUsage, "host of the service")
+        .with("a DNS name or an IP address", printable(options.host, 64));
+  }
+  if (not_ip && SSL_set_tlsext_host_name(handle, options.host.c_str()) != 1) {
+    return fail(Reason::kUsage, "host of the service");
+  }
+  const error_code ec = complete(
+      [this](auto done) { stream->async_handshake(asio::ssl::stream_base::client, done); });
   const long verdict = SSL_get_verify_result(handle);
   if (verdict != X509_V_OK) {
     outcome->trust = true;
     return fail(Reason::kPlaneUntrusted, "certificate of the service")
-        .with("issued by the pinned CA for " + printable(options.host, 64), X509_verify_cert_error_string(verdict))
-        .hint("compare the address and the certificate's file with what the operator gave you: glovebox init");
+        .with("issued by the pinned CA for " + printable(options.host, 64),
+              X509_verify_cert_error_string(verdict))
+        .hint(
+            "compare the address and the certificate's file with what the operator gave you: "
+            "glovebox init");
   }
   if (ec) return transport_error(ec, "TLS handshake with " + printable(options.host, 64));
   return ok_status();
@@ -186,7 +204,10 @@ Status Client::Impl::connect(Outcome* outcome) {
   tcp::resolver resolver(io);
   error_code ec;
   const auto found = resolver.resolve(options.host, std::to_string(options.port), ec);
-  if (ec) return fail(Reason::kUnavailable, "look up " + place + ": " + ec.message()).hint("check the address: glovebox init");
+  if (ec) {
+    return fail(Reason::kUnavailable, "look up " + place + ": " + ec.message())
+        .hint("check the address: glovebox init");
+  }
   stream = std::make_unique<Stream>(io, ssl);
   buffer.clear();
   beast::tcp_stream& layer = stream->next_layer();
@@ -194,7 +215,8 @@ Status Client::Impl::connect(Outcome* outcome) {
   ec = complete([&](auto done) { layer.async_connect(found, done); });
   if (ec) {
     drop();
-    return fail(Reason::kUnavailable, "connect to " + place + ": " + ec.message()).hint("is the service running? `glovebox doctor`");
+    return fail(Reason::kUnavailable, "connect to " + place + ": " + ec.message())
+        .hint("is the service running? `glovebox doctor`");
   }
   error_code ignored;
   layer.socket().set_option(tcp::no_delay(true), ignored);
@@ -204,11 +226,13 @@ Status Client::Impl::connect(Outcome* outcome) {
   return shaken;
 }
 
-// A connection that the server has closed meanwhile, or on which it said something unasked, is not used again.
+// A connection that the server has closed meanwhile, or on which it said something unasked, is not
+// used again.
 bool Client::Impl::still_open() {
   if (!stream) return false;
   std::uint8_t byte = 0;
-  const ssize_t n = recv(stream->next_layer().socket().native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+  const ssize_t n =
+      recv(stream->next_layer().socket().native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
   return n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
 }
 
@@ -216,7 +240,8 @@ Result<std::string> Client::Impl::head_of(const Call& call, const Outgoing& out)
   const bool v6 = options.host.find(':') != std::string::npos;
   std::string head = call.method + " " + call.target + " HTTP/1.1\r\n";
   httpsig::HeaderList list;
-  list.emplace_back("host", (v6 ? "[" + options.host + "]" : options.host) + ":" + std::to_string(options.port));
+  list.emplace_back(
+      "host", (v6 ? "[" + options.host + "]" : options.host) + ":" + std::to_string(options.port));
   list.emplace_back("user-agent", "glovebox");
   list.emplace_back("accept", "application/json, application/octet-stream");
   if (out.size > 0) list.emplace_back("content-type", call.content_type);
@@ -226,15 +251,19 @@ Result<std::string> Client::Impl::head_of(const Call& call, const Outgoing& out)
   for (const auto& [name, value] : call.headers) list.emplace_back(name, value);
   if (options.signing_key != nullptr) {
     GBX_ASSIGN(const httpsig::HeaderList signed_headers,
-               httpsig::sign_request({options.set_id, call.method, call.target}, out.hash, options.identity, *options.signing_key,
-                                     clock.now().seconds(), random));
+               httpsig::sign_request({options.set_id, call.method, call.target}, out.hash,
+                                     options.identity, *options.signing_key, clock.now().seconds(),
+                                     random));
     list.insert(list.end(), signed_headers.begin(), signed_headers.end());
   }
-  if (call.target.empty() || call.target[0] != '/' || call.target.find(' ') != std::string::npos || !header_safe(call.target)) {
+  if (call.target.empty() || call.target[0] != '/' || call.target.find(' ') != std::string::npos ||
+      !header_safe(call.target)) {
     return fail(Reason::kUsage, "request target");
   }
   for (const auto& [name, value] : list) {
-    if (!header_safe(name) || !header_safe(value)) return fail(Reason::kUsage, "header " + printable(name, 32));
+    if (!header_safe(name) || !header_safe(value)) {
+      return fail(Reason::kUsage, "header " + printable(name, 32));
+    }
     head += name + ": " + value + "\r\n";
   }
   return head + "\r\n";
@@ -242,8 +271,9 @@ Result<std::string> Client::Impl::head_of(const Call& call, const Outgoing& out)
 
 Status Client::Impl::write_all_of(ByteView bytes) {
   stream->next_layer().expires_after(milliseconds(options.progress_timeout_ms));
-  const error_code ec =
-      complete([&](auto done) { asio::async_write(*stream, asio::buffer(bytes.data(), bytes.size()), done); });
+  const error_code ec = complete([&](auto done) {
+    asio::async_write(*stream, asio::buffer(bytes.data(), bytes.size()), done);
+  });
   if (ec) return transport_error(ec, "sending the request");
   return ok_status();
 }
@@ -267,8 +297,8 @@ Status Client::Impl::write_body(const Outgoing& out) {
   return ok_status();
 }
 
-Status Client::Impl::read_body(Parser& parser, Outcome* outcome, Reply* reply, const Sink* sink, std::uint64_t max_bytes,
-                               const Progress& progress) {
+Status Client::Impl::read_body(Parser& parser, Outcome* outcome, Reply* reply, const Sink* sink,
+                               std::uint64_t max_bytes, const Progress& progress) {
   Bytes chunk(kChunk);
   std::uint64_t total = 0;
   const boost::optional<std::uint64_t> announced = parser.content_length();
@@ -282,7 +312,8 @@ Status Client::Impl::read_body(Parser& parser, Outcome* outcome, Reply* reply, c
     const std::size_t n = chunk.size() - parser.get().body().size;
     total += n;
     if (total > max_bytes) {
-      return fail(Reason::kTooLarge, "answer of the service").with("at most " + std::to_string(max_bytes) + " bytes", "more");
+      return fail(Reason::kTooLarge, "answer of the service")
+          .with("at most " + std::to_string(max_bytes) + " bytes", "more");
     }
     const ByteView got = ByteView(chunk).first(n);
     if (sink != nullptr && n > 0) {
@@ -296,15 +327,16 @@ Status Client::Impl::read_body(Parser& parser, Outcome* outcome, Reply* reply, c
   return ok_status();
 }
 
-Result<Reply> Client::Impl::read_reply(Outcome* outcome, bool head_only, const Sink* sink, std::uint64_t max_bytes,
-                                       const Progress& progress) {
+Result<Reply> Client::Impl::read_reply(Outcome* outcome, bool head_only, const Sink* sink,
+                                       std::uint64_t max_bytes, const Progress& progress) {
   for (int informational = 0; informational < 4; ++informational) {
     Parser parser;
     parser.header_limit(kMaxHeader);
     parser.body_limit(boost::none);  // read_body counts
     parser.skip(head_only);
     stream->next_layer().expires_after(milliseconds(options.response_timeout_ms));
-    const error_code ec = complete([&](auto done) { bhttp::async_read_header(*stream, buffer, parser, done); });
+    const error_code ec =
+        complete([&](auto done) { bhttp::async_read_header(*stream, buffer, parser, done); });
     if (ec) {
       outcome->transport = true;
       return transport_error(ec, "waiting for the answer");
@@ -312,11 +344,15 @@ Result<Reply> Client::Impl::read_reply(Outcome* outcome, bool head_only, const S
     Reply reply;
     reply.status = static_cast<int>(parser.get().result_int());
     if (reply.status == 100) continue;
-    for (const auto& f : parser.get()) reply.headers[lower(std::string_view(f.name_string()))] = std::string(f.value());
+    for (const auto& f : parser.get()) {
+      reply.headers[lower(std::string_view(f.name_string()))] = std::string(f.value());
+    }
     const bool good = reply.status >= 200 && reply.status < 300;
-    const Status body = read_body(parser, outcome, &reply, good ? sink : nullptr, good ? max_bytes : kChunk, progress);
+    const Status body = read_body(parser, outcome, &reply, good ? sink : nullptr,
+                                  good ? max_bytes : kChunk, progress);
     if (!body.ok()) {
-      outcome->transport = body.reason() == Reason::kConnectionClosed || body.reason() == Reason::kUnavailable;
+      outcome->transport =
+          body.reason() == Reason::kConnectionClosed || body.reason() == Reason::kUnavailable;
       return body.error();
     }
     if (!parser.keep_alive()) drop();
@@ -325,8 +361,8 @@ Result<Reply> Client::Impl::read_reply(Outcome* outcome, bool head_only, const S
   return fail(Reason::kBadJson, "the service sent no final answer");
 }
 
-Outcome Client::Impl::attempt(const Call& call, const Outgoing& out, const Sink* sink, std::uint64_t max_bytes,
-                              const Progress& progress) {
+Outcome Client::Impl::attempt(const Call& call, const Outgoing& out, const Sink* sink,
+                              std::uint64_t max_bytes, const Progress& progress) {
   Outcome outcome;
   if (!still_open()) {
     drop();
@@ -368,13 +404,15 @@ namespace {
 // The error of an answer that is not 2xx.
 Error error_of(const Reply& reply) {
   std::optional<Error> told = httpsig::error_from_json_text(as_text(reply.body));
-  // How a job ended is told in good answers: here the call itself, or the plane's to the broker, took too long.
+  // How a job ended is told in good answers: here the call itself, or the plane's to the broker,
+  // took too long.
   if (told && told->reason == Reason::kTimedOut) {
     told->reason = Reason::kUnavailable;
     if (told->next.empty()) told->hint("try again; is the service overloaded?");
   }
   if (told) return *told;
-  return fail(Reason::kUnavailable, "the service answered " + std::to_string(reply.status) + " without an error body")
+  return fail(Reason::kUnavailable,
+              "the service answered " + std::to_string(reply.status) + " without an error body")
       .hint("is this address a Glovebox service?");
 }
 
@@ -391,18 +429,22 @@ std::int64_t retry_after_of(const Reply& reply) {
 
 }  // namespace
 
-Result<Reply> Client::Impl::run(const Call& call, const Outgoing& out, const Sink* sink, std::uint64_t max_bytes,
-                                const Progress& progress) {
+Result<Reply> Client::Impl::run(const Call& call, const Outgoing& out, const Sink* sink,
+                                std::uint64_t max_bytes, const Progress& progress) {
   for (int tried = 0;; ++tried) {
     Outcome outcome = attempt(call, out, sink, max_bytes, progress);
     bool again = false;
     if (outcome.reply.ok()) {
-      if (outcome.reply->status >= 200 && outcome.reply->status < 300) return std::move(outcome.reply);
-      // 503 and 429 come before anything was done, so that even a plain POST may be repeated only where it is safe.
+      if (outcome.reply->status >= 200 && outcome.reply->status < 300) {
+        return std::move(outcome.reply);
+      }
+      // 503 and 429 come before anything was done, so that even a plain POST may be repeated only
+      // where it is safe.
       again = (outcome.reply->status == 503 || outcome.reply->status == 429) && is_idempotent(call);
       outcome.retry_after_ms = retry_after_of(*outcome.reply);
     } else {
-      again = outcome.transport && !outcome.trust && !outcome.delivered && (!outcome.sent || is_idempotent(call));
+      again = outcome.transport && !outcome.trust && !outcome.delivered &&
+              (!outcome.sent || is_idempotent(call));
     }
     if (!again || tried + 1 >= options.attempts) {
       if (outcome.reply.ok()) return error_of(*outcome.reply);
@@ -420,7 +462,8 @@ Result<Reply> Client::Impl::run(const Call& call, const Outgoing& out, const Sin
 Client::Client(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Client::~Client() = default;
 
-Result<std::unique_ptr<Client>> Client::create(ClientOptions options, const Clock& clock, Random& random) {
+Result<std::unique_ptr<Client>> Client::create(ClientOptions options, const Clock& clock,
+                                               Random& random) {
   auto impl = std::make_unique<Impl>(std::move(options), clock, random);
   GBX_TRY(impl->set_up_tls());
   return std::unique_ptr<Client>(new Client(std::move(impl)));
@@ -436,8 +479,8 @@ Result<Reply> Client::send(const Call& call) {
   return impl_->run(call, out, nullptr, impl_->options.max_body_bytes, {});
 }
 
-Result<Json> Client::json(const std::string& method, const std::string& target, const std::optional<Json>& body,
-                          const std::string& idempotency_key) {
+Result<Json> Client::json(const std::string& method, const std::string& target,
+                          const std::optional<Json>& body, const std::string& idempotency_key) {
   Call call;
   call.method = method;
   call.target = target;
@@ -450,8 +493,8 @@ Result<Json> Client::json(const std::string& method, const std::string& target, 
   return parse_json(text, limits);
 }
 
-Result<Reply> Client::upload(const std::string& target, int fd, std::uint64_t size, std::optional<Hash32> sha256,
-                             Progress progress) {
+Result<Reply> Client::upload(const std::string& target, int fd, std::uint64_t size,
+                             std::optional<Hash32> sha256, Progress progress) {
   Outgoing out;
   out.fd = fd;
   out.size = size;
@@ -468,7 +511,8 @@ Result<Reply> Client::upload(const std::string& target, int fd, std::uint64_t si
   return impl_->run(call, out, nullptr, impl_->options.max_body_bytes, {});
 }
 
-Result<std::uint64_t> Client::download(const std::string& target, const Sink& sink, std::uint64_t max_bytes, Progress progress) {
+Result<std::uint64_t> Client::download(const std::string& target, const Sink& sink,
+                                       std::uint64_t max_bytes, Progress progress) {
   std::uint64_t total = 0;
   const Sink counted = [&](ByteView bytes) -> Status {
     total += bytes.size();
@@ -486,8 +530,8 @@ std::string percent_encode(std::string_view text) {
   static constexpr char kHex[] = "0123456789ABCDEF";
   std::string out;
   for (const char c : text) {
-    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' ||
-                       c == '.' || c == '~';
+    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                       c == '-' || c == '_' || c == '.' || c == '~';
     if (plain) {
       out.push_back(c);
     } else {

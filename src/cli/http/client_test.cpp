@@ -1,4 +1,6 @@
 // The command line's HTTPS client against the plane's real HTTPS server.
+#include "cli/http/client.h"
+
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
@@ -10,7 +12,6 @@
 #include <thread>
 
 #include "base/os.h"
-#include "cli/http/client.h"
 #include "crypto/crypto.h"
 #include "httpsig/request_signing.h"
 #include "plane/http/server.h"
@@ -22,16 +23,21 @@ namespace server = gbx::plane::http;
 
 struct Certificates {
   SystemRandom random;
-  crypto::SigningKey ca = crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEcdsaP256, random).value();
-  crypto::SigningKey key = crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEcdsaP256, random).value();
+  crypto::SigningKey ca =
+      crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEcdsaP256, random).value();
+  crypto::SigningKey key =
+      crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEcdsaP256, random).value();
   crypto::ServerCertificate issued =
-      crypto::issue_server_certificate(ca, key, {"localhost"}, {"127.0.0.1"}, SystemClock().now().seconds() - 3600,
+      crypto::issue_server_certificate(ca, key, {"localhost"}, {"127.0.0.1"},
+                                       SystemClock().now().seconds() - 3600,
                                        SystemClock().now().seconds() + 86400)
           .value();
 };
 
 // Bytes that can be made again from their position.
-std::uint8_t pattern(std::uint64_t i) { return static_cast<std::uint8_t>((i * 2654435761U) >> 13U); }
+std::uint8_t pattern(std::uint64_t i) {
+  return static_cast<std::uint8_t>((i * 2654435761U) >> 13U);
+}
 
 // Ends with an error after two pieces.
 server::Response broken(bool announce) {
@@ -74,7 +80,8 @@ class HttpTest : public ::testing::Test {
       plan.max_bytes = plan.streaming ? 64U << 20 : 4U << 20;
       return plan;
     };
-    auto started = server::Server::start(std::move(o), [this](const server::Request& r) { return handle(r); });
+    auto started =
+        server::Server::start(std::move(o), [this](const server::Request& r) { return handle(r); });
     ASSERT_TRUE(started.ok()) << started.error().line();
     server_ = std::move(*started);
     port_ = server_->port();
@@ -92,15 +99,25 @@ class HttpTest : public ::testing::Test {
     if (what == "object") return streamed(20U << 20, true);
     if (what == "chunked") return streamed(3U << 20, false);
     if (what == "breaks") return broken(r.path.size() > 1);
-    if (what == "flaky") return ++flaky_ % 3 != 0 ? server::error_response(fail(Reason::kUnavailable, "not now")) : server::json_response(200, Json("ok"));
-    if (what == "late") return server::error_response(fail(Reason::kTimedOut, "call of the broker"));
-    if (what == "denied") return server::error_response(fail(Reason::kWrongRole, "no owner").with("owner", "consumer").hint("ask"));
+    if (what == "flaky") {
+      return ++flaky_ % 3 != 0 ? server::error_response(fail(Reason::kUnavailable, "not now"))
+                               : server::json_response(200, Json("ok"));
+    }
+    if (what == "late") {
+      return server::error_response(fail(Reason::kTimedOut, "call of the broker"));
+    }
+    if (what == "denied") {
+      return server::error_response(
+          fail(Reason::kWrongRole, "no owner").with("owner", "consumer").hint("ask"));
+    }
     if (what == "throws") throw std::runtime_error("secret text");
     return server::error_response(fail(Reason::kNotFound, "route"));
   }
   server::Response take(const server::Request& r) {
     const auto announced = fixed_from_hex<32>(r.headers.at(httpsig::kBodyHashHeader));
-    if (r.path[1] == "refused") return server::error_response(fail(Reason::kQuotaExceeded, "storage"));
+    if (r.path[1] == "refused") {
+      return server::error_response(fail(Reason::kQuotaExceeded, "storage"));
+    }
     server::VerifiedBody body(r.stream, *announced);
     Bytes piece(32U << 10);
     std::uint64_t total = 0;
@@ -118,10 +135,15 @@ class HttpTest : public ::testing::Test {
     return server::json_response(201, j);
   }
   server::Response signed_by(const server::Request& r) {
-    const httpsig::KeyCheck anyone = [](const Hash32&, const crypto::PublicKey&) { return ok_status(); };
-    const auto v = httpsig::verify_request({set_id_, r.method, r.target}, r.headers, SystemClock().now().seconds(), anyone, replays_);
+    const httpsig::KeyCheck anyone = [](const Hash32&, const crypto::PublicKey&) {
+      return ok_status();
+    };
+    const auto v = httpsig::verify_request({set_id_, r.method, r.target}, r.headers,
+                                           SystemClock().now().seconds(), anyone, replays_);
     if (!v.ok()) return server::error_response(v.error(), 401);
-    if (v->body_hash != crypto::sha256(r.body)) return server::error_response(fail(Reason::kBadHash, "body"));
+    if (v->body_hash != crypto::sha256(r.body)) {
+      return server::error_response(fail(Reason::kBadHash, "body"));
+    }
     return server::json_response(200, Json(to_hex(v->identity)));
   }
   ClientOptions options() {
@@ -135,14 +157,17 @@ class HttpTest : public ::testing::Test {
     o.sleep = [this](std::int64_t ms) { slept_.push_back(ms); };
     return o;
   }
-  std::unique_ptr<Client> client(ClientOptions o) { return Client::create(std::move(o), clock_, random_).value(); }
+  std::unique_ptr<Client> client(ClientOptions o) {
+    return Client::create(std::move(o), clock_, random_).value();
+  }
   std::unique_ptr<Client> client() { return client(options()); }
 
   const std::string none_;
   Certificates certificates_;
   SystemClock clock_;
   SystemRandom random_;
-  crypto::SigningKey key_ = crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random_).value();
+  crypto::SigningKey key_ =
+      crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random_).value();
   const Hash32 set_id_ = crypto::sha256(as_bytes("our set"));
   httpsig::ReplayCache replays_;
   std::atomic<int> handled_{0};
@@ -213,7 +238,8 @@ Fd pattern_file(std::uint64_t size) {
   Bytes chunk(1U << 20);
   for (std::uint64_t at = 0; at < size;) {
     for (std::size_t i = 0; i < chunk.size(); ++i) chunk[i] = pattern(at + i);
-    const std::size_t n = static_cast<std::size_t>(std::min<std::uint64_t>(chunk.size(), size - at));
+    const std::size_t n =
+        static_cast<std::size_t>(std::min<std::uint64_t>(chunk.size(), size - at));
     EXPECT_TRUE(write_all(fd.get(), ByteView(chunk).first(n)).ok());
     at += n;
   }
@@ -227,11 +253,12 @@ TEST_F(HttpTest, TwentyMegabytesUpAndDownInBoundedMemory) {
   ASSERT_TRUE(c->json("POST", "/echo", Json("warm")).ok());
   const long before = resident_kib();
   std::uint64_t last = 0;
-  const auto up = c->upload("/object/a", fd.get(), kSize, std::nullopt, [&](std::uint64_t done, std::uint64_t total) {
-    EXPECT_GT(done, last);
-    EXPECT_EQ(total, kSize);
-    last = done;
-  });
+  const auto up = c->upload("/object/a", fd.get(), kSize, std::nullopt,
+                            [&](std::uint64_t done, std::uint64_t total) {
+                              EXPECT_GT(done, last);
+                              EXPECT_EQ(total, kSize);
+                              last = done;
+                            });
   ASSERT_TRUE(up.ok()) << up.error().line();
   EXPECT_EQ(up->status, 201);
   EXPECT_EQ(as_text(up->body), R"({"bytes":20000000,"same":true})");
@@ -239,15 +266,19 @@ TEST_F(HttpTest, TwentyMegabytesUpAndDownInBoundedMemory) {
   for (const char* path : {"/object/a", "/chunked"}) {
     std::uint64_t at = 0;
     bool same = true;
-    const auto down = c->download(path, [&](ByteView b) {
-      for (const std::uint8_t x : b) same = same && x == pattern(at++);
-      return ok_status();
-    }, 64U << 20);
+    const auto down = c->download(
+        path,
+        [&](ByteView b) {
+          for (const std::uint8_t x : b) same = same && x == pattern(at++);
+          return ok_status();
+        },
+        64U << 20);
     ASSERT_TRUE(down.ok()) << down.error().line();
     EXPECT_EQ(*down, path == std::string("/chunked") ? 3U << 20 : 20U << 20);
     EXPECT_TRUE(same);
   }
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // they keep freed memory for a while
+// they keep freed memory for a while
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
   EXPECT_LT(resident_kib() - before, 6 * 1024);
 #else
   EXPECT_GT(before, 0);
@@ -356,22 +387,29 @@ TEST_F(HttpTest, AnEndlessAnswerIsCut) {
   Call call;
   call.target = "/chunked";
   EXPECT_EQ(c->send(call).reason(), Reason::kTooLarge);
-  EXPECT_EQ(c->download("/chunked", [](ByteView) { return ok_status(); }, 1000).reason(), Reason::kTooLarge);
+  EXPECT_EQ(c->download(
+                 "/chunked", [](ByteView) { return ok_status(); }, 1000)
+                .reason(),
+            Reason::kTooLarge);
 }
 
 TEST_F(HttpTest, ABrokenDownloadIsAnErrorAndIsNotRepeatedBehindTheSink) {
   auto c = client();
   for (const char* path : {"/breaks", "/breaks/announced"}) {
     std::uint64_t got = 0;
-    const auto r = c->download(path, [&got](ByteView b) {
-      got += b.size();
-      return ok_status();
-    }, 64U << 20);
+    const auto r = c->download(
+        path,
+        [&got](ByteView b) {
+          got += b.size();
+          return ok_status();
+        },
+        64U << 20);
     EXPECT_EQ(r.reason(), Reason::kConnectionClosed) << path << r.error().line();
     EXPECT_LE(got, 128U << 10);
   }
   EXPECT_TRUE(slept_.empty());
-  const auto refused = c->download("/object/a", [](ByteView) -> Status { return fail(Reason::kBadHash, "mine"); }, 64U << 20);
+  const auto refused = c->download(
+      "/object/a", [](ByteView) -> Status { return fail(Reason::kBadHash, "mine"); }, 64U << 20);
   EXPECT_EQ(refused.reason(), Reason::kBadHash);
 }
 

@@ -21,29 +21,34 @@ Json sample_text(const Json& schema) {
   const std::string pattern = text_of(schema, "pattern");
   static constexpr std::string_view kHex = "^[0-9a-f]{";
   if (pattern.starts_with(kHex)) {
-    return Json(std::string(static_cast<std::size_t>(std::stoul(pattern.substr(kHex.size()))), '0'));
+    return Json(
+        std::string(static_cast<std::size_t>(std::stoul(pattern.substr(kHex.size()))), '0'));
   }
-  const std::int64_t least = std::max(number(schema, "x-minBytes", 0), number(schema, "minLength", 0));
+  const std::int64_t least =
+      std::max(number(schema, "x-minBytes", 0), number(schema, "minLength", 0));
   return Json(std::string(static_cast<std::size_t>(least), 'A'));
 }
 
 using Replace = std::function<Json(const Json&)>;
 
-void text_negatives(const Json& schema, const std::string& at, const Replace& put, std::vector<Negative>* out) {
+void text_negatives(const Json& schema, const std::string& at, const Replace& put,
+                    std::vector<Negative>* out) {
   const bool closed = schema.find("enum") != nullptr || schema.find("pattern") != nullptr;
   if (closed) out->push_back({"malformed " + at, put(Json("~ no such word ~"))});
   const std::int64_t most = number(schema, "maxLength", -1);
   if (most >= 0 && most < 1'000'000) {
-    out->push_back({"too long " + at, put(Json(std::string(static_cast<std::size_t>(most) + 4, 'A')))});
+    out->push_back(
+        {"too long " + at, put(Json(std::string(static_cast<std::size_t>(most) + 4, 'A')))});
   }
   const std::int64_t least = number(schema, "minLength", 0);
   if (least > 0) out->push_back({"too short " + at, put(Json(""))});
 }
 
-void walk(const Json& schema, const Json& sample, const std::string& at, const Replace& put, std::vector<Negative>* out);
+void walk(const Json& schema, const Json& sample, const std::string& at, const Replace& put,
+          std::vector<Negative>* out);
 
-void object_negatives(const Json& schema, const Json& sample, const std::string& at, const Replace& put,
-                      std::vector<Negative>* out) {
+void object_negatives(const Json& schema, const Json& sample, const std::string& at,
+                      const Replace& put, std::vector<Negative>* out) {
   const Json* closed = schema.find("additionalProperties");
   if (closed != nullptr && closed->boolean() != nullptr) {
     Json more = sample;
@@ -70,11 +75,12 @@ void object_negatives(const Json& schema, const Json& sample, const std::string&
   }
 }
 
-void array_negatives(const Json& schema, const Json& sample, const std::string& at, const Replace& put,
-                     std::vector<Negative>* out) {
+void array_negatives(const Json& schema, const Json& sample, const std::string& at,
+                     const Replace& put, std::vector<Negative>* out) {
   const std::int64_t most = number(schema, "maxItems", -1);
   if (most >= 0 && most <= 10'000) {
-    out->push_back({"too many " + at, put(Json(JsonArray(static_cast<std::size_t>(most) + 1, sample_of(*schema.find("items")))))});
+    out->push_back({"too many " + at, put(Json(JsonArray(static_cast<std::size_t>(most) + 1,
+                                                         sample_of(*schema.find("items")))))});
   }
   if (number(schema, "minItems", 0) > 0) out->push_back({"too few " + at, put(Json(JsonArray{}))});
   if (sample.array()->empty()) return;
@@ -86,7 +92,8 @@ void array_negatives(const Json& schema, const Json& sample, const std::string& 
   walk(*schema.find("items"), sample.array()->front(), at + "[0]", put_first, out);
 }
 
-void walk(const Json& schema, const Json& sample, const std::string& at, const Replace& put, std::vector<Negative>* out) {
+void walk(const Json& schema, const Json& sample, const std::string& at, const Replace& put,
+          std::vector<Negative>* out) {
   const std::string type = text_of(schema, "type");
   if (type.empty()) return;  // anything goes
   out->push_back({"null for " + at, put(Json())});
@@ -115,14 +122,17 @@ Json sample_of(const Json& schema) {
   }
   JsonObject out;
   if (const Json* required = schema.find("required"); required != nullptr) {
-    for (const Json& name : *required->array()) out[*name.string()] = sample_of(*schema.find("properties")->find(*name.string()));
+    for (const Json& name : *required->array()) {
+      out[*name.string()] = sample_of(*schema.find("properties")->find(*name.string()));
+    }
   }
   return Json(std::move(out));
 }
 
 std::vector<Negative> negatives_of(const Json& schema, const Json& sample) {
   std::vector<Negative> out;
-  walk(schema, sample, "body", [](const Json& v) { return v; }, &out);
+  walk(
+      schema, sample, "body", [](const Json& v) { return v; }, &out);
   return out;
 }
 

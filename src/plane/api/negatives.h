@@ -1,5 +1,5 @@
-// For tests: from a published schema, a document that it accepts and documents that break it in one place each.
-// The same schema that callers read thus tests the server. Not linked into any program.
+// For tests: from a published schema, a document that it accepts and documents that break it in one
+// place each. The same schema that callers read thus tests the server. Not linked into any program.
 #pragma once
 
 #include <string>
@@ -16,8 +16,8 @@ struct Negative {
   std::string name;  // "missing spec.image", for messages
   Json document;
 };
-// Unknown member, every required member missing, every member of a wrong type, too long, too short, out of range,
-// no word of the list, no hex. `sample` satisfies the schema.
+// Unknown member, every required member missing, every member of a wrong type, too long, too short,
+// out of range, no word of the list, no hex. `sample` satisfies the schema.
 std::vector<Negative> negatives_of(const Json& schema, const Json& sample);
 
 }  // namespace gbx::plane::api

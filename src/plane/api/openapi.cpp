@@ -35,7 +35,8 @@ Json error_schema() {
   return s;
 }
 
-Json text_parameter(std::string_view name, const char* place, bool required, std::string_view summary) {
+Json text_parameter(std::string_view name, const char* place, bool required,
+                    std::string_view summary) {
   Json p;
   p["name"] = name;
   p["in"] = place;
@@ -115,7 +116,8 @@ Json operation_of(const RouteInfo& route) {
   op["responses"] = responses_of(route);
   if (route.body != BodyKind::kNone) {
     op["requestBody"] = request_body_of(route);
-    op["x-glovebox-max-body"] = static_cast<std::int64_t>(route.max_body != 0 ? route.max_body : 4U << 20);
+    op["x-glovebox-max-body"] =
+        static_cast<std::int64_t>(route.max_body != 0 ? route.max_body : 4U << 20);
   }
   JsonArray roles;
   for (const std::string_view r : role_names(route.roles)) roles.push_back(Json(r));
@@ -146,25 +148,28 @@ Json components_of(const Schemas& schemas) {
   out["schemas"] = Json(schemas.all());
   out["schemas"][kErrorSchema] = error_schema();
   Json& error = out["responses"]["Error"];
-  error["description"] = "refused or failed: 400, 401, 403, 404, 405, 409, 411, 413, 415, 422, 429, 500 or 503";
+  error["description"] =
+      "refused or failed: 400, 401, 403, 404, 405, 409, 411, 413, 415, 422, 429, 500 or 503";
   error["content"]["application/json"]["schema"] = reference(kErrorSchema);
   Json& scheme = out["securitySchemes"]["signedRequest"];
   scheme["type"] = "apiKey";
   scheme["in"] = "header";
   scheme["name"] = httpsig::kSignatureHeader;
   scheme["description"] =
-      "Every request is signed by the caller's identity key over method, target, body hash, time and nonce; the six "
-      "glovebox-* headers are described in docs/api.md.";
+      "Every request is signed by the caller's identity key over method, target, body hash, time "
+      "and nonce; the six glovebox-* headers are described in docs/api.md.";
   Json& bearer = out["securitySchemes"]["bearerToken"];
   bearer["type"] = "http";
   bearer["scheme"] = "bearer";
-  bearer["description"] = "The token in the file metrics-token of the plane's state folder, for Prometheus.";
+  bearer["description"] =
+      "The token in the file metrics-token of the plane's state folder, for Prometheus.";
   return out;
 }
 
 }  // namespace
 
-Result<Json> openapi_document(const ApiTitle& title, const std::vector<RouteInfo>& routes, const Schemas& schemas) {
+Result<Json> openapi_document(const ApiTitle& title, const std::vector<RouteInfo>& routes,
+                              const Schemas& schemas) {
   GBX_TRY(Router(routes).check());
   Json doc;
   doc["openapi"] = "3.1.0";
@@ -176,7 +181,9 @@ Result<Json> openapi_document(const ApiTitle& title, const std::vector<RouteInfo
   for (const RouteInfo& route : routes) {
     for (const std::string_view name : {route.request_schema, route.response_schema}) {
       if (!name.empty() && name != kErrorSchema && !schemas.all().contains(name)) {
-        return fail(Reason::kInternal, std::string(route.operation_id) + " names a schema that is not there: " + std::string(name));
+        return fail(Reason::kInternal,
+                    std::string(route.operation_id) +
+                        " names a schema that is not there: " + std::string(name));
       }
     }
     doc["paths"][route.path][lower(route.method)] = operation_of(route);

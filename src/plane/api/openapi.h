@@ -1,4 +1,5 @@
-// The OpenAPI 3.1 document of a route table. Schemas come from the records' own fields() (base/schema.h).
+// The OpenAPI 3.1 document of a route table. Schemas come from the records' own fields()
+// (base/schema.h).
 #pragma once
 
 #include <span>
@@ -35,6 +36,7 @@ class Schemas {
 };
 
 // Errors: kInternal when the table fails its check or names a schema that is not there.
-Result<Json> openapi_document(const ApiTitle& title, const std::vector<RouteInfo>& routes, const Schemas& schemas);
+Result<Json> openapi_document(const ApiTitle& title, const std::vector<RouteInfo>& routes,
+                              const Schemas& schemas);
 
 }  // namespace gbx::plane::api

@@ -56,7 +56,9 @@ Status check_parameter(const QueryParameter& p, const std::string& value) {
     return Status(fail(Reason::kBadValue, where).with(expected, "something else"));
   };
   if (p.kind == ParameterKind::kInteger) {
-    if (value.empty() || value.size() > 15 || (value.size() > 1 && value[0] == '0')) return bad("a decimal number");
+    if (value.empty() || value.size() > 15 || (value.size() > 1 && value[0] == '0')) {
+      return bad("a decimal number");
+    }
     std::int64_t v = 0;
     for (const char c : value) {
       if (c < '0' || c > '9') return bad("a decimal number");
@@ -67,7 +69,8 @@ Status check_parameter(const QueryParameter& p, const std::string& value) {
   }
   if (value.size() > static_cast<std::size_t>(p.max)) {
     return fail(Reason::kBadValue, where)
-        .with("at most " + std::to_string(p.max) + " bytes", std::to_string(value.size()) + " bytes");
+        .with("at most " + std::to_string(p.max) + " bytes",
+              std::to_string(value.size()) + " bytes");
   }
   if (p.kind == ParameterKind::kHex && !from_hex(value).ok()) return bad("lower-case hex");
   return ok_status();
@@ -79,7 +82,9 @@ Status check_query(const RouteInfo& route, const http::Request& request) {
     for (const QueryParameter& p : route.query) {
       if (p.name == name) known = &p;
     }
-    if (known == nullptr) return fail(Reason::kUnknownField, "query parameter " + printable(name, 64));
+    if (known == nullptr) {
+      return fail(Reason::kUnknownField, "query parameter " + printable(name, 64));
+    }
     GBX_TRY(check_parameter(*known, value));
   }
   return ok_status();
@@ -102,7 +107,8 @@ std::optional<http::Response> check_body(const RouteInfo& route, const http::Req
     return refusal(fail(Reason::kUsage, "this request needs a body with a content-length"), 411);
   }
   const auto type = request.headers.find("content-type");
-  const std::string_view wanted = route.body == BodyKind::kJson ? "application/json" : "application/octet-stream";
+  const std::string_view wanted =
+      route.body == BodyKind::kJson ? "application/json" : "application/octet-stream";
   if (type == request.headers.end() || type->second.substr(0, type->second.find(';')) != wanted) {
     const std::string actual = type == request.headers.end() ? "none" : printable(type->second, 64);
     return refusal(fail(Reason::kUsage, "content-type").with(std::string(wanted), actual), 415);
@@ -124,7 +130,8 @@ Result<RoleSet> role_from_name(std::string_view name) {
   for (const auto& [bit, known] : kRoleNames) {
     if (known == name) return bit;
   }
-  return fail(Reason::kBadValue, "role").with("owner, consumer, reviewer, node, operator or auditor", printable(name, 32));
+  return fail(Reason::kBadValue, "role")
+      .with("owner, consumer, reviewer, node, operator or auditor", printable(name, 32));
 }
 
 const std::string& Call::parameter(const std::string& name) const { return path.at(name); }
@@ -180,23 +187,35 @@ Status Router::check() const {
   for (std::size_t i = 0; i < routes_.size(); ++i) {
     const RouteInfo& r = routes_[i];
     const std::string where = std::string(r.method) + " " + std::string(r.path);
-    const auto wrong = [&where](const char* what) { return Status(fail(Reason::kInternal, where + ": " + what)); };
-    if (r.path.empty() || r.path[0] != '/' || segments_[i].size() > http::kMaxSegments) return wrong("malformed path");
+    const auto wrong = [&where](const char* what) {
+      return Status(fail(Reason::kInternal, where + ": " + what));
+    };
+    if (r.path.empty() || r.path[0] != '/' || segments_[i].size() > http::kMaxSegments) {
+      return wrong("malformed path");
+    }
     std::string shape(r.method);
     for (const std::string_view s : segments_[i]) {
       if (s.empty()) return wrong("empty segment");
       shape += "/" + std::string(is_parameter(s) ? "{}" : s);
     }
     if (!shapes.insert(shape).second) return wrong("answers the same requests as another route");
-    if (r.operation_id.empty() || !operations.insert(r.operation_id).second) return wrong("operation id");
+    if (r.operation_id.empty() || !operations.insert(r.operation_id).second) {
+      return wrong("operation id");
+    }
     if (r.summary.empty()) return wrong("no summary");
-    if (r.body == BodyKind::kJson && r.request_schema.empty()) return wrong("JSON body without a schema");
-    if (r.body != BodyKind::kJson && !r.request_schema.empty()) return wrong("a schema without a JSON body");
+    if (r.body == BodyKind::kJson && r.request_schema.empty()) {
+      return wrong("JSON body without a schema");
+    }
+    if (r.body != BodyKind::kJson && !r.request_schema.empty()) {
+      return wrong("a schema without a JSON body");
+    }
     if (r.body == BodyKind::kStream && r.max_body == 0) return wrong("a stream without a limit");
     if (r.method == "GET" && r.body != BodyKind::kNone) return wrong("GET with a body");
     if (r.bearer && r.roles != kPublic) return wrong("a token and roles");
     const bool json = r.response_type == "application/json" && r.success != 204;
-    if (json == r.response_schema.empty()) return wrong("a JSON answer and a schema for it come together");
+    if (json == r.response_schema.empty()) {
+      return wrong("a JSON answer and a schema for it come together");
+    }
   }
   return ok_status();
 }
@@ -210,7 +229,9 @@ http::BodyPlan Gatekeeper::plan(const http::Request& request) const {
     return plan;
   }
   const RouteInfo& route = router_.routes()[match->index];
-  if (route.body != BodyKind::kNone) plan.max_bytes = route.max_body != 0 ? route.max_body : kDefaultJsonBody;
+  if (route.body != BodyKind::kNone) {
+    plan.max_bytes = route.max_body != 0 ? route.max_body : kDefaultJsonBody;
+  }
   plan.streaming = route.body == BodyKind::kStream;
   Status parameters = check_query(route, request);
   if (parameters.ok()) parameters = check_headers(route, request);
@@ -225,12 +246,15 @@ http::BodyPlan Gatekeeper::plan(const http::Request& request) const {
 bool Gatekeeper::bears_token(const http::Request& request) const {
   static constexpr std::string_view kScheme = "Bearer ";
   const auto header = request.headers.find("authorization");
-  if (!bearer_ || header == request.headers.end() || !header->second.starts_with(kScheme)) return false;
+  if (!bearer_ || header == request.headers.end() || !header->second.starts_with(kScheme)) {
+    return false;
+  }
   const std::string_view token = std::string_view(header->second).substr(kScheme.size());
   return constant_time_equal(crypto::sha256(as_bytes(token)), *bearer_);
 }
 
-std::variant<Gatekeeper::Admitted, http::Response> Gatekeeper::admit(const http::Request& request) const {
+std::variant<Gatekeeper::Admitted, http::Response> Gatekeeper::admit(
+    const http::Request& request) const {
   Result<Match> match = router_.match(request.method, request.path);
   if (!match.ok()) return refusal(match.error());
   const RouteInfo& route = router_.routes()[match->index];
@@ -238,7 +262,9 @@ std::variant<Gatekeeper::Admitted, http::Response> Gatekeeper::admit(const http:
   bool known = route.bearer;
   if (route.bearer && !bears_token(request)) {
     http::Response r = http::error_response(
-        fail(Reason::kUnauthenticated, "this needs the installation's bearer token").hint("its operator has the file"), 401);
+        fail(Reason::kUnauthenticated, "this needs the installation's bearer token")
+            .hint("its operator has the file"),
+        401);
     r.headers["www-authenticate"] = "Bearer";
     return r;
   }
@@ -246,7 +272,8 @@ std::variant<Gatekeeper::Admitted, http::Response> Gatekeeper::admit(const http:
     const Result<Caller> authenticated = authenticate_(request);
     if (!authenticated.ok()) {
       const Reason why = authenticated.reason();
-      const bool own_status = why == Reason::kRateLimited || exit_class(why) == ExitClass::kInfrastructure ||
+      const bool own_status = why == Reason::kRateLimited ||
+                              exit_class(why) == ExitClass::kInfrastructure ||
                               exit_class(why) == ExitClass::kInternal;
       return http::error_response(authenticated.error(), own_status ? 0 : 401);
     }
@@ -254,13 +281,18 @@ std::variant<Gatekeeper::Admitted, http::Response> Gatekeeper::admit(const http:
     known = caller.enrolled;
     if ((caller.roles & route.roles) == 0) {
       std::string wanted;
-      for (const std::string_view r : role_names(route.roles)) wanted += (wanted.empty() ? "" : " or ") + std::string(r);
+      for (const std::string_view r : role_names(route.roles)) {
+        wanted += (wanted.empty() ? "" : " or ") + std::string(r);
+      }
       std::string actual;
-      for (const std::string_view r : role_names(caller.roles)) actual += (actual.empty() ? "" : ", ") + std::string(r);
-      return http::error_response(fail(Reason::kWrongRole, "role of the caller")
-                                      .with(wanted, actual.empty() ? "none" : actual)
-                                      .hint("with an operator's invite to the role: glovebox identity enrol --role " +
-                                            std::string(role_names(route.roles).front()) + " --invite-file FILE"));
+      for (const std::string_view r : role_names(caller.roles)) {
+        actual += (actual.empty() ? "" : ", ") + std::string(r);
+      }
+      return http::error_response(
+          fail(Reason::kWrongRole, "role of the caller")
+              .with(wanted, actual.empty() ? "none" : actual)
+              .hint("with an operator's invite to the role: glovebox identity enrol --role " +
+                    std::string(role_names(route.roles).front()) + " --invite-file FILE"));
     }
   }
   return Admitted{match->index, Call{request, route, std::move(match->path), caller}, known};

@@ -1,12 +1,13 @@
-// One table says what the HTTPS API is: the router, the limits on bodies, the role check and the OpenAPI 3.1
-// document all come from it. A table is an array of Route<Api>, Api being the class whose members answer:
+// One table says what the HTTPS API is: the router, the limits on bodies, the role check and the
+// OpenAPI 3.1 document all come from it. A table is an array of Route<Api>, Api being the class
+// whose members answer:
 //
 //   constexpr Route<PlaneApi> kRoutes[] = {
 //       {{.method = "GET", .path = "/v1/jobs/{id}", .operation_id = "getJob", .summary = "One job",
 //         .roles = kConsumer | kOwner, .response_schema = "Job"}, &PlaneApi::get_job}, …};
 //
-// Requests are untrusted; what reaches a handler has a known route, known query names, a body of the right kind and
-// size, and a caller that `Authenticate` accepted for the route's roles.
+// Requests are untrusted; what reaches a handler has a known route, known query names, a body of
+// the right kind and size, and a caller that `Authenticate` accepted for the route's roles.
 #pragma once
 
 #include <functional>
@@ -55,20 +56,22 @@ struct HeaderParameter {
 
 struct RouteInfo {
   std::string_view method;
-  std::string_view path;             // "/v1/jobs/{id}"
+  std::string_view path;  // "/v1/jobs/{id}"
   std::string_view operation_id;
   std::string_view summary;
   RoleSet roles = kPublic;
   std::string_view request_schema{};   // name of a component; only with kJson
   std::string_view response_schema{};  // empty: response_type is no JSON, or the answer has no body
   BodyKind body = BodyKind::kNone;
-  std::uint64_t max_body = 0;        // 0 with kJson: 4 MiB
+  std::uint64_t max_body = 0;  // 0 with kJson: 4 MiB
   int success = 200;
   std::string_view response_type = "application/json";
   std::span<const QueryParameter> query{};
   std::span<const HeaderParameter> headers{};  // optional ones that this operation looks at
-  int also = 0;                                // another status that comes with the same body; 0: none
-  bool bearer = false;                         // for programs: unsigned, with the installation's bearer token
+  // another status that comes with the same body; 0: none
+  int also = 0;
+  // for programs: unsigned, with the installation's bearer token
+  bool bearer = false;
 };
 
 struct Caller {
@@ -102,11 +105,12 @@ struct Match {
 class Router {
  public:
   explicit Router(std::vector<RouteInfo> routes);
-  // Errors: kNotFound; a known path with another method is kUsage with the allowed methods in `expected`.
-  // A literal segment goes before a parameter.
+  // Errors: kNotFound; a known path with another method is kUsage with the allowed methods in
+  // `expected`. A literal segment goes before a parameter.
   Result<Match> match(const std::string& method, const std::vector<std::string>& path) const;
   const std::vector<RouteInfo>& routes() const { return routes_; }
-  // Two routes that answer the same request, a path that is malformed, a body kind that does not fit.
+  // Two routes that answer the same request, a path that is malformed, a body kind that does not
+  // fit.
   Status check() const;
 
  private:
@@ -114,15 +118,16 @@ class Router {
   std::vector<std::vector<std::string_view>> segments_;
 };
 
-// Who calls: verifies the signature (httpsig) and looks the identity's roles up. Its errors become 401, but
-// kRateLimited 429 and kUnavailable 503. Called on a pool thread, never for public routes.
+// Who calls: verifies the signature (httpsig) and looks the identity's roles up. Its errors become
+// 401, but kRateLimited 429 and kUnavailable 503. Called on a pool thread, never for public routes.
 using Authenticate = std::function<Result<Caller>(const http::Request&)>;
 
 // Everything between the server and a handler. Thread-safe.
 class Gatekeeper {
  public:
   // `bearer`: SHA-256 of the token of the routes that want one; without it they answer nobody.
-  Gatekeeper(std::vector<RouteInfo> routes, Authenticate authenticate, std::optional<Hash32> bearer = std::nullopt)
+  Gatekeeper(std::vector<RouteInfo> routes, Authenticate authenticate,
+             std::optional<Hash32> bearer = std::nullopt)
       : router_(std::move(routes)), authenticate_(std::move(authenticate)), bearer_(bearer) {}
   // From the header alone: 404, 405, 411, 415, unknown query parameters, limits.
   http::BodyPlan plan(const http::Request& request) const;

@@ -1,5 +1,6 @@
-// Requests and responses of the plane's HTTPS API that are not signed records themselves (those are in records/).
-// What a client sends is untrusted; what it reads here from the plane is, too: everything that matters is signed inside.
+// Requests and responses of the plane's HTTPS API that are not signed records themselves (those are
+// in records/). What a client sends is untrusted; what it reads here from the plane is, too:
+// everything that matters is signed inside.
 #pragma once
 
 #include <optional>
@@ -12,9 +13,9 @@ namespace gbx::plane {
 
 enum class Role { kOwner, kConsumer, kReviewer, kNode, kOperator, kAuditor };
 inline std::span<const EnumName<Role>> enum_names(Role) {
-  static constexpr EnumName<Role> k[] = {{Role::kOwner, "owner"},       {Role::kConsumer, "consumer"},
-                                         {Role::kReviewer, "reviewer"}, {Role::kNode, "node"},
-                                         {Role::kOperator, "operator"}, {Role::kAuditor, "auditor"}};
+  static constexpr EnumName<Role> k[] = {
+      {Role::kOwner, "owner"}, {Role::kConsumer, "consumer"}, {Role::kReviewer, "reviewer"},
+      {Role::kNode, "node"},   {Role::kOperator, "operator"}, {Role::kAuditor, "auditor"}};
   return k;
 }
 
@@ -24,10 +25,11 @@ namespace gbx::plane::api {
 
 struct InfoView {
   std::string version;
-  std::string api;                 // "v1"
+  std::string api;  // "v1"
   records::SetId set_id{};
   records::SetChain set;
-  std::string ca;                  // certificate of the plane's own authority, DER in base64url; empty: none
+  // certificate of the plane's own authority, DER in base64url; empty: none
+  std::string ca;
   std::int64_t time = 0;
   bool broker_connected = false;
   template <class F>
@@ -60,7 +62,8 @@ struct ReadinessView {
   }
 };
 
-// An identity enrols itself (with an invite) or an operator enrols it. Enrolling again with the same roles is idempotent.
+// An identity enrols itself (with an invite) or an operator enrols it. Enrolling again with the
+// same roles is idempotent.
 struct EnrolRequest {
   records::IdentityChain chain;
   std::string name;
@@ -245,7 +248,7 @@ struct JobView {
   Hash32 job_id{};
   std::string name;
   Hash32 consumer_id{};
-  std::string state;      // of the job machine: "Submitted", …
+  std::string state;  // of the job machine: "Submitted", …
   bool ended = false;
   Outcome outcome;
   std::vector<EnvironmentView> environments;

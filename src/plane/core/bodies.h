@@ -9,8 +9,9 @@ struct JobBody {
   records::SignedSubmission submission;
   std::optional<records::Signed<records::RunPlan>> plan;
   std::optional<records::CancelRequest> cancel;
-  std::int64_t attempts = 0;     // how many were begun
-  bool awaiting_output = false;  // the broker has a seal; only the node that holds the output can go on
+  std::int64_t attempts = 0;  // how many were begun
+  // the broker has a seal; only the node that holds the output can go on
+  bool awaiting_output = false;
   api::Outcome outcome;
   template <class F>
   void fields(F& f) {
@@ -45,7 +46,7 @@ struct OutputBody {
   Hash32 job_id{};
   std::int64_t attempt = 1;
   Hash32 manifest{};
-  Hash32 content{};    // SHA-256 of the stored JSON of the SealedOutput
+  Hash32 content{};  // SHA-256 of the stored JSON of the SealedOutput
   std::int64_t size_bytes = 0;
   std::int64_t decide_at = 0;
   std::optional<records::Signed<records::HoldNotice>> hold_notice;

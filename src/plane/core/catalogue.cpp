@@ -17,10 +17,12 @@ constexpr char kPublicationsText[] = "publications and renewals of policies per 
 Status Core::check_publish(const Caller& who, const records::Publish& p) {
   const Hash32 owner = p.owner.id();
   if (owner != who.identity || p.record.body.owner_id != owner || p.policy.body.owner_id != owner) {
-    return fail(Reason::kWrongOwner, "an asset is published by its owner").with(to_hex(owner), to_hex(who.identity));
+    return fail(Reason::kWrongOwner, "an asset is published by its owner")
+        .with(to_hex(owner), to_hex(who.identity));
   }
   GBX_ASSIGN(crypto::PublicKey key, p.owner.current_key(config_.set_id));
-  // The record of an older version may be signed by a key that was rotated away since; the broker knows when.
+  // The record of an older version may be signed by a key that was rotated away since; the broker
+  // knows when.
   GBX_TRY(records::verify_by_identity(config_.set_id, p.owner, p.record));
   GBX_TRY(p.policy.verify(config_.set_id, key));
   const records::Policy& policy = p.policy.body;
@@ -29,7 +31,9 @@ Status Core::check_publish(const Caller& who, const records::Publish& p) {
         .with(to_hex(p.record.body.id()), to_hex(policy.asset_version_id));
   }
   GBX_TRY(p.validate());
-  if (policy.commit_dk != p.record.body.commit_dk) return fail(Reason::kBadCommitment, "policy and version name different keys");
+  if (policy.commit_dk != p.record.body.commit_dk) {
+    return fail(Reason::kBadCommitment, "policy and version name different keys");
+  }
   GBX_ASSIGN(std::optional<Record> known, store_.record("policy", to_hex(p.policy.hash())));
   if (known) return ok_status();  // the same once more, for its answer may have been lost
   const Daily d{kPublications, kPublicationsText, config_.quotas.publications_per_day};
@@ -51,9 +55,16 @@ Status Core::accept_publish(const records::Publish& p, const Signed<records::Pub
   Transaction t;
   if (!policy) {
     RecordWrite w;
-    w.record = {"policy", to_hex(policy_hash), version, "", p.policy.body.serial, 0, to_json(PolicyBody{p.policy, ack})};
+    w.record = {"policy",
+                to_hex(policy_hash),
+                version,
+                "",
+                p.policy.body.serial,
+                0,
+                to_json(PolicyBody{p.policy, ack})};
     t.records.push_back(std::move(w));
-    // The broker has it: whoever publishes from several places at once gets a few more through, and pays for them.
+    // The broker has it: whoever publishes from several places at once gets a few more through, and
+    // pays for them.
     const Daily d{kPublications, kPublicationsText, config_.quotas.publications_per_day};
     GBX_TRY(count_today(d, p.owner.id(), true, t));
   }
@@ -62,7 +73,8 @@ Status Core::accept_publish(const records::Publish& p, const Signed<records::Pub
   if (asset) {
     GBX_ASSIGN(AssetBody old, from_json<AssetBody>(asset->body));
     GBX_ASSIGN(std::optional<Record> present, store_.record("policy", to_hex(old.policy_hash)));
-    if (present && present->order >= p.policy.body.serial) return commit(t);  // an older serial, or this one again
+    // an older serial, or this one again
+    if (present && present->order >= p.policy.body.serial) return commit(t);
     body.delisted = old.delisted;
     w.expected_revision = asset->revision;
     w.record = *asset;
@@ -79,13 +91,17 @@ Result<api::AssetView> Core::asset_view(const Record& record) {
   GBX_ASSIGN(api::PolicyView p, policy(body.policy_hash));
   // With the rotations since then: a lease counts only under the owner's present key.
   GBX_ASSIGN(const records::IdentityChain owner, newest_chain(body.owner));
-  return api::AssetView{body.record.body.id(), body.record, owner, p.policy, body.policy_hash, p.ack, body.delisted,
-                        record.order};
+  return api::AssetView{body.record.body.id(), body.record, owner,         p.policy,
+                        body.policy_hash,      p.ack,       body.delisted, record.order};
 }
 
 Result<api::AssetView> Core::asset(const Hash32& version_id) {
   GBX_ASSIGN(std::optional<Record> record, store_.record("asset", to_hex(version_id)));
-  if (!record) return fail(Reason::kNotFound, "asset version").with("", to_hex(version_id)).hint("glovebox asset list");
+  if (!record) {
+    return fail(Reason::kNotFound, "asset version")
+        .with("", to_hex(version_id))
+        .hint("glovebox asset list");
+  }
   return asset_view(*record);
 }
 
@@ -151,7 +167,9 @@ Result<api::PolicyList> Core::policies(const Hash32& version_id, const Page& pag
     GBX_ASSIGN(PolicyBody body, from_json<PolicyBody>(rows[i].body));
     out.items.push_back({body.policy.hash(), body.policy, body.ack});
   }
-  if (rows.size() > page.limit) out.next = make_cursor(rows[page.limit - 1].order, rows[page.limit - 1].id);
+  if (rows.size() > page.limit) {
+    out.next = make_cursor(rows[page.limit - 1].order, rows[page.limit - 1].id);
+  }
   return out;
 }
 
@@ -171,10 +189,13 @@ Status Core::add_lease(const Caller& who, const Signed<records::Lease>& lease) {
     return fail(Reason::kAlreadyExists, "another lease has this id");
   }
   RecordWrite w;
-  w.record = {"lease", id, to_hex(lease.body.consumer_id), to_hex(lease.body.asset_id), now_ms(), 0, to_json(view)};
+  w.record = {
+      "lease", id,           to_hex(lease.body.consumer_id), to_hex(lease.body.asset_id), now_ms(),
+      0,       to_json(view)};
   Transaction t;
   t.records.push_back(std::move(w));
-  GBX_TRY(count_today({"leases-per-day", "leases per day", config_.quotas.leases_per_day}, who.identity, false, t));
+  GBX_TRY(count_today({"leases-per-day", "leases per day", config_.quotas.leases_per_day},
+                      who.identity, false, t));
   return commit(t);
 }
 

@@ -29,8 +29,9 @@ bool passing(Reason reason) {
     case ExitClass::kFailed:
       break;
   }
-  return reason == Reason::kLost || reason == Reason::kTimedOut || reason == Reason::kCredentialExpired ||
-         reason == Reason::kCredentialSuperseded || reason == Reason::kRateLimited || reason == Reason::kTruncated;
+  return reason == Reason::kLost || reason == Reason::kTimedOut ||
+         reason == Reason::kCredentialExpired || reason == Reason::kCredentialSuperseded ||
+         reason == Reason::kRateLimited || reason == Reason::kTruncated;
 }
 
 Error from_outcome(const api::Outcome& o) {
@@ -56,12 +57,16 @@ Result<std::optional<std::pair<std::int64_t, std::string>>> parse_cursor(const s
   }
   std::int64_t n = 0;
   for (std::size_t i = 0; i < dot; ++i) {
-    if (text[i] < '0' || text[i] > '9') return fail(Reason::kBadValue, "cursor").hint("pass the value of `next` as it was");
+    if (text[i] < '0' || text[i] > '9') {
+      return fail(Reason::kBadValue, "cursor").hint("pass the value of `next` as it was");
+    }
     n = n * 10 + (text[i] - '0');
   }
   return std::optional<Position>(Position(n, text.substr(dot + 1)));
 }
-std::string make_cursor(std::int64_t order, const std::string& id) { return std::to_string(order) + "." + id; }
+std::string make_cursor(std::int64_t order, const std::string& id) {
+  return std::to_string(order) + "." + id;
+}
 
 Status MemoryShelf::put(const std::string& name, ByteView content) {
   const std::lock_guard lock(mutex_);
@@ -75,7 +80,8 @@ Result<Bytes> MemoryShelf::get(const std::string& name) {
   return it->second;
 }
 
-Core::Core(machines::Store& store, OutputShelf& shelf, const Clock& clock, CoreConfig config, records::SetChain::Keys keys)
+Core::Core(machines::Store& store, OutputShelf& shelf, const Clock& clock, CoreConfig config,
+           records::SetChain::Keys keys)
     : store_(store),
       shelf_(shelf),
       clock_(clock),
@@ -83,7 +89,8 @@ Core::Core(machines::Store& store, OutputShelf& shelf, const Clock& clock, CoreC
       keys_(std::move(keys)),
       started_ms_(clock.now().ms) {}
 
-Result<std::unique_ptr<Core>> Core::create(machines::Store& store, OutputShelf& shelf, const Clock& clock, CoreConfig config) {
+Result<std::unique_ptr<Core>> Core::create(machines::Store& store, OutputShelf& shelf,
+                                           const Clock& clock, CoreConfig config) {
   GBX_ASSIGN(records::SetChain::Keys keys, config.set.verify(config.set_id));
   return std::unique_ptr<Core>(new Core(store, shelf, clock, std::move(config), std::move(keys)));
 }
@@ -133,7 +140,8 @@ Status Core::check_key(const Hash32& identity, const crypto::PublicKey& key) {
   }
   GBX_ASSIGN(crypto::PublicKey current, found->second.chain.current_key(config_.set_id));
   if (!(current == key)) {
-    return fail(Reason::kUnauthenticated, "the request is signed by a key that is not this identity's current one");
+    return fail(Reason::kUnauthenticated,
+                "the request is signed by a key that is not this identity's current one");
   }
   return ok_status();
 }
@@ -146,7 +154,9 @@ Status Core::check_rotation_key(const Hash32& identity, const crypto::PublicKey&
 
 Result<records::IdentityChain> Core::newest_chain(const records::IdentityChain& chain) {
   GBX_ASSIGN(auto found, find_identity(chain.id()));
-  return found && found->second.chain.rotations.size() > chain.rotations.size() ? found->second.chain : chain;
+  return found && found->second.chain.rotations.size() > chain.rotations.size()
+             ? found->second.chain
+             : chain;
 }
 
 Result<Caller> Core::caller(const Hash32& identity) {
@@ -166,7 +176,8 @@ bool is_last(const records::IdentityChain& chain, const Signed<records::Rotation
 }  // namespace
 
 // Roles are added to those that an identity has.
-Status Core::put_identity(const records::IdentityChain& chain, const std::string& name, std::vector<Role> roles, Transaction t) {
+Status Core::put_identity(const records::IdentityChain& chain, const std::string& name,
+                          std::vector<Role> roles, Transaction t) {
   GBX_TRY(chain.current_key(config_.set_id));
   GBX_ASSIGN(auto found, find_identity(chain.id()));
   std::set<Role> all(roles.begin(), roles.end());
@@ -191,12 +202,14 @@ Status Core::put_identity(const records::IdentityChain& chain, const std::string
   return commit(t);
 }
 
-Status Core::enrol_trusted(const records::IdentityChain& chain, const std::string& name, const std::vector<Role>& roles) {
+Status Core::enrol_trusted(const records::IdentityChain& chain, const std::string& name,
+                           const std::vector<Role>& roles) {
   const Lock lock(mutex_);
   return put_identity(chain, name, roles, {});
 }
 
-Result<api::IdentityView> Core::enrol(const Hash32& by, const crypto::PublicKey& by_key, const api::EnrolRequest& request) {
+Result<api::IdentityView> Core::enrol(const Hash32& by, const crypto::PublicKey& by_key,
+                                      const api::EnrolRequest& request) {
   const Lock lock(mutex_);
   const Hash32 id = request.chain.id();
   GBX_ASSIGN(crypto::PublicKey current, request.chain.current_key(config_.set_id));
@@ -204,11 +217,14 @@ Result<api::IdentityView> Core::enrol(const Hash32& by, const crypto::PublicKey&
   bool by_operator = false;
   if (signer) {
     GBX_ASSIGN(crypto::PublicKey signer_key, signer->second.chain.current_key(config_.set_id));
-    if (!(signer_key == by_key)) return fail(Reason::kUnauthenticated, "signed by a key that is not this identity's");
+    if (!(signer_key == by_key)) {
+      return fail(Reason::kUnauthenticated, "signed by a key that is not this identity's");
+    }
     const auto& roles = signer->second.roles;
     by_operator = std::find(roles.begin(), roles.end(), Role::kOperator) != roles.end();
   } else if (by != id || !(current == by_key)) {
-    return fail(Reason::kUnauthenticated, "an enrolment is signed by the identity itself or by an operator");
+    return fail(Reason::kUnauthenticated,
+                "an enrolment is signed by the identity itself or by an operator");
   }
   Transaction t;
   if (!by_operator) {
@@ -218,13 +234,17 @@ Result<api::IdentityView> Core::enrol(const Hash32& by, const crypto::PublicKey&
     if (existing) {
       const std::set<Role> has(existing->second.roles.begin(), existing->second.roles.end());
       // The same once more uses up no invite.
-      if (std::includes(has.begin(), has.end(), wanted.begin(), wanted.end())) return identity_view(existing->first, existing->second);
+      if (std::includes(has.begin(), has.end(), wanted.begin(), wanted.end())) {
+        return identity_view(existing->first, existing->second);
+      }
     }
     if (!request.invite) {
-      return fail(Reason::kUnauthenticated, existing ? "another role needs an invite" : "enrolment needs an invite")
+      return fail(Reason::kUnauthenticated,
+                  existing ? "another role needs an invite" : "enrolment needs an invite")
           .hint("ask an operator for one");
     }
-    GBX_ASSIGN(std::optional<Record> invite, store_.record("invite", to_hex(crypto::sha256(as_bytes(*request.invite)))));
+    GBX_ASSIGN(std::optional<Record> invite,
+               store_.record("invite", to_hex(crypto::sha256(as_bytes(*request.invite)))));
     if (!invite) return fail(Reason::kUnauthenticated, "this invite is not known here");
     GBX_ASSIGN(InviteBody body, from_json<InviteBody>(invite->body));
     if (body.uses < 1) return fail(Reason::kQuotaExceeded, "this invite was used up");
@@ -250,7 +270,8 @@ Result<api::IdentityView> Core::enrol(const Hash32& by, const crypto::PublicKey&
 
 namespace {
 // Only the hash of a token is kept.
-RecordWrite invite_write(const api::InviteRequest& request, std::string_view token, std::int64_t now) {
+RecordWrite invite_write(const api::InviteRequest& request, std::string_view token,
+                         std::int64_t now) {
   RecordWrite w;
   w.record.kind = "invite";
   w.record.id = to_hex(crypto::sha256(as_bytes(token)));
@@ -311,21 +332,27 @@ Result<api::IdentityList> Core::identities(const Page& page) {
     GBX_ASSIGN(IdentityBody body, from_json<IdentityBody>(rows[i].body));
     out.items.push_back(identity_view(rows[i], body));
   }
-  if (rows.size() > page.limit) out.next = make_cursor(rows[page.limit - 1].order, rows[page.limit - 1].id);
+  if (rows.size() > page.limit) {
+    out.next = make_cursor(rows[page.limit - 1].order, rows[page.limit - 1].id);
+  }
   return out;
 }
 
 Status Core::check_rotation(const Caller& who, const records::RotateRequest& request) {
-  if (request.identity.id() != who.identity) return fail(Reason::kWrongOwner, "a rotation is sent by its own identity");
+  if (request.identity.id() != who.identity) {
+    return fail(Reason::kWrongOwner, "a rotation is sent by its own identity");
+  }
   GBX_ASSIGN(auto found, find_identity(who.identity));
   if (!found) return fail(Reason::kNotFound, "identity");
   records::IdentityChain chain = found->second.chain;
   if (is_last(chain, request.rotation)) return ok_status();
   chain.rotations.push_back(request.rotation);
-  return chain.current_key(config_.set_id).ok() ? ok_status() : Status(fail(Reason::kChainBroken, "rotation"));
+  return chain.current_key(config_.set_id).ok() ? ok_status()
+                                                : Status(fail(Reason::kChainBroken, "rotation"));
 }
 
-Result<api::IdentityView> Core::accept_rotation(const Caller& who, const records::RotateRequest& request) {
+Result<api::IdentityView> Core::accept_rotation(const Caller& who,
+                                                const records::RotateRequest& request) {
   const Lock lock(mutex_);
   GBX_ASSIGN(auto found, find_identity(who.identity));
   if (!found) return fail(Reason::kNotFound, "identity");
@@ -342,7 +369,9 @@ Result<api::IdentityView> Core::accept_rotation(const Caller& who, const records
 
 Status Core::within(const Daily& d, std::int64_t count) {
   if (count < d.most) return ok_status();
-  return fail(Reason::kQuotaExceeded, d.what).with(std::to_string(d.most), "one more").hint("go on tomorrow (UTC)");
+  return fail(Reason::kQuotaExceeded, d.what)
+      .with(std::to_string(d.most), "one more")
+      .hint("go on tomorrow (UTC)");
 }
 
 Result<Record> Core::todays(const Daily& d, const Hash32& identity) {
@@ -352,7 +381,8 @@ Result<Record> Core::todays(const Daily& d, const Hash32& identity) {
   return Record{d.kind, id, to_hex(identity), "", now_ms(), 0, to_json(CountBody{})};
 }
 
-Status Core::count_today(const Daily& d, const Hash32& identity, bool done_already, Transaction& t) {
+Status Core::count_today(const Daily& d, const Hash32& identity, bool done_already,
+                         Transaction& t) {
   GBX_ASSIGN(Record record, todays(d, identity));
   GBX_ASSIGN(CountBody body, from_json<CountBody>(record.body));
   if (!done_already) GBX_TRY(within(d, body.count));
@@ -383,7 +413,8 @@ Status Core::add_upload(const Caller& who, std::int64_t bytes) {
   }
   if (bytes > config_.quotas.object_bytes - body.count) {
     return fail(Reason::kQuotaExceeded, "bytes of stored objects")
-        .with("at most " + std::to_string(config_.quotas.object_bytes), std::to_string(body.count) + " and now " + std::to_string(bytes));
+        .with("at most " + std::to_string(config_.quotas.object_bytes),
+              std::to_string(body.count) + " and now " + std::to_string(bytes));
   }
   body.count = std::max<std::int64_t>(0, body.count + bytes);
   record->body = to_json(body);

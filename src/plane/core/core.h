@@ -1,7 +1,8 @@
-// The plane without sockets: identities, catalogue, jobs, nodes, outputs, and the effects that drive jobs on. Everything
-// durable is in the Store; only the nodes' last signs of life are in memory. The plane is trusted with nothing but
-// availability: it stores signed records as they came and checks what it can, so that mistakes show early.
-// Thread-safe. Arguments are untrusted unless said otherwise. Nothing here blocks on anything but the store, except wait().
+// The plane without sockets: identities, catalogue, jobs, nodes, outputs, and the effects that
+// drive jobs on. Everything durable is in the Store; only the nodes' last signs of life are in
+// memory. The plane is trusted with nothing but availability: it stores signed records as they came
+// and checks what it can, so that mistakes show early. Thread-safe. Arguments are untrusted unless
+// said otherwise. Nothing here blocks on anything but the store, except wait().
 #pragma once
 
 #include <condition_variable>
@@ -20,26 +21,28 @@ using machines::Transaction;
 using records::Signed;
 
 struct Quotas {
-  std::int64_t live_jobs = 32;            // per consumer
-  std::int64_t jobs_per_day = 2'000;      // per consumer
+  std::int64_t live_jobs = 32;        // per consumer
+  std::int64_t jobs_per_day = 2'000;  // per consumer
   // What the broker's log and the catalogue keep for ever grows no faster than this.
-  std::int64_t publications_per_day = 200;  // per owner, renewals of policies among them
-  std::int64_t leases_per_day = 2'000;      // per identity that hands them in
+  std::int64_t publications_per_day = 200;            // per owner, renewals of policies among them
+  std::int64_t leases_per_day = 2'000;                // per identity that hands them in
   std::int64_t object_bytes = std::int64_t{1} << 40;  // uploaded per owner
   std::int64_t identities = 10'000;
 };
 struct CoreConfig {
   records::SetChain set;
   records::SetId set_id{};
-  std::int64_t lease_seconds = 30;          // of a node
-  std::int64_t run_grace_seconds = 300;     // on top of the spec's run time: gate, seal, upload
-  std::int64_t destroy_seconds = 600;       // for the claim of destruction, after the seal
-  std::int64_t review_poll_seconds = 60;    // how often the broker is asked about a held output
-  std::int64_t missing_seconds = 10;        // an attempt that its node no longer names in heartbeats counts as lost
+  std::int64_t lease_seconds = 30;        // of a node
+  std::int64_t run_grace_seconds = 300;   // on top of the spec's run time: gate, seal, upload
+  std::int64_t destroy_seconds = 600;     // for the claim of destruction, after the seal
+  std::int64_t review_poll_seconds = 60;  // how often the broker is asked about a held output
+  // an attempt that its node no longer names in heartbeats counts as lost
+  std::int64_t missing_seconds = 10;
   Quotas quotas;
 };
 
-// A verified caller. Made by the server from a checked signature, never from what a request says of itself.
+// A verified caller. Made by the server from a checked signature, never from what a request says of
+// itself.
 struct Caller {
   Hash32 identity{};
   std::set<Role> roles;
@@ -76,31 +79,37 @@ class MemoryShelf final : public OutputShelf {
 class Core {
  public:
   // Checks the set chain against the pinned id. The references outlive the core.
-  static Result<std::unique_ptr<Core>> create(machines::Store& store, OutputShelf& shelf, const Clock& clock,
-                                              CoreConfig config);
+  static Result<std::unique_ptr<Core>> create(machines::Store& store, OutputShelf& shelf,
+                                              const Clock& clock, CoreConfig config);
   const CoreConfig& config() const { return config_; }
   const records::SetChain::Keys& set_keys() const { return keys_; }
 
   // ---- identities ----
-  // For the signature check of a request: kUnauthenticated unless `key` is the identity's current key.
+  // For the signature check of a request: kUnauthenticated unless `key` is the identity's current
+  // key.
   Status check_key(const Hash32& identity, const crypto::PublicKey& key);
-  // For a request that rotates the identity's key and nothing else: the recovery key may sign it, too, for the current one
-  // may be lost.
+  // For a request that rotates the identity's key and nothing else: the recovery key may sign it,
+  // too, for the current one may be lost.
   Status check_rotation_key(const Hash32& identity, const crypto::PublicKey& key);
   Result<Caller> caller(const Hash32& identity);
-  // `by`: who signed the request; its key was checked against `self_key` when it is not enrolled yet. An identity that is
-  // enrolled gets the roles on top of those that it has.
-  Result<api::IdentityView> enrol(const Hash32& by, const crypto::PublicKey& by_key, const api::EnrolRequest& request);
+  // `by`: who signed the request; its key was checked against `self_key` when it is not enrolled
+  // yet. An identity that is enrolled gets the roles on top of those that it has.
+  Result<api::IdentityView> enrol(const Hash32& by, const crypto::PublicKey& by_key,
+                                  const api::EnrolRequest& request);
   // For the operator of the machine, at start; raises roles, never lowers. Trusted.
-  Status enrol_trusted(const records::IdentityChain& chain, const std::string& name, const std::vector<Role>& roles);
+  Status enrol_trusted(const records::IdentityChain& chain, const std::string& name,
+                       const std::vector<Role>& roles);
   Status invite(const Caller& who, const api::InviteRequest& request, std::string_view token);
-  // For whoever runs the machine, at start: the token is good for exactly this from now on, whatever it was before.
+  // For whoever runs the machine, at start: the token is good for exactly this from now on,
+  // whatever it was before.
   Status keep_invite(const api::InviteRequest& request, std::string_view token);
   Result<bool> operator_enrolled();
   Result<api::IdentityView> identity(const Hash32& id);
   Result<api::IdentityList> identities(const Page& page);
-  // After broker.rotate succeeded. Both take the newest rotation once more, for its answer may have been lost.
-  Result<api::IdentityView> accept_rotation(const Caller& who, const records::RotateRequest& request);
+  // After broker.rotate succeeded. Both take the newest rotation once more, for its answer may have
+  // been lost.
+  Result<api::IdentityView> accept_rotation(const Caller& who,
+                                            const records::RotateRequest& request);
   Status check_rotation(const Caller& who, const records::RotateRequest& request);
 
   // ---- catalogue ----
@@ -125,8 +134,9 @@ class Core {
 
   // ---- jobs ----
   Status check_submission(const Caller& who, const records::SignedSubmission& s);
-  // One line for `job plan`: could any enrolled node ever run this? Denied with kNoCapacity when none could; allowed with
-  // the reason `unavailable` when none that could answers now. Says nothing about how busy they are.
+  // One line for `job plan`: could any enrolled node ever run this? Denied with kNoCapacity when
+  // none could; allowed with the reason `unavailable` when none that could answers now. Says
+  // nothing about how busy they are.
   Result<records::PlanCheck> placement(const records::Submission& submission);
   // kNoCapacity too, so that what no node can run takes no place in the queue and uses up no lease.
   Result<api::JobView> submit(const Caller& who, const records::SignedSubmission& s,
@@ -140,12 +150,14 @@ class Core {
   Result<api::JobView> job(const Caller& who, const Hash32& id);
   Result<api::JobDetail> detail(const Caller& who, const Hash32& id);
   Result<api::JobEvents> events(const Caller& who, const Hash32& id);
-  // By the job's consumer; or by an operator, while it waits or runs: then the plane and its nodes alone heed it.
+  // By the job's consumer; or by an operator, while it waits or runs: then the plane and its nodes
+  // alone heed it.
   Result<api::JobView> cancel(const Caller& who, const records::CancelRequest& request);
   Result<api::JobResult> result(const Caller& who, const Hash32& id);
   Result<records::Receipt> receipt(const Caller& who, const Hash32& id);
   Result<api::ReviewList> reviews(const Caller& who, const Page& page);
-  Status check_ruling(const Caller& who, const Hash32& job_id, const records::RulingRequest& ruling);
+  Status check_ruling(const Caller& who, const Hash32& job_id,
+                      const records::RulingRequest& ruling);
   // What the broker answered to judge or ruling.
   Status apply_judgement(const Hash32& job_id, const records::Judgement& judgement);
 
@@ -153,20 +165,25 @@ class Core {
   Status enrol_node(const std::string& name, const std::string& key);
   Result<api::NodeList> nodes(const Caller& who, const Page& page);
   Status check_node(const crypto::PublicKey& key);
-  Result<records::NodeLease> register_node(const crypto::PublicKey& key, const records::NodeInfo& info);
-  Result<records::NodeLease> heartbeat(const crypto::PublicKey& key, const records::Heartbeat& beat);
+  Result<records::NodeLease> register_node(const crypto::PublicKey& key,
+                                           const records::NodeInfo& info);
+  Result<records::NodeLease> heartbeat(const crypto::PublicKey& key,
+                                       const records::Heartbeat& beat);
   // What this node shall start now; empty: nothing yet, ask again after wait().
   Result<std::optional<records::LaunchBundle>> poll(const crypto::PublicKey& key);
-  // When room of this node that nobody uses any more may be given away; empty: none is kept back. Whoever waits for poll()
-  // asks again exactly then: later by a time of its own, it would tell when it began to wait.
+  // When room of this node that nobody uses any more may be given away; empty: none is kept back.
+  // Whoever waits for poll() asks again exactly then: later by a time of its own, it would tell
+  // when it began to wait.
   Result<std::optional<std::int64_t>> room_at_ms(const crypto::PublicKey& key);
-  Result<records::PhaseReply> phase(const crypto::PublicKey& key, const records::PhaseReport& report);
+  Result<records::PhaseReply> phase(const crypto::PublicKey& key,
+                                    const records::PhaseReport& report);
   Status output(const crypto::PublicKey& key, const records::OutputUpload& upload);
   Status destroyed(const crypto::PublicKey& key, const Signed<records::DestroyedClaim>& claim);
 
   // ---- what drives it ----
   Result<std::vector<machines::Effect>> due(std::size_t limit);
-  // What to ask the broker; empty: the effect needs no question (it was performed or is out of date).
+  // What to ask the broker; empty: the effect needs no question (it was performed or is out of
+  // date).
   Result<std::optional<BrokerCall>> prepare(const machines::Effect& effect);
   // The broker's answer, or why there was none. Performing an effect again changes nothing.
   Status finish(const machines::Effect& effect, const Result<Json>& reply);
@@ -180,22 +197,25 @@ class Core {
     std::map<std::string, std::int64_t> jobs;          // by state
     std::map<std::string, std::int64_t> environments;  // live ones, by state
     std::int64_t nodes_alive = 0;
-    std::int64_t effects_due = 0;                       // at most 1000 are counted
+    std::int64_t effects_due = 0;  // at most 1000 are counted
   };
   Result<Numbers> numbers();
-  // Rises with every change; wait() returns when it is no longer `seen`, or after timeout_ms of real time.
+  // Rises with every change; wait() returns when it is no longer `seen`, or after timeout_ms of
+  // real time.
   std::uint64_t version() const;
   std::uint64_t wait(std::uint64_t seen, std::int64_t timeout_ms) const;
 
  private:
-  Core(machines::Store& store, OutputShelf& shelf, const Clock& clock, CoreConfig config, records::SetChain::Keys keys);
+  Core(machines::Store& store, OutputShelf& shelf, const Clock& clock, CoreConfig config,
+       records::SetChain::Keys keys);
   using Lock = std::lock_guard<std::mutex>;
 
   std::int64_t now_ms() const { return clock_.now().ms; }
   Status commit(const Transaction& t);
   Result<Machine> need_machine(const std::string& id, const char* what);
   Result<Machine> visible_job(const Caller& who, const Hash32& id);
-  // A job as `who` may see it by now (sight.h): its machines up to their last transition that is told, and those transitions.
+  // A job as `who` may see it by now (sight.h): its machines up to their last transition that is
+  // told, and those transitions.
   struct SeenMachine {
     Machine machine;
     machines::TransitionRow last;
@@ -211,11 +231,13 @@ class Core {
   Result<api::JobView> view(const Caller& who, const Machine& job);
   static Result<api::JobView> view(const Seen& seen);
   Result<std::optional<std::pair<machines::Record, IdentityBody>>> find_identity(const Hash32& id);
-  // The longest chain that is known of this identity: of its enrolment with all rotations, or the one given.
+  // The longest chain that is known of this identity: of its enrolment with all rotations, or the
+  // one given.
   Result<records::IdentityChain> newest_chain(const records::IdentityChain& chain);
   Result<std::pair<machines::Record, NodeBody>> find_node(const crypto::PublicKey& key);
   Result<api::AssetView> asset_view(const machines::Record& record);
-  Status put_identity(const records::IdentityChain& chain, const std::string& name, std::vector<Role> roles, Transaction t);
+  Status put_identity(const records::IdentityChain& chain, const std::string& name,
+                      std::vector<Role> roles, Transaction t);
   Status add_upload(const Caller& who, std::int64_t bytes);
   // How many of a kind an identity had today.
   struct Daily {
@@ -230,18 +252,24 @@ class Core {
   Status forget_holds();
   Result<std::int64_t> jobs_at_one_time(const std::string& owner);
   // Steps; each adds to `t` and leaves the commit to the caller.
-  Status step_job(Transaction& t, Machine& m, JobBody& body, machines::JobEvent event, const Error* why);
-  Status end_environment(Transaction& t, Machine& env, machines::EnvironmentEvent event, Reason reason, const std::string& detail);
-  // A step of an environment; reason and detail of one that is a failure. One that ends it keeps its room until that may
-  // be told.
-  Status step_environment(Transaction& t, Machine& env, const JobBody& job, machines::EnvironmentEvent event,
-                          const std::string& reason = {}, const std::string& detail = {});
-  Status end_attempt(Transaction& t, Machine& env, machines::EnvironmentEvent event, Reason reason, std::string detail);
+  Status step_job(Transaction& t, Machine& m, JobBody& body, machines::JobEvent event,
+                  const Error* why);
+  Status end_environment(Transaction& t, Machine& env, machines::EnvironmentEvent event,
+                         Reason reason, const std::string& detail);
+  // A step of an environment; reason and detail of one that is a failure. One that ends it keeps
+  // its room until that may be told.
+  Status step_environment(Transaction& t, Machine& env, const JobBody& job,
+                          machines::EnvironmentEvent event, const std::string& reason = {},
+                          const std::string& detail = {});
+  Status end_attempt(Transaction& t, Machine& env, machines::EnvironmentEvent event, Reason reason,
+                     std::string detail);
   Status lose(const Machine& env, Reason reason, std::string detail);
   Result<std::optional<records::LaunchBundle>> ready_assignment(const std::string& node);
-  // Looks at a page of the queue, from where this node's last look ended. True: there is more to look at.
+  // Looks at a page of the queue, from where this node's last look ended. True: there is more to
+  // look at.
   Result<bool> place(const std::string& node, const NodeBody& body);
-  Status begin_attempt(Machine job, JobBody body, const std::string& node, const std::string& node_name);
+  Status begin_attempt(Machine job, JobBody body, const std::string& node,
+                       const std::string& node_name);
   // No node has looked past this job, which waits (again).
   void look_again_at(const Machine& job);
   // What a job needs of a node: sizes, and for each policy the platforms that it allows.
@@ -262,12 +290,15 @@ class Core {
   Result<std::int64_t> memory_of(const std::vector<Machine>& environments);
   // When the end of this environment, were it now, frees its room. 0: at once.
   Result<std::int64_t> room_until_ms(const Machine& env, const JobBody& job) const;
-  Result<records::LaunchBundle> bundle(const JobBody& job, const Signed<records::Credential>& credential);
+  Result<records::LaunchBundle> bundle(const JobBody& job,
+                                       const Signed<records::Credential>& credential);
   Status find_missing(const std::string& node, const std::vector<records::RunningAttempt>& running);
-  Result<records::NodeLease> lease_for(const std::string& node, const std::vector<records::RunningAttempt>& running);
-  Result<Machine> own_environment(const std::string& node, const Hash32& job_id, std::int64_t attempt);
-  Status accept_output(const records::OutputUpload& upload, const Machine& env, Machine job, std::int64_t size,
-                       const Hash32& content);
+  Result<records::NodeLease> lease_for(const std::string& node,
+                                       const std::vector<records::RunningAttempt>& running);
+  Result<Machine> own_environment(const std::string& node, const Hash32& job_id,
+                                  std::int64_t attempt);
+  Status accept_output(const records::OutputUpload& upload, const Machine& env, Machine job,
+                       std::int64_t size, const Hash32& content);
   Status judge(const std::string& output_id, const records::Judgement& judgement, Transaction t);
   Status take_credential(const machines::Effect& effect, const Result<Json>& reply);
   Status take_plan(const machines::Effect& effect, const Result<Json>& reply);
@@ -286,15 +317,16 @@ class Core {
   const std::int64_t started_ms_;
   std::mutex mutex_;                                  // every public call that reads to write
   std::map<std::string, std::int64_t> last_seen_ms_;  // guarded by mutex_
-  // When an assignment was last given out: a node asks for every slot, and shall not get one attempt twice at once.
-  std::map<std::string, std::int64_t> handed_ms_;     // guarded by mutex_
+  // When an assignment was last given out: a node asks for every slot, and shall not get one
+  // attempt twice at once.
+  std::map<std::string, std::int64_t> handed_ms_;  // guarded by mutex_
   // Up to where each node has looked through the queue and found nothing that it could ever run.
   std::map<std::string, std::pair<std::int64_t, std::string>> passed_;  // guarded by mutex_
   // Since when a node that is alive no longer names an attempt that it had begun.
-  std::map<std::string, std::int64_t> missing_ms_;    // guarded by mutex_
+  std::map<std::string, std::int64_t> missing_ms_;  // guarded by mutex_
   mutable std::mutex change_mutex_;
   mutable std::condition_variable changed_;
-  std::uint64_t version_ = 1;                         // guarded by change_mutex_
+  std::uint64_t version_ = 1;  // guarded by change_mutex_
 };
 
 std::string job_machine(const Hash32& job_id);

@@ -1,5 +1,6 @@
-// Core: the outbox. Each effect is a question to the broker; each answer is a step, checked against the state as it is
-// when the answer comes, so that doubled, late and repeated answers change nothing.
+// Core: the outbox. Each effect is a question to the broker; each answer is a step, checked against
+// the state as it is when the answer comes, so that doubled, late and repeated answers change
+// nothing.
 #include <algorithm>
 #include <map>
 
@@ -22,7 +23,8 @@ using machines::RecordWrite;
 namespace {
 constexpr std::int64_t kFirstRetryMs = 100;
 constexpr std::int64_t kLastRetryMs = 30'000;
-constexpr std::int64_t kHoldOverdueMs = 60'000;  // after a hold ran out and the broker still says held
+// after a hold ran out and the broker still says held
+constexpr std::int64_t kHoldOverdueMs = 60'000;
 
 bool has_reason(const records::Release& release, Reason reason) {
   const auto& reasons = release.statement.body.reasons;
@@ -73,13 +75,15 @@ Result<std::optional<BrokerCall>> Core::prepare(const Effect& effect) {
     case EffectKind::kAskJudge: {
       if (!m.live) break;
       GBX_ASSIGN(OutputBody o, from_json<OutputBody>(m.body));
-      return Call(BrokerCall{std::string(records::method::kJudge), to_json(records::JobRequest{o.job_id})});
+      return Call(
+          BrokerCall{std::string(records::method::kJudge), to_json(records::JobRequest{o.job_id})});
     }
     case EffectKind::kAskReceipt: {
       GBX_ASSIGN(OutputBody o, from_json<OutputBody>(m.body));
       GBX_ASSIGN(Machine job, need_machine(job_machine(o.job_id), "job"));
       if (!job.live) break;
-      return Call(BrokerCall{std::string(records::method::kReceipt), to_json(records::JobRequest{o.job_id})});
+      return Call(BrokerCall{std::string(records::method::kReceipt),
+                             to_json(records::JobRequest{o.job_id})});
     }
     case EffectKind::kAskCancel: {
       GBX_ASSIGN(JobBody body, from_json<JobBody>(m.body));
@@ -135,7 +139,9 @@ Status Core::take_plan(const Effect& effect, const Result<Json>& reply) {
     }
     why = good.error().at("the broker's plan");
   }
-  GBX_TRY(step_job(t, m, body, why.reason == Reason::kPolicyRevoked ? JobEvent::kRevoke : JobEvent::kDeny, &why));
+  GBX_TRY(step_job(t, m, body,
+                   why.reason == Reason::kPolicyRevoked ? JobEvent::kRevoke : JobEvent::kDeny,
+                   &why));
   return commit(t);
 }
 
@@ -151,9 +157,11 @@ Status Core::take_credential(const Effect& effect, const Result<Json>& reply) {
   Error why = reply.error();
   if (reply.ok()) {
     auto credential = from_json<Signed<records::Credential>>(*reply);
-    Status good = credential.ok() ? credential->verify(config_.set_id, keys_.signing) : Status(credential.error());
-    if (good.ok() && (credential->body.job_id != e.job_id || credential->body.attempt != e.attempt || !body.plan ||
-                      credential->body.plan_hash != body.plan->hash())) {
+    Status good = credential.ok() ? credential->verify(config_.set_id, keys_.signing)
+                                  : Status(credential.error());
+    if (good.ok() &&
+        (credential->body.job_id != e.job_id || credential->body.attempt != e.attempt ||
+         !body.plan || credential->body.plan_hash != body.plan->hash())) {
       good = fail(Reason::kCredentialForeign, "the broker's credential is for something else");
     }
     if (good.ok()) {
@@ -164,17 +172,22 @@ Status Core::take_credential(const Effect& effect, const Result<Json>& reply) {
     }
     why = good.error();
   }
-  // A refusal of the broker ends the job, not just the attempt: asking again would be refused again.
+  // A refusal of the broker ends the job, not just the attempt: asking again would be refused
+  // again.
   GBX_TRY(end_environment(t, env, EnvironmentEvent::kLose, why.reason, printable(why.what, 400)));
   if (job.state == enum_name(JobState::kRunning) && body.attempts == e.attempt) {
     if (why.reason == Reason::kWrongState && e.attempt > 1) {
-      // The attempt before, believed lost, had sealed: no further one can, but its node may still hand the output in.
+      // The attempt before, believed lost, had sealed: no further one can, but its node may still
+      // hand the output in.
       body.awaiting_output = true;
       GBX_TRY(step_job(t, job, body, JobEvent::kRetry, nullptr));
       return commit(t);
     }
-    const bool denied = exit_class(why.reason) == ExitClass::kDenied && why.reason != Reason::kWrongState;
-    const JobEvent event = why.reason == Reason::kPolicyRevoked ? JobEvent::kRevoke : denied ? JobEvent::kDeny : JobEvent::kFail;
+    const bool denied =
+        exit_class(why.reason) == ExitClass::kDenied && why.reason != Reason::kWrongState;
+    const JobEvent event = why.reason == Reason::kPolicyRevoked ? JobEvent::kRevoke
+                           : denied                             ? JobEvent::kDeny
+                                                                : JobEvent::kFail;
     GBX_TRY(step_job(t, job, body, event, &why));
   }
   return commit(t);
@@ -186,8 +199,8 @@ Status Core::fail_reviewing(const Effect& effect, const Hash32& job_id, const Er
   Transaction t;
   t.done.push_back(effect.key);
   if (out.live) {
-    machines::add_step(t, out, enum_name(OutputEvent::kExpire), enum_name(OutputState::kExpired), false, {}, now_ms(),
-                       std::string(reason_code(why.reason)), why.what);
+    machines::add_step(t, out, enum_name(OutputEvent::kExpire), enum_name(OutputState::kExpired),
+                       false, {}, now_ms(), std::string(reason_code(why.reason)), why.what);
   }
   if (job.live) {
     GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
@@ -206,13 +219,16 @@ Status Core::judge(const std::string& output_id, const records::Judgement& j, Tr
     if (out.state == enum_name(OutputState::kHeld)) return commit(t);
     if (!j.hold_notice) return fail(Reason::kBadStructure, "held without a notice");
     GBX_TRY(j.hold_notice->verify(config_.set_id, keys_.signing));
-    if (j.hold_notice->body.manifest != o.manifest) return reason("the broker holds another output than the node handed in");
+    if (j.hold_notice->body.manifest != o.manifest) {
+      return reason("the broker holds another output than the node handed in");
+    }
     o.hold_notice = j.hold_notice;
     o.preview_keys = j.preview_keys;
     o.decide_at = j.hold_notice->body.expires;
     out.body = to_json(o);
     GBX_ASSIGN(auto next, machines::step(OutputState::kSealed, OutputEvent::kHold));
-    machines::add_step(t, out, enum_name(OutputEvent::kHold), enum_name(next.state), true, next.effects, now_ms(), {}, {});
+    machines::add_step(t, out, enum_name(OutputEvent::kHold), enum_name(next.state), true,
+                       next.effects, now_ms(), {}, {});
     for (Effect& e : t.effects) e.due_ms = now_ms() + config_.review_poll_seconds * 1000;
     return commit(t);
   }
@@ -220,8 +236,10 @@ Status Core::judge(const std::string& output_id, const records::Judgement& j, Tr
   const auto& statement = j.release->statement;
   GBX_TRY(statement.verify(config_.set_id, keys_.signing));
   const bool release = j.state == records::JudgementState::kReleased;
-  const auto decision = release ? records::ReleaseDecision::kRelease : records::ReleaseDecision::kReject;
-  if (statement.body.job_id != o.job_id || statement.body.manifest != o.manifest || statement.body.decision != decision) {
+  const auto decision =
+      release ? records::ReleaseDecision::kRelease : records::ReleaseDecision::kReject;
+  if (statement.body.job_id != o.job_id || statement.body.manifest != o.manifest ||
+      statement.body.decision != decision) {
     return reason("the broker decided on another output than the node handed in");
   }
   o.release = j.release;
@@ -229,14 +247,18 @@ Status Core::judge(const std::string& output_id, const records::Judgement& j, Tr
   GBX_ASSIGN(const OutputState state, enum_from<OutputState>(out.state));
   const OutputEvent event = release ? OutputEvent::kRelease : OutputEvent::kReject;
   GBX_ASSIGN(auto next, machines::step(state, event));
-  const std::string why = statement.body.reasons.empty() ? std::string() : statement.body.reasons.front().substr(0, 64);
-  machines::add_step(t, out, enum_name(event), enum_name(next.state), false, next.effects, now_ms(), why, {});
+  const std::string why =
+      statement.body.reasons.empty() ? std::string() : statement.body.reasons.front().substr(0, 64);
+  machines::add_step(t, out, enum_name(event), enum_name(next.state), false, next.effects, now_ms(),
+                     why, {});
   return commit(t);
 }
 
 Status Core::apply_judgement(const Hash32& job_id, const records::Judgement& j) {
   const Lock lock(mutex_);
-  if (j.state == records::JudgementState::kNone || j.state == records::JudgementState::kPending) return ok_status();
+  if (j.state == records::JudgementState::kNone || j.state == records::JudgementState::kPending) {
+    return ok_status();
+  }
   return judge(output_machine(job_id), j, {});
 }
 
@@ -244,12 +266,18 @@ Status Core::take_judgement(const Effect& effect, const Result<Json>& reply) {
   GBX_ASSIGN(Machine out, need_machine(effect.key.machine, "output"));
   if (!out.live) return done(effect);
   GBX_ASSIGN(OutputBody o, from_json<OutputBody>(out.body));
-  if (!reply.ok()) return passing(reply.reason()) ? later(effect) : fail_reviewing(effect, o.job_id, reply.error());
+  if (!reply.ok()) {
+    return passing(reply.reason()) ? later(effect)
+                                   : fail_reviewing(effect, o.job_id, reply.error());
+  }
   auto parsed = from_json<records::Judgement>(*reply);
-  if (!parsed.ok()) return fail_reviewing(effect, o.job_id, parsed.error().at("the broker's judgement"));
+  if (!parsed.ok()) {
+    return fail_reviewing(effect, o.job_id, parsed.error().at("the broker's judgement"));
+  }
   const records::Judgement& j = *parsed;
   if (j.state == records::JudgementState::kNone) {
-    return fail_reviewing(effect, o.job_id, fail(Reason::kOutputRefused, "the broker took no seal for this output"));
+    return fail_reviewing(effect, o.job_id,
+                          fail(Reason::kOutputRefused, "the broker took no seal for this output"));
   }
   Transaction t;
   if (j.state == records::JudgementState::kPending) {
@@ -266,15 +294,16 @@ Status Core::take_judgement(const Effect& effect, const Result<Json>& reply) {
     const std::int64_t until = o.hold_notice ? o.hold_notice->body.expires : o.decide_at;
     if (now_ms() < until * 1000 + kHoldOverdueMs) {
       Effect again = effect;
-      // Rulings come in through any replica, and their answers may be lost: so the broker is asked, not waited for.
+      // Rulings come in through any replica, and their answers may be lost: so the broker is asked,
+      // not waited for.
       again.due_ms = now_ms() + config_.review_poll_seconds * 1000;
       t.postponed.push_back(std::move(again));
       return commit(t);
     }
     t.done.push_back(effect.key);
     const Error why = fail(Reason::kExpired, "no reviewer ruled before the hold ran out");
-    machines::add_step(t, out, enum_name(OutputEvent::kExpire), enum_name(OutputState::kExpired), false, {}, now_ms(),
-                       std::string(reason_code(why.reason)), why.what);
+    machines::add_step(t, out, enum_name(OutputEvent::kExpire), enum_name(OutputState::kExpired),
+                       false, {}, now_ms(), std::string(reason_code(why.reason)), why.what);
     GBX_ASSIGN(Machine job, need_machine(job_machine(o.job_id), "job"));
     if (job.live) {
       GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
@@ -294,18 +323,21 @@ namespace {
 Error how_it_ended(records::JobExit exit) {
   switch (exit) {
     case records::JobExit::kTimeout:
-      return fail(Reason::kTimedOut, "the container was stopped at spec.timeouts.run").with("ok", "timeout");
+      return fail(Reason::kTimedOut, "the container was stopped at spec.timeouts.run")
+          .with("ok", "timeout");
     case records::JobExit::kKilled:
-      return fail(Reason::kOutOfMemory, "the container was killed at spec.resources.memory").with("ok", "killed");
+      return fail(Reason::kOutOfMemory, "the container was killed at spec.resources.memory")
+          .with("ok", "killed");
     case records::JobExit::kFailed:
     case records::JobExit::kOk:
       break;
   }
-  return fail(Reason::kJobFailed, "the container did not end well").with("ok", std::string(enum_name(exit)));
+  return fail(Reason::kJobFailed, "the container did not end well")
+      .with("ok", std::string(enum_name(exit)));
 }
 
-// The words of the release statement (docs/broker.md has the closed list), which is the consumer's to read, and what a
-// release would have needed. Nothing else of the output is known here.
+// The words of the release statement (docs/broker.md has the closed list), which is the consumer's
+// to read, and what a release would have needed. Nothing else of the output is known here.
 Error not_released(Reason reason, const OutputBody& o) {
   static const std::map<std::string_view, const char*> kNeeded = {
       {"output-malformed", "outputs as the job declares them"},
@@ -316,7 +348,8 @@ Error not_released(Reason reason, const OutputBody& o) {
       {"reviewers-declined", "the reviewers' approval"},
       {"hold-expired", "the reviewers' approval in time"},
   };
-  const std::vector<std::string> reasons = o.release ? o.release->statement.body.reasons : std::vector<std::string>{};
+  const std::vector<std::string> reasons =
+      o.release ? o.release->statement.body.reasons : std::vector<std::string>{};
   std::string said;
   for (const std::string& r : reasons) said += (said.empty() ? "" : ", ") + r;
   if (said.empty()) return fail(reason, "the output was not released");
@@ -333,14 +366,17 @@ Status Core::take_receipt(const Effect& effect, const Result<Json>& reply) {
   GBX_ASSIGN(Machine job, need_machine(job_machine(o.job_id), "job"));
   if (!job.live) return done(effect);
   if (!reply.ok() && passing(reply.reason())) return later(effect);
-  auto receipt = reply.ok() ? from_json<records::Receipt>(*reply) : Result<records::Receipt>(reply.error());
+  auto receipt =
+      reply.ok() ? from_json<records::Receipt>(*reply) : Result<records::Receipt>(reply.error());
   if (receipt.ok() && (receipt->submission.body.job_id() != o.job_id ||
                        receipt->run_statement.body.manifest.context.ciphertext == Hash32{} ||
                        hash_of(receipt->run_statement.body.manifest) != o.manifest)) {
     receipt = fail(Reason::kBadHash, "the receipt is of another output");
   }
   const bool released = out.state == enum_name(OutputState::kReleased);
-  if (!receipt.ok() && released) return fail_reviewing(effect, o.job_id, receipt.error().at("the broker's receipt"));
+  if (!receipt.ok() && released) {
+    return fail_reviewing(effect, o.job_id, receipt.error().at("the broker's receipt"));
+  }
   Transaction t;
   t.done.push_back(effect.key);
   if (receipt.ok()) {
@@ -351,7 +387,8 @@ Status Core::take_receipt(const Effect& effect, const Result<Json>& reply) {
   }
   GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
   if (released) {
-    // What the gate let out of a failed run is its exit class and permitted logs: delivered, but no success.
+    // What the gate let out of a failed run is its exit class and permitted logs: delivered, but no
+    // success.
     const records::JobExit exit = receipt->run_statement.body.manifest.context.verdict.exit_class;
     if (exit == records::JobExit::kOk) {
       GBX_TRY(step_job(t, job, body, JobEvent::kRelease, nullptr));
@@ -370,7 +407,11 @@ Status Core::take_receipt(const Effect& effect, const Result<Json>& reply) {
     if (reason_from_code(o.release->statement.body.reasons.front(), &named)) reason = named;
   }
   const Error why = not_released(reason, o);
-  GBX_TRY(step_job(t, job, body, revoked ? JobEvent::kRevoke : expired ? JobEvent::kExpire : JobEvent::kReject, &why));
+  GBX_TRY(step_job(t, job, body,
+                   revoked   ? JobEvent::kRevoke
+                   : expired ? JobEvent::kExpire
+                             : JobEvent::kReject,
+                   &why));
   return commit(t);
 }
 

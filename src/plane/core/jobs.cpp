@@ -16,7 +16,8 @@ using machines::TransitionRow;
 
 namespace {
 
-// What two submissions under one idempotency key must agree in: everything but nonce, time and result keys.
+// What two submissions under one idempotency key must agree in: everything but nonce, time and
+// result keys.
 Hash32 fingerprint(const records::Submission& s) {
   JsonObject o;
   o["spec"] = to_json(s.spec);
@@ -32,19 +33,30 @@ constexpr std::int64_t kMaxEvents = 1000;
 Status Core::check_submission(const Caller& who, const records::SignedSubmission& s) {
   const records::Submission& body = s.submission.body;
   if (s.consumer.id() != who.identity || body.consumer_id != who.identity) {
-    return fail(Reason::kWrongOwner, "a submission is sent by its own consumer").with(to_hex(who.identity), to_hex(body.consumer_id));
+    return fail(Reason::kWrongOwner, "a submission is sent by its own consumer")
+        .with(to_hex(who.identity), to_hex(body.consumer_id));
   }
   GBX_ASSIGN(crypto::PublicKey key, s.consumer.current_key(config_.set_id));
   GBX_TRY(s.submission.verify(config_.set_id, key));
   GBX_TRY(body.validate());
-  if (body.not_after <= now_ms() / 1000) return fail(Reason::kExpired, "the submission's notAfter has passed");
+  if (body.not_after <= now_ms() / 1000) {
+    return fail(Reason::kExpired, "the submission's notAfter has passed");
+  }
   for (const auto& binding : body.assets) {
     GBX_ASSIGN(std::optional<Record> record, store_.record("asset", to_hex(binding.version_id)));
-    if (!record) return fail(Reason::kNotFound, "asset of '" + binding.name + "'").with("", to_hex(binding.version_id)).hint("glovebox asset list");
+    if (!record) {
+      return fail(Reason::kNotFound, "asset of '" + binding.name + "'")
+          .with("", to_hex(binding.version_id))
+          .hint("glovebox asset list");
+    }
     GBX_ASSIGN(AssetBody asset, from_json<AssetBody>(record->body));
-    if (asset.delisted) return fail(Reason::kNotFound, "asset of '" + binding.name + "' is no longer offered").hint("glovebox asset list");
+    if (asset.delisted) {
+      return fail(Reason::kNotFound, "asset of '" + binding.name + "' is no longer offered")
+          .hint("glovebox asset list");
+    }
     if (asset.record.body.asset_id != binding.asset_id) {
-      return fail(Reason::kWrongAsset, binding.name).with(to_hex(asset.record.body.asset_id), to_hex(binding.asset_id));
+      return fail(Reason::kWrongAsset, binding.name)
+          .with(to_hex(asset.record.body.asset_id), to_hex(binding.asset_id));
     }
   }
   return ok_status();
@@ -71,21 +83,32 @@ Result<api::JobView> Core::submit(const Caller& who, const records::SignedSubmis
       return view(who, first);
     }
     RecordWrite w;
-    w.record = {"idempotency", key, owner, "", now_ms(), 0, to_json(IdempotencyBody{fingerprint(submission), id})};
+    w.record = {"idempotency",
+                key,
+                owner,
+                "",
+                now_ms(),
+                0,
+                to_json(IdempotencyBody{fingerprint(submission), id})};
     t.records.push_back(std::move(w));
   }
   GBX_ASSIGN(std::optional<Machine> existing, store_.machine(job_machine(id)));
   if (existing) return view(who, *existing);  // the very same signed submission
   GBX_TRY(check_submission(who, s));
   GBX_ASSIGN(const records::PlanCheck placed, judge_placement(submission));
-  if (!placed.allowed) return fail(Reason::kNoCapacity, placed.what).with(placed.expected, placed.actual).hint(placed.next);
+  if (!placed.allowed) {
+    return fail(Reason::kNoCapacity, placed.what)
+        .with(placed.expected, placed.actual)
+        .hint(placed.next);
+  }
   GBX_ASSIGN(const std::int64_t running, jobs_at_one_time(owner));
   if (running >= config_.quotas.live_jobs) {
     return fail(Reason::kQuotaExceeded, "jobs at one time")
         .with(std::to_string(config_.quotas.live_jobs), std::to_string(running) + " live")
         .hint("wait for one to end, or cancel one");
   }
-  GBX_TRY(count_today({"jobs-per-day", "jobs per day", config_.quotas.jobs_per_day}, who.identity, false, t));
+  GBX_TRY(count_today({"jobs-per-day", "jobs per day", config_.quotas.jobs_per_day}, who.identity,
+                      false, t));
   Machine m;
   m.id = job_machine(id);
   m.kind = "job";
@@ -119,7 +142,9 @@ Result<Machine> Core::visible_job(const Caller& who, const Hash32& id) {
   return m;
 }
 
-bool Core::sees_all(const Caller& who) { return who.has(Role::kOperator) || who.has(Role::kAuditor); }
+bool Core::sees_all(const Caller& who) {
+  return who.has(Role::kOperator) || who.has(Role::kAuditor);
+}
 
 Result<Core::Seen> Core::seen(const Caller& who, const Machine& job) {
   Seen s;
@@ -128,20 +153,22 @@ Result<Core::Seen> Core::seen(const Caller& who, const Machine& job) {
   std::vector<std::string> ids{job.id};
   for (std::int64_t n = 1; n <= s.body.attempts; ++n) ids.push_back(environment_machine(id, n));
   ids.push_back(output_machine(id));
-  // Another thread may commit between two reads. Each machine is read before its rows, and what is younger than
-  // the machine is left out: so no transition is told without the document that it came with, and none of the
-  // document without its transition.
+  // Another thread may commit between two reads. Each machine is read before its rows, and what is
+  // younger than the machine is left out: so no transition is told without the document that it
+  // came with, and none of the document without its transition.
   std::vector<TransitionRow> rows;
   std::vector<Machine> read;
   for (const std::string& machine : ids) {
-    GBX_ASSIGN(std::optional<Machine> m, machine == job.id ? Result<std::optional<Machine>>(job) : store_.machine(machine));
+    GBX_ASSIGN(std::optional<Machine> m,
+               machine == job.id ? Result<std::optional<Machine>>(job) : store_.machine(machine));
     if (!m) continue;
     GBX_ASSIGN(std::vector<TransitionRow> part, store_.history(machine, 0, kMaxEvents));
     std::erase_if(part, [&](const TransitionRow& row) { return row.seq > m->seq; });
     rows.insert(rows.end(), part.begin(), part.end());
     read.push_back(std::move(*m));
   }
-  const std::int64_t slot = s.body.plan && !sees_all(who) ? s.body.plan->body.gate.release_slot_seconds : 0;
+  const std::int64_t slot =
+      s.body.plan && !sees_all(who) ? s.body.plan->body.gate.release_slot_seconds : 0;
   const Sight sight(slot, now_ms(), rows);
   for (Machine& m : read) {
     SeenMachine part;
@@ -156,7 +183,8 @@ Result<Core::Seen> Core::seen(const Caller& who, const Machine& job) {
     part.machine = std::move(m);
     s.machines.push_back(std::move(part));
   }
-  std::stable_sort(s.rows.begin(), s.rows.end(), [](const auto& a, const auto& b) { return a.time_ms < b.time_ms; });
+  std::stable_sort(s.rows.begin(), s.rows.end(),
+                   [](const auto& a, const auto& b) { return a.time_ms < b.time_ms; });
   return s;
 }
 
@@ -184,7 +212,8 @@ Result<api::JobView> Core::view(const Seen& s) {
     } else if (m.kind == "env") {
       GBX_ASSIGN(EnvironmentBody e, from_json<EnvironmentBody>(m.body));
       const bool destroyed = part.whole && e.destroyed.has_value();
-      v.environments.push_back({e.attempt, part.last.to, e.node_name, part.whole ? e.reason : "", part.whole ? e.detail : "", destroyed});
+      v.environments.push_back({e.attempt, part.last.to, e.node_name, part.whole ? e.reason : "",
+                                part.whole ? e.detail : "", destroyed});
       v.version += destroyed ? 1 : 0;
     } else {
       GBX_ASSIGN(OutputBody o, from_json<OutputBody>(m.body));
@@ -195,7 +224,8 @@ Result<api::JobView> Core::view(const Seen& s) {
   return v;
 }
 
-// A consumer's filter is held against what that consumer may see, so that asking tells no more than looking.
+// A consumer's filter is held against what that consumer may see, so that asking tells no more than
+// looking.
 Result<api::JobList> Core::jobs(const Caller& who, const JobFilter& filter, const Page& page) {
   MachineQuery q;
   q.kind = "job";
@@ -213,7 +243,8 @@ Result<api::JobList> Core::jobs(const Caller& who, const JobFilter& filter, cons
     GBX_ASSIGN(std::vector<Machine> rows, store_.machines(q));
     for (const Machine& row : rows) {
       GBX_ASSIGN(api::JobView v, view(who, row));
-      const bool wanted = (!filter.state || v.state == *filter.state) && (!filter.live || v.ended != *filter.live);
+      const bool wanted =
+          (!filter.state || v.state == *filter.state) && (!filter.live || v.ended != *filter.live);
       if (wanted && out.items.size() == page.limit) {
         out.next = make_cursor(q.after->first, q.after->second);
         return out;
@@ -246,7 +277,8 @@ Result<api::JobEvents> Core::events(const Caller& who, const Hash32& id) {
   api::JobEvents out;
   GBX_ASSIGN(out.job, view(s));
   for (const TransitionRow& r : s.rows) {
-    out.events.push_back({r.machine, r.seq, r.time_ms, r.from, r.event, r.to, r.reason, r.detail, r.prev, r.hash});
+    out.events.push_back(
+        {r.machine, r.seq, r.time_ms, r.from, r.event, r.to, r.reason, r.detail, r.prev, r.hash});
   }
   return out;
 }
@@ -259,15 +291,18 @@ Status Core::step_job(Transaction& t, Machine& m, JobBody& body, JobEvent event,
   m.deadline_ms = 0;
   if (next.state == JobState::kAuthorized) {
     const records::Submission& s = body.submission.submission.body;
-    const std::int64_t queue = std::min(now + s.spec.spec.timeouts.queue * 1000, s.not_after * 1000);
+    const std::int64_t queue =
+        std::min(now + s.spec.spec.timeouts.queue * 1000, s.not_after * 1000);
     m.deadline_ms = body.awaiting_output ? now + config_.run_grace_seconds * 1000 : queue;
     look_again_at(m);
   }
   // An end that no decision brought is told when the slot is over.
-  const bool untold = machines::terminal(next.state) && event != JobEvent::kCancel && state != JobState::kReviewing;
+  const bool untold =
+      machines::terminal(next.state) && event != JobEvent::kCancel && state != JobState::kReviewing;
   if (untold && body.attempts > 0) m.deadline_ms = told_at_ms(body);
   m.body = to_json(body);
-  machines::add_step(t, m, enum_name(event), enum_name(next.state), !machines::terminal(next.state), next.effects, now,
+  machines::add_step(t, m, enum_name(event), enum_name(next.state), !machines::terminal(next.state),
+                     next.effects, now,
                      why == nullptr ? std::string() : std::string(reason_code(why->reason)),
                      why == nullptr ? std::string() : why->what.substr(0, 500));
   return ok_status();
@@ -290,22 +325,29 @@ Result<api::JobView> Core::cancel(const Caller& who, const records::CancelReques
   if (own) {
     body.cancel = request;
   } else {
-    // The broker heeds consumers alone. What an operator lends, and so takes back, is the queue and the nodes.
+    // The broker heeds consumers alone. What an operator lends, and so takes back, is the queue and
+    // the nodes.
     GBX_ASSIGN(const auto found, find_identity(who.identity));
     const std::string name = found ? printable(found->first.name, 64) : std::string();
-    why = fail(Reason::kJobCancelled, "cancelled by the operator " + name + " (" + to_hex(who.identity) + ")");
+    why = fail(Reason::kJobCancelled,
+               "cancelled by the operator " + name + " (" + to_hex(who.identity) + ")");
     why.hint("ask the operator of this service");
   }
   Transaction t;
   const bool sealed = !own && m.state == enum_name(JobState::kReviewing);
-  Status s = sealed ? Status(fail(Reason::kWrongState)) : step_job(t, m, body, JobEvent::kCancel, &why);
+  Status s =
+      sealed ? Status(fail(Reason::kWrongState)) : step_job(t, m, body, JobEvent::kCancel, &why);
   if (!s.ok()) {
-    return fail(Reason::kWrongState, "this job can no longer be cancelled").with("a job that waits or runs", m.state);
+    return fail(Reason::kWrongState, "this job can no longer be cancelled")
+        .with("a job that waits or runs", m.state);
   }
-  // A node that runs it learns it from its next report or heartbeat; one that has not begun shall not begin.
-  GBX_ASSIGN(std::optional<Machine> env, store_.machine(environment_machine(wish.job_id, body.attempts)));
+  // A node that runs it learns it from its next report or heartbeat; one that has not begun shall
+  // not begin.
+  GBX_ASSIGN(std::optional<Machine> env,
+             store_.machine(environment_machine(wish.job_id, body.attempts)));
   if (env && env->state == enum_name(machines::EnvironmentState::kRequested)) {
-    GBX_TRY(end_environment(t, *env, machines::EnvironmentEvent::kLose, Reason::kJobCancelled, why.what));
+    GBX_TRY(end_environment(t, *env, machines::EnvironmentEvent::kLose, Reason::kJobCancelled,
+                            why.what));
   }
   GBX_TRY(commit(t));
   return view(who, m);
@@ -313,23 +355,28 @@ Result<api::JobView> Core::cancel(const Caller& who, const records::CancelReques
 
 Result<api::JobResult> Core::result(const Caller& who, const Hash32& id) {
   GBX_ASSIGN(Machine m, visible_job(who, id));
-  if (m.owner != to_hex(who.identity)) return fail(Reason::kWrongOwner, "a result is fetched by its consumer");
+  if (m.owner != to_hex(who.identity)) {
+    return fail(Reason::kWrongOwner, "a result is fetched by its consumer");
+  }
   GBX_ASSIGN(const api::JobView v, view(who, m));
-  // A job that failed has a result too: its exit class, and the logs that the gate let out. Read after the job: one
-  // that has ended has an output that is decided.
+  // A job that failed has a result too: its exit class, and the logs that the gate let out. Read
+  // after the job: one that has ended has an output that is decided.
   GBX_ASSIGN(std::optional<Machine> sealed, store_.machine(output_machine(id)));
   const bool released = sealed && sealed->state == enum_name(machines::OutputState::kReleased);
   if (m.live || !v.ended || !released) {
     if (v.ended) return from_outcome(v.outcome);
     const bool held = v.output && v.output->state == enum_name(machines::OutputState::kHeld);
-    return fail(held ? Reason::kHeld : Reason::kWrongState, held ? "the output waits for a reviewer" : "the job has not ended")
+    return fail(held ? Reason::kHeld : Reason::kWrongState,
+                held ? "the output waits for a reviewer" : "the job has not ended")
         .with("Completed", v.state)
         .hint("glovebox job wait " + to_hex(id));
   }
   GBX_ASSIGN(Machine out, need_machine(output_machine(id), "output"));
   GBX_ASSIGN(OutputBody body, from_json<OutputBody>(out.body));
   GBX_ASSIGN(Bytes stored, shelf_.get(to_hex(body.content)));
-  if (crypto::sha256(stored) != body.content) return fail(Reason::kBadHash, "the stored output was changed");
+  if (crypto::sha256(stored) != body.content) {
+    return fail(Reason::kBadHash, "the stored output was changed");
+  }
   JsonLimits limits;
   limits.max_bytes = stored.size();
   api::JobResult r;
@@ -345,10 +392,12 @@ Result<records::Receipt> Core::receipt(const Caller& who, const Hash32& id) {
   GBX_ASSIGN(Machine m, visible_job(who, id));
   GBX_ASSIGN(std::optional<Record> record, store_.record("receipt", to_hex(id)));
   if (!record) {
-    return fail(Reason::kWrongState, "a receipt exists once the output was decided").with("", m.state);
+    return fail(Reason::kWrongState, "a receipt exists once the output was decided")
+        .with("", m.state);
   }
   GBX_ASSIGN(records::Receipt r, from_json<records::Receipt>(record->body));
-  GBX_ASSIGN(Machine env, need_machine(environment_machine(id, r.credential.body.attempt), "environment"));
+  GBX_ASSIGN(Machine env,
+             need_machine(environment_machine(id, r.credential.body.attempt), "environment"));
   GBX_ASSIGN(EnvironmentBody e, from_json<EnvironmentBody>(env.body));
   r.destroyed = e.destroyed;
   return r;
@@ -371,7 +420,8 @@ Result<api::ReviewList> Core::reviews(const Caller& who, const Page& page) {
       GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
       if (!body.plan || !out.hold_notice) continue;
       const auto& reviewers = body.plan->body.reviewers;
-      const bool mine = std::any_of(reviewers.begin(), reviewers.end(), [&](const auto& r) { return r.identity_id == who.identity; });
+      const bool mine = std::any_of(reviewers.begin(), reviewers.end(),
+                                    [&](const auto& r) { return r.identity_id == who.identity; });
       if (!mine && !who.has(Role::kOperator)) continue;
       if (list.items.size() == page.limit) {
         list.next = make_cursor(last.first, last.second);
@@ -384,8 +434,11 @@ Result<api::ReviewList> Core::reviews(const Caller& who, const Page& page) {
   }
 }
 
-Status Core::check_ruling(const Caller& who, const Hash32& job_id, const records::RulingRequest& ruling) {
-  if (ruling.reviewer.id() != who.identity) return fail(Reason::kWrongOwner, "a ruling is sent by its own reviewer");
+Status Core::check_ruling(const Caller& who, const Hash32& job_id,
+                          const records::RulingRequest& ruling) {
+  if (ruling.reviewer.id() != who.identity) {
+    return fail(Reason::kWrongOwner, "a ruling is sent by its own reviewer");
+  }
   GBX_ASSIGN(crypto::PublicKey key, ruling.reviewer.current_key(config_.set_id));
   GBX_TRY(ruling.ruling.verify(config_.set_id, key));
   GBX_ASSIGN(Machine out, need_machine(output_machine(job_id), "held output"));

@@ -18,8 +18,9 @@ using machines::RecordWrite;
 
 namespace {
 constexpr std::int64_t kHandAgainMs = 5'000;  // the answer to a poll may have been lost
-constexpr std::size_t kPlacementWindow = 64;   // queued jobs that are looked at under one lock
-constexpr int kPlacementPages = 1'000;         // that one poll looks at; the next one goes on from there
+constexpr std::size_t kPlacementWindow = 64;  // queued jobs that are looked at under one lock
+// that one poll looks at; the next one goes on from there
+constexpr int kPlacementPages = 1'000;
 
 std::optional<EnvironmentEvent> event_of(records::EnvironmentPhase phase) {
   switch (phase) {
@@ -43,7 +44,8 @@ std::optional<EnvironmentEvent> event_of(records::EnvironmentPhase phase) {
   return std::nullopt;
 }
 
-// Whether an attempt that counts as lost is all that is left of its job: it sealed, so no other one can.
+// Whether an attempt that counts as lost is all that is left of its job: it sealed, so no other one
+// can.
 Result<bool> awaits_lost(const Machine& job) {
   if (job.state != enum_name(JobState::kAuthorized)) return false;
   GBX_ASSIGN(const JobBody body, from_json<JobBody>(job.body));
@@ -73,7 +75,8 @@ Status Core::enrol_node(const std::string& name, const std::string& key) {
   GBX_ASSIGN(std::optional<Record> old, store_.record("node", parsed.text()));
   if (old) {
     if (old->name == name) return ok_status();
-    return fail(Reason::kAlreadyExists, "this key is enrolled under another name").with(old->name, name);
+    return fail(Reason::kAlreadyExists, "this key is enrolled under another name")
+        .with(old->name, name);
   }
   machines::RecordQuery taken;
   taken.kind = "node";
@@ -81,7 +84,9 @@ Status Core::enrol_node(const std::string& name, const std::string& key) {
   taken.limit = 1;
   GBX_ASSIGN(const std::vector<Record> namesakes, store_.records(taken));
   if (!namesakes.empty()) {
-    return fail(Reason::kAlreadyExists, "another node has this name").with(namesakes[0].id, parsed.text()).hint("choose another name");
+    return fail(Reason::kAlreadyExists, "another node has this name")
+        .with(namesakes[0].id, parsed.text())
+        .hint("choose another name");
   }
   RecordWrite w;
   w.record = {"node", parsed.text(), "", name, now_ms(), 0, to_json(NodeBody{name, std::nullopt})};
@@ -104,7 +109,8 @@ Result<api::NodeList> Core::nodes(const Caller& who, const Page& page) {
     if (sees_all(who)) {
       const auto seen = last_seen_ms_.find(rows[i].id);
       v.last_seen_ms = seen == last_seen_ms_.end() ? 0 : seen->second;
-      v.alive = seen != last_seen_ms_.end() && now_ms() - seen->second <= config_.lease_seconds * 1000;
+      v.alive =
+          seen != last_seen_ms_.end() && now_ms() - seen->second <= config_.lease_seconds * 1000;
       MachineQuery live;
       live.kind = "env";
       live.node = rows[i].id;
@@ -113,16 +119,20 @@ Result<api::NodeList> Core::nodes(const Caller& who, const Page& page) {
     }
     out.items.push_back(std::move(v));
   }
-  if (rows.size() > page.limit) out.next = make_cursor(rows[page.limit - 1].order, rows[page.limit - 1].id);
+  if (rows.size() > page.limit) {
+    out.next = make_cursor(rows[page.limit - 1].order, rows[page.limit - 1].id);
+  }
   return out;
 }
 
-Result<records::NodeLease> Core::lease_for(const std::string& node, const std::vector<records::RunningAttempt>& running) {
+Result<records::NodeLease> Core::lease_for(const std::string& node,
+                                           const std::vector<records::RunningAttempt>& running) {
   last_seen_ms_[node] = now_ms();
   records::NodeLease lease;
   lease.lease_seconds = config_.lease_seconds;
   for (const auto& r : running) {
-    GBX_ASSIGN(std::optional<Machine> env, store_.machine(environment_machine(r.job_id, r.attempt)));
+    GBX_ASSIGN(std::optional<Machine> env,
+               store_.machine(environment_machine(r.job_id, r.attempt)));
     bool stop = !env || env->node != node;
     if (!stop && env->state != enum_name(EnvironmentState::kSealed)) {
       GBX_ASSIGN(const Machine job, need_machine(job_machine(r.job_id), "job"));
@@ -134,12 +144,14 @@ Result<records::NodeLease> Core::lease_for(const std::string& node, const std::v
   return lease;
 }
 
-Result<records::NodeLease> Core::register_node(const crypto::PublicKey& key, const records::NodeInfo& info) {
+Result<records::NodeLease> Core::register_node(const crypto::PublicKey& key,
+                                               const records::NodeInfo& info) {
   const Lock lock(mutex_);
   GBX_ASSIGN(auto found, find_node(key));
   auto& [record, body] = found;
   if (info.key != key.text()) {
-    return fail(Reason::kUnauthenticated, "a node registers the key that it connects with").with(key.text(), info.key);
+    return fail(Reason::kUnauthenticated, "a node registers the key that it connects with")
+        .with(key.text(), info.key);
   }
   if (!body.info || canonical(to_json(*body.info)) != canonical(to_json(info))) {
     body.info = info;
@@ -152,7 +164,8 @@ Result<records::NodeLease> Core::register_node(const crypto::PublicKey& key, con
   return lease_for(key.text(), {});
 }
 
-Result<records::NodeLease> Core::heartbeat(const crypto::PublicKey& key, const records::Heartbeat& beat) {
+Result<records::NodeLease> Core::heartbeat(const crypto::PublicKey& key,
+                                           const records::Heartbeat& beat) {
   const Lock lock(mutex_);
   GBX_TRY(find_node(key));
   GBX_TRY(find_missing(key.text(), beat.running));
@@ -160,7 +173,8 @@ Result<records::NodeLease> Core::heartbeat(const crypto::PublicKey& key, const r
 }
 
 // A node that was started again is alive and has nothing of what it ran before.
-Status Core::find_missing(const std::string& node, const std::vector<records::RunningAttempt>& running) {
+Status Core::find_missing(const std::string& node,
+                          const std::vector<records::RunningAttempt>& running) {
   MachineQuery q;
   q.kind = "env";
   q.node = node;
@@ -168,7 +182,8 @@ Status Core::find_missing(const std::string& node, const std::vector<records::Ru
   q.limit = 4096;
   GBX_ASSIGN(std::vector<Machine> live, store_.machines(q));
   for (const Machine& env : live) {
-    if (env.state == enum_name(EnvironmentState::kRequested)) continue;  // not begun, or its first word was lost
+    // not begun, or its first word was lost
+    if (env.state == enum_name(EnvironmentState::kRequested)) continue;
     const bool named = std::any_of(running.begin(), running.end(), [&](const auto& r) {
       return environment_machine(r.job_id, r.attempt) == env.id;
     });
@@ -177,12 +192,15 @@ Status Core::find_missing(const std::string& node, const std::vector<records::Ru
       continue;
     }
     const std::int64_t since = missing_ms_.try_emplace(env.id, now_ms()).first->second;
-    if (now_ms() - since >= config_.missing_seconds * 1000) GBX_TRY(lose(env, Reason::kLost, "the node no longer runs it"));
+    if (now_ms() - since >= config_.missing_seconds * 1000) {
+      GBX_TRY(lose(env, Reason::kLost, "the node no longer runs it"));
+    }
   }
   return ok_status();
 }
 
-Result<records::LaunchBundle> Core::bundle(const JobBody& job, const Signed<records::Credential>& credential) {
+Result<records::LaunchBundle> Core::bundle(const JobBody& job,
+                                           const Signed<records::Credential>& credential) {
   records::LaunchBundle b;
   b.launch_config = {config_.set_id, keys_.set_key.text()};
   b.set = config_.set;
@@ -230,7 +248,8 @@ Result<std::optional<records::LaunchBundle>> Core::ready_assignment(const std::s
   return std::optional<records::LaunchBundle>();
 }
 
-Status Core::begin_attempt(Machine job, JobBody body, const std::string& node, const std::string& node_name) {
+Status Core::begin_attempt(Machine job, JobBody body, const std::string& node,
+                           const std::string& node_name) {
   body.attempts += 1;
   const Hash32 job_id = body.submission.submission.body.job_id();
   Transaction t;
@@ -251,11 +270,15 @@ Status Core::begin_attempt(Machine job, JobBody body, const std::string& node, c
   return commit(t);
 }
 
-// Whether a node could ever run a job changes only with what the node registers: so no poll looks at a misfit twice.
+// Whether a node could ever run a job changes only with what the node registers: so no poll looks
+// at a misfit twice.
 Result<bool> Core::place(const std::string& node, const NodeBody& node_body) {
   GBX_ASSIGN(std::vector<Machine> here, occupants(node));
   const records::NodeInfo& lends = *node_body.info;
-  if (std::count_if(here.begin(), here.end(), [](const Machine& env) { return env.live; }) >= lends.slots) return false;
+  if (std::count_if(here.begin(), here.end(), [](const Machine& env) { return env.live; }) >=
+      lends.slots) {
+    return false;
+  }
   MachineQuery queue;
   queue.kind = "job";
   queue.state = std::string(enum_name(JobState::kAuthorized));
@@ -267,7 +290,9 @@ Result<bool> Core::place(const std::string& node, const NodeBody& node_body) {
     bool fit = !body.awaiting_output && body.plan;
     std::int64_t bytes = 0;
     if (fit) {
-      const Need need{body.plan->body.controls, body.submission.submission.body.spec.spec.tee.any_of, {body.plan->body.tee}};
+      const Need need{body.plan->body.controls,
+                      body.submission.submission.body.spec.spec.tee.any_of,
+                      {body.plan->body.tee}};
       fit = fits(lends, node, need).ok();
       bytes = need.controls.footprint_bytes();
     }
@@ -282,7 +307,10 @@ Result<bool> Core::place(const std::string& node, const NodeBody& node_body) {
     });
     GBX_ASSIGN(const std::int64_t in_use, memory_of(here));
     // It waits for what runs here to end; younger jobs do not overtake it for ever.
-    if (static_cast<std::int64_t>(here.size()) >= lends.slots || bytes > lends.memory_bytes - in_use) return false;
+    if (static_cast<std::int64_t>(here.size()) >= lends.slots ||
+        bytes > lends.memory_bytes - in_use) {
+      return false;
+    }
     GBX_TRY(begin_attempt(std::move(job), std::move(body), node, node_body.name));
     return false;
   }
@@ -290,7 +318,9 @@ Result<bool> Core::place(const std::string& node, const NodeBody& node_body) {
 }
 
 void Core::look_again_at(const Machine& job) {
-  for (auto& [node, passed] : passed_) passed = std::min(passed, std::pair(job.created_ms, std::string()));
+  for (auto& [node, passed] : passed_) {
+    passed = std::min(passed, std::pair(job.created_ms, std::string()));
+  }
 }
 
 Result<std::optional<records::LaunchBundle>> Core::poll(const crypto::PublicKey& key) {
@@ -298,7 +328,9 @@ Result<std::optional<records::LaunchBundle>> Core::poll(const crypto::PublicKey&
   for (int page = 0; page < kPlacementPages; ++page) {
     const Lock lock(mutex_);  // anew for each page: a long queue keeps nobody else waiting
     GBX_ASSIGN(auto found, find_node(key));
-    if (!found.second.info) return fail(Reason::kWrongState, "a node registers before it asks for work");
+    if (!found.second.info) {
+      return fail(Reason::kWrongState, "a node registers before it asks for work");
+    }
     last_seen_ms_[node] = now_ms();
     GBX_ASSIGN(std::optional<records::LaunchBundle> ready, ready_assignment(node));
     if (ready) return ready;
@@ -344,22 +376,26 @@ Result<std::optional<std::int64_t>> Core::room_at_ms(const crypto::PublicKey& ke
   return first;
 }
 
-// From the moment a container could read data, its end is its own choice. Who waits for the room would see it: the
-// consumer, in another job of theirs. So the room is free at the end of the owners' release slot, whoever ended the run.
+// From the moment a container could read data, its end is its own choice. Who waits for the room
+// would see it: the consumer, in another job of theirs. So the room is free at the end of the
+// owners' release slot, whoever ended the run.
 Result<std::int64_t> Core::room_until_ms(const Machine& env, const JobBody& job) const {
   GBX_ASSIGN(const EnvironmentState state, enum_from<EnvironmentState>(env.state));
-  const bool loaded = state == EnvironmentState::kLoaded || state == EnvironmentState::kWorking || state == EnvironmentState::kSealed;
+  const bool loaded = state == EnvironmentState::kLoaded || state == EnvironmentState::kWorking ||
+                      state == EnvironmentState::kSealed;
   return loaded ? told_at_ms(job) : 0;
 }
 
-Result<Machine> Core::own_environment(const std::string& node, const Hash32& job_id, std::int64_t attempt) {
+Result<Machine> Core::own_environment(const std::string& node, const Hash32& job_id,
+                                      std::int64_t attempt) {
   GBX_ASSIGN(std::optional<Machine> env, store_.machine(environment_machine(job_id, attempt)));
   // Another node's attempt and none at all are the same to this one.
   if (!env || env->node != node) return fail(Reason::kNotFound, "this node has no such attempt");
   return std::move(*env);
 }
 
-Status Core::end_environment(Transaction& t, Machine& env, EnvironmentEvent event, Reason reason, const std::string& detail) {
+Status Core::end_environment(Transaction& t, Machine& env, EnvironmentEvent event, Reason reason,
+                             const std::string& detail) {
   GBX_ASSIGN(EnvironmentBody e, from_json<EnvironmentBody>(env.body));
   GBX_ASSIGN(const Machine job, need_machine(job_machine(e.job_id), "job"));
   GBX_ASSIGN(const JobBody job_body, from_json<JobBody>(job.body));
@@ -372,32 +408,37 @@ Status Core::end_environment(Transaction& t, Machine& env, EnvironmentEvent even
   return ok_status();
 }
 
-Status Core::step_environment(Transaction& t, Machine& env, const JobBody& job, EnvironmentEvent event,
-                              const std::string& reason, const std::string& detail) {
+Status Core::step_environment(Transaction& t, Machine& env, const JobBody& job,
+                              EnvironmentEvent event, const std::string& reason,
+                              const std::string& detail) {
   GBX_ASSIGN(const EnvironmentState state, enum_from<EnvironmentState>(env.state));
   GBX_ASSIGN(auto next, machines::step(state, event));
   const bool over = machines::terminal(next.state);
   if (over) {
     GBX_ASSIGN(env.deadline_ms, room_until_ms(env, job));
   }
-  machines::add_step(t, env, enum_name(event), enum_name(next.state), !over, next.effects, now_ms(), reason, detail);
+  machines::add_step(t, env, enum_name(event), enum_name(next.state), !over, next.effects, now_ms(),
+                     reason, detail);
   return ok_status();
 }
 
 // The attempt is over without an output. Only the job's present attempt moves the job.
-Status Core::end_attempt(Transaction& t, Machine& env, EnvironmentEvent event, Reason reason, std::string detail) {
+Status Core::end_attempt(Transaction& t, Machine& env, EnvironmentEvent event, Reason reason,
+                         std::string detail) {
   GBX_TRY(end_environment(t, env, event, reason, detail));
   GBX_ASSIGN(const EnvironmentBody e, from_json<EnvironmentBody>(env.body));
   GBX_ASSIGN(Machine job, need_machine(job_machine(e.job_id), "job"));
   GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
   if (job.state != enum_name(JobState::kRunning) || body.attempts != e.attempt) return ok_status();
-  const std::int64_t allowed = std::min(body.submission.submission.body.spec.spec.attempts, body.plan ? body.plan->body.attempts : 1);
-  // A node that died with its agent's attestation behind it and started again offers the same credential: spent for
-  // this attempt, and another attempt gets its own.
+  const std::int64_t allowed = std::min(body.submission.submission.body.spec.spec.attempts,
+                                        body.plan ? body.plan->body.attempts : 1);
+  // A node that died with its agent's attestation behind it and started again offers the same
+  // credential: spent for this attempt, and another attempt gets its own.
   const bool again = passing(reason) || reason == Reason::kCredentialUsed;
   if (again && e.attempt < allowed) return step_job(t, job, body, JobEvent::kRetry, nullptr);
   const Error why = fail(reason, detail.empty() ? "the attempt ended without an output" : detail);
-  return step_job(t, job, body, reason == Reason::kPolicyRevoked ? JobEvent::kRevoke : JobEvent::kFail, &why);
+  return step_job(t, job, body,
+                  reason == Reason::kPolicyRevoked ? JobEvent::kRevoke : JobEvent::kFail, &why);
 }
 
 Status Core::lose(const Machine& env, Reason reason, std::string detail) {
@@ -407,7 +448,8 @@ Status Core::lose(const Machine& env, Reason reason, std::string detail) {
   return commit(t);
 }
 
-Result<records::PhaseReply> Core::phase(const crypto::PublicKey& key, const records::PhaseReport& report) {
+Result<records::PhaseReply> Core::phase(const crypto::PublicKey& key,
+                                        const records::PhaseReport& report) {
   const Lock lock(mutex_);
   const std::string node = key.text();
   GBX_TRY(find_node(key));
@@ -419,31 +461,41 @@ Result<records::PhaseReply> Core::phase(const crypto::PublicKey& key, const reco
   GBX_ASSIGN(const EnvironmentState state, enum_from<EnvironmentState>(env.state));
   const auto next = event ? machines::step(state, *event) : fail(Reason::kWrongState);
   const bool sealed = state == EnvironmentState::kSealed;
-  if (!event || !next.ok()) return records::PhaseReply{!job.live && !sealed};  // late or doubled: said before
+  // late or doubled: said before
+  if (!event || !next.ok()) return records::PhaseReply{!job.live && !sealed};
   Transaction t;
   // Destroyed before its output got here: the node goes on trying to hand it in.
-  const bool awaited = job.state == enum_name(JobState::kRunning) || job.state == enum_name(JobState::kAuthorized);
-  if (*event == EnvironmentEvent::kDestroy && sealed && awaited && report.reason.empty()) return records::PhaseReply{false};
+  const bool awaited =
+      job.state == enum_name(JobState::kRunning) || job.state == enum_name(JobState::kAuthorized);
+  if (*event == EnvironmentEvent::kDestroy && sealed && awaited && report.reason.empty()) {
+    return records::PhaseReply{false};
+  }
   const bool over = *event == EnvironmentEvent::kDestroy || *event == EnvironmentEvent::kLose;
   if (over) {
     Reason reason = Reason::kJobFailed;
-    if (!reason_from_code(report.reason, &reason)) reason = sealed ? Reason::kLost : Reason::kJobFailed;
+    if (!reason_from_code(report.reason, &reason)) {
+      reason = sealed ? Reason::kLost : Reason::kJobFailed;
+    }
     GBX_TRY(end_attempt(t, env, *event, reason, printable(report.detail, 400)));
   } else {
     GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
     if (*event == EnvironmentEvent::kWork) {
-      const std::int64_t run = body.submission.submission.body.spec.spec.timeouts.run + config_.run_grace_seconds;
+      const std::int64_t run =
+          body.submission.submission.body.spec.spec.timeouts.run + config_.run_grace_seconds;
       env.deadline_ms = now_ms() + run * 1000;
     }
-    if (*event == EnvironmentEvent::kSeal) env.deadline_ms = now_ms() + config_.run_grace_seconds * 1000;
-    machines::add_step(t, env, enum_name(*event), enum_name(next->state), true, next->effects, now_ms(), {}, {});
+    if (*event == EnvironmentEvent::kSeal) {
+      env.deadline_ms = now_ms() + config_.run_grace_seconds * 1000;
+    }
+    machines::add_step(t, env, enum_name(*event), enum_name(next->state), true, next->effects,
+                       now_ms(), {}, {});
   }
   GBX_TRY(commit(t));
   return records::PhaseReply{!job.live && *event != EnvironmentEvent::kSeal};
 }
 
-Status Core::accept_output(const records::OutputUpload& upload, const Machine& env_row, Machine job, std::int64_t size,
-                           const Hash32& content) {
+Status Core::accept_output(const records::OutputUpload& upload, const Machine& env_row, Machine job,
+                           std::int64_t size, const Hash32& content) {
   GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
   Transaction t;
   GBX_TRY(step_job(t, job, body, JobEvent::kSeal, nullptr));
@@ -452,7 +504,8 @@ Status Core::accept_output(const records::OutputUpload& upload, const Machine& e
     env.deadline_ms = now_ms() + config_.destroy_seconds * 1000;
     GBX_ASSIGN(const EnvironmentState state, enum_from<EnvironmentState>(env.state));
     GBX_ASSIGN(EnvironmentBody e, from_json<EnvironmentBody>(env.body));
-    const EnvironmentEvent event = e.destroyed ? EnvironmentEvent::kDestroy : EnvironmentEvent::kSeal;
+    const EnvironmentEvent event =
+        e.destroyed ? EnvironmentEvent::kDestroy : EnvironmentEvent::kSeal;
     if (machines::step(state, event).ok()) {
       GBX_TRY(step_environment(t, env, body, event));
     } else {
@@ -488,7 +541,8 @@ Status Core::output(const crypto::PublicKey& key, const records::OutputUpload& u
   GBX_TRY(upload.ack.verify(config_.set_id, keys_.signing));
   if (ack.job_id != upload.job_id || ack.attempt != upload.attempt) {
     return fail(Reason::kOutputRefused, "the broker acknowledged the seal of another attempt")
-        .with(environment_machine(upload.job_id, upload.attempt), environment_machine(ack.job_id, ack.attempt));
+        .with(environment_machine(upload.job_id, upload.attempt),
+              environment_machine(ack.job_id, ack.attempt));
   }
   const std::string stored = canonical(to_json(upload.output));
   const Hash32 content = crypto::sha256(as_bytes(stored));
@@ -501,14 +555,18 @@ Status Core::output(const crypto::PublicKey& key, const records::OutputUpload& u
   GBX_ASSIGN(std::optional<Machine> existing, store_.machine(output_machine(upload.job_id)));
   if (existing) {
     GBX_ASSIGN(OutputBody o, from_json<OutputBody>(existing->body));
-    if (o.attempt == upload.attempt && o.content == content && o.manifest == ack.manifest) return ok_status();
+    if (o.attempt == upload.attempt && o.content == content && o.manifest == ack.manifest) {
+      return ok_status();
+    }
     return fail(Reason::kConflict, "this job has an output already");
   }
   if (job.state != enum_name(JobState::kRunning) && job.state != enum_name(JobState::kAuthorized)) {
-    return fail(Reason::kWrongState, "this job takes no output any more").with("Running", job.state);
+    return fail(Reason::kWrongState, "this job takes no output any more")
+        .with("Running", job.state);
   }
   GBX_TRY(shelf_.put(to_hex(content), as_bytes(stored)));
-  return accept_output(upload, env, std::move(job), static_cast<std::int64_t>(stored.size()), content);
+  return accept_output(upload, env, std::move(job), static_cast<std::int64_t>(stored.size()),
+                       content);
 }
 
 Status Core::destroyed(const crypto::PublicKey& key, const Signed<records::DestroyedClaim>& claim) {
@@ -528,14 +586,16 @@ Status Core::destroyed(const crypto::PublicKey& key, const Signed<records::Destr
   } else {
     GBX_ASSIGN(Machine job, need_machine(job_machine(claim.body.job_id), "job"));
     GBX_ASSIGN(const EnvironmentState state, enum_from<EnvironmentState>(env.state));
-    const bool delivered = state == EnvironmentState::kSealed && job.state != enum_name(JobState::kRunning);
+    const bool delivered =
+        state == EnvironmentState::kSealed && job.state != enum_name(JobState::kRunning);
     if (delivered) {
       GBX_ASSIGN(const JobBody body, from_json<JobBody>(job.body));
       GBX_TRY(step_environment(t, env, body, EnvironmentEvent::kDestroy));
     } else if (state == EnvironmentState::kSealed) {
       t.touches.push_back({env.seq, env});  // the output is still on its way
     } else {
-      GBX_TRY(end_attempt(t, env, EnvironmentEvent::kDestroy, Reason::kJobFailed, "destroyed without a sealed output"));
+      GBX_TRY(end_attempt(t, env, EnvironmentEvent::kDestroy, Reason::kJobFailed,
+                          "destroyed without a sealed output"));
     }
   }
   return commit(t);
@@ -562,7 +622,8 @@ Status Core::forget_holds() {
 Status Core::tick() {
   const Lock lock(mutex_);
   const std::int64_t now = now_ms();
-  // While this plane was away nobody could hand anything in: what nodes owe is not late before they had a lease's time.
+  // While this plane was away nobody could hand anything in: what nodes owe is not late before they
+  // had a lease's time.
   const bool nodes_may_report = now - started_ms_ >= config_.lease_seconds * 1000;
   MachineQuery overdue;
   overdue.kind = "job";
@@ -572,10 +633,11 @@ Status Core::tick() {
   for (Machine& job : jobs) {
     GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
     if (body.awaiting_output && !nodes_may_report) continue;
-    const Error why = body.awaiting_output
-                          ? fail(Reason::kLost, "an attempt sealed its output, and its node never handed it in")
-                          : fail(Reason::kTimedOut, "no node took the job in time")
-                                .hint("raise spec.timeouts.queue, or look at: glovebox node list");
+    const Error why =
+        body.awaiting_output
+            ? fail(Reason::kLost, "an attempt sealed its output, and its node never handed it in")
+            : fail(Reason::kTimedOut, "no node took the job in time")
+                  .hint("raise spec.timeouts.queue, or look at: glovebox node list");
     Transaction t;
     GBX_TRY(step_job(t, job, body, JobEvent::kExpire, &why));
     GBX_TRY(commit(t));
@@ -586,9 +648,11 @@ Status Core::tick() {
     GBX_ASSIGN(late, store_.machines(overdue));
   }
   for (const Machine& env : late) {
-    GBX_TRY(lose(env, Reason::kTimedOut, env.state == enum_name(EnvironmentState::kSealed) ? "no claim of destruction"
-                                         : env.state == enum_name(EnvironmentState::kWorking) ? "ran longer than spec.timeouts.run"
-                                                                                                : "did not start within spec.timeouts.start"));
+    GBX_TRY(lose(env, Reason::kTimedOut,
+                 env.state == enum_name(EnvironmentState::kSealed) ? "no claim of destruction"
+                 : env.state == enum_name(EnvironmentState::kWorking)
+                     ? "ran longer than spec.timeouts.run"
+                     : "did not start within spec.timeouts.start"));
   }
   GBX_TRY(forget_holds());
   MachineQuery live;
@@ -598,7 +662,8 @@ Status Core::tick() {
   GBX_ASSIGN(std::vector<Machine> running, store_.machines(live));
   for (const Machine& env : running) {
     const auto seen = last_seen_ms_.find(env.node);
-    const std::int64_t last = std::max(seen == last_seen_ms_.end() ? started_ms_ : seen->second, started_ms_);
+    const std::int64_t last =
+        std::max(seen == last_seen_ms_.end() ? started_ms_ : seen->second, started_ms_);
     if (now - last > config_.lease_seconds * 1000) {
       GBX_TRY(lose(env, Reason::kLost, "the node is silent"));
     }

@@ -1,5 +1,5 @@
-// Core: which nodes could run a job. Sizes are chosen by consumers and contain their containers, so what a node lends is the
-// bound: for one job, and for all that live on the node at a time.
+// Core: which nodes could run a job. Sizes are chosen by consumers and contain their containers, so
+// what a node lends is the bound: for one job, and for all that live on the node at a time.
 #include <algorithm>
 
 #include "plane/core/core.h"
@@ -21,7 +21,8 @@ std::string none_root(const std::string& key) {
 }
 
 // The technology that every policy allows on this node and that the job asks for.
-bool platform_fits(const records::NodeInfo& info, const std::string& root, const std::vector<records::Technology>& any_of,
+bool platform_fits(const records::NodeInfo& info, const std::string& root,
+                   const std::vector<records::Technology>& any_of,
                    const std::vector<std::vector<records::PlatformRule>>& rules) {
   return std::any_of(any_of.begin(), any_of.end(), [&](const records::Technology t) {
     if (std::count(info.technologies.begin(), info.technologies.end(), t) == 0) return false;
@@ -35,19 +36,25 @@ bool platform_fits(const records::NodeInfo& info, const std::string& root, const
 
 }  // namespace
 
-// Only a size that is too large has a next step: what is not meant for a node is nothing to change in the spec.
+// Only a size that is too large has a next step: what is not meant for a node is nothing to change
+// in the spec.
 Status Core::fits(const records::NodeInfo& info, const std::string& key, const Need& need) {
   const auto& c = need.controls;
   const std::string root = none_root(key);
   if (root.empty() || !platform_fits(info, root, need.any_of, need.rules)) {
-    return fail(Reason::kNoCapacity, "no node is one that the job and every policy allow").with("an allowed technology and node", root);
+    return fail(Reason::kNoCapacity, "no node is one that the job and every policy allow")
+        .with("an allowed technology and node", root);
   }
   if (c.cpu < 1 || c.cpu > info.cpu) {
-    return fail(Reason::kNoCapacity, "spec.resources.cpu").with("at most " + std::to_string(info.cpu), std::to_string(c.cpu)).hint(kLess);
+    return fail(Reason::kNoCapacity, "spec.resources.cpu")
+        .with("at most " + std::to_string(info.cpu), std::to_string(c.cpu))
+        .hint(kLess);
   }
   const std::int64_t pids = info.pids.value_or(0);
   if (c.pids < 1 || c.pids > pids) {
-    return fail(Reason::kNoCapacity, "spec.sandbox.pids").with("at most " + std::to_string(pids), std::to_string(c.pids)).hint(kLess);
+    return fail(Reason::kNoCapacity, "spec.sandbox.pids")
+        .with("at most " + std::to_string(pids), std::to_string(c.pids))
+        .hint(kLess);
   }
   if (c.memory_bytes < 1 || c.footprint_bytes() > info.memory_bytes) {
     return fail(Reason::kNoCapacity, "spec.resources: memory, scratch and image together")
@@ -99,8 +106,10 @@ Result<records::PlanCheck> Core::judge_placement(const records::Submission& subm
   }
   if (silent || why.reason == Reason::kUninitialised) {
     line.reason = std::string(reason_code(Reason::kUnavailable));
-    line.what = silent ? "the nodes that could run it do not answer now: it would wait for one, as long as spec.timeouts.queue says"
-                       : "no node has registered yet: it would wait for one, as long as spec.timeouts.queue says";
+    line.what = silent ? "the nodes that could run it do not answer now: it would wait for one, as "
+                         "long as spec.timeouts.queue says"
+                       : "no node has registered yet: it would wait for one, as long as "
+                         "spec.timeouts.queue says";
     line.next = "ask the operator to start a node";
     return line;
   }
@@ -109,7 +118,8 @@ Result<records::PlanCheck> Core::judge_placement(const records::Submission& subm
   line.what = why.what;
   line.expected = why.expected;
   line.actual = why.actual;
-  line.next = why.next.empty() ? "glovebox node list; ask the operator for a node that can" : why.next;
+  line.next =
+      why.next.empty() ? "glovebox node list; ask the operator for a node that can" : why.next;
   return line;
 }
 
@@ -125,7 +135,8 @@ Result<std::int64_t> Core::memory_of(const std::vector<Machine>& environments) {
     GBX_ASSIGN(const EnvironmentBody e, from_json<EnvironmentBody>(env.body));
     GBX_ASSIGN(const Machine job, need_machine(job_machine(e.job_id), "job"));
     GBX_ASSIGN(const JobBody body, from_json<JobBody>(job.body));
-    GBX_ASSIGN(const records::PlanControls c, records::controls_of(body.submission.submission.body.spec.spec));
+    GBX_ASSIGN(const records::PlanControls c,
+               records::controls_of(body.submission.submission.body.spec.spec));
     bytes += c.footprint_bytes();  // at most 1024 times 2 TiB
   }
   return bytes;

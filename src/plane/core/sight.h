@@ -1,8 +1,9 @@
-// What of a job's history its consumer may see by now. From the moment the container can read data, when something
-// happens is the container's choice, and so a message to its author. It is therefore told as decisions are: at the end
-// of the owners' release slot in which it happened, with that time. A decision falls on the end of a slot by itself, and
-// the plane hears of it a little later: so it is told at once, with the time of that end, and what it explains with it.
-// Nothing is told with a time that is yet to come. Operators and auditors see everything at once.
+// What of a job's history its consumer may see by now. From the moment the container can read data,
+// when something happens is the container's choice, and so a message to its author. It is therefore
+// told as decisions are: at the end of the owners' release slot in which it happened, with that
+// time. A decision falls on the end of a slot by itself, and the plane hears of it a little later:
+// so it is told at once, with the time of that end, and what it explains with it. Nothing is told
+// with a time that is yet to come. Operators and auditors see everything at once.
 #pragma once
 
 #include <algorithm>
@@ -25,7 +26,8 @@ class Sight {
   Sight(std::int64_t slot_seconds, std::int64_t now_ms, const std::vector<Row>& rows);
 
   bool shows(const Row& row) const { return !slotted(row) || told_ms(row.time_ms) <= now_ms_; }
-  // As `row`, with the time at which it was told and without the hashes that would give the exact one away.
+  // As `row`, with the time at which it was told and without the hashes that would give the exact
+  // one away.
   Row shown(Row row) const;
 
  private:

@@ -7,20 +7,26 @@ namespace {
 
 bool is_private(Reason reason) {
   const ExitClass cls = exit_class(reason);
-  return cls == ExitClass::kInternal || cls == ExitClass::kOk || reason == Reason::kIo || reason == Reason::kDatabase;
+  return cls == ExitClass::kInternal || cls == ExitClass::kOk || reason == Reason::kIo ||
+         reason == Reason::kDatabase;
 }
 
 int status_of_usage(Reason reason) {
   switch (reason) {
-    case Reason::kTooLarge: return 413;
-    case Reason::kNotFound: return 404;
+    case Reason::kTooLarge:
+      return 413;
+    case Reason::kNotFound:
+      return 404;
     case Reason::kAlreadyExists:
     case Reason::kConflict:
-    case Reason::kIdempotencyMismatch: return 409;
+    case Reason::kIdempotencyMismatch:
+      return 409;
     case Reason::kUnknownField:
     case Reason::kMissingField:
-    case Reason::kBadValue: return 422;
-    default: return 400;  // an open list: every other complaint about the input
+    case Reason::kBadValue:
+      return 422;
+    default:
+      return 400;  // an open list: every other complaint about the input
   }
 }
 
@@ -32,14 +38,20 @@ int http_status(Reason reason) {
   if (reason == Reason::kWrongState) return 409;
   switch (exit_class(reason)) {
     case ExitClass::kOk:
-    case ExitClass::kInternal: return 500;
-    case ExitClass::kUsage: return status_of_usage(reason);
+    case ExitClass::kInternal:
+      return 500;
+    case ExitClass::kUsage:
+      return status_of_usage(reason);
     case ExitClass::kDenied:
-    case ExitClass::kAttestation: return 403;
-    case ExitClass::kIntegrity: return 422;
+    case ExitClass::kAttestation:
+      return 403;
+    case ExitClass::kIntegrity:
+      return 422;
     case ExitClass::kHeld:
-    case ExitClass::kFailed: return 409;
-    case ExitClass::kInfrastructure: return 503;
+    case ExitClass::kFailed:
+      return 409;
+    case ExitClass::kInfrastructure:
+      return 503;
   }
   return 500;
 }
@@ -77,8 +89,9 @@ Result<std::size_t> VerifiedBody::read(MutableByteView out) {
     if (actual == announced_) {
       end_ = Result<std::size_t>(std::size_t{0});
     } else {
-      end_ = Result<std::size_t>(
-          fail(Reason::kBadHash, "body of the request").with(to_hex(announced_), to_hex(actual)).hint("send it again"));
+      end_ = Result<std::size_t>(fail(Reason::kBadHash, "body of the request")
+                                     .with(to_hex(announced_), to_hex(actual))
+                                     .hint("send it again"));
     }
     return *end_;
   }

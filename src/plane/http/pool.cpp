@@ -7,10 +7,12 @@
 
 namespace gbx::plane::http {
 
-WorkPool::WorkPool(const std::string& name, std::size_t threads, std::size_t max_queued) : max_queued_(max_queued) {
+WorkPool::WorkPool(const std::string& name, std::size_t threads, std::size_t max_queued)
+    : max_queued_(max_queued) {
   for (std::size_t i = 0; i < threads; ++i) {
     threads_.emplace_back([this] { run(); });
-    pthread_setname_np(threads_.back().native_handle(), (name.substr(0, 12) + "-" + std::to_string(i % 100)).c_str());
+    pthread_setname_np(threads_.back().native_handle(),
+                       (name.substr(0, 12) + "-" + std::to_string(i % 100)).c_str());
   }
 }
 

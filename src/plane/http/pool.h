@@ -1,5 +1,5 @@
-// A bounded pool of named threads for the synchronous handlers, and the bounded pipe through which a streamed
-// body reaches one of them. Both are thread-safe.
+// A bounded pool of named threads for the synchronous handlers, and the bounded pipe through which
+// a streamed body reaches one of them. Both are thread-safe.
 #pragma once
 
 #include <condition_variable>
@@ -25,7 +25,8 @@ class WorkPool {
   WorkPool& operator=(const WorkPool&) = delete;
   // False when the queue is full or the pool is stopping; `work` is dropped then.
   bool try_post(Work work);
-  // For the next piece of something admitted before: its number is bounded by the connections, not by the queue.
+  // For the next piece of something admitted before: its number is bounded by the connections, not
+  // by the queue.
   bool post_continuation(Work work);
   // Finishes what runs, drops what waits. Idempotent; not to be called from the pool's own threads.
   void stop();
@@ -37,8 +38,8 @@ class WorkPool {
   const std::size_t max_queued_;
   mutable std::mutex mutex_;
   std::condition_variable wake_;
-  std::deque<Work> queue_;   // guarded by mutex_
-  bool stopping_ = false;    // guarded by mutex_
+  std::deque<Work> queue_;  // guarded by mutex_
+  bool stopping_ = false;   // guarded by mutex_
   std::vector<std::thread> threads_;
 };
 
@@ -62,10 +63,10 @@ class BodyPipe final : public BodyReader {
   const std::function<void()> on_room_;
   mutable std::mutex mutex_;
   std::condition_variable wake_;
-  std::deque<Bytes> chunks_;      // guarded by mutex_
-  std::size_t offset_ = 0;        // guarded by mutex_: into chunks_.front()
-  std::size_t held_ = 0;          // guarded by mutex_
-  std::optional<Status> end_;     // guarded by mutex_
+  std::deque<Bytes> chunks_;   // guarded by mutex_
+  std::size_t offset_ = 0;     // guarded by mutex_: into chunks_.front()
+  std::size_t held_ = 0;       // guarded by mutex_
+  std::optional<Status> end_;  // guarded by mutex_
 };
 
 }  // namespace gbx::plane::http

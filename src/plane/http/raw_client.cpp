@@ -27,7 +27,8 @@ struct RawClient::Impl {
     timeval t{timeout_ms / 1000, timeout_ms % 1000 * 1000};
     setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &t, sizeof t);
     char buffer[16384];
-    const ssize_t n = ssl != nullptr ? SSL_read(ssl, buffer, sizeof buffer) : recv(fd.get(), buffer, sizeof buffer, 0);
+    const ssize_t n = ssl != nullptr ? SSL_read(ssl, buffer, sizeof buffer)
+                                     : recv(fd.get(), buffer, sizeof buffer, 0);
     if (n <= 0) return false;
     pending.append(buffer, static_cast<std::size_t>(n));
     return true;
@@ -46,7 +47,9 @@ std::unique_ptr<RawClient> RawClient::connect(std::uint16_t port, Tls tls) {
   address.sin_port = htons(port);
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   // SAFETY: the socket API takes every address type through this one.
-  if (::connect(impl->fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) return nullptr;
+  if (::connect(impl->fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    return nullptr;
+  }
   timeval t{10, 0};
   setsockopt(impl->fd.get(), SOL_SOCKET, SO_RCVTIMEO, &t, sizeof t);
   setsockopt(impl->fd.get(), SOL_SOCKET, SO_SNDTIMEO, &t, sizeof t);
@@ -66,7 +69,8 @@ bool RawClient::send(std::string_view bytes) {
   while (!bytes.empty()) {
     const int want = static_cast<int>(std::min<std::size_t>(bytes.size(), 16384));
     const ssize_t n = impl_->ssl != nullptr ? SSL_write(impl_->ssl, bytes.data(), want)
-                                            : ::send(impl_->fd.get(), bytes.data(), static_cast<std::size_t>(want), MSG_NOSIGNAL);
+                                            : ::send(impl_->fd.get(), bytes.data(),
+                                                     static_cast<std::size_t>(want), MSG_NOSIGNAL);
     if (n <= 0) return false;
     bytes.remove_prefix(static_cast<std::size_t>(n));
   }

@@ -1,4 +1,5 @@
-// For tests: a client that says exactly what it is told, well-formed or not. Blocking, with a deadline on every wait.
+// For tests: a client that says exactly what it is told, well-formed or not. Blocking, with a
+// deadline on every wait.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +23,8 @@ class RawClient {
   static std::unique_ptr<RawClient> connect(std::uint16_t port, Tls tls = Tls::k13);
   ~RawClient();
   bool send(std::string_view bytes);
-  // One answer with a content-length or chunked (undecoded); empty when the server closes or says nothing in time.
+  // One answer with a content-length or chunked (undecoded); empty when the server closes or says
+  // nothing in time.
   std::optional<RawAnswer> read(std::int64_t timeout_ms = 10'000, bool head_only = false);
   // True when the server closes within the time.
   bool closes_within(std::int64_t timeout_ms);

@@ -47,12 +47,14 @@ using Co = asio::awaitable<T>;
 constexpr auto kTuple = asio::as_tuple(asio::use_awaitable);
 
 const char* status_text(int status) {
-  const boost::core::string_view text = bhttp::obsolete_reason(bhttp::int_to_status(static_cast<unsigned>(status)));
+  const boost::core::string_view text =
+      bhttp::obsolete_reason(bhttp::int_to_status(static_cast<unsigned>(status)));
   return text.data();
 }
 
 struct Counters {
-  std::atomic<std::uint64_t> refused{0}, handshakes_failed{0}, requests{0}, shed{0}, answers_4xx{0}, answers_5xx{0};
+  std::atomic<std::uint64_t> refused{0}, handshakes_failed{0}, requests{0}, shed{0}, answers_4xx{0},
+      answers_5xx{0};
 };
 
 // One address, or the /64 that one IPv6 host commands.
@@ -81,7 +83,8 @@ class Pace {
 
  private:
   SteadyClock::time_point after(std::int64_t grace_ms, std::uint64_t bytes_per_second) const {
-    const auto earned = static_cast<std::int64_t>(bytes_ / std::max<std::uint64_t>(1, bytes_per_second / 1000 + 1));
+    const auto earned =
+        static_cast<std::int64_t>(bytes_ / std::max<std::uint64_t>(1, bytes_per_second / 1000 + 1));
     return start_ + milliseconds(grace_ms + earned);
   }
 
@@ -120,10 +123,11 @@ struct Server::Core {
 
   std::mutex mutex;
   std::condition_variable emptied;
-  std::set<Session*> sessions;                       // guarded by mutex
-  std::map<std::string, std::size_t> per_peer;       // guarded by mutex: places taken
-  std::size_t places = 0;                            // guarded by mutex: `sessions` but those that gave way
-  bool stopped = false;                              // guarded by mutex
+  std::set<Session*> sessions;                  // guarded by mutex
+  std::map<std::string, std::size_t> per_peer;  // guarded by mutex: places taken
+  // guarded by mutex: `sessions` but those that gave way
+  std::size_t places = 0;
+  bool stopped = false;  // guarded by mutex
 
   bool admit(Session* s);
   bool give_way(const std::string* group);  // mutex is held; a null group: anybody's
@@ -150,17 +154,17 @@ struct Session : std::enable_shared_from_this<Session> {
 
   Server::Core& core;
   asio::ssl::stream<beast::tcp_stream> stream;
-  asio::steady_timer event;   // cancelled to wake the coroutine
+  asio::steady_timer event;  // cancelled to wake the coroutine
   beast::flat_buffer buffer;
   const std::string peer;
   const std::string group;
   const std::uint64_t number;
   std::uint64_t requests = 0;
-  bool idle = true;           // nothing of a request has come
+  bool idle = true;  // nothing of a request has come
   bool close = false;
-  bool cut = false;           // the server is stopping and waits no longer
-  std::uint64_t unread = 0;   // bytes of the current body still on the wire
-  std::uint64_t strange = 0;  // requests of callers that are not known
+  bool cut = false;                  // the server is stopping and waits no longer
+  std::uint64_t unread = 0;          // bytes of the current body still on the wire
+  std::uint64_t strange = 0;         // requests of callers that are not known
   std::atomic<bool> known{false};    // a caller of this connection is
   std::atomic<bool> working{false};  // a handler is at work
   bool gave_way = false;             // guarded by core.mutex
@@ -174,7 +178,8 @@ bool Core::admit(Session* s) {
   const std::lock_guard lock(mutex);
   if (stopping) return false;
   const auto mine = per_peer.find(s->group);
-  const bool group_full = mine != per_peer.end() && mine->second >= options.limits.connections_per_peer;
+  const bool group_full =
+      mine != per_peer.end() && mine->second >= options.limits.connections_per_peer;
   if (group_full && !give_way(&s->group)) return false;
   if (places >= options.limits.connections && !give_way(nullptr)) return false;
   ++per_peer[s->group];
@@ -257,8 +262,8 @@ std::string head_of(const Response& r, const Request& request, bool close) {
   return head + "\r\n";
 }
 
-// A request on its way through a pool thread and back. The pool's side holds it by shared_ptr, so that nothing
-// dangles when the connection gives up first.
+// A request on its way through a pool thread and back. The pool's side holds it by shared_ptr, so
+// that nothing dangles when the connection gives up first.
 struct Job {
   explicit Job(Core& c) : core(c) {}
   ~Job() { release_body(); }
@@ -279,9 +284,9 @@ struct Job {
   Bytes piece;                     // of a streamed answer
   std::size_t piece_size = 0;
   Status piece_status = ok_status();
-  bool done = false;               // on the strand
-  bool abandoned = false;          // on the strand
-  std::uint64_t reserved = 0;      // of the body budget
+  bool done = false;           // on the strand
+  bool abandoned = false;      // on the strand
+  std::uint64_t reserved = 0;  // of the body budget
 };
 using JobPtr = std::shared_ptr<Job>;
 
@@ -409,7 +414,8 @@ Co<Status> read_whole_body(Session& s, Job& job) {
     const std::size_t at = body.size();
     if (!s.core.reserve(n)) {
       ++s.core.counters.shed;
-      co_return fail(Reason::kUnavailable, "too many requests with large bodies at once").hint("repeat in a second");
+      co_return fail(Reason::kUnavailable, "too many requests with large bodies at once")
+          .hint("repeat in a second");
     }
     job.reserved += n;
     body.resize(at + n);
@@ -420,7 +426,8 @@ Co<Status> read_whole_body(Session& s, Job& job) {
     job.reserved -= n - got;
     if (got == 0) {
       s.close = true;
-      co_return fail(Reason::kTimedOut, "body of the request did not arrive").hint("send it faster");
+      co_return fail(Reason::kTimedOut, "body of the request did not arrive")
+          .hint("send it faster");
     }
   }
   co_return ok_status();
@@ -444,7 +451,8 @@ Co<void> pump(Session& s, const JobPtr& job) {
     std::size_t got = co_await read_body(s, space, pace);
     if (got == 0) {
       s.close = true;
-      job->pipe->fail_with(fail(Reason::kConnectionClosed, "the upload broke off").hint("send it again"));
+      job->pipe->fail_with(
+          fail(Reason::kConnectionClosed, "the upload broke off").hint("send it again"));
       co_return;
     }
     chunk.resize(got);
@@ -453,7 +461,8 @@ Co<void> pump(Session& s, const JobPtr& job) {
   if (s.unread == 0) job->pipe->finish();
 }
 
-// After an early answer the peer may still be sending; closing at once would make its kernel drop the answer.
+// After an early answer the peer may still be sending; closing at once would make its kernel drop
+// the answer.
 Co<void> linger(Session& s) {
   const auto deadline = SteadyClock::now() + milliseconds(s.core.options.limits.linger_ms);
   Bytes sink(s.core.options.limits.chunk_bytes);
@@ -474,13 +483,15 @@ Status copy_fields(const Parser& parser, Request* out) {
     std::string value(field.value());
     if (!valid_utf8(value)) return fail(Reason::kUsage, "header is not UTF-8");
     if (!out->headers.emplace(std::move(name), std::move(value)).second) {
-      return fail(Reason::kUsage, "header given twice: " + printable(std::string(field.name_string()), 64));
+      return fail(Reason::kUsage,
+                  "header given twice: " + printable(std::string(field.name_string()), 64));
     }
   }
   return ok_status();
 }
 
-// Fills `out` from a parsed header, or says why not. `status` is set where the reason alone does not give it.
+// Fills `out` from a parsed header, or says why not. `status` is set where the reason alone does
+// not give it.
 Status build_request(const Parser& parser, Request* out, int* status) {
   const auto& message = parser.get();
   out->method = std::string(message.method_string());
@@ -495,7 +506,9 @@ Status build_request(const Parser& parser, Request* out, int* status) {
     *status = 411;
     return fail(Reason::kUsage, "bodies need a content-length");
   }
-  if (out->headers.contains("upgrade")) return fail(Reason::kUsage, "protocol upgrades are not offered");
+  if (out->headers.contains("upgrade")) {
+    return fail(Reason::kUsage, "protocol upgrades are not offered");
+  }
   const boost::optional<std::uint64_t> length = parser.content_length();
   out->content_length = length ? *length : 0;
   GBX_ASSIGN(Target target, parse_target(out->target));
@@ -527,7 +540,8 @@ Response call_handler(const Core& core, const Request& request) {
 }
 
 Response busy() {
-  return error_response(fail(Reason::kUnavailable, "the service is busy").hint("repeat in a second"));
+  return error_response(
+      fail(Reason::kUnavailable, "the service is busy").hint("repeat in a second"));
 }
 
 bool post_handler(Session& s, const JobPtr& job) {
@@ -590,7 +604,8 @@ Co<bool> answer(Session& s, const JobPtr& job) {
   if (plan.streaming) {
     SessionPtr self = s.shared_from_this();
     job->pipe = std::make_shared<BodyPipe>(
-        s.core.options.limits.pipe_bytes, s.core.options.limits.idle_timeout_ms + s.core.options.limits.body_grace_ms,
+        s.core.options.limits.pipe_bytes,
+        s.core.options.limits.idle_timeout_ms + s.core.options.limits.body_grace_ms,
         [self] { asio::post(self->stream.get_executor(), [self] { self->wake(); }); });
     request.stream = job->pipe;
   } else {
@@ -614,9 +629,13 @@ void log_request(const Session& s, const Job& job, SteadyClock::time_point start
                                        {"target", Json(printable(job.request.target, 256))},
                                        {"status", Json(job.response.status)},
                                        {"ms", Json(static_cast<std::int64_t>(took))}});
-  if (job.response.hidden) s.core.options.log->error("request-failed", *job.response.hidden, {{"id", Json(job.request.id)}});
+  if (job.response.hidden) {
+    s.core.options.log->error("request-failed", *job.response.hidden,
+                              {{"id", Json(job.request.id)}});
+  }
   if (!job.piece_status.ok()) {
-    s.core.options.log->error("download-failed", job.piece_status.error(), {{"id", Json(job.request.id)}});
+    s.core.options.log->error("download-failed", job.piece_status.error(),
+                              {{"id", Json(job.request.id)}});
   }
 }
 
@@ -627,7 +646,8 @@ Co<bool> read_header(Session& s, Parser& parser, boost::system::error_code& erro
   s.idle = s.buffer.size() == 0;
   if (s.idle) {
     if (s.core.stopping) co_return false;
-    const milliseconds wait(s.number != 0 && s.requests > 0 ? limits.idle_timeout_ms : limits.header_timeout_ms);
+    const milliseconds wait(s.number != 0 && s.requests > 0 ? limits.idle_timeout_ms
+                                                            : limits.header_timeout_ms);
     s.tcp_layer().expires_after(wait);
     const auto space = s.buffer.prepare(4096);
     auto [ec, n] = co_await s.stream.async_read_some(space, kTuple);
@@ -648,7 +668,8 @@ std::optional<Response> bad_header_response(const boost::system::error_code& ec)
   if (ec == bhttp::error::header_limit || ec == bhttp::error::buffer_overflow) {
     return error_response(fail(Reason::kTooLarge, "header of the request"), 431);
   }
-  if (ec == beast::error::timeout || ec == bhttp::error::end_of_stream || ec == bhttp::error::partial_message) {
+  if (ec == beast::error::timeout || ec == bhttp::error::end_of_stream ||
+      ec == bhttp::error::partial_message) {
     return std::nullopt;
   }
   if (ec.category() == bhttp::make_error_code(bhttp::error::bad_method).category()) {
@@ -676,7 +697,8 @@ Co<bool> serve_request(Session& s) {
     job->response = std::move(*bad);
     s.close = true;
   } else {
-    s.close = !parser.keep_alive() || s.requests >= limits.requests_per_connection || s.core.stopping;
+    s.close =
+        !parser.keep_alive() || s.requests >= limits.requests_per_connection || s.core.stopping;
     int status = 0;
     const Status built = build_request(parser, &job->request, &status);
     s.unread = job->request.content_length;
@@ -689,7 +711,8 @@ Co<bool> serve_request(Session& s) {
     }
   }
   const bool early = s.unread > 0 || ec;
-  const bool enough = !job->response.known_caller && ++s.strange >= limits.strange_requests_per_connection;
+  const bool enough =
+      !job->response.known_caller && ++s.strange >= limits.strange_requests_per_connection;
   if (early || enough || s.core.stopping) s.close = true;
   if (!job->abandoned) job->release_body();
   bool again = co_await write_response(s, job);
@@ -740,10 +763,11 @@ Co<void> accept_loop(Core& core) {
       ++core.counters.refused;
       continue;  // closes it
     }
-    asio::co_spawn(session->stream.get_executor(), run_session(session), [session](std::exception_ptr) {
-      session->tcp_layer().close();
-      session->core.leave(session.get());
-    });
+    asio::co_spawn(session->stream.get_executor(), run_session(session),
+                   [session](std::exception_ptr) {
+                     session->tcp_layer().close();
+                     session->core.leave(session.get());
+                   });
   }
 }
 
@@ -751,7 +775,8 @@ Co<void> accept_loop(Core& core) {
 
 Status use_certificates(SSL_CTX* ctx, const ServerOptions& o) {
   const auto refuse = [](const char* what) { return Status(fail(Reason::kCrypto, what)); };
-  if (SSL_CTX_use_certificate_ASN1(ctx, static_cast<int>(o.certificate_der.size()), o.certificate_der.data()) != 1) {
+  if (SSL_CTX_use_certificate_ASN1(ctx, static_cast<int>(o.certificate_der.size()),
+                                   o.certificate_der.data()) != 1) {
     return refuse("server certificate");
   }
   for (const Bytes& der : o.chain_der) {
@@ -769,15 +794,20 @@ Status use_certificates(SSL_CTX* ctx, const ServerOptions& o) {
   if (pkey == nullptr) return refuse("server key");
   const int used = SSL_CTX_use_PrivateKey(ctx, pkey);
   EVP_PKEY_free(pkey);
-  if (used != 1 || SSL_CTX_check_private_key(ctx) != 1) return refuse("server key does not fit the certificate");
+  if (used != 1 || SSL_CTX_check_private_key(ctx) != 1) {
+    return refuse("server key does not fit the certificate");
+  }
   return ok_status();
 }
 
-// TLS 1.3 alone; no resumption, no early data, no renegotiation, so every connection is a fresh handshake.
+// TLS 1.3 alone; no resumption, no early data, no renegotiation, so every connection is a fresh
+// handshake.
 Status set_up_tls(SSL_CTX* ctx, const ServerOptions& o) {
-  if (SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) != 1 || SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION) != 1 ||
+  if (SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) != 1 ||
+      SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION) != 1 ||
       SSL_CTX_set_num_tickets(ctx, 0) != 1 || SSL_CTX_set_max_early_data(ctx, 0) != 1 ||
-      SSL_CTX_set_ciphersuites(ctx, "TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256") != 1) {
+      SSL_CTX_set_ciphersuites(
+          ctx, "TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256") != 1) {
     return fail(Reason::kCrypto, "TLS set-up");
   }
   SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
@@ -788,7 +818,10 @@ Status set_up_tls(SSL_CTX* ctx, const ServerOptions& o) {
 Status open_acceptor(Core& core) {
   boost::system::error_code ec;
   const asio::ip::address address = asio::ip::make_address(core.options.bind_address, ec);
-  if (ec) return fail(Reason::kUsage, "listen address").with("an IP address", printable(core.options.bind_address, 64));
+  if (ec) {
+    return fail(Reason::kUsage, "listen address")
+        .with("an IP address", printable(core.options.bind_address, 64));
+  }
   const tcp::endpoint endpoint(address, core.options.port);
   core.acceptor.open(endpoint.protocol(), ec);
   if (!ec) core.acceptor.set_option(tcp::acceptor::reuse_address(true), ec);
@@ -796,9 +829,10 @@ Status open_acceptor(Core& core) {
   if (!ec) core.acceptor.listen(asio::socket_base::max_listen_connections, ec);
   if (ec) {
     const bool no_such = ec == boost::system::errc::address_not_available;
-    return fail(Reason::kIo, "listen on " + core.options.bind_address + " port " + std::to_string(core.options.port) + ": " +
-                                 ec.message())
-        .hint(no_such ? "choose an address of this machine, or 0.0.0.0" : "choose another port, or stop what uses it");
+    return fail(Reason::kIo, "listen on " + core.options.bind_address + " port " +
+                                 std::to_string(core.options.port) + ": " + ec.message())
+        .hint(no_such ? "choose an address of this machine, or 0.0.0.0"
+                      : "choose another port, or stop what uses it");
   }
   core.port = core.acceptor.local_endpoint(ec).port();
   return ok_status();
@@ -818,7 +852,8 @@ Result<std::unique_ptr<Server>> Server::start(ServerOptions options, Handler han
   for (std::size_t i = 0; i < core->options.limits.io_threads; ++i) {
     Core* c = core.get();
     core->io_threads.emplace_back([c] { c->io.run(); });
-    pthread_setname_np(core->io_threads.back().native_handle(), ("api-io-" + std::to_string(i)).c_str());
+    pthread_setname_np(core->io_threads.back().native_handle(),
+                       ("api-io-" + std::to_string(i)).c_str());
   }
   return std::unique_ptr<Server>(new Server(std::move(core)));
 }
@@ -885,7 +920,8 @@ void Server::stop() {
   }
   core.io.stop();
   for (std::thread& t : core.io_threads) t.join();
-  // The posted close may never have run; a port left open would swallow connections until the server is destroyed.
+  // The posted close may never have run; a port left open would swallow connections until the
+  // server is destroyed.
   boost::system::error_code ignored;
   core.acceptor.close(ignored);
 }

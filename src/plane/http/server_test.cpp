@@ -1,4 +1,5 @@
-// The HTTPS server against clients that misbehave: TLS, sizes, slowness, malformed requests, load, stopping.
+// The HTTPS server against clients that misbehave: TLS, sizes, slowness, malformed requests, load,
+// stopping.
 #include "plane/http/server.h"
 
 #include <gtest/gtest.h>
@@ -28,25 +29,40 @@ TEST(Target, DecodesAndSplits) {
 }
 
 TEST(Target, RefusesWhatTwoParsersCouldReadDifferently) {
-  const std::pair<std::string, Reason> bad[] = {
-      {"", Reason::kUsage},          {"v1", Reason::kUsage},          {"//", Reason::kNotFound},
-      {"/a//b", Reason::kNotFound},  {"/a/", Reason::kNotFound},      {"/a/../b", Reason::kUsage},
-      {"/%2e%2E", Reason::kUsage},   {"/a%2Fb", Reason::kUsage},      {"/a%00", Reason::kUsage},
-      {"/a%0a", Reason::kUsage},     {"/a%", Reason::kUsage},         {"/a%4", Reason::kUsage},
-      {"/a%zz", Reason::kUsage},     {"/a%ff", Reason::kUsage},       {"/a#b", Reason::kUsage},
-      {"/a?x", Reason::kUsage},      {"/a?=1", Reason::kUsage},       {"/a?x=1&x=2", Reason::kUsage},
-      {"/a?x=1&%78=2", Reason::kUsage}, {"/a b", Reason::kUsage},     {"http://h/a", Reason::kUsage},
-      {"/" + std::string(5000, 'a'), Reason::kTooLarge}};
-  for (const auto& [text, reason] : bad) EXPECT_EQ(parse_target(text).reason(), reason) << text.substr(0, 40);
+  const std::pair<std::string, Reason> bad[] = {{"", Reason::kUsage},
+                                                {"v1", Reason::kUsage},
+                                                {"//", Reason::kNotFound},
+                                                {"/a//b", Reason::kNotFound},
+                                                {"/a/", Reason::kNotFound},
+                                                {"/a/../b", Reason::kUsage},
+                                                {"/%2e%2E", Reason::kUsage},
+                                                {"/a%2Fb", Reason::kUsage},
+                                                {"/a%00", Reason::kUsage},
+                                                {"/a%0a", Reason::kUsage},
+                                                {"/a%", Reason::kUsage},
+                                                {"/a%4", Reason::kUsage},
+                                                {"/a%zz", Reason::kUsage},
+                                                {"/a%ff", Reason::kUsage},
+                                                {"/a#b", Reason::kUsage},
+                                                {"/a?x", Reason::kUsage},
+                                                {"/a?=1", Reason::kUsage},
+                                                {"/a?x=1&x=2", Reason::kUsage},
+                                                {"/a?x=1&%78=2", Reason::kUsage},
+                                                {"/a b", Reason::kUsage},
+                                                {"http://h/a", Reason::kUsage},
+                                                {"/" + std::string(5000, 'a'), Reason::kTooLarge}};
+  for (const auto& [text, reason] : bad) {
+    EXPECT_EQ(parse_target(text).reason(), reason) << text.substr(0, 40);
+  }
 }
 
 TEST(Status, EveryReasonHasAStatusAndInternalTextStaysInside) {
-#define X(name, code, cls)                                                                              \
-  {                                                                                                     \
-    const int status = http_status(Reason::name);                                                       \
-    EXPECT_TRUE(status >= 400 && status <= 503) << code;                                                \
-    EXPECT_EQ(ExitClass::cls == ExitClass::kInternal, status == 500) << code;                           \
-    EXPECT_EQ(ExitClass::cls == ExitClass::kInfrastructure, status == 503) << code;                     \
+#define X(name, code, cls)                                                          \
+  {                                                                                 \
+    const int status = http_status(Reason::name);                                   \
+    EXPECT_TRUE(status >= 400 && status <= 503) << code;                            \
+    EXPECT_EQ(ExitClass::cls == ExitClass::kInternal, status == 500) << code;       \
+    EXPECT_EQ(ExitClass::cls == ExitClass::kInfrastructure, status == 503) << code; \
   }
   GBX_REASONS(X)
 #undef X
@@ -111,12 +127,16 @@ class ServerTest : public ::testing::Test {
  protected:
   void start(Limits limits) {
     SystemRandom random;
-    const auto ca = crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEcdsaP256, random).value();
-    const auto key = crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEcdsaP256, random).value();
+    const auto ca =
+        crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEcdsaP256, random).value();
+    const auto key =
+        crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEcdsaP256, random).value();
     const std::int64_t now = SystemClock().now().seconds();
     ServerOptions o;
-    o.certificate_der =
-        crypto::issue_server_certificate(ca, key, {"localhost"}, {"127.0.0.1"}, now - 60, now + 3600).value().server_der;
+    o.certificate_der = crypto::issue_server_certificate(ca, key, {"localhost"}, {"127.0.0.1"},
+                                                         now - 60, now + 3600)
+                            .value()
+                            .server_der;
     o.key_pkcs8_der = key.pkcs8_der(SecretAccess{});
     o.limits = limits;
     o.log = log_;
@@ -141,7 +161,9 @@ class ServerTest : public ::testing::Test {
       out.known_caller = true;
       return out;
     }
-    if (!r.path.empty() && r.path[0] == "fails") return error_response(fail(Reason::kIo, "open plane.db"));
+    if (!r.path.empty() && r.path[0] == "fails") {
+      return error_response(fail(Reason::kIo, "open plane.db"));
+    }
     if (!r.path.empty() && r.path[0] == "endless") {
       Response out;
       out.source = [](MutableByteView b) -> Result<std::size_t> { return b.size(); };
@@ -192,7 +214,9 @@ class ServerTest : public ::testing::Test {
     EXPECT_TRUE(httpsig::error_from_json_text(a->body).has_value()) << a->body;
   }
   void eventually(const std::function<bool()>& condition) {
-    for (int i = 0; i < 1000 && !condition(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    for (int i = 0; i < 1000 && !condition(); ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
     EXPECT_TRUE(condition());
   }
 
@@ -220,13 +244,16 @@ TEST_F(ServerTest, OnlyTls13Speaks) {
 TEST_F(ServerTest, KeepAlivePipeliningAndHead) {
   start({});
   auto c = client();
-  c->send("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhiPOST /b HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nyou");
+  c->send(
+      "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhiPOST /b HTTP/1.1\r\nhost: "
+      "a\r\ncontent-length: 3\r\n\r\nyou");
   EXPECT_EQ(c->read()->body, "hi");
   const auto second = c->read();
   EXPECT_EQ(second->body, "you");
   EXPECT_EQ(second->head.find("injected"), std::string::npos);
   EXPECT_NE(second->head.find("cache-control: no-store"), std::string::npos);
-  c->send("HEAD /a HTTP/1.1\r\nhost: a\r\n\r\nGET /a HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+  c->send(
+      "HEAD /a HTTP/1.1\r\nhost: a\r\n\r\nGET /a HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
   EXPECT_EQ(c->read(10'000, true)->status, 200);
   const auto last = c->read();
   EXPECT_EQ(last->status, 200);
@@ -251,7 +278,9 @@ TEST_F(ServerTest, MalformedRequestsGetAReasonAndNeverReachAHandler) {
       {"POST / HTTP/1.1\r\n" + h + "content-length: 1\r\ncontent-length: 2\r\n\r\nab", 400},
       {"POST / HTTP/1.1\r\n" + h + "content-length: -1\r\n\r\n", 400},
       {"POST / HTTP/1.1\r\n" + h + "transfer-encoding: chunked\r\n\r\n0\r\n\r\n", 411},
-      {"POST / HTTP/1.1\r\n" + h + "transfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n0\r\n\r\n", 400},
+      {"POST / HTTP/1.1\r\n" + h +
+           "transfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n0\r\n\r\n",
+       400},
       {"GET / HTTP/1.1\r\n" + h + "upgrade: websocket\r\nconnection: upgrade\r\n\r\n", 400},
       {"POST / HTTP/1.1\r\n" + h + "content-length: 1048577\r\n\r\n", 413},
       {"POST / HTTP/1.1\r\n" + h + "content-length: 18446744073709551615\r\n\r\n", 413},
@@ -366,11 +395,13 @@ TEST_F(ServerTest, WholeBodiesShareABudget) {
   l.buffered_bytes = 200'000;
   start(l);
   auto c = client();
-  c->send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 300000\r\n\r\n" + std::string(300'000, 'x'));
+  c->send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 300000\r\n\r\n" +
+          std::string(300'000, 'x'));
   EXPECT_EQ(c->read()->status, 503);
   for (int i = 0; i < 5; ++i) {  // what was reserved is given back
     auto again = client();
-    again->send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 150000\r\n\r\n" + std::string(150'000, 'x'));
+    again->send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 150000\r\n\r\n" +
+                std::string(150'000, 'x'));
     EXPECT_EQ(again->read()->status, 200);
   }
 }
@@ -391,7 +422,8 @@ TEST_F(ServerTest, ConnectionsOfKnownCallersAreBoundedPerPeer) {
   EXPECT_TRUE(client());
 }
 
-// On one machine everybody has the same address: who holds connections and says nothing keeps nobody out.
+// On one machine everybody has the same address: who holds connections and says nothing keeps
+// nobody out.
 TEST_F(ServerTest, IdleStrangersGiveWayToTheNextAndKnownCallersStay) {
   for (const bool in_all : {false, true}) {
     Limits l;
@@ -422,7 +454,8 @@ TEST_F(ServerTest, AConnectionOfNobodyKnownEndsAfterAFewRequests) {
   EXPECT_TRUE(strange->closes_within(10'000));
 }
 
-// The one thread of the transfers is held by an upload that comes in drops; it goes once somebody waits for it.
+// The one thread of the transfers is held by an upload that comes in drops; it goes once somebody
+// waits for it.
 TEST_F(ServerTest, ASlowUploadGoesWhenOthersWait) {
   Limits l;
   l.transfer_threads = 1;
@@ -548,8 +581,10 @@ TEST(Server, ABadCertificateOrAddressIsAnError) {
   ServerOptions o;
   EXPECT_EQ(Server::start(std::move(o), none).reason(), Reason::kCrypto);
   SystemRandom random;
-  const auto key = crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEcdsaP256, random).value();
-  const auto other = crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEcdsaP256, random).value();
+  const auto key =
+      crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEcdsaP256, random).value();
+  const auto other =
+      crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEcdsaP256, random).value();
   ServerOptions mismatch;
   mismatch.certificate_der = crypto::self_signed_certificate(key).value();
   mismatch.key_pkcs8_der = other.pkcs8_der(SecretAccess{});

@@ -18,10 +18,14 @@ Status parse_query(std::string_view text, Target* out) {
     const std::string_view pair = text.substr(0, end);
     text.remove_prefix(std::min(end + 1, text.size()));
     const std::size_t eq = pair.find('=');
-    if (eq == std::string_view::npos || eq == 0) return fail(Reason::kUsage, "query parameter without name or value");
+    if (eq == std::string_view::npos || eq == 0) {
+      return fail(Reason::kUsage, "query parameter without name or value");
+    }
     GBX_ASSIGN(std::string name, percent_decode(pair.substr(0, eq)));
     GBX_ASSIGN(std::string value, percent_decode(pair.substr(eq + 1)));
-    if (out->query.size() >= kMaxQueryParameters) return fail(Reason::kTooLarge, "query parameters");
+    if (out->query.size() >= kMaxQueryParameters) {
+      return fail(Reason::kTooLarge, "query parameters");
+    }
     if (!out->query.emplace(std::move(name), std::move(value)).second) {
       return fail(Reason::kUsage, "query parameter given twice");
     }
@@ -44,7 +48,9 @@ Result<std::string> percent_decode(std::string_view text) {
       c = static_cast<char>(hi * 16 + lo);
       i += 2;
     }
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) return fail(Reason::kUsage, "control character in the target");
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
+      return fail(Reason::kUsage, "control character in the target");
+    }
     out.push_back(c);
   }
   if (!valid_utf8(out)) return fail(Reason::kUsage, "target is not UTF-8");
@@ -55,7 +61,9 @@ Result<Target> parse_target(std::string_view raw) {
   if (raw.size() > kMaxTargetBytes) return fail(Reason::kTooLarge, "request target");
   if (raw.empty() || raw[0] != '/') return fail(Reason::kUsage, "request target must start with /");
   for (const char c : raw) {
-    if (c <= 0x20 || c >= 0x7f || c == '#') return fail(Reason::kUsage, "character that must be escaped in the target");
+    if (c <= 0x20 || c >= 0x7f || c == '#') {
+      return fail(Reason::kUsage, "character that must be escaped in the target");
+    }
   }
   Target out;
   const std::size_t question = raw.find('?');

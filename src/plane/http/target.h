@@ -1,5 +1,6 @@
-// The request target: "/v1/jobs/7f?limit=10" → decoded segments and query. Untrusted input, strict: what two
-// parsers could read differently is refused (empty and dot segments, control characters, repeated keys).
+// The request target: "/v1/jobs/7f?limit=10" → decoded segments and query. Untrusted input, strict:
+// what two parsers could read differently is refused (empty and dot segments, control characters,
+// repeated keys).
 #pragma once
 
 #include <map>

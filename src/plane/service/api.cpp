@@ -23,7 +23,9 @@ std::optional<std::string> optional_query(const Call& call, const std::string& n
 }
 Result<Hash32> hash_parameter(const Call& call, const std::string& name) {
   auto id = fixed_from_hex<32>(call.parameter(name));
-  if (!id.ok()) return fail(Reason::kNotFound, name).with("64 hex digits", call.parameter(name).substr(0, 64));
+  if (!id.ok()) {
+    return fail(Reason::kNotFound, name).with("64 hex digits", call.parameter(name).substr(0, 64));
+  }
   return id;
 }
 // The core's form of a caller: the same roles as a set.
@@ -39,15 +41,22 @@ Caller caller_of(const Call& call) {
 
 }  // namespace
 
-PlaneApi::PlaneApi(Core& core, Broker& broker, storage::ObjectStore& objects, const Clock& clock, Random& random,
-                   ApiOptions options)
-    : core_(core), broker_(broker), objects_(objects), clock_(clock), random_(random), options_(std::move(options)) {}
+PlaneApi::PlaneApi(Core& core, Broker& broker, storage::ObjectStore& objects, const Clock& clock,
+                   Random& random, ApiOptions options)
+    : core_(core),
+      broker_(broker),
+      objects_(objects),
+      clock_(clock),
+      random_(random),
+      options_(std::move(options)) {}
 
 template <class T>
 Result<T> PlaneApi::ask(std::string_view method, const Json& body) {
   GBX_ASSIGN(Json reply, broker_.call(method, body));
   auto parsed = from_json<T>(reply);
-  if (!parsed.ok()) return fail(Reason::kUnavailable, "the broker's answer is malformed: " + parsed.error().line());
+  if (!parsed.ok()) {
+    return fail(Reason::kUnavailable, "the broker's answer is malformed: " + parsed.error().line());
+  }
   return parsed;
 }
 
@@ -56,10 +65,13 @@ Result<api::Caller> PlaneApi::authenticate(const http::Request& request) {
   const bool enrolment = post && request.target == "/v1/identities";
   const std::int64_t now = clock_.now().seconds();
   GBX_ASSIGN(httpsig::VerifiedRequest verified,
-             httpsig::verify_signature({core_.config().set_id, request.method, request.target}, request.headers, now));
+             httpsig::verify_signature({core_.config().set_id, request.method, request.target},
+                                       request.headers, now));
   const Hash32& identity = verified.identity;
-  const bool rotation = post && request.target == "/v1/identities/" + to_hex(identity) + "/rotations";
-  const Status known = rotation ? core_.check_rotation_key(identity, verified.key) : core_.check_key(identity, verified.key);
+  const bool rotation =
+      post && request.target == "/v1/identities/" + to_hex(identity) + "/rotations";
+  const Status known = rotation ? core_.check_rotation_key(identity, verified.key)
+                                : core_.check_key(identity, verified.key);
   // Somebody who enrols is not known yet: the handler compares key and chain.
   const bool unknown = !known.ok() && enrolment && !core_.identity(identity).ok();
   if (!unknown) GBX_TRY(known);
@@ -93,8 +105,12 @@ Response PlaneApi::info(const Call&) {
 
 Response PlaneApi::broker_info(const Call& call) {
   const auto nonce = fixed_from_hex<32>(call.query("nonce"));
-  if (!nonce.ok()) return error_response(fail(Reason::kBadValue, "nonce").with("64 hex digits", call.query("nonce").substr(0, 64)));
-  return api::reply_or_error(200, ask<records::InfoReply>(records::method::kInfo, to_json(records::InfoRequest{*nonce})));
+  if (!nonce.ok()) {
+    return error_response(
+        fail(Reason::kBadValue, "nonce").with("64 hex digits", call.query("nonce").substr(0, 64)));
+  }
+  return api::reply_or_error(
+      200, ask<records::InfoReply>(records::method::kInfo, to_json(records::InfoRequest{*nonce})));
 }
 
 Response PlaneApi::openapi_json(const Call&) {
@@ -102,9 +118,7 @@ Response PlaneApi::openapi_json(const Call&) {
   return document.ok() ? http::json_response(200, *document) : error_response(document.error());
 }
 
-Response PlaneApi::healthz(const Call&) {
-  return api::reply(200, api::HealthView{});
-}
+Response PlaneApi::healthz(const Call&) { return api::reply(200, api::HealthView{}); }
 
 Response PlaneApi::readyz(const Call&) {
   const Status store = core_.next_due_ms().ok() ? ok_status() : Status(fail(Reason::kDatabase));
@@ -131,7 +145,9 @@ Response PlaneApi::enrol(const Call& call) {
   return api::reply_or_error(201, core_.enrol(call.caller.identity, *key, *request));
 }
 
-Response PlaneApi::identities(const Call& call) { return api::reply_or_error(200, core_.identities(page_of(call))); }
+Response PlaneApi::identities(const Call& call) {
+  return api::reply_or_error(200, core_.identities(page_of(call)));
+}
 
 Response PlaneApi::identity(const Call& call) {
   const auto id = hash_parameter(call, "id");
@@ -145,7 +161,9 @@ Response PlaneApi::rotate(const Call& call) {
   const auto run = [&]() -> Result<api::IdentityView> {
     GBX_ASSIGN(const Hash32 id, hash_parameter(call, "id"));
     const Caller who = caller_of(call);
-    if (id != who.identity) return fail(Reason::kWrongOwner, "a rotation is sent by its own identity");
+    if (id != who.identity) {
+      return fail(Reason::kWrongOwner, "a rotation is sent by its own identity");
+    }
     GBX_TRY(core_.check_rotation(who, *request));
     GBX_TRY(ask<records::Empty>(records::method::kRotate, to_json(*request)));
     return core_.accept_rotation(who, *request);
@@ -221,7 +239,9 @@ Response PlaneApi::add_lease(const Call& call) {
   return s.ok() ? api::reply(201, records::Empty{}) : error_response(s.error());
 }
 
-Response PlaneApi::leases(const Call& call) { return api::reply_or_error(200, core_.leases(caller_of(call), page_of(call))); }
+Response PlaneApi::leases(const Call& call) {
+  return api::reply_or_error(200, core_.leases(caller_of(call), page_of(call)));
+}
 
 // ---- objects ----
 
@@ -247,9 +267,10 @@ Response PlaneApi::put_object(const Call& call) {
     const std::lock_guard lock(uploads_mutex_);
     int& mine = uploads_[who];
     if (mine >= options_.uploads_per_identity) {
-      return error_response(fail(Reason::kRateLimited, "uploads of one identity at one time")
-                                .with("at most " + std::to_string(options_.uploads_per_identity), "one more")
-                                .hint("wait for one to end"));
+      return error_response(
+          fail(Reason::kRateLimited, "uploads of one identity at one time")
+              .with("at most " + std::to_string(options_.uploads_per_identity), "one more")
+              .hint("wait for one to end"));
     }
     ++mine;
   }
@@ -267,7 +288,8 @@ Response PlaneApi::store_object(const Call& call) {
   bool charged = false;
   const auto run = [&]() -> Result<api::ObjectView> {
     GBX_TRY(storage::check_object_name(name));
-    GBX_ASSIGN(const Hash32 announced, fixed_from_hex<32>(call.request.headers.at(httpsig::kBodyHashHeader)));
+    GBX_ASSIGN(const Hash32 announced,
+               fixed_from_hex<32>(call.request.headers.at(httpsig::kBodyHashHeader)));
     const api::ObjectView view{name, size};
     if (objects_.size(name).ok()) {
       GBX_TRY(same_object(name, announced));
@@ -307,7 +329,8 @@ Response PlaneApi::get_object(const Call& call) {
   r.content_type = "application/octet-stream";
   r.source_length = *size;
   storage::ObjectStore* store = &objects_;
-  r.source = [store, name, total = *size, at = std::uint64_t{0}](MutableByteView out) mutable -> Result<std::size_t> {
+  r.source = [store, name, total = *size,
+              at = std::uint64_t{0}](MutableByteView out) mutable -> Result<std::size_t> {
     const auto n = static_cast<std::size_t>(std::min<std::uint64_t>(total - at, out.size()));
     if (n == 0) return std::size_t{0};
     GBX_TRY(store->get(name, at, out.first(n)));
@@ -398,7 +421,9 @@ Response PlaneApi::cancel(const Call& call) {
   if (!request.ok()) return error_response(request.error());
   const auto id = hash_parameter(call, "id");
   if (!id.ok()) return error_response(id.error());
-  if (*id != request->cancel.body.job_id) return error_response(fail(Reason::kBadValue, "the signed wish names another job"));
+  if (*id != request->cancel.body.job_id) {
+    return error_response(fail(Reason::kBadValue, "the signed wish names another job"));
+  }
   return api::reply_or_error(200, core_.cancel(caller_of(call), *request));
 }
 
@@ -416,7 +441,9 @@ Response PlaneApi::receipt(const Call& call) {
 
 // ---- nodes and reviews ----
 
-Response PlaneApi::nodes(const Call& call) { return api::reply_or_error(200, core_.nodes(caller_of(call), page_of(call))); }
+Response PlaneApi::nodes(const Call& call) {
+  return api::reply_or_error(200, core_.nodes(caller_of(call), page_of(call)));
+}
 
 Response PlaneApi::enrol_node(const Call& call) {
   const auto request = api::read_json_body<api::NodeEnrolRequest>(call);
@@ -425,7 +452,9 @@ Response PlaneApi::enrol_node(const Call& call) {
   return s.ok() ? api::reply(201, records::Empty{}) : error_response(s.error());
 }
 
-Response PlaneApi::reviews(const Call& call) { return api::reply_or_error(200, core_.reviews(caller_of(call), page_of(call))); }
+Response PlaneApi::reviews(const Call& call) {
+  return api::reply_or_error(200, core_.reviews(caller_of(call), page_of(call)));
+}
 
 Response PlaneApi::rule(const Call& call) {
   const auto request = api::read_json_body<records::RulingRequest>(call);
@@ -433,7 +462,8 @@ Response PlaneApi::rule(const Call& call) {
   const auto run = [&]() -> Result<records::Judgement> {
     GBX_ASSIGN(const Hash32 id, hash_parameter(call, "id"));
     GBX_TRY(core_.check_ruling(caller_of(call), id, *request));
-    GBX_ASSIGN(records::Judgement j, ask<records::Judgement>(records::method::kRuling, to_json(*request)));
+    GBX_ASSIGN(records::Judgement j,
+               ask<records::Judgement>(records::method::kRuling, to_json(*request)));
     GBX_TRY(core_.apply_judgement(id, j));
     return j;
   };

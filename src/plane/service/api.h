@@ -1,5 +1,6 @@
-// The HTTPS API: one table of routes, one class whose members answer. Requests that get here passed the table's checks
-// (route, query, body kind and size), the signature and the role; what the answer is about is decided by Core.
+// The HTTPS API: one table of routes, one class whose members answer. Requests that get here passed
+// the table's checks (route, query, body kind and size), the signature and the role; what the
+// answer is about is decided by Core.
 #pragma once
 
 #include <atomic>
@@ -18,17 +19,18 @@ namespace gbx::plane {
 
 struct ApiOptions {
   std::string version = "0.1.0";
-  std::string ca;                       // DER in base64url, for /v1/info
+  std::string ca;  // DER in base64url, for /v1/info
   std::uint64_t object_bytes = std::uint64_t{128} << 20;
   std::int64_t longest_wait_ms = 30'000;
-  int uploads_per_identity = 2;         // at one time
-  int waiters = 12;                     // long polls at one time; further ones are answered at once
+  int uploads_per_identity = 2;  // at one time
+  int waiters = 12;              // long polls at one time; further ones are answered at once
 };
 
 class PlaneApi {
  public:
   // All references outlive the object.
-  PlaneApi(Core& core, Broker& broker, storage::ObjectStore& objects, const Clock& clock, Random& random, ApiOptions options);
+  PlaneApi(Core& core, Broker& broker, storage::ObjectStore& objects, const Clock& clock,
+           Random& random, ApiOptions options);
 
   static std::span<const api::Route<PlaneApi>> routes();
   static Result<Json> openapi(const std::string& version);
@@ -87,7 +89,8 @@ class PlaneApi {
   Random& random_;
   const ApiOptions options_;
   httpsig::ReplayCache replays_;
-  // Of those who are not enrolled and ask to be, which changes nothing when it is repeated: they crowd out each other alone.
+  // Of those who are not enrolled and ask to be, which changes nothing when it is repeated: they
+  // crowd out each other alone.
   httpsig::ReplayCache stranger_replays_{{4'096, 4'096, true}};
   Metrics metrics_;
   std::atomic<int> waiting_{0};

@@ -20,10 +20,13 @@ void BrokerLink::disconnect() {
 Status BrokerLink::connect() {
   if (client_) return ok_status();
   const Clock& clock = *options_.clock;
-  if (clock.steady_ms() < not_before_ms_) return fail(Reason::kUnavailable, "the broker cannot be reached");
+  if (clock.steady_ms() < not_before_ms_) {
+    return fail(Reason::kUnavailable, "the broker cannot be reached");
+  }
   pause_ms_ = std::clamp(pause_ms_ * 2, kFirstPauseMs, kLongestPauseMs);
   not_before_ms_ = clock.steady_ms() + pause_ms_;
-  GBX_ASSIGN(stream_, channel::connect_tcp(options_.address, channel::Deadline::after_ms(clock, kConnectMs)));
+  GBX_ASSIGN(stream_, channel::connect_tcp(options_.address,
+                                           channel::Deadline::after_ms(clock, kConnectMs)));
   channel::TlsOptions tls;
   tls.clock = &clock;
   tls.key = options_.key;
@@ -46,11 +49,13 @@ Result<Json> BrokerLink::call(std::string_view method, const Json& body) {
 }
 
 Status BrokerLink::probe(const Nonce32& nonce) {
-  const auto reply = call_within(records::method::kInfo, to_json(records::InfoRequest{nonce}), options_.probe_timeout_ms);
+  const auto reply = call_within(records::method::kInfo, to_json(records::InfoRequest{nonce}),
+                                 options_.probe_timeout_ms);
   return reply.ok() ? ok_status() : Status(reply.error());
 }
 
-Result<Json> BrokerLink::call_within(std::string_view method, const Json& body, std::int64_t timeout_ms) {
+Result<Json> BrokerLink::call_within(std::string_view method, const Json& body,
+                                     std::int64_t timeout_ms) {
   const std::lock_guard lock(mutex_);
   for (int round = 0;; ++round) {
     const bool fresh = client_ == nullptr;
@@ -65,7 +70,8 @@ Result<Json> BrokerLink::call_within(std::string_view method, const Json& body, 
     }
     disconnect();
     if (fresh || round > 0) {
-      return fail(Reason::kUnavailable, "the broker gave no answer").with("", reply.error().line().substr(0, 200));
+      return fail(Reason::kUnavailable, "the broker gave no answer")
+          .with("", reply.error().line().substr(0, 200));
     }
   }
 }

@@ -1,6 +1,7 @@
-// The plane's one connection to the broker: TLS pinned to the key set's TLS key, reconnecting by itself. Every method of
-// the broker that is called here is idempotent, so that a call on a connection that turned out dead is made once more.
-// Answers are untrusted until their signatures were checked.
+// The plane's one connection to the broker: TLS pinned to the key set's TLS key, reconnecting by
+// itself. Every method of the broker that is called here is idempotent, so that a call on a
+// connection that turned out dead is made once more. Answers are untrusted until their signatures
+// were checked.
 #pragma once
 
 #include <atomic>
@@ -40,7 +41,8 @@ class BrokerLink final : public Broker {
   explicit BrokerLink(BrokerLinkOptions options) : options_(std::move(options)) {}
   Result<Json> call(std::string_view method, const Json& body) override;
   bool connected() const override { return connected_; }
-  // Asks for evidence, so that connected() says how it is now and not how it was at the last request.
+  // Asks for evidence, so that connected() says how it is now and not how it was at the last
+  // request.
   Status probe(const Nonce32& nonce);
 
  private:

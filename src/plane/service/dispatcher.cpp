@@ -10,7 +10,8 @@ constexpr std::int64_t kTickMs = 1'000;
 constexpr std::int64_t kLongestWaitMs = 500;  // so that stop() is not waited for
 }  // namespace
 
-EffectDispatcher::EffectDispatcher(Core& core, Broker& broker, const Clock& clock, const Logger& log)
+EffectDispatcher::EffectDispatcher(Core& core, Broker& broker, const Clock& clock,
+                                   const Logger& log)
     : core_(core), broker_(broker), clock_(clock), log_(log) {}
 
 void EffectDispatcher::start() {
@@ -37,7 +38,8 @@ void EffectDispatcher::perform(const machines::Effect& effect) {
     s = core_.finish(effect, reply);
   }
   if (s.ok()) return;
-  log_.error("effect-failed", s.error(), {{"machine", effect.key.machine}, {"kind", std::string(enum_name(effect.key.kind))}});
+  log_.error("effect-failed", s.error(),
+             {{"machine", effect.key.machine}, {"kind", std::string(enum_name(effect.key.kind))}});
   const Status later = core_.postpone(effect);
   if (!later.ok()) log_.error("effect-not-postponed", later.error());
 }

@@ -1,5 +1,5 @@
-// The thread that drives the core: performs the outbox against the broker, and looks after time. At its start it finds
-// whatever a crash left in the outbox: nothing else is needed to reconcile.
+// The thread that drives the core: performs the outbox against the broker, and looks after time. At
+// its start it finds whatever a crash left in the outbox: nothing else is needed to reconcile.
 #pragma once
 
 #include <atomic>
@@ -17,7 +17,8 @@ class EffectDispatcher {
   EffectDispatcher(Core& core, Broker& broker, const Clock& clock, const Logger& log);
   ~EffectDispatcher() { stop(); }
   void stop();
-  // One round: everything that is due now. For tests, without the thread running; start() does the rest.
+  // One round: everything that is due now. For tests, without the thread running; start() does the
+  // rest.
   void round();
   void start();
 

@@ -1,4 +1,5 @@
-// What Prometheus scrapes: counts of jobs, environments and nodes by state, and of the server's work. No identities.
+// What Prometheus scrapes: counts of jobs, environments and nodes by state, and of the server's
+// work. No identities.
 #pragma once
 
 #include <functional>

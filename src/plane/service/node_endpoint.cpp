@@ -9,14 +9,17 @@ namespace gbx::plane {
 
 using namespace records;
 
-Result<std::unique_ptr<NodeEndpoint>> NodeEndpoint::start(const NodeEndpointOptions& options, Core& core,
-                                                          const crypto::SigningKey& key, const Clock& clock, const Logger& log) {
+Result<std::unique_ptr<NodeEndpoint>> NodeEndpoint::start(const NodeEndpointOptions& options,
+                                                          Core& core, const crypto::SigningKey& key,
+                                                          const Clock& clock, const Logger& log) {
   GBX_ASSIGN(channel::Listener listener, channel::listen_tcp(options.listen));
-  std::unique_ptr<NodeEndpoint> endpoint(new NodeEndpoint(core, key, clock, log, options.frame_bytes));
+  std::unique_ptr<NodeEndpoint> endpoint(
+      new NodeEndpoint(core, key, clock, log, options.frame_bytes));
   NodeEndpoint* self = endpoint.get();
   const auto serve = [self](channel::FdStream& s, const auto& known) { self->serve(s, known); };
-  GBX_ASSIGN(endpoint->server_, channel::ConnectionServer::start(std::move(listener), options.connections,
-                                                                 {&clock, options.strangers, options.stranger_ms}, serve));
+  GBX_ASSIGN(endpoint->server_, channel::ConnectionServer::start(
+                                    std::move(listener), options.connections,
+                                    {&clock, options.strangers, options.stranger_ms}, serve));
   return endpoint;
 }
 
@@ -29,7 +32,8 @@ void NodeEndpoint::serve(channel::FdStream& stream, const channel::ConnectionSer
   channel::TlsOptions tls;
   tls.clock = &clock_;
   tls.key = &key_;
-  tls.peer = channel::PeerPolicy::check([this](const crypto::PublicKey& key) { return core_.check_node(key); });
+  tls.peer = channel::PeerPolicy::check(
+      [this](const crypto::PublicKey& key) { return core_.check_node(key); });
   auto opened = channel::TlsChannel::server(stream, tls);
   if (!opened.ok()) {
     log_.warn("node-refused", {{"what", printable(opened.error().line())}});
@@ -43,8 +47,13 @@ void NodeEndpoint::serve(channel::FdStream& stream, const channel::ConnectionSer
   limits.max_frames = 100'000'000;
   limits.max_bytes = std::uint64_t{1} << 44;
   const Status s = channel::serve(
-      *opened, [&](std::string_view method, const Json& body) { return dispatch(node, method, body); }, limits, clock_);
-  if (!s.ok() && !stopping_) log_.warn("node-connection-ended", {{"node", node.text()}, {"what", printable(s.error().line())}});
+      *opened,
+      [&](std::string_view method, const Json& body) { return dispatch(node, method, body); },
+      limits, clock_);
+  if (!s.ok() && !stopping_) {
+    log_.warn("node-connection-ended",
+              {{"node", node.text()}, {"what", printable(s.error().line())}});
+  }
 }
 
 Result<Json> NodeEndpoint::poll(const crypto::PublicKey& node, const PollRequest& request) {
@@ -55,7 +64,8 @@ Result<Json> NodeEndpoint::poll(const crypto::PublicKey& node, const PollRequest
     const std::int64_t left = until - clock_.steady_ms();
     if (work || left <= 0 || stopping_) return to_json(PollReply{std::move(work)});
     GBX_ASSIGN(const std::optional<std::int64_t> room, core_.room_at_ms(node));
-    const std::int64_t wait = room ? std::clamp<std::int64_t>(*room - clock_.now().ms, 1, 500) : 500;
+    const std::int64_t wait =
+        room ? std::clamp<std::int64_t>(*room - clock_.now().ms, 1, 500) : 500;
     (void)core_.wait(seen, std::min(left, wait));
   }
 }
@@ -71,7 +81,8 @@ Result<Json> NodeEndpoint::heartbeat(const crypto::PublicKey& node, const Heartb
   }
 }
 
-Result<Json> NodeEndpoint::dispatch(const crypto::PublicKey& node, std::string_view method, const Json& body) {
+Result<Json> NodeEndpoint::dispatch(const crypto::PublicKey& node, std::string_view method,
+                                    const Json& body) {
   if (method == method::kNodeRegister) {
     GBX_ASSIGN(NodeInfo info, from_json<NodeInfo>(body));
     GBX_ASSIGN(NodeLease lease, core_.register_node(node, info));

@@ -1,4 +1,5 @@
-// Where nodes connect: framed calls over TLS 1.3; a node is its TLS key, which an operator enrolled. One thread each.
+// Where nodes connect: framed calls over TLS 1.3; a node is its TLS key, which an operator
+// enrolled. One thread each.
 #pragma once
 
 #include <memory>
@@ -14,7 +15,7 @@ namespace gbx::plane {
 struct NodeEndpointOptions {
   channel::TcpAddress listen;
   std::size_t connections = 256;
-  std::size_t strangers = 64;         // who have not proved an enrolled key
+  std::size_t strangers = 64;  // who have not proved an enrolled key
   std::int64_t stranger_ms = 10'000;
   std::size_t frame_bytes = kSealedBundleFrameBytes;
 };
@@ -23,12 +24,14 @@ class NodeEndpoint {
  public:
   // All references outlive the endpoint.
   static Result<std::unique_ptr<NodeEndpoint>> start(const NodeEndpointOptions& options, Core& core,
-                                                     const crypto::SigningKey& key, const Clock& clock, const Logger& log);
+                                                     const crypto::SigningKey& key,
+                                                     const Clock& clock, const Logger& log);
   std::uint16_t port() const { return server_->port(); }
   void stop();
 
  private:
-  NodeEndpoint(Core& core, const crypto::SigningKey& key, const Clock& clock, const Logger& log, std::size_t frame_bytes)
+  NodeEndpoint(Core& core, const crypto::SigningKey& key, const Clock& clock, const Logger& log,
+               std::size_t frame_bytes)
       : core_(core), key_(key), clock_(clock), log_(log), frame_bytes_(frame_bytes) {}
   void serve(channel::FdStream& stream, const channel::ConnectionServer::Known& known);
   Result<Json> dispatch(const crypto::PublicKey& node, std::string_view method, const Json& body);

@@ -18,7 +18,8 @@ constexpr std::int64_t kFirstInviteDays = 7;  // from each start on
 constexpr std::int64_t kPeopleInviteUses = 20;
 
 // 32 raw bytes, mode 0600, made on first use.
-Result<crypto::SigningKey> load_key(const std::string& path, crypto::SignatureAlgorithm algorithm, Random& random) {
+Result<crypto::SigningKey> load_key(const std::string& path, crypto::SignatureAlgorithm algorithm,
+                                    Random& random) {
   if (!path_exists(path)) {
     GBX_ASSIGN(crypto::SigningKey fresh, crypto::SigningKey::generate(algorithm, random));
     const auto raw = fresh.private_bytes(SecretAccess{});
@@ -39,7 +40,8 @@ Result<crypto::SigningKey> load_node_key(const std::string& state_dir, Random& r
   return load_key(state_dir + "/" + kNodeKey, crypto::SignatureAlgorithm::kEd25519, random);
 }
 
-// Issued on first start and again when other names are asked for; the authority's key stays the same.
+// Issued on first start and again when other names are asked for; the authority's key stays the
+// same.
 struct Certificates {
   Bytes ca;
   Bytes server;
@@ -54,11 +56,13 @@ struct Certificates {
   }
 };
 bool is_address(const std::string& name) {
-  return name.find(':') != std::string::npos ||
-         std::all_of(name.begin(), name.end(), [](char c) { return (c >= '0' && c <= '9') || c == '.'; });
+  return name.find(':') != std::string::npos || std::all_of(name.begin(), name.end(), [](char c) {
+           return (c >= '0' && c <= '9') || c == '.';
+         });
 }
-Result<Certificates> certificates(const std::string& path, const crypto::SigningKey& ca, const crypto::SigningKey& server,
-                                  std::vector<std::string> names, std::int64_t now) {
+Result<Certificates> certificates(const std::string& path, const crypto::SigningKey& ca,
+                                  const crypto::SigningKey& server, std::vector<std::string> names,
+                                  std::int64_t now) {
   if (path_exists(path)) {
     GBX_ASSIGN(std::string text, read_text_file(path, 1U << 20));
     auto old = from_json_text<Certificates>(text);
@@ -70,7 +74,8 @@ Result<Certificates> certificates(const std::string& path, const crypto::Signing
   for (const std::string& n : names) (is_address(n) ? ip : dns).push_back(n);
   Certificates c;
   c.not_after = now + kCertificateYears * kYearSeconds;
-  GBX_ASSIGN(crypto::ServerCertificate issued, crypto::issue_server_certificate(ca, server, dns, ip, now - 86'400, c.not_after));
+  GBX_ASSIGN(crypto::ServerCertificate issued,
+             crypto::issue_server_certificate(ca, server, dns, ip, now - 86'400, c.not_after));
   c.ca = std::move(issued.ca_der);
   c.server = std::move(issued.server_der);
   c.names = std::move(names);
@@ -83,7 +88,8 @@ class DirectoryShelf final : public OutputShelf {
   explicit DirectoryShelf(std::unique_ptr<storage::ObjectStore> store) : store_(std::move(store)) {}
   Status put(const std::string& name, ByteView content) override {
     const Status s = store_->put(name, content);
-    return !s.ok() && s.reason() == Reason::kAlreadyExists ? ok_status() : s;  // names are hashes of the content
+    // names are hashes of the content
+    return !s.ok() && s.reason() == Reason::kAlreadyExists ? ok_status() : s;
   }
   Result<Bytes> get(const std::string& name) override { return store_->get_all(name, 256U << 20); }
 
@@ -157,17 +163,19 @@ struct PlaneServer::Parts {
     return first_invites();
   }
 
-  // How the first operator comes in, and on one machine the first owners and consumers; all others are invited by an
-  // operator.
+  // How the first operator comes in, and on one machine the first owners and consumers; all others
+  // are invited by an operator.
   Status first_invites() {
     GBX_ASSIGN(operator_enrolled, core->operator_enrolled());
     const std::int64_t until = clock.now().seconds() + kFirstInviteDays * 86'400;
     GBX_ASSIGN(const std::string first, first_operator_token());
     if (!operator_enrolled) GBX_TRY(core->keep_invite({{Role::kOperator}, 1, until}, first));
     if (!options.invites) return ok_status();
-    const api::InviteRequest people{{Role::kOwner, Role::kConsumer, Role::kReviewer}, kPeopleInviteUses, until};
+    const api::InviteRequest people{
+        {Role::kOwner, Role::kConsumer, Role::kReviewer}, kPeopleInviteUses, until};
     const Status s = core->invite({{}, {Role::kOperator}}, people, options.invites->people);
-    return s.reason() == Reason::kConflict ? ok_status() : s;  // known from before a restart: its uses stay counted
+    // known from before a restart: its uses stay counted
+    return s.reason() == Reason::kConflict ? ok_status() : s;
   }
   Result<std::string> first_operator_token() {
     if (options.invites) return options.invites->operators;
@@ -182,13 +190,20 @@ struct PlaneServer::Parts {
     return token;
   }
 
-  // Counts tell when a run ends, which its consumer hears at the slot only: so not everybody sees them.
+  // Counts tell when a run ends, which its consumer hears at the slot only: so not everybody sees
+  // them.
   Result<Hash32> metrics_token_hash() {
     const std::string file = path("metrics-token");
-    if (!path_exists(file)) GBX_TRY(write_file_atomic(file, as_bytes(to_hex(random.fixed<32>())), 0600));
+    if (!path_exists(file)) {
+      GBX_TRY(write_file_atomic(file, as_bytes(to_hex(random.fixed<32>())), 0600));
+    }
     GBX_ASSIGN(std::string token, read_text_file(file, 256));
-    while (!token.empty() && (token.back() == '\n' || token.back() == '\r')) token.pop_back();  // an operator's own
-    if (token.size() < 32) return fail(Reason::kBadValue, file).with("at least 32 characters", std::to_string(token.size()));
+    // an operator's own
+    while (!token.empty() && (token.back() == '\n' || token.back() == '\r')) token.pop_back();
+    if (token.size() < 32) {
+      return fail(Reason::kBadValue, file)
+          .with("at least 32 characters", std::to_string(token.size()));
+    }
     return crypto::sha256(as_bytes(token));
   }
 
@@ -196,7 +211,8 @@ struct PlaneServer::Parts {
     GBX_ASSIGN(node_key, load_node_key(options.state_dir, random));
     BrokerLinkOptions link{&clock, options.broker, &*node_key, core->set_keys().tls};
     broker = std::make_unique<BrokerLink>(std::move(link));
-    // Once before anybody can ask whether the plane is ready. Without a broker it starts all the same.
+    // Once before anybody can ask whether the plane is ready. Without a broker it starts all the
+    // same.
     const Status there = broker->probe(random.fixed<32>());
     if (!there.ok()) log.error("broker-unreachable", there.error());
     probe = std::make_unique<BrokerProbe>(*broker, random, options.probe_ms);
@@ -208,19 +224,26 @@ struct PlaneServer::Parts {
   }
 
   Status serve() {
-    GBX_ASSIGN(crypto::SigningKey ca, load_key(path("ca.key"), crypto::SignatureAlgorithm::kEcdsaP256, random));
-    GBX_ASSIGN(crypto::SigningKey key, load_key(path("https.key"), crypto::SignatureAlgorithm::kEcdsaP256, random));
+    GBX_ASSIGN(crypto::SigningKey ca,
+               load_key(path("ca.key"), crypto::SignatureAlgorithm::kEcdsaP256, random));
+    GBX_ASSIGN(crypto::SigningKey key,
+               load_key(path("https.key"), crypto::SignatureAlgorithm::kEcdsaP256, random));
     std::vector<std::string> names = {"localhost", "127.0.0.1"};
     for (const std::string& n : options.names) names.push_back(n);
     const std::string& host = options.listen.host;
-    if (host != "0.0.0.0" && host != "::" && std::find(names.begin(), names.end(), host) == names.end()) names.push_back(host);
-    GBX_ASSIGN(certificates, gbx::plane::certificates(path("certificates.json"), ca, key, names, clock.now().seconds()));
+    if (host != "0.0.0.0" && host != "::" &&
+        std::find(names.begin(), names.end(), host) == names.end()) {
+      names.push_back(host);
+    }
+    GBX_ASSIGN(certificates, gbx::plane::certificates(path("certificates.json"), ca, key, names,
+                                                      clock.now().seconds()));
     ApiOptions api_options;
     api_options.ca = to_base64url(certificates.ca);
     api = std::make_unique<PlaneApi>(*core, *broker, *objects, clock, random, api_options);
     GBX_ASSIGN(const Hash32 metrics_token, metrics_token_hash());
     routes = std::make_unique<api::Dispatcher<PlaneApi>>(
-        PlaneApi::routes(), *api, [this](const http::Request& r) { return api->authenticate(r); }, metrics_token);
+        PlaneApi::routes(), *api, [this](const http::Request& r) { return api->authenticate(r); },
+        metrics_token);
     GBX_TRY(routes->router().check());
     http::ServerOptions o;
     o.bind_address = options.listen.host;
@@ -250,9 +273,11 @@ PlaneServer::PlaneServer(std::unique_ptr<Parts> parts) : parts_(std::move(parts)
 PlaneServer::~PlaneServer() { stop(); }
 void PlaneServer::stop() { parts_->stop(); }
 
-Result<std::unique_ptr<PlaneServer>> PlaneServer::start(const ServeOptions& options, const Clock& clock, Random& random,
+Result<std::unique_ptr<PlaneServer>> PlaneServer::start(const ServeOptions& options,
+                                                        const Clock& clock, Random& random,
                                                         const Logger& log) {
-  std::unique_ptr<Parts> parts(new Parts{clock, random, log, options, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}});
+  std::unique_ptr<Parts> parts(new Parts{
+      clock, random, log, options, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}});
   std::unique_ptr<PlaneServer> server(new PlaneServer(std::move(parts)));
   GBX_TRY(server->parts_->open_state());
   GBX_TRY(server->parts_->connect());
@@ -265,8 +290,8 @@ Json PlaneServer::ready() const {
   https.port = parts_->https->port();
   channel::TcpAddress nodes = parts_->options.node_listen;
   nodes.port = parts_->nodes->port();
-  const ReadyLine line{https.text(), nodes.text(), to_base64url(parts_->certificates.ca), parts_->node_key->public_key().text(),
-                       parts_->operator_enrolled};
+  const ReadyLine line{https.text(), nodes.text(), to_base64url(parts_->certificates.ca),
+                       parts_->node_key->public_key().text(), parts_->operator_enrolled};
   return to_json(line);
 }
 

@@ -1,5 +1,5 @@
-// Everything of the plane's program put together: store, core, broker link, dispatcher, node endpoint, HTTPS. Tests start
-// it in their own process; main() adds arguments and signals.
+// Everything of the plane's program put together: store, core, broker link, dispatcher, node
+// endpoint, HTTPS. Tests start it in their own process; main() adds arguments and signals.
 #pragma once
 
 #include <memory>
@@ -33,27 +33,29 @@ struct ServeOptions {
   channel::TcpAddress listen;
   channel::TcpAddress node_listen;
   channel::TcpAddress broker;
-  std::string set_file;        // SetChain as JSON
+  std::string set_file;  // SetChain as JSON
   std::string objects_dir;
-  std::vector<NodeKey> nodes;  // enrolled at start
+  std::vector<NodeKey> nodes;      // enrolled at start
   std::vector<std::string> names;  // more names and addresses for the server's certificate
   std::int64_t lease_seconds = 30;
   std::int64_t probe_ms = 2'000;  // how often the broker is asked whether it is there
-  // Absent: the token of the first operator is made here and lies in the state folder until one is enrolled.
+  // Absent: the token of the first operator is made here and lies in the state folder until one is
+  // enrolled.
   std::optional<FirstInvites> invites;
 };
 
-// What the plane proves to nodes and to the broker, made in `state_dir` on first use: the broker is started with it.
+// What the plane proves to nodes and to the broker, made in `state_dir` on first use: the broker is
+// started with it.
 Result<crypto::PublicKey> plane_key(const std::string& state_dir, Random& random);
 
 class PlaneServer {
  public:
   // `clock`, `log` outlive the server. Errors say which part could not start.
-  static Result<std::unique_ptr<PlaneServer>> start(const ServeOptions& options, const Clock& clock, Random& random,
-                                                    const Logger& log);
+  static Result<std::unique_ptr<PlaneServer>> start(const ServeOptions& options, const Clock& clock,
+                                                    Random& random, const Logger& log);
   ~PlaneServer();
-  // For whoever started the program: {"https","nodes","ca","nodeKey","operator"}; the last says whether an operator is
-  // enrolled.
+  // For whoever started the program: {"https","nodes","ca","nodeKey","operator"}; the last says
+  // whether an operator is enrolled.
   Json ready() const;
   void stop();
 

@@ -23,25 +23,27 @@ constexpr int kSchemaVersion = 1;
 const std::vector<std::vector<const char*>>& migrations() {
   static const std::vector<std::vector<const char*>> all = {
       {
-          "CREATE TABLE machines (id VARCHAR(128) PRIMARY KEY, kind VARCHAR(16) NOT NULL, state VARCHAR(32) NOT NULL, "
-          "seq BIGINT NOT NULL, live INTEGER NOT NULL, owner VARCHAR(128) NOT NULL, node VARCHAR(256) NOT NULL, "
-          "created_ms BIGINT NOT NULL, updated_ms BIGINT NOT NULL, deadline_ms BIGINT NOT NULL, head VARCHAR(64) NOT NULL, "
-          "body TEXT NOT NULL)",
+          "CREATE TABLE machines (id VARCHAR(128) PRIMARY KEY, kind VARCHAR(16) NOT NULL, state "
+          "VARCHAR(32) NOT NULL, seq BIGINT NOT NULL, live INTEGER NOT NULL, owner VARCHAR(128) "
+          "NOT NULL, node VARCHAR(256) NOT NULL, created_ms BIGINT NOT NULL, updated_ms BIGINT NOT "
+          "NULL, deadline_ms BIGINT NOT NULL, head VARCHAR(64) NOT NULL, body TEXT NOT NULL)",
           "CREATE INDEX machines_by_state ON machines (kind, state, created_ms, id)",
           "CREATE INDEX machines_by_owner ON machines (kind, owner, created_ms, id)",
           "CREATE INDEX machines_by_node ON machines (kind, node, live)",
           "CREATE INDEX machines_by_deadline ON machines (live, deadline_ms)",
-          "CREATE TABLE transitions (machine VARCHAR(128) NOT NULL REFERENCES machines (id), seq BIGINT NOT NULL, "
-          "time_ms BIGINT NOT NULL, from_state VARCHAR(32) NOT NULL, event VARCHAR(32) NOT NULL, to_state VARCHAR(32) NOT NULL, "
-          "reason VARCHAR(64) NOT NULL, detail VARCHAR(1024) NOT NULL, prev VARCHAR(64) NOT NULL, hash VARCHAR(64) NOT NULL, "
+          "CREATE TABLE transitions (machine VARCHAR(128) NOT NULL REFERENCES machines (id), seq "
+          "BIGINT NOT NULL, time_ms BIGINT NOT NULL, from_state VARCHAR(32) NOT NULL, event "
+          "VARCHAR(32) NOT NULL, to_state VARCHAR(32) NOT NULL, reason VARCHAR(64) NOT NULL, "
+          "detail VARCHAR(1024) NOT NULL, prev VARCHAR(64) NOT NULL, hash VARCHAR(64) NOT NULL, "
           "PRIMARY KEY (machine, seq))",
-          "CREATE TABLE records (kind VARCHAR(32) NOT NULL, id VARCHAR(256) NOT NULL, owner VARCHAR(128) NOT NULL, "
-          "name VARCHAR(128) NOT NULL, ordinal BIGINT NOT NULL, revision BIGINT NOT NULL, body TEXT NOT NULL, "
-          "PRIMARY KEY (kind, id))",
+          "CREATE TABLE records (kind VARCHAR(32) NOT NULL, id VARCHAR(256) NOT NULL, owner "
+          "VARCHAR(128) NOT NULL, name VARCHAR(128) NOT NULL, ordinal BIGINT NOT NULL, revision "
+          "BIGINT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (kind, id))",
           "CREATE INDEX records_by_owner ON records (kind, owner, ordinal, id)",
           "CREATE INDEX records_by_name ON records (kind, name, ordinal, id)",
-          "CREATE TABLE outbox (machine VARCHAR(128) NOT NULL REFERENCES machines (id), seq BIGINT NOT NULL, "
-          "kind VARCHAR(32) NOT NULL, due_ms BIGINT NOT NULL, tries BIGINT NOT NULL, PRIMARY KEY (machine, seq, kind))",
+          "CREATE TABLE outbox (machine VARCHAR(128) NOT NULL REFERENCES machines (id), seq BIGINT "
+          "NOT NULL, kind VARCHAR(32) NOT NULL, due_ms BIGINT NOT NULL, tries BIGINT NOT NULL, "
+          "PRIMARY KEY (machine, seq, kind))",
           "CREATE INDEX outbox_by_due ON outbox (due_ms)",
       },
   };
@@ -95,7 +97,9 @@ class Query {
   std::deque<long long> numbers_;
 };
 
-Error database_error(const std::exception& e) { return fail(Reason::kDatabase, std::string(e.what()).substr(0, 300)); }
+Error database_error(const std::exception& e) {
+  return fail(Reason::kDatabase, std::string(e.what()).substr(0, 300));
+}
 
 Result<Json> parse_body(const std::string& text) {
   JsonLimits limits;
@@ -108,7 +112,8 @@ Result<Json> parse_body(const std::string& text) {
 }  // namespace
 
 struct SqliteStore::Database {
-  explicit Database(const std::string& path) : session(soci::sqlite3, "dbname=\"" + path + "\" timeout=10") {
+  explicit Database(const std::string& path)
+      : session(soci::sqlite3, "dbname=\"" + path + "\" timeout=10") {
     session << "PRAGMA journal_mode = WAL";
     session << "PRAGMA synchronous = FULL";
     session << "PRAGMA foreign_keys = ON";
@@ -158,39 +163,94 @@ bool write_machine(soci::session& s, const Machine& m, std::int64_t expected_seq
     long long present = 0;
     Query(s, "SELECT COUNT(*) FROM machines WHERE id = :id").bind(m.id).into(present).first();
     if (present != 0) return false;
-    Query(s, "INSERT INTO machines (kind, state, seq, live, owner, node, created_ms, updated_ms, deadline_ms, head, body, id) "
-             "VALUES (:k, :s, :q, :l, :o, :n, :c, :u, :d, :h, :b, :i)")
-        .bind(m.kind).bind(m.state).bind(m.seq).bind(live).bind(m.owner).bind(m.node).bind(m.created_ms).bind(m.updated_ms)
-        .bind(m.deadline_ms).bind(to_hex(m.head)).bind(canonical(m.body)).bind(m.id).change();
+    Query(s,
+          "INSERT INTO machines (kind, state, seq, live, owner, node, created_ms, updated_ms, "
+          "deadline_ms, head, body, id) VALUES (:k, :s, :q, :l, :o, :n, :c, :u, :d, :h, :b, :i)")
+        .bind(m.kind)
+        .bind(m.state)
+        .bind(m.seq)
+        .bind(live)
+        .bind(m.owner)
+        .bind(m.node)
+        .bind(m.created_ms)
+        .bind(m.updated_ms)
+        .bind(m.deadline_ms)
+        .bind(to_hex(m.head))
+        .bind(canonical(m.body))
+        .bind(m.id)
+        .change();
     return true;
   }
-  return Query(s, "UPDATE machines SET kind = :k, state = :s, seq = :q, live = :l, owner = :o, node = :n, created_ms = :c, "
-                  "updated_ms = :u, deadline_ms = :d, head = :h, body = :b WHERE id = :i AND seq = :e")
-             .bind(m.kind).bind(m.state).bind(m.seq).bind(live).bind(m.owner).bind(m.node).bind(m.created_ms)
-             .bind(m.updated_ms).bind(m.deadline_ms).bind(to_hex(m.head)).bind(canonical(m.body)).bind(m.id)
-             .bind(expected_seq).change() == 1;
+  return Query(s,
+               "UPDATE machines SET kind = :k, state = :s, seq = :q, live = :l, owner = :o, node = "
+               ":n, created_ms = :c, updated_ms = :u, deadline_ms = :d, head = :h, body = :b WHERE "
+               "id = :i AND seq = :e")
+             .bind(m.kind)
+             .bind(m.state)
+             .bind(m.seq)
+             .bind(live)
+             .bind(m.owner)
+             .bind(m.node)
+             .bind(m.created_ms)
+             .bind(m.updated_ms)
+             .bind(m.deadline_ms)
+             .bind(to_hex(m.head))
+             .bind(canonical(m.body))
+             .bind(m.id)
+             .bind(expected_seq)
+             .change() == 1;
 }
 
 bool write_record(soci::session& s, const Record& r, std::int64_t expected) {
   if (expected == 0) {
     long long present = 0;
-    Query(s, "SELECT COUNT(*) FROM records WHERE kind = :k AND id = :i").bind(r.kind).bind(r.id).into(present).first();
+    Query(s, "SELECT COUNT(*) FROM records WHERE kind = :k AND id = :i")
+        .bind(r.kind)
+        .bind(r.id)
+        .into(present)
+        .first();
     if (present != 0) return false;
-    Query(s, "INSERT INTO records (kind, id, owner, name, ordinal, revision, body) VALUES (:k, :i, :o, :n, :r, 1, :b)")
-        .bind(r.kind).bind(r.id).bind(r.owner).bind(r.name).bind(r.order).bind(canonical(r.body)).change();
+    Query(s,
+          "INSERT INTO records (kind, id, owner, name, ordinal, revision, body) VALUES (:k, :i, "
+          ":o, :n, :r, 1, :b)")
+        .bind(r.kind)
+        .bind(r.id)
+        .bind(r.owner)
+        .bind(r.name)
+        .bind(r.order)
+        .bind(canonical(r.body))
+        .change();
     return true;
   }
-  return Query(s, "UPDATE records SET owner = :o, name = :n, ordinal = :r, revision = :v, body = :b "
-                  "WHERE kind = :k AND id = :i AND revision = :e")
-             .bind(r.owner).bind(r.name).bind(r.order).bind(expected + 1).bind(canonical(r.body)).bind(r.kind).bind(r.id)
-             .bind(expected).change() == 1;
+  return Query(s,
+               "UPDATE records SET owner = :o, name = :n, ordinal = :r, revision = :v, body = :b "
+               "WHERE kind = :k AND id = :i AND revision = :e")
+             .bind(r.owner)
+             .bind(r.name)
+             .bind(r.order)
+             .bind(expected + 1)
+             .bind(canonical(r.body))
+             .bind(r.kind)
+             .bind(r.id)
+             .bind(expected)
+             .change() == 1;
 }
 
 void write_row(soci::session& s, const TransitionRow& r) {
-  Query(s, "INSERT INTO transitions (machine, seq, time_ms, from_state, event, to_state, reason, detail, prev, hash) "
-           "VALUES (:m, :q, :t, :f, :e, :o, :r, :d, :p, :h)")
-      .bind(r.machine).bind(r.seq).bind(r.time_ms).bind(r.from).bind(r.event).bind(r.to).bind(r.reason).bind(r.detail)
-      .bind(to_hex(r.prev)).bind(to_hex(r.hash)).change();
+  Query(s,
+        "INSERT INTO transitions (machine, seq, time_ms, from_state, event, to_state, reason, "
+        "detail, prev, hash) VALUES (:m, :q, :t, :f, :e, :o, :r, :d, :p, :h)")
+      .bind(r.machine)
+      .bind(r.seq)
+      .bind(r.time_ms)
+      .bind(r.from)
+      .bind(r.event)
+      .bind(r.to)
+      .bind(r.reason)
+      .bind(r.detail)
+      .bind(to_hex(r.prev))
+      .bind(to_hex(r.hash))
+      .change();
 }
 
 Status write_all_of(soci::session& s, const Transaction& t) {
@@ -202,19 +262,35 @@ Status write_all_of(soci::session& s, const Transaction& t) {
     if (!write_machine(s, w.machine, w.expected_seq)) return fail(Reason::kConflict, w.machine.id);
   }
   for (const auto& w : t.records) {
-    if (!write_record(s, w.record, w.expected_revision)) return fail(Reason::kConflict, w.record.kind + " " + w.record.id);
+    if (!write_record(s, w.record, w.expected_revision)) {
+      return fail(Reason::kConflict, w.record.kind + " " + w.record.id);
+    }
   }
   for (const auto& e : t.effects) {
     Query(s, "INSERT INTO outbox (machine, seq, kind, due_ms, tries) VALUES (:m, :q, :k, :d, :t)")
-        .bind(e.key.machine).bind(e.key.seq).bind(std::string(enum_name(e.key.kind))).bind(e.due_ms).bind(e.tries).change();
+        .bind(e.key.machine)
+        .bind(e.key.seq)
+        .bind(std::string(enum_name(e.key.kind)))
+        .bind(e.due_ms)
+        .bind(e.tries)
+        .change();
   }
   for (const auto& e : t.postponed) {
-    Query(s, "UPDATE outbox SET due_ms = :d, tries = :t WHERE machine = :m AND seq = :q AND kind = :k")
-        .bind(e.due_ms).bind(e.tries).bind(e.key.machine).bind(e.key.seq).bind(std::string(enum_name(e.key.kind))).change();
+    Query(s,
+          "UPDATE outbox SET due_ms = :d, tries = :t WHERE machine = :m AND seq = :q AND kind = :k")
+        .bind(e.due_ms)
+        .bind(e.tries)
+        .bind(e.key.machine)
+        .bind(e.key.seq)
+        .bind(std::string(enum_name(e.key.kind)))
+        .change();
   }
   for (const auto& k : t.done) {
     Query(s, "DELETE FROM outbox WHERE machine = :m AND seq = :q AND kind = :k")
-        .bind(k.machine).bind(k.seq).bind(std::string(enum_name(k.kind))).change();
+        .bind(k.machine)
+        .bind(k.seq)
+        .bind(std::string(enum_name(k.kind)))
+        .change();
   }
   return ok_status();
 }
@@ -226,8 +302,18 @@ struct MachineRow {
   static constexpr const char* kColumns =
       "id, kind, state, seq, live, owner, node, created_ms, updated_ms, deadline_ms, head, body";
   void bind(Query& q) {
-    q.into(m.id).into(m.kind).into(m.state).into(seq).into(live).into(m.owner).into(m.node).into(created).into(updated)
-        .into(deadline).into(head).into(body);
+    q.into(m.id)
+        .into(m.kind)
+        .into(m.state)
+        .into(seq)
+        .into(live)
+        .into(m.owner)
+        .into(m.node)
+        .into(created)
+        .into(updated)
+        .into(deadline)
+        .into(head)
+        .into(body);
   }
   Result<Machine> take() const {
     Machine out = m;
@@ -246,7 +332,9 @@ struct RecordRow {
   long long order = 0, revision = 0;
   std::string body;
   static constexpr const char* kColumns = "kind, id, owner, name, ordinal, revision, body";
-  void bind(Query& q) { q.into(r.kind).into(r.id).into(r.owner).into(r.name).into(order).into(revision).into(body); }
+  void bind(Query& q) {
+    q.into(r.kind).into(r.id).into(r.owner).into(r.name).into(order).into(revision).into(body);
+  }
   Result<Record> take() const {
     Record out = r;
     out.order = order;
@@ -279,7 +367,10 @@ std::string page(const After& after, bool newest_first, const std::string& colum
   const std::string compare = newest_first ? "<" : ">";
   const std::string direction = newest_first ? " DESC" : " ASC";
   std::string sql;
-  if (after) sql = " AND (" + column + " " + compare + " :at OR (" + column + " = :same AND id " + compare + " :id))";
+  if (after) {
+    sql = " AND (" + column + " " + compare + " :at OR (" + column + " = :same AND id " + compare +
+          " :id))";
+  }
   return sql + " ORDER BY " + column + direction + ", id" + direction + " LIMIT :limit";
 }
 void bind_page(Query& query, const After& after, std::size_t limit) {
@@ -305,7 +396,8 @@ Result<std::optional<Machine>> SqliteStore::machine(const std::string& id) {
   const std::lock_guard lock(database_->mutex);
   try {
     MachineRow row;
-    Query q(database_->session, std::string("SELECT ") + MachineRow::kColumns + " FROM machines WHERE id = :id");
+    Query q(database_->session,
+            std::string("SELECT ") + MachineRow::kColumns + " FROM machines WHERE id = :id");
     q.bind(id);
     row.bind(q);
     if (!q.first()) return std::optional<Machine>();
@@ -320,7 +412,8 @@ Result<std::vector<Machine>> SqliteStore::machines(const MachineQuery& query) {
   const std::lock_guard lock(database_->mutex);
   try {
     MachineRow row;
-    Query q(database_->session, std::string("SELECT ") + MachineRow::kColumns + " FROM machines" + where(query) +
+    Query q(database_->session, std::string("SELECT ") + MachineRow::kColumns + " FROM machines" +
+                                    where(query) +
                                     page(query.after, query.newest_first, "created_ms"));
     bind_where(q, query);
     bind_page(q, query.after, query.limit);
@@ -349,7 +442,8 @@ Result<std::int64_t> SqliteStore::count(const MachineQuery& query) {
   }
 }
 
-Result<std::vector<TransitionRow>> SqliteStore::history(const std::string& machine, std::int64_t after_seq, std::size_t limit) {
+Result<std::vector<TransitionRow>> SqliteStore::history(const std::string& machine,
+                                                        std::int64_t after_seq, std::size_t limit) {
   const std::lock_guard lock(database_->mutex);
   try {
     TransitionRow r;
@@ -358,10 +452,19 @@ Result<std::vector<TransitionRow>> SqliteStore::history(const std::string& machi
     std::string prev;
     std::string hash;
     Query q(database_->session,
-            "SELECT machine, seq, time_ms, from_state, event, to_state, reason, detail, prev, hash FROM transitions "
-            "WHERE machine = :m AND seq > :s ORDER BY seq ASC LIMIT :l");
+            "SELECT machine, seq, time_ms, from_state, event, to_state, reason, detail, prev, hash "
+            "FROM transitions WHERE machine = :m AND seq > :s ORDER BY seq ASC LIMIT :l");
     q.bind(machine).bind(after_seq).bind(static_cast<std::int64_t>(limit));
-    q.into(r.machine).into(seq).into(time).into(r.from).into(r.event).into(r.to).into(r.reason).into(r.detail).into(prev).into(hash);
+    q.into(r.machine)
+        .into(seq)
+        .into(time)
+        .into(r.from)
+        .into(r.event)
+        .into(r.to)
+        .into(r.reason)
+        .into(r.detail)
+        .into(prev)
+        .into(hash);
     std::vector<TransitionRow> out;
     for (bool more = q.first(); more; more = q.next()) {
       TransitionRow copy = r;
@@ -381,7 +484,8 @@ Result<std::optional<Record>> SqliteStore::record(const std::string& kind, const
   const std::lock_guard lock(database_->mutex);
   try {
     RecordRow row;
-    Query q(database_->session, std::string("SELECT ") + RecordRow::kColumns + " FROM records WHERE kind = :k AND id = :i");
+    Query q(database_->session, std::string("SELECT ") + RecordRow::kColumns +
+                                    " FROM records WHERE kind = :k AND id = :i");
     q.bind(kind).bind(id);
     row.bind(q);
     if (!q.first()) return std::optional<Record>();
@@ -396,7 +500,8 @@ Result<std::vector<Record>> SqliteStore::records(const RecordQuery& query) {
   const std::lock_guard lock(database_->mutex);
   try {
     RecordRow row;
-    std::string sql = std::string("SELECT ") + RecordRow::kColumns + " FROM records WHERE kind = :k";
+    std::string sql =
+        std::string("SELECT ") + RecordRow::kColumns + " FROM records WHERE kind = :k";
     if (query.owner) sql += " AND owner = :o";
     if (query.name) sql += " AND name = :n";
     Query q(database_->session, sql + page(query.after, query.newest_first, "ordinal"));
@@ -425,7 +530,8 @@ Result<std::vector<Effect>> SqliteStore::due(std::int64_t now_ms, std::size_t li
     long long due_ms = 0;
     long long tries = 0;
     Query q(database_->session,
-            "SELECT machine, seq, kind, due_ms, tries FROM outbox WHERE due_ms <= :now ORDER BY due_ms, machine, seq LIMIT :l");
+            "SELECT machine, seq, kind, due_ms, tries FROM outbox WHERE due_ms <= :now ORDER BY "
+            "due_ms, machine, seq LIMIT :l");
     q.bind(now_ms).bind(static_cast<std::int64_t>(limit));
     q.into(machine).into(seq).into(kind).into(due_ms).into(tries);
     std::vector<Effect> out;
@@ -443,8 +549,9 @@ Result<std::optional<std::int64_t>> SqliteStore::next_due_ms() {
   const std::lock_guard lock(database_->mutex);
   try {
     std::optional<std::int64_t> next;
-    for (const char* sql : {"SELECT MIN(due_ms) FROM outbox",
-                            "SELECT MIN(deadline_ms) FROM machines WHERE live = 1 AND deadline_ms > 0"}) {
+    for (const char* sql :
+         {"SELECT MIN(due_ms) FROM outbox",
+          "SELECT MIN(deadline_ms) FROM machines WHERE live = 1 AND deadline_ms > 0"}) {
       long long value = 0;
       soci::indicator indicator = soci::i_null;
       Query q(database_->session, sql);

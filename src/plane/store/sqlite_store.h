@@ -1,6 +1,7 @@
-// The plane's Store in one SQLite file through SOCI: hashes as hex text, documents as canonical JSON text, portable SQL
-// only, so that PostgreSQL can take its place. WAL and full synchronisation: a committed transaction survives power loss.
-// Thread-safe: one connection, one mutex. The file is trusted as far as availability goes, no further.
+// The plane's Store in one SQLite file through SOCI: hashes as hex text, documents as canonical
+// JSON text, portable SQL only, so that PostgreSQL can take its place. WAL and full
+// synchronisation: a committed transaction survives power loss. Thread-safe: one connection, one
+// mutex. The file is trusted as far as availability goes, no further.
 #pragma once
 
 #include <memory>
@@ -12,7 +13,8 @@ namespace gbx::plane {
 
 class SqliteStore final : public machines::Store {
  public:
-  // Creates the file or brings its schema up to date. Errors: kDatabase, kBadVersion (made by a newer program).
+  // Creates the file or brings its schema up to date. Errors: kDatabase, kBadVersion (made by a
+  // newer program).
   static Result<std::unique_ptr<SqliteStore>> open(const std::string& path);
   ~SqliteStore() override;
 
@@ -20,8 +22,11 @@ class SqliteStore final : public machines::Store {
   Result<std::optional<machines::Machine>> machine(const std::string& id) override;
   Result<std::vector<machines::Machine>> machines(const machines::MachineQuery& q) override;
   Result<std::int64_t> count(const machines::MachineQuery& q) override;
-  Result<std::vector<machines::TransitionRow>> history(const std::string& machine, std::int64_t after_seq, std::size_t limit) override;
-  Result<std::optional<machines::Record>> record(const std::string& kind, const std::string& id) override;
+  Result<std::vector<machines::TransitionRow>> history(const std::string& machine,
+                                                       std::int64_t after_seq,
+                                                       std::size_t limit) override;
+  Result<std::optional<machines::Record>> record(const std::string& kind,
+                                                 const std::string& id) override;
   Result<std::vector<machines::Record>> records(const machines::RecordQuery& q) override;
   Result<std::vector<machines::Effect>> due(std::int64_t now_ms, std::size_t limit) override;
   Result<std::optional<std::int64_t>> next_due_ms() override;

@@ -136,7 +136,14 @@ TEST_P(StoreSuite, PagesCoverEverythingOnceInBothDirections) {
 TEST_P(StoreSuite, RecordPagesAndFilters) {
   for (int i = 0; i < 5; ++i) {
     Transaction t;
-    t.records.push_back({0, {"asset", "a" + std::to_string(i), i % 2 == 0 ? "x" : "y", "n" + std::to_string(i % 3), i, 0, {}}});
+    t.records.push_back({0,
+                         {"asset",
+                          "a" + std::to_string(i),
+                          i % 2 == 0 ? "x" : "y",
+                          "n" + std::to_string(i % 3),
+                          i,
+                          0,
+                          {}}});
     ASSERT_TRUE(store->commit(t).ok());
   }
   RecordQuery q;
