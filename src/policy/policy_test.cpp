@@ -231,6 +231,47 @@ TEST_F(Judging, ASignedImage) {
   EXPECT_EQ(denied(), "published:image-digest-mismatch");
 }
 
+TEST_F(Judging, WhatMustBeHeldIsForeseen) {
+  // "asset:reason", of an allowed job
+  const auto foreseen = [this] {
+    const Explanation e = judge_job();
+    EXPECT_TRUE(e.allowed);
+    std::string out;
+    for (const auto& c : e.checks) {
+      if (c.reason.empty()) continue;
+      EXPECT_TRUE(c.allowed && c.check == "clearance") << c.check;
+      EXPECT_FALSE(c.what.empty() || c.expected.empty() || c.actual.empty() || c.next.empty());
+      EXPECT_EQ(c.what.find("rejected") != std::string::npos, clauses(0).reviewers.empty());
+      out += (out.empty() ? "" : " ") + c.asset + ":" + c.reason;
+    }
+    return out;
+  };
+  EXPECT_EQ(foreseen(), "");
+  // one attempt is certain, the choice among three is not
+  clauses(0).gate.auto_clear_free_bits = capacity;
+  EXPECT_EQ(foreseen(), "");
+  --clauses(0).gate.auto_clear_free_bits;
+  EXPECT_EQ(foreseen(), "in0:free-bits");
+  clauses(0).reviewers.clear();
+  EXPECT_EQ(foreseen(), "in0:free-bits job:no-reviewer");
+  clauses(0) = clauses(1);
+  for (const std::size_t i : {0, 2}) clauses(i).gate.output_types.push_back(OutputType::kOpaque);
+  spec.spec.outputs[0].type = OutputType::kOpaque;
+  spec.spec.outputs[0].schema.reset();
+  EXPECT_EQ(foreseen(), "job:opaque-output");
+  for (const std::size_t i : {0, 2}) clauses(i).gate.output_types.push_back(OutputType::kText);
+  spec.spec.outputs[0].type = OutputType::kText;
+  spec.spec.outputs[0].schema = Json(JsonObject{});
+  EXPECT_EQ(foreseen(), "job:gate-holds");
+  // nobody but the consumer would be asked, and he has agreed
+  assets[0].owner = copy(consumer);
+  assets[0].record.owner_id = consumer.id();
+  assets[0].policy.owner_id = consumer.id();
+  assets[0].policy.asset_version_id = assets[0].record.id();
+  clauses(2).join_owners.push_back(consumer.id());
+  EXPECT_EQ(foreseen(), "");
+}
+
 TEST_F(Judging, AnImageIsAnImageAndADatasetIsNot) {
   const auto as_kind = [](Asset& a, AssetKind kind) {
     a.record.kind = kind;

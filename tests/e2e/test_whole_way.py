@@ -347,7 +347,12 @@ with open('/out/t.csv', 'w') as f:
 
     def test_opaque_output_is_never_released_without_a_reviewer(self):
         out = {"name": "blob", "path": "blob.bin", "type": "opaque", "maxBytes": 64}
-        job = self.finish(h.job_spec("opaque", [PYTHON, "-c", "open('/out/blob.bin','wb').write(b'x')"], [out], ["open"]))
+        spec = h.job_spec("opaque", [PYTHON, "-c", "open('/out/blob.bin','wb').write(b'x')"], [out], ["open"])
+        planned = world.engineer.run("job", "plan", world.spec(spec))
+        self.assertTrue(planned["allowed"], planned)
+        self.assertEqual([(c["asset"], c["reason"]) for c in planned["checks"] if c["check"] == "clearance"],
+                         [("job", "opaque-output"), ("job", "no-reviewer")])
+        job = self.finish(spec)
         self.assertEqual(job["state"], "Rejected", job)
         with open(self.receipt(job), encoding="utf-8") as f:
             receipt = json.load(f)
