@@ -358,6 +358,19 @@ class Judge {
     const LeaseUse use{*lease, view.policy().asset_id};
     if (!contains(out_.leases, use)) out_.leases.push_back(use);
   }
+  // Uses are counted for each id and asset, but a submission names, and a receipt shows, each id
+  // once.
+  Status check_leases() const {
+    for (const auto& a : out_.leases) {
+      for (const auto& b : out_.leases) {
+        if (a.lease_id != b.lease_id || a.asset_id == b.asset_id) continue;
+        return fail(Reason::kLeaseMissing, "the leases of two assets have one id")
+            .with("an id of its own for each asset's lease", to_hex(a.lease_id))
+            .hint("ask the owner of one of the assets for a new lease");
+      }
+    }
+    return ok_status();
+  }
 
   Status make_plan(std::int64_t bits) {
     RunPlan plan;
@@ -378,6 +391,7 @@ class Judge {
         plan.charges.push_back({p.owner_id, p.asset_id, bits, 0, 0, kSchemaCode, {}});
       }
     }
+    GBX_TRY(check_leases());
     GBX_ASSIGN(plan.gate, merge_gates(gates));
     GBX_TRY(merge_environment(plan));
     GBX_TRY(merge_reviewers(plan));

@@ -64,8 +64,9 @@ class Judging : public ::testing::Test {
       }
       return std::nullopt;
     };
-    in.lease = [](const AssetFacts&) {
-      return Result<Id16>(fail(Reason::kLeaseMissing, "no lease"));
+    in.lease = [this](const AssetFacts&) -> Result<Id16> {
+      if (lease) return *lease;
+      return fail(Reason::kLeaseMissing, "no lease");
     };
     in.spent = [this](const AssetFacts&) { return spent; };
     in.current_key = [this](const IdentityChain& c) { return c.current_key(set.id()); };
@@ -98,6 +99,7 @@ class Judging : public ::testing::Test {
   std::int64_t accepted_at = kNow;
   std::int64_t capacity = 608;
   Spent spent;
+  std::optional<Id16> lease;  // the one that covers every asset
   std::function<void(SignedSubmission&)> change;
 };
 
@@ -229,6 +231,15 @@ TEST_F(Judging, ASignedImage) {
   assets[2].policy.asset_version_id = assets[2].record.id();
   clauses(0).images = {{kImageDigest, std::nullopt}};
   EXPECT_EQ(denied(), "published:image-digest-mismatch");
+}
+
+TEST_F(Judging, OneLeaseIdForTwoAssetsIsDenied) {
+  inputs = 2;
+  lease = Id16{7};
+  clauses(0).consumers.clear();
+  EXPECT_EQ(denied(), "");
+  clauses(1).consumers.clear();
+  EXPECT_EQ(denied(), "merge:lease-missing");
 }
 
 TEST_F(Judging, WhatMustBeHeldIsForeseen) {
