@@ -78,7 +78,7 @@ class NodeAttempt : public ::testing::Test {
   const crypto::SigningKey plane_key_ = key(2);
   const Fd null_{open("/dev/null", O_WRONLY | O_CLOEXEC)};
   const Logger log_{null_.get(), "node", kClock};
-  const LaunchBundle bundle_;
+  const LaunchBundle bundle_{};
   StopSignal stop_;
   Streams streams_;
   Status ended_ = fail(Reason::kInternal, "still runs");  // read after attempt_ was joined
