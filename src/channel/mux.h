@@ -3,9 +3,8 @@
 //
 // Frame: u8 kind << 6 | stream, u32 length (little-endian), payload of that length.
 //   kind 0 data     1 .. 65,536 bytes, never more than the receiver has credited
-//   kind 1 end      no payload; the sender will send no more on this stream; once, until
-//   Mux::fresh() kind 2 credit   u32: so many bytes were taken out of the receiver's buffer; at
-//   least 1, at most what was sent
+//   kind 1 end      no payload; the sender sends no more on this stream; once, until Mux::fresh()
+//   kind 2 credit   u32: bytes taken out of the receiver's buffer; 1 to what was sent
 // Each direction of each stream starts with kMuxWindow bytes of credit, so a receiver always has
 // room for what may come, a reader who is slow stops only his own stream, and nothing waits for the
 // other end's application to read. Any other frame is an error that ends all streams. Secrecy and
