@@ -174,7 +174,7 @@ class Running {
     }
     // the receipt is the consumer's: no finer time
     const std::int64_t slot = bundle_.plan.body.gate.release_slot_seconds;
-    const DestroyedClaim claim{job_id_, attempt, slot_end(o_.clock->now().seconds(), slot),
+    const DestroyedClaim claim{job_id_, attempt, slot_end(o_.clock->now().ms, slot * 1000) / 1000,
                                residue};
     GBX_ASSIGN(auto signed_claim, sign(bundle_.launch_config.set_id, claim, *o_.key));
     GBX_TRY(insist(method::kNodeDestroyed, to_json(signed_claim), Stop::kIgnored));
