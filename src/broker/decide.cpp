@@ -32,12 +32,13 @@ Status Core::release_allowed(const JobState& job, std::int64_t now) const {
 
 std::vector<PlanCharge> Core::final_charges(const JobState& job, ReleaseDecision decision) const {
   const auto& verdict = job.seal->manifest().context.verdict;
-  const auto tries = std::count_if(job.attempts.begin(), job.attempts.end(),
-                                   [](const auto& a) { return a.keys.size() >= 2; });
+  const RunPlan& plan = job.plan.body;
+  const std::int64_t tries = job.attempts_with_data();
   const bool released = decision == ReleaseDecision::kRelease;
-  std::vector<PlanCharge> out = job.plan.body.charges;
+  std::vector<PlanCharge> out = plan.charges;
   for (auto& c : out) {
-    c.free_bits = released ? policy::release_bits(verdict, tries) : policy::kControlBits;
+    c.free_bits =
+        released ? policy::release_bits(plan, verdict, tries) : policy::rejection_bits(plan, tries);
     c.verified_bits = released ? verdict.charge.verified_bits : 0;
     c.zcdp_micro = released ? verdict.charge.zcdp_micro : 0;
     c.code_id = released ? verdict.charge.code_id : policy::kControlCode;

@@ -247,8 +247,9 @@ class Judge {
         sound ? capacity() : Result<std::int64_t>(Error(Reason::kSpecMismatch, "not judged"));
     bool allowed =
         sound && note("capacity", "job", {}, told.ok() ? ok_status() : Status(told.error()));
-    // The most that a release can cost: what the job can tell, and the choice among attempts.
-    const std::int64_t bits = allowed ? *told + attempt_bits(s_.spec.spec.attempts) : 0;
+    // The most that a release can cost: what the job can tell, and its attempts.
+    const TimedRun run{s_.spec.spec.timeouts.run, allowed ? common_slot() : 0};
+    const std::int64_t bits = allowed ? *told + attempts_bits(run, s_.spec.spec.attempts) : 0;
     if (allowed) allowed = judge_assets(bits);
     if (allowed) allowed = note("merge", "job", {}, make_plan(bits));
     out_.explanation.allowed = allowed;
@@ -325,6 +326,17 @@ class Judge {
           .with("at most " + number(most) + " bits", number(told));
     }
     return told;
+  }
+
+  // The slot that the plan will have. Where there is none, no job is allowed.
+  std::int64_t common_slot() const {
+    std::vector<records::GateClause> gates;
+    for (const auto& binding : s_.assets) {
+      const auto facts = in_.asset(binding.version_id);
+      if (facts) gates.push_back(facts->policy.body.clauses.gate);
+    }
+    const auto merged = merge_gates(gates);
+    return merged.ok() ? merged->release_slot_seconds : 0;
   }
 
   bool judge_assets(std::int64_t bits) {
@@ -477,7 +489,7 @@ class Judge {
         });
     verdict.recommendation = unbounded ? Recommendation::kHold : Recommendation::kRelease;
     verdict.charge.free_bits = told;
-    const std::int64_t bits = release_bits(verdict, 1);
+    const std::int64_t bits = release_bits(*out_.explanation.plan, verdict, 1);
     const bool ruled = reviewable(panel);
     const std::size_t before = out_.explanation.checks.size();
     for (const auto& why : hold_reasons(s_, verdict)) {

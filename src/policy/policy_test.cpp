@@ -266,11 +266,11 @@ TEST_F(Judging, WhatMustBeHeldIsForeseen) {
   clauses(0).reviewers.clear();
   EXPECT_EQ(foreseen(), "in0:free-bits job:no-reviewer");
   clauses(0) = clauses(1);
-  for (const std::size_t i : {0, 2}) clauses(i).gate.output_types.push_back(OutputType::kOpaque);
+  for (const std::size_t i : {0U, 2U}) clauses(i).gate.output_types.push_back(OutputType::kOpaque);
   spec.spec.outputs[0].type = OutputType::kOpaque;
   spec.spec.outputs[0].schema.reset();
   EXPECT_EQ(foreseen(), "job:opaque-output");
-  for (const std::size_t i : {0, 2}) clauses(i).gate.output_types.push_back(OutputType::kText);
+  for (const std::size_t i : {0U, 2U}) clauses(i).gate.output_types.push_back(OutputType::kText);
   spec.spec.outputs[0].type = OutputType::kText;
   spec.spec.outputs[0].schema = Json(JsonObject{});
   EXPECT_EQ(foreseen(), "job:gate-holds");
@@ -281,6 +281,31 @@ TEST_F(Judging, WhatMustBeHeldIsForeseen) {
   assets[0].policy.asset_version_id = assets[0].record.id();
   clauses(2).join_owners.push_back(consumer.id());
   EXPECT_EQ(foreseen(), "");
+}
+
+// The common slot is what is told, and every owner is charged for it.
+TEST_F(Judging, SlotsAreCharged) {
+  inputs = 2;
+  clauses(0).gate.release_slot_seconds = 900;
+  clauses(1).gate.release_slot_seconds = 600;
+  spec.spec.timeouts.run = 86400;
+  EXPECT_EQ(slot_bits({86400, 1800}), 6);
+  for (const std::int64_t attempts : {1, 3}) {
+    spec.spec.attempts = attempts;
+    const std::int64_t charge = capacity + attempt_bits(attempts) + attempts * 6;
+    const auto plan = *judge_job().plan;
+    for (const auto& c : plan.charges) EXPECT_EQ(c.free_bits, charge);
+    clauses(1).gate.total_free_bits = charge - 1;
+    EXPECT_EQ(denied(), "budget:budget-exceeded");
+    clauses(1).gate.total_free_bits = charge;
+    EXPECT_EQ(denied(), "");
+    clauses(1).gate.total_free_bits = clauses(0).gate.total_free_bits;
+  }
+  // of one attempt, when it is asked whether a person must rule
+  clauses(0).gate.auto_clear_free_bits = capacity + 6;
+  EXPECT_EQ(judge_job().checks.back().check, "merge");
+  --clauses(0).gate.auto_clear_free_bits;
+  EXPECT_EQ(judge_job().checks.back().reason, reason::kFreeBits);
 }
 
 TEST_F(Judging, AnImageIsAnImageAndADatasetIsNot) {
@@ -563,6 +588,25 @@ TEST(Merge, PlatformsAreThoseOfBoth) {
 TEST(Attempts, CostTheirChoice) {
   const std::int64_t expected[] = {0, 0, 1, 2, 2, 3, 3, 3, 3, 4};
   for (std::int64_t n = 0; n < 10; ++n) EXPECT_EQ(attempt_bits(n), expected[n]) << n;
+}
+
+TEST(Attempts, TellTheSlotInWhichTheyEnd) {
+  EXPECT_EQ(slot_bits({3600, 0}), 0);  // at once: not reckoned
+  EXPECT_EQ(slot_bits({3600, 86400}), 1);
+  EXPECT_EQ(slot_bits({300, 900}), 1);  // with the gate's time one slot, or the next
+  EXPECT_EQ(slot_bits({301, 900}), 2);
+  EXPECT_EQ(slot_bits({604800, 900}), 10);
+  EXPECT_EQ(slot_bits({604800, 1}), 20);
+  // No start of the run gives more ends than are paid for.
+  for (std::int64_t slot = 1; slot < 50; ++slot) {
+    const std::int64_t longest = 1 + kGateSeconds;
+    for (std::int64_t begin = 0; begin < slot; ++begin) {
+      std::set<std::int64_t> ends;
+      for (std::int64_t t = 0; t <= longest; ++t) ends.insert(slot_end(begin + t, slot));
+      EXPECT_LE(static_cast<std::int64_t>(ends.size()), std::int64_t{1} << slot_bits({1, slot}));
+    }
+  }
+  EXPECT_EQ(attempts_bits({604800, 900}, 3), 2 + 3 * 10);
 }
 
 TEST(Describe, SaysTheDangerousThingsInPlainWords) {
