@@ -24,7 +24,7 @@ Status run(const std::string& source, const std::string& store_path, const std::
   options.name = "bench";
   const std::int64_t began = clock.steady_ms();
   GBX_ASSIGN(const asset::PublishResult result, asset::publish(std::move(options), *store, random));
-  GBX_TRY(asset::discard_publish_state(state));
+  GBX_TRY(remove_tree(state));
   const std::int64_t took = clock.steady_ms() - began;
   const bench::PublishedAsset published{result.record, to_bytes(result.key.view(SecretAccess{}))};
   GBX_TRY(write_file_atomic(info, as_bytes(canonical(to_json(published))), 0600));

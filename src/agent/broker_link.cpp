@@ -13,9 +13,7 @@ constexpr std::int64_t kNodeMs = 30'000;
 // A broker is started again within seconds. Whoever waits for much longer holds a node's memory for
 // nothing.
 constexpr std::int64_t kPatienceMs = 300'000;
-// after the first try, as much more after each further one, up to
-constexpr std::int64_t kPauseMs = 100;
-constexpr std::int64_t kLongestPauseMs = 3'000;
+constexpr std::int64_t kLongestPauseMs = 3'000;  // between two tries
 
 // What another try may mend: nobody answered, or somebody who could not do his work.
 Error passing(const Error& e) { return fail(Reason::kUnavailable, "broker: " + e.line()); }
@@ -34,8 +32,8 @@ Result<Json> BrokerLink::insist(std::string_view method, const Json* request) {
     if (reply.ok() || reply.reason() != Reason::kUnavailable) return reply;
     drop();
     if (tries >= o_.broker_tries || deadline.passed()) return reply;
-    const auto pause =
-        channel::Deadline::after_ms(*o_.clock, std::min(kPauseMs * tries, kLongestPauseMs));
+    const auto pause = channel::Deadline::after_ms(
+        *o_.clock, std::min(o_.broker_pause_ms * tries, kLongestPauseMs));
     // the node wants an end, or has gone
     if (o_.mux->wait_end(pause).reason() != Reason::kTimedOut) return reply;
   }
@@ -56,7 +54,7 @@ Status BrokerLink::connect() {
   if (number < channel::kMuxBroker || number >= channel::kMuxStreams) {
     return fail(Reason::kBadValue, "the node's stream");
   }
-  stream_ = &o_.mux->stream(number);
+  GBX_ASSIGN(stream_, o_.mux->fresh(number));
   channel::TlsOptions tls;
   tls.clock = o_.clock;
   tls.key = &keys_.tls;

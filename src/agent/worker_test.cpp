@@ -88,11 +88,12 @@ class WorkerTest : public ::testing::Test {
         o.supervisor = pair.first.get();
         o.mux = &agent_mux;
         o.broker_tries = broker_tries_;
+        o.broker_pause_ms = 1;
         outcome_.status = run_worker(o);
       }
       node_mux.close();
       node.join();
-      for (auto& b : brokers_) b.join();
+      if (broker_.joinable()) broker_.join();
     }
     pair.first.reset();
     privileged.join();
@@ -132,6 +133,7 @@ class WorkerTest : public ::testing::Test {
   std::multiset<std::string> lost_;  // answers that do not arrive, one each
   int broker_tries_ = 200;
   int broker_away_ = 0;                // so many times nobody listens
+  int broker_breaks_ = 0;              // so many connections end as soon as they are there
   std::vector<std::string> requests_;  // for keys, and seals, as the broker got them
 
  private:
@@ -168,9 +170,18 @@ class WorkerTest : public ::testing::Test {
       --broker_away_;
       return fail(Reason::kUnavailable, "broker");
     }
-    const std::size_t number = channel::kMuxBroker + brokers_.size();
-    brokers_.emplace_back([this, number] { serve_broker(node_mux_->stream(number), number); });
-    return to_json(BrokerStream{static_cast<std::int64_t>(number)});
+    if (broker_.joinable()) {
+      node_mux_->stream(channel::kMuxBroker).close();
+      broker_.join();
+    }
+    GBX_ASSIGN(channel::MuxStream * stream, node_mux_->fresh(channel::kMuxBroker));
+    broker_ = std::thread([this, stream, number = ++connections_] {
+      if (number > broker_breaks_) return serve_broker(*stream, static_cast<std::uint64_t>(number));
+      Bytes hello(1);
+      (void)stream->read(hello, channel::Deadline::after_ms(world_.clock, 20'000));
+      stream->close();
+    });
+    return to_json(BrokerStream{channel::kMuxBroker});
   }
   void serve_broker(channel::ByteStream& stream, std::uint64_t connection) {
     channel::TlsOptions tls;
@@ -248,7 +259,8 @@ class WorkerTest : public ::testing::Test {
   }
 
   channel::Mux* node_mux_ = nullptr;
-  std::vector<std::thread> brokers_;  // a connection each
+  std::thread broker_;  // the connection that there is
+  int connections_ = 0;
   std::mutex mutex_;
   Outcome outcome_;  // calls guarded by mutex_; the rest is read after the threads ended
 };
@@ -291,6 +303,15 @@ TEST_F(WorkerTest, ALostReplyIsAskedForAgainOverANewConnection) {
   EXPECT_NE(requests_[2], requests_[3]);
   EXPECT_EQ(requests_[4], requests_[5]);  // the seal
   EXPECT_TRUE(lost_.empty());
+}
+
+// More often than a node has streams: what breaks is no answer, however it breaks.
+TEST_F(WorkerTest, ConnectionsThatBreakAtOnceAreTriedAgain) {
+  broker_breaks_ = 40;
+  const Outcome o = run();
+  ASSERT_TRUE(o.status.ok()) << o.status.error().line();
+  EXPECT_TRUE(o.end.sealed);
+  EXPECT_EQ(o.count("node broker"), 41U);
 }
 
 TEST_F(WorkerTest, ABrokerThatDoesNotComeBackEndsTheAttempt) {

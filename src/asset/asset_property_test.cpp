@@ -79,7 +79,7 @@ struct Chain {
     if (!r.ok()) RC_FAIL(r.error().line());
     versions.push_back(std::move(*r));
     trees.push_back(with_directories(tree));
-    RC_ASSERT(discard_publish_state(dir.path + "/state").ok());
+    RC_ASSERT(remove_tree(dir.path + "/state").ok());
   }
 };
 

@@ -39,7 +39,7 @@ void publish_tree(Published& p, const Tree& tree, std::uint64_t seed = 1,
   ASSERT_TRUE(r.ok()) << r.error().line();
   p.result = std::move(*r);
   p.id = p.result.record.id();
-  ASSERT_TRUE(discard_publish_state(p.dir.path + "/state").ok());
+  ASSERT_TRUE(remove_tree(p.dir.path + "/state").ok());
 }
 
 Tree all_sizes() {
@@ -474,7 +474,7 @@ PublishResult next_version(Published& p, const PublishResult& before, const Tree
   if (same_key) o.key = before.key.clone();
   auto r = publish(std::move(o), p.store, random);
   EXPECT_TRUE(r.ok()) << r.error().line();
-  EXPECT_TRUE(discard_publish_state(p.dir.path + "/state").ok());
+  EXPECT_TRUE(remove_tree(p.dir.path + "/state").ok());
   return r.ok() ? std::move(*r) : PublishResult{};
 }
 
@@ -903,7 +903,7 @@ TEST(Crash, AFinishedStateDirectoryIsNotUsedAgain) {
   EXPECT_EQ((*finished)->id(), r->record.id());
   EXPECT_EQ(publish(options_for(dir.path + "/src", dir.path + "/state"), store, random).reason(),
             Reason::kAlreadyExists);
-  ASSERT_TRUE(discard_publish_state(dir.path + "/state").ok());
+  ASSERT_TRUE(remove_tree(dir.path + "/state").ok());
   EXPECT_TRUE(publish(options_for(dir.path + "/src", dir.path + "/state"), store, random).ok());
   EXPECT_TRUE(verify(store, r->record).ok());
 }

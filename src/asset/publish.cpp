@@ -874,6 +874,4 @@ Result<std::optional<records::VersionRecord>> finished_publication(const std::st
   return std::optional<records::VersionRecord>(std::move(record));
 }
 
-Status discard_publish_state(const std::string& state_dir) { return remove_tree(state_dir); }
-
 }  // namespace gbx::asset

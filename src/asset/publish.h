@@ -21,7 +21,7 @@ struct PreviousVersion {
 };
 struct PublishOptions {
   std::string source;  // a directory, or one regular file
-  // made with mode 0700; keep it until the record is signed, then discard_publish_state()
+  // made with mode 0700; keep it until the record is signed, then remove it
   std::string state_dir;
   Hash32 owner_id{};
   records::AssetKind kind = records::AssetKind::kDataset;
@@ -63,6 +63,5 @@ Result<PublishResult> publish(PublishOptions options, storage::ObjectStore& stor
 // The record of a publication that ended in this directory, for a caller that crashed before it
 // could sign it. While it is there, publish() refuses the directory with kAlreadyExists.
 Result<std::optional<records::VersionRecord>> finished_publication(const std::string& state_dir);
-Status discard_publish_state(const std::string& state_dir);
 
 }  // namespace gbx::asset

@@ -226,11 +226,6 @@ void Process::kill_and_reap() {
   }
   pid_ = -1;
 }
-pid_t Process::detach() {
-  const pid_t p = pid_;
-  pid_ = -1;
-  return p;
-}
 Status Process::signal(int number) {
   if (pid_ <= 0) return fail(Reason::kNotFound, "process has ended");
   if (kill(pid_, number) != 0) return io_error("kill", errno);

@@ -82,7 +82,6 @@ class Process {
   // Empty when still running after timeout_ms (negative: wait for ever).
   Result<std::optional<ExitStatus>> wait(std::int64_t timeout_ms);
   void kill_and_reap();
-  pid_t detach();
 
  private:
   pid_t pid_ = -1;

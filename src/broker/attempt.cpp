@@ -15,7 +15,6 @@ Error superseded(std::int64_t attempt, const std::string& why) {
   return fail(Reason::kCredentialSuperseded, "attempt " + std::to_string(attempt) + " is over")
       .with("the live attempt", why);
 }
-bool data_keys_released(const AttemptState& a) { return a.keys.size() >= 2; }
 
 }  // namespace
 
@@ -414,7 +413,7 @@ Result<Signed<SealAck>> Core::seal(const Seal& s, const Call& c) {
     if (f.job.seal->seal.statement.hash() == s.statement.hash()) return f.job.seal->ack;
     return fail(Reason::kWrongState, "only the first seal of a job counts");
   }
-  if (!data_keys_released(f.attempt)) {
+  if (!f.attempt.has_data()) {
     return fail(Reason::kWrongState, "a seal before the keys of stage 2");
   }
   GBX_TRY(check_statement(s.statement.body, f));

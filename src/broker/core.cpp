@@ -285,11 +285,12 @@ Result<Empty> Core::cancel(const CancelRequest& r, const Call& c) {
         c.now, TombstoneEntry{body.job_id, static_cast<std::int64_t>(job->attempts.size()),
                               std::string(reason_code(Reason::kJobCancelled))}));
   }
-  // Whoever had the data has told what the control channel tells; the rest of the reservation is
-  // free again.
+  // Whoever had the data has told what a rejection tells; the rest of the reservation is free
+  // again.
+  const std::int64_t told = policy::rejection_bits(job->plan.body, job->attempts_with_data());
   std::vector<PlanCharge> charges = job->reserved;
   for (auto& charge : charges) {
-    charge.free_bits = policy::kControlBits;
+    charge.free_bits = told;
     charge.verified_bits = 0;
     charge.zcdp_micro = 0;
     charge.code_id = policy::kControlCode;

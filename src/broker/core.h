@@ -159,6 +159,7 @@ class Core {
                 std::int64_t now);
   Result<records::Judgement> judgement(const JobState& job, std::int64_t now) const;
   Result<records::Release> release_of(const JobState& job) const;
+  Result<records::Signed<records::SealAck>> told_ack(const JobState& job) const;
   bool lease_counts(const JobState& job, const records::Signed<records::Lease>& l) const;
 
   // Constant after construction.

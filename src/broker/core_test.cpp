@@ -451,7 +451,7 @@ TEST(BrokerCancel, RejectsWhatWasSealedAndFreesTheBudget) {
   EXPECT_EQ(j.release->statement.body.reasons, std::vector<std::string>{"cancelled"});
   EXPECT_TRUE(j.release->outer_keys.empty());
   const auto spent = w.core->state().spent(run.plan.body.charges[0], w.consumer.id(), 0, Hash32{});
-  EXPECT_EQ(spent.total_free_bits, policy::kControlBits);
+  EXPECT_EQ(spent.total_free_bits, policy::kControlBits + policy::slot_bits({3600, 900}));
 }
 
 // ---- attempts ----
@@ -867,7 +867,16 @@ TEST(BrokerDecision, FallsOnTheSlotOfEveryOwner) {
   w.clock.advance((j.decide_at - w.clock.now().seconds()) * 1000 - 1000);
   EXPECT_EQ(must(w.judge(run.job_id())).state, JudgementState::kPending);
   w.clock.advance(1000);
-  EXPECT_EQ(must(w.judge(run.job_id())).state, JudgementState::kReleased);
+  j = must(w.judge(run.job_id()));
+  EXPECT_EQ(j.state, JudgementState::kReleased);
+  // the slot is told, and so it is charged
+  EXPECT_EQ(policy::slot_bits({3600, 1800}), 2);
+  for (const auto& c : j.release->statement.body.charges) {
+    EXPECT_EQ(c.free_bits, clean_verdict().charge.free_bits + 2);
+  }
+  const auto receipt = must(w.call<Receipt>(method::kReceipt, JobRequest{run.job_id()}));
+  const auto report = policy::verify_receipt(receipt, w.set.id(), {std::nullopt, w.capacity});
+  EXPECT_TRUE(report.valid) << report.first_failure().line();
 }
 
 // Of the last judgement in the log.

@@ -339,7 +339,8 @@ class Chaos {
         committed += job.decision->entry.charges[0].free_bits;
         ++decided_;
       } else if (!job.reserved.empty()) {
-        reserved += job.cancelled ? policy::kControlBits : job.reserved[0].free_bits;
+        reserved += job.cancelled ? policy::rejection_bits(job.plan.body, job.attempts_with_data())
+                                  : job.reserved[0].free_bits;
       }
     }
     const PlanCharge data{world_.owner.id(), world_.data.record.asset_id, 0, 0};

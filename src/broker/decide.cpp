@@ -32,12 +32,13 @@ Status Core::release_allowed(const JobState& job, std::int64_t now) const {
 
 std::vector<PlanCharge> Core::final_charges(const JobState& job, ReleaseDecision decision) const {
   const auto& verdict = job.seal->manifest().context.verdict;
-  const auto tries = std::count_if(job.attempts.begin(), job.attempts.end(),
-                                   [](const auto& a) { return a.keys.size() >= 2; });
+  const RunPlan& plan = job.plan.body;
+  const std::int64_t tries = job.attempts_with_data();
   const bool released = decision == ReleaseDecision::kRelease;
-  std::vector<PlanCharge> out = job.plan.body.charges;
+  std::vector<PlanCharge> out = plan.charges;
   for (auto& c : out) {
-    c.free_bits = released ? policy::release_bits(verdict, tries) : policy::kControlBits;
+    c.free_bits =
+        released ? policy::release_bits(plan, verdict, tries) : policy::rejection_bits(plan, tries);
     c.verified_bits = released ? verdict.charge.verified_bits : 0;
     c.zcdp_micro = released ? verdict.charge.zcdp_micro : 0;
     c.code_id = released ? verdict.charge.code_id : policy::kControlCode;
@@ -293,6 +294,18 @@ void shorten_chains(Receipt& r) {
 
 }  // namespace
 
+// The slot of the seal and that of the first decision, where they differ, would tell the receipt's
+// reader how near the end of a slot the run ended: so it was sealed by the decision's.
+Result<Signed<SealAck>> Core::told_ack(const JobState& job) const {
+  const std::int64_t slot = job.plan.body.gate.release_slot_seconds;
+  const std::int64_t decided =
+      job.hold ? job.hold->notice.body.expires - kHoldSeconds : job.decision->time;
+  SealAck ack = job.seal->ack.body;
+  if (slot == 0 || ack.time >= decided - decided % slot) return job.seal->ack;
+  ack.time = decided - decided % slot;
+  return sign(std::move(ack));
+}
+
 Result<Receipt> Core::receipt(const JobRequest& r, const Call&) {
   const JobState* job = state().job(r.job_id);
   if (job == nullptr) return fail(Reason::kNotFound, "job");
@@ -329,7 +342,7 @@ Result<Receipt> Core::receipt(const JobRequest& r, const Call&) {
   out.agent_keys = attempt.attest->agent_keys;
   out.evidence = attempt.attest->evidence;
   out.run_statement = job->seal->seal.statement;
-  out.seal_ack = job->seal->ack;
+  GBX_ASSIGN(out.seal_ack, told_ack(*job));
   if (job->hold) {
     out.hold_notice = job->hold->notice;
     const auto& counted = job->decision->entry.rulings;

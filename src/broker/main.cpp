@@ -11,6 +11,7 @@
 #include "base/ready.h"
 #include "broker/server.h"
 #include "gate/schema.h"
+#include "gate/spawn.h"
 
 namespace {
 
@@ -74,6 +75,7 @@ Result<Passphrase> passphrase(const Arguments& a) {
 }
 
 static_assert(policy::kControlBits == gate::kControlBits);
+static_assert(policy::kGateSeconds * 1000 == gate::kTimeoutMs);
 
 // The most that a job can tell, by the gate's own reckoning.
 Result<std::int64_t> capacity(const records::SpecBody& spec) {

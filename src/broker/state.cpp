@@ -72,6 +72,11 @@ std::int64_t State::lease_uses(const Id16& lease_id, const Id16& asset_id) const
   const auto it = lease_uses_.find(lease_key(lease_id, asset_id));
   return it == lease_uses_.end() ? 0 : it->second;
 }
+std::int64_t JobState::attempts_with_data() const {
+  return std::count_if(attempts.begin(), attempts.end(),
+                       [](const auto& a) { return a.has_data(); });
+}
+
 policy::Spent State::spent(const records::PlanCharge& asset, const Hash32& consumer_id,
                            std::int64_t since, const Hash32& except) const {
   policy::Spent s;

@@ -37,6 +37,7 @@ struct AttemptState {
     f("keys", keys);
   }
   Hash32 evidence_hash() const { return attest ? records::hash_of(attest->evidence) : Hash32{}; }
+  bool has_data() const { return keys.size() >= 2; }
 };
 
 struct SealState {
@@ -103,6 +104,7 @@ struct JobState {
     f("hold", hold);
     f("decision", decision);
   }
+  std::int64_t attempts_with_data() const;
 };
 // What one job has reserved or spent on one asset of one owner.
 struct LedgerLine {

@@ -73,6 +73,21 @@ Mux::~Mux() {
   receiver_.join();
 }
 
+Result<MuxStream*> Mux::fresh(std::size_t number) {
+  if (number >= streams_.size()) return fail(Reason::kBadValue, "mux: number of a stream");
+  const std::lock_guard lock(mutex_);
+  MuxStream& s = *streams_[number];
+  if (s.ended_ != s.peer_ended_) {
+    return fail(Reason::kWrongState, "mux: a stream that one side has not ended");
+  }
+  if (!s.ended_) return &s;
+  s.received_ = BoundedBuffer(kMuxWindow);
+  s.owed_credit_ = 0;
+  s.peer_credit_ = s.credit_ = kMuxWindow;
+  s.peer_ended_ = s.ended_ = s.closed_ = false;
+  return &s;
+}
+
 void Mux::close() { fail_all(fail(Reason::kConnectionClosed, "the mux was closed on this side")); }
 
 void Mux::fail_all(const Error& error) {

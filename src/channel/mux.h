@@ -3,9 +3,8 @@
 //
 // Frame: u8 kind << 6 | stream, u32 length (little-endian), payload of that length.
 //   kind 0 data     1 .. 65,536 bytes, never more than the receiver has credited
-//   kind 1 end      no payload; the sender will send no more on this stream; once
-//   kind 2 credit   u32: so many bytes were taken out of the receiver's buffer; at least 1, at most
-//   what was sent
+//   kind 1 end      no payload; the sender sends no more on this stream; once, until Mux::fresh()
+//   kind 2 credit   u32: bytes taken out of the receiver's buffer; 1 to what was sent
 // Each direction of each stream starts with kMuxWindow bytes of credit, so a receiver always has
 // room for what may come, a reader who is slow stops only his own stream, and nothing waits for the
 // other end's application to read. Any other frame is an error that ends all streams. Secrecy and
@@ -25,11 +24,11 @@ inline constexpr std::uint32_t kMuxWindow = 256U << 10;
 inline constexpr std::size_t kMuxMaxStreams = 64;
 inline constexpr std::size_t kMuxStreams = 16;  // that an agent and its node have
 
-// What streams are for. A stream is used once: a further connection to the broker takes a further
-// stream. JSON frames (write_json, read_json, RpcClient, serve)
+// What streams are for. JSON frames (write_json, read_json, RpcClient, serve)
 inline constexpr std::size_t kMuxControl = 0;
 inline constexpr std::size_t kMuxUpload = 1;  // bulk ciphertext
-// opaque bytes of TLS, relayed by the node: this one and all behind it
+// opaque bytes of TLS, relayed by the node: this one and all behind it. Each connection starts with
+// Mux::fresh()
 inline constexpr std::size_t kMuxBroker = 2;
 
 struct MuxFrame {
@@ -85,6 +84,12 @@ class Mux {
   Mux(const Mux&) = delete;
   Mux& operator=(const Mux&) = delete;
   MuxStream& stream(std::size_t number) { return *streams_.at(number); }
+  // The same for a new conversation: never used, or ended by both sides, and then it starts anew;
+  // kWrongState otherwise, kBadValue for a number that does not exist. No frame of the conversation
+  // before may still be on its way, so: one side ends it and asks, on another stream, for a new
+  // one; the other ends it too, calls this and answers; the first one calls this and is the first
+  // to send. Nobody else may be using the stream.
+  Result<MuxStream*> fresh(std::size_t number);
   // Ends all streams and closes the stream below. From any thread.
   void close();
   // Ok while it works; otherwise why it ended: what the peer did wrong, or kConnectionClosed.

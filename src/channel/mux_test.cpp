@@ -111,6 +111,34 @@ TEST(Mux, ABulkTransferDoesNotStarveACall) {
   EXPECT_LT(during / 200, std::uint64_t{4} * kMuxWindow);
 }
 
+// As the agent and its node do it: one byte on the control stream asks, one answers.
+TEST(Mux, AStreamThatBothSidesEndedStartsAnew) {
+  Both m;  // a asks, b answers
+  const auto tell = [](Mux& from, Mux& to) {
+    Bytes one(1);
+    ASSERT_TRUE(from.stream(kMuxControl).write_all(one, in_ms(20'000)).ok());
+    ASSERT_TRUE(read_exact(to.stream(kMuxControl), one, in_ms(20'000)).ok());
+  };
+  for (std::uint8_t i = 0; i < 50; ++i) {
+    tell(m.a, m.b);
+    if (i > 0) m.b.stream(kMuxBroker).close();
+    MuxStream& b = *m.b.fresh(kMuxBroker).value();
+    tell(m.b, m.a);
+    MuxStream& a = *m.a.fresh(kMuxBroker).value();
+    Bytes got(100'000);  // enough for a word about credit
+    ASSERT_TRUE(a.write_all(Bytes(got.size(), i), in_ms(20'000)).ok());
+    ASSERT_TRUE(read_exact(b, got, in_ms(20'000)).ok());
+    EXPECT_EQ(got, Bytes(got.size(), i));
+    // A whole window that nobody reads is forgotten with the stream.
+    ASSERT_TRUE(b.write_all(Bytes(kMuxWindow), in_ms(20'000)).ok());
+    a.close();
+    EXPECT_EQ(m.a.fresh(kMuxBroker).reason(), Reason::kWrongState);  // b has not ended it
+  }
+  EXPECT_EQ(m.a.fresh(kMuxStreams).reason(), Reason::kBadValue);
+  EXPECT_TRUE(m.a.state().ok());
+  EXPECT_TRUE(m.b.state().ok());
+}
+
 TEST(Mux, TlsToTheBrokerThroughTheNode) {
   SeededRandom random(7);
   const auto agent_key =

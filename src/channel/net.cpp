@@ -6,8 +6,6 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -57,18 +55,6 @@ Result<Fd> new_socket(int family) {
   return fd;
 }
 
-Result<sockaddr_un> unix_address(const std::string& path) {
-  sockaddr_un a{};
-  a.sun_family = AF_UNIX;
-  if (path.empty() || path.size() >= sizeof a.sun_path) {
-    return fail(Reason::kBadValue, "path of a Unix socket")
-        .with("1 to " + std::to_string(sizeof a.sun_path - 1) + " bytes",
-              std::to_string(path.size()) + " bytes");
-  }
-  std::memcpy(a.sun_path, path.data(), path.size());
-  return a;
-}
-
 Status finish_connect(int fd, const sockaddr* address, socklen_t size, const std::string& where,
                       Deadline deadline) {
   if (connect(fd, address, size) == 0) return ok_status();
@@ -98,27 +84,8 @@ Status finish_connect(int fd, const sockaddr* address, socklen_t size, const std
 
 void no_delay(int fd) {
   const int on = 1;
-  // A Unix socket refuses this; either way it is only speed.
+  // It is only speed.
   (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-}
-
-// Makes way for a new socket at `path` when what is there is a socket that nobody serves.
-Status remove_dead_socket(const std::string& path, const sockaddr_un& address) {
-  struct stat s {};
-  if (lstat(path.c_str(), &s) != 0) {
-    return errno == ENOENT ? ok_status() : Status(io_error("stat " + path, errno));
-  }
-  if (!S_ISSOCK(s.st_mode)) {
-    return fail(Reason::kAlreadyExists, path).with("no file or an old socket", "another file");
-  }
-  GBX_ASSIGN(Fd probe, new_socket(AF_UNIX));
-  sockaddr_un a = address;
-  if (connect(probe.get(), generic(a), sizeof a) == 0 || errno != ECONNREFUSED) {
-    return fail(Reason::kAlreadyExists, path)
-        .hint("stop the server that listens there, or choose another path");
-  }
-  if (unlink(path.c_str()) != 0) return io_error("unlink " + path, errno);
-  return ok_status();
 }
 
 }  // namespace
@@ -168,20 +135,7 @@ Result<Listener> listen_tcp(const TcpAddress& address) {
   const std::uint16_t port = bound.ss_family == AF_INET6
                                  ? reinterpret_cast<sockaddr_in6&>(bound).sin6_port
                                  : reinterpret_cast<sockaddr_in&>(bound).sin_port;
-  return Listener{std::move(fd), ntohs(port), {}};
-}
-
-Result<Listener> listen_unix(const std::string& path, mode_t mode) {
-  GBX_ASSIGN(sockaddr_un address, unix_address(path));
-  GBX_TRY(remove_dead_socket(path, address));
-  GBX_ASSIGN(Fd fd, new_socket(AF_UNIX));
-  // The mode of the socket before bind limits the file that bind makes: it is never open wider than
-  // asked.
-  if (fchmod(fd.get(), mode) != 0) return io_error("fchmod", errno);
-  if (bind(fd.get(), generic(address), sizeof address) != 0) return io_error("bind " + path, errno);
-  if (chmod(path.c_str(), mode) != 0) return io_error("chmod " + path, errno);
-  if (listen(fd.get(), kBacklog) != 0) return io_error("listen", errno);
-  return Listener{std::move(fd), 0, path};
+  return Listener{std::move(fd), ntohs(port)};
 }
 
 Result<std::unique_ptr<FdStream>> connect_tcp(const TcpAddress& address, Deadline deadline) {
@@ -190,22 +144,6 @@ Result<std::unique_ptr<FdStream>> connect_tcp(const TcpAddress& address, Deadlin
   GBX_TRY(finish_connect(fd.get(), generic(to.storage), to.size, address.text(), deadline));
   no_delay(fd.get());
   return FdStream::create(std::move(fd));
-}
-
-Result<std::unique_ptr<FdStream>> connect_unix(const std::string& path, Deadline deadline) {
-  GBX_ASSIGN(sockaddr_un address, unix_address(path));
-  GBX_ASSIGN(Fd fd, new_socket(AF_UNIX));
-  GBX_TRY(finish_connect(fd.get(), generic(address), sizeof address, path, deadline));
-  return FdStream::create(std::move(fd));
-}
-
-Result<uid_t> peer_uid(const FdStream& stream) {
-  struct ucred who {};
-  socklen_t size = sizeof who;
-  if (getsockopt(stream.descriptor(), SOL_SOCKET, SO_PEERCRED, &who, &size) != 0) {
-    return io_error("SO_PEERCRED", errno);
-  }
-  return who.uid;
 }
 
 ConnectionServer::ConnectionServer(Listener listener, Fd wake, std::size_t max_connections,
@@ -352,9 +290,7 @@ void ConnectionServer::stop() {
     rest.splice(rest.end(), connections_);
   }
   for (Connection& c : rest) c.thread.join();
-  if (!listener_.path.empty()) unlink(listener_.path.c_str());
   listener_.fd.reset();
-  listener_.path.clear();
 }
 
 }  // namespace gbx::channel

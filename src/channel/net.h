@@ -26,18 +26,11 @@ struct TcpAddress {
 
 struct Listener {
   Fd fd;
-  std::uint16_t port = 0;  // of TCP: the one that was given out when 0 was asked for
-  std::string path;        // of a Unix socket
+  std::uint16_t port = 0;  // the one that was given out when 0 was asked for
 };
 Result<Listener> listen_tcp(const TcpAddress& address);
-// Replaces a socket that nobody listens on any more; kAlreadyExists for any other file or a live
-// server.
-Result<Listener> listen_unix(const std::string& path, mode_t mode);
 // kUnavailable when nobody listens, kTimedOut.
 Result<std::unique_ptr<FdStream>> connect_tcp(const TcpAddress& address, Deadline deadline);
-Result<std::unique_ptr<FdStream>> connect_unix(const std::string& path, Deadline deadline);
-// The user at the other end of a Unix socket.
-Result<uid_t> peer_uid(const FdStream& stream);
 
 // Connections of strangers: peers of whom nothing is known but that they connected. They get few
 // places, for a short time, and give way to newer ones, so that nobody keeps others out by holding

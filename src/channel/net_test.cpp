@@ -1,11 +1,8 @@
 #include "channel/net.h"
 
 #include <gtest/gtest.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <filesystem>
 
 #include "channel/rpc.h"
 #include "channel/tls.h"
@@ -15,15 +12,6 @@ namespace {
 
 const SystemClock kClock;
 Deadline in_ms(std::int64_t ms) { return Deadline::after_ms(kClock, ms); }
-
-struct TempDir {
-  TempDir() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "gbx-net-XXXXXX").string();
-    path = mkdtemp(pattern.data());
-  }
-  ~TempDir() { std::filesystem::remove_all(path); }
-  std::string path;
-};
 
 void echo(FdStream& s) {
   Bytes buffer(1000);
@@ -51,37 +39,11 @@ TEST(Net, Addresses) {
   }
 }
 
-TEST(Net, TcpAndUnixRoundTrips) {
+TEST(Net, TcpRoundTrips) {
   auto tcp = ConnectionServer::start(listen_tcp({}).value(), 4, echo).value();
   ASSERT_NE(tcp->port(), 0);
   auto client = connect_tcp({"127.0.0.1", tcp->port()}, in_ms(10'000)).value();
   EXPECT_TRUE(answers(*client));
-
-  const TempDir dir;
-  const std::string path = dir.path + "/s";
-  auto unix_server = ConnectionServer::start(listen_unix(path, 0600).value(), 4, echo).value();
-  struct stat st {};
-  ASSERT_EQ(stat(path.c_str(), &st), 0);
-  EXPECT_EQ(st.st_mode & 0777U, 0600U);
-  auto local = connect_unix(path, in_ms(10'000)).value();
-  EXPECT_TRUE(answers(*local));
-  EXPECT_EQ(peer_uid(*local).value(), getuid());
-  EXPECT_EQ(listen_unix(path, 0600).reason(), Reason::kAlreadyExists);  // a live server
-  unix_server->stop();
-  EXPECT_FALSE(path_exists(path));
-}
-
-TEST(Net, ADeadUnixSocketIsReplacedAndAnythingElseIsNot) {
-  const TempDir dir;
-  const std::string path = dir.path + "/s";
-  { const Listener left_behind = listen_unix(path, 0600).value(); }
-  EXPECT_TRUE(path_exists(path));
-  EXPECT_EQ(connect_unix(path, in_ms(1000)).reason(), Reason::kUnavailable);
-  EXPECT_TRUE(listen_unix(path, 0600).ok());
-  const std::string file = dir.path + "/file";
-  ASSERT_TRUE(write_file_atomic(file, as_bytes("x"), 0600).ok());
-  EXPECT_EQ(listen_unix(file, 0600).reason(), Reason::kAlreadyExists);
-  EXPECT_EQ(listen_unix(dir.path + "/" + std::string(200, 'x'), 0600).reason(), Reason::kBadValue);
 }
 
 TEST(Net, NobodyListening) {

@@ -84,7 +84,6 @@ class FdStream final : public ByteStream {
   Status write_all(ByteView bytes, Deadline deadline) override;
   Status finish(Deadline deadline) override;
   void close() override;
-  int descriptor() const { return read_.get(); }
 
  private:
   FdStream(Fd read_end, Fd write_end, Fd wake, bool socket)

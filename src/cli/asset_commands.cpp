@@ -201,11 +201,10 @@ Status asset_delist(Session& s, const Invocation& in) {
   Json j;
   j["versionId"] = to_hex(v.version_id);
   j["delisted"] = true;
-  s.print(j, "delisted " + printable(v.record.body.name) + "@" +
-                 std::to_string(v.record.body.version) +
-                 ": no new job can name it. Its policy still stands; to take it back: glovebox "
-                 "policy sign " +
-                 to_hex(v.version_id).substr(0, 16) + " --revoke\n");
+  s.print(
+      j, "delisted " + printable(v.record.body.name) + "@" + std::to_string(v.record.body.version) +
+             ": no new job can name it. Its policy still stands; to take it back: " +
+             s.command({"policy", "sign", to_hex(v.version_id).substr(0, 16), "--revoke"}) + "\n");
   return ok_status();
 }
 

@@ -10,7 +10,7 @@
 #include "cli/submission.h"
 #include "cli/texts.h"
 #include "cli/watch.h"
-#include "policy/policy.h"
+#include "policy/decision.h"
 
 namespace gbx::cli {
 
@@ -83,6 +83,33 @@ std::string platform_line(const records::PlatformRule& t) {
   return "where     " + std::string(enum_name(t.technology)) + root + "\n";
 }
 
+// Allowed lines that say something: `placement` of what waits for a node, `clearance` of what will
+// not be released without a person.
+bool is_clearance(const records::PlanCheck& c) { return c.allowed && c.check == "clearance"; }
+bool would_be_rejected(const records::Explanation& e) {
+  return std::any_of(e.checks.begin(), e.checks.end(), [](const auto& c) {
+    return is_clearance(c) && c.reason == policy::reason::kNoReviewer;
+  });
+}
+std::string check_result(const records::PlanCheck& c, bool rejected) {
+  if (!c.allowed) return "DENIED";
+  if (is_clearance(c)) return rejected ? "REJECTED" : "HELD";
+  return c.reason.empty() ? "allowed" : "WAITS";
+}
+Json check_row(const records::PlanCheck& c, bool rejected) {
+  Json j;
+  j["check"] = c.check;
+  j["asset"] = c.asset;
+  j["result"] = check_result(c, rejected);
+  std::string why = c.reason.empty() ? c.what : c.reason + ": " + c.what;
+  if ((!c.allowed || is_clearance(c)) && !c.expected.empty()) {
+    why += " (expected " + c.expected + ", actual " + c.actual + ")";
+  }
+  if (is_clearance(c) && !c.next.empty()) why += "; " + c.next;
+  j["why"] = why;
+  return j;
+}
+
 }  // namespace
 
 // Checks that passed are many and say nothing that must be acted on: they are counted, and shown to
@@ -90,21 +117,11 @@ std::string platform_line(const records::PlatformRule& t) {
 std::string plan_text(const records::Explanation& e, bool every) {
   JsonArray rows;
   std::size_t passed = 0;
+  const bool rejected = would_be_rejected(e);
   for (const auto& c : e.checks) {
     const bool plain = c.allowed && c.reason.empty();
     if (plain) ++passed;
-    if (plain && !every) continue;
-    Json j;
-    j["check"] = c.check;
-    j["asset"] = c.asset;
-    const bool waits = c.allowed && !c.reason.empty();
-    j["result"] = !c.allowed ? "DENIED" : waits ? "WAITS" : "allowed";
-    std::string why = c.reason.empty() ? c.what : c.reason + ": " + c.what;
-    if (!c.allowed && !c.expected.empty()) {
-      why += " (expected " + c.expected + ", actual " + c.actual + ")";
-    }
-    j["why"] = why;
-    rows.push_back(std::move(j));
+    if (!plain || every) rows.push_back(check_row(c, rejected));
   }
   std::string o;
   if (!rows.empty()) {
@@ -117,7 +134,9 @@ std::string plan_text(const records::Explanation& e, bool every) {
   }
   if (!e.plan) return o;
   const auto& p = *e.plan;
-  o += "\nallowed. The broker would sign this plan:\n";
+  o += rejected ? "\nallowed, but every run that succeeds would end rejected (no-reviewer)."
+                : "\nallowed.";
+  o += " The broker would sign this plan:\n";
   for (const auto& t : p.tee) o += "  " + platform_line(t);
   for (const auto& c : p.charges) {
     o += "  charge    at most " + std::to_string(c.free_bits) + " free bits of asset " +
@@ -127,7 +146,7 @@ std::string plan_text(const records::Explanation& e, bool every) {
        (p.gate.release_slot_seconds == 0
             ? std::string("at once")
             : "on multiples of " + std::to_string(p.gate.release_slot_seconds) + " s");
-  o += p.reviewers.empty()
+  o += p.reviewers.empty() || rejected
            ? "; what is held is rejected, for nobody may review it\n"
            : "; what is held waits for " + std::to_string(p.reviewers_needed) + " reviewers\n";
   o += "  access    " + std::string(enum_name(p.controls.access)) +

@@ -236,6 +236,8 @@ void write_gate(std::string& o, const PolicyDraft& d) {
   o +=
       "    # Without a person: at most so many bits a release, and a risk score below holdScore.\n";
   o += "    autoClearFreeBits: " + number(d.free_bits) + "\n    holdScore: 50\n";
+  o += "    # The same for bits that a recipe explains; this version has none.\n";
+  o += "    autoClearVerifiedBits: 65536\n";
   o += "    # Per consumer in periodDays, and over all consumers for ever.\n";
   o += "    periodFreeBits: 16384\n    periodDays: 30\n    totalFreeBits: 131072\n";
   o += "    maxOutputBytes: 16777216\n    maxRows: 5000\n    copyCheck: true\n";

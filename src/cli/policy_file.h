@@ -5,8 +5,8 @@
 //
 //   apiVersion: glovebox/v1
 //   kind: ReleasePolicy
-//   for: dataset            (optional: dataset, model or image; it is then published for nothing
-//   else) clauses: { … as in records::Clauses … }
+//   for: dataset     (optional: dataset, model or image; it is then published for nothing else)
+//   clauses: { … as in records::Clauses … }
 //
 // Beyond the record's own members: `notAfter` may be a time ("2027-01-31T00:00:00Z", "2027-01-31"),
 // `tee` entries may say `node: HASH` for `root: "none:HASH"`, `freshFor`, `releaseSlot` and the

@@ -1,7 +1,7 @@
 #include "cli/submission.h"
 
 #include <algorithm>
-#include <set>
+#include <map>
 
 #include "base/os.h"
 #include "cli/capacity.h"
@@ -15,8 +15,8 @@ namespace gbx::cli {
 namespace {
 
 constexpr std::size_t kMaxSpec = 1U << 20;
-constexpr std::size_t kLeasesPerAsset = 8;
-constexpr std::size_t kMostLeases = 32;
+constexpr std::size_t kLeasesPerAsset = 4;   // at a time
+constexpr std::size_t kMostLeases = 32;      // of a submission
 constexpr std::int64_t kSlackSeconds = 600;  // between signing and the first authorisation
 
 // Declared schemas as the gate will read them, so that a mistake shows before anything is sent.
@@ -50,18 +50,16 @@ class Builder {
           .with("an image", std::string(enum_name(image.kind)));
     }
     body_.image_digest = image.content_digest;
-    GBX_TRY(choose_leases());
     body_.result_keys = {{"primary", keys_->file.result_key},
                          {"recovery", keys_->file.recovery_result_key}};
     body_.consumer_id = keys_->id;
-    body_.nonce = session_.random().fixed<32>();
-    const auto& t = spec.timeouts;
-    body_.not_after = session_.now() + kSlackSeconds + spec.attempts * (t.queue + t.start + t.run);
-    out_.job_id = body_.job_id();
     out_.submission.consumer = keys_->file.chain;
-    GBX_ASSIGN(out_.submission.submission,
-               records::sign(set_->set_id, std::move(body_), *keys_->signing));
-    return std::move(out_);
+    for (;;) {
+      GBX_TRY(choose_leases());
+      GBX_TRY(sign());
+      GBX_ASSIGN(const bool others, try_others());
+      if (!others) return std::move(out_);
+    }
   }
 
  private:
@@ -73,7 +71,8 @@ class Builder {
   Status bind_view(const std::string& name, api::AssetView view) {
     if (view.policy.body.revoked) {
       return fail(Reason::kPolicyRevoked, "asset of " + name)
-          .with("a policy in force", "revoked by its owner");
+          .with("a policy in force", "revoked by its owner")
+          .hint("ask its owner, or name another version: glovebox asset list");
     }
     body_.assets.push_back({name, view.record.body.asset_id, view.version_id});
     out_.assets.push_back(std::move(view));
@@ -96,12 +95,15 @@ class Builder {
           .hint("publish it: glovebox image import LAYOUT --name NAME --policy FILE");
     }
     Error why = fail(Reason::kPolicyRevoked, "spec.image.ref")
-                    .with("an image in force", "revoked by its owner");
+                    .with("an image in force", "revoked by its owner")
+                    .hint("ask its owner, or name another version: glovebox asset list");
     std::vector<api::AssetView> usable;
     for (auto& v : images) {
       if (v.policy.body.revoked) continue;
-      GBX_ASSIGN(const auto leases, leases_for(v));
-      if (!needs_lease(v) || !leases.empty()) {
+      GBX_ASSIGN(const auto leases, our_leases(v));
+      const bool leased =
+          std::any_of(leases.begin(), leases.end(), [&](const auto& l) { return holds(l, v); });
+      if (!needs_lease(v) || leased) {
         usable.push_back(std::move(v));
       } else {
         why = fail(Reason::kLeaseMissing, "spec.image.ref")
@@ -116,29 +118,87 @@ class Builder {
     return bind_view("image", *chosen);
   }
 
-  // Every lease of ours that covers an asset whose policy wants one; which of them is used up is
-  // the broker's to say.
+  Status sign() {
+    const auto& spec = body_.spec.spec;
+    const auto& t = spec.timeouts;
+    body_.nonce = session_.random().fixed<32>();
+    body_.not_after = session_.now() + kSlackSeconds + spec.attempts * (t.queue + t.start + t.run);
+    out_.job_id = body_.job_id();
+    GBX_ASSIGN(out_.submission.submission, records::sign(set_->set_id, body_, *keys_->signing));
+    return ok_status();
+  }
+
+  // Leases of ours for every asset whose policy wants one, the newest first; which of them is used
+  // up is the broker's to say.
   Status choose_leases() {
-    std::set<Id16> assets;
+    std::vector<const api::AssetView*> wanted;
     for (const auto& a : out_.assets) {
-      if (!needs_lease(a) || !assets.insert(a.record.body.asset_id).second) continue;
-      GBX_ASSIGN(const auto leases, leases_for(a));
-      for (const auto& l : leases) {
-        if (body_.leases.size() == kMostLeases) break;
-        body_.leases.push_back(l.body.lease_id);
-        out_.submission.leases.push_back(l);
+      const bool known = std::any_of(wanted.begin(), wanted.end(), [&](const auto* w) {
+        return w->record.body.asset_id == a.record.body.asset_id;
+      });
+      if (needs_lease(a) && !known) wanted.push_back(&a);
+    }
+    body_.leases.clear();
+    out_.submission.leases.clear();
+    more_.clear();
+    for (const auto* a : wanted) {
+      const Id16& asset = a->record.body.asset_id;
+      GBX_ASSIGN(const auto leases, leases_for(*a));
+      const std::size_t share = std::min(kLeasesPerAsset, kMostLeases / wanted.size());
+      const std::size_t first = skipped_[asset];
+      const std::size_t end = std::min(first + share, leases.size());
+      for (std::size_t i = first; i < end; ++i) {
+        body_.leases.push_back(leases[i].body.lease_id);
+        out_.submission.leases.push_back(leases[i]);
       }
+      if (end < leases.size()) more_[asset] = end;
     }
     return ok_status();
   }
-  // At most kLeasesPerAsset; none where the policy asks for none.
+  // Where leases did not fit: whether those that are named are used up, so that others take their
+  // place.
+  Result<bool> try_others() {
+    if (more_.empty()) return false;
+    GBX_ASSIGN(Plane * plane, session_.plane());
+    GBX_ASSIGN(const records::Explanation e, plane->explain(out_.submission));
+    bool others = false;
+    for (const auto& c : e.checks) {
+      if (c.allowed || c.reason != reason_code(Reason::kLeaseExhausted)) continue;
+      for (const auto& binding : body_.assets) {
+        const auto next = more_.find(binding.asset_id);
+        if (binding.name != c.asset || next == more_.end()) continue;
+        skipped_[binding.asset_id] = next->second;
+        others = true;
+      }
+    }
+    return others;
+  }
+  // Those that hold, in the plane's order; none where the policy asks for none. If none holds, one
+  // that does not, so that the broker says why.
   Result<std::vector<records::Signed<records::Lease>>> leases_for(const api::AssetView& a) {
+    std::vector<records::Signed<records::Lease>> out;
+    GBX_ASSIGN(const auto ours, our_leases(a));
+    for (const auto& l : ours) {
+      if (holds(l, a)) out.push_back(l);
+    }
+    if (out.empty() && !ours.empty()) out.push_back(ours.front());
+    return out;
+  }
+  Result<std::vector<records::Signed<records::Lease>>> our_leases(const api::AssetView& a) {
     std::vector<records::Signed<records::Lease>> out;
     if (!needs_lease(a)) return out;
     if (!leases_) {
       GBX_ASSIGN(Plane * plane, session_.plane());
       GBX_ASSIGN(leases_, plane->leases());
     }
+    for (const auto& l : *leases_) {
+      const records::Lease& body = l.lease.body;
+      const bool ours = body.consumer_id == keys_->id && body.set_id == set_->set_id;
+      if (ours && body.asset_id == a.record.body.asset_id) out.push_back(l.lease);
+    }
+    return out;
+  }
+  bool holds(const records::Signed<records::Lease>& l, const api::AssetView& a) const {
     lease::LeaseQuery q;
     q.set_id = set_->set_id;
     q.asset_id = a.record.body.asset_id;
@@ -146,11 +206,7 @@ class Builder {
     q.owner = &a.owner;
     q.issuers = &a.policy.body.clauses.lease_issuers;
     q.now = session_.now();
-    for (const auto& l : *leases_) {
-      if (out.size() == kLeasesPerAsset) break;
-      if (lease::verify_lease(l.lease, q).ok()) out.push_back(l.lease);
-    }
-    return out;
+    return lease::verify_lease(l, q).ok();
   }
   bool needs_lease(const api::AssetView& a) const {
     const auto& c = a.policy.body.clauses;
@@ -164,6 +220,8 @@ class Builder {
   Keys* keys_ = nullptr;
   std::optional<records::SetChain::Keys> set_;
   std::optional<std::vector<api::LeaseView>> leases_;
+  std::map<Id16, std::size_t> skipped_;  // leases of an asset that the broker called used up
+  std::map<Id16, std::size_t> more_;     // where those begin that did not fit
   records::Submission body_;
   SignedJob out_;
 };

@@ -93,6 +93,33 @@ TEST(Texts, APlanAsItsPlaneShowsIt) {
   expect_safe(plan_text(e, true));
 }
 
+TEST(Texts, APlanForeseesWhatIsHeldOrRejected) {
+  records::Explanation e;
+  e.allowed = true;
+  e.plan.emplace();
+  e.checks.push_back({"budget", "in0", {}, true, "", "", "", "", ""});
+  e.checks.push_back(
+      {"clearance", "in0", {}, true, "free-bits", "is held", "at most 10", "1623", "do less"});
+  e.checks.push_back({"placement", "job", {}, true, "unavailable", "silent", "", "", ""});
+  std::string text = plan_text(e, false);
+  const auto says = [&text](const char* part) { return text.find(part) != std::string::npos; };
+  EXPECT_TRUE(says("HELD    free-bits: is held (expected at most 10, actual 1623); do less\n"))
+      << text;
+  EXPECT_TRUE(says("WAITS   unavailable: silent\n")) << text;
+  EXPECT_TRUE(says("\n1 of 3 checks passed")) << text;
+  EXPECT_TRUE(says("\nallowed. The broker would sign this plan:\n")) << text;
+  e.checks.push_back({"clearance", "job", {}, true, "no-reviewer", "nobody", "some", "none", ""});
+  text = plan_text(e, false);
+  EXPECT_TRUE(says("REJECTED  free-bits: is held")) << text;
+  EXPECT_TRUE(says("REJECTED  no-reviewer: nobody")) << text;
+  EXPECT_TRUE(says("WAITS     unavailable")) << text;
+  EXPECT_FALSE(says("HELD")) << text;
+  EXPECT_TRUE(
+      says("\nallowed, but every run that succeeds would end rejected (no-reviewer). The "
+           "broker would sign this plan:\n"))
+      << text;
+}
+
 TEST(Texts, AReceiptThatDoesNotHoldIsMarkedWhereverItSpeaks) {
   policy::ReceiptReport r;
   r.valid = true;

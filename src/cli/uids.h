@@ -1,33 +1,12 @@
-// Which user ids `glovebox up` may take: programs and containers run under ids that must be nobody
-// else's, for whoever has such an id, or may map it into a namespace of their own, reads what the
-// programs keep. Input: the host's own account files, read as root.
+// User ids of `glovebox up`: 100 for the services, and behind them the node's.
 #pragma once
 
-#include <string>
-
-#include "base/result.h"
+#include "base/uids.h"
 
 namespace gbx::cli {
 
-struct UidRange {
-  std::int64_t first = 0;
-  std::int64_t count = 0;
-  std::int64_t last() const { return first + count - 1; }
-};
-
-// Above every range that Debian's and systemd's tools give away: subordinate ids end at 600,100,000
-// (login.defs), systemd's containers at 1,879,048,191; from there to 2^31 - 1 nothing is assigned.
-inline constexpr std::int64_t kDefaultUidBase = 2'000'000'000;
-// below 2^31 - 1, which some programs read as -1
-inline constexpr std::int64_t kHighestUid = 2'147'483'646;
-
 constexpr UidRange uids_needed(std::int64_t base, std::int64_t slots) {
-  return {base, 100 + 140'000 * slots};
+  return {base, 100 + kUidsPerSlot * slots};
 }
-
-// kConflict with the file, the entry and the option that chooses another range, when subuid,
-// subgid, passwd or group below `etc` give an id of the range to somebody. A file that does not
-// exist gives nothing away.
-Status check_uids_free(const UidRange& range, const std::string& etc = "/etc");
 
 }  // namespace gbx::cli

@@ -87,7 +87,8 @@ Status confine_syscalls(int store_fd) {
   // The sanitizers' own needs; such builds are for tests only.
   for (const int call : {SCMP_SYS(pipe2), SCMP_SYS(sigaltstack), SCMP_SYS(rt_sigaction),
                          SCMP_SYS(prctl), SCMP_SYS(readlink), SCMP_SYS(openat), SCMP_SYS(clone),
-                         SCMP_SYS(sched_getaffinity), SCMP_SYS(getrandom)}) {
+                         SCMP_SYS(sched_getaffinity), SCMP_SYS(getrandom), SCMP_SYS(open),
+                         SCMP_SYS(ioctl), SCMP_SYS(nanosleep), SCMP_SYS(gettimeofday)}) {
     f.allow(call);
   }
 #endif

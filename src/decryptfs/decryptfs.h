@@ -99,7 +99,6 @@ class DecryptFs {
   const AuditEvent& ready() const { return ready_; }
   // The next event, or nothing after timeout_ms. kConnectionClosed when the child has ended.
   Result<std::optional<AuditEvent>> next_event(std::int64_t timeout_ms);
-  int audit_fd() const { return audit_.get(); }
   Process& process() { return process_; }
 
  private:

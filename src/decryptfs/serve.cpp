@@ -10,6 +10,8 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <map>
+#include <memory>
 #include <thread>
 
 namespace gbx::decryptfs {
@@ -63,23 +65,45 @@ constexpr double kForEver = 86400;  // a version never changes
 constexpr std::size_t kMostRead = std::size_t{1} << 20;
 constexpr std::size_t kDirectoryBatch = 256;
 
-struct Context {
-  asset::AssetReader& reader;
-  Id16 asset_id;
-  Audit& audit;
-};
-Context& context(fuse_req_t req) { return *static_cast<Context*>(fuse_req_userdata(req)); }
-
-// Where a directory handle stands, so that reading on does not begin again.
-struct DirectoryHandle {
+// Where an open directory stands, so that reading on does not begin again.
+struct OpenDirectory {
   std::mutex mutex;
   std::uint64_t position = 0;  // entries before `after`, itself included; guarded by mutex
   std::string after;           // guarded by mutex
 };
-DirectoryHandle* handle_of(const fuse_file_info* fi) {
-  // SAFETY: fh was set by opendir from a DirectoryHandle and stays ours until releasedir.
-  return reinterpret_cast<DirectoryHandle*>(fi->fh);
-}
+
+// Open directories by the number that the kernel knows them by. Whoever reads one keeps it, so that
+// it may be closed meanwhile. As many as the container may have descriptors.
+class OpenDirectories {
+ public:
+  std::uint64_t add() {
+    const std::lock_guard lock(mutex_);
+    open_.emplace(++last_, std::make_shared<OpenDirectory>());
+    return last_;
+  }
+  std::shared_ptr<OpenDirectory> find(std::uint64_t number) {
+    const std::lock_guard lock(mutex_);
+    const auto found = open_.find(number);
+    return found == open_.end() ? nullptr : found->second;
+  }
+  void remove(std::uint64_t number) {
+    const std::lock_guard lock(mutex_);
+    open_.erase(number);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<std::uint64_t, std::shared_ptr<OpenDirectory>> open_;  // guarded by mutex_
+  std::uint64_t last_ = 0;                                        // guarded by mutex_
+};
+
+struct Context {
+  asset::AssetReader& reader;
+  Id16 asset_id;
+  Audit& audit;
+  OpenDirectories directories{};
+};
+Context& context(fuse_req_t req) { return *static_cast<Context*>(fuse_req_userdata(req)); }
 
 struct stat stat_of(const asset::Attributes& a) {
   struct stat st {};
@@ -177,20 +201,18 @@ void on_read(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offset, fus
 }
 
 void on_opendir(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
-  auto handle = std::make_unique<DirectoryHandle>();
   fi->cache_readdir = 1;
   fi->keep_cache = 1;
-  // SAFETY: given back to us in releasedir.
-  fi->fh = reinterpret_cast<std::uint64_t>(handle.get());
-  if (fuse_reply_open(req, fi) == 0) (void)handle.release();
+  fi->fh = context(req).directories.add();
+  if (fuse_reply_open(req, fi) != 0) context(req).directories.remove(fi->fh);
 }
 void on_releasedir(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
-  delete handle_of(fi);
+  context(req).directories.remove(fi->fh);
   fuse_reply_err(req, 0);
 }
 
-// Brings the handle to `offset` entries; going back begins again.
-Status seek(Context& c, fuse_ino_t ino, DirectoryHandle& h, std::uint64_t offset) {
+// Brings the directory to `offset` entries; going back begins again.
+Status seek(Context& c, fuse_ino_t ino, OpenDirectory& h, std::uint64_t offset) {
   if (h.position > offset) {
     h.position = 0;
     h.after.clear();
@@ -206,7 +228,7 @@ Status seek(Context& c, fuse_ino_t ino, DirectoryHandle& h, std::uint64_t offset
   return ok_status();
 }
 
-Result<std::size_t> fill_directory(fuse_req_t req, fuse_ino_t ino, DirectoryHandle& h,
+Result<std::size_t> fill_directory(fuse_req_t req, fuse_ino_t ino, OpenDirectory& h,
                                    std::vector<char>& out, bool plus) {
   Context& c = context(req);
   std::size_t used = 0;
@@ -240,14 +262,17 @@ void read_directory(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offs
                     fuse_file_info* fi, bool plus) {
   std::vector<char> out(std::min(size, kMostRead));
   Result<std::size_t> used;
+  const std::shared_ptr<OpenDirectory> directory = context(req).directories.find(fi->fh);
+  if (directory == nullptr) {
+    fuse_reply_err(req, EBADF);
+    return;
+  }
   {
-    DirectoryHandle& h = *handle_of(fi);
+    OpenDirectory& h = *directory;
     const std::lock_guard lock(h.mutex);
     Status at = seek(context(req), ino, h, static_cast<std::uint64_t>(std::max<off_t>(offset, 0)));
     used = at.ok() ? fill_directory(req, ino, h, out, plus) : Result<std::size_t>(at.error());
   }
-  // Once the reply is out the caller may close the directory, and another thread frees the handle:
-  // it is not touched below.
   if (!used.ok()) {
     context(req).audit.bad_manifest(context(req).asset_id, used.error());
     fuse_reply_err(req, EIO);

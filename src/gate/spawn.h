@@ -13,6 +13,8 @@
 
 namespace gbx::gate {
 
+inline constexpr std::int64_t kTimeoutMs = 600'000;
+
 struct GateSpawn {
   std::string program;         // path of glovebox-gate
   std::optional<uid_t> uid;    // the gate's own, when the caller may change it
@@ -20,7 +22,7 @@ struct GateSpawn {
   std::vector<int> input_fds;  // one directory per request.inputs, same order
   std::optional<int> log_fd;   // a regular file
   GateRequest request;         // descriptor numbers in it are filled in by run_gate
-  std::int64_t timeout_ms = 600'000;
+  std::int64_t timeout_ms = kTimeoutMs;
 };
 struct GateOutcome {
   bool completed = false;  // false: the gate crashed, hung or answered nonsense

@@ -67,31 +67,43 @@ class Running {
     return fail(Reason::kLost, "the agent ended without a word");
   }
 
-  // One connection at a time: the agent has given up the one before. It asks again while nobody
-  // listens there.
+  // One connection at a time, all over one stream: the agent has given up the one before. It asks
+  // again while nobody listens there.
   Result<Json> connect_broker() {
     end_relay();
-    if (next_stream_ >= channel::kMuxStreams) {
-      return fail(Reason::kRateLimited, "connections of one attempt to the broker");
-    }
     auto tcp = channel::connect_tcp(o_.broker, channel::Deadline::after_ms(*o_.clock, 10'000));
     if (!tcp.ok()) {
       o_.log->warn("broker-unreachable", {{"what", tcp.error().line()}});
       return fail(Reason::kUnavailable, "broker")
           .with("a connection", std::string(reason_code(tcp.reason())));
     }
-    relayed_ = &mux_->stream(next_stream_);
-    relay_ = std::thread([this, to = std::move(*tcp), stream = relayed_] {
-      channel::RelayLimits limits;
-      limits.idle_ms = life_ms();
-      (void)channel::relay(*stream, *to, limits, *o_.clock);
-    });
-    return to_json(BrokerStream{static_cast<std::int64_t>(next_stream_++)});
+    GBX_ASSIGN(relayed_, mux_->fresh(channel::kMuxBroker));
+    broker_ = std::move(*tcp);
+    relay_ = std::thread([this] { relay_to_broker(); });
+    return to_json(BrokerStream{static_cast<std::int64_t>(channel::kMuxBroker)});
   }
+  // The agent speaks first: until it has, it may not know that the stream is a new one, and nothing
+  // that comes from the broker's address may reach it.
+  void relay_to_broker() {
+    channel::RelayLimits limits;
+    limits.idle_ms = life_ms();
+    const auto in = [&](std::int64_t ms) { return channel::Deadline::after_ms(*o_.clock, ms); };
+    Bytes first(16U << 10);
+    const auto n = relayed_->read(first, in(limits.idle_ms));
+    if (n.ok() && *n > 0 &&
+        broker_->write_all(ByteView(first).first(*n), in(limits.write_ms)).ok()) {
+      (void)channel::relay(*relayed_, *broker_, limits, *o_.clock);
+    } else {
+      relayed_->close();
+    }
+  }
+  // Both ends: a broker that hangs says nothing more, and the relay would wait for it.
   void end_relay() {
     if (relayed_ != nullptr) relayed_->close();
-    relayed_ = nullptr;
+    if (broker_) broker_->close();
     if (relay_.joinable()) relay_.join();
+    relayed_ = nullptr;
+    broker_.reset();
   }
 
   Result<Json> dispatch(std::string_view m, const Json& body) {
@@ -162,7 +174,7 @@ class Running {
     }
     // the receipt is the consumer's: no finer time
     const std::int64_t slot = bundle_.plan.body.gate.release_slot_seconds;
-    const DestroyedClaim claim{job_id_, attempt, slot_end(o_.clock->now().seconds(), slot),
+    const DestroyedClaim claim{job_id_, attempt, slot_end(o_.clock->now().ms, slot * 1000) / 1000,
                                residue};
     GBX_ASSIGN(auto signed_claim, sign(bundle_.launch_config.set_id, claim, *o_.key));
     GBX_TRY(insist(method::kNodeDestroyed, to_json(signed_claim), Stop::kIgnored));
@@ -189,9 +201,9 @@ class Running {
   const Hash32 job_id_;
   std::unique_ptr<Environment> environment_;
   std::optional<channel::Mux> mux_;        // lives while the agent is served
-  channel::MuxStream* relayed_ = nullptr;  // to the broker, in relay_
-  std::thread relay_;
-  std::size_t next_stream_ = channel::kMuxBroker;
+  channel::MuxStream* relayed_ = nullptr;  // the agent's end of the relay, and the broker's
+  std::unique_ptr<channel::FdStream> broker_;
+  std::thread relay_;  // between the two
   AgentEnd end_;
   bool ended_ = false;
   std::atomic<bool> uploading_{false};

@@ -265,6 +265,7 @@ Status serve(const Settings& s) {
   sigaddset(&signals, SIGINT);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   SystemRandom random;
+  GBX_TRY(check_uids_free({s.uid_base, kUidsPerSlot * s.slots}));
   GBX_TRY(make_dirs(s.state, 0711));
   GBX_ASSIGN(auto key, load_key(s.key_file, random));
   GBX_ASSIGN(auto plane, channel::TcpAddress::from_text(s.plane));
@@ -303,7 +304,10 @@ int run_main(int argc, char** argv) {
                             "(default and most: 80 % of this machine's)");
   serve_command->add_option("--pids", s.pids, "Most processes of one job")
       ->check(CLI::Range(std::int64_t{1}, kMaxPids));
-  serve_command->add_option("--uid-base", s.uid_base, "First of the agent's user ids")->required();
+  serve_command
+      ->add_option("--uid-base", s.uid_base,
+                   "First of 140,000 a slot user ids that are nobody else's")
+      ->required();
   auto* key_command = app.add_subcommand("key", "Print this node's public key");
   key_command->add_option("--key", s.key_file, "Private key file; made on first use")->required();
   try {
@@ -314,7 +318,9 @@ int run_main(int argc, char** argv) {
   }
   Status status = *serve_command ? serve(s) : print_key(s.key_file);
   if (!status.ok()) {
-    std::cerr << "glovebox-node: " << status.error().line() << "\n";
+    const Error& e = status.error();
+    std::cerr << "glovebox-node: " << e.line() << "\n";
+    if (!e.next.empty()) std::cerr << "  next: " << e.next << "\n";
     return static_cast<int>(exit_class(status.error().reason));
   }
   return 0;

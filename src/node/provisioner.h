@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/os.h"
+#include "base/uids.h"
 #include "channel/stream.h"
 
 namespace gbx::node {
@@ -31,9 +32,6 @@ class Provisioner {
   // `name` is unique per attempt: letters, digits and '-'.
   virtual Result<std::unique_ptr<Environment>> start(const std::string& name) = 0;
 };
-
-// the agent's own and the 65,536 of its container
-inline constexpr std::int64_t kUidsPerSlot = 140'000;
 
 struct LocalOptions {
   std::string agent_program;  // glovebox-agent

@@ -741,6 +741,21 @@ TEST_F(Oci, DamagedGzipIsRefused) {
   }
 }
 
+// Every entry and its content; the number of entries.
+Result<std::uint64_t> scan_tar(ByteView bytes) {
+  MemorySource source(bytes);
+  TarReader reader(source, TarLimits{});
+  Bytes buffer(4096);
+  for (;;) {
+    GBX_ASSIGN(const std::optional<TarEntry> entry, reader.next());
+    if (!entry) return reader.entries();
+    for (;;) {
+      GBX_ASSIGN(const std::size_t n, reader.read(buffer));
+      if (n == 0) break;
+    }
+  }
+}
+
 // Every single-byte change of a small tar is refused or gives a tree; it never crashes or leaves
 // the target.
 TEST(Tar, EverySingleByteChangeIsHandled) {

@@ -30,7 +30,6 @@ class FileSource final : public Source {
  public:
   FileSource(int fd, std::uint64_t size) : fd_(fd), size_(size) {}
   Result<std::size_t> read(MutableByteView out) override;
-  std::uint64_t consumed() const { return done_; }
   // Reads what is left, then the SHA-256 of the whole. Once.
   Result<Hash32> finish();
 

@@ -344,18 +344,4 @@ Result<std::optional<TarEntry>> TarReader::next() {
   }
 }
 
-Result<std::uint64_t> scan_tar(ByteView bytes) {
-  MemorySource source(bytes);
-  TarReader reader(source, TarLimits{});
-  Bytes buffer(4096);
-  for (;;) {
-    GBX_ASSIGN(const std::optional<TarEntry> entry, reader.next());
-    if (!entry) return reader.entries();
-    for (;;) {
-      GBX_ASSIGN(const std::size_t n, reader.read(buffer));
-      if (n == 0) break;
-    }
-  }
-}
-
 }  // namespace gbx::oci

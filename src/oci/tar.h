@@ -70,7 +70,4 @@ class TarReader {
 // Normalises a path of a tar: no leading "./", no trailing "/". kImageRefused as listed above.
 Result<std::string> tar_path(std::string_view raw, std::uint64_t max_depth);
 
-// Reads every entry and its content; for fuzzing and tests. Returns the number of entries.
-Result<std::uint64_t> scan_tar(ByteView bytes);
-
 }  // namespace gbx::oci

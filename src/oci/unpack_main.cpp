@@ -1,7 +1,7 @@
 // glovebox-unpack: unpacks one image in a confined process without keys (confine.h says how it is
 // confined).
-//   descriptors  3: the layout directory · 4: the empty target directory · 5: where the result is
-//   written arguments    expected digest, uid base, then the limits of UnpackLimits in their order
+//   descriptors  3: the layout directory · 4: the empty target directory · 5: where the result goes
+//   arguments    expected digest, uid base, then the limits of UnpackLimits in their order
 // Writes one JSON object (result_to_json) and exits 0 when it could be written, whatever it says.
 #include <unistd.h>
 

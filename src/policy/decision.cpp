@@ -17,8 +17,15 @@ const char* gate_reason(records::GateCause cause) {
   return cause == records::GateCause::kCopies ? reason::kCopies : reason::kMalformed;
 }
 
-std::int64_t release_bits(const records::GateVerdict& verdict, std::int64_t attempts_with_data) {
-  return std::max(verdict.charge.free_bits, kControlBits) + attempt_bits(attempts_with_data);
+std::int64_t release_bits(const records::RunPlan& plan, const records::GateVerdict& verdict,
+                          std::int64_t attempts_with_data) {
+  const std::int64_t output = std::max(verdict.charge.free_bits, kControlBits) - kControlBits;
+  return output + rejection_bits(plan, attempts_with_data);
+}
+
+std::int64_t rejection_bits(const records::RunPlan& plan, std::int64_t attempts_with_data) {
+  const TimedRun run{plan.controls.run_seconds, plan.gate.release_slot_seconds};
+  return kControlBits + attempts_bits(run, attempts_with_data);
 }
 
 std::set<std::string> hold_reasons(const records::Submission& submission,

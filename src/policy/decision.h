@@ -31,8 +31,11 @@ const char* gate_reason(records::GateCause cause);
 const std::vector<std::string>& rejection_reasons();  // those that a rejection may give
 
 // What a release costs each owner in full: what the gate charged (exit class, duration and decision
-// are in it), and the choice among the attempts that had the data.
-std::int64_t release_bits(const records::GateVerdict& verdict, std::int64_t attempts_with_data);
+// are in it), and what the attempts that had the data tell.
+std::int64_t release_bits(const records::RunPlan& plan, const records::GateVerdict& verdict,
+                          std::int64_t attempts_with_data);
+// The same of a job that had the data and delivers nothing.
+std::int64_t rejection_bits(const records::RunPlan& plan, std::int64_t attempts_with_data);
 
 // Why an output must wait for a person, whatever the policy; and under one policy. Empty: it need
 // not. Budgets are the ledger's matter.

@@ -98,7 +98,7 @@ std::string gate(const records::GateClause& g) {
   s += g.copy_check ? "Copies of input rows are looked for. "
                     : "Copies of input rows are NOT looked for. ";
   s += g.release_slot_seconds == 0
-           ? "Decisions fall at once: their time can tell something. "
+           ? "Decisions fall at once: their time can tell something, and that is not charged. "
            : "Decisions fall on multiples of " + count(g.release_slot_seconds, "second") + ". ";
   s += g.logs == records::LogVisibility::kNone
            ? "Logs are not delivered."

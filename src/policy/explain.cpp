@@ -4,6 +4,7 @@
 #include <set>
 
 #include "base/log.h"
+#include "policy/decision.h"
 #include "policy/policy.h"
 
 namespace gbx::policy {
@@ -11,6 +12,7 @@ namespace gbx::policy {
 using records::AssetBinding;
 using records::Clauses;
 using records::PlatformRule;
+using records::Recommendation;
 using records::RunPlan;
 using records::Submission;
 using records::Technology;
@@ -241,14 +243,19 @@ class Judge {
     const bool sound = note("submission", "job", {}, check_submission()) &&
                        note("assets", "job", {}, check_bindings()) &&
                        note("expiry", "job", {}, check_expiry());
-    Result<std::int64_t> bits =
-        sound ? charge_bits() : Result<std::int64_t>(Error(Reason::kSpecMismatch, "not judged"));
+    Result<std::int64_t> told =
+        sound ? capacity() : Result<std::int64_t>(Error(Reason::kSpecMismatch, "not judged"));
     bool allowed =
-        sound && note("capacity", "job", {}, bits.ok() ? ok_status() : Status(bits.error()));
-    if (allowed) allowed = judge_assets(*bits);
-    if (allowed) allowed = note("merge", "job", {}, make_plan(*bits));
+        sound && note("capacity", "job", {}, told.ok() ? ok_status() : Status(told.error()));
+    // The most that a release can cost: what the job can tell, and its attempts.
+    const TimedRun run{s_.spec.spec.timeouts.run, allowed ? common_slot() : 0};
+    const std::int64_t bits = allowed ? *told + attempts_bits(run, s_.spec.spec.attempts) : 0;
+    if (allowed) allowed = judge_assets(bits);
+    if (allowed) allowed = note("merge", "job", {}, make_plan(bits));
     out_.explanation.allowed = allowed;
-    if (!allowed) {
+    if (allowed) {
+      foresee(*told);
+    } else {
       out_.explanation.plan.reset();
       out_.leases.clear();
     }
@@ -311,15 +318,25 @@ class Judge {
     }
     return ok_status();
   }
-  // The most that a release can cost: what the job can tell, and the choice among attempts.
-  Result<std::int64_t> charge_bits() const {
+  Result<std::int64_t> capacity() const {
     GBX_ASSIGN(const std::int64_t told, in_.capacity(s_.spec.spec));
     const std::int64_t most = records::kMaxBits / 2;
     if (told < kControlBits || told > most) {
       return fail(Reason::kOutputTooLarge, "capacity of the outputs")
           .with("at most " + number(most) + " bits", number(told));
     }
-    return told + attempt_bits(s_.spec.spec.attempts);
+    return told;
+  }
+
+  // The slot that the plan will have. Where there is none, no job is allowed.
+  std::int64_t common_slot() const {
+    std::vector<records::GateClause> gates;
+    for (const auto& binding : s_.assets) {
+      const auto facts = in_.asset(binding.version_id);
+      if (facts) gates.push_back(facts->policy.body.clauses.gate);
+    }
+    const auto merged = merge_gates(gates);
+    return merged.ok() ? merged->release_slot_seconds : 0;
   }
 
   bool judge_assets(std::int64_t bits) {
@@ -353,6 +370,19 @@ class Judge {
     const LeaseUse use{*lease, view.policy().asset_id};
     if (!contains(out_.leases, use)) out_.leases.push_back(use);
   }
+  // Uses are counted for each id and asset, but a submission names, and a receipt shows, each id
+  // once.
+  Status check_leases() const {
+    for (const auto& a : out_.leases) {
+      for (const auto& b : out_.leases) {
+        if (a.lease_id != b.lease_id || a.asset_id == b.asset_id) continue;
+        return fail(Reason::kLeaseMissing, "the leases of two assets have one id")
+            .with("an id of its own for each asset's lease", to_hex(a.lease_id))
+            .hint("ask the owner of one of the assets for a new lease");
+      }
+    }
+    return ok_status();
+  }
 
   Status make_plan(std::int64_t bits) {
     RunPlan plan;
@@ -373,6 +403,7 @@ class Judge {
         plan.charges.push_back({p.owner_id, p.asset_id, bits, 0, 0, kSchemaCode, {}});
       }
     }
+    GBX_TRY(check_leases());
     GBX_ASSIGN(plan.gate, merge_gates(gates));
     GBX_TRY(merge_environment(plan));
     GBX_TRY(merge_reviewers(plan));
@@ -435,6 +466,71 @@ class Judge {
     plan.controls.access = access;
     plan.controls.mandatory = mandatory_controls();
     return ok_status();
+  }
+
+  // What a run that ends well is charged is known before it, and with it whether a person has to
+  // rule. That denies nothing and is no part of the plan; whoever asks is told.
+  void foresee(std::int64_t told) {
+    Panel panel;
+    panel.may_preview = out_.explanation.plan->may_preview;
+    panel.submission = in_.submission;
+    bool asks = false;
+    for (const auto& f : facts_) {
+      panel.policies.push_back(f.policy);
+      asks = asks || needs_rulings(f.policy.body, s_);
+    }
+    if (!asks) return;  // held, and released without anybody's ruling
+    records::GateVerdict verdict;
+    // docs/gate.md: text without a word list is bounded by nothing
+    const bool unbounded = std::any_of(
+        s_.spec.spec.outputs.begin(), s_.spec.spec.outputs.end(), [](const records::SpecOutput& o) {
+          const bool words = o.schema && o.schema->find("enum") != nullptr;
+          return o.type == records::OutputType::kText && !words;
+        });
+    verdict.recommendation = unbounded ? Recommendation::kHold : Recommendation::kRelease;
+    verdict.charge.free_bits = told;
+    const std::int64_t bits = release_bits(*out_.explanation.plan, verdict, 1);
+    const bool ruled = reviewable(panel);
+    const std::size_t before = out_.explanation.checks.size();
+    for (const auto& why : hold_reasons(s_, verdict)) {
+      note_hold({"job", {}, why}, ruled, "outputs that their schemas bound",
+                "opaque, or text without a word list");
+    }
+    for (const auto& binding : s_.assets) {
+      const auto f = std::find_if(facts_.begin(), facts_.end(), [&](const AssetFacts& x) {
+        return x.policy.body.asset_version_id == binding.version_id;
+      });
+      const auto& policy = f->policy.body;
+      for (const auto& why : hold_reasons(policy, verdict, bits)) {
+        note_hold({binding.name, policy.owner_id, why}, ruled,
+                  "at most " + number(policy.clauses.gate.auto_clear_free_bits) + " free bits",
+                  number(bits) + " free bits");
+      }
+    }
+    if (ruled || out_.explanation.checks.size() == before) return;
+    note_hold({"job", {}, reason::kNoReviewer}, ruled, "enough reviewers for every owner",
+              "an owner without them");
+  }
+  struct Held {
+    std::string asset;
+    Hash32 owner{};
+    std::string why;  // of decision.h
+  };
+  void note_hold(const Held& held, bool ruled, std::string expected, std::string actual) {
+    records::PlanCheck line;
+    line.check = "clearance";
+    line.asset = held.asset;
+    line.owner_id = held.owner;
+    line.allowed = true;
+    line.reason = held.why;
+    line.what = ruled ? "every run that succeeds is held for reviewers"
+                      : "every run that succeeds is rejected, for it must be held and nobody may "
+                        "review it";
+    line.expected = std::move(expected);
+    line.actual = std::move(actual);
+    line.next = "declare smaller outputs, fewer digits and no opaque output";
+    if (!ruled) line.next += ", or ask the owner for a higher autoClearFreeBits or for reviewers";
+    out_.explanation.checks.push_back(std::move(line));
   }
 
   const PolicyInputs& in_;

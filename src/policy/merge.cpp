@@ -86,6 +86,19 @@ std::int64_t attempt_bits(std::int64_t attempt) {
   return static_cast<std::int64_t>(std::bit_width(static_cast<std::uint64_t>(attempt) - 1));
 }
 
+std::int64_t slot_bits(const TimedRun& run) {
+  if (run.slot_seconds <= 0) return 0;
+  // how long the gate judges is up to what the container wrote
+  const std::int64_t longest = run.run_seconds + kGateSeconds;
+  // rounded up, and one more, for a run begins anywhere in a slot
+  const std::int64_t slots = (longest + run.slot_seconds - 1) / run.slot_seconds + 1;
+  return attempt_bits(slots);
+}
+
+std::int64_t attempts_bits(const TimedRun& run, std::int64_t attempts) {
+  return attempt_bits(attempts) + attempts * slot_bits(run);
+}
+
 const std::vector<std::string>& mandatory_controls() {
   static const std::vector<std::string> kControls = {
       "user-namespace",     "no-capabilities", "no-new-privs", "read-only-root",

@@ -104,9 +104,23 @@ bool needs_rulings(const records::Policy& policy, const records::Submission& sub
 
 // Extra bits of the n-th attempt: a node can pick the attempt that it likes. ceil(log2 n).
 std::int64_t attempt_bits(std::int64_t attempt);
+// How long a run may last, and the owners' common release slot.
+struct TimedRun {
+  std::int64_t run_seconds = 0;
+  std::int64_t slot_seconds = 0;
+};
+// When a run ends is the container's choice, and its author is told the slot of it: log2 of the
+// slots in which a run of this length, judged by the gate besides, can end, rounded up. 0 for
+// decisions at once: that time has no grid on which it could be counted (docs/gate.md).
+std::int64_t slot_bits(const TimedRun& run);
+inline constexpr std::int64_t kGateSeconds = 600;  // the gate's deadline
+// What attempts that had the data tell beside the last one's control channel: how many they were,
+// and the slot in which each of them ended.
+std::int64_t attempts_bits(const TimedRun& run, std::int64_t attempts);
 // The control channel (docs/gate.md): exit class (2), duration bucket (4), the decision and its
 // cause (2). Every job tells as much once it has had the data, however it ends: a release tells its
-// outputs besides, a rejection or a cancellation nothing.
+// outputs besides, a rejection or a cancellation nothing. What its attempts tell (attempts_bits)
+// comes on top.
 inline constexpr std::int64_t kControlBits = 8;
 // The codes by which bits are reckoned (docs/gate.md): declared schemas, and the control channel
 // alone.

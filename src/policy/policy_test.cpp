@@ -64,8 +64,9 @@ class Judging : public ::testing::Test {
       }
       return std::nullopt;
     };
-    in.lease = [](const AssetFacts&) {
-      return Result<Id16>(fail(Reason::kLeaseMissing, "no lease"));
+    in.lease = [this](const AssetFacts&) -> Result<Id16> {
+      if (lease) return *lease;
+      return fail(Reason::kLeaseMissing, "no lease");
     };
     in.spent = [this](const AssetFacts&) { return spent; };
     in.current_key = [this](const IdentityChain& c) { return c.current_key(set.id()); };
@@ -98,6 +99,7 @@ class Judging : public ::testing::Test {
   std::int64_t accepted_at = kNow;
   std::int64_t capacity = 608;
   Spent spent;
+  std::optional<Id16> lease;  // the one that covers every asset
   std::function<void(SignedSubmission&)> change;
 };
 
@@ -229,6 +231,81 @@ TEST_F(Judging, ASignedImage) {
   assets[2].policy.asset_version_id = assets[2].record.id();
   clauses(0).images = {{kImageDigest, std::nullopt}};
   EXPECT_EQ(denied(), "published:image-digest-mismatch");
+}
+
+TEST_F(Judging, OneLeaseIdForTwoAssetsIsDenied) {
+  inputs = 2;
+  lease = Id16{7};
+  clauses(0).consumers.clear();
+  EXPECT_EQ(denied(), "");
+  clauses(1).consumers.clear();
+  EXPECT_EQ(denied(), "merge:lease-missing");
+}
+
+TEST_F(Judging, WhatMustBeHeldIsForeseen) {
+  // "asset:reason", of an allowed job
+  const auto foreseen = [this] {
+    const Explanation e = judge_job();
+    EXPECT_TRUE(e.allowed);
+    std::string out;
+    for (const auto& c : e.checks) {
+      if (c.reason.empty()) continue;
+      EXPECT_TRUE(c.allowed && c.check == "clearance") << c.check;
+      EXPECT_FALSE(c.what.empty() || c.expected.empty() || c.actual.empty() || c.next.empty());
+      EXPECT_EQ(c.what.find("rejected") != std::string::npos, clauses(0).reviewers.empty());
+      out += (out.empty() ? "" : " ") + c.asset + ":" + c.reason;
+    }
+    return out;
+  };
+  EXPECT_EQ(foreseen(), "");
+  // one attempt is certain, the choice among three is not
+  clauses(0).gate.auto_clear_free_bits = capacity;
+  EXPECT_EQ(foreseen(), "");
+  --clauses(0).gate.auto_clear_free_bits;
+  EXPECT_EQ(foreseen(), "in0:free-bits");
+  clauses(0).reviewers.clear();
+  EXPECT_EQ(foreseen(), "in0:free-bits job:no-reviewer");
+  clauses(0) = clauses(1);
+  for (const std::size_t i : {0U, 2U}) clauses(i).gate.output_types.push_back(OutputType::kOpaque);
+  spec.spec.outputs[0].type = OutputType::kOpaque;
+  spec.spec.outputs[0].schema.reset();
+  EXPECT_EQ(foreseen(), "job:opaque-output");
+  for (const std::size_t i : {0U, 2U}) clauses(i).gate.output_types.push_back(OutputType::kText);
+  spec.spec.outputs[0].type = OutputType::kText;
+  spec.spec.outputs[0].schema = Json(JsonObject{});
+  EXPECT_EQ(foreseen(), "job:gate-holds");
+  // nobody but the consumer would be asked, and he has agreed
+  assets[0].owner = copy(consumer);
+  assets[0].record.owner_id = consumer.id();
+  assets[0].policy.owner_id = consumer.id();
+  assets[0].policy.asset_version_id = assets[0].record.id();
+  clauses(2).join_owners.push_back(consumer.id());
+  EXPECT_EQ(foreseen(), "");
+}
+
+// The common slot is what is told, and every owner is charged for it.
+TEST_F(Judging, SlotsAreCharged) {
+  inputs = 2;
+  clauses(0).gate.release_slot_seconds = 900;
+  clauses(1).gate.release_slot_seconds = 600;
+  spec.spec.timeouts.run = 86400;
+  EXPECT_EQ(slot_bits({86400, 1800}), 6);
+  for (const std::int64_t attempts : {1, 3}) {
+    spec.spec.attempts = attempts;
+    const std::int64_t charge = capacity + attempt_bits(attempts) + attempts * 6;
+    const auto plan = *judge_job().plan;
+    for (const auto& c : plan.charges) EXPECT_EQ(c.free_bits, charge);
+    clauses(1).gate.total_free_bits = charge - 1;
+    EXPECT_EQ(denied(), "budget:budget-exceeded");
+    clauses(1).gate.total_free_bits = charge;
+    EXPECT_EQ(denied(), "");
+    clauses(1).gate.total_free_bits = clauses(0).gate.total_free_bits;
+  }
+  // of one attempt, when it is asked whether a person must rule
+  clauses(0).gate.auto_clear_free_bits = capacity + 6;
+  EXPECT_EQ(judge_job().checks.back().check, "merge");
+  --clauses(0).gate.auto_clear_free_bits;
+  EXPECT_EQ(judge_job().checks.back().reason, reason::kFreeBits);
 }
 
 TEST_F(Judging, AnImageIsAnImageAndADatasetIsNot) {
@@ -511,6 +588,25 @@ TEST(Merge, PlatformsAreThoseOfBoth) {
 TEST(Attempts, CostTheirChoice) {
   const std::int64_t expected[] = {0, 0, 1, 2, 2, 3, 3, 3, 3, 4};
   for (std::int64_t n = 0; n < 10; ++n) EXPECT_EQ(attempt_bits(n), expected[n]) << n;
+}
+
+TEST(Attempts, TellTheSlotInWhichTheyEnd) {
+  EXPECT_EQ(slot_bits({3600, 0}), 0);  // at once: not reckoned
+  EXPECT_EQ(slot_bits({3600, 86400}), 1);
+  EXPECT_EQ(slot_bits({300, 900}), 1);  // with the gate's time one slot, or the next
+  EXPECT_EQ(slot_bits({301, 900}), 2);
+  EXPECT_EQ(slot_bits({604800, 900}), 10);
+  EXPECT_EQ(slot_bits({604800, 1}), 20);
+  // No start of the run gives more ends than are paid for.
+  for (std::int64_t slot = 1; slot < 50; ++slot) {
+    const std::int64_t longest = 1 + kGateSeconds;
+    for (std::int64_t begin = 0; begin < slot; ++begin) {
+      std::set<std::int64_t> ends;
+      for (std::int64_t t = 0; t <= longest; ++t) ends.insert(slot_end(begin + t, slot));
+      EXPECT_LE(static_cast<std::int64_t>(ends.size()), std::int64_t{1} << slot_bits({1, slot}));
+    }
+  }
+  EXPECT_EQ(attempts_bits({604800, 900}, 3), 2 + 3 * 10);
 }
 
 TEST(Describe, SaysTheDangerousThingsInPlainWords) {

@@ -617,8 +617,12 @@ class Verifier {
     const auto& verdict = r_.run_statement.body.manifest.context.verdict;
     const bool release = s.decision == ReleaseDecision::kRelease;
     const std::int64_t tries = std::min(r_.credential.body.attempt, r_.plan.body.attempts);
-    const std::int64_t least = release ? release_bits(verdict, 1) : kControlBits;
-    const std::int64_t most = release ? release_bits(verdict, tries) : kControlBits;
+    const RunPlan& plan = r_.plan.body;
+    const auto due = [&](std::int64_t n) {
+      return release ? release_bits(plan, verdict, n) : rejection_bits(plan, n);
+    };
+    const std::int64_t least = due(1);
+    const std::int64_t most = due(tries);
     const std::int64_t bits = charged_bits();
     bool right = s.charges.size() == planned.size() && bits >= least && bits <= most;
     for (std::size_t i = 0; right && i < planned.size(); ++i) {

@@ -46,6 +46,11 @@ class Policies(unittest.TestCase):
         self.refused("policy-revoked", h.DENIED, self.name, "--renew")
         self.refused("policy-revoked", h.DENIED, self.name, "--policy", self.file)
         self.assertTrue(self.revoked(1))
+        spec = h.write_json(os.path.join(up.dir, "revoked.json"), h.job_spec("late", ["/bin/true"], [h.metrics("ok")], [self.name]))
+        with self.assertRaises(h.CommandFailed) as caught:
+            self.owner.run("job", "plan", spec)
+        self.assertEqual(caught.exception.reason, "policy-revoked")
+        self.assertIn("asset list", caught.exception.err)  # and not the command that was just given
         self.assertEqual(self.sign(self.name, "--reinstate"), [(1, 4, False, True)])
         self.assertFalse(self.revoked(1))
         self.refused("conflict", h.USAGE, self.name, "--reinstate")

@@ -120,6 +120,18 @@ class TheStudy(Case):
         self.assertEqual(first["jobId"], second["jobId"])
 
 
+class Leases(Case):
+    def test_a_lease_is_found_behind_those_that_are_used_up(self):
+        for _ in range(6):
+            world.hospital.run("lease", "grant", "--asset", "open", "--consumer", world.stranger.id)
+        spec = world.spec(h.job_spec("leased", [PYTHON, "-c", "open('/out/m.json','w').write('{\"ok\":1}')"],
+                                     [h.metrics("ok")], ["open"]))
+        for _ in range(6):
+            job = world.stranger.run("job", "submit", spec, "--wait", timeout=200)
+            self.assertEqual(job["state"], "Completed", job)
+        self.refused("lease-exhausted", h.DENIED, world.stranger, "job", "plan", spec)
+
+
 class Refusals(Case):
     def base(self, **change):
         spec = h.job_spec("refused", STUDY, [h.metrics("ok")], ["wdbc"])
@@ -335,7 +347,12 @@ with open('/out/t.csv', 'w') as f:
 
     def test_opaque_output_is_never_released_without_a_reviewer(self):
         out = {"name": "blob", "path": "blob.bin", "type": "opaque", "maxBytes": 64}
-        job = self.finish(h.job_spec("opaque", [PYTHON, "-c", "open('/out/blob.bin','wb').write(b'x')"], [out], ["open"]))
+        spec = h.job_spec("opaque", [PYTHON, "-c", "open('/out/blob.bin','wb').write(b'x')"], [out], ["open"])
+        planned = world.engineer.run("job", "plan", world.spec(spec))
+        self.assertTrue(planned["allowed"], planned)
+        self.assertEqual([(c["asset"], c["reason"]) for c in planned["checks"] if c["check"] == "clearance"],
+                         [("job", "opaque-output"), ("job", "no-reviewer")])
+        job = self.finish(spec)
         self.assertEqual(job["state"], "Rejected", job)
         with open(self.receipt(job), encoding="utf-8") as f:
             receipt = json.load(f)
@@ -489,7 +506,7 @@ class LostKey(Case):
         # The lease is of the key that was lost; a new one, and the job runs to its end.
         with self.assertRaises(h.CommandFailed) as caught:
             consumer.run("job", "plan", spec)
-        self.assertIn("lease-missing", caught.exception.out + caught.exception.err)
+        self.assertIn("the lease is signed neither by the owner's present key nor by an issuer", caught.exception.out)
         owner.run("lease", "grant", "--asset", "lost", "--consumer", consumer.id, "--jobs", "5", "--days", "1")
         job = consumer.run("job", "submit", spec)["jobId"]
         consumer.run("job", "wait", job, timeout=200)

@@ -11,6 +11,7 @@
 
 #include "base/os.h"
 #include "broker/testing.h"
+#include "plane/core/testing.h"
 #include "plane/store/sqlite_store.h"
 
 namespace gbx::plane {
@@ -106,9 +107,12 @@ class Plane {
   plane::Caller reviewer() { return {b.reviewer.id(), {Role::kReviewer}}; }
   crypto::PublicKey node() { return b.node.public_key(); }
 
+  void enrol(const testing::Person& who, const std::string& name, Role role) {
+    must(testing::enrol(*core, who.chain, who.key.public_key(), name, role));
+  }
   void populate() {
-    must(core->enrol_trusted(b.owner.chain, "owner", {Role::kOwner}));
-    must(core->enrol_trusted(b.consumer.chain, "consumer", {Role::kConsumer}));
+    enrol(b.owner, "owner", Role::kOwner);
+    enrol(b.consumer, "consumer", Role::kConsumer);
     for (const testing::Asset* a : {&b.data, &b.image}) {
       if (published_.count(a->version_id()) == 0) {
         published_[a->version_id()] = testing::make_publish(b.set, *a, b.random);
@@ -186,11 +190,13 @@ class Plane {
     return {w.credential.body.job_id, w.credential.body.attempt, done.ack, done.sealed.output};
   }
   Signed<DestroyedClaim> claim(const LaunchBundle& w) {
-    return must(
-        sign(b.set.id(),
-             DestroyedClaim{
-                 w.credential.body.job_id, w.credential.body.attempt, b.clock.now().seconds(), {}},
-             b.node));
+    const std::int64_t slot = w.plan.body.gate.release_slot_seconds * 1000;
+    return must(sign(b.set.id(),
+                     DestroyedClaim{w.credential.body.job_id,
+                                    w.credential.body.attempt,
+                                    slot_end(b.clock.now().ms, slot) / 1000,
+                                    {}},
+                     b.node));
   }
   PhaseReport phase(const LaunchBundle& w, EnvironmentPhase p, std::string reason = {}) {
     return {w.credential.body.job_id, w.credential.body.attempt, p, std::move(reason), {}};
@@ -818,7 +824,7 @@ TEST_P(CoreSuite, CancellingStopsTheNodeAndTheBroker) {
 
 TEST_P(CoreSuite, AnOperatorEndsAnybodysJobAndItsConsumerReadsWhoDid) {
   const testing::Person boss = testing::make_person(p.b.random);
-  must(p.core->enrol_trusted(boss.chain, "boss", {Role::kOperator}));
+  p.enrol(boss, "boss", Role::kOperator);
   const plane::Caller op{boss.id(), {Role::kOperator}};
   const auto by_boss = [&](const Hash32& id) {
     const Cancel wish{id, boss.id(), p.b.clock.now().seconds()};
@@ -920,9 +926,37 @@ class SlotSuite : public ::testing::Test {
     p.pump();
     return id;
   }
-  void to_the_next_slot() {
+  // And past its beginning by so much, or short of it.
+  void to_the_next_slot(std::int64_t past_ms = 0) {
     const std::int64_t now = p.b.clock.now().ms;
-    p.b.clock.advance(900'000 - now % 900'000);
+    p.b.clock.advance(900'000 - now % 900'000 + past_ms);
+  }
+  std::pair<Hash32, LaunchBundle> begin() {
+    to_the_next_slot(700'000);  // a credential does not live for a whole slot
+    const Hash32 id = p.submit();
+    p.pump();
+    LaunchBundle w = p.take().value();
+    p.b.clock.advance(1'000);
+    must(p.core->phase(p.node(), p.phase(w, EnvironmentPhase::kWorking)));
+    return {id, std::move(w)};
+  }
+  // The end of a run, in all that its consumer can ask for.
+  void told_in_one(const Hash32& id, std::int64_t slot_ms) {
+    const api::JobEvents told = must(p.core->events(p.consumer(), id));
+    EXPECT_EQ(told.job.state, "Completed");
+    EXPECT_EQ(told.job.output->decide_at, slot_ms / 1000);
+    bool loaded = false;
+    for (const auto& e : told.events) {
+      if (loaded) {
+        EXPECT_EQ(e.time_ms, slot_ms) << e.machine << " " << e.to;
+      }
+      loaded = loaded || e.to == "Working";
+    }
+    EXPECT_TRUE(told.job.environments.at(0).destroyed_claim);
+    const Receipt r = must(p.core->receipt(p.consumer(), id));
+    EXPECT_EQ(r.release.body.time, slot_ms / 1000);
+    EXPECT_EQ(r.seal_ack.body.time, slot_ms / 1000);
+    EXPECT_EQ(r.destroyed->body.time, slot_ms / 1000);
   }
   static std::vector<std::string> states(const api::JobEvents& events) {
     std::vector<std::string> out;
@@ -946,6 +980,7 @@ TEST_F(SlotSuite, TheEndOfARunIsToldOnTheSlot) {
             (std::vector<std::string>{"Submitted", "Authorized", "Running", "Requested", "Booting",
                                       "Attested", "Loaded", "Working"}));
   EXPECT_EQ(p.core->result(p.consumer(), id).reason(), Reason::kWrongState);
+  EXPECT_EQ(p.core->receipt(p.consumer(), id).error().actual, "Running");
   EXPECT_TRUE(must(p.core->jobs(p.consumer(), {"Reviewing", std::nullopt, std::nullopt}, {}))
                   .items.empty());
   EXPECT_EQ(
@@ -964,30 +999,81 @@ TEST_F(SlotSuite, TheEndOfARunIsToldOnTheSlot) {
   EXPECT_EQ(must(p.core->result(p.consumer(), id)).release.outer_keys.empty(), false);
   EXPECT_EQ(must(p.core->receipt(p.consumer(), id)).seal_ack.body.time % 900, 0);
 }
-// The broker decides at the end of the slot; the plane hears of it a little later, and of the
-// destruction later still.
+// The broker decides at the end of the slot; the plane hears of it a little later.
 TEST_F(SlotSuite, NothingIsToldWithATimeThatIsYetToCome) {
   to_the_next_slot();
-  const Hash32 id = p.submit();
-  p.pump();
-  const auto w = p.take();
-  must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kWorking)));
-  p.b.clock.advance(100'000);
-  must(p.core->output(p.node(), p.upload(*w, p.work(*w))));
-  p.pump();
+  const Hash32 id = run(100);
   to_the_next_slot();
   const std::int64_t slot = p.b.clock.now().ms;
   p.b.clock.advance(250);
   p.pump();
   EXPECT_EQ(p.job(id).state, "Completed");
-  EXPECT_EQ(p.job(id).updated_ms, slot);
-  p.b.clock.advance(3'000);
-  must(p.core->destroyed(p.node(), p.claim(*w)));
   EXPECT_EQ(p.job(id).environments.at(0).state, "Destroyed");
   const api::JobEvents told = must(p.core->events(p.consumer(), id));
   EXPECT_EQ(told.job.updated_ms, slot);
   EXPECT_EQ(told.job.updated_ms / 1000, must(p.core->receipt(p.consumer(), id)).release.body.time);
   for (const auto& e : told.events) EXPECT_LE(e.time_ms, slot) << e.machine << " " << e.to;
+}
+// A container that knows the time ends so that its seal falls before the end of a slot, and its
+// output (a large one) or its destruction (of many files) after it.
+TEST_F(SlotSuite, ARunThatEndsAcrossTheEndOfASlotIsToldInTheNext) {
+  const struct {
+    std::int64_t sealed_ms, handed_in_ms, destroyed_ms;  // after the end of the slot
+  } cases[] = {{-1'000, -1'000, 1'850}, {-1'000, 800, 1'850}, {400, 800, 900}};
+  for (const auto& c : cases) {
+    const auto [id, w] = begin();
+    const api::JobView working = p.job(id);
+    to_the_next_slot(c.sealed_ms);
+    const auto done = p.work(w);
+    p.b.clock.advance(c.handed_in_ms - c.sealed_ms);
+    must(p.core->output(p.node(), p.upload(w, done)));
+    must(p.core->phase(p.node(), p.phase(w, EnvironmentPhase::kSealed)));
+    if (c.handed_in_ms < 0) to_the_next_slot(800);
+    p.pump();
+    EXPECT_EQ(p.job(id).version, working.version);
+    p.b.clock.advance(c.destroyed_ms - 800);
+    must(p.core->destroyed(p.node(), p.claim(w)));
+    p.pump();
+    EXPECT_EQ(p.job(id).version, working.version);
+    EXPECT_EQ(p.job(id).state, "Running");
+    EXPECT_EQ(p.core->receipt(p.consumer(), id).error().actual, "Running");
+    to_the_next_slot(250);
+    p.pump();
+    told_in_one(id, p.b.clock.now().ms - 250);
+  }
+}
+// The claim of a node that was silent for so long that its attempt counts as lost.
+TEST_F(SlotSuite, ALateClaimIsToldOnTheSlot) {
+  const auto [id, w] = begin();
+  must(p.core->output(p.node(), p.upload(w, p.work(w))));
+  p.b.clock.advance(31'000);
+  must(p.core->tick());
+  to_the_next_slot(250);
+  p.pump();
+  EXPECT_EQ(p.job(id).state, "Completed");
+  p.b.clock.advance(5'000);
+  must(p.core->destroyed(p.node(), p.claim(w)));
+  EXPECT_TRUE(must(p.core->job(operator_, id)).environments.at(0).destroyed_claim);
+  EXPECT_FALSE(p.job(id).environments.at(0).destroyed_claim);
+  EXPECT_FALSE(must(p.core->receipt(p.consumer(), id)).destroyed);
+  to_the_next_slot();
+  EXPECT_TRUE(p.job(id).environments.at(0).destroyed_claim);
+  EXPECT_TRUE(must(p.core->receipt(p.consumer(), id)).destroyed);
+}
+TEST(Sight, WhatANodeDoesAfterTheDecisionIsToldOnTheSlot) {
+  const auto row = [](const char* machine, const char* to, std::int64_t seconds) {
+    return machines::TransitionRow{machine, 1, seconds * 1000, "", "", to, "", "", {}, {}};
+  };
+  const auto lost = row("env/a/1", "Lost", 1803);
+  const auto completed = row("job/a", "Completed", 1803);
+  const std::vector<machines::TransitionRow> rows{row("env/a/1", "Working", 1000),
+                                                  row("out/a", "Sealed", 1100),
+                                                  row("out/a", "Released", 1801), completed, lost};
+  const Sight then(900, 1'804'000, rows);
+  EXPECT_TRUE(then.shows(completed));
+  EXPECT_EQ(then.shown(completed).time_ms, 1'800'000);
+  EXPECT_FALSE(then.shows(lost));
+  EXPECT_TRUE(Sight(900, 2'700'000, rows).shows(lost));
 }
 // Two jobs of one consumer, one place on the node: when the second begins would tell when the first
 // container ended.
@@ -1079,7 +1165,7 @@ TEST_F(SlotSuite, CancellingIsNotRefusedWhereTheEndIsNotToldYet) {
 TEST_P(CoreSuite, Enrolment) {
   const testing::Person boss = testing::make_person(p.b.random);
   const testing::Person who = testing::make_person(p.b.random);
-  must(p.core->enrol_trusted(boss.chain, "boss", {Role::kOperator}));
+  p.enrol(boss, "boss", Role::kOperator);
   api::EnrolRequest r{who.chain, "who", {Role::kConsumer}, std::nullopt};
   const auto self = [&] { return p.core->enrol(who.id(), who.key.public_key(), r).reason(); };
   EXPECT_EQ(p.core->check_key(who.id(), who.key.public_key()).reason(), Reason::kUnauthenticated);

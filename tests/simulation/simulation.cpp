@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "audit.h"
+#include "plane/core/testing.h"
 
 namespace gbx::simulation {
 
@@ -849,11 +850,12 @@ void populate(Shared& s) {
       "plane", [&s] { return std::make_unique<PlaneActor>(s); }, true);
   plane::Core& core = *static_cast<PlaneActor*>(w.actor("plane"))->core;
   const plane::Caller owner{s.everybody.owner.id(), {plane::Role::kOwner}};
-  testing::must(core.enrol_trusted(s.everybody.owner.chain, "owner", {plane::Role::kOwner}));
-  testing::must(
-      core.enrol_trusted(s.everybody.consumer.chain, "consumer", {plane::Role::kConsumer}));
-  testing::must(
-      core.enrol_trusted(s.everybody.reviewer.chain, "reviewer", {plane::Role::kReviewer}));
+  const auto enrol = [&core](const testing::Person& who, const char* name, plane::Role role) {
+    testing::must(testing::enrol(core, who.chain, who.key.public_key(), name, role));
+  };
+  enrol(s.everybody.owner, "owner", plane::Role::kOwner);
+  enrol(s.everybody.consumer, "consumer", plane::Role::kConsumer);
+  enrol(s.everybody.reviewer, "reviewer", plane::Role::kReviewer);
   for (std::size_t n = 0; n < s.node_keys.size(); ++n) {
     testing::must(core.enrol_node("node" + std::to_string(n), s.node_keys[n].public_key().text()));
   }

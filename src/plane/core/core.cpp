@@ -202,12 +202,6 @@ Status Core::put_identity(const records::IdentityChain& chain, const std::string
   return commit(t);
 }
 
-Status Core::enrol_trusted(const records::IdentityChain& chain, const std::string& name,
-                           const std::vector<Role>& roles) {
-  const Lock lock(mutex_);
-  return put_identity(chain, name, roles, {});
-}
-
 Result<api::IdentityView> Core::enrol(const Hash32& by, const crypto::PublicKey& by_key,
                                       const api::EnrolRequest& request) {
   const Lock lock(mutex_);

@@ -13,6 +13,7 @@
 #include "base/seams.h"
 #include "machines/store.h"
 #include "plane/core/bodies.h"
+#include "plane/core/sight.h"
 
 namespace gbx::plane {
 
@@ -96,9 +97,6 @@ class Core {
   // yet. An identity that is enrolled gets the roles on top of those that it has.
   Result<api::IdentityView> enrol(const Hash32& by, const crypto::PublicKey& by_key,
                                   const api::EnrolRequest& request);
-  // For the operator of the machine, at start; raises roles, never lowers. Trusted.
-  Status enrol_trusted(const records::IdentityChain& chain, const std::string& name,
-                       const std::vector<Role>& roles);
   Status invite(const Caller& who, const api::InviteRequest& request, std::string_view token);
   // For whoever runs the machine, at start: the token is good for exactly this from now on,
   // whatever it was before.
@@ -182,8 +180,8 @@ class Core {
 
   // ---- what drives it ----
   Result<std::vector<machines::Effect>> due(std::size_t limit);
-  // What to ask the broker; empty: the effect needs no question (it was performed or is out of
-  // date).
+  // What to ask the broker; empty: the effect needs no question (it was performed, is out of date,
+  // or its time has not come).
   Result<std::optional<BrokerCall>> prepare(const machines::Effect& effect);
   // The broker's answer, or why there was none. Performing an effect again changes nothing.
   Status finish(const machines::Effect& effect, const Result<Json>& reply);
@@ -225,6 +223,7 @@ class Core {
     JobBody body;
     std::vector<SeenMachine> machines;
     std::vector<machines::TransitionRow> rows;
+    Sight sight;
   };
   static bool sees_all(const Caller& who);
   Result<Seen> seen(const Caller& who, const Machine& job);
@@ -300,6 +299,8 @@ class Core {
   Status accept_output(const records::OutputUpload& upload, const Machine& env, Machine job,
                        std::int64_t size, const Hash32& content);
   Status judge(const std::string& output_id, const records::Judgement& judgement, Transaction t);
+  Result<std::int64_t> judge_at_ms(const Machine& out, const OutputBody& o);
+  Status judge_later(const machines::Effect& effect, Machine out, OutputBody o, std::int64_t at_ms);
   Status take_credential(const machines::Effect& effect, const Result<Json>& reply);
   Status take_plan(const machines::Effect& effect, const Result<Json>& reply);
   Status take_judgement(const machines::Effect& effect, const Result<Json>& reply);

@@ -56,6 +56,31 @@ Status Core::later(const Effect& effect) {
   return commit(t);
 }
 
+// The first decision is told with the whole end of the run (sight.h): so it falls on the end of the
+// slot in which the last of that came, the output or what ended the environment. 0: at once.
+Result<std::int64_t> Core::judge_at_ms(const Machine& out, const OutputBody& o) {
+  if (out.state != enum_name(OutputState::kSealed)) return 0;
+  GBX_ASSIGN(const Machine job, need_machine(job_machine(o.job_id), "job"));
+  GBX_ASSIGN(const JobBody body, from_json<JobBody>(job.body));
+  const std::int64_t slot = body.plan ? body.plan->body.gate.release_slot_seconds : 0;
+  if (slot == 0) return 0;
+  GBX_ASSIGN(const Machine env,
+             need_machine(environment_machine(o.job_id, o.attempt), "environment"));
+  const std::int64_t ended = env.live ? now_ms() + 1 : env.updated_ms;
+  return slot_end(std::max(ended, out.created_ms), slot * 1000);
+}
+
+Status Core::judge_later(const Effect& effect, Machine out, OutputBody o, std::int64_t at_ms) {
+  o.decide_at = at_ms / 1000;
+  out.body = to_json(o);
+  Effect again = effect;
+  again.due_ms = at_ms;
+  Transaction t;
+  t.touches.push_back({out.seq, std::move(out)});
+  t.postponed.push_back(std::move(again));
+  return commit(t);
+}
+
 Result<std::optional<BrokerCall>> Core::prepare(const Effect& effect) {
   const Lock lock(mutex_);
   using Call = std::optional<BrokerCall>;
@@ -75,6 +100,11 @@ Result<std::optional<BrokerCall>> Core::prepare(const Effect& effect) {
     case EffectKind::kAskJudge: {
       if (!m.live) break;
       GBX_ASSIGN(OutputBody o, from_json<OutputBody>(m.body));
+      GBX_ASSIGN(const std::int64_t at, judge_at_ms(m, o));
+      if (at > now_ms()) {
+        GBX_TRY(judge_later(effect, std::move(m), std::move(o), at));
+        return Call();
+      }
       return Call(
           BrokerCall{std::string(records::method::kJudge), to_json(records::JobRequest{o.job_id})});
     }

@@ -3,7 +3,6 @@
 
 #include "base/log.h"
 #include "plane/core/core.h"
-#include "plane/core/sight.h"
 
 namespace gbx::plane {
 
@@ -169,14 +168,14 @@ Result<Core::Seen> Core::seen(const Caller& who, const Machine& job) {
   }
   const std::int64_t slot =
       s.body.plan && !sees_all(who) ? s.body.plan->body.gate.release_slot_seconds : 0;
-  const Sight sight(slot, now_ms(), rows);
+  s.sight = Sight(slot, now_ms(), rows);
   for (Machine& m : read) {
     SeenMachine part;
     for (const TransitionRow& row : rows) {
       if (row.machine != m.id) continue;
-      part.whole = sight.shows(row);
+      part.whole = s.sight.shows(row);
       if (!part.whole) continue;
-      part.last = sight.shown(row);
+      part.last = s.sight.shown(row);
       s.rows.push_back(part.last);
     }
     if (part.last.machine.empty()) continue;  // nothing of it is told yet
@@ -211,7 +210,8 @@ Result<api::JobView> Core::view(const Seen& s) {
       v.created_ms = m.created_ms;
     } else if (m.kind == "env") {
       GBX_ASSIGN(EnvironmentBody e, from_json<EnvironmentBody>(m.body));
-      const bool destroyed = part.whole && e.destroyed.has_value();
+      const bool destroyed =
+          part.whole && e.destroyed && s.sight.shows_claim(e.destroyed->body.time);
       v.environments.push_back({e.attempt, part.last.to, e.node_name, part.whole ? e.reason : "",
                                 part.whole ? e.detail : "", destroyed});
       v.version += destroyed ? 1 : 0;
@@ -390,16 +390,18 @@ Result<api::JobResult> Core::result(const Caller& who, const Hash32& id) {
 
 Result<records::Receipt> Core::receipt(const Caller& who, const Hash32& id) {
   GBX_ASSIGN(Machine m, visible_job(who, id));
+  GBX_ASSIGN(const Seen s, seen(who, m));
   GBX_ASSIGN(std::optional<Record> record, store_.record("receipt", to_hex(id)));
   if (!record) {
+    GBX_ASSIGN(const api::JobView v, view(s));
     return fail(Reason::kWrongState, "a receipt exists once the output was decided")
-        .with("", m.state);
+        .with("", v.state);
   }
   GBX_ASSIGN(records::Receipt r, from_json<records::Receipt>(record->body));
   GBX_ASSIGN(Machine env,
              need_machine(environment_machine(id, r.credential.body.attempt), "environment"));
   GBX_ASSIGN(EnvironmentBody e, from_json<EnvironmentBody>(env.body));
-  r.destroyed = e.destroyed;
+  if (e.destroyed && s.sight.shows_claim(e.destroyed->body.time)) r.destroyed = e.destroyed;
   return r;
 }
 

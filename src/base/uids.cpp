@@ -1,4 +1,4 @@
-#include "cli/uids.h"
+#include "base/uids.h"
 
 #include <algorithm>
 #include <optional>
@@ -7,7 +7,7 @@
 #include "base/log.h"
 #include "base/os.h"
 
-namespace gbx::cli {
+namespace gbx {
 
 namespace {
 
@@ -68,8 +68,8 @@ Status check_file(const UidRange& range, const std::string& path, bool subordina
           .with(text(range) + " free", path + " line " + std::to_string(number_of_line) +
                                            " gives " + text(taken) + " to " +
                                            printable(columns[0], 64))
-          .hint("choose a free range: glovebox up --uid-base N (it needs " +
-                std::to_string(range.count) + " ids from N on)");
+          .hint("choose a free range: --uid-base N takes " + std::to_string(range.count) +
+                " ids from N on");
     }
   }
   return ok_status();
@@ -78,10 +78,12 @@ Status check_file(const UidRange& range, const std::string& path, bool subordina
 }  // namespace
 
 Status check_uids_free(const UidRange& range, const std::string& etc) {
-  if (range.first < 65'536 || range.count < 1 || range.last() > kHighestUid) {
+  if (range.first < kLowestUid || range.first > kHighestUid || range.count < 1 ||
+      range.last() > kHighestUid) {
     return fail(Reason::kUsage, "--uid-base")
-        .with("65536 to " + std::to_string(kHighestUid - range.count + 1),
-              std::to_string(range.first));
+        .with(std::to_string(kLowestUid) + " to " + std::to_string(kHighestUid - range.count + 1),
+              std::to_string(range.first))
+        .hint("leave out the ids of accounts and those that programs take for none");
   }
   GBX_TRY(check_file(range, etc + "/subuid", true));
   GBX_TRY(check_file(range, etc + "/subgid", true));
@@ -90,4 +92,4 @@ Status check_uids_free(const UidRange& range, const std::string& etc) {
   return check_file(range, etc + "/group", false);
 }
 
-}  // namespace gbx::cli
+}  // namespace gbx

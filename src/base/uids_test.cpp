@@ -1,14 +1,19 @@
-// User ids of `up`: nobody else's, or it does not start.
-#include "cli/uids.h"
+// User ids of `up` and of a node: nobody else's, or they do not start.
+#include "base/uids.h"
 
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <limits>
+
 #include "base/os.h"
 
-namespace gbx::cli {
+namespace gbx {
 namespace {
+
+// A range as `up` takes one by default.
+UidRange range_of(std::int64_t slots) { return {kDefaultUidBase, 100 + kUidsPerSlot * slots}; }
 
 struct Etc {
   std::string path;
@@ -30,18 +35,18 @@ struct Etc {
 
 TEST(Uids, TheDefaultLiesAboveEverythingThatIsGivenAway) {
   const Etc etc;
-  const UidRange most = uids_needed(kDefaultUidBase, 64);
+  const UidRange most = range_of(64);
   EXPECT_GT(most.first, 1'879'048'191);
   EXPECT_LT(most.last(), (std::int64_t{1} << 31) - 1);
   EXPECT_TRUE(check_uids_free(most, etc.path).ok());
-  EXPECT_TRUE(check_uids_free(uids_needed(kDefaultUidBase, 1)).ok()) << "this machine's own files";
+  EXPECT_TRUE(check_uids_free(range_of(1)).ok()) << "this machine's own files";
 }
 
 TEST(Uids, SubordinateRangesAreRefusedWhereverTheyTouch) {
   const Etc etc;
   // Debian gives 65,536 ids to each account from 100000 on: 190000 is the second one's.
   etc.put("subuid", "anna:100000:65536\nbert:165536:65536\n");
-  const Status s = check_uids_free(uids_needed(190'000, 1), etc.path);
+  const Status s = check_uids_free({190'000, kUidsPerSlot}, etc.path);
   ASSERT_FALSE(s.ok());
   EXPECT_EQ(s.reason(), Reason::kConflict);
   EXPECT_EQ(s.error().actual, etc.path + "/subuid line 2 gives 165536 to 231071 to bert");
@@ -57,7 +62,7 @@ TEST(Uids, SubordinateRangesAreRefusedWhereverTheyTouch) {
 
 TEST(Uids, GroupsAndAccountsCountToo) {
   const Etc etc;
-  const UidRange range = uids_needed(kDefaultUidBase, 1);
+  const UidRange range = range_of(1);
   etc.put("subgid", "carl:2000000050:1\n");
   EXPECT_EQ(check_uids_free(range, etc.path).error().actual,
             etc.path + "/subgid line 1 gives 2000000050 to carl");
@@ -78,21 +83,26 @@ TEST(Uids, GroupsAndAccountsCountToo) {
 TEST(Uids, LinesThatSayNothingGiveNothing) {
   const Etc etc;
   etc.put("subuid", "# comment\n\nanna\nanna:x:y\nanna:2000000000:0\nanna:99999999999999:5\n:::\n");
-  EXPECT_TRUE(check_uids_free(uids_needed(kDefaultUidBase, 1), etc.path).ok());
+  EXPECT_TRUE(check_uids_free(range_of(1), etc.path).ok());
   (void)unlink((etc.path + "/subgid").c_str());
-  EXPECT_TRUE(check_uids_free(uids_needed(kDefaultUidBase, 1), etc.path).ok());
+  EXPECT_TRUE(check_uids_free(range_of(1), etc.path).ok());
   // What cannot be read is not taken for empty.
   (void)unlink((etc.path + "/subuid").c_str());
   ASSERT_EQ(mkdir((etc.path + "/subuid").c_str(), 0755), 0);
-  EXPECT_FALSE(check_uids_free(uids_needed(kDefaultUidBase, 1), etc.path).ok());
+  EXPECT_FALSE(check_uids_free(range_of(1), etc.path).ok());
 }
 
 TEST(Uids, RangesThatReachReservedIdsAreWrong) {
   for (const UidRange& r :
-       {UidRange{1000, 10}, UidRange{65'534, 5}, UidRange{2'147'483'640, 10}, UidRange{-1, 10}}) {
-    EXPECT_EQ(check_uids_free(r).reason(), Reason::kUsage) << r.first;
+       {UidRange{1000, 10}, UidRange{65'534, 5}, UidRange{2'147'483'640, 10}, UidRange{-1, 10},
+        UidRange{std::numeric_limits<std::int64_t>::max(), 10}}) {
+    const Status s = check_uids_free(r);
+    ASSERT_EQ(s.reason(), Reason::kUsage) << r.first;
+    EXPECT_EQ(s.error().actual, std::to_string(r.first));
+    EXPECT_EQ(s.error().expected, "65536 to " + std::to_string(2'147'483'647 - r.count));
+    EXPECT_FALSE(s.error().next.empty());
   }
 }
 
 }  // namespace
-}  // namespace gbx::cli
+}  // namespace gbx

@@ -1,0 +1,172 @@
+// One attempt with a broker that is not as it should be: the agent, the plane and the environment
+// are the test's, the node's part between them is real.
+#include "node/attempt.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <thread>
+
+#include "channel/mux.h"
+
+namespace gbx::node {
+namespace {
+
+using namespace records;
+
+const SystemClock kClock;
+channel::Deadline in_ms(std::int64_t ms) { return channel::Deadline::after_ms(kClock, ms); }
+
+crypto::SigningKey key(std::uint64_t seed) {
+  SeededRandom random(seed);
+  return crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random).value();
+}
+
+// An environment that is only its stream.
+class Streams final : public Provisioner {
+ public:
+  Streams() : ends_(channel::make_memory_pipe()) {}
+  channel::ByteStream& agent_end() { return *ends_.first; }
+  Result<std::vector<std::string>> clear() override { return std::vector<std::string>{}; }
+  Result<std::unique_ptr<Environment>> start(const std::string&) override {
+    return std::unique_ptr<Environment>(std::make_unique<One>(*ends_.second));
+  }
+
+ private:
+  class One final : public Environment {
+   public:
+    explicit One(channel::ByteStream& stream) : stream_(stream) {}
+    channel::ByteStream& stream() override { return stream_; }
+    std::vector<std::string> destroy() override { return {}; }
+
+   private:
+    channel::ByteStream& stream_;
+  };
+  std::pair<std::unique_ptr<channel::ByteStream>, std::unique_ptr<channel::ByteStream>> ends_;
+};
+
+class NodeAttempt : public ::testing::Test {
+ protected:
+  // Runs one attempt with the broker at `port`, and `agent` in the part of its agent.
+  void run(std::uint16_t port) {
+    link_.emplace(
+        LinkOptions{&kClock, {"127.0.0.1", plane_->port()}, &node_key_, plane_key_.public_key()});
+    options_.clock = &kClock;
+    options_.log = &log_;
+    options_.key = &node_key_;
+    options_.broker = {"127.0.0.1", port};
+    options_.provisioner = &streams_;
+    options_.plane = &*link_;
+    attempt_ = std::thread([this] { ended_ = run_attempt(options_, bundle_, stop_); });
+    mux_.emplace(streams_.agent_end(), kClock);
+    node_.emplace(mux_->stream(channel::kMuxControl), kClock);
+  }
+  // A connection to the broker, as the agent gets it.
+  Result<channel::MuxStream*> connect() {
+    GBX_ASSIGN(const Json reply, node_->call(method::kAgentBroker, to_json(Empty{}), kPatienceMs));
+    GBX_ASSIGN(const auto granted, from_json<BrokerStream>(reply));
+    return mux_->fresh(static_cast<std::size_t>(granted.stream));
+  }
+  void TearDown() override {
+    if (mux_) mux_->close();
+    if (attempt_.joinable()) attempt_.join();
+  }
+
+  static constexpr std::int64_t kPatienceMs = 20'000;  // less than the attempt's own minute
+  const crypto::SigningKey node_key_ = key(1);
+  const crypto::SigningKey plane_key_ = key(2);
+  const Fd null_{open("/dev/null", O_WRONLY | O_CLOEXEC)};
+  const Logger log_{null_.get(), "node", kClock};
+  const LaunchBundle bundle_{};
+  StopSignal stop_;
+  Streams streams_;
+  Status ended_ = fail(Reason::kInternal, "still runs");  // read after attempt_ was joined
+
+ private:
+  static void plane(channel::FdStream& stream, const crypto::SigningKey& own) {
+    channel::TlsOptions tls{&kClock, &own, channel::PeerPolicy::any_key()};
+    auto secure = channel::TlsChannel::server(stream, tls);
+    if (!secure.ok()) return;
+    const auto answer = [](std::string_view m, const Json&) -> Result<Json> {
+      return m == method::kNodePhase ? to_json(PhaseReply{}) : to_json(Empty{});
+    };
+    (void)channel::serve(*secure, answer, {}, kClock);
+  }
+  std::unique_ptr<channel::ConnectionServer> plane_ =
+      channel::ConnectionServer::start(channel::listen_tcp({}).value(), 4, [this](auto& stream) {
+        plane(stream, plane_key_);
+      }).value();
+  std::optional<PlaneLink> link_;
+  AttemptOptions options_;
+  std::thread attempt_;
+  std::optional<channel::Mux> mux_;
+
+ protected:
+  std::optional<channel::RpcClient> node_;
+  void join() { attempt_.join(); }
+};
+
+// It is stopped, or behind a route that is gone: it takes connections, and neither answers nor ends
+// them.
+TEST_F(NodeAttempt, ABrokerThatHangsHoldsNobody) {
+  const channel::Listener silent = channel::listen_tcp({}).value();
+  run(silent.port);
+  for (int i = 0; i < 3; ++i) {
+    auto stream = connect();
+    ASSERT_TRUE(stream.ok()) << i << ": " << stream.error().line();
+    ASSERT_TRUE((*stream)->write_all(as_bytes("is anybody there?"), in_ms(kPatienceMs)).ok());
+    (*stream)->close();
+  }
+  const auto asked = kClock.steady_ms();
+  stop_.request(Reason::kLost);
+  join();
+  EXPECT_LT(kClock.steady_ms() - asked, kPatienceMs);
+  EXPECT_TRUE(ended_.ok()) << ended_.error().line();
+}
+
+// A tunnel or a balancer before a broker that is away: connections open and end at once, some with
+// a word. However often: the agent says how long it insists.
+TEST_F(NodeAttempt, ConnectionsThatBreakAtOnceAreNotUsedUp) {
+  constexpr int kBroken = 100;
+  std::atomic<int> seen{0};
+  const auto answer = [&](channel::FdStream& s) {
+    const int number = seen++;
+    if (number % 2 == 1) (void)s.write_all(as_bytes("go away"), in_ms(kPatienceMs));
+    if (number < kBroken) return;
+    Bytes word(5);
+    if (!read_exact(s, word, in_ms(kPatienceMs)).ok()) return;
+    (void)s.write_all(word, in_ms(kPatienceMs));
+    (void)s.read(word, in_ms(kPatienceMs));
+  };
+  const auto broker =
+      channel::ConnectionServer::start(channel::listen_tcp({}).value(), 200, answer).value();
+  run(broker->port());
+  Bytes word(5);
+  for (int i = 0; i < kBroken; ++i) {
+    auto stream = connect();
+    ASSERT_TRUE(stream.ok()) << i << ": " << stream.error().line();
+    (void)(*stream)->write_all(as_bytes("hello"), in_ms(kPatienceMs));
+    while (true) {
+      const auto n = (*stream)->read(word, in_ms(kPatienceMs));
+      if (!n.ok() || *n == 0) break;
+    }
+    (*stream)->close();
+  }
+  auto stream = connect();
+  ASSERT_TRUE(stream.ok()) << stream.error().line();
+  ASSERT_TRUE((*stream)->write_all(as_bytes("hello"), in_ms(kPatienceMs)).ok());
+  ASSERT_TRUE(read_exact(**stream, word, in_ms(kPatienceMs)).ok());
+  EXPECT_EQ(as_text(word), "hello");
+}
+
+// The agent's stream is one after another: who keeps the old one gets no new one.
+TEST_F(NodeAttempt, AStreamThatTheAgentKeepsIsNotGivenAgain) {
+  const channel::Listener silent = channel::listen_tcp({}).value();
+  run(silent.port);
+  ASSERT_TRUE(connect().ok());
+  EXPECT_EQ(connect().reason(), Reason::kWrongState);
+}
+
+}  // namespace
+}  // namespace gbx::node
