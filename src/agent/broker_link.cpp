@@ -51,7 +51,7 @@ Status BrokerLink::connect() {
   GBX_ASSIGN(const auto granted,
              rpc<BrokerStream>(node_, method::kAgentBroker, to_json(Empty{}), kNodeMs));
   const auto number = static_cast<std::size_t>(granted.stream);
-  if (number < channel::kMuxBroker || number >= channel::kMuxStreams) {
+  if (number != channel::kMuxBroker) {
     return fail(Reason::kBadValue, "the node's stream");
   }
   GBX_ASSIGN(stream_, o_.mux->fresh(number));

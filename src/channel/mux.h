@@ -26,10 +26,8 @@ inline constexpr std::size_t kMuxStreams = 16;  // that an agent and its node ha
 
 // What streams are for. JSON frames (write_json, read_json, RpcClient, serve)
 inline constexpr std::size_t kMuxControl = 0;
-inline constexpr std::size_t kMuxUpload = 1;  // bulk ciphertext
-// opaque bytes of TLS, relayed by the node: this one and all behind it. Each connection starts with
-// Mux::fresh()
-inline constexpr std::size_t kMuxBroker = 2;
+// opaque bytes of TLS, relayed by the node. Each connection starts with Mux::fresh()
+inline constexpr std::size_t kMuxBroker = 1;
 
 struct MuxFrame {
   enum class Kind : std::uint8_t { kData = 0, kEnd = 1, kCredit = 2 };

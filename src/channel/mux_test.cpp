@@ -53,8 +53,8 @@ TEST(Mux, AllStreamsAtOnceKeepTheirBytesApart) {
 TEST(Mux, AReaderWhoDoesNotReadStopsOnlyHisOwnStream) {
   Both m;
   // Exactly one window fits; the next byte waits.
-  ASSERT_TRUE(m.a.stream(kMuxUpload).write_all(Bytes(kMuxWindow), in_ms(20'000)).ok());
-  EXPECT_EQ(m.a.stream(kMuxUpload).write_all(Bytes(1), in_ms(40)).reason(), Reason::kTimedOut);
+  ASSERT_TRUE(m.a.stream(kMuxBroker).write_all(Bytes(kMuxWindow), in_ms(20'000)).ok());
+  EXPECT_EQ(m.a.stream(kMuxBroker).write_all(Bytes(1), in_ms(40)).reason(), Reason::kTimedOut);
   std::thread server([&] {
     const auto echo = [](std::string_view, const Json& body) -> Result<Json> { return body; };
     EXPECT_TRUE(serve(m.b.stream(kMuxControl), echo, {}, kClock).ok());
@@ -67,8 +67,8 @@ TEST(Mux, AReaderWhoDoesNotReadStopsOnlyHisOwnStream) {
   server.join();
   // Once it is read, it moves again.
   Bytes got(kMuxWindow);
-  ASSERT_TRUE(read_exact(m.b.stream(kMuxUpload), got, in_ms(20'000)).ok());
-  EXPECT_TRUE(m.a.stream(kMuxUpload).write_all(Bytes(1), in_ms(20'000)).ok());
+  ASSERT_TRUE(read_exact(m.b.stream(kMuxBroker), got, in_ms(20'000)).ok());
+  EXPECT_TRUE(m.a.stream(kMuxBroker).write_all(Bytes(1), in_ms(20'000)).ok());
 }
 
 TEST(Mux, ABulkTransferDoesNotStarveACall) {
@@ -77,13 +77,13 @@ TEST(Mux, ABulkTransferDoesNotStarveACall) {
   std::atomic<std::uint64_t> moved{0};
   std::thread bulk_writer([&] {
     const Bytes piece(1 << 20);
-    while (!stop) EXPECT_TRUE(m.a.stream(kMuxUpload).write_all(piece, in_ms(60'000)).ok());
-    EXPECT_TRUE(m.a.stream(kMuxUpload).finish(in_ms(60'000)).ok());
+    while (!stop) EXPECT_TRUE(m.a.stream(kMuxBroker).write_all(piece, in_ms(60'000)).ok());
+    EXPECT_TRUE(m.a.stream(kMuxBroker).finish(in_ms(60'000)).ok());
   });
   std::thread bulk_reader([&] {
     Bytes piece(1 << 16);
     for (;;) {
-      auto n = m.b.stream(kMuxUpload).read(piece, in_ms(60'000));
+      auto n = m.b.stream(kMuxBroker).read(piece, in_ms(60'000));
       ASSERT_TRUE(n.ok());
       if (*n == 0) return;
       moved += *n;
