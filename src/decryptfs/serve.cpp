@@ -201,10 +201,12 @@ void on_read(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offset, fus
 }
 
 void on_opendir(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
+  OpenDirectories& directories = context(req).directories;
   fi->cache_readdir = 1;
   fi->keep_cache = 1;
-  fi->fh = context(req).directories.add();
-  if (fuse_reply_open(req, fi) != 0) context(req).directories.remove(fi->fh);
+  fi->fh = directories.add();
+  // The reply ends `req`, also where it fails.
+  if (fuse_reply_open(req, fi) != 0) directories.remove(fi->fh);
 }
 void on_releasedir(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
   context(req).directories.remove(fi->fh);

@@ -516,6 +516,15 @@ class Judge {
     Hash32 owner{};
     std::string why;  // of decision.h
   };
+  static std::string hold_hint(const std::string& why) {
+    if (why == reason::kFreeBits) {
+      return "declare smaller outputs and fewer digits, or ask the owner for a higher "
+             "autoClearFreeBits";
+    }
+    if (why == reason::kOpaqueOutput) return "declare an output of another type";
+    if (why == reason::kGateHolds) return "declare an `enum` for the text, or another type";
+    return "";
+  }
   void note_hold(const Held& held, bool ruled, std::string expected, std::string actual) {
     records::PlanCheck line;
     line.check = "clearance";
@@ -528,8 +537,10 @@ class Judge {
                         "review it";
     line.expected = std::move(expected);
     line.actual = std::move(actual);
-    line.next = "declare smaller outputs, fewer digits and no opaque output";
-    if (!ruled) line.next += ", or ask the owner for a higher autoClearFreeBits or for reviewers";
+    line.next = hold_hint(held.why);
+    if (!ruled) {
+      line.next += std::string(line.next.empty() ? "" : ", or ") + "ask the owner for reviewers";
+    }
     out_.explanation.checks.push_back(std::move(line));
   }
 

@@ -48,7 +48,7 @@ class Judging : public ::testing::Test {
   Clauses& clauses(std::size_t i) { return assets[i].policy.clauses; }
 
   Explanation judge_job() {
-    gbx::testing::SubmissionParts parts{spec, {}, &assets[2], {}};
+    gbx::testing::SubmissionParts parts{spec, {}, &assets.back(), {}};
     for (std::size_t i = 0; i < inputs; ++i) parts.inputs.push_back(&assets[i]);
     parts.spec.spec.inputs = gbx::testing::make_spec(false, inputs).spec.inputs;
     PolicyInputs in;
@@ -283,6 +283,18 @@ TEST_F(Judging, WhatMustBeHeldIsForeseen) {
   EXPECT_EQ(foreseen(), "");
 }
 
+// Nobody allows anything to this consumer, who names any assets that he likes.
+TEST_F(Judging, SlotsWithoutACommonOneAreDenied) {
+  Clauses c = clauses(0);
+  c.consumers = {reviewer.id()};
+  for (const std::int64_t slot : {86399, 86398, 86397, 86395, 86389}) {
+    c.gate.release_slot_seconds = slot;
+    assets.insert(assets.begin(), make_asset(copy(hospital), AssetKind::kDataset, c, random));
+  }
+  inputs = 5;
+  EXPECT_NE(denied().find("consumer:"), std::string::npos);
+}
+
 // The common slot is what is told, and every owner is charged for it.
 TEST_F(Judging, SlotsAreCharged) {
   inputs = 2;
@@ -510,6 +522,12 @@ TEST(Merge, GatesAndSlots) {
   EXPECT_EQ(merge_gates({a, b}).reason(), Reason::kPolicyUnmergeable);
   a.release_slot_seconds = 0;
   EXPECT_EQ(merge_gates({a, b})->release_slot_seconds, 86400);
+  // Their least common multiple has 80 bits.
+  std::vector<GateClause> many(5, b);
+  for (std::size_t i = 0; i < many.size(); ++i) {
+    many[i].release_slot_seconds = std::vector<std::int64_t>{86399, 86398, 86397, 86395, 86389}[i];
+  }
+  EXPECT_EQ(merge_gates(many).reason(), Reason::kPolicyUnmergeable);
 }
 
 struct GateCase {

@@ -365,7 +365,7 @@ struct OutputUpload {
 };
 // A fresh connection to the broker. kUnavailable while nobody listens there.
 struct BrokerStream {
-  // of the mux, never used before; opaque bytes of TLS, relayed by the node
+  // of the mux, started anew (Mux::fresh); opaque bytes of TLS, relayed by the node
   std::int64_t stream = 1;
   template <class F>
   void fields(F& f) {
