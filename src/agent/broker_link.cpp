@@ -50,11 +50,10 @@ Result<Json> BrokerLink::once(std::string_view method, const Json* request) {
 Status BrokerLink::connect() {
   GBX_ASSIGN(const auto granted,
              rpc<BrokerStream>(node_, method::kAgentBroker, to_json(Empty{}), kNodeMs));
-  const auto number = static_cast<std::size_t>(granted.stream);
-  if (number != channel::kMuxBroker) {
+  if (granted.stream != static_cast<std::int64_t>(channel::kMuxBroker)) {
     return fail(Reason::kBadValue, "the node's stream");
   }
-  GBX_ASSIGN(stream_, o_.mux->fresh(number));
+  GBX_ASSIGN(stream_, o_.mux->fresh(channel::kMuxBroker));
   channel::TlsOptions tls;
   tls.clock = o_.clock;
   tls.key = &keys_.tls;

@@ -299,7 +299,7 @@ void shorten_chains(Receipt& r) {
 Result<Signed<SealAck>> Core::told_ack(const JobState& job) const {
   const std::int64_t slot = job.plan.body.gate.release_slot_seconds;
   const std::int64_t decided =
-      job.hold ? job.hold->notice.body.expires - kHoldSeconds : job.decision->time;
+      job.hold ? policy::held_at(job.hold->notice.body) : job.decision->time;
   SealAck ack = job.seal->ack.body;
   if (slot == 0 || ack.time >= decided - decided % slot) return job.seal->ack;
   ack.time = decided - decided % slot;

@@ -9,6 +9,7 @@
 #include "cli/yaml.h"
 #include "gate/schema.h"
 #include "lease/lease.h"
+#include "policy/policy.h"
 
 namespace gbx::cli {
 
@@ -18,6 +19,7 @@ constexpr std::size_t kMaxSpec = 1U << 20;
 constexpr std::size_t kLeasesPerAsset = 4;   // at a time
 constexpr std::size_t kMostLeases = 32;      // of a submission
 constexpr std::int64_t kSlackSeconds = 600;  // between signing and the first authorisation
+constexpr const char* kRevokedHint = "ask its owner, or name another version: glovebox asset list";
 
 // Declared schemas as the gate will read them, so that a mistake shows before anything is sent.
 Status check_outputs(const records::JobSpec& spec) {
@@ -72,7 +74,7 @@ class Builder {
     if (view.policy.body.revoked) {
       return fail(Reason::kPolicyRevoked, "asset of " + name)
           .with("a policy in force", "revoked by its owner")
-          .hint("ask its owner, or name another version: glovebox asset list");
+          .hint(kRevokedHint);
     }
     body_.assets.push_back({name, view.record.body.asset_id, view.version_id});
     out_.assets.push_back(std::move(view));
@@ -96,7 +98,7 @@ class Builder {
     }
     Error why = fail(Reason::kPolicyRevoked, "spec.image.ref")
                     .with("an image in force", "revoked by its owner")
-                    .hint("ask its owner, or name another version: glovebox asset list");
+                    .hint(kRevokedHint);
     std::vector<api::AssetView> usable;
     for (auto& v : images) {
       if (v.policy.body.revoked) continue;
@@ -209,11 +211,7 @@ class Builder {
     return lease::verify_lease(l, q).ok();
   }
   bool needs_lease(const api::AssetView& a) const {
-    const auto& c = a.policy.body.clauses;
-    if (std::find(c.consumers.begin(), c.consumers.end(), keys_->id) != c.consumers.end()) {
-      return false;
-    }
-    return c.lease_required || !c.consumers.empty();
+    return policy::needs_lease(a.policy.body.clauses, keys_->id);
   }
 
   Session& session_;

@@ -5,8 +5,10 @@
 
 namespace gbx::cli {
 
+inline constexpr std::int64_t kAgentUids = 100;  // the first of the node's
+
 constexpr UidRange uids_needed(std::int64_t base, std::int64_t slots) {
-  return {base, 100 + kUidsPerSlot * slots};
+  return {base, kAgentUids + kUidsPerSlot * slots};
 }
 
 }  // namespace gbx::cli

@@ -32,7 +32,6 @@ constexpr int kRestartLimit = 5;  // in a row, each within a minute of the last
 // User ids below uid_base (docs/architecture.md has the table).
 constexpr std::int64_t kBrokerUid = 1;
 constexpr std::int64_t kPlaneUid = 2;
-constexpr std::int64_t kAgentUids = 100;
 
 constexpr const char* kInvite = "invite";
 constexpr const char* kOperatorInvite = "operator-invite";
@@ -507,7 +506,7 @@ Result<UpOptions> up_options(const Invocation& in) {
   GBX_ASSIGN(o.slots, in.integer("slots", o.slots, Bound{1, 64}));
   if (in.has("uid-base")) {
     const std::int64_t most = kHighestUid - uids_needed(0, o.slots).count + 1;
-    GBX_ASSIGN(o.uid_base, in.integer("uid-base", 0, Bound{65'536, most}));
+    GBX_ASSIGN(o.uid_base, in.integer("uid-base", 0, Bound{kLowestUid, most}));
   }
   o.passphrase_file = in.text("passphrase-file");
   o.person = behind_sudo("SUDO_UID");

@@ -1,6 +1,7 @@
 #include "node/attempt.h"
 
 #include <atomic>
+#include <functional>
 #include <thread>
 
 #include "base/bundle_size.h"
@@ -174,10 +175,15 @@ class Running {
     }
     // the receipt is the consumer's: no finer time
     const std::int64_t slot = bundle_.plan.body.gate.release_slot_seconds;
-    const DestroyedClaim claim{job_id_, attempt, slot_end(o_.clock->now().ms, slot * 1000) / 1000,
-                               residue};
-    GBX_ASSIGN(auto signed_claim, sign(bundle_.launch_config.set_id, claim, *o_.key));
-    GBX_TRY(insist(method::kNodeDestroyed, to_json(signed_claim), Stop::kIgnored));
+    // Signed anew for every try: the plane takes it in the slot that it names.
+    const auto claim = [&]() -> Result<Json> {
+      const std::int64_t time = slot_end(o_.clock->now().ms, slot * 1000) / 1000;
+      GBX_ASSIGN(const auto signed_claim,
+                 sign(bundle_.launch_config.set_id, DestroyedClaim{job_id_, attempt, time, residue},
+                      *o_.key));
+      return to_json(signed_claim);
+    };
+    GBX_TRY(insist(method::kNodeDestroyed, claim, Stop::kIgnored));
     return ok_status();
   }
 
@@ -186,9 +192,15 @@ class Running {
   enum class Stop { kHeeded, kIgnored };
   Result<Json> insist(std::string_view m, const Json& body, Stop stop,
                       std::int64_t timeout_ms = kPlaneTimeoutMs) {
+    return insist(
+        m, [&]() -> Result<Json> { return body; }, stop, timeout_ms);
+  }
+  Result<Json> insist(std::string_view m, const std::function<Result<Json>()>& body, Stop stop,
+                      std::int64_t timeout_ms = kPlaneTimeoutMs) {
     const auto deadline = channel::Deadline::after_ms(*o_.clock, 300'000);
     for (;;) {
-      auto reply = o_.plane->call(m, body, timeout_ms);
+      GBX_ASSIGN(const Json request, body());
+      auto reply = o_.plane->call(m, request, timeout_ms);
       if (reply.ok() || exit_class(reply.reason()) != ExitClass::kInfrastructure) return reply;
       if (deadline.passed() || (stop == Stop::kHeeded && stop_.requested())) return reply;
       std::this_thread::sleep_for(std::chrono::milliseconds(500));

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <mutex>
 #include <thread>
 
 #include "channel/mux.h"
@@ -78,24 +79,38 @@ class NodeAttempt : public ::testing::Test {
   const crypto::SigningKey plane_key_ = key(2);
   const Fd null_{open("/dev/null", O_WRONLY | O_CLOEXEC)};
   const Logger log_{null_.get(), "node", kClock};
-  const LaunchBundle bundle_{};
+  LaunchBundle bundle_;
   StopSignal stop_;
   Streams streams_;
+  bool picky_ = false;                  // the plane about claims
+  std::vector<DestroyedClaim> claims_;  // that the plane got; read after attempt_ was joined
   Status ended_ = fail(Reason::kInternal, "still runs");  // read after attempt_ was joined
 
  private:
-  static void plane(channel::FdStream& stream, const crypto::SigningKey& own) {
-    channel::TlsOptions tls{&kClock, &own, channel::PeerPolicy::any_key()};
+  void plane(channel::FdStream& stream) {
+    channel::TlsOptions tls{&kClock, &plane_key_, channel::PeerPolicy::any_key()};
     auto secure = channel::TlsChannel::server(stream, tls);
     if (!secure.ok()) return;
-    const auto answer = [](std::string_view m, const Json&) -> Result<Json> {
-      return m == method::kNodePhase ? to_json(PhaseReply{}) : to_json(Empty{});
+    const auto answer = [this](std::string_view m, const Json& body) -> Result<Json> {
+      if (m == method::kNodePhase) return to_json(PhaseReply{});
+      if (m == method::kNodeDestroyed) GBX_TRY(take(body));
+      return to_json(Empty{});
     };
     (void)channel::serve(*secure, answer, {}, kClock);
   }
+  // Only one for a later time than the first one's.
+  Status take(const Json& body) {
+    GBX_ASSIGN(const auto claim, from_json<Signed<DestroyedClaim>>(body));
+    GBX_TRY(claim.verify(bundle_.launch_config.set_id, node_key_.public_key()));
+    const std::lock_guard lock(mutex_);
+    claims_.push_back(claim.body);
+    if (!picky_ || claim.body.time > claims_.front().time) return ok_status();
+    return fail(Reason::kUnavailable, "another slot");
+  }
+  std::mutex mutex_;
   std::unique_ptr<channel::ConnectionServer> plane_ =
       channel::ConnectionServer::start(channel::listen_tcp({}).value(), 4, [this](auto& stream) {
-        plane(stream, plane_key_);
+        plane(stream);
       }).value();
   std::optional<PlaneLink> link_;
   AttemptOptions options_;
@@ -158,6 +173,21 @@ TEST_F(NodeAttempt, ConnectionsThatBreakAtOnceAreNotUsedUp) {
   ASSERT_TRUE((*stream)->write_all(as_bytes("hello"), in_ms(kPatienceMs)).ok());
   ASSERT_TRUE(read_exact(**stream, word, in_ms(kPatienceMs)).ok());
   EXPECT_EQ(as_text(word), "hello");
+}
+
+// A claim that crossed the end of a slot on its way, or was signed by another clock than the
+// plane's.
+TEST_F(NodeAttempt, AClaimThatThePlaneDoesNotTakeIsSignedAnew) {
+  picky_ = true;
+  bundle_.plan.body.gate.release_slot_seconds = 2;
+  const channel::Listener silent = channel::listen_tcp({}).value();
+  run(silent.port);
+  stop_.request(Reason::kLost);
+  join();
+  EXPECT_TRUE(ended_.ok()) << ended_.error().line();
+  ASSERT_GE(claims_.size(), 2U);
+  for (const auto& c : claims_) EXPECT_EQ(c.time % 2, 0);
+  EXPECT_GT(claims_.back().time, claims_.front().time);
 }
 
 // The agent's stream is one after another: who keeps the old one gets no new one.

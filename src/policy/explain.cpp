@@ -111,12 +111,10 @@ Status check_command(const View& v) {
 }
 
 Status check_consumer(const View& v) {
-  const Clauses& c = v.clauses();
-  if (contains(c.consumers, v.s.consumer_id)) return ok_status();
-  if (!c.lease_required && c.consumers.empty()) return ok_status();
+  if (!needs_lease(v.clauses(), v.s.consumer_id)) return ok_status();
   auto lease = v.in.lease(v.facts);
   if (lease.ok()) return ok_status();
-  if (lease.reason() == Reason::kLeaseMissing && !c.lease_required) {
+  if (lease.reason() == Reason::kLeaseMissing && !v.clauses().lease_required) {
     return fail(Reason::kConsumerNotAllowed, "consumer")
         .with("one of the policy's consumers", to_hex(v.s.consumer_id));
   }
@@ -248,9 +246,14 @@ class Judge {
     bool allowed =
         sound && note("capacity", "job", {}, told.ok() ? ok_status() : Status(told.error()));
     // The most that a release can cost: what the job can tell, and its attempts.
-    const TimedRun run{s_.spec.spec.timeouts.run, allowed ? common_slot() : 0};
-    const std::int64_t bits = allowed ? *told + attempts_bits(run, s_.spec.spec.attempts) : 0;
-    if (allowed) allowed = judge_assets(bits);
+    std::int64_t bits = 0;
+    if (allowed) {
+      gate_ = common_gate();
+      // Without a common slot no job is allowed, whatever it would cost.
+      const TimedRun run{s_.spec.spec.timeouts.run, gate_.ok() ? gate_->release_slot_seconds : 0};
+      bits = *told + attempts_bits(run, s_.spec.spec.attempts);
+      allowed = judge_assets(bits);
+    }
     if (allowed) allowed = note("merge", "job", {}, make_plan(bits));
     out_.explanation.allowed = allowed;
     if (allowed) {
@@ -328,15 +331,13 @@ class Judge {
     return told;
   }
 
-  // The slot that the plan will have. Where there is none, no job is allowed.
-  std::int64_t common_slot() const {
+  Result<records::GateClause> common_gate() const {
     std::vector<records::GateClause> gates;
     for (const auto& binding : s_.assets) {
       const auto facts = in_.asset(binding.version_id);
       if (facts) gates.push_back(facts->policy.body.clauses.gate);
     }
-    const auto merged = merge_gates(gates);
-    return merged.ok() ? merged->release_slot_seconds : 0;
+    return merge_gates(gates);
   }
 
   bool judge_assets(std::int64_t bits) {
@@ -363,8 +364,7 @@ class Judge {
                                   [](const auto& c) { return c.allowed; });
   }
   void take_lease(const View& view) {
-    const Clauses& c = view.clauses();
-    if (contains(c.consumers, s_.consumer_id) || (!c.lease_required && c.consumers.empty())) return;
+    if (!needs_lease(view.clauses(), s_.consumer_id)) return;
     auto lease = in_.lease(view.facts);
     if (!lease.ok()) return;
     const LeaseUse use{*lease, view.policy().asset_id};
@@ -391,11 +391,9 @@ class Judge {
     plan.custody = in_.custody;
     plan.rollback = in_.witnessed ? "witnessed" : "unprotected";
     plan.attempts = s_.spec.spec.attempts;
-    std::vector<records::GateClause> gates;
     for (const auto& f : facts_) {
       const auto& p = f.policy.body;
       plan.policies.push_back({p.asset_version_id, p.owner_id, f.policy.hash(), p.serial});
-      gates.push_back(p.clauses.gate);
       const auto charged = std::find_if(
           plan.charges.begin(), plan.charges.end(),
           [&](const auto& c) { return c.owner_id == p.owner_id && c.asset_id == p.asset_id; });
@@ -404,7 +402,7 @@ class Judge {
       }
     }
     GBX_TRY(check_leases());
-    GBX_ASSIGN(plan.gate, merge_gates(gates));
+    GBX_ASSIGN(plan.gate, gate_);
     GBX_TRY(merge_environment(plan));
     GBX_TRY(merge_reviewers(plan));
     GBX_TRY(fill_controls(plan));
@@ -546,6 +544,7 @@ class Judge {
 
   const PolicyInputs& in_;
   const Submission& s_;
+  Result<records::GateClause> gate_ = fail(Reason::kPolicyMissing, "not judged");  // of all owners
   std::vector<AssetFacts> facts_;
   Judged out_;
 };
@@ -566,6 +565,11 @@ Status within_budget(const Spent& spent, const records::GateClause& gate, std::i
               number(spent.total_free_bits) + " spent + " + number(bits));
   }
   return ok_status();
+}
+
+bool needs_lease(const Clauses& clauses, const Hash32& consumer) {
+  if (contains(clauses.consumers, consumer)) return false;
+  return clauses.lease_required || !clauses.consumers.empty();
 }
 
 Status in_force(const AssetFacts& f, std::int64_t now) {

@@ -90,8 +90,8 @@ std::int64_t attempt_bits(std::int64_t attempt) {
 
 std::int64_t slot_bits(const TimedRun& run) {
   if (run.slot_seconds <= 0) return 0;
-  // how long the gate judges is up to what the container wrote
-  const std::int64_t longest = run.run_seconds + kGateSeconds;
+  // how long the gate judges, and the node deletes, is up to what the container wrote
+  const std::int64_t longest = run.run_seconds + kGateSeconds + kDestroySeconds;
   // rounded up, and one more, for a run begins anywhere in a slot
   const std::int64_t slots = (longest + run.slot_seconds - 1) / run.slot_seconds + 1;
   return attempt_bits(slots);

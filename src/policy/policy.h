@@ -72,6 +72,9 @@ inline records::Explanation explain(const PolicyInputs& inputs) {
 // The first denied check as an error; ok when the explanation allows.
 Status denial(const records::Explanation& explanation);
 
+// Does a job of this consumer need, and use up, a lease? Whom the policy names needs none.
+bool needs_lease(const records::Clauses& clauses, const Hash32& consumer);
+
 // May a job run now what `facts.policy` says: revoked, expired, older than freshFor.
 // kPolicyRevoked, kPolicyExpired, kPolicyStale.
 Status in_force(const AssetFacts& facts, std::int64_t now);
@@ -110,10 +113,11 @@ struct TimedRun {
   std::int64_t slot_seconds = 0;
 };
 // When a run ends is the container's choice, and its author is told the slot of it: log2 of the
-// slots in which a run of this length, judged by the gate besides, can end, rounded up. 0 for
+// slots in which a run of this length, judged by the gate and destroyed, can end, rounded up. 0 for
 // decisions at once: that time has no grid on which it could be counted (docs/gate.md).
 std::int64_t slot_bits(const TimedRun& run);
-inline constexpr std::int64_t kGateSeconds = 600;  // the gate's deadline
+inline constexpr std::int64_t kGateSeconds = 600;     // the gate's deadline
+inline constexpr std::int64_t kDestroySeconds = 600;  // the node's, after the seal
 // What attempts that had the data tell beside the last one's control channel: how many they were,
 // and the slot in which each of them ended.
 std::int64_t attempts_bits(const TimedRun& run, std::int64_t attempts);

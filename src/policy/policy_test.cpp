@@ -611,13 +611,14 @@ TEST(Attempts, CostTheirChoice) {
 TEST(Attempts, TellTheSlotInWhichTheyEnd) {
   EXPECT_EQ(slot_bits({3600, 0}), 0);  // at once: not reckoned
   EXPECT_EQ(slot_bits({3600, 86400}), 1);
-  EXPECT_EQ(slot_bits({300, 900}), 1);  // with the gate's time one slot, or the next
-  EXPECT_EQ(slot_bits({301, 900}), 2);
+  // with the times of gate and destruction one slot, or the next
+  EXPECT_EQ(slot_bits({300, 1500}), 1);
+  EXPECT_EQ(slot_bits({301, 1500}), 2);
   EXPECT_EQ(slot_bits({604800, 900}), 10);
   EXPECT_EQ(slot_bits({604800, 1}), 20);
   // No start of the run gives more ends than are paid for.
   for (std::int64_t slot = 1; slot < 50; ++slot) {
-    const std::int64_t longest = 1 + kGateSeconds;
+    const std::int64_t longest = 1 + kGateSeconds + kDestroySeconds;
     for (std::int64_t begin = 0; begin < slot; ++begin) {
       std::set<std::int64_t> ends;
       for (std::int64_t t = 0; t <= longest; ++t) ends.insert(slot_end(begin + t, slot));

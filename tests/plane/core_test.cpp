@@ -926,6 +926,10 @@ class SlotSuite : public ::testing::Test {
     p.pump();
     return id;
   }
+  CancelRequest wish_for(const Hash32& id) {
+    const Cancel wish{id, p.b.consumer.id(), p.b.clock.now().seconds()};
+    return {p.b.consumer.chain, must(sign(p.b.set.id(), wish, p.b.consumer.key))};
+  }
   // And past its beginning by so much, or short of it.
   void to_the_next_slot(std::int64_t past_ms = 0) {
     const std::int64_t now = p.b.clock.now().ms;
@@ -1042,6 +1046,32 @@ TEST_F(SlotSuite, ARunThatEndsAcrossTheEndOfASlotIsToldInTheNext) {
     told_in_one(id, p.b.clock.now().ms - 250);
   }
 }
+// Beside a decision on another slot it would tell near which end of its slot the run ended.
+TEST_F(SlotSuite, AClaimOfAnotherSlotIsNotTaken) {
+  for (const std::int64_t clocks_differ_ms : {-2'000, 2'000}) {
+    const auto [id, w] = begin();
+    must(p.core->output(p.node(), p.upload(w, p.work(w))));
+    must(p.core->phase(p.node(), p.phase(w, EnvironmentPhase::kSealed)));
+    to_the_next_slot(clocks_differ_ms < 0 ? 500 : -500);
+    p.b.clock.advance(clocks_differ_ms);
+    const auto other = p.claim(w);
+    p.b.clock.advance(-clocks_differ_ms);
+    const Status refused = p.core->destroyed(p.node(), other);
+    EXPECT_EQ(refused.reason(), Reason::kUnavailable);
+    EXPECT_EQ(exit_class(refused.reason()), ExitClass::kInfrastructure);  // so the node tries again
+    EXPECT_EQ(refused.error().actual, format_time(other.body.time));
+    EXPECT_FALSE(must(p.core->job(operator_, id)).environments.at(0).destroyed_claim);
+    must(p.core->destroyed(p.node(), p.claim(w)));
+    to_the_next_slot(250);
+    p.pump();
+    const Receipt receipt = must(p.core->receipt(p.consumer(), id));
+    EXPECT_EQ(receipt.destroyed->body.time, receipt.release.body.time);
+  }
+}
+// What is paid for (policy::slot_bits) is what a node may take.
+TEST(Slots, AreReckonedWithTheTimeOfDestruction) {
+  EXPECT_EQ(CoreConfig{}.destroy_seconds, policy::kDestroySeconds);
+}
 // The claim of a node that was silent for so long that its attempt counts as lost.
 TEST_F(SlotSuite, ALateClaimIsToldOnTheSlot) {
   const auto [id, w] = begin();
@@ -1149,11 +1179,18 @@ TEST_F(SlotSuite, TwoRunsOfOneSlotLookAlike) {
   EXPECT_EQ(first.state, second.state);
   EXPECT_EQ(first.version, second.version);
 }
+TEST_F(SlotSuite, ACancellationThatComesTooLateDoesNotTellHowTheJobEnded) {
+  const auto [id, w] = begin();
+  must(p.core->phase(p.node(), p.phase(w, EnvironmentPhase::kDestroyed, "job-failed")));
+  EXPECT_EQ(must(p.core->job(operator_, id)).state, "Failed");
+  const auto refused = p.core->cancel(p.consumer(), wish_for(id));
+  EXPECT_EQ(refused.reason(), Reason::kWrongState);
+  EXPECT_EQ(refused.error().actual, "one that has ended");
+}
 TEST_F(SlotSuite, CancellingIsNotRefusedWhereTheEndIsNotToldYet) {
   to_the_next_slot();
   const Hash32 id = run(100);
-  const Cancel wish{id, p.b.consumer.id(), p.b.clock.now().seconds()};
-  const CancelRequest request{p.b.consumer.chain, must(sign(p.b.set.id(), wish, p.b.consumer.key))};
+  const CancelRequest request = wish_for(id);
   EXPECT_EQ(must(p.core->cancel(p.consumer(), request)).state, "Cancelled");
   p.pump();
   to_the_next_slot();

@@ -57,11 +57,15 @@ def source_files():
     return [f for f in out if f.endswith((".cpp", ".h", ".c")) and os.path.exists(os.path.join(ROOT, f))]
 
 
+def is_test_code(path):
+    return not path.startswith("src/") or "_test" in path or "testing" in path
+
+
 def check_file(path, text):
     """Yields (line number, message) for one file."""
     parts = path.split("/")
     folder = parts[1] if parts[0] == "src" and len(parts) > 2 else None
-    is_test = "_test" in parts[-1] or parts[0] in ("tests", "bench", "fuzz") or "testing" in parts[-1]
+    is_test = is_test_code(path)
     if path.endswith(".h") and parts[0] == "src":
         if "#pragma once" not in text:
             yield 1, "header without #pragma once"
@@ -104,7 +108,7 @@ def without_strings(text):
 
 def check_form(path, text):
     lines = without_strings(text)
-    is_test = "_test" in path or not path.startswith("src/") or "testing" in path
+    is_test = is_test_code(path)
     for number, line in enumerate(lines, 1):
         if len(line) > COLUMNS:
             yield number, "line of %d columns" % len(line)

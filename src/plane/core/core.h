@@ -33,9 +33,10 @@ struct Quotas {
 struct CoreConfig {
   records::SetChain set;
   records::SetId set_id{};
-  std::int64_t lease_seconds = 30;        // of a node
-  std::int64_t run_grace_seconds = 300;   // on top of the spec's run time: gate, seal, upload
-  std::int64_t destroy_seconds = 600;     // for the claim of destruction, after the seal
+  std::int64_t lease_seconds = 30;       // of a node
+  std::int64_t run_grace_seconds = 300;  // on top of the spec's run time: gate, seal, upload
+  // for the claim of destruction, after the seal; policy::kDestroySeconds
+  std::int64_t destroy_seconds = 600;
   std::int64_t review_poll_seconds = 60;  // how often the broker is asked about a held output
   // an attempt that its node no longer names in heartbeats counts as lost
   std::int64_t missing_seconds = 10;
@@ -299,6 +300,7 @@ class Core {
   Status accept_output(const records::OutputUpload& upload, const Machine& env, Machine job,
                        std::int64_t size, const Hash32& content);
   Status judge(const std::string& output_id, const records::Judgement& judgement, Transaction t);
+  Status same_slot(const records::DestroyedClaim& claim);
   Result<std::int64_t> judge_at_ms(const Machine& out, const OutputBody& o);
   Status judge_later(const machines::Effect& effect, Machine out, OutputBody o, std::int64_t at_ms);
   Status take_credential(const machines::Effect& effect, const Result<Json>& reply);

@@ -26,6 +26,11 @@ constexpr std::int64_t kLastRetryMs = 30'000;
 // after a hold ran out and the broker still says held
 constexpr std::int64_t kHoldOverdueMs = 60'000;
 
+Effect at(Effect effect, std::int64_t due_ms) {
+  effect.due_ms = due_ms;
+  return effect;
+}
+
 bool has_reason(const records::Release& release, Reason reason) {
   const auto& reasons = release.statement.body.reasons;
   return std::count(reasons.begin(), reasons.end(), std::string(reason_code(reason))) != 0;
@@ -48,11 +53,9 @@ Status Core::postpone(const Effect& effect) {
 
 Status Core::later(const Effect& effect) {
   Transaction t;
-  Effect again = effect;
   const std::int64_t shift = std::min<std::int64_t>(effect.tries, 10);
-  again.due_ms = now_ms() + std::min(kLastRetryMs, kFirstRetryMs << shift);
-  again.tries += 1;
-  t.postponed.push_back(std::move(again));
+  t.postponed.push_back(at(effect, now_ms() + std::min(kLastRetryMs, kFirstRetryMs << shift)));
+  t.postponed.back().tries += 1;
   return commit(t);
 }
 
@@ -73,11 +76,9 @@ Result<std::int64_t> Core::judge_at_ms(const Machine& out, const OutputBody& o) 
 Status Core::judge_later(const Effect& effect, Machine out, OutputBody o, std::int64_t at_ms) {
   o.decide_at = at_ms / 1000;
   out.body = to_json(o);
-  Effect again = effect;
-  again.due_ms = at_ms;
   Transaction t;
   t.touches.push_back({out.seq, std::move(out)});
-  t.postponed.push_back(std::move(again));
+  t.postponed.push_back(at(effect, std::max(at_ms, now_ms() + kFirstRetryMs)));
   return commit(t);
 }
 
@@ -309,25 +310,17 @@ Status Core::take_judgement(const Effect& effect, const Result<Json>& reply) {
     return fail_reviewing(effect, o.job_id,
                           fail(Reason::kOutputRefused, "the broker took no seal for this output"));
   }
-  Transaction t;
   if (j.state == records::JudgementState::kPending) {
-    o.decide_at = j.decide_at;
-    out.body = to_json(o);
-    t.touches.push_back({out.seq, out});
-    Effect again = effect;
-    again.due_ms = std::max(j.decide_at * 1000, now_ms() + kFirstRetryMs);
-    t.postponed.push_back(std::move(again));
-    return commit(t);
+    return judge_later(effect, std::move(out), std::move(o), j.decide_at * 1000);
   }
+  Transaction t;
   if (j.state == records::JudgementState::kHeld && out.state == enum_name(OutputState::kHeld)) {
     // Not decideAt: it was the slot of rulings that no longer count, where the broker holds again.
     const std::int64_t until = o.hold_notice ? o.hold_notice->body.expires : o.decide_at;
     if (now_ms() < until * 1000 + kHoldOverdueMs) {
-      Effect again = effect;
       // Rulings come in through any replica, and their answers may be lost: so the broker is asked,
       // not waited for.
-      again.due_ms = now_ms() + config_.review_poll_seconds * 1000;
-      t.postponed.push_back(std::move(again));
+      t.postponed.push_back(at(effect, now_ms() + config_.review_poll_seconds * 1000));
       return commit(t);
     }
     t.done.push_back(effect.key);

@@ -339,7 +339,7 @@ Result<api::JobView> Core::cancel(const Caller& who, const records::CancelReques
       sealed ? Status(fail(Reason::kWrongState)) : step_job(t, m, body, JobEvent::kCancel, &why);
   if (!s.ok()) {
     return fail(Reason::kWrongState, "this job can no longer be cancelled")
-        .with("a job that waits or runs", m.state);
+        .with("a job that waits or runs", own ? "one that has ended" : m.state);
   }
   // A node that runs it learns it from its next report or heartbeat; one that has not begun shall
   // not begin.

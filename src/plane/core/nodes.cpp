@@ -569,6 +569,19 @@ Status Core::output(const crypto::PublicKey& key, const records::OutputUpload& u
                        content);
 }
 
+// A claim goes into the receipt, beside a decision that falls on the slot in which it came
+// (judge_at_ms). A claim for another slot would tell its reader near which end of a slot the run
+// ended: signed before that end and here after it, or by a clock that differs from this one.
+Status Core::same_slot(const records::DestroyedClaim& claim) {
+  GBX_ASSIGN(const Machine job, need_machine(job_machine(claim.job_id), "job"));
+  GBX_ASSIGN(const JobBody body, from_json<JobBody>(job.body));
+  const std::int64_t told = told_at_ms(body) / 1000;
+  if (told == 0 || told == claim.time) return ok_status();
+  return fail(Reason::kUnavailable, "the node's clock and the plane's are in different slots")
+      .with(format_time(told), format_time(claim.time))
+      .hint("a node signs it again; should it go on, set the node's clock");
+}
+
 Status Core::destroyed(const crypto::PublicKey& key, const Signed<records::DestroyedClaim>& claim) {
   const Lock lock(mutex_);
   const std::string node = key.text();
@@ -578,6 +591,7 @@ Status Core::destroyed(const crypto::PublicKey& key, const Signed<records::Destr
   GBX_ASSIGN(Machine env, own_environment(node, claim.body.job_id, claim.body.attempt));
   GBX_ASSIGN(EnvironmentBody e, from_json<EnvironmentBody>(env.body));
   if (e.destroyed) return ok_status();
+  GBX_TRY(same_slot(claim.body));
   e.destroyed = claim;
   env.body = to_json(e);
   Transaction t;

@@ -156,49 +156,40 @@ Result<std::unique_ptr<SqliteStore>> SqliteStore::open(const std::string& path) 
 
 namespace {
 
+// kind, state, seq, live, owner, node, created_ms, updated_ms, deadline_ms, head, body, id
+Query& bind_machine(Query& q, const Machine& m) {
+  return q.bind(m.kind)
+      .bind(m.state)
+      .bind(m.seq)
+      .bind(std::int64_t{m.live})
+      .bind(m.owner)
+      .bind(m.node)
+      .bind(m.created_ms)
+      .bind(m.updated_ms)
+      .bind(m.deadline_ms)
+      .bind(to_hex(m.head))
+      .bind(canonical(m.body))
+      .bind(m.id);
+}
+
 // True when the row was there with the expected sequence (or, for 0, was not there).
 bool write_machine(soci::session& s, const Machine& m, std::int64_t expected_seq) {
-  const std::int64_t live = m.live ? 1 : 0;
   if (expected_seq == 0) {
     long long present = 0;
     Query(s, "SELECT COUNT(*) FROM machines WHERE id = :id").bind(m.id).into(present).first();
     if (present != 0) return false;
-    Query(s,
-          "INSERT INTO machines (kind, state, seq, live, owner, node, created_ms, updated_ms, "
-          "deadline_ms, head, body, id) VALUES (:k, :s, :q, :l, :o, :n, :c, :u, :d, :h, :b, :i)")
-        .bind(m.kind)
-        .bind(m.state)
-        .bind(m.seq)
-        .bind(live)
-        .bind(m.owner)
-        .bind(m.node)
-        .bind(m.created_ms)
-        .bind(m.updated_ms)
-        .bind(m.deadline_ms)
-        .bind(to_hex(m.head))
-        .bind(canonical(m.body))
-        .bind(m.id)
-        .change();
+    Query insert(
+        s,
+        "INSERT INTO machines (kind, state, seq, live, owner, node, created_ms, updated_ms, "
+        "deadline_ms, head, body, id) VALUES (:k, :s, :q, :l, :o, :n, :c, :u, :d, :h, :b, :i)");
+    bind_machine(insert, m).change();
     return true;
   }
-  return Query(s,
+  Query update(s,
                "UPDATE machines SET kind = :k, state = :s, seq = :q, live = :l, owner = :o, node = "
                ":n, created_ms = :c, updated_ms = :u, deadline_ms = :d, head = :h, body = :b WHERE "
-               "id = :i AND seq = :e")
-             .bind(m.kind)
-             .bind(m.state)
-             .bind(m.seq)
-             .bind(live)
-             .bind(m.owner)
-             .bind(m.node)
-             .bind(m.created_ms)
-             .bind(m.updated_ms)
-             .bind(m.deadline_ms)
-             .bind(to_hex(m.head))
-             .bind(canonical(m.body))
-             .bind(m.id)
-             .bind(expected_seq)
-             .change() == 1;
+               "id = :i AND seq = :e");
+  return bind_machine(update, m).bind(expected_seq).change() == 1;
 }
 
 bool write_record(soci::session& s, const Record& r, std::int64_t expected) {
