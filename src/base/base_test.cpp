@@ -548,6 +548,11 @@ TEST(Log, LinesAreJsonAndTextIsHarmless) {
   auto j = parse_json(std::string_view(buf, static_cast<std::size_t>(n) - 1));
   ASSERT_TRUE(j.ok());
   EXPECT_EQ(*j->find("event")->string(), "started");
+  log.error("stopped", Error(fail(Reason::kIo, "the disk").hint("make room")));
+  const ssize_t more = read(pipe->first.get(), buf, sizeof buf);
+  j = parse_json(std::string_view(buf, static_cast<std::size_t>(more) - 1));
+  ASSERT_TRUE(j.ok());
+  EXPECT_EQ(*j->find("fields")->find("next")->string(), "make room");
 }
 
 }  // namespace

@@ -28,6 +28,7 @@ void Logger::log(LogLevel level, std::string_view event, Fields fields) const {
 void Logger::error(std::string_view event, const Error& e, Fields fields) const {
   Json j;
   for (const auto& [k, v] : fields) j[k] = v;
+  if (!e.next.empty()) j["next"] = printable(e.next, 500);
   log(LogLevel::kError, event,
       {{"reason", reason_code(e.reason)}, {"what", printable(e.line(), 500)}, {"fields", j}});
 }

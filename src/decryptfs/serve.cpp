@@ -376,6 +376,7 @@ Status serve(asset::AssetReader& reader, const Id16& asset_id, Audit& audit,
   char* argv[] = {name.data(), option.data(), nullptr};
   fuse_args args = FUSE_ARGS_INIT(2, argv);
   std::unique_ptr<fuse_session, SessionEnd> session(fuse_session_new(&args, &ops, sizeof ops, &c));
+  fuse_opt_free_args(&args);  // libfuse made a list of its own of them
   if (!session) return fail(Reason::kInternal, "fuse session");
   const std::string where = "/dev/fd/" + std::to_string(options.fuse_fd);
   if (fuse_session_mount(session.get(), where.c_str()) != 0) {

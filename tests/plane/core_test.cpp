@@ -1068,6 +1068,59 @@ TEST_F(SlotSuite, AClaimOfAnotherSlotIsNotTaken) {
     EXPECT_EQ(receipt.destroyed->body.time, receipt.release.body.time);
   }
 }
+// The broker's clock is ahead: it acknowledged the seal for the slot that follows.
+TEST_F(SlotSuite, AClaimOfASlotBeforeTheSealsIsNotTaken) {
+  const auto [id, w] = begin();
+  to_the_next_slot(-500);
+  p.b.clock.advance(4'000);
+  const auto done = p.work(w);
+  p.b.clock.advance(-4'000);
+  must(p.core->output(p.node(), p.upload(w, done)));
+  must(p.core->phase(p.node(), p.phase(w, EnvironmentPhase::kSealed)));
+  const auto early = p.claim(w);
+  const Status refused = p.core->destroyed(p.node(), early);
+  EXPECT_EQ(refused.reason(), Reason::kUnavailable);
+  EXPECT_EQ(refused.error().expected, format_time(early.body.time + 900));
+  p.b.clock.advance(1'000);
+  must(p.core->destroyed(p.node(), p.claim(w)));
+  to_the_next_slot(250);
+  p.pump();
+  const Receipt receipt = must(p.core->receipt(p.consumer(), id));
+  EXPECT_EQ(receipt.destroyed->body.time, receipt.release.body.time);
+  EXPECT_EQ(receipt.seal_ack.body.time, receipt.release.body.time);
+}
+// Whoever waits for the decision with a clock of its own would read there when the run had ended.
+TEST_F(SlotSuite, ARunThatEndsRightBeforeTheEndOfItsSlotIsToldThen) {
+  for (const std::int64_t before_ms : {500, 90, 60, 30, 1}) {
+    const auto [id, w] = begin();
+    to_the_next_slot(-before_ms);
+    must(p.core->output(p.node(), p.upload(w, p.work(w))));
+    must(p.core->phase(p.node(), p.phase(w, EnvironmentPhase::kSealed)));
+    must(p.core->destroyed(p.node(), p.claim(w)));
+    p.pump();
+    EXPECT_EQ(p.job(id).state, "Running");
+    p.b.clock.advance(before_ms);
+    p.pump();
+    EXPECT_EQ(p.job(id).state, "Completed") << before_ms;
+  }
+}
+// The claim of an attempt that ended without a seal comes by itself, after the end itself.
+TEST_F(SlotSuite, AClaimWithoutASealIsNotTold) {
+  for (const bool across : {false, true}) {
+    const auto [id, w] = begin();
+    to_the_next_slot(-5);
+    must(p.core->phase(p.node(), p.phase(w, EnvironmentPhase::kDestroyed, "job-failed")));
+    p.b.clock.advance(across ? 6 : 1);
+    must(p.core->destroyed(p.node(), p.claim(w)));
+    to_the_next_slot();
+    const api::JobView at_once = p.job(id);
+    EXPECT_EQ(at_once.state, "Failed");
+    to_the_next_slot();
+    EXPECT_EQ(p.job(id).version, at_once.version);
+    EXPECT_FALSE(p.job(id).environments.at(0).destroyed_claim);
+    EXPECT_TRUE(must(p.core->job(operator_, id)).environments.at(0).destroyed_claim);
+  }
+}
 // What is paid for (policy::slot_bits) is what a node may take.
 TEST(Slots, AreReckonedWithTheTimeOfDestruction) {
   EXPECT_EQ(CoreConfig{}.destroy_seconds, policy::kDestroySeconds);

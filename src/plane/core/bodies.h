@@ -48,6 +48,7 @@ struct OutputBody {
   Hash32 manifest{};
   Hash32 content{};  // SHA-256 of the stored JSON of the SealedOutput
   std::int64_t size_bytes = 0;
+  std::int64_t sealed_at = 0;  // as the broker acknowledged it: the end of the release slot
   std::int64_t decide_at = 0;
   std::optional<records::Signed<records::HoldNotice>> hold_notice;
   std::vector<Bytes> preview_keys;
@@ -59,6 +60,7 @@ struct OutputBody {
     f("manifest", manifest);
     f("content", content);
     f("sizeBytes", size_bytes);
+    f("sealedAt", sealed_at);
     f("decideAt", decide_at);
     f("holdNotice", hold_notice);
     f("previewKeys", preview_keys);

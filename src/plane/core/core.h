@@ -230,6 +230,7 @@ class Core {
   Result<Seen> seen(const Caller& who, const Machine& job);
   Result<api::JobView> view(const Caller& who, const Machine& job);
   static Result<api::JobView> view(const Seen& seen);
+  static bool sealed(const Seen& seen, std::int64_t attempt);  // and handed in its output
   Result<std::optional<std::pair<machines::Record, IdentityBody>>> find_identity(const Hash32& id);
   // The longest chain that is known of this identity: of its enrolment with all rotations, or the
   // one given.

@@ -78,7 +78,8 @@ Status Core::judge_later(const Effect& effect, Machine out, OutputBody o, std::i
   out.body = to_json(o);
   Transaction t;
   t.touches.push_back({out.seq, std::move(out)});
-  t.postponed.push_back(at(effect, std::max(at_ms, now_ms() + kFirstRetryMs)));
+  // To the millisecond, where that is to come: later would tell how much later the run had ended.
+  t.postponed.push_back(at(effect, at_ms > now_ms() ? at_ms : now_ms() + kFirstRetryMs));
   return commit(t);
 }
 

@@ -192,6 +192,14 @@ Result<api::JobView> Core::view(const Caller& who, const Machine& m) {
   return view(s);
 }
 
+bool Core::sealed(const Seen& s, std::int64_t attempt) {
+  return std::any_of(s.machines.begin(), s.machines.end(), [&](const SeenMachine& part) {
+    if (part.machine.kind != "out") return false;
+    const auto o = from_json<OutputBody>(part.machine.body);
+    return o.ok() && o->attempt == attempt;
+  });
+}
+
 Result<api::JobView> Core::view(const Seen& s) {
   const records::Submission& submission = s.body.submission.submission.body;
   api::JobView v;
@@ -210,8 +218,10 @@ Result<api::JobView> Core::view(const Seen& s) {
       v.created_ms = m.created_ms;
     } else if (m.kind == "env") {
       GBX_ASSIGN(EnvironmentBody e, from_json<EnvironmentBody>(m.body));
-      const bool destroyed =
-          part.whole && e.destroyed && s.sight.shows_claim(e.destroyed->body.time);
+      // Without a seal the claim is in no receipt, and comes after an end that is told already.
+      const bool destroyed = part.whole && e.destroyed &&
+                             s.sight.shows_claim(e.destroyed->body.time) &&
+                             (s.sight.shows_everything() || sealed(s, e.attempt));
       v.environments.push_back({e.attempt, part.last.to, e.node_name, part.whole ? e.reason : "",
                                 part.whole ? e.detail : "", destroyed});
       v.version += destroyed ? 1 : 0;

@@ -525,6 +525,7 @@ Status Core::accept_output(const records::OutputUpload& upload, const Machine& e
   o.manifest = upload.ack.body.manifest;
   o.content = content;
   o.size_bytes = size;
+  o.sealed_at = upload.ack.body.time;
   Machine out;
   out.id = output_machine(upload.job_id);
   out.kind = "out";
@@ -569,17 +570,24 @@ Status Core::output(const crypto::PublicKey& key, const records::OutputUpload& u
                        content);
 }
 
-// A claim goes into the receipt, beside a decision that falls on the slot in which it came
-// (judge_at_ms). A claim for another slot would tell its reader near which end of a slot the run
-// ended: signed before that end and here after it, or by a clock that differs from this one.
+// A claim goes into the receipt, beside the acknowledged seal and a decision that is asked for at
+// the end of the slot in which it came (judge_at_ms). A claim for another slot would tell its
+// reader near which end of a slot the run ended: signed before that end and here after it, or by a
+// clock that differs from this one or, of the seal, the broker's.
 Status Core::same_slot(const records::DestroyedClaim& claim) {
   GBX_ASSIGN(const Machine job, need_machine(job_machine(claim.job_id), "job"));
   GBX_ASSIGN(const JobBody body, from_json<JobBody>(job.body));
-  const std::int64_t told = told_at_ms(body) / 1000;
-  if (told == 0 || told == claim.time) return ok_status();
-  return fail(Reason::kUnavailable, "the node's clock and the plane's are in different slots")
-      .with(format_time(told), format_time(claim.time))
-      .hint("a node signs it again; should it go on, set the node's clock");
+  std::int64_t slot = told_at_ms(body) / 1000;
+  if (slot == 0) return ok_status();
+  GBX_ASSIGN(const auto out, store_.machine(output_machine(claim.job_id)));
+  if (out) {
+    GBX_ASSIGN(const OutputBody o, from_json<OutputBody>(out->body));
+    if (o.attempt == claim.attempt) slot = std::max(slot, o.sealed_at);
+  }
+  if (slot == claim.time) return ok_status();
+  return fail(Reason::kUnavailable, "the claim of destruction is for another release slot")
+      .with(format_time(slot), format_time(claim.time))
+      .hint("the node signs it again; if that goes on, set the clocks of node, plane and broker");
 }
 
 Status Core::destroyed(const crypto::PublicKey& key, const Signed<records::DestroyedClaim>& claim) {

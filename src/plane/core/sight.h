@@ -28,6 +28,7 @@ class Sight {
   Sight(std::int64_t slot_seconds, std::int64_t now_ms, const std::vector<Row>& rows);
 
   bool shows(const Row& row) const { return !slotted(row) || told_ms(row) <= now_ms_; }
+  bool shows_everything() const { return slot_ms_ == 0; }
   // What a node signed to have happened by then.
   bool shows_claim(std::int64_t seconds) const {
     return slot_ms_ == 0 || seconds * 1000 <= now_ms_;
