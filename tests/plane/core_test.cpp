@@ -302,7 +302,7 @@ TEST(HostileNode, CannotEndTheAttemptThatFollowedItsOwn) {
   Plane p(false);
   const auto hostile =
       must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, p.b.random));
-  const auto bad = hostile.public_key();
+  const auto& bad = hostile.public_key();
   p.allow_node(hostile);
   p.populate();
   p.add_node(hostile, "hostile");

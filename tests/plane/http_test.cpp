@@ -126,7 +126,7 @@ class PlaneHttp : public ::testing::Test {
     must(write_file_atomic(o.set_file, as_bytes(canonical(to_json(b.set.chain))), 0644));
     start();
   }
-  ~PlaneHttp() override {
+  void TearDown() override {
     client.reset();
     server.reset();
     broker.stop();

@@ -19,7 +19,10 @@ namespace {
 
 using namespace gbx::records;  // NOLINT
 
-std::string source_dir() { return std::getenv("GBX_SOURCE_DIR"); }
+std::string source_dir() {
+  const char* root = std::getenv("GBX_SOURCE_DIR");
+  return root == nullptr ? "." : root;
+}
 const File& file() {
   static const File kFile = [] {
     const auto bytes = read_file(source_dir() + "/tests/records/vectors.json", kMaxFileBytes);
