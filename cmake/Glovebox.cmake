@@ -27,16 +27,14 @@ target_compile_options(gbx_flags INTERFACE -Wall -Wextra -Wconversion -Wshadow -
   -fstack-protector-strong -fstack-clash-protection
   -ffile-prefix-map=${CMAKE_SOURCE_DIR}=.)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
-  # False alarms of GCC 12 at -O2 and above on std::string and std::variant (GCC bugs 105651, 105562). The -O1 build keeps both.
-  target_compile_options(gbx_flags INTERFACE $<$<CONFIG:Release>:-Wno-restrict> $<$<CONFIG:Release>:-Wno-maybe-uninitialized>)
+  # False alarms of GCC 12 at -O2 and above on std::string and std::variant (GCC bugs 105651, 105562), and below the sanitizers
+  # inside <regex>. The -O1 build keeps both.
+  target_compile_options(gbx_flags INTERFACE $<$<CONFIG:Release>:-Wno-restrict>
+    $<$<OR:$<CONFIG:Release>,$<BOOL:${GBX_SANITIZE}>>:-Wno-maybe-uninitialized>)
 endif()
 target_link_options(gbx_flags INTERFACE -Wl,-z,relro,-z,now)
 if(GBX_SANITIZE)
   add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
-  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
-    # The same false alarms, inside <regex>, once the sanitizers' own branches stand between (GCC bug 105562).
-    target_compile_options(gbx_flags INTERFACE -Wno-maybe-uninitialized)
-  endif()
   add_link_options(-fsanitize=address,undefined)
 elseif(GBX_TSAN)
   add_compile_options(-fsanitize=thread -Wno-tsan)  # Asio's fences: it locks as well, and that is seen
