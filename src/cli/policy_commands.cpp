@@ -7,6 +7,7 @@
 #include "cli/catalogue.h"
 #include "cli/commands.h"
 #include "cli/policy_file.h"
+#include "cli/policy_interview.h"
 #include "cli/publishing.h"
 #include "cli/texts.h"
 #include "cli/yaml.h"
@@ -29,65 +30,6 @@ Status check_hex(const std::vector<std::string>& list, std::size_t digits,
   return ok_status();
 }
 
-// A JSON list of strings, or words between blanks.
-Result<std::vector<std::string>> split_command(const std::string& text) {
-  std::vector<std::string> argv;
-  if (!text.empty() && text[0] == '[') {
-    auto parsed = parse_json(text);
-    if (!parsed.ok()) {
-      return fail(Reason::kUsage, "--command: " + parsed.error().what)
-          .with("a JSON list of strings, or words", text.substr(0, 200));
-    }
-    const Json list = std::move(*parsed);
-    for (const auto& e : *list.array()) {
-      if (e.string() == nullptr) {
-        return fail(Reason::kUsage, "--command").with("a list of strings", text.substr(0, 200));
-      }
-      argv.push_back(*e.string());
-    }
-  } else {
-    std::string word;
-    for (const char c : text + " ") {
-      if (c != ' ') {
-        word += c;
-      } else if (!word.empty()) {
-        argv.push_back(std::move(word));
-        word.clear();
-      }
-    }
-  }
-  if (argv.empty() || argv[0].empty() || argv[0][0] != '/') {
-    return fail(Reason::kUsage, "--command")
-        .with("an absolute path and its arguments", text.substr(0, 200));
-  }
-  return argv;
-}
-
-// What was left out is asked for, in plain words, where a person is there to answer.
-Status ask_missing(Session& s, const Invocation& in, PolicyDraft& d) {
-  if (!s.interactive() || in.has("yes")) return ok_status();
-  if (d.purposes.empty()) {
-    GBX_ASSIGN(
-        std::string answer,
-        s.ask(
-            "For which purpose may this be used? (the exact words a job has to state; * for any)"));
-    if (!answer.empty()) d.purposes.push_back(answer);
-  }
-  if (d.kind != records::AssetKind::kImage && d.image_digests.empty() && d.image_signers.empty()) {
-    GBX_ASSIGN(std::string answer,
-               s.ask("Which image may read it? (sha256:…, or empty for none yet)"));
-    if (!answer.empty()) GBX_TRY(check_digest("the image's digest", answer));
-    if (!answer.empty()) d.image_digests.push_back(answer);
-  }
-  if (d.none_nodes.empty()) return ok_status();
-  GBX_ASSIGN(
-      const bool yes,
-      s.confirm(
-          "NO TEE: whoever runs the named node can read this asset while a job runs. Allow that?"));
-  return yes ? ok_status()
-             : Status(fail(Reason::kUsage, "not allowed").hint("leave --allow-none-node out"));
-}
-
 Result<PolicyDraft> draft(Session& s, const Invocation& in) {
   PolicyDraft d;
   if (in.has("kind")) {
@@ -99,7 +41,7 @@ Result<PolicyDraft> draft(Session& s, const Invocation& in) {
   d.image_digests = in.list("image-digest");
   d.image_signers = in.list("image-signer");
   for (const auto& c : in.list("command")) {
-    GBX_ASSIGN(auto argv, split_command(c));
+    GBX_ASSIGN(auto argv, split_command("--command", c));
     d.commands.push_back(std::move(argv));
   }
   d.any_command = in.has("any-command");
@@ -117,6 +59,7 @@ Result<PolicyDraft> draft(Session& s, const Invocation& in) {
   d.logs = d.log_bytes > 0 ? "consumer" : "none";
   GBX_ASSIGN(const std::int64_t days, in.integer("days", 365, Bound{1, 3650}));
   d.not_after = in.has("not-after") ? in.text("not-after") : format_time(s.now() + days * kDay);
+  if (s.interactive() && !in.has("yes")) GBX_TRY(interview(s, in, d));
   if (d.kind == records::AssetKind::kImage) {
     // Judged by the clauses of the data that it reads.
     if (d.purposes.empty()) d.purposes = {"*"};
@@ -128,7 +71,6 @@ Result<PolicyDraft> draft(Session& s, const Invocation& in) {
   GBX_TRY(check_hex(d.none_nodes, 64, "--allow-none-node"));
   GBX_TRY(check_hex(d.join_assets, 32, "--join-asset"));
   GBX_TRY(check_hex(d.join_owners, 64, "--join-owner"));
-  GBX_TRY(ask_missing(s, in, d));
   return d;
 }
 
@@ -309,25 +251,56 @@ void add_lines(std::string& text, Json& list, const char* mark,
   list = Json(std::move(items));
 }
 
-Status policy_explain(Session& s, const Invocation& in) {
-  const std::string what = in.text("what");
-  records::Policy p;
-  records::AssetKind kind = records::AssetKind::kDataset;
-  const bool from_file = path_exists(what);
-  if (from_file) {
+// A file is a policy of one's own that is not signed yet.
+Result<policy::NamedPolicy> policy_of(Session& s, const std::string& what) {
+  policy::NamedPolicy n;
+  if (path_exists(what)) {
     GBX_ASSIGN(PolicyFile file, read_policy_file(what));
     GBX_TRY(check_in_force(file.clauses, s.now()));
-    p.clauses = std::move(file.clauses);
-    kind = file.kind.value_or(kind);
-  } else {
-    auto v = resolve_asset(s, what, Listed::kAll);
-    if (!v.ok()) return v.error().at("neither a file nor an asset");
-    p = v->policy.body;
-    kind = v->record.body.kind;
+    n.name = what;
+    n.policy.clauses = std::move(file.clauses);
+    n.kind = file.kind.value_or(records::AssetKind::kDataset);
+    return n;
   }
+  auto v = resolve_asset(s, what, Listed::kAll);
+  if (!v.ok()) return v.error().at("neither a file nor an asset");
+  n.name = printable(v->record.body.name);
+  n.policy = v->policy.body;
+  n.kind = v->record.body.kind;
+  n.content_digest = v->record.body.content_digest;
+  n.signer = v->record.key;
+  return n;
+}
+
+// What several owners allow together.
+Status explain_several(Session& s, const Invocation& in, policy::NamedPolicy first, Json& j,
+                       std::string& text) {
+  std::vector<policy::NamedPolicy> assets{std::move(first)};
+  for (const auto& what : in.list("with")) {
+    if (path_exists(what)) {
+      return fail(Reason::kUsage, "--with")
+          .with("a published asset", "the file " + what.substr(0, 200))
+          .hint("glovebox asset list");
+    }
+    GBX_ASSIGN(policy::NamedPolicy other, policy_of(s, what));
+    assets.push_back(std::move(other));
+  }
+  const policy::Together t = policy::explain_together(assets, s.now());
+  text += "\nin one job together:\n";
+  add_lines(text, j["together"], "- ", t.lines);
+  if (!t.obstacles.empty()) text += "\nNO JOB CAN HAVE THEM ALL:\n";
+  add_lines(text, j["obstacles"], "! ", t.obstacles);
+  return ok_status();
+}
+
+Status policy_explain(Session& s, const Invocation& in) {
+  const std::string what = in.text("what");
+  GBX_ASSIGN(policy::NamedPolicy named, policy_of(s, what));
+  const records::Policy& p = named.policy;
+  const records::AssetKind kind = named.kind;
   std::vector<std::string> lines = policy::explain_policy(p, kind);
   // names the version, which a file does not have
-  if (from_file && !lines.empty()) lines.erase(lines.begin());
+  if (path_exists(what) && !lines.empty()) lines.erase(lines.begin());
   std::string text;
   Json j;
   add_lines(text, j["explanation"], "- ", lines);
@@ -338,6 +311,7 @@ Status policy_explain(Session& s, const Invocation& in) {
   if (!dead.empty()) text += "\nNO JOB CAN RUN under this policy:\n";
   add_lines(text, j["deadEnds"], "! ", dead);
   j["clauses"] = to_json(p.clauses);
+  if (in.has("with")) GBX_TRY(explain_several(s, in, named, j, text));
   s.print(j, text);
   return ok_status();
 }
@@ -491,8 +465,9 @@ void add_policies(CommandTree& t) {
       "policy",
       {"new",
        "write a release policy to edit",
-       "Writes commented YAML. What you do not say is not allowed. On a terminal it asks for what "
-       "is missing; NO TEE, an operator's custody and an unprotected log have to be said by name.",
+       "Writes commented YAML. What you do not say is not allowed. On a terminal it asks, in plain "
+       "words, for what the options leave out; NO TEE, an operator's custody, an unprotected log, "
+       "any command and anybody are questions of their own.",
        {},
        policy_new_options(),
        {{"glovebox policy new --purpose \"breast cancer study\" --image-digest sha256:… --command "
@@ -518,10 +493,12 @@ void add_policies(CommandTree& t) {
          {}});
   t.add("policy", {"explain",
                    "who could read what, when and how much",
-                   "",
+                   "With other assets it also says what all their owners allow in one job: the "
+                   "strictest of each clause, and what keeps them from being in one at all.",
                    {positional("what", "a policy file, or an asset", ArgKind::kFile)},
-                   {},
-                   {},
+                   {many(option("with", "ASSET", "an asset that would be in the same job"))},
+                   {{"glovebox policy explain wdbc --with weights --with study-image",
+                     "what three owners allow together"}},
                    policy_explain,
                    {}});
   Argument jobs = option("jobs", "N", "how many jobs", ArgKind::kInteger);

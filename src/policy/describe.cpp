@@ -215,4 +215,185 @@ std::vector<std::string> explain_policy(const records::Policy& p, records::Asset
   return out;
 }
 
+namespace {
+
+// Collects what several owners say, each with the name of the asset.
+class Meeting {
+ public:
+  Meeting(const std::vector<NamedPolicy>& assets, std::int64_t now) : assets_(assets), now_(now) {}
+
+  Together run() && {
+    until();
+    callers();
+    purposes();
+    code_of_all();
+    joins();
+    places();
+    gates();
+    reviews();
+    for (auto* texts : {&out_.lines, &out_.obstacles}) {
+      for (std::string& line : *texts) line = printable(line, 8 * line.size() + 1);
+    }
+    return std::move(out_);
+  }
+
+ private:
+  // "wdbc: …; weights: …"
+  template <class Text>
+  std::string each(Text text) const {
+    std::string out;
+    for (const auto& a : assets_) out += (out.empty() ? "" : "; ") + a.name + ": " + text(a);
+    return out;
+  }
+  static const records::Clauses& clauses(const NamedPolicy& a) { return a.policy.clauses; }
+
+  void until() {
+    const auto first = std::min_element(
+        assets_.begin(), assets_.end(),
+        [](const auto& a, const auto& b) { return clauses(a).not_after < clauses(b).not_after; });
+    out_.lines.push_back("Until " + format_time(clauses(*first).not_after) +
+                         ", when the policy of " + first->name + " ends.");
+    for (const auto& a : assets_) {
+      for (const auto& why : dead_ends(a.policy, a.kind, now_)) {
+        out_.obstacles.push_back(a.name + ": " + why);
+      }
+    }
+  }
+  void callers() {
+    out_.lines.push_back("Whoever submits must be allowed by each: " +
+                         each([](const auto& a) { return who(clauses(a)); }));
+  }
+  void purposes() {
+    std::optional<std::vector<std::string>> common;  // absent: any
+    for (const auto& a : assets_) {
+      const auto& own = clauses(a).purposes;
+      if (std::find(own.begin(), own.end(), "*") != own.end()) continue;
+      if (!common) common = own;
+      std::erase_if(*common, [&](const auto& x) {
+        return std::find(own.begin(), own.end(), x) == own.end();
+      });
+    }
+    const auto words = [](const auto& w) { return "\"" + w + "\""; };
+    if (!common) {
+      out_.lines.push_back("Purposes: any.");
+    } else if (!common->empty()) {
+      out_.lines.push_back("Purposes: " + list(*common, words) + ".");
+    } else {
+      out_.obstacles.push_back(
+          "purposes: no purpose is allowed by every owner. " +
+          each([&](const auto& a) { return list(clauses(a).purposes, words); }));
+    }
+  }
+  static bool reads(const records::Clauses& data, const NamedPolicy& image) {
+    return std::any_of(data.images.begin(), data.images.end(), [&](const auto& rule) {
+      if (!rule.digest && !rule.signer) return false;
+      return (!rule.digest || *rule.digest == image.content_digest) &&
+             (!rule.signer || *rule.signer == image.signer);
+    });
+  }
+  void code_of_all() {
+    for (const auto& image : assets_) {
+      if (image.kind != records::AssetKind::kImage) continue;
+      for (const auto& a : assets_) {
+        if (a.kind == records::AssetKind::kImage || reads(clauses(a), image)) continue;
+        out_.obstacles.push_back("images: " + a.name + " does not let the image " + image.name +
+                                 " (" + image.content_digest + ") read it");
+      }
+    }
+    std::optional<std::vector<records::CommandRule>> common;  // absent: any
+    for (const auto& a : assets_) {
+      if (a.kind == records::AssetKind::kImage || clauses(a).any_command) continue;
+      const auto& own = clauses(a).commands;
+      if (!common) common = own;
+      std::erase_if(*common, [&](const auto& x) {
+        return std::none_of(own.begin(), own.end(),
+                            [&](const auto& y) { return x.argv == y.argv; });
+      });
+    }
+    records::Clauses all;
+    all.any_command = !common;
+    if (common) all.commands = *common;
+    if (common && common->empty()) {
+      out_.obstacles.push_back("commands: no command is allowed by every owner of data");
+    } else {
+      const std::string said = code(all);  // without its images, of which each policy has its own
+      out_.lines.push_back(said.substr(said.find("Commands: ")) +
+                           (common ? " Variables: those that every one of them names." : ""));
+    }
+  }
+  void joins() {
+    for (const auto& a : assets_) {
+      const auto& c = clauses(a);
+      for (const auto& b : assets_) {
+        const bool same = a.policy.asset_id == b.policy.asset_id;
+        if (same || b.kind == records::AssetKind::kImage) continue;
+        const bool named = std::find(c.join_assets.begin(), c.join_assets.end(),
+                                     b.policy.asset_id) != c.join_assets.end() ||
+                           std::find(c.join_owners.begin(), c.join_owners.end(),
+                                     b.policy.owner_id) != c.join_owners.end();
+        if (named) continue;
+        out_.obstacles.push_back("joinAssets, joinOwners: " + a.name + " may not meet " + b.name +
+                                 ": it names neither asset " + to_hex(b.policy.asset_id) +
+                                 " nor owner " + short_hash(b.policy.owner_id));
+      }
+    }
+  }
+  void places() {
+    std::vector<records::PlatformRule> common = clauses(assets_[0]).tee;
+    for (const auto& a : assets_) common = merge_platforms(common, clauses(a).tee);
+    if (common.empty()) {
+      out_.obstacles.push_back("tee: no place is allowed by every owner. " +
+                               each([](const auto& a) { return list(clauses(a).tee, platform); }));
+      return;
+    }
+    out_.lines.push_back("Where: " + list(common, platform) + ".");
+  }
+  void gates() {
+    std::vector<records::GateClause> all;
+    for (const auto& a : assets_) all.push_back(clauses(a).gate);
+    const auto merged = merge_gates(all);
+    if (merged.ok()) {
+      out_.lines.push_back(gate(*merged));
+    } else {
+      out_.obstacles.push_back("gate: " + merged.error().what + ". " +
+                               each([](const auto& a) { return gate_terms(clauses(a).gate); }));
+    }
+    out_.lines.push_back("Each owner is charged in full: a job's bits count against " +
+                         list(assets_, [](const auto& a) { return a.name; }) + ".");
+  }
+  void reviews() {
+    for (const auto& a : assets_) {
+      const auto& c = clauses(a);
+      const auto eligible =
+          std::count_if(c.reviewers.begin(), c.reviewers.end(), [&](const auto& r) {
+            return std::all_of(assets_.begin(), assets_.end(), [&](const auto& b) {
+              const auto& may = clauses(b).may_preview;
+              return std::find(may.begin(), may.end(), r.identity_id) != may.end();
+            });
+          });
+      out_.lines.push_back("What is held needs " + std::to_string(c.reviewers_needed) + " of " +
+                           count(eligible, "reviewer") + " of " + a.name +
+                           " whom every owner lets preview" +
+                           (eligible < c.reviewers_needed
+                                ? ": too few, so it is REJECTED unless its owner is who submits."
+                                : "."));
+    }
+  }
+
+  const std::vector<NamedPolicy>& assets_;
+  const std::int64_t now_;
+  Together out_;
+};
+
+}  // namespace
+
+std::string gate_terms(const records::GateClause& g) {
+  return "types " + list(g.output_types, [](auto t) { return enum_name(t); }) +
+         ", releaseSlotSeconds " + std::to_string(g.release_slot_seconds);
+}
+
+Together explain_together(const std::vector<NamedPolicy>& assets, std::int64_t now) {
+  return assets.empty() ? Together{} : Meeting(assets, now).run();
+}
+
 }  // namespace gbx::policy

@@ -254,7 +254,13 @@ class Judge {
       bits = *told + attempts_bits(run, s_.spec.spec.attempts);
       allowed = judge_assets(bits);
     }
-    if (allowed) allowed = note("merge", "job", {}, make_plan(bits));
+    if (allowed) {
+      const Status merged = make_plan(bits);
+      allowed = note("merge", "job", {}, merged);
+      if (!merged.ok() && merged.reason() == Reason::kPolicyUnmergeable) {
+        note_each_side(merged.error());
+      }
+    }
     out_.explanation.allowed = allowed;
     if (allowed) {
       foresee(*told);
@@ -382,6 +388,28 @@ class Judge {
       }
     }
     return ok_status();
+  }
+
+  // Nobody's policy is wrong by itself: each owner's side of it, so that people know whom to ask.
+  void note_each_side(const Error& why) {
+    for (const auto& binding : s_.assets) {
+      const auto f = std::find_if(facts_.begin(), facts_.end(), [&](const AssetFacts& x) {
+        return x.policy.body.asset_version_id == binding.version_id;
+      });
+      const records::Policy& p = f->policy.body;
+      std::vector<std::string> places;
+      for (const auto& r : platforms_for(p.clauses, s_.spec.spec.tee)) {
+        places.push_back(std::string(enum_name(r.technology)) + " " + r.root + " " +
+                         joined(r.releases));
+      }
+      note("merge", binding.name, p.owner_id,
+           fail(Reason::kPolicyUnmergeable, why.what)
+               .with("what suits every owner",
+                     gate_terms(p.clauses.gate) + ", places " + joined(places) + ", reviewers " +
+                         number(static_cast<std::int64_t>(p.clauses.reviewers.size())) +
+                         ", residual channels " + joined(p.clauses.residual_channels))
+               .hint("agree with this owner, or leave this asset out"));
+    }
   }
 
   Status make_plan(std::int64_t bits) {

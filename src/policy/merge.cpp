@@ -46,6 +46,9 @@ void tighten(GateClause& m, const GateClause& g) {
   m.release_slot_seconds = common_slot(m.release_slot_seconds, g.release_slot_seconds);
   if (g.logs == records::LogVisibility::kNone) m.logs = g.logs;
   m.log_bytes = std::min(m.log_bytes, g.log_bytes);
+  if (m.cell_subjects || g.cell_subjects) {
+    m.cell_subjects = std::max(m.least_subjects(), g.least_subjects());
+  }
 }
 
 }  // namespace

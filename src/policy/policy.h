@@ -92,6 +92,8 @@ Status verdict_allowed(const std::vector<records::PlatformRule>& rules,
 
 // The strictest of all: kPolicyUnmergeable where there is no value that suits every owner.
 Result<records::GateClause> merge_gates(const std::vector<records::GateClause>& gates);
+// What merge_gates() may find nothing common in, of one clause, in words.
+std::string gate_terms(const records::GateClause& gate);
 // Platforms that every owner allows.
 std::vector<records::PlatformRule> merge_platforms(const std::vector<records::PlatformRule>& a,
                                                    const std::vector<records::PlatformRule>& b);
@@ -137,6 +139,22 @@ const std::vector<std::string>& mandatory_controls();
 // The policy in plain sentences: who could read what, when, and how much. An image's own policy
 // judges no code: the policies of the data do.
 std::vector<std::string> explain_policy(const records::Policy& policy, records::AssetKind kind);
+// One asset of a job that somebody thinks of, and how people call it.
+struct NamedPolicy {
+  std::string name;
+  records::AssetKind kind = records::AssetKind::kDataset;
+  std::string content_digest;  // of an image
+  std::string signer;          // the key that signed its version record
+  records::Policy policy;
+};
+// What all of them allow in one job, in plain sentences; and, a sentence each, what keeps them from
+// being in one at all, with each owner's side of it. The job's own spec is not known here: `job
+// plan` asks the broker about that.
+struct Together {
+  std::vector<std::string> lines;
+  std::vector<std::string> obstacles;
+};
+Together explain_together(const std::vector<NamedPolicy>& assets, std::int64_t now);
 // Why no job can ever run under this policy, a sentence each, with the member to change; empty
 // where some job could.
 std::vector<std::string> dead_ends(const records::Policy& policy, records::AssetKind kind,

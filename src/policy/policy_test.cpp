@@ -73,11 +73,12 @@ class Judging : public ::testing::Test {
     in.capacity = [this](const SpecBody&) { return Result<std::int64_t>(capacity); };
     return explain(in);
   }
-  // The one check that denies, as "check:reason".
+  // The checks that deny, as "check:reason"; each owner's side of a merge once for all.
   std::string denied() {
     const auto e = judge_job();
     std::string out;
     for (const auto& c : e.checks) {
+      if (c.check == "merge" && out.find("merge:") != std::string::npos) continue;
       if (!c.allowed) out += (out.empty() ? "" : " ") + c.check + ":" + c.reason;
     }
     EXPECT_EQ(e.allowed, out.empty());
@@ -370,6 +371,23 @@ TEST_F(Judging, MoreReviewersThanAPlanHoldsAreDenied) {
   clauses(1).reviewers.resize(15);
   EXPECT_EQ(denied(), "");
   EXPECT_EQ(judge_job().plan->reviewers.size(), 32u);
+}
+
+// Three owners, each of whom allows the job alone: nobody's clause is wrong, so each is shown.
+TEST_F(Judging, WhatCannotBeMergedIsDeniedWithEachOwnersSide) {
+  inputs = 2;
+  clauses(0).gate.output_types = {OutputType::kMetrics};
+  clauses(0).gate.release_slot_seconds = 86399;
+  clauses(1).gate.release_slot_seconds = 86398;
+  EXPECT_EQ(denied(), "merge:policy-unmergeable");
+  std::map<std::string, std::string> sides;
+  for (const auto& c : judge_job().checks) {
+    if (!c.allowed) sides[c.asset] = c.actual;
+  }
+  ASSERT_EQ(sides.size(), 4u);  // the job, two inputs, the image
+  EXPECT_NE(sides["in0"].find("releaseSlotSeconds 86399"), std::string::npos) << sides["in0"];
+  EXPECT_NE(sides["in1"].find("releaseSlotSeconds 86398"), std::string::npos) << sides["in1"];
+  EXPECT_NE(sides["image"].find("releaseSlotSeconds 0"), std::string::npos) << sides["image"];
 }
 
 TEST_F(Judging, TextsOfChecksAreBoundedAndWhole) {
@@ -739,6 +757,65 @@ TEST(Describe, APolicyUnderWhichNothingCanRunSaysWhichMemberIsTheReason) {
 
 // The consumer is a reviewer by identity, by signing key or by a key that opens the result: each
 // alone is enough.
+namespace {
+
+NamedPolicy named(const std::string& name, const Asset& a) {
+  return {name, a.record.kind, a.record.content_digest, a.owner.key.public_key().text(), a.policy};
+}
+std::string text_of(const std::vector<std::string>& lines) {
+  std::string out;
+  for (const auto& l : lines) out += l + "\n";
+  return out;
+}
+
+}  // namespace
+
+// What `policy explain A --with B` says is what the judge does with the two.
+TEST_F(Judging, ExplainedTogetherIsWhatIsJudged) {
+  inputs = 2;
+  const auto together = [&] {
+    return explain_together(
+        {named("wdbc", assets[0]), named("weights", assets[1]), named("tool", assets[2])}, kNow);
+  };
+  ASSERT_EQ(denied(), "");
+  EXPECT_TRUE(together().obstacles.empty()) << text_of(together().obstacles);
+  clauses(0).not_after -= 10;
+  clauses(1).gate.auto_clear_free_bits = 77;
+  const std::string lines = text_of(together().lines);
+  EXPECT_NE(lines.find("when the policy of wdbc ends"), std::string::npos) << lines;
+  EXPECT_NE(lines.find("up to 77 free bits"), std::string::npos) << lines;
+  EXPECT_NE(lines.find("count against wdbc, weights, tool"), std::string::npos) << lines;
+
+  const auto hinders = [&](const std::string& words, const std::function<void()>& spoil) {
+    const Clauses before[] = {clauses(0), clauses(1), clauses(2)};
+    spoil();
+    EXPECT_NE(denied(), "") << words;
+    const std::string said = text_of(together().obstacles);
+    EXPECT_NE(said.find(words), std::string::npos) << said;
+    for (std::size_t i = 0; i < 3; ++i) clauses(i) = before[i];
+    EXPECT_TRUE(together().obstacles.empty()) << text_of(together().obstacles);
+  };
+  hinders("wdbc may not meet weights", [&] {
+    clauses(0).join_assets.clear();
+    clauses(0).join_owners.clear();
+  });
+  hinders("no purpose is allowed by every owner. wdbc: \"other\"; weights: \"research\"",
+          [&] { clauses(0).purposes = {"other"}; });
+  hinders("weights does not let the image tool", [&] {
+    clauses(1).images = {{"sha256:" + std::string(64, 'b'), std::nullopt}};
+  });
+  hinders("no command is allowed by every owner", [&] {
+    clauses(1).commands = {{{"/bin/x"}, {}}};
+  });
+  hinders("no place is allowed by every owner. wdbc: node none:",
+          [&] { clauses(1).tee[0].root = "none:" + std::string(64, '0'); });
+  hinders("coincide less than once a day", [&] {
+    clauses(0).gate.release_slot_seconds = 86399;
+    clauses(1).gate.release_slot_seconds = 86398;
+  });
+  hinders("weights: notAfter: it ended", [&] { clauses(1).not_after = kNow - 1; });
+}
+
 TEST(Reviewers, AreNeverTheConsumerAndOneForEachPerson) {
   SeededRandom random(11);
   const Person consumer = make_person(random), other = make_person(random);

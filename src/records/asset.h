@@ -97,6 +97,7 @@ struct PlatformRule {
     f("minimumSvn", minimum_svn);
   }
 };
+inline constexpr std::int64_t kDefaultCellSubjects = 10;
 struct GateClause {
   std::int64_t auto_clear_free_bits = 2048;  // per release
   std::int64_t auto_clear_verified_bits = 65536;
@@ -112,6 +113,9 @@ struct GateClause {
   std::int64_t release_slot_seconds = 900;
   LogVisibility logs = LogVisibility::kNone;
   std::int64_t log_bytes = 0;
+  // fewest subjects that a verified cell may stand for; absent: kDefaultCellSubjects
+  std::optional<std::int64_t> cell_subjects = {};
+  std::int64_t least_subjects() const { return cell_subjects.value_or(kDefaultCellSubjects); }
   template <class F>
   void fields(F& f) {
     f("autoClearFreeBits", auto_clear_free_bits);
@@ -127,6 +131,7 @@ struct GateClause {
     f("releaseSlotSeconds", release_slot_seconds, Bound{0, 86400});
     f("logs", logs);
     f("logBytes", log_bytes, Bound{0, kMaxLogBytes});
+    f("cellSubjects", cell_subjects, Bound{1, 1'000'000});
   }
 };
 struct Reviewer {
@@ -138,6 +143,17 @@ struct Reviewer {
     f("identityId", identity_id);
     f("key", key, Bound{1, 256});
     f("hpke", hpke, Bound{1, 256});
+  }
+};
+// A file of the asset that recipes may read (docs/gate.md), and which of its columns says whom a
+// row is about: one value, one subject.
+struct TableRule {
+  std::string file;
+  std::string subject;
+  template <class F>
+  void fields(F& f) {
+    f("file", file, Bound{1, 200});
+    f("subject", subject, Bound{1, 128});
   }
 };
 struct Clauses {
@@ -162,6 +178,10 @@ struct Clauses {
   std::vector<std::string> residual_channels;
   std::int64_t not_after = 0;          // unix seconds
   std::int64_t fresh_for_seconds = 0;  // 0: no beacon needed
+  // What recipes may recompute; absent: nothing, so every bit is a free one.
+  std::optional<std::vector<TableRule>> tables = {};
+  // What one row of the data holds, in bits, as its owner measured it: for showing bits as rows.
+  std::optional<std::int64_t> row_bits = {};
   template <class F>
   void fields(F& f) {
     f("consumers", consumers, Bound{0, 1024});
@@ -185,6 +205,8 @@ struct Clauses {
     f("residualChannels", residual_channels, Bound{0, 32, 64});
     f("notAfter", not_after);
     f("freshForSeconds", fresh_for_seconds, Bound{0, 31'536'000});
+    f("tables", tables, Bound{1, 64});
+    f("rowBits", row_bits, Bound{1, 1'000'000'000});
   }
   // Digests that are digests, and texts without control characters, for people read them.
   // kBadValue; `what` is the path.
@@ -218,8 +240,7 @@ struct Policy {
 };
 
 // "I stand by this policy still": for policies with freshForSeconds. It counts from its own time,
-// so holding one back gains nothing. Until the broker takes beacons, publishing the next serial is
-// the only one.
+// so holding one back gains nothing; a publication counts as one, too.
 struct OwnerBeacon {
   static constexpr std::string_view kType = "owner-beacon";
   static constexpr bool kBindsSet = true;
@@ -310,6 +331,34 @@ struct DeletedClaim {
     f("policyHash", policy_hash);
     f("epoch", epoch, Bound{1, 1'000'000});
     f("notErased", not_erased, Bound{0, 16, 200});
+    f("time", time);
+    f("inclusion", inclusion);
+  }
+};
+
+struct BeaconRequest {
+  IdentityChain owner;
+  Signed<OwnerBeacon> beacon;
+  template <class F>
+  void fields(F& f) {
+    f("owner", owner);
+    f("beacon", beacon);
+  }
+};
+// Only this means that the policy is fresh again.
+struct BeaconAck {
+  static constexpr std::string_view kType = "beacon-ack";
+  static constexpr bool kBindsSet = true;
+  Hash32 beacon{};  // hash of the signed beacon
+  Hash32 policy_hash{};
+  std::int64_t fresh_until = 0;
+  std::int64_t time = 0;
+  Inclusion inclusion;
+  template <class F>
+  void fields(F& f) {
+    f("beacon", beacon);
+    f("policyHash", policy_hash);
+    f("freshUntil", fresh_until);
     f("time", time);
     f("inclusion", inclusion);
   }

@@ -25,6 +25,8 @@ inline constexpr std::int64_t kMaxReviewers = 32;
 inline constexpr std::int64_t kMaxRulings = kMaxAssets * kMaxReviewers;
 // one charge, so that sums of a million fit
 inline constexpr std::int64_t kMaxBits = std::int64_t{1} << 40;
+// entries of one answer about a ledger
+inline constexpr std::int64_t kMaxLedgerPage = 1000;
 // A whole message to the broker in canonical form; its log entry adds what the broker says, less
 // than as much again.
 inline constexpr std::int64_t kMaxRequestBytes = 512 << 10;

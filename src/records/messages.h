@@ -28,6 +28,13 @@ inline constexpr std::string_view kCredential = "broker.credential";
 inline constexpr std::string_view kJudge = "broker.judge";      // JobRequest -> Judgement
 inline constexpr std::string_view kRuling = "broker.ruling";    // RulingRequest -> Judgement
 inline constexpr std::string_view kReceipt = "broker.receipt";  // JobRequest -> Receipt
+// BeaconRequest -> Signed<BeaconAck>; idempotent
+inline constexpr std::string_view kBeacon = "broker.beacon";
+// LedgerRequest -> Signed<LedgerStatement>; logs nothing
+inline constexpr std::string_view kLedger = "broker.ledger";
+// ResumeRequest -> Signed<LogHead>; the first request of a plane after the broker's start
+inline constexpr std::string_view kResume = "broker.resume";
+inline constexpr std::string_view kHead = "broker.head";  // Empty -> Signed<LogHead>
 // ---- agent -> broker, on one TLS connection per environment ----
 inline constexpr std::string_view kHello = "agent.hello";    // CredentialRequest -> HelloReply
 inline constexpr std::string_view kAttest = "agent.attest";  // AttestRequest -> AttestReply
@@ -200,6 +207,8 @@ struct Judgement {
   std::int64_t decide_at = 0;  // pending: the release slot, unix seconds
   std::optional<Signed<HoldNotice>> hold_notice;
   std::vector<Bytes> preview_keys;  // E(reviewer, aad = H(HoldNotice), Kp)
+  // with the hold notice: what reviewers open previews with
+  std::optional<Signed<RunStatement>> run_statement = {};
   std::optional<Release> release;
   template <class F>
   void fields(F& f) {
@@ -207,6 +216,7 @@ struct Judgement {
     f("decideAt", decide_at);
     f("holdNotice", hold_notice);
     f("previewKeys", preview_keys, Bound{0, kMaxReviewers, 512});
+    f("runStatement", run_statement);
     f("release", release);
   }
 };
@@ -217,6 +227,86 @@ struct RulingRequest {
   void fields(F& f) {
     f("reviewer", reviewer);
     f("ruling", ruling);
+  }
+};
+
+// The newest head that the plane holds; absent: it holds none.
+struct ResumeRequest {
+  std::optional<Signed<LogHead>> head;
+  template <class F>
+  void fields(F& f) {
+    f("head", head);
+  }
+};
+
+// What jobs cost an asset: for its owner everything, for a consumer the own part.
+struct LedgerRequest {
+  Id16 asset_id{};
+  Nonce32 nonce{};
+  std::optional<Hash32> consumer;  // only this one's
+  std::int64_t after = 0;          // how many entries to leave out, the oldest first
+  template <class F>
+  void fields(F& f) {
+    f("assetId", asset_id);
+    f("nonce", nonce);
+    f("consumer", consumer);
+    f("after", after, Bound{0, kMaxTreeSize});
+  }
+};
+// Reserved: keys left, the decision is to come. The others are final.
+enum class LedgerState { kReserved, kReleased, kRejected, kCancelled };
+std::span<const EnumName<LedgerState>> enum_names(LedgerState);
+struct LedgerEntry {
+  Hash32 job_id{};
+  Hash32 consumer_id{};
+  LedgerState state = LedgerState::kReserved;
+  std::int64_t free_bits = 0;
+  std::int64_t verified_bits = 0;
+  std::int64_t time = 0;  // of the reservation, or of what made it final
+  template <class F>
+  void fields(F& f) {
+    f("jobId", job_id);
+    f("consumerId", consumer_id);
+    f("state", state);
+    f("freeBits", free_bits, Bound{0, kMaxBits});
+    f("verifiedBits", verified_bits, Bound{0, kMaxBits});
+    f("time", time);
+  }
+};
+// The set's word on an asset's ledger (owner, asset with all its versions, consumer, period),
+// answering a nonce: the plane can withhold it and nothing else.
+struct LedgerStatement {
+  static constexpr std::string_view kType = "ledger-statement";
+  static constexpr bool kBindsSet = true;
+  Id16 asset_id{};
+  Hash32 owner_id{};
+  Nonce32 nonce{};
+  std::optional<Hash32> consumer;
+  // Of the newest policy of the asset's newest version: what new jobs are held to.
+  GateClause limits;
+  std::optional<std::int64_t> row_bits;
+  // Reserved and spent: within the period by each consumer, and by everybody for ever. With
+  // `consumer` the totals are that one's own.
+  std::int64_t period_free_bits = 0;
+  std::int64_t total_free_bits = 0;
+  std::int64_t total_verified_bits = 0;
+  std::int64_t count = 0;            // of all entries
+  std::vector<LedgerEntry> entries;  // by time, from `after` on
+  std::int64_t time = 0;
+  template <class F>
+  void fields(F& f) {
+    f("assetId", asset_id);
+    f("ownerId", owner_id);
+    f("nonce", nonce);
+    f("consumer", consumer);
+    f("limits", limits);
+    f("rowBits", row_bits, Bound{1, 1'000'000'000});
+    f("periodFreeBits", period_free_bits);
+    f("totalFreeBits", total_free_bits);
+    f("totalVerifiedBits", total_verified_bits);
+    f("count", count);
+    f("entries", entries, Bound{0, kMaxLedgerPage});
+    f("time", time);
   }
 };
 

@@ -34,6 +34,8 @@ GBX_ENUM(RulingDecision, {E::kReject, "reject"}, {E::kApprove, "approve"},
 GBX_ENUM(ReleaseDecision, {E::kReject, "reject"}, {E::kRelease, "release"})
 GBX_ENUM(JudgementState, {E::kNone, "none"}, {E::kPending, "pending"}, {E::kHeld, "held"},
          {E::kReleased, "released"}, {E::kRejected, "rejected"})
+GBX_ENUM(LedgerState, {E::kReserved, "reserved"}, {E::kReleased, "released"},
+         {E::kRejected, "rejected"}, {E::kCancelled, "cancelled"})
 GBX_ENUM(EnvironmentPhase, {E::kRequested, "requested"}, {E::kBooting, "booting"},
          {E::kAttested, "attested"}, {E::kLoaded, "loaded"}, {E::kWorking, "working"},
          {E::kSealed, "sealed"}, {E::kDestroyed, "destroyed"}, {E::kLost, "lost"})

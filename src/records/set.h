@@ -171,6 +171,25 @@ struct Cosignature {
   }
 };
 
+// The log as it stood after an answer: the plane keeps the newest and shows it at the next start,
+// so that a broker whose log is older, or another one, does not go on. For the plane alone: others
+// would see when a run ends.
+struct LogHead {
+  static constexpr std::string_view kType = "log-head";
+  static constexpr bool kBindsSet = true;
+  std::int64_t epoch = 0;
+  std::int64_t tree_size = 0;
+  Hash32 tree_root{};
+  std::int64_t time = 0;
+  template <class F>
+  void fields(F& f) {
+    f("epoch", epoch, Bound{1, 1'000'000});
+    f("treeSize", tree_size, Bound{1, kMaxTreeSize});
+    f("treeRoot", tree_root);
+    f("time", time);
+  }
+};
+
 // RFC 6962 inclusion of one log entry; the leaf is SHA-256(0x00 ‖ salt ‖ entry). translog proves
 // and verifies it.
 struct Inclusion {
