@@ -199,6 +199,7 @@ Result<Judgement> Core::judgement(const JobState& job, std::int64_t now) const {
   if (job.hold) {
     j.hold_notice = job.hold->notice;
     j.preview_keys = job.hold->preview_keys;
+    j.run_statement = job.seal->seal.statement;
   }
   if (job.decision) {
     j.state = job.decision->entry.decision == ReleaseDecision::kRelease ? JudgementState::kReleased

@@ -717,12 +717,15 @@ TEST_F(PlaneHttp, EveryOperationOfTheDocumentAnswersAsItSays) {
   const auto reviews = expect<api::ReviewList>(200, send(&b.reviewer, "GET", "/v1/reviews"));
   ASSERT_EQ(reviews.items.size(), 1U);
   const HoldNotice& notice = reviews.items[0].hold_notice.body;
+  const std::string review = "/v1/reviews/" + to_hex(held);
+  get(&b.reviewer, review);
+  EXPECT_EQ(send(&b.reviewer, "GET", "/v1/reviews/" + std::string(64, '0')).status, 404);
   for (const Hash32& policy : notice.policy_hashes) {
     const Ruling r{hash_of(notice),          notice.manifest,
                    notice.ciphertext,        policy,
                    RulingDecision::kApprove, {},
                    clock.now().seconds()};
-    post(&b.reviewer, 200, "/v1/reviews/" + to_hex(held),
+    post(&b.reviewer, 200, review,
          canonical(
              to_json(RulingRequest{b.reviewer.chain, must(sign(b.set.id(), r, b.reviewer.key))})));
   }

@@ -456,15 +456,22 @@ Response PlaneApi::reviews(const Call& call) {
   return api::reply_or_error(200, core_.reviews(caller_of(call), page_of(call)));
 }
 
+Response PlaneApi::review(const Call& call) {
+  const auto id = hash_parameter(call, "id");
+  if (!id.ok()) return error_response(id.error());
+  return api::reply_or_error(200, core_.review(caller_of(call), *id));
+}
+
 Response PlaneApi::rule(const Call& call) {
   const auto request = api::read_json_body<records::RulingRequest>(call);
   if (!request.ok()) return error_response(request.error());
   const auto run = [&]() -> Result<records::Judgement> {
     GBX_ASSIGN(const Hash32 id, hash_parameter(call, "id"));
-    GBX_TRY(core_.check_ruling(caller_of(call), id, *request));
-    GBX_ASSIGN(records::Judgement j,
-               ask<records::Judgement>(records::method::kRuling, to_json(*request)));
-    GBX_TRY(core_.apply_judgement(id, j));
+    const Caller who = caller_of(call);
+    GBX_TRY(core_.begin_ruling(who, id, *request));
+    Result<records::Judgement> j =
+        ask<records::Judgement>(records::method::kRuling, to_json(*request));
+    GBX_TRY(core_.end_ruling(who, id, *request, j));
     return j;
   };
   return api::reply_or_error(200, run());

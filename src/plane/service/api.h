@@ -72,6 +72,7 @@ class PlaneApi {
   http::Response nodes(const api::Call& call);
   http::Response enrol_node(const api::Call& call);
   http::Response reviews(const api::Call& call);
+  http::Response review(const api::Call& call);
   http::Response rule(const api::Call& call);
 
  private:

@@ -333,10 +333,17 @@ constexpr Route<PlaneApi> kRoutes[] = {
       .path = "/v1/reviews",
       .operation_id = "listReviews",
       .summary = "Held outputs that wait for the caller",
-      .roles = api::kReviewer | api::kOperator,
+      .roles = api::kReviewer,
       .response_schema = "ReviewList",
       .query = kPage},
      &PlaneApi::reviews},
+    {{.method = "GET",
+      .path = "/v1/reviews/{id}",
+      .operation_id = "getReview",
+      .summary = "One held output, for its reviewers: what was signed, and what opens it",
+      .roles = api::kReviewer,
+      .response_schema = "ReviewDetail"},
+     &PlaneApi::review},
     {{.method = "POST",
       .path = "/v1/reviews/{id}",
       .operation_id = "rule",
@@ -399,7 +406,8 @@ const api::Schemas& PlaneApi::schemas() {
         .add<records::Receipt>("Receipt");
     s.add<api::NodeList>("NodeList")
         .add<api::NodeEnrolRequest>("NodeEnrolRequest")
-        .add<api::ReviewList>("ReviewList");
+        .add<api::ReviewList>("ReviewList")
+        .add<api::ReviewDetail>("ReviewDetail");
     s.add<records::RulingRequest>("RulingRequest").add<records::Judgement>("Judgement");
     return s;
   }();
