@@ -12,10 +12,13 @@ using namespace gbx::records;  // NOLINT
 using gbx::testing::BrokerWorld;
 using gbx::testing::clean_verdict;
 using gbx::testing::copy;
+using gbx::testing::FakeAgent;
+using gbx::testing::KeySet;
 using gbx::testing::kNow;
 
 using gbx::testing::make_agent;
 using gbx::testing::make_asset;
+using gbx::testing::make_key_set;
 using gbx::testing::make_publish;
 using gbx::testing::must;
 using gbx::testing::next_policy;
@@ -1225,6 +1228,8 @@ TEST(Broker, OnlyThePlanePassesOn) {
       {method::kJudge, to_json(JobRequest{run.job_id()})},
       {method::kRuling, Json(JsonObject{})},
       {method::kReceipt, to_json(JobRequest{run.job_id()})},
+      {method::kResume, to_json(ResumeRequest{})},
+      {method::kHead, to_json(Empty{})},
       {"broker.delete", Json(JsonObject{})}};
   // Nobody, a stranger with a key, and the agent that attested on its own connection.
   for (const auto& who : {ConnectionContext{}, w.connect(make_agent(w.random)), run.connection}) {
@@ -1312,7 +1317,7 @@ TEST(Broker, KeysThatTheSetKeyDidNotSignAreRefused) {
   const auto open = [&](auto change) {
     BrokerKeys keys = gbx::testing::broker_keys(w.set);
     change(keys);
-    return Core::open(std::move(keys), store, w.random, w.capacity, w.clock.now());
+    return Core::open(std::move(keys), store, w.random, w.capacity);
   };
   EXPECT_EQ(
       open([&](BrokerKeys& k) { k.kek = must(crypto::HpkeKeyPair::generate(w.random)); }).reason(),
@@ -1339,6 +1344,131 @@ TEST(Broker, ACharterThatCannotBeKeptIsRefused) {
   EXPECT_EQ(start([&](Charter& c) { witness(c), c.witness_threshold = 1; }).reason(),
             Reason::kUnsupported);
   EXPECT_EQ(start([](Charter& c) { c.custody = Custody::kTee; }).reason(), Reason::kUnsupported);
+}
+
+// ---- the plane's copy of the log's head ----
+
+// A broker that was started over a store and waits. Stores can be copied: an old copy is a rollback.
+struct Waiting {
+  explicit Waiting(MemoryStore log) : store(std::move(log)), w(80, &store) { must(w.open()); }
+  MemoryStore store;
+  BrokerWorld w;
+};
+// Three copies of one log, the first without its last entry, and the heads of the two.
+struct Copies {
+  Copies() : w(80, &newest) {
+    w.start_and_publish();
+    older = newest;
+    older_head = w.head();
+    next_policy(w.data);
+    must(w.publish(w.data));
+    newest_head = w.head();
+  }
+  MemoryStore newest;
+  MemoryStore older;
+  BrokerWorld w;
+  Signed<LogHead> older_head;
+  Signed<LogHead> newest_head;
+};
+
+TEST(BrokerResume, NothingIsAnsweredBeforeThePlaneHasShownItsHead) {
+  Copies c;
+  Waiting again(c.newest);
+  BrokerWorld& w = again.w;
+  const auto size = w.core->log_size();
+  const FakeAgent agent = make_agent(w.random);
+  const auto asked = w.connect(agent);
+  for (const auto m : {method::kHello, method::kAttest, method::kKey, method::kSeal}) {
+    EXPECT_EQ(w.core->handle(m, Json(JsonObject{}), asked, w.clock.now()).reason(),
+              Reason::kUnavailable)
+        << m;
+  }
+  for (const auto m : {method::kPublish, method::kAuthorise, method::kCredential, method::kJudge,
+                       method::kReceipt, method::kHead, method::kExplain}) {
+    EXPECT_EQ(w.core->handle(m, Json(JsonObject{}), w.plane(), w.clock.now()).reason(),
+              Reason::kUnavailable)
+        << m;
+  }
+  // Evidence is anybody's; the head and the way to go on are the plane's.
+  EXPECT_TRUE(w.core->handle(method::kInfo, to_json(InfoRequest{}), {}, w.clock.now()).ok());
+  for (const auto& who : {ConnectionContext{}, asked}) {
+    for (const auto m : {method::kResume, method::kHead}) {
+      EXPECT_EQ(w.core->handle(m, Json(JsonObject{}), who, w.clock.now()).reason(),
+                Reason::kUnauthenticated);
+    }
+  }
+  EXPECT_EQ(w.core->log_size(), size);  // nothing was written either
+  must(w.resume(c.newest_head));
+  EXPECT_EQ(w.core->log_size(), size + 1);
+  must(w.resume(c.newest_head));  // each connection of the plane begins so
+  EXPECT_EQ(w.core->log_size(), size + 1);
+  EXPECT_EQ(w.judge(Hash32{}).reason(), Reason::kNotFound);
+}
+
+TEST(BrokerResume, AnOlderLogEndsTheBroker) {
+  Copies c;
+  Waiting again(c.older);
+  const Status s = again.w.resume(c.newest_head);
+  EXPECT_EQ(s.reason(), Reason::kLogRolledBack);
+  EXPECT_EQ(s.error().expected,
+            std::to_string(c.newest_head.body.tree_size) + " entries or more");
+  EXPECT_EQ(s.error().actual, std::to_string(c.older_head.body.tree_size));
+  EXPECT_NE(s.error().next, "");
+  EXPECT_FALSE(again.w.core->healthy());
+  EXPECT_EQ(again.w.core->ended_by().reason(), Reason::kLogRolledBack);
+  EXPECT_EQ(must(again.store.size()), must(c.older.size()));
+  // Once is for ever: no other copy, and none at all, lets this process go on.
+  EXPECT_EQ(again.w.resume(c.older_head).reason(), Reason::kUnavailable);
+  EXPECT_EQ(again.w.resume().reason(), Reason::kUnavailable);
+  // With the head of its own time it cannot tell, nor with none: the threat model says so.
+  Waiting fooled(c.older);
+  must(fooled.w.resume(c.older_head));
+  Waiting trusting(c.older);
+  must(trusting.w.resume());
+}
+
+// An old copy that went on by itself, perhaps further than the newest: two logs of one set.
+TEST(BrokerResume, AnotherLogOfTheSetEndsTheBroker) {
+  Copies c;
+  Waiting again(c.older);
+  must(again.w.resume(c.older_head));
+  for (int i = 0; i < 3; ++i) must(again.w.resume()), must(again.w.open());
+  must(again.w.resume());
+  ASSERT_GE(again.w.core->log_size(), c.newest.size().value());
+  // Also while it runs: the plane shows what it holds on each of its connections.
+  EXPECT_EQ(again.w.resume(c.newest_head).reason(), Reason::kLogRolledBack);
+  EXPECT_FALSE(again.w.core->healthy());
+}
+
+TEST(BrokerResume, OnlyTheSetsOwnWordCounts) {
+  Copies c;
+  Waiting again(c.newest);
+  BrokerWorld& w = again.w;
+  const auto refused = [&](const Signed<LogHead>& head) {
+    const Status s = w.resume(head);
+    EXPECT_TRUE(w.core->healthy());
+    EXPECT_EQ(w.judge(Hash32{}).reason(), Reason::kUnavailable);  // it waits on
+    return s.reason();
+  };
+  Signed<LogHead> tampered = c.newest_head;
+  tampered.body.tree_size -= 1;
+  EXPECT_EQ(refused(tampered), Reason::kBadSignature);
+  const KeySet other = make_key_set(w.random);
+  EXPECT_EQ(refused(must(sign(other.id(), c.newest_head.body, other.signing))),
+            Reason::kBadSignature);
+  EXPECT_EQ(refused(must(sign(other.id(), c.newest_head.body, w.set.signing))),
+            Reason::kBadSignature);
+  LogHead later = c.newest_head.body;
+  later.epoch += 1;
+  EXPECT_EQ(refused(must(sign(w.set.id(), later, w.set.signing))), Reason::kWrongSet);
+  must(w.resume(c.newest_head));
+}
+
+TEST(BrokerResume, OneStateOfTheLogHasOneHead) {
+  Copies c;
+  c.w.clock.advance(60'000);
+  EXPECT_EQ(canonical(to_json(c.w.head())), canonical(to_json(c.newest_head)));
+  EXPECT_EQ(c.newest_head.body.tree_size, static_cast<std::int64_t>(c.w.core->log_size()));
 }
 
 TEST(Broker, ALogOfAnotherSetIsRefused) {

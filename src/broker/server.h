@@ -31,7 +31,8 @@ struct ServerOptions {
 class Server {
  public:
   // Everything given must outlive the server. `on_failure` runs once, from some thread, when the
-  // core can no longer answer because its store failed; the program then ends and starts again.
+  // core can no longer answer (Core::ended_by) and whoever asked last was told; the program then
+  // ends.
   static Result<std::unique_ptr<Server>> start(const ServerOptions& options, Core& core,
                                                const crypto::SigningKey& tls_key,
                                                const Clock& clock, const Logger& logger,
@@ -51,8 +52,9 @@ class Server {
         on_failure_(std::move(on_failure)) {}
   void connection(channel::FdStream& stream, const channel::ConnectionServer::Known& known);
   channel::ServeLimits limits_for(const ConnectionContext& context) const;
-  Result<Json> dispatch(std::string_view method, const Json& body,
-                        const ConnectionContext& context);
+  // `last`: set when the core failed in this request, and nobody else will say so.
+  Result<Json> dispatch(std::string_view method, const Json& body, const ConnectionContext& context,
+                        bool* last);
   void stranger_failed(const Error& error);
 
   const ServerOptions options_;
@@ -63,7 +65,7 @@ class Server {
   const std::function<void()> on_failure_;
   std::atomic<std::uint64_t> last_id_{0};
   std::mutex mutex_;  // guards core_ and failed_
-  bool failed_ = false;
+  bool failed_ = false;  // on_failure_ was or will be called
   std::unique_ptr<channel::ConnectionServer> server_;
   std::mutex strangers_mutex_;
   std::int64_t strangers_failed_ = 0;              // guarded by strangers_mutex_: not told yet

@@ -62,12 +62,27 @@ class BrokerWorld {
     return c;
   }
 
-  // Starts the broker, or starts it again over the same store.
-  Status start() {
+  // Starts the broker, or starts it again over the same store: it waits for the plane.
+  Status open() {
     core.reset();
     connections_ = 0;
-    GBX_ASSIGN(core, broker::Core::open(broker_keys(set), *store_, random, capacity, clock.now()));
+    GBX_ASSIGN(core, broker::Core::open(broker_keys(set), *store_, random, capacity));
     return ok_status();
+  }
+  // The same, with a plane that holds no head yet.
+  Status start() {
+    GBX_TRY(open());
+    const Status resumed = resume();
+    if (!resumed.ok()) core.reset();
+    return resumed;
+  }
+  Status resume(const std::optional<records::Signed<records::LogHead>>& head = std::nullopt) {
+    GBX_TRY(core->handle(records::method::kResume, to_json(records::ResumeRequest{head}), plane(),
+                         clock.now()));
+    return ok_status();
+  }
+  records::Signed<records::LogHead> head() {
+    return must(call<records::Signed<records::LogHead>>(records::method::kHead, records::Empty{}));
   }
   // The plane's connection, on which everything comes that people signed.
   static broker::ConnectionContext plane() { return {0, std::nullopt, {}, broker::Peer::kPlane}; }

@@ -76,6 +76,11 @@ class StoppingStore final : public machines::Store {
   std::unique_ptr<machines::Store> inner_;
 };
 
+// Of a log of this size; `which` tells two logs apart.
+Signed<LogHead> log_head(const testing::KeySet& set, std::int64_t size, std::uint8_t which = 1) {
+  return must(sign(set.id(), LogHead{1, size, Hash32{which}, testing::kNow}, set.signing));
+}
+
 class Plane {
  public:
   explicit Plane(bool sqlite, std::uint64_t seed = 1) : b(seed), sqlite_(sqlite) {
@@ -265,6 +270,48 @@ TEST_P(CoreSuite, AJobFromSubmissionToReceipt) {
   const api::JobEvents events = must(p.core->events(p.consumer(), id));
   EXPECT_GE(events.events.size(), 12U);
   EXPECT_EQ(events.job.version, v.version);
+}
+
+// The newest head of the broker's log stays the newest, whatever comes later.
+TEST_P(CoreSuite, TheLogHeadOnlyGrows) {
+  EXPECT_FALSE(must(p.core->log_head()).has_value());
+  must(p.core->keep_log_head(log_head(p.b.set, 10)));
+  must(p.core->keep_log_head(log_head(p.b.set, 10)));
+  must(p.core->keep_log_head(log_head(p.b.set, 12)));
+  const auto refused = [&](const Signed<LogHead>& head) {
+    const Status s = p.core->keep_log_head(head);
+    EXPECT_EQ(must(p.core->log_head())->body.tree_size, 12);
+    return s.reason();
+  };
+  EXPECT_EQ(refused(log_head(p.b.set, 11)), Reason::kLogRolledBack);
+  EXPECT_EQ(refused(log_head(p.b.set, 12, 2)), Reason::kLogRolledBack);
+  const testing::KeySet other = testing::make_key_set(p.b.random);
+  EXPECT_EQ(refused(log_head(other, 20)), Reason::kBadSignature);
+  Signed<LogHead> changed = log_head(p.b.set, 20);
+  changed.body.tree_size = 21;
+  EXPECT_EQ(refused(changed), Reason::kBadSignature);
+  LogHead later{2, 20, Hash32{1}, testing::kNow};
+  EXPECT_EQ(refused(must(sign(p.b.set.id(), later, p.b.set.signing))), Reason::kWrongSet);
+  const std::uint64_t version = p.core->version();
+  must(p.core->keep_log_head(log_head(p.b.set, 13)));
+  EXPECT_EQ(p.core->version(), version) << "whoever waits learns that the log grew";
+}
+
+// What a crash may do to it is that the newest is not kept; a damaged one is never none.
+TEST(LogHead, IsDurableAndADamagedOneIsAnError) {
+  Plane p(true);
+  must(p.core->keep_log_head(log_head(p.b.set, 10)));
+  p.start();
+  EXPECT_EQ(must(p.core->log_head())->body.tree_size, 10);
+  auto record = *must(p.store->record("log-head", "log-head"));
+  Signed<LogHead> changed = log_head(p.b.set, 10);
+  changed.body.tree_size = 9;
+  record.body = to_json(changed);
+  machines::Transaction t;
+  t.records.push_back({record.revision, record});
+  must(p.store->commit(t));
+  EXPECT_EQ(p.core->log_head().reason(), Reason::kBadSignature);
+  EXPECT_EQ(p.core->keep_log_head(log_head(p.b.set, 11)).reason(), Reason::kBadSignature);
 }
 
 TEST_P(CoreSuite, ASecondOutputIsRefused) {

@@ -50,6 +50,8 @@ class BrokerServer {
   void stop() { server_.reset(); }
   std::uint16_t port() const { return server_->port(); }
   std::mutex mutex;  // of the world's core
+  // Set: its answer, where there is one, comes in place of the core's.
+  std::function<std::optional<Result<Json>>(std::string_view method, const Json& body)> instead;
 
  private:
   void serve(channel::FdStream& stream) {
@@ -66,6 +68,7 @@ class BrokerServer {
         *opened,
         [this, &context](std::string_view method, const Json& body) {
           const std::lock_guard lock(mutex);
+          if (auto other = instead ? instead(method, body) : std::nullopt) return *other;
           return world_.core->handle(method, body, context, clock_.now());
         },
         {}, clock_);
@@ -585,6 +588,56 @@ TEST_F(PlaneHttp, ReadinessIsOfNow) {
   EXPECT_TRUE(becomes(503));
   broker.start(old);
   EXPECT_TRUE(becomes(200));
+}
+
+// Every answer is followed by the head of the log, and each connection begins with the newest. A
+// broker that calls its log older is told of in words without sizes, and nobody's job is denied.
+TEST_F(PlaneHttp, ABrokerWhoseLogWasRolledBackIsToldOf) {
+  enrol_all();
+  publish();
+  o.probe_ms = 20;
+  std::optional<Signed<LogHead>> shown;
+  bool old = true;
+  const auto refuse = [&](std::string_view method, const Json& body) {
+    std::optional<Result<Json>> answer;
+    if (method != method::kResume) return answer;
+    shown = must(from_json<ResumeRequest>(body)).head;
+    if (old) answer = fail(Reason::kLogRolledBack, "the log is older").with("99 entries", "7");
+    return answer;
+  };
+  const auto size = static_cast<std::int64_t>(b.core->log_size());
+  {
+    const std::lock_guard lock(broker.mutex);
+    broker.instead = refuse;
+  }
+  start();
+  EXPECT_EQ(*ready.find("brokerTrouble")->string(), "log-rolled-back: the log is older");
+  const Answer down = send(nullptr, "GET", "/readyz");
+  EXPECT_EQ(down.status, 503);
+  EXPECT_EQ(*down.body.find("trouble")->string(), "log-rolled-back: the log is older");
+  const auto info = expect<api::InfoView>(200, send(nullptr, "GET", "/v1/info"));
+  EXPECT_FALSE(info.broker_connected);
+  EXPECT_NE(info.broker_trouble.find("log-rolled-back"), std::string::npos);
+  const Answer plan = send(&b.consumer, "POST", "/v1/jobs/plan", canonical(to_json(b.submission())));
+  EXPECT_EQ(plan.reason(), "unavailable");
+  for (const Answer& a : {down, plan}) EXPECT_EQ(a.text.find("99"), std::string::npos) << a.text;
+  auto job = expect<api::JobView>(
+      201, send(&b.consumer, "POST", "/v1/jobs", canonical(to_json(b.submission()))));
+  EXPECT_EQ(job.state, "Submitted");
+  {
+    const std::lock_guard lock(broker.mutex);
+    ASSERT_TRUE(shown.has_value());
+    EXPECT_EQ(shown->body.tree_size, size);  // of the last publication
+    old = false;
+  }
+  const std::string path = "/v1/jobs/" + to_hex(job.job_id);
+  for (int i = 0; i < 20 && job.state == "Submitted"; ++i) {
+    job = expect<api::JobView>(
+        200,
+        send(&b.consumer, "GET", path + "?after=" + std::to_string(job.version) + "&waitMs=5000"));
+  }
+  EXPECT_EQ(job.state, "Authorized");
+  EXPECT_EQ(*send(nullptr, "GET", "/readyz").body.find("trouble")->string(), "");
 }
 
 TEST_F(PlaneHttp, TheFirstOperatorComesInOnceAndInvitesTheOthers) {

@@ -32,6 +32,7 @@ struct InfoView {
   std::string ca;
   std::int64_t time = 0;
   bool broker_connected = false;
+  std::string broker_trouble;  // why not, where more is known
   template <class F>
   void fields(F& f) {
     f("version", version, Bound{1, 64});
@@ -41,6 +42,7 @@ struct InfoView {
     f("ca", ca, Bound{0, 8192});
     f("time", time);
     f("brokerConnected", broker_connected);
+    f("brokerTrouble", broker_trouble, Bound{0, 512});
   }
 };
 
@@ -55,10 +57,12 @@ struct HealthView {
 struct ReadinessView {
   bool store = false;
   bool broker = false;
+  std::string trouble;  // with the broker, where more is known
   template <class F>
   void fields(F& f) {
     f("store", store);
     f("broker", broker);
+    f("trouble", trouble, Bound{0, 512});
   }
 };
 

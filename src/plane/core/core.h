@@ -190,6 +190,13 @@ class Core {
   Status output(const crypto::PublicKey& key, const records::OutputUpload& upload);
   Status destroyed(const crypto::PublicKey& key, const Signed<records::DestroyedClaim>& claim);
 
+  // ---- the broker's log, whose newest head this plane keeps (docs/decisions/0018) ----
+  // Empty: it has seen none.
+  Result<std::optional<Signed<records::LogHead>>> log_head();
+  // Durable when it returns. Never replaced by an older one or by one of another log: kLogRolledBack
+  // for these, kWrongSet or what the signature lacks for one that is not this set's.
+  Status keep_log_head(const Signed<records::LogHead>& head);
+
   // ---- what drives it ----
   Result<std::vector<machines::Effect>> due(std::size_t limit);
   // What to ask the broker; empty: the effect needs no question (it was performed, is out of date,
@@ -251,6 +258,7 @@ class Core {
   Status put_identity(const records::IdentityChain& chain, const std::string& name,
                       std::vector<Role> roles, Transaction t);
   Status add_upload(const Caller& who, std::int64_t bytes);
+  Status check_log_head(const Signed<records::LogHead>& head) const;
   // How many of a kind an identity had today.
   struct Daily {
     const char* kind;

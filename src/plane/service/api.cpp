@@ -100,6 +100,7 @@ Response PlaneApi::info(const Call&) {
   v.ca = options_.ca;
   v.time = clock_.now().seconds();
   v.broker_connected = broker_.connected();
+  v.broker_trouble = broker_.trouble();
   return api::reply(200, v);
 }
 
@@ -122,7 +123,7 @@ Response PlaneApi::healthz(const Call&) { return api::reply(200, api::HealthView
 
 Response PlaneApi::readyz(const Call&) {
   const Status store = core_.next_due_ms().ok() ? ok_status() : Status(fail(Reason::kDatabase));
-  const api::ReadinessView v{store.ok(), broker_.connected()};
+  const api::ReadinessView v{store.ok(), broker_.connected(), broker_.trouble()};
   return api::reply(v.store && v.broker ? 200 : 503, v);
 }
 

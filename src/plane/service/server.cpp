@@ -103,6 +103,7 @@ struct ReadyLine {
   std::string ca;
   std::string node_key;
   bool operator_enrolled = false;
+  std::string broker_trouble;  // why the broker does not go on; empty: nothing known
   template <class F>
   void fields(F& f) {
     f("https", https);
@@ -110,6 +111,7 @@ struct ReadyLine {
     f("ca", ca);
     f("nodeKey", node_key);
     f("operator", operator_enrolled);
+    f("brokerTrouble", broker_trouble);
   }
 };
 
@@ -209,7 +211,7 @@ struct PlaneServer::Parts {
 
   Status connect() {
     GBX_ASSIGN(node_key, load_node_key(options.state_dir, random));
-    BrokerLinkOptions link{&clock, options.broker, &*node_key, core->set_keys().tls};
+    BrokerLinkOptions link{&clock, options.broker, &*node_key, core->set_keys().tls, core.get()};
     broker = std::make_unique<BrokerLink>(std::move(link));
     // Once before anybody can ask whether the plane is ready. Without a broker it starts all the
     // same.
@@ -291,7 +293,8 @@ Json PlaneServer::ready() const {
   channel::TcpAddress nodes = parts_->options.node_listen;
   nodes.port = parts_->nodes->port();
   const ReadyLine line{https.text(), nodes.text(), to_base64url(parts_->certificates.ca),
-                       parts_->node_key->public_key().text(), parts_->operator_enrolled};
+                       parts_->node_key->public_key().text(), parts_->operator_enrolled,
+                       parts_->broker->trouble()};
   return to_json(line);
 }
 
