@@ -163,6 +163,7 @@ class Core {
   Status release_allowed(const JobState& job, std::int64_t now) const;
   std::vector<records::PlanCharge> final_charges(const JobState& job,
                                                  records::ReleaseDecision decision) const;
+  Status reasons_fit(const JobState& job, const records::Ruling& ruling, std::int64_t now) const;
   Status hold(const Hash32& job_id, const JobState& job, const Outcome& outcome, std::int64_t now);
   Status decide(const Hash32& job_id, const JobState& job, const Outcome& outcome,
                 std::int64_t now);

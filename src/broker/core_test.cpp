@@ -1071,7 +1071,7 @@ TEST(BrokerRuling, DeclinedOrNeverAnswered) {
     auto run = held_job(w, held);
     if (answered) {
       must(w.rule(w.reviewer, held.hold_notice->body, run.plan.body.policies[0].policy_hash,
-                  RulingDecision::kRequestChanges));
+                  RulingDecision::kRequestChanges, 0, {"small-cells"}));
     } else {
       w.clock.advance((kHoldSeconds + 1) * 1000);
       EXPECT_EQ(w.rule(w.reviewer, held.hold_notice->body, run.plan.body.policies[0].policy_hash,
@@ -1180,6 +1180,169 @@ TEST(BrokerRuling, CountsOnlyWhileItsKeyStands) {
   for (const auto& r : receipt.rulings) EXPECT_EQ(r.key, second.key.public_key().text());
   const auto report = policy::verify_receipt(receipt, w.set.id());
   EXPECT_TRUE(report.valid) << report.first_failure().line();
+}
+
+// What people say is told to the consumer in codes alone, and each is paid for.
+TEST(BrokerRuling, ReasonsAreOfTheClosedListAndCharged) {
+  BrokerWorld w(64);
+  w.start_and_publish();
+  Judgement held;
+  const auto run = held_job(w, held);
+  const Hash32 data = run.plan.body.policies[0].policy_hash;
+  const auto rule = [&](RulingDecision how, std::vector<std::string> reasons) {
+    return w.rule(w.reviewer, held.hold_notice->body, data, how, 0, std::move(reasons));
+  };
+  for (const auto how : {RulingDecision::kReject, RulingDecision::kRequestChanges}) {
+    EXPECT_EQ(rule(how, {"row 17 is Mrs Smith"}).reason(), Reason::kBadValue);
+    EXPECT_EQ(rule(how, {"dominance", "dominance"}).reason(), Reason::kBadValue);
+    EXPECT_EQ(
+        rule(how, {"dominance", "small-cells", "identifiers", "not-rounded", "ask-owner"}).reason(),
+        Reason::kBadValue);
+  }
+  EXPECT_EQ(rule(RulingDecision::kRequestChanges, {}).reason(), Reason::kBadValue);
+  EXPECT_EQ(rule(RulingDecision::kApprove, {"dominance"}).reason(), Reason::kBadValue);
+  EXPECT_EQ(must(w.judge(run.job_id())).state, JudgementState::kHeld) << "nothing was taken";
+  const auto j = must(rule(RulingDecision::kRequestChanges, {"small-cells", "dominance"}));
+  ASSERT_EQ(j.state, JudgementState::kRejected);
+  const std::vector<std::string> said{"reviewers-declined", "small-cells", "dominance"};
+  EXPECT_EQ(j.release->statement.body.reasons, said);
+  for (const auto& c : j.release->statement.body.charges) EXPECT_EQ(c.free_bits, 8 + 2 * 4);
+  Receipt receipt = must(w.call<Receipt>(method::kReceipt, JobRequest{run.job_id()}));
+  const auto report = policy::verify_receipt(receipt, w.set.id());
+  EXPECT_TRUE(report.valid) << report.first_failure().line();
+}
+
+// Told in every receipt, also where others approved.
+TEST(BrokerRuling, ReasonsAreReservedWithTheRulingOrRefused) {
+  constexpr std::int64_t kPlanned = 608 + 2;  // and which of three attempts
+  for (const bool fits : {true, false}) {
+    BrokerWorld w(65);
+    const auto second = gbx::testing::make_person(w.random);
+    for (auto* a : {&w.data, &w.image}) {
+      a->policy.clauses.reviewers.push_back(gbx::testing::as_reviewer(second));
+      a->policy.clauses.may_preview.push_back(second.id());
+      a->policy.clauses.gate.period_free_bits = kPlanned + (fits ? 8 : 7);
+    }
+    w.start_and_publish();
+    Judgement held;
+    const auto run = held_job(w, held);
+    const auto& policies = run.plan.body.policies;
+    const auto& notice = held.hold_notice->body;
+    const std::vector<std::string> two{"too-detailed", "not-rounded"};
+    const auto against =
+        w.rule(second, notice, policies[0].policy_hash, RulingDecision::kReject, 0, two);
+    const auto reserved = [&] {
+      return w.core->state()
+          .spent(run.plan.body.charges[0], w.consumer.id(), 0, Hash32{})
+          .total_free_bits;
+    };
+    EXPECT_EQ(against.reason(), fits ? Reason::kUninitialised : Reason::kBudgetExceeded);
+    EXPECT_EQ(reserved(), kPlanned + (fits ? 8 : 0));
+    if (!fits) {
+      EXPECT_TRUE(w.rule(second, notice, policies[0].policy_hash, RulingDecision::kReject).ok());
+    }
+    Judgement j;
+    for (const auto& p : policies) {
+      j = must(w.rule(w.reviewer, notice, p.policy_hash, RulingDecision::kApprove));
+    }
+    ASSERT_EQ(j.state, JudgementState::kReleased);
+    EXPECT_EQ(j.release->statement.body.rulings.size(), 3U);
+    for (const auto& c : j.release->statement.body.charges) {
+      EXPECT_EQ(c.free_bits, reserved());
+    }
+    const auto receipt = must(w.call<Receipt>(method::kReceipt, JobRequest{run.job_id()}));
+    const auto report = policy::verify_receipt(receipt, w.set.id());
+    EXPECT_TRUE(report.valid) << report.first_failure().line();
+  }
+}
+
+// Two owners: two of three for the data's, one of two for the image's, who shares one with it.
+class TwoOwners : public ::testing::Test {
+ protected:
+  TwoOwners() : w(66), other(gbx::testing::make_person(w.random)) {
+    for (int i = 0; i < 4; ++i) people.push_back(gbx::testing::make_person(w.random));
+    w.image = gbx::testing::make_asset(gbx::testing::copy(other), AssetKind::kImage,
+                                       w.image.policy.clauses, w.random);
+    const auto name = [&](Clauses& c, std::vector<int> who, std::int64_t needed) {
+      c.reviewers.clear();
+      c.may_preview.clear();
+      for (const int i : who) c.reviewers.push_back(gbx::testing::as_reviewer(people[at(i)]));
+      for (const auto& p : people) c.may_preview.push_back(p.id());
+      c.reviewers_needed = needed;
+    };
+    name(w.data.policy.clauses, {0, 1, 2}, 2);
+    name(w.image.policy.clauses, {2, 3}, 1);
+    w.data.policy.clauses.join_owners = {other.id()};
+    w.image.policy.clauses.join_owners = {w.owner.id()};
+  }
+  static std::size_t at(int i) { return static_cast<std::size_t>(i); }
+  void hold() {
+    w.start_and_publish();
+    run = held_job(w, held);
+    for (const auto& p : run->plan.body.policies) {
+      (p.owner_id == other.id() ? image : data) = p.policy_hash;
+    }
+  }
+  Result<Judgement> rule(int who, const Hash32& policy, RulingDecision how) {
+    return w.rule(people[at(who)], held.hold_notice->body, policy, how);
+  }
+  void all_verify() {
+    const auto receipt = must(w.call<Receipt>(method::kReceipt, JobRequest{run->job_id()}));
+    const auto report = policy::verify_receipt(receipt, w.set.id());
+    EXPECT_TRUE(report.valid) << report.first_failure().line();
+  }
+  BrokerWorld w;
+  gbx::testing::Person other;
+  std::vector<gbx::testing::Person> people;
+  std::optional<BrokerWorld::Run> run;
+  Judgement held;
+  Hash32 data{};
+  Hash32 image{};
+};
+
+TEST_F(TwoOwners, EachHasItsOwnReviewersAndNumber) {
+  hold();
+  constexpr auto kApprove = RulingDecision::kApprove;
+  EXPECT_EQ(run->plan.body.reviewers.size(), 4U);
+  EXPECT_EQ(held.preview_keys.size(), 4U);
+  // Nobody rules for an owner who does not name them.
+  EXPECT_EQ(rule(3, data, kApprove).reason(), Reason::kWrongRole);
+  EXPECT_EQ(rule(0, image, kApprove).reason(), Reason::kWrongRole);
+  EXPECT_EQ(must(rule(0, data, kApprove)).state, JudgementState::kHeld);
+  // The same person again is no second one, and cannot take it back.
+  EXPECT_EQ(must(rule(0, data, kApprove)).state, JudgementState::kHeld);
+  w.clock.advance(1000);
+  EXPECT_EQ(rule(0, data, kApprove).reason(), Reason::kConflict) << "another time, another ruling";
+  EXPECT_EQ(rule(0, data, RulingDecision::kReject).reason(), Reason::kConflict);
+  // Whom both owners name rules for each of them by itself.
+  EXPECT_EQ(must(rule(2, image, kApprove)).state, JudgementState::kHeld);
+  EXPECT_EQ(must(rule(1, data, RulingDecision::kReject)).state, JudgementState::kHeld);
+  const auto j = must(rule(2, data, kApprove));
+  EXPECT_EQ(j.state, JudgementState::kReleased);
+  EXPECT_EQ(j.release->statement.body.rulings.size(), 4U);
+  EXPECT_EQ(rule(3, image, kApprove).reason(), Reason::kWrongState) << "decided already";
+  all_verify();
+}
+
+TEST_F(TwoOwners, OneOwnersReviewersDeclineForAll) {
+  hold();
+  EXPECT_EQ(must(rule(0, data, RulingDecision::kApprove)).state, JudgementState::kHeld);
+  EXPECT_EQ(must(rule(2, data, RulingDecision::kApprove)).state, JudgementState::kHeld);
+  EXPECT_EQ(must(rule(2, image, RulingDecision::kReject)).state, JudgementState::kHeld);
+  EXPECT_EQ(must(rule(3, image, RulingDecision::kReject)).state, JudgementState::kRejected);
+  all_verify();
+}
+
+// A reviewer of one owner whom the other lets see nothing does not count for either.
+TEST_F(TwoOwners, OnlyWhomBothLetPreviewMayRule) {
+  auto& lets = w.image.policy.clauses.may_preview;
+  lets.erase(lets.begin());  // 0
+  hold();
+  EXPECT_EQ(run->plan.body.reviewers.size(), 3U);
+  EXPECT_EQ(rule(0, data, RulingDecision::kApprove).reason(), Reason::kWrongRole);
+  EXPECT_EQ(must(rule(1, data, RulingDecision::kReject)).state, JudgementState::kRejected)
+      << "two of three are two of two now";
+  all_verify();
 }
 
 TEST(BrokerRuling, TheConsumerNeverRulesOnHisOwnOutput) {

@@ -224,13 +224,14 @@ class BrokerWorld {
   // By a reviewer whose clock is `ahead` seconds before the broker's.
   Result<records::Judgement> rule(const Person& by, const records::HoldNotice& notice,
                                   const Hash32& policy, records::RulingDecision decision,
-                                  std::int64_t ahead = 0) {
+                                  std::int64_t ahead = 0, std::vector<std::string> reasons = {}) {
     records::Ruling r;
     r.hold_notice = records::hash_of(notice);
     r.manifest = notice.manifest;
     r.ciphertext = notice.ciphertext;
     r.owner_policy_hash = policy;
     r.decision = decision;
+    r.reasons = std::move(reasons);
     r.time = clock.now().seconds() + ahead;
     return call<records::Judgement>(
         records::method::kRuling,

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "plane/core/core.h"
+#include "policy/decision.h"
 
 namespace gbx::plane {
 
@@ -388,8 +389,14 @@ Error not_released(Reason reason, const OutputBody& o) {
   for (const std::string& r : reasons) said += (said.empty() ? "" : ", ") + r;
   if (said.empty()) return fail(reason, "the output was not released");
   const auto needed = kNeeded.find(reasons.front());
-  return fail(reason, "the output was not released: " + said)
-      .with(needed == kNeeded.end() ? "a release" : needed->second, said);
+  Error e = fail(reason, "the output was not released: " + said)
+                .with(needed == kNeeded.end() ? "a release" : needed->second, said);
+  std::string change;
+  for (const policy::ReviewReason& known : policy::review_reasons()) {
+    if (std::count(reasons.begin(), reasons.end(), known.code) == 0) continue;
+    change += std::string(change.empty() ? "" : "; ") + known.code + ": " + known.meaning;
+  }
+  return change.empty() ? e : e.hint(change);
 }
 
 }  // namespace
