@@ -358,9 +358,11 @@ TEST_F(Program, ManyStrangersKeepNobodyOut) {
   FakeAgent agent = make_agent(w.random);
   agent_connection = open(w, &agent.tls);
   const Hash32 evidence = must(w.attest(agent, credential, agent_connection->context));
-  const FakeAgent other = make_agent(w.random);
   std::vector<std::unique_ptr<Connection>> idle;
-  for (int i = 0; i < 530; ++i) idle.push_back(open(w, &other.tls));
+  for (int i = 0; i < 530; ++i) {
+    const FakeAgent other = make_agent(w.random);
+    idle.push_back(open(w, &other.tls));
+  }
   must(w.key(agent, credential.body, evidence, 1, agent_connection->context));
   EXPECT_TRUE(plane->call(method::kInfo, to_json(InfoRequest{Nonce32{1}})).ok());
   plane = open(w, &plane_key_);
@@ -368,6 +370,34 @@ TEST_F(Program, ManyStrangersKeepNobodyOut) {
             Reason::kWrongState);
   agent_connection = open(w, &agent.tls);
   EXPECT_EQ(must(w.attest(agent, credential, agent_connection->context)), evidence);
+}
+
+// Requests as fast as one key can send them, and connections as many as it can open.
+TEST_F(Program, AFloodByOneKeyLeavesOthersTheirShare) {
+  BrokerWorld w(74);
+  (void)serve(w);
+  const FakeAgent flood = make_agent(w.random);
+  const auto ask = [](Connection& c) {
+    const auto reply = c.call(method::kInfo, to_json(InfoRequest{Nonce32{1}}));
+    return reply.ok() ? std::nullopt : std::optional(reply.reason());
+  };
+  const auto busy = open(w, &flood.tls);
+  std::optional<Reason> last;
+  for (int i = 0; i < 50'000 && !last; ++i) last = ask(*busy);
+  EXPECT_EQ(last, Reason::kRateLimited);
+  const FakeAgent quiet = make_agent(w.random);
+  EXPECT_FALSE(ask(*open(w, &quiet.tls)));
+  auto plane = open(w, &plane_key_);
+  for (int i = 0; i < 300; ++i) ASSERT_FALSE(ask(*plane));  // it has no share: it is one
+  // Of twenty connections of one key sixteen stay; who proved another key is not in their way.
+  const FakeAgent many = make_agent(w.random);
+  std::vector<std::unique_ptr<Connection>> held;
+  int answered = 0;
+  for (int i = 0; i < 20; ++i) {
+    held.push_back(open(w, &many.tls));
+    answered += ask(*held.back()) ? 0 : 1;
+  }
+  EXPECT_EQ(answered, 16);
 }
 
 }  // namespace

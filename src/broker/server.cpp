@@ -78,9 +78,20 @@ void Server::connection(channel::FdStream& stream, const channel::ConnectionServ
                                   plane ? Peer::kPlane : Peer::kStranger};
   bool stranger = !plane;
   if (plane) known();
+  const Hash32 who = key ? crypto::sha256(as_bytes(key->text())) : Hash32{};
+  std::shared_ptr<channel::Shares::Ticket> place;
+  if (key && !plane) {
+    auto entered = connections_.enter(who, 1, clock_.steady_ms());
+    if (!entered.ok()) return stranger_failed(entered.error());
+    place = std::move(*entered);
+  }
   channel::ServeLimits limits = limits_for(context);
   bool last = false;
-  const auto answer = [&](std::string_view method, const Json& body) {
+  const auto answer = [&](std::string_view method, const Json& body) -> Result<Json> {
+    std::shared_ptr<channel::Shares::Ticket> share;
+    if (!plane) {
+      GBX_ASSIGN(share, requests_.enter(who, 1, clock_.steady_ms()));
+    }
     auto reply = dispatch(method, body, context, &last);
     if (last) limits.idle_ms = 0;  // this answer still goes out
     if (reply.ok() && method == records::method::kAttest) {

@@ -10,6 +10,7 @@
 #include "broker/custody.h"
 #include "channel/net.h"
 #include "channel/rpc.h"
+#include "channel/shares.h"
 
 namespace gbx::broker {
 
@@ -25,6 +26,10 @@ struct ServerOptions {
   // An agent is silent while its container runs.
   std::int64_t idle_ms = 2 * 3600 * 1000;
   std::int64_t keyless_idle_ms = 10'000;
+  // Of one key that is not the plane's; all peers without a key have one share together. An honest
+  // agent asks six times and connects again when a connection breaks.
+  channel::ShareLimits requests{.burst = 100, .per_second = 25, .at_one_time = 16};
+  channel::ShareLimits connections{.burst = 100, .per_second = 25, .at_one_time = 16};
   std::int64_t stranger_log_ms = 60'000;  // one line about all of them in so long
 };
 
@@ -49,7 +54,9 @@ class Server {
         tls_key_(tls_key),
         clock_(clock),
         logger_(logger),
-        on_failure_(std::move(on_failure)) {}
+        on_failure_(std::move(on_failure)),
+        requests_(options.requests),
+        connections_(options.connections) {}
   void connection(channel::FdStream& stream, const channel::ConnectionServer::Known& known);
   channel::ServeLimits limits_for(const ConnectionContext& context) const;
   // `last`: set when the core failed in this request, and nobody else will say so.
@@ -63,6 +70,8 @@ class Server {
   const Clock& clock_;
   const Logger& logger_;
   const std::function<void()> on_failure_;
+  channel::Shares requests_;
+  channel::Shares connections_;
   std::atomic<std::uint64_t> last_id_{0};
   std::mutex mutex_;  // guards core_ and failed_
   bool failed_ = false;  // on_failure_ was or will be called

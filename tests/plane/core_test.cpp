@@ -422,6 +422,44 @@ TEST(Queue, JobsForAnAbsentNodeStarveNobody) {
   EXPECT_EQ(oldest->credential.body.job_id, first);
 }
 
+// All but the first stand in the store as if they had come through the API, which would take
+// minutes.
+TEST(Queue, TenThousandJobsWaitAndAThousandAreListedAtOnce) {
+  Plane p(true);
+  p.populate();
+  const Hash32 oldest = p.submit();
+  p.pump();
+  const Machine first = *need(p.store->machine(job_machine(oldest)));
+  SignedSubmission s = need(from_json<JobBody>(first.body)).submission;
+  constexpr int kAll = 10'000;
+  for (int made = 1; made < kAll;) {
+    machines::Transaction t;
+    for (; made < kAll && t.machines.size() < 1'000; ++made) {
+      s.submission.body.nonce = p.b.random.fixed<32>();
+      Machine m = first;
+      m.id = job_machine(s.submission.body.job_id());
+      m.body["submission"] = to_json(s);
+      m.seq = 0;
+      machines::add_begin(t, m, "Authorized", {}, p.b.clock.now().ms + made);
+    }
+    need(p.store->commit(t));
+  }
+  p.b.clock.advance(kAll);
+  const auto page = need(p.core->jobs(p.consumer(), {}, {{}, 1'000}));
+  EXPECT_EQ(page.items.size(), 1'000U);
+  const auto next = need(p.core->jobs(p.consumer(), {}, {page.next, 1'000}));
+  std::set<Hash32> listed;
+  for (const auto* list : {&page, &next}) {
+    for (const auto& job : list->items) listed.insert(job.job_id);
+  }
+  EXPECT_EQ(listed.size(), 2'000U);
+  EXPECT_FALSE(listed.contains(oldest));  // newest first
+  EXPECT_EQ(need(p.core->numbers()).jobs.at("Authorized"), kAll);
+  const auto work = p.take();
+  ASSERT_TRUE(work);
+  EXPECT_EQ(work->credential.body.job_id, oldest);
+}
+
 // An older job that waits again comes before younger ones, though the node had passed its place in
 // the queue.
 TEST(Queue, ARetryIsNotOverlooked) {

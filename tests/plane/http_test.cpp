@@ -126,6 +126,7 @@ class PlaneHttp : public ::testing::Test {
     o.set_file = directory + "/set.json";
     o.broker = {"127.0.0.1", broker.port()};
     o.nodes = {{"local", b.node.public_key().text()}};
+    o.shares = {.burst = 100'000, .per_second = 1'000};  // what a test sends is no flood
     must(write_file_atomic(o.set_file, as_bytes(canonical(to_json(b.set.chain))), 0644));
     start();
   }
@@ -548,6 +549,88 @@ TEST_F(PlaneHttp, NobodyHasMoreThanTwoUploadsAtOneTime) {
     EXPECT_EQ(s.client->read()->status, 201);
   }
   EXPECT_EQ(send(&b.owner, "PUT", "/v1/objects/six", bytes, type).status, 201);
+}
+
+TEST_F(PlaneHttp, AFloodByOneIdentityLeavesOthersTheirShare) {
+  enrol_all();
+  o.shares = {.burst = 20, .per_second = 1};
+  start();
+  int let_in = 0;
+  Answer last;
+  for (int i = 0; i < 200 && last.status != 429; ++i) {
+    last = send(&b.owner, "GET", "/v1/assets");
+    let_in += last.status == 200 ? 1 : 0;
+  }
+  EXPECT_GE(let_in, 20);
+  EXPECT_EQ(last.reason(), "rate-limited");
+  EXPECT_NE(last.head.find("retry-after: 1\r\n"), std::string::npos) << last.head;
+  EXPECT_NE(last.text.find("wait 1 s"), std::string::npos) << last.text;
+  // A change costs four: what a second or two give back does not reach.
+  EXPECT_EQ(send(&b.owner, "POST", "/v1/leases", "{}").reason(), "rate-limited");
+  EXPECT_EQ(send(&b.consumer, "GET", "/v1/assets").status, 200);
+  EXPECT_EQ(send(&b.consumer, "POST", "/v1/leases", "{}").status, 422);
+}
+
+TEST_F(PlaneHttp, WhoeverIsNotEnrolledFloodsStrangersAlone) {
+  enrol_all();
+  o.shares = {.burst = 20, .per_second = 1};
+  start();
+  const auto ask = [&] {
+    const testing::Person stranger = testing::make_person(b.random);
+    return enrol_with("no such token", stranger, {Role::kOwner}, "x");
+  };
+  Answer last = ask();
+  for (int i = 0; i < 50 && last.status != 429; ++i) last = ask();
+  EXPECT_EQ(last.reason(), "rate-limited");
+  EXPECT_EQ(send(&b.consumer, "GET", "/v1/assets").status, 200);
+}
+
+TEST_F(PlaneHttp, OneIdentityThatWaitsLeavesOthersPlacesToWait) {
+  enrol_all();
+  publish();
+  const testing::Person second = testing::make_person(b.random);
+  ASSERT_EQ(enrol(second, {Role::kAuditor}, "second").status, 201);
+  const auto job = expect<api::JobView>(
+      201, send(&b.consumer, "POST", "/v1/jobs", canonical(to_json(b.submission()))));
+  const auto settled =
+      wait_for(job.job_id, [](const api::JobView& v) { return v.state == "Authorized"; });
+  const std::string wait = "/v1/jobs/" + to_hex(job.job_id) +
+                           "?after=" + std::to_string(settled.version) + "&waitMs=6000";
+  std::vector<std::unique_ptr<http::RawClient>> waiting;
+  const auto begin = [&](const testing::Person& who) {
+    waiting.push_back(http::RawClient::connect(port("https")));
+    EXPECT_TRUE(waiting.back()->send(request_text(&who, "GET", wait, {}, {}, {})));
+  };
+  // Eight of one identity: whoever is beyond the fourth is answered at once.
+  for (int i = 0; i < 8; ++i) begin(b.consumer);
+  int at_once = 0;
+  std::set<std::size_t> answered_now;
+  for (const auto end = channel::Deadline::after_ms(clock, 20'000); at_once < 4 && !end.passed();) {
+    for (std::size_t i = 0; i < waiting.size(); ++i) {
+      if (answered_now.contains(i)) continue;
+      const auto a = waiting[i]->read(50);
+      if (!a) continue;
+      EXPECT_EQ(a->status, 200);
+      answered_now.insert(i);
+      ++at_once;
+    }
+  }
+  EXPECT_EQ(at_once, 4);
+  // Another identity still has a place: it hears of a change, and not before.
+  begin(second);
+  EXPECT_FALSE(waiting.back()->read(300));
+}
+
+TEST_F(PlaneHttp, AFloodByANodeIsRefusedAndEndsNothing) {
+  const auto flood = connect_node();
+  must(flood->call(method::kNodeRegister, node_info()));
+  std::optional<Reason> last;
+  for (int i = 0; i < 20'000 && !last; ++i) {
+    const auto r = flood->call(method::kNodeHeartbeat, Heartbeat{"local", {}});
+    if (!r.ok()) last = r.reason();
+  }
+  EXPECT_EQ(last, Reason::kRateLimited);
+  EXPECT_EQ(send(nullptr, "GET", "/readyz").status, 200);
 }
 
 TEST_F(PlaneHttp, AJobWaitsForABrokerThatIsAway) {

@@ -241,6 +241,7 @@ struct PlaneServer::Parts {
                                                       clock.now().seconds()));
     ApiOptions api_options;
     api_options.ca = to_base64url(certificates.ca);
+    api_options.shares = options.shares;
     api = std::make_unique<PlaneApi>(*core, *broker, *objects, clock, random, api_options);
     GBX_ASSIGN(const Hash32 metrics_token, metrics_token_hash());
     routes = std::make_unique<api::Dispatcher<PlaneApi>>(
