@@ -1,9 +1,10 @@
-// bench-plane DIR STORED JOBS: the plane's core over SQLite in DIR that holds STORED ended jobs, and
-// the broker's core over its own log; JOBS jobs go from submission to receipt, one after another.
-// Prints microseconds of each measurement as JSON. No sockets: what is measured is deciding and
-// keeping. What only an environment does (running, sealing) is done by a fake agent and not counted.
-// Beside them two limits of this machine: one transaction of the same bytes in an empty SQLite file
-// with the same durability, and the signature checks that the broker cannot do without.
+// bench-plane DIR STORED JOBS: the plane's core over SQLite in DIR that holds STORED ended jobs,
+// and the broker's core over its own log; JOBS jobs go from submission to receipt, one after
+// another. Prints microseconds of each measurement as JSON. No sockets: what is measured is
+// deciding and keeping. What only an environment does (running, sealing) is done by a fake agent
+// and not counted. Beside them two limits of this machine: one transaction of the same bytes in an
+// empty SQLite file with the same durability, and the signature checks that the broker cannot do
+// without.
 #include <sqlite3.h>
 
 #include <chrono>
@@ -46,7 +47,8 @@ class Samples {
   struct Stopwatch {
     Stopwatch(Samples& samples, std::string what) : samples_(samples), what_(std::move(what)) {}
     ~Stopwatch() {
-      const auto took = std::chrono::duration_cast<std::chrono::microseconds>(Steady::now() - began_);
+      const auto took =
+          std::chrono::duration_cast<std::chrono::microseconds>(Steady::now() - began_);
       samples_.us_[what_].push_back(took.count());
     }
     Samples& samples_;
@@ -109,26 +111,30 @@ class Bench {
     core_ = must(plane::Core::create(*store_, shelf_, b_.clock, config));
     for (const auto& [who, role] : {std::pair(&b_.owner, plane::Role::kOwner),
                                     std::pair(&b_.consumer, plane::Role::kConsumer)}) {
-      must(testing::enrol(*core_, who->chain, who->key.public_key(),
-                          std::string(enum_name(role)), role));
+      must(testing::enrol(*core_, who->chain, who->key.public_key(), std::string(enum_name(role)),
+                          role));
     }
     for (const testing::Asset* a : {&b_.data, &b_.image}) {
       const auto publish = testing::make_publish(b_.set, *a, b_.random);
-      must(core_->accept_publish(
-          publish, must(b_.call<records::Signed<records::PublishAck>>(records::method::kPublish,
-                                                                      publish))));
+      must(core_->accept_publish(publish, must(b_.call<records::Signed<records::PublishAck>>(
+                                              records::method::kPublish, publish))));
     }
     must(core_->enrol_node("n", node().text()));
-    must(core_->register_node(node(), {"n", node().text(), {records::Technology::kNone}, 8,
-                                       std::int64_t{8} << 30, 1, "bench", records::kMaxPids}));
+    must(core_->register_node(node(), {"n",
+                                       node().text(),
+                                       {records::Technology::kNone},
+                                       8,
+                                       std::int64_t{8} << 30,
+                                       1,
+                                       "bench",
+                                       records::kMaxPids}));
   }
 
   // A job from submission to receipt; measured when `samples` is there.
   Hash32 job(Samples& samples) {
     const auto s = b_.submission();
-    const auto id = samples.timed("submit", [&] {
-      return must(core_->submit(consumer(), s, std::nullopt)).job_id;
-    });
+    const auto id = samples.timed(
+        "submit", [&] { return must(core_->submit(consumer(), s, std::nullopt)).job_id; });
     samples.timed("authorise", [&] { pump(samples); });
     samples.timed("place", [&] {
       if (!must(core_->poll(node()))) pump(samples);
@@ -180,9 +186,7 @@ class Bench {
       }
     }
   }
-  std::uint64_t bytes() const {
-    return std::filesystem::file_size(directory_ + "/plane.db");
-  }
+  std::uint64_t bytes() const { return std::filesystem::file_size(directory_ + "/plane.db"); }
 
  private:
   plane::Caller consumer() const { return {b_.consumer.id(), {plane::Role::kConsumer}}; }

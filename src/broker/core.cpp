@@ -173,8 +173,8 @@ Result<Signed<LogHead>> Core::resume(const ResumeRequest& r, const Call& c) {
 // For the plane alone: its size grows at the moment of a seal (docs/decisions/0013). Its time is
 // the last entry's, so that one state of the log has one head.
 Result<Signed<LogHead>> Core::head(const Empty&, const Call&) {
-  return sign(LogHead{epoch_, static_cast<std::int64_t>(log_->size()), log_->root(),
-                      state().last_time()});
+  return sign(
+      LogHead{epoch_, static_cast<std::int64_t>(log_->size()), log_->root(), state().last_time()});
 }
 
 Result<crypto::PublicKey> Core::standing(const IdentityChain& chain) const {

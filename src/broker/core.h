@@ -42,9 +42,9 @@ inline constexpr std::size_t kHellosPerConnection = 8;
 
 class Core {
  public:
-  // Verifies keys and log. Nothing is written, and nothing but evidence is answered, until the plane
-  // has shown its copy of the log's head with broker.resume (docs/decisions/0018). `store` and
-  // `random` must outlive the Core. Errors: kWrongSet when log and keys do not belong together,
+  // Verifies keys and log. Nothing is written, and nothing but evidence is answered, until the
+  // plane has shown its copy of the log's head with broker.resume (docs/decisions/0018). `store`
+  // and `random` must outlive the Core. Errors: kWrongSet when log and keys do not belong together,
   // kBadSuite, kUnsupported when the charter promises what this version does not do, and those of
   // Log::open.
   static Result<std::unique_ptr<Core>> open(BrokerKeys keys, LogStore& store, Random& random,

@@ -1511,7 +1511,8 @@ TEST(Broker, ACharterThatCannotBeKeptIsRefused) {
 
 // ---- the plane's copy of the log's head ----
 
-// A broker that was started over a store and waits. Stores can be copied: an old copy is a rollback.
+// A broker that was started over a store and waits. Stores can be copied: an old copy is a
+// rollback.
 struct Waiting {
   explicit Waiting(MemoryStore log) : store(std::move(log)), w(80, &store) { must(w.open()); }
   MemoryStore store;
@@ -1573,8 +1574,7 @@ TEST(BrokerResume, AnOlderLogEndsTheBroker) {
   Waiting again(c.older);
   const Status s = again.w.resume(c.newest_head);
   EXPECT_EQ(s.reason(), Reason::kLogRolledBack);
-  EXPECT_EQ(s.error().expected,
-            std::to_string(c.newest_head.body.tree_size) + " entries or more");
+  EXPECT_EQ(s.error().expected, std::to_string(c.newest_head.body.tree_size) + " entries or more");
   EXPECT_EQ(s.error().actual, std::to_string(c.older_head.body.tree_size));
   EXPECT_NE(s.error().next, "");
   EXPECT_FALSE(again.w.core->healthy());

@@ -152,9 +152,8 @@ Status serve(const Arguments& a, Fd& ready) {
   GBX_ASSIGN(std::unique_ptr<Core> core,
              Core::open({keys.chain, std::move(keys.signing), std::move(keys.kek)}, *store, random,
                         capacity));
-  GBX_ASSIGN(std::unique_ptr<Server> server,
-             Server::start(options, *core, keys.tls, clock, logger,
-                           [] { kill(getpid(), SIGTERM); }));
+  GBX_ASSIGN(std::unique_ptr<Server> server, Server::start(options, *core, keys.tls, clock, logger,
+                                                           [] { kill(getpid(), SIGTERM); }));
   options.listen.port = server->port();
   GBX_TRY(announce(ready, options.listen.text(), core->set_id()));
   logger.info("serving", {{"address", Json(options.listen.text())},

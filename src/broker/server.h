@@ -73,7 +73,7 @@ class Server {
   channel::Shares requests_;
   channel::Shares connections_;
   std::atomic<std::uint64_t> last_id_{0};
-  std::mutex mutex_;  // guards core_ and failed_
+  std::mutex mutex_;     // guards core_ and failed_
   bool failed_ = false;  // on_failure_ was or will be called
   std::unique_ptr<channel::ConnectionServer> server_;
   std::mutex strangers_mutex_;

@@ -701,7 +701,8 @@ TEST_F(PlaneHttp, ABrokerWhoseLogWasRolledBackIsToldOf) {
   const auto info = expect<api::InfoView>(200, send(nullptr, "GET", "/v1/info"));
   EXPECT_FALSE(info.broker_connected);
   EXPECT_NE(info.broker_trouble.find("log-rolled-back"), std::string::npos);
-  const Answer plan = send(&b.consumer, "POST", "/v1/jobs/plan", canonical(to_json(b.submission())));
+  const Answer plan =
+      send(&b.consumer, "POST", "/v1/jobs/plan", canonical(to_json(b.submission())));
   EXPECT_EQ(plan.reason(), "unavailable");
   for (const Answer& a : {down, plan}) EXPECT_EQ(a.text.find("99"), std::string::npos) << a.text;
   auto job = expect<api::JobView>(

@@ -368,9 +368,9 @@ class PlaneActor final : public Caller {
       }
     }
   }
-  // What the plane's link does on each connection and with its probe: the broker goes on once it has
-  // seen the head, and no honest one ever refuses it. One question at a time, so that heads come in
-  // order.
+  // What the plane's link does on each connection and with its probe: the broker goes on once it
+  // has seen the head, and no honest one ever refuses it. One question at a time, so that heads
+  // come in order.
   void show_head() {
     const ResumeRequest request{testing::must(core->log_head())};
     ask("broker", method::kResume, to_json(request), [this](const Result<Json>& reply) {

@@ -193,8 +193,8 @@ class Core {
   // ---- the broker's log, whose newest head this plane keeps (docs/decisions/0018) ----
   // Empty: it has seen none.
   Result<std::optional<Signed<records::LogHead>>> log_head();
-  // Durable when it returns. Never replaced by an older one or by one of another log: kLogRolledBack
-  // for these, kWrongSet or what the signature lacks for one that is not this set's.
+  // Durable when it returns. Never replaced by an older one or by one of another log:
+  // kLogRolledBack for these, kWrongSet or what the signature lacks for one that is not this set's.
   Status keep_log_head(const Signed<records::LogHead>& head);
 
   // ---- what drives it ----

@@ -28,12 +28,12 @@ std::string BrokerLink::trouble() const {
 
 Error BrokerLink::refused(const Error& why) {
   const bool foreign = why.reason == Reason::kUnauthenticated;
-  Error e = foreign ? fail(Reason::kUnavailable, "the broker was started with another plane's key")
-                          .with(options_.key->public_key().text(), "another")
-                          .hint("glovebox-broker serve --plane KEY")
-                    : fail(Reason::kUnavailable, std::string(reason_code(why.reason)) + ": " +
-                                                     why.what)
-                          .hint(why.next);
+  Error e = foreign
+                ? fail(Reason::kUnavailable, "the broker was started with another plane's key")
+                      .with(options_.key->public_key().text(), "another")
+                      .hint("glovebox-broker serve --plane KEY")
+                : fail(Reason::kUnavailable, std::string(reason_code(why.reason)) + ": " + why.what)
+                      .hint(why.next);
   const std::lock_guard lock(trouble_mutex_);
   trouble_ = printable(e.what, 300);
   return e;
@@ -90,8 +90,7 @@ Status BrokerLink::resume() {
   auto kept = options_.heads->log_head();
   if (!kept.ok()) return refused(kept.error());
   request.head = std::move(*kept);
-  const auto reply =
-      client_->call(records::method::kResume, to_json(request), options_.timeout_ms);
+  const auto reply = client_->call(records::method::kResume, to_json(request), options_.timeout_ms);
   if (reply.ok()) return keep(reply);
   if (!client_->broken()) return refused(reply.error());
   return fail(Reason::kUnavailable, "the broker gave no answer")
@@ -105,8 +104,7 @@ Status BrokerLink::keep(const Result<Json>& head) {
         .with("", head.error().line().substr(0, 200));
   }
   auto parsed = from_json<records::Signed<records::LogHead>>(*head);
-  const Status kept =
-      parsed.ok() ? options_.heads->keep_log_head(*parsed) : Status(parsed.error());
+  const Status kept = parsed.ok() ? options_.heads->keep_log_head(*parsed) : Status(parsed.error());
   return kept.ok() ? kept : Status(refused(kept.error()));
 }
 
@@ -123,8 +121,8 @@ Result<Json> BrokerLink::call(std::string_view method, const Json& body) {
 Status BrokerLink::probe(const Nonce32& nonce) {
   GBX_TRY(call_within(records::method::kInfo, to_json(records::InfoRequest{nonce}),
                       options_.probe_timeout_ms));
-  GBX_TRY(call_within(records::method::kHead, to_json(records::Empty{}),
-                      options_.probe_timeout_ms));
+  GBX_TRY(
+      call_within(records::method::kHead, to_json(records::Empty{}), options_.probe_timeout_ms));
   return ok_status();
 }
 

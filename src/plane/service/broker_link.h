@@ -1,8 +1,8 @@
 // The plane's one connection to the broker: TLS pinned to the key set's TLS key, reconnecting by
 // itself. On each new one the broker is first shown the newest head of its log that this plane has
 // seen, and after every answer that may rest on new entries the head is asked for and kept. Every
-// method of the broker that is called here is idempotent, so that a call on a connection that turned
-// out dead is made once more. Answers are untrusted until their signatures were checked.
+// method of the broker that is called here is idempotent, so that a call on a connection that
+// turned out dead is made once more. Answers are untrusted until their signatures were checked.
 #pragma once
 
 #include <atomic>

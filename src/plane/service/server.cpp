@@ -293,8 +293,11 @@ Json PlaneServer::ready() const {
   https.port = parts_->https->port();
   channel::TcpAddress nodes = parts_->options.node_listen;
   nodes.port = parts_->nodes->port();
-  const ReadyLine line{https.text(), nodes.text(), to_base64url(parts_->certificates.ca),
-                       parts_->node_key->public_key().text(), parts_->operator_enrolled,
+  const ReadyLine line{https.text(),
+                       nodes.text(),
+                       to_base64url(parts_->certificates.ca),
+                       parts_->node_key->public_key().text(),
+                       parts_->operator_enrolled,
                        parts_->broker->trouble()};
   return to_json(line);
 }
