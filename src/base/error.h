@@ -51,6 +51,7 @@ enum class ExitClass : int {
   X(kWrongAsset, "wrong-asset", kIntegrity)                       \
   X(kWrongVersion, "wrong-version", kIntegrity)                   \
   X(kBadInclusion, "bad-inclusion", kIntegrity)                   \
+  X(kLogRolledBack, "log-rolled-back", kIntegrity)                \
   X(kChainBroken, "chain-broken", kIntegrity)                     \
   X(kImageDigestMismatch, "image-digest-mismatch", kIntegrity)    \
   X(kImageUnsigned, "image-unsigned", kDenied)                    \
@@ -67,6 +68,7 @@ enum class ExitClass : int {
   X(kPolicyMismatch, "policy-mismatch", kDenied)                  \
   X(kPolicyRevoked, "policy-revoked", kDenied)                    \
   X(kPolicyExpired, "policy-expired", kDenied)                    \
+  X(kPolicyNotFresh, "policy-not-fresh", kDenied)                 \
   X(kPolicyUnmergeable, "policy-unmergeable", kDenied)            \
   X(kConsumerNotAllowed, "consumer-not-allowed", kDenied)         \
   X(kPurposeNotAllowed, "purpose-not-allowed", kDenied)           \

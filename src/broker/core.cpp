@@ -12,7 +12,7 @@ namespace gbx::broker {
 using namespace records;  // NOLINT: the contract's names are this file's vocabulary
 
 Result<std::unique_ptr<Core>> Core::open(BrokerKeys keys, LogStore& store, Random& random,
-                                         policy::Capacity capacity, TimeMs now) {
+                                         policy::Capacity capacity) {
   if (keys.signing.public_key().algorithm() != crypto::SignatureAlgorithm::kEd25519) {
     return fail(Reason::kBadSuite, "the set's signing key")
         .with("ed25519", keys.signing.public_key().text());
@@ -43,10 +43,13 @@ Result<std::unique_ptr<Core>> Core::open(BrokerKeys keys, LogStore& store, Rando
           .with(to_hex(core->set_id_), to_hex(boot.set_id));
     }
   }
-  const std::int64_t time = std::max(now.seconds(), core->log_->state().last_time());
-  GBX_TRY(core->log_->append(
-      {make_entry(time, BootEntry{core->set_id_, core->epoch_, random.fixed<32>()})}));
   return core;
+}
+
+Status Core::ended_by() const {
+  if (rolled_back_) return *rolled_back_;
+  if (healthy()) return ok_status();
+  return fail(Reason::kDatabase, "the log could not be written").hint("start the broker again");
 }
 
 namespace {
@@ -81,6 +84,11 @@ Result<Json> Core::handle(std::string_view m, const Json& body, const Connection
         .hint("restart the broker");
   }
   GBX_TRY(may_call(m, connection));
+  // An old log would forget revocations and charges: nobody gets anything by it.
+  if (!resumed_ && m != method::kInfo && m != method::kResume) {
+    return fail(Reason::kUnavailable, "the broker waits for the plane's copy of its log head")
+        .hint("start the plane; glovebox doctor says whether it reaches the broker");
+  }
   GBX_TRY(small_enough("request", body, kMaxRequestBytes));
   // Time never runs backwards for the log, whatever the machine's clock does.
   return dispatch(m, body, Call{connection, std::max(now.seconds(), log_->state().last_time())});
@@ -88,6 +96,8 @@ Result<Json> Core::handle(std::string_view m, const Json& body, const Connection
 
 Result<Json> Core::dispatch(std::string_view m, const Json& body, const Call& c) {
   if (m == method::kInfo) return call(&Core::info, body, c);
+  if (m == method::kResume) return call(&Core::resume, body, c);
+  if (m == method::kHead) return call(&Core::head, body, c);
   if (m == method::kPublish) return call(&Core::publish, body, c);
   if (m == method::kRotate) return call(&Core::rotate, body, c);
   if (m == method::kExplain) return call(&Core::explain, body, c);
@@ -119,6 +129,52 @@ Result<InfoReply> Core::info(const InfoRequest& r, const Call& c) {
   reply.set = keys_.set;
   GBX_ASSIGN(reply.evidence, sign(std::move(e)));
   return reply;
+}
+
+Status Core::begins_with(const Signed<LogHead>& head) const {
+  GBX_TRY(head.verify(set_id_, keys_.signing.public_key()));
+  if (head.body.epoch != epoch_) {
+    return fail(Reason::kWrongSet, "epoch of the log head")
+        .with(std::to_string(epoch_), std::to_string(head.body.epoch));
+  }
+  const auto size = static_cast<std::int64_t>(log_->size());
+  const std::string seen = std::to_string(head.body.tree_size) + " entries or more";
+  const char* next = "stop everything and put the newest log.db of the broker back";
+  if (size < head.body.tree_size) {
+    return fail(Reason::kLogRolledBack, "the log is older than its head that the plane has seen")
+        .with(seen, std::to_string(size))
+        .hint(next);
+  }
+  GBX_ASSIGN(const Hash32 root, log_->root_at(head.body.tree_size));
+  if (root == head.body.tree_root) return ok_status();
+  return fail(Reason::kLogRolledBack, "the log went another way than the one the plane has seen")
+      .with(seen + ", of which the first have the root " + to_hex(head.body.tree_root),
+            std::to_string(size) + ", with " + to_hex(root))
+      .hint(next);
+}
+
+// At every start, and whenever a plane connects: a head that the set has signed and that is not of
+// this log shows two logs of one set, also while the program runs.
+Result<Signed<LogHead>> Core::resume(const ResumeRequest& r, const Call& c) {
+  if (r.head) {
+    const Status good = begins_with(*r.head);
+    if (!good.ok()) {
+      if (good.reason() == Reason::kLogRolledBack) rolled_back_ = good.error();
+      return good.error();
+    }
+  }
+  if (!resumed_) {
+    GBX_TRY(log_->append({make_entry(c.now, BootEntry{set_id_, epoch_, random_.fixed<32>()})}));
+    resumed_ = true;
+  }
+  return head({}, c);
+}
+
+// For the plane alone: its size grows at the moment of a seal (docs/decisions/0013). Its time is
+// the last entry's, so that one state of the log has one head.
+Result<Signed<LogHead>> Core::head(const Empty&, const Call&) {
+  return sign(
+      LogHead{epoch_, static_cast<std::int64_t>(log_->size()), log_->root(), state().last_time()});
 }
 
 Result<crypto::PublicKey> Core::standing(const IdentityChain& chain) const {

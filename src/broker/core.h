@@ -42,11 +42,13 @@ inline constexpr std::size_t kHellosPerConnection = 8;
 
 class Core {
  public:
-  // Verifies keys and log and appends a boot entry. `store` and `random` must outlive the Core.
-  // Errors: kWrongSet when log and keys do not belong together, kBadSuite, kUnsupported when the
-  // charter promises what this version does not do, and those of Log::open.
+  // Verifies keys and log. Nothing is written, and nothing but evidence is answered, until the
+  // plane has shown its copy of the log's head with broker.resume (docs/decisions/0018). `store`
+  // and `random` must outlive the Core. Errors: kWrongSet when log and keys do not belong together,
+  // kBadSuite, kUnsupported when the charter promises what this version does not do, and those of
+  // Log::open.
   static Result<std::unique_ptr<Core>> open(BrokerKeys keys, LogStore& store, Random& random,
-                                            policy::Capacity capacity, TimeMs now);
+                                            policy::Capacity capacity);
 
   // Methods of records::method, "broker.*" and "agent.*". kNotFound for any other, kUnauthenticated
   // for a peer who may not call it, kTooLarge for a body above records::kMaxRequestBytes.
@@ -58,8 +60,11 @@ class Core {
   const records::SetId& set_id() const { return set_id_; }
   const State& state() const { return log_->state(); }
   std::uint64_t log_size() const { return log_->size(); }
-  // False once the store has failed: nothing is answered until the program starts again.
-  bool healthy() const { return !log_->broken(); }
+  // False once the store has failed or the log turned out to be an old one: nothing is answered
+  // until the program starts again.
+  bool healthy() const { return !log_->broken() && !rolled_back_; }
+  // Why it can go on no longer: kLogRolledBack with the sizes, else kDatabase. Ok while healthy().
+  Status ended_by() const;
 
  private:
   // What lasts as long as a connection: nonces that were given, and the attempt that attested.
@@ -94,6 +99,10 @@ class Core {
   // core.cpp
   Result<Json> dispatch(std::string_view method, const Json& body, const Call& c);
   Result<records::InfoReply> info(const records::InfoRequest& r, const Call& c);
+  Result<records::Signed<records::LogHead>> resume(const records::ResumeRequest& r, const Call& c);
+  Result<records::Signed<records::LogHead>> head(const records::Empty& r, const Call& c);
+  // This log begins with the one whose head it is. kLogRolledBack, and what its signature lacks.
+  Status begins_with(const records::Signed<records::LogHead>& head) const;
   Result<records::Signed<records::PublishAck>> publish(const records::Publish& p, const Call& c);
   Result<records::Empty> rotate(const records::RotateRequest& r, const Call& c);
   Result<records::Explanation> explain(const records::SignedSubmission& s, const Call& c);
@@ -154,6 +163,7 @@ class Core {
   Status release_allowed(const JobState& job, std::int64_t now) const;
   std::vector<records::PlanCharge> final_charges(const JobState& job,
                                                  records::ReleaseDecision decision) const;
+  Status reasons_fit(const JobState& job, const records::Ruling& ruling, std::int64_t now) const;
   Status hold(const Hash32& job_id, const JobState& job, const Outcome& outcome, std::int64_t now);
   Status decide(const Hash32& job_id, const JobState& job, const Outcome& outcome,
                 std::int64_t now);
@@ -171,6 +181,8 @@ class Core {
   policy::Capacity capacity_;
 
   std::unique_ptr<Log> log_;
+  bool resumed_ = false;
+  std::optional<Error> rolled_back_;
   std::map<std::uint64_t, Connection> connections_;
 };
 

@@ -12,10 +12,13 @@ using namespace gbx::records;  // NOLINT
 using gbx::testing::BrokerWorld;
 using gbx::testing::clean_verdict;
 using gbx::testing::copy;
+using gbx::testing::FakeAgent;
+using gbx::testing::KeySet;
 using gbx::testing::kNow;
 
 using gbx::testing::make_agent;
 using gbx::testing::make_asset;
+using gbx::testing::make_key_set;
 using gbx::testing::make_publish;
 using gbx::testing::must;
 using gbx::testing::next_policy;
@@ -1068,7 +1071,7 @@ TEST(BrokerRuling, DeclinedOrNeverAnswered) {
     auto run = held_job(w, held);
     if (answered) {
       must(w.rule(w.reviewer, held.hold_notice->body, run.plan.body.policies[0].policy_hash,
-                  RulingDecision::kRequestChanges));
+                  RulingDecision::kRequestChanges, 0, {"small-cells"}));
     } else {
       w.clock.advance((kHoldSeconds + 1) * 1000);
       EXPECT_EQ(w.rule(w.reviewer, held.hold_notice->body, run.plan.body.policies[0].policy_hash,
@@ -1179,6 +1182,169 @@ TEST(BrokerRuling, CountsOnlyWhileItsKeyStands) {
   EXPECT_TRUE(report.valid) << report.first_failure().line();
 }
 
+// What people say is told to the consumer in codes alone, and each is paid for.
+TEST(BrokerRuling, ReasonsAreOfTheClosedListAndCharged) {
+  BrokerWorld w(64);
+  w.start_and_publish();
+  Judgement held;
+  const auto run = held_job(w, held);
+  const Hash32 data = run.plan.body.policies[0].policy_hash;
+  const auto rule = [&](RulingDecision how, std::vector<std::string> reasons) {
+    return w.rule(w.reviewer, held.hold_notice->body, data, how, 0, std::move(reasons));
+  };
+  for (const auto how : {RulingDecision::kReject, RulingDecision::kRequestChanges}) {
+    EXPECT_EQ(rule(how, {"row 17 is Mrs Smith"}).reason(), Reason::kBadValue);
+    EXPECT_EQ(rule(how, {"dominance", "dominance"}).reason(), Reason::kBadValue);
+    EXPECT_EQ(
+        rule(how, {"dominance", "small-cells", "identifiers", "not-rounded", "ask-owner"}).reason(),
+        Reason::kBadValue);
+  }
+  EXPECT_EQ(rule(RulingDecision::kRequestChanges, {}).reason(), Reason::kBadValue);
+  EXPECT_EQ(rule(RulingDecision::kApprove, {"dominance"}).reason(), Reason::kBadValue);
+  EXPECT_EQ(must(w.judge(run.job_id())).state, JudgementState::kHeld) << "nothing was taken";
+  const auto j = must(rule(RulingDecision::kRequestChanges, {"small-cells", "dominance"}));
+  ASSERT_EQ(j.state, JudgementState::kRejected);
+  const std::vector<std::string> said{"reviewers-declined", "small-cells", "dominance"};
+  EXPECT_EQ(j.release->statement.body.reasons, said);
+  for (const auto& c : j.release->statement.body.charges) EXPECT_EQ(c.free_bits, 8 + 2 * 4);
+  Receipt receipt = must(w.call<Receipt>(method::kReceipt, JobRequest{run.job_id()}));
+  const auto report = policy::verify_receipt(receipt, w.set.id());
+  EXPECT_TRUE(report.valid) << report.first_failure().line();
+}
+
+// Told in every receipt, also where others approved.
+TEST(BrokerRuling, ReasonsAreReservedWithTheRulingOrRefused) {
+  constexpr std::int64_t kPlanned = 608 + 2;  // and which of three attempts
+  for (const bool fits : {true, false}) {
+    BrokerWorld w(65);
+    const auto second = gbx::testing::make_person(w.random);
+    for (auto* a : {&w.data, &w.image}) {
+      a->policy.clauses.reviewers.push_back(gbx::testing::as_reviewer(second));
+      a->policy.clauses.may_preview.push_back(second.id());
+      a->policy.clauses.gate.period_free_bits = kPlanned + (fits ? 8 : 7);
+    }
+    w.start_and_publish();
+    Judgement held;
+    const auto run = held_job(w, held);
+    const auto& policies = run.plan.body.policies;
+    const auto& notice = held.hold_notice->body;
+    const std::vector<std::string> two{"too-detailed", "not-rounded"};
+    const auto against =
+        w.rule(second, notice, policies[0].policy_hash, RulingDecision::kReject, 0, two);
+    const auto reserved = [&] {
+      return w.core->state()
+          .spent(run.plan.body.charges[0], w.consumer.id(), 0, Hash32{})
+          .total_free_bits;
+    };
+    EXPECT_EQ(against.reason(), fits ? Reason::kUninitialised : Reason::kBudgetExceeded);
+    EXPECT_EQ(reserved(), kPlanned + (fits ? 8 : 0));
+    if (!fits) {
+      EXPECT_TRUE(w.rule(second, notice, policies[0].policy_hash, RulingDecision::kReject).ok());
+    }
+    Judgement j;
+    for (const auto& p : policies) {
+      j = must(w.rule(w.reviewer, notice, p.policy_hash, RulingDecision::kApprove));
+    }
+    ASSERT_EQ(j.state, JudgementState::kReleased);
+    EXPECT_EQ(j.release->statement.body.rulings.size(), 3U);
+    for (const auto& c : j.release->statement.body.charges) {
+      EXPECT_EQ(c.free_bits, reserved());
+    }
+    const auto receipt = must(w.call<Receipt>(method::kReceipt, JobRequest{run.job_id()}));
+    const auto report = policy::verify_receipt(receipt, w.set.id());
+    EXPECT_TRUE(report.valid) << report.first_failure().line();
+  }
+}
+
+// Two owners: two of three for the data's, one of two for the image's, who shares one with it.
+class TwoOwners : public ::testing::Test {
+ protected:
+  TwoOwners() : w(66), other(gbx::testing::make_person(w.random)) {
+    for (int i = 0; i < 4; ++i) people.push_back(gbx::testing::make_person(w.random));
+    w.image = gbx::testing::make_asset(gbx::testing::copy(other), AssetKind::kImage,
+                                       w.image.policy.clauses, w.random);
+    const auto name = [&](Clauses& c, std::vector<int> who, std::int64_t needed) {
+      c.reviewers.clear();
+      c.may_preview.clear();
+      for (const int i : who) c.reviewers.push_back(gbx::testing::as_reviewer(people[at(i)]));
+      for (const auto& p : people) c.may_preview.push_back(p.id());
+      c.reviewers_needed = needed;
+    };
+    name(w.data.policy.clauses, {0, 1, 2}, 2);
+    name(w.image.policy.clauses, {2, 3}, 1);
+    w.data.policy.clauses.join_owners = {other.id()};
+    w.image.policy.clauses.join_owners = {w.owner.id()};
+  }
+  static std::size_t at(int i) { return static_cast<std::size_t>(i); }
+  void hold() {
+    w.start_and_publish();
+    run = held_job(w, held);
+    for (const auto& p : run->plan.body.policies) {
+      (p.owner_id == other.id() ? image : data) = p.policy_hash;
+    }
+  }
+  Result<Judgement> rule(int who, const Hash32& policy, RulingDecision how) {
+    return w.rule(people[at(who)], held.hold_notice->body, policy, how);
+  }
+  void all_verify() {
+    const auto receipt = must(w.call<Receipt>(method::kReceipt, JobRequest{run->job_id()}));
+    const auto report = policy::verify_receipt(receipt, w.set.id());
+    EXPECT_TRUE(report.valid) << report.first_failure().line();
+  }
+  BrokerWorld w;
+  gbx::testing::Person other;
+  std::vector<gbx::testing::Person> people;
+  std::optional<BrokerWorld::Run> run;
+  Judgement held;
+  Hash32 data{};
+  Hash32 image{};
+};
+
+TEST_F(TwoOwners, EachHasItsOwnReviewersAndNumber) {
+  hold();
+  constexpr auto kApprove = RulingDecision::kApprove;
+  EXPECT_EQ(run->plan.body.reviewers.size(), 4U);
+  EXPECT_EQ(held.preview_keys.size(), 4U);
+  // Nobody rules for an owner who does not name them.
+  EXPECT_EQ(rule(3, data, kApprove).reason(), Reason::kWrongRole);
+  EXPECT_EQ(rule(0, image, kApprove).reason(), Reason::kWrongRole);
+  EXPECT_EQ(must(rule(0, data, kApprove)).state, JudgementState::kHeld);
+  // The same person again is no second one, and cannot take it back.
+  EXPECT_EQ(must(rule(0, data, kApprove)).state, JudgementState::kHeld);
+  w.clock.advance(1000);
+  EXPECT_EQ(rule(0, data, kApprove).reason(), Reason::kConflict) << "another time, another ruling";
+  EXPECT_EQ(rule(0, data, RulingDecision::kReject).reason(), Reason::kConflict);
+  // Whom both owners name rules for each of them by itself.
+  EXPECT_EQ(must(rule(2, image, kApprove)).state, JudgementState::kHeld);
+  EXPECT_EQ(must(rule(1, data, RulingDecision::kReject)).state, JudgementState::kHeld);
+  const auto j = must(rule(2, data, kApprove));
+  EXPECT_EQ(j.state, JudgementState::kReleased);
+  EXPECT_EQ(j.release->statement.body.rulings.size(), 4U);
+  EXPECT_EQ(rule(3, image, kApprove).reason(), Reason::kWrongState) << "decided already";
+  all_verify();
+}
+
+TEST_F(TwoOwners, OneOwnersReviewersDeclineForAll) {
+  hold();
+  EXPECT_EQ(must(rule(0, data, RulingDecision::kApprove)).state, JudgementState::kHeld);
+  EXPECT_EQ(must(rule(2, data, RulingDecision::kApprove)).state, JudgementState::kHeld);
+  EXPECT_EQ(must(rule(2, image, RulingDecision::kReject)).state, JudgementState::kHeld);
+  EXPECT_EQ(must(rule(3, image, RulingDecision::kReject)).state, JudgementState::kRejected);
+  all_verify();
+}
+
+// A reviewer of one owner whom the other lets see nothing does not count for either.
+TEST_F(TwoOwners, OnlyWhomBothLetPreviewMayRule) {
+  auto& lets = w.image.policy.clauses.may_preview;
+  lets.erase(lets.begin());  // 0
+  hold();
+  EXPECT_EQ(run->plan.body.reviewers.size(), 3U);
+  EXPECT_EQ(rule(0, data, RulingDecision::kApprove).reason(), Reason::kWrongRole);
+  EXPECT_EQ(must(rule(1, data, RulingDecision::kReject)).state, JudgementState::kRejected)
+      << "two of three are two of two now";
+  all_verify();
+}
+
 TEST(BrokerRuling, TheConsumerNeverRulesOnHisOwnOutput) {
   BrokerWorld w(48);
   for (auto* a : {&w.data, &w.image}) {
@@ -1225,6 +1391,8 @@ TEST(Broker, OnlyThePlanePassesOn) {
       {method::kJudge, to_json(JobRequest{run.job_id()})},
       {method::kRuling, Json(JsonObject{})},
       {method::kReceipt, to_json(JobRequest{run.job_id()})},
+      {method::kResume, to_json(ResumeRequest{})},
+      {method::kHead, to_json(Empty{})},
       {"broker.delete", Json(JsonObject{})}};
   // Nobody, a stranger with a key, and the agent that attested on its own connection.
   for (const auto& who : {ConnectionContext{}, w.connect(make_agent(w.random)), run.connection}) {
@@ -1312,7 +1480,7 @@ TEST(Broker, KeysThatTheSetKeyDidNotSignAreRefused) {
   const auto open = [&](auto change) {
     BrokerKeys keys = gbx::testing::broker_keys(w.set);
     change(keys);
-    return Core::open(std::move(keys), store, w.random, w.capacity, w.clock.now());
+    return Core::open(std::move(keys), store, w.random, w.capacity);
   };
   EXPECT_EQ(
       open([&](BrokerKeys& k) { k.kek = must(crypto::HpkeKeyPair::generate(w.random)); }).reason(),
@@ -1339,6 +1507,131 @@ TEST(Broker, ACharterThatCannotBeKeptIsRefused) {
   EXPECT_EQ(start([&](Charter& c) { witness(c), c.witness_threshold = 1; }).reason(),
             Reason::kUnsupported);
   EXPECT_EQ(start([](Charter& c) { c.custody = Custody::kTee; }).reason(), Reason::kUnsupported);
+}
+
+// ---- the plane's copy of the log's head ----
+
+// A broker that was started over a store and waits. Stores can be copied: an old copy is a
+// rollback.
+struct Waiting {
+  explicit Waiting(MemoryStore log) : store(std::move(log)), w(80, &store) { must(w.open()); }
+  MemoryStore store;
+  BrokerWorld w;
+};
+// Three copies of one log, the first without its last entry, and the heads of the two.
+struct Copies {
+  Copies() : w(80, &newest) {
+    w.start_and_publish();
+    older = newest;
+    older_head = w.head();
+    next_policy(w.data);
+    must(w.publish(w.data));
+    newest_head = w.head();
+  }
+  MemoryStore newest;
+  MemoryStore older;
+  BrokerWorld w;
+  Signed<LogHead> older_head;
+  Signed<LogHead> newest_head;
+};
+
+TEST(BrokerResume, NothingIsAnsweredBeforeThePlaneHasShownItsHead) {
+  Copies c;
+  Waiting again(c.newest);
+  BrokerWorld& w = again.w;
+  const auto size = w.core->log_size();
+  const FakeAgent agent = make_agent(w.random);
+  const auto asked = w.connect(agent);
+  for (const auto m : {method::kHello, method::kAttest, method::kKey, method::kSeal}) {
+    EXPECT_EQ(w.core->handle(m, Json(JsonObject{}), asked, w.clock.now()).reason(),
+              Reason::kUnavailable)
+        << m;
+  }
+  for (const auto m : {method::kPublish, method::kAuthorise, method::kCredential, method::kJudge,
+                       method::kReceipt, method::kHead, method::kExplain}) {
+    EXPECT_EQ(w.core->handle(m, Json(JsonObject{}), w.plane(), w.clock.now()).reason(),
+              Reason::kUnavailable)
+        << m;
+  }
+  // Evidence is anybody's; the head and the way to go on are the plane's.
+  EXPECT_TRUE(w.core->handle(method::kInfo, to_json(InfoRequest{}), {}, w.clock.now()).ok());
+  for (const auto& who : {ConnectionContext{}, asked}) {
+    for (const auto m : {method::kResume, method::kHead}) {
+      EXPECT_EQ(w.core->handle(m, Json(JsonObject{}), who, w.clock.now()).reason(),
+                Reason::kUnauthenticated);
+    }
+  }
+  EXPECT_EQ(w.core->log_size(), size);  // nothing was written either
+  must(w.resume(c.newest_head));
+  EXPECT_EQ(w.core->log_size(), size + 1);
+  must(w.resume(c.newest_head));  // each connection of the plane begins so
+  EXPECT_EQ(w.core->log_size(), size + 1);
+  EXPECT_EQ(w.judge(Hash32{}).reason(), Reason::kNotFound);
+}
+
+TEST(BrokerResume, AnOlderLogEndsTheBroker) {
+  Copies c;
+  Waiting again(c.older);
+  const Status s = again.w.resume(c.newest_head);
+  EXPECT_EQ(s.reason(), Reason::kLogRolledBack);
+  EXPECT_EQ(s.error().expected, std::to_string(c.newest_head.body.tree_size) + " entries or more");
+  EXPECT_EQ(s.error().actual, std::to_string(c.older_head.body.tree_size));
+  EXPECT_NE(s.error().next, "");
+  EXPECT_FALSE(again.w.core->healthy());
+  EXPECT_EQ(again.w.core->ended_by().reason(), Reason::kLogRolledBack);
+  EXPECT_EQ(must(again.store.size()), must(c.older.size()));
+  // Once is for ever: no other copy, and none at all, lets this process go on.
+  EXPECT_EQ(again.w.resume(c.older_head).reason(), Reason::kUnavailable);
+  EXPECT_EQ(again.w.resume().reason(), Reason::kUnavailable);
+  // With the head of its own time it cannot tell, nor with none: the threat model says so.
+  Waiting fooled(c.older);
+  must(fooled.w.resume(c.older_head));
+  Waiting trusting(c.older);
+  must(trusting.w.resume());
+}
+
+// An old copy that went on by itself, perhaps further than the newest: two logs of one set.
+TEST(BrokerResume, AnotherLogOfTheSetEndsTheBroker) {
+  Copies c;
+  Waiting again(c.older);
+  must(again.w.resume(c.older_head));
+  for (int i = 0; i < 3; ++i) must(again.w.resume()), must(again.w.open());
+  must(again.w.resume());
+  ASSERT_GE(again.w.core->log_size(), c.newest.size().value());
+  // Also while it runs: the plane shows what it holds on each of its connections.
+  EXPECT_EQ(again.w.resume(c.newest_head).reason(), Reason::kLogRolledBack);
+  EXPECT_FALSE(again.w.core->healthy());
+}
+
+TEST(BrokerResume, OnlyTheSetsOwnWordCounts) {
+  Copies c;
+  Waiting again(c.newest);
+  BrokerWorld& w = again.w;
+  const auto refused = [&](const Signed<LogHead>& head) {
+    const Status s = w.resume(head);
+    EXPECT_TRUE(w.core->healthy());
+    EXPECT_EQ(w.judge(Hash32{}).reason(), Reason::kUnavailable);  // it waits on
+    return s.reason();
+  };
+  Signed<LogHead> tampered = c.newest_head;
+  tampered.body.tree_size -= 1;
+  EXPECT_EQ(refused(tampered), Reason::kBadSignature);
+  const KeySet other = make_key_set(w.random);
+  EXPECT_EQ(refused(must(sign(other.id(), c.newest_head.body, other.signing))),
+            Reason::kBadSignature);
+  EXPECT_EQ(refused(must(sign(other.id(), c.newest_head.body, w.set.signing))),
+            Reason::kBadSignature);
+  LogHead later = c.newest_head.body;
+  later.epoch += 1;
+  EXPECT_EQ(refused(must(sign(w.set.id(), later, w.set.signing))), Reason::kWrongSet);
+  must(w.resume(c.newest_head));
+}
+
+TEST(BrokerResume, OneStateOfTheLogHasOneHead) {
+  Copies c;
+  c.w.clock.advance(60'000);
+  EXPECT_EQ(canonical(to_json(c.w.head())), canonical(to_json(c.newest_head)));
+  EXPECT_EQ(c.newest_head.body.tree_size, static_cast<std::int64_t>(c.w.core->log_size()));
 }
 
 TEST(Broker, ALogOfAnotherSetIsRefused) {

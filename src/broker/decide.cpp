@@ -35,10 +35,11 @@ std::vector<PlanCharge> Core::final_charges(const JobState& job, ReleaseDecision
   const RunPlan& plan = job.plan.body;
   const std::int64_t tries = job.attempts_with_data();
   const bool released = decision == ReleaseDecision::kRelease;
+  const std::int64_t told = policy::ruling_bits(panel(job).rulings);
   std::vector<PlanCharge> out = plan.charges;
   for (auto& c : out) {
-    c.free_bits =
-        released ? policy::release_bits(plan, verdict, tries) : policy::rejection_bits(plan, tries);
+    c.free_bits = told + (released ? policy::release_bits(plan, verdict, tries)
+                                   : policy::rejection_bits(plan, tries));
     c.verified_bits = released ? verdict.charge.verified_bits : 0;
     c.zcdp_micro = released ? verdict.charge.zcdp_micro : 0;
     c.code_id = released ? verdict.charge.code_id : policy::kControlCode;
@@ -165,7 +166,8 @@ Status Core::advance(const Hash32& job_id, std::int64_t now) {
   }
   if (t == Tally::kOpen || now < decide_at(*job)) return ok_status();
   if (t == Tally::kDeclined) {
-    return decide(job_id, *job, {Recommendation::kReject, {reason::kDeclined}}, now);
+    const Outcome declined{Recommendation::kReject, policy::declined_reasons(panel(*job).rulings)};
+    return decide(job_id, *job, declined, now);
   }
   const Status allowed = release_allowed(*job, now);
   if (!allowed.ok()) {
@@ -199,6 +201,7 @@ Result<Judgement> Core::judgement(const JobState& job, std::int64_t now) const {
   if (job.hold) {
     j.hold_notice = job.hold->notice;
     j.preview_keys = job.hold->preview_keys;
+    j.run_statement = job.seal->seal.statement;
   }
   if (job.decision) {
     j.state = job.decision->entry.decision == ReleaseDecision::kRelease ? JudgementState::kReleased
@@ -218,16 +221,32 @@ Result<Judgement> Core::judge(const JobRequest& r, const Call& c) {
   return judgement(*state().job(r.job_id), c.now);
 }
 
+// The consumer reads the reasons, so they are reserved with the ruling, on top of the release that
+// may follow all the same.
+Status Core::reasons_fit(const JobState& job, const Ruling& ruling, std::int64_t now) const {
+  const std::int64_t told = policy::ruling_bits({ruling});
+  if (told == 0) return ok_status();
+  for (PlanCharge charge : job.reserved) {
+    charge.free_bits += told;
+    for (const auto& named : job.plan.body.policies) {
+      const Policy& policy = state().policy(named.policy_hash)->publish.policy.body;
+      if (policy.owner_id != charge.owner_id || policy.asset_id != charge.asset_id) continue;
+      const Status fits = within_budget(job, policy, charge, now);
+      if (fits.ok()) continue;
+      Error e = fits.error();
+      return e.at("the reasons")
+          .hint("reject without reasons: they cost " + std::to_string(policy::kReviewReasonBits) +
+                " bits each, which this budget no longer has");
+    }
+  }
+  return ok_status();
+}
+
 Result<Judgement> Core::ruling(const RulingRequest& r, const Call& c) {
   const Ruling& body = r.ruling.body;
-  const JobState* job = nullptr;
-  Hash32 job_id{};
-  for (const auto& [id, j] : state().jobs()) {
-    if (!j.hold || j.hold->notice.hash() != body.hold_notice) continue;
-    job = &j;
-    job_id = j.plan.body.job_id;
-  }
+  const JobState* job = state().held_under(body.hold_notice);
   if (job == nullptr) return fail(Reason::kNotFound, "no output is held under this notice");
+  const Hash32 job_id = job->plan.body.job_id;
   for (const auto& known : job->hold->rulings) {
     if (known.ruling.body.owner_policy_hash != body.owner_policy_hash ||
         known.reviewer.id() != r.reviewer.id()) {
@@ -247,6 +266,7 @@ Result<Judgement> Core::ruling(const RulingRequest& r, const Call& c) {
     return fail(Reason::kExpired, "hold")
         .with("decided before " + format_time(notice.expires), format_time(decides));
   }
+  GBX_TRY(reasons_fit(*job, body, c.now));
   GBX_TRY(log_->append({make_entry(c.now, RulingEntry{job_id, r})}));
   return judge({job_id}, c);
 }

@@ -151,25 +151,20 @@ Status serve(const Arguments& a, Fd& ready) {
              open_sqlite_store(dir + "/log.db", LogFile::kMustExist));
   GBX_ASSIGN(std::unique_ptr<Core> core,
              Core::open({keys.chain, std::move(keys.signing), std::move(keys.kek)}, *store, random,
-                        capacity, clock.now()));
-  std::atomic<bool> failed{false};
-  GBX_ASSIGN(std::unique_ptr<Server> server,
-             Server::start(options, *core, keys.tls, clock, logger, [&failed] {
-               failed = true;
-               kill(getpid(), SIGTERM);
-             }));
+                        capacity));
+  GBX_ASSIGN(std::unique_ptr<Server> server, Server::start(options, *core, keys.tls, clock, logger,
+                                                           [] { kill(getpid(), SIGTERM); }));
   options.listen.port = server->port();
   GBX_TRY(announce(ready, options.listen.text(), core->set_id()));
   logger.info("serving", {{"address", Json(options.listen.text())},
                           {"setId", Json(to_hex(core->set_id()))},
-                          {"logSize", Json(static_cast<std::int64_t>(core->log_size()))}});
+                          {"logSize", Json(static_cast<std::int64_t>(core->log_size()))},
+                          {"waitsFor", Json("the plane's copy of the log head")}});
   int caught = 0;
   sigwait(&signals, &caught);
   server->stop();
   logger.info("stopped");
-  return failed ? Status(fail(Reason::kDatabase, "the log could not be written")
-                             .hint("start the broker again"))
-                : ok_status();
+  return core->ended_by();
 }
 
 Status run(int argc, char** argv) {

@@ -19,6 +19,7 @@ using gbx::testing::BrokerWorld;
 using gbx::testing::clean_verdict;
 using gbx::testing::FakeAgent;
 using gbx::testing::make_agent;
+using gbx::testing::make_publish;
 using gbx::testing::must;
 
 constexpr char kPassphrase[] = "correct horse battery";
@@ -105,6 +106,22 @@ class Program : public ::testing::Test {
     const Bytes text = must(read_all(ready.first.get(), 4096));
     ASSERT_FALSE(text.empty()) << "the broker did not start";
     ready_ = must(from_json_text<Ready>(as_text(text)));
+    if (resumes_) must(resume());
+  }
+  // What the plane does first on each connection.
+  Result<Signed<LogHead>> resume() const {
+    Connection plane(ready_.address, *broker_key_, &plane_key_);
+    GBX_ASSIGN(Json reply, plane.call(method::kResume, to_json(ResumeRequest{seen_})));
+    return from_json<Signed<LogHead>>(reply);
+  }
+  // The newest head, which the plane keeps.
+  void see_head() {
+    Connection plane(ready_.address, *broker_key_, &plane_key_);
+    seen_ = must(from_json<Signed<LogHead>>(must(plane.call(method::kHead, to_json(Empty{})))));
+  }
+  ExitStatus stop() {
+    must(process_.signal(SIGTERM));
+    return *must(process_.wait(10'000));
   }
   // Starts the program with the world's key set, at the present time: the world's policies hold
   // until what it returns.
@@ -138,6 +155,7 @@ class Program : public ::testing::Test {
       return must(crypto::SigningKey::from_private(k.public_key().algorithm(),
                                                    k.private_bytes(SecretAccess{})));
     };
+    broker_key_ = set.tls.public_key();
     const SetKeys keys{clone(set.set_key), clone(set.signing), clone(set.tls),
                        must(crypto::HpkeKeyPair::from_private(set.kek.private_key())), set.chain};
     const auto pass = Passphrase::copy_of(as_bytes(kPassphrase));
@@ -151,6 +169,9 @@ class Program : public ::testing::Test {
   SystemRandom random_;
   const crypto::SigningKey plane_key_ =
       must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random_));
+  std::optional<crypto::PublicKey> broker_key_;
+  std::optional<Signed<LogHead>> seen_;  // by the plane
+  bool resumes_ = true;                  // the plane is there when the broker starts
   Process process_;
   Ready ready_;
 };
@@ -231,6 +252,50 @@ TEST_F(Program, AJobOverTlsAndAKillInBetween) {
   EXPECT_EQ(end->code, 0);
 }
 
+// An operator who puts an old log.db back, with the passphrase and all that belongs to it.
+TEST_F(Program, AnOldLogEndsItAndTheNewestOneGoesOn) {
+  BrokerWorld w(74);
+  write_state(w.set, w.random);
+  start();
+  const auto publish = [&](gbx::testing::Asset& a) {
+    Connection plane(ready_.address, *broker_key_, &plane_key_);
+    must(plane.call(method::kPublish, to_json(make_publish(w.set, a, w.random))));
+    see_head();
+  };
+  const auto copy = [&](const std::string& from, const std::string& to) {
+    must(write_file_atomic(dir_ + to, must(read_file(dir_ + from, 64U << 20)), 0600));
+  };
+  publish(w.data);
+  EXPECT_EQ(stop().code, 0);
+  copy("/log.db", "/old.db");
+  start();
+  publish(w.image);
+  EXPECT_EQ(stop().code, 0);
+  copy("/log.db", "/new.db");
+  copy("/old.db", "/log.db");
+  resumes_ = false;
+  start();
+  // Nobody is served before the plane has spoken, and its refusal arrives before the program ends.
+  const FakeAgent agent = make_agent(w.random);
+  Connection stranger(ready_.address, *broker_key_, &agent.tls);
+  EXPECT_EQ(stranger.call(method::kHello, to_json(CredentialRequest{})).reason(),
+            Reason::kUnavailable);
+  EXPECT_TRUE(stranger.call(method::kInfo, to_json(InfoRequest{Nonce32{1}})).ok());
+  const auto refused = resume();
+  EXPECT_EQ(refused.reason(), Reason::kLogRolledBack);
+  EXPECT_NE(refused.error().next.find("log.db"), std::string::npos);
+  const auto ended = must(process_.wait(10'000));
+  ASSERT_TRUE(ended.has_value());
+  EXPECT_EQ(ended->code, static_cast<int>(exit_class(Reason::kLogRolledBack)));
+  const std::string text = must(read_text_file(dir_ + "/said", 1 << 20));
+  EXPECT_NE(text.find("glovebox-broker: log-rolled-back"), std::string::npos) << text;
+  EXPECT_NE(text.find("next: stop everything"), std::string::npos) << text;
+  copy("/new.db", "/log.db");
+  start();
+  EXPECT_TRUE(resume().ok());
+  EXPECT_EQ(stop().code, 0);
+}
+
 // Whoever reaches the port: with no key, with a key of his own, with an agent's.
 TEST_F(Program, StrangersGetEvidenceAndNothingElse) {
   BrokerWorld w(71);
@@ -293,9 +358,11 @@ TEST_F(Program, ManyStrangersKeepNobodyOut) {
   FakeAgent agent = make_agent(w.random);
   agent_connection = open(w, &agent.tls);
   const Hash32 evidence = must(w.attest(agent, credential, agent_connection->context));
-  const FakeAgent other = make_agent(w.random);
   std::vector<std::unique_ptr<Connection>> idle;
-  for (int i = 0; i < 530; ++i) idle.push_back(open(w, &other.tls));
+  for (int i = 0; i < 530; ++i) {
+    const FakeAgent other = make_agent(w.random);
+    idle.push_back(open(w, &other.tls));
+  }
   must(w.key(agent, credential.body, evidence, 1, agent_connection->context));
   EXPECT_TRUE(plane->call(method::kInfo, to_json(InfoRequest{Nonce32{1}})).ok());
   plane = open(w, &plane_key_);
@@ -303,6 +370,34 @@ TEST_F(Program, ManyStrangersKeepNobodyOut) {
             Reason::kWrongState);
   agent_connection = open(w, &agent.tls);
   EXPECT_EQ(must(w.attest(agent, credential, agent_connection->context)), evidence);
+}
+
+// Requests as fast as one key can send them, and connections as many as it can open.
+TEST_F(Program, AFloodByOneKeyLeavesOthersTheirShare) {
+  BrokerWorld w(74);
+  (void)serve(w);
+  const FakeAgent flood = make_agent(w.random);
+  const auto ask = [](Connection& c) {
+    const auto reply = c.call(method::kInfo, to_json(InfoRequest{Nonce32{1}}));
+    return reply.ok() ? std::nullopt : std::optional(reply.reason());
+  };
+  const auto busy = open(w, &flood.tls);
+  std::optional<Reason> last;
+  for (int i = 0; i < 50'000 && !last; ++i) last = ask(*busy);
+  EXPECT_EQ(last, Reason::kRateLimited);
+  const FakeAgent quiet = make_agent(w.random);
+  EXPECT_FALSE(ask(*open(w, &quiet.tls)));
+  auto plane = open(w, &plane_key_);
+  for (int i = 0; i < 300; ++i) ASSERT_FALSE(ask(*plane));  // it has no share: it is one
+  // Of twenty connections of one key sixteen stay; who proved another key is not in their way.
+  const FakeAgent many = make_agent(w.random);
+  std::vector<std::unique_ptr<Connection>> held;
+  int answered = 0;
+  for (int i = 0; i < 20; ++i) {
+    held.push_back(open(w, &many.tls));
+    answered += ask(*held.back()) ? 0 : 1;
+  }
+  EXPECT_EQ(answered, 16);
 }
 
 }  // namespace

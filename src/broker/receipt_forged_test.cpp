@@ -450,6 +450,14 @@ TEST_F(Forged, Rulings) {
              [](Receipt& r) { r.rulings.push_back(r.rulings[0]); });
   held_fails({enough}, [](Receipt& r) { r.rulings.pop_back(); });
   held_fails({enough}, first([](Ruling& r) { r.decision = RulingDecision::kReject; }));
+  // Reasons are told, so they are of the closed list and charged.
+  const Failure unpaid{"every owner was charged in full", Reason::kBudgetExceeded};
+  held_fails({{approve, Reason::kBadValue}, unpaid},
+             first([](Ruling& r) { r.reasons = {"small-cells"}; }));
+  held_fails({enough, unpaid}, first([](Ruling& r) {
+               r.decision = RulingDecision::kReject;
+               r.reasons = {"small-cells"};
+             }));
 }
 
 // ---- decision, log, destruction ----

@@ -26,16 +26,15 @@ void Server::stop() {
 }
 
 Result<Json> Server::dispatch(std::string_view method, const Json& body,
-                              const ConnectionContext& context) {
+                              const ConnectionContext& context, bool* last) {
   std::unique_lock lock(mutex_);
   auto reply = core_.handle(method, body, context, clock_.now());
-  const bool failed_now = !core_.healthy() && !failed_;
-  failed_ = failed_ || failed_now;
+  *last = !core_.healthy() && !failed_;
+  failed_ = failed_ || *last;
   lock.unlock();
   if (!reply.ok()) {
     logger_.error("refused", reply.error(), {{"method", Json(std::string(method.substr(0, 64)))}});
   }
-  if (failed_now) on_failure_();
   return reply;
 }
 
@@ -79,9 +78,22 @@ void Server::connection(channel::FdStream& stream, const channel::ConnectionServ
                                   plane ? Peer::kPlane : Peer::kStranger};
   bool stranger = !plane;
   if (plane) known();
-  const channel::ServeLimits limits = limits_for(context);
-  const auto answer = [&](std::string_view method, const Json& body) {
-    auto reply = dispatch(method, body, context);
+  const Hash32 who = key ? crypto::sha256(as_bytes(key->text())) : Hash32{};
+  std::shared_ptr<channel::Shares::Ticket> place;
+  if (key && !plane) {
+    auto entered = connections_.enter(who, 1, clock_.steady_ms());
+    if (!entered.ok()) return stranger_failed(entered.error());
+    place = std::move(*entered);
+  }
+  channel::ServeLimits limits = limits_for(context);
+  bool last = false;
+  const auto answer = [&](std::string_view method, const Json& body) -> Result<Json> {
+    std::shared_ptr<channel::Shares::Ticket> share;
+    if (!plane) {
+      GBX_ASSIGN(share, requests_.enter(who, 1, clock_.steady_ms()));
+    }
+    auto reply = dispatch(method, body, context, &last);
+    if (last) limits.idle_ms = 0;  // this answer still goes out
     if (reply.ok() && method == records::method::kAttest) {
       stranger = false;
       known();
@@ -89,6 +101,7 @@ void Server::connection(channel::FdStream& stream, const channel::ConnectionServ
     return reply;
   };
   const Status ended = channel::serve(*opened, answer, limits, clock_);
+  if (last) on_failure_();
   if (!ended.ok() && stranger) {
     stranger_failed(ended.error());
   } else if (!ended.ok()) {

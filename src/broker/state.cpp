@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "policy/decision.h"
+
 namespace gbx::broker {
 
 namespace {
@@ -48,6 +50,10 @@ Status check_body(const LogEntry& entry) {
 const PolicyState* State::policy(const Hash32& policy_hash) const {
   const auto it = policies_.find(to_hex(policy_hash));
   return it == policies_.end() ? nullptr : &it->second;
+}
+const JobState* State::held_under(const Hash32& notice) const {
+  const auto it = held_.find(to_hex(notice));
+  return it == held_.end() ? nullptr : &jobs_.at(it->second);
 }
 const PolicyState* State::current_policy(const Hash32& version_id) const {
   const auto it = current_.find(to_hex(version_id));
@@ -137,6 +143,19 @@ Status State::key(const KeyEntry& e, std::int64_t time, std::int64_t leaf) {
   return ok_status();
 }
 
+// Its reasons, which the consumer reads, are reserved on top of everything else.
+Status State::rule(const RulingEntry& e, std::int64_t time) {
+  GBX_ASSIGN(JobState * job, find(e.job_id));
+  if (!job->hold) return broken("ruling without a hold");
+  job->hold->rulings.push_back(e.request);
+  job->hold->last_ruling_at = time;
+  const std::int64_t told = policy::ruling_bits({e.request.ruling.body});
+  if (told == 0) return ok_status();
+  for (auto& c : job->reserved) c.free_bits += told;
+  charge(e.job_id, *job, job->reserved, time, false);
+  return ok_status();
+}
+
 Status State::decide(const ReleaseEntry& e, std::int64_t time, std::int64_t leaf) {
   GBX_ASSIGN(JobState * job, find(e.job_id));
   if (!job->seal || job->decision) return broken("decision out of order");
@@ -175,12 +194,10 @@ Status State::apply_job(const LogEntry& entry, std::int64_t leaf) {
     GBX_ASSIGN(HoldEntry e, from_json<HoldEntry>(entry.body));
     GBX_ASSIGN(JobState * job, find(e.job_id));
     job->hold = HoldState{e.notice, e.preview_keys, {}, 0};
+    held_[to_hex(e.notice.hash())] = to_hex(e.job_id);
   } else if (entry.kind == RulingEntry::kKind) {
     GBX_ASSIGN(RulingEntry e, from_json<RulingEntry>(entry.body));
-    GBX_ASSIGN(JobState * job, find(e.job_id));
-    if (!job->hold) return broken("ruling without a hold");
-    job->hold->rulings.push_back(e.request);
-    job->hold->last_ruling_at = entry.time;
+    return rule(e, entry.time);
   } else if (entry.kind == ReleaseEntry::kKind) {
     GBX_ASSIGN(ReleaseEntry e, from_json<ReleaseEntry>(entry.body));
     return decide(e, entry.time, leaf);

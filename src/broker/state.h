@@ -136,6 +136,8 @@ class State {
   const PolicyState* current_policy(const Hash32& version_id) const;
   const PolicyState* policy(const Hash32& policy_hash) const;
   const JobState* job(const Hash32& job_id) const;
+  // By the hash of the notice, also when it was decided since.
+  const JobState* held_under(const Hash32& notice) const;
   // Of an asset that somebody has published.
   std::optional<Hash32> owner_of(const Id16& asset_id) const;
   // The chain with the rotations that the log holds for this identity.
@@ -159,6 +161,7 @@ class State {
     f("rotations", rotations_);
     f("leaseUses", lease_uses_);
     f("jobs", jobs_);
+    f("held", held_);
     f("ledger", ledger_);
   }
 
@@ -167,6 +170,7 @@ class State {
   Status apply_job(const LogEntry& entry, std::int64_t leaf);
   Status publish(const PublishEntry& e, std::int64_t time, std::int64_t leaf);
   Status key(const KeyEntry& e, std::int64_t time, std::int64_t leaf);
+  Status rule(const RulingEntry& e, std::int64_t time);
   Status decide(const ReleaseEntry& e, std::int64_t time, std::int64_t leaf);
   void charge(const Hash32& job_id, const JobState& job,
               const std::vector<records::PlanCharge>& charges, std::int64_t time, bool committed);
@@ -183,6 +187,7 @@ class State {
   std::map<std::string, std::vector<records::Signed<records::Rotation>>> rotations_;  // by identity
   std::map<std::string, std::int64_t> lease_uses_;  // "lease/asset"
   std::map<std::string, JobState> jobs_;
+  std::map<std::string, std::string> held_;  // hash of the notice -> job
   // "owner/asset" -> job -> line
   std::map<std::string, std::map<std::string, LedgerLine>> ledger_;
 };

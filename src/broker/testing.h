@@ -62,12 +62,27 @@ class BrokerWorld {
     return c;
   }
 
-  // Starts the broker, or starts it again over the same store.
-  Status start() {
+  // Starts the broker, or starts it again over the same store: it waits for the plane.
+  Status open() {
     core.reset();
     connections_ = 0;
-    GBX_ASSIGN(core, broker::Core::open(broker_keys(set), *store_, random, capacity, clock.now()));
+    GBX_ASSIGN(core, broker::Core::open(broker_keys(set), *store_, random, capacity));
     return ok_status();
+  }
+  // The same, with a plane that holds no head yet.
+  Status start() {
+    GBX_TRY(open());
+    const Status resumed = resume();
+    if (!resumed.ok()) core.reset();
+    return resumed;
+  }
+  Status resume(const std::optional<records::Signed<records::LogHead>>& head = std::nullopt) {
+    GBX_TRY(core->handle(records::method::kResume, to_json(records::ResumeRequest{head}), plane(),
+                         clock.now()));
+    return ok_status();
+  }
+  records::Signed<records::LogHead> head() {
+    return must(call<records::Signed<records::LogHead>>(records::method::kHead, records::Empty{}));
   }
   // The plane's connection, on which everything comes that people signed.
   static broker::ConnectionContext plane() { return {0, std::nullopt, {}, broker::Peer::kPlane}; }
@@ -209,13 +224,14 @@ class BrokerWorld {
   // By a reviewer whose clock is `ahead` seconds before the broker's.
   Result<records::Judgement> rule(const Person& by, const records::HoldNotice& notice,
                                   const Hash32& policy, records::RulingDecision decision,
-                                  std::int64_t ahead = 0) {
+                                  std::int64_t ahead = 0, std::vector<std::string> reasons = {}) {
     records::Ruling r;
     r.hold_notice = records::hash_of(notice);
     r.manifest = notice.manifest;
     r.ciphertext = notice.ciphertext;
     r.owner_policy_hash = policy;
     r.decision = decision;
+    r.reasons = std::move(reasons);
     r.time = clock.now().seconds() + ahead;
     return call<records::Judgement>(
         records::method::kRuling,

@@ -95,13 +95,15 @@ Result<AssetName> parse_asset_name(const std::string& text) {
 }
 
 Status check_new_name(const std::string& name) {
+  // As a record will be judged that bears it: before anything is packed, or a key made.
+  const bool shown_as_it_is = printable(name, 8 * name.size() + 1) == name;
   const bool plain =
-      valid_utf8(name) && std::all_of(name.begin(), name.end(), [](char c) {
-        return static_cast<unsigned char>(c) > 0x20 && c != 0x7f && c != '/' && c != '@';
+      shown_as_it_is && valid_utf8(name) && std::all_of(name.begin(), name.end(), [](char c) {
+        return static_cast<unsigned char>(c) > 0x20 && c != '/' && c != '@';
       });
   if (plain && !name.empty() && name.size() <= 64) return ok_status();
   return fail(Reason::kUsage, "--name")
-      .with("1 to 64 bytes of UTF-8 without blanks, / and @",
+      .with("1 to 64 bytes of UTF-8 without blanks, control characters, / and @",
             name.empty() ? "nothing" : printable(name, 100));
 }
 

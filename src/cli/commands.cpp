@@ -47,6 +47,7 @@ CommandTree make_tree() {
   add_assets(tree);
   add_policies(tree);
   add_jobs(tree);
+  add_reviews(tree);
   add_receipts(tree);
   add_machines(tree);
   add_shell(tree);

@@ -10,6 +10,7 @@ void add_setup(CommandTree& tree);     // init, identity
 void add_assets(CommandTree& tree);    // asset, image
 void add_policies(CommandTree& tree);  // policy, lease
 void add_jobs(CommandTree& tree);      // job
+void add_reviews(CommandTree& tree);   // review
 void add_receipts(CommandTree& tree);  // receipt
 void add_machines(CommandTree& tree);  // node, doctor
 void add_shell(CommandTree& tree);     // completion, man

@@ -61,17 +61,17 @@ Result<std::string> check_result(const DeliveryInput& in) {
   return report.protection;
 }
 
-// Outputs of the bundle are exactly those of the manifest, byte for byte.
-Result<Delivered> take_bundle(const DeliveryInput& in, ByteView plain) {
+}  // namespace
+
+Result<Delivered> take_bundle(const records::SealContext& context,
+                              const std::vector<records::SpecOutput>& declared, ByteView plain) {
   if (plain.size() < kSaltSize) return fail(Reason::kTruncated, "content of the result");
   GBX_ASSIGN(const Hash32 salt, fixed_from<kSaltSize>(plain.first(kSaltSize)));
   GBX_ASSIGN(gate::Bundle bundle, gate::decode_bundle(plain.subspan(kSaltSize)));
-  const auto& context = in.result.run_statement.body.manifest.context;
-  if (bundle.status.jobId != to_hex(in.job_id) || bundle.status.attempt != context.attempt) {
+  if (bundle.status.jobId != to_hex(context.job_id) || bundle.status.attempt != context.attempt) {
     return fail(Reason::kBadHash, "the content is of another job or attempt")
-        .with(to_hex(in.job_id), bundle.status.jobId);
+        .with(to_hex(context.job_id), bundle.status.jobId);
   }
-  const auto& declared = in.submission.submission.body.spec.spec.outputs;
   Delivered out;
   out.status = bundle.status;
   for (auto& e : bundle.entries) {
@@ -102,8 +102,6 @@ Result<Delivered> take_bundle(const DeliveryInput& in, ByteView plain) {
   return out;
 }
 
-}  // namespace
-
 Result<std::string> verify_delivery(const DeliveryInput& in) {
   GBX_TRY(check_submission(in));
   return check_result(in);
@@ -127,7 +125,9 @@ Result<Delivered> open_delivery(const DeliveryInput& in, const crypto::HpkeKeyPa
   GBX_ASSIGN(SecretBuffer plain,
              records::open_result(key, recipient, in.result.run_statement.body.manifest,
                                   in.result.output, outer[recipient]));
-  GBX_ASSIGN(Delivered out, take_bundle(in, plain.view(kAccess)));
+  GBX_ASSIGN(Delivered out,
+             take_bundle(in.result.run_statement.body.manifest.context,
+                         in.submission.submission.body.spec.spec.outputs, plain.view(kAccess)));
   out.protection = std::move(protection);
   return out;
 }

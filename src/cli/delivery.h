@@ -36,6 +36,10 @@ struct Delivered {
   std::optional<Bytes> log;
   std::string protection;  // "NO TEE: …" in plain words
 };
+// What a sealed bundle holds: outputs that are exactly the manifest's, byte for byte, whose job and
+// attempt the caller has checked. kBadHash, kBadStructure, kTruncated.
+Result<Delivered> take_bundle(const records::SealContext& context,
+                              const std::vector<records::SpecOutput>& declared, ByteView plain);
 // verify_delivery(), then opens the content with `key`, which the submission names (kWrongRecipient
 // otherwise), and holds every output against its signed digest.
 Result<Delivered> open_delivery(const DeliveryInput& in, const crypto::HpkeKeyPair& key);

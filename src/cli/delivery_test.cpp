@@ -6,10 +6,8 @@
 #include <sys/stat.h>
 
 #include "base/os.h"
-#include "broker/testing.h"
 #include "cli/capacity.h"
-#include "gate/records.h"
-#include "gate/schema.h"
+#include "cli/testing.h"
 
 namespace gbx::cli {
 namespace {
@@ -17,62 +15,23 @@ namespace {
 using gbx::testing::BrokerWorld;
 using gbx::testing::must;
 
-struct Content {
-  gate::Bundle bundle;
-  Hash32 salt{};
-  std::vector<records::OutputDigest> digests;
-};
+using gbx::testing::Content;
 
-// Runs one job to its release with a bundle of the gate's own making.
+// One job, released.
 struct Released {
   explicit Released(const std::function<void(Content&)>& change = {}) {
     world.start_and_publish();
-    auto run = world.run_until_attested(world.submission());
-    for (std::int64_t stage = 1; stage <= 2; ++stage) {
-      must(world.key(run.agent, run.credential.body, run.evidence, stage, run.connection));
-    }
-    Content c;
-    c.salt = world.random.fixed<32>();
-    c.bundle.status = {to_hex(run.job_id()), 1, gate::RunExit::kOk, 0};
-    c.bundle.entries.push_back(
-        {gate::EntryKind::kOutput, "metrics.json", to_bytes(as_bytes("{\"auc\":\"0.99\"}"))});
-    c.bundle.entries.push_back({gate::EntryKind::kLog, "log", to_bytes(as_bytes("hello\n"))});
-    c.digests.push_back(
-        {"metrics", gate::output_digest(c.salt, "metrics", c.bundle.entries[0].content), 16});
-    if (change) change(c);
-    records::ResultInput in;
-    in.job_id = run.job_id();
-    in.plan_hash = run.plan.hash();
-    in.outputs = c.digests;
-    in.verdict = gbx::testing::clean_verdict();
-    const Bytes plain = concat({c.salt, must(gate::encode_bundle(c.bundle, 4096))});
-    in.bundle = plain;
-    for (const auto& k : run.submission.submission.body.result_keys) {
-      in.result_keys.push_back(must(crypto::HpkePublicKey::from_text(k.hpke)));
-    }
-    for (const auto& r : run.plan.body.reviewers) {
-      in.reviewers.push_back(must(crypto::HpkePublicKey::from_text(r.hpke)));
-    }
-    auto sealed = must(records::seal_result(in, world.set.kek.public_key(), world.random));
-    records::RunStatement st;
-    st.manifest = sealed.manifest;
-    st.evidence = run.evidence;
-    st.controls = run.plan.body.controls;
-    st.runtime = "crun 1.8";
-    st.image_digest = gbx::testing::kImageDigest;
-    st.unpacked_root_hash = Hash32{7};
-    st.residual_channels = run.plan.body.residual_channels;
-    const auto statement = must(records::sign(world.set.id(), st, run.agent.sig));
-    must(world.seal({statement, sealed.release_keys}, run.connection));
-    const auto judged = must(world.judge(run.job_id()));
-    input.emplace(DeliveryInput{must(world.set.chain.verify(world.set.id())),
-                                run.job_id(),
-                                world.consumer.key.public_key(),
-                                run.submission,
-                                must(world.call<records::Receipt>(
-                                    records::method::kReceipt, records::JobRequest{run.job_id()})),
-                                {sealed.output, *judged.release, statement},
-                                world.capacity});
+    auto job = gbx::testing::seal_a_job(world, gbx::testing::clean_verdict(), change);
+    const auto judged = must(world.judge(job.run.job_id()));
+    input.emplace(
+        DeliveryInput{must(world.set.chain.verify(world.set.id())),
+                      job.run.job_id(),
+                      world.consumer.key.public_key(),
+                      job.run.submission,
+                      must(world.call<records::Receipt>(records::method::kReceipt,
+                                                        records::JobRequest{job.run.job_id()})),
+                      {job.output, *judged.release, job.statement},
+                      world.capacity});
   }
   Result<Delivered> open() { return open_delivery(*input, world.consumer.hpke); }
   BrokerWorld world{31};

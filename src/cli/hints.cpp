@@ -88,6 +88,7 @@ std::string default_next(Reason reason) {
     case Reason::kPolicyMismatch:
     case Reason::kPolicyRevoked:
     case Reason::kPolicyExpired:
+    case Reason::kPolicyNotFresh:
     case Reason::kPolicyUnmergeable:
     case Reason::kConsumerNotAllowed:
     case Reason::kPurposeNotAllowed:
@@ -156,6 +157,8 @@ std::string default_next(Reason reason) {
     case Reason::kUnavailable:
     case Reason::kConnectionClosed:
       return "repeat the command; glovebox doctor checks the connection";
+    case Reason::kLogRolledBack:
+      return "stop this Glovebox and put the newest copy of the broker's log.db back";
     case Reason::kDatabase:
     case Reason::kUnsupported:
       return kAskOperator;

@@ -210,9 +210,14 @@ void check_plane(Session& s, Findings& out) {
        chain.ok() ? "lead back to the pinned set, epoch " + std::to_string(chain->epoch)
                   : chain.error().line(),
        chain.ok() ? "" : "do not use this installation until its operator has explained it"});
+  const std::string trouble = printable(info->broker_trouble, 300);
   out.push_back({"broker", info->broker_connected ? "ok" : "missing",
-                 info->broker_connected ? "connected" : "the plane does not reach it",
-                 info->broker_connected ? "" : "ask the operator to start glovebox-broker"});
+                 info->broker_connected ? "connected"
+                 : trouble.empty()      ? "the plane does not reach it"
+                                        : trouble,
+                 info->broker_connected ? ""
+                 : trouble.empty()      ? "ask the operator to start glovebox-broker"
+                                        : "tell the operator: it does not go on by itself"});
   const std::int64_t difference = info->time - s.now();
   const bool near = difference > -60 && difference < 60;
   out.push_back({"clock", near ? "ok" : "warning",

@@ -176,6 +176,17 @@ Result<api::JobResult> Plane::result(const Hash32& id) {
 Result<records::Receipt> Plane::receipt(const Hash32& id) {
   return get<records::Receipt>(job_path(id) + "/receipt");
 }
+Result<std::vector<api::ReviewView>> Plane::reviews(std::size_t limit) {
+  return pages<api::ReviewList>("/v1/reviews", limit);
+}
+Result<api::ReviewDetail> Plane::review(const Hash32& job_id) {
+  return get<api::ReviewDetail>("/v1/reviews/" + to_hex(job_id));
+}
+Result<records::Judgement> Plane::rule(const Hash32& job_id, const records::RulingRequest& r) {
+  // The broker takes the same ruling once, so it may be repeated.
+  return post<records::Judgement>("/v1/reviews/" + to_hex(job_id), to_json(r),
+                                  to_hex(r.ruling.hash()));
+}
 Status Plane::enrol_node(const api::NodeEnrolRequest& n) {
   // The same name and key again are no error, so it may be repeated.
   GBX_TRY(client_->json("POST", "/v1/nodes", to_json(n), to_hex(crypto::sha256(as_bytes(n.key)))));

@@ -65,6 +65,10 @@ class Plane {
   Result<api::JobResult> result(const Hash32& id);
   Result<records::Receipt> receipt(const Hash32& id);
 
+  Result<std::vector<api::ReviewView>> reviews(std::size_t limit);
+  Result<api::ReviewDetail> review(const Hash32& job_id);
+  Result<records::Judgement> rule(const Hash32& job_id, const records::RulingRequest& request);
+
   Result<std::vector<api::NodeView>> nodes();
   Status enrol_node(const api::NodeEnrolRequest& node);
 

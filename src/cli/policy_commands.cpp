@@ -30,6 +30,47 @@ Status check_hex(const std::vector<std::string>& list, std::size_t digits,
   return ok_status();
 }
 
+// What a reviewer hands over: the answer of `glovebox -o json identity show`.
+Result<records::Reviewer> read_reviewer(const std::string& path) {
+  GBX_ASSIGN(const std::string text, read_text_file(path, 64U << 10));
+  auto card = parse_json(text);
+  if (!card.ok()) return card.error().at(path);
+  const auto member = [&card](const char* name) {
+    const Json* found = card->find(name);
+    return found != nullptr && found->string() != nullptr ? *found->string() : std::string();
+  };
+  records::Reviewer r;
+  const auto id = fixed_from_hex<32>(member("identityId"));
+  r.key = member("key");
+  r.hpke = member("resultKey");
+  if (!id.ok() || !crypto::PublicKey::from_text(r.key).ok() ||
+      !crypto::HpkePublicKey::from_text(r.hpke).ok()) {
+    return fail(Reason::kBadValue, "--reviewer " + path)
+        .with("a reviewer's identityId, key and resultKey", "something else")
+        .hint("the reviewer makes it: glovebox -o json identity show > reviewer.json");
+  }
+  r.identity_id = *id;
+  return r;
+}
+
+Status draft_reviewers(PolicyDraft& d, const Invocation& in) {
+  for (const auto& path : in.list("reviewer")) {
+    GBX_ASSIGN(records::Reviewer r, read_reviewer(path));
+    d.reviewers.push_back(std::move(r));
+  }
+  d.may_preview = in.list("may-preview");
+  GBX_TRY(check_hex(d.may_preview, 64, "--may-preview"));
+  GBX_ASSIGN(d.reviewers_needed,
+             in.integer("reviewers-needed", 1, Bound{1, records::kMaxReviewers}));
+  const auto most = static_cast<std::int64_t>(d.reviewers.size());
+  if (in.has("reviewers-needed") && d.reviewers_needed > most) {
+    return fail(Reason::kUsage, "--reviewers-needed")
+        .with("at most as many as --reviewer names, " + std::to_string(most),
+              std::to_string(d.reviewers_needed));
+  }
+  return ok_status();
+}
+
 Result<PolicyDraft> draft(Session& s, const Invocation& in) {
   PolicyDraft d;
   if (in.has("kind")) {
@@ -56,6 +97,7 @@ Result<PolicyDraft> draft(Session& s, const Invocation& in) {
   GBX_ASSIGN(d.attempts, in.integer("attempts", 1, Bound{1, 100}));
   GBX_ASSIGN(d.free_bits, in.integer("free-bits", 2048, Bound{0, std::int64_t{1} << 40}));
   GBX_ASSIGN(d.log_bytes, in.integer("log-bytes", 0, Bound{0, records::kMaxLogBytes}));
+  GBX_TRY(draft_reviewers(d, in));
   d.logs = d.log_bytes > 0 ? "consumer" : "none";
   GBX_ASSIGN(const std::int64_t days, in.integer("days", 365, Bound{1, 3650}));
   d.not_after = in.has("not-after") ? in.text("not-after") : format_time(s.now() + days * kDay);
@@ -446,6 +488,13 @@ std::vector<Argument> policy_new_options() {
       types,
       slot,
       option("free-bits", "N", "cleared without a person, per release", ArgKind::kInteger),
+      many(option(
+          "reviewer", "FILE",
+          "who may rule on held outputs: what they got from `glovebox -o json identity show`",
+          ArgKind::kFile)),
+      option("reviewers-needed", "N", "how many of them must approve", ArgKind::kInteger),
+      many(option("may-preview", "ID",
+                  "another owner's reviewer whom you let see previews, 64 hex digits")),
       option("attempts", "N", "attempts per job after keys were released", ArgKind::kInteger),
       option("log-bytes", "N", "let the consumer have so many bytes of logs, at most 65536",
              ArgKind::kInteger),

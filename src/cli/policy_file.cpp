@@ -248,7 +248,15 @@ void write_gate(std::string& o, const PolicyDraft& d) {
   o += "\n  # Who rules on held outputs ({identityId, key, hpke} each), how many are needed, and "
        "who may see previews.\n";
   o += "  # Without reviewers a held output is rejected.\n";
-  o += "  reviewers: []\n  reviewersNeeded: 1\n  mayPreview: []\n";
+  std::vector<std::string> may_preview = d.may_preview;
+  o += d.reviewers.empty() ? "  reviewers: []\n" : "  reviewers:\n";
+  for (const auto& r : d.reviewers) {
+    o += "    - identityId: " + quoted(to_hex(r.identity_id)) + "\n      key: " + quoted(r.key) +
+         "\n      hpke: " + quoted(r.hpke) + "\n";
+    may_preview.push_back(to_hex(r.identity_id));
+  }
+  o += "  reviewersNeeded: " + number(d.reviewers_needed) + "\n";
+  o += "  mayPreview: " + flow(may_preview) + "\n";
   o += "  # Channels that you accept, beside those that the plan names by itself.\n  "
        "residualChannels: []\n";
   o += "\n  # Until when. freshForSeconds: without a new serial of this policy in that time no "

@@ -52,6 +52,7 @@ struct PlaneReady {
   std::string ca;
   std::string node_key;  // public key of the node endpoint
   bool operator_enrolled = false;
+  std::string broker_trouble;
   template <class F>
   void fields(F& f) {
     f("https", https, Bound{1, 300});
@@ -59,6 +60,7 @@ struct PlaneReady {
     f("ca", ca, Bound{1, 8192});
     f("nodeKey", node_key, Bound{1, 256});
     f("operator", operator_enrolled);
+    f("brokerTrouble", broker_trouble, Bound{0, 512});
   }
 };
 
@@ -349,7 +351,17 @@ class Installer {
     p.descriptors[4] = invites.get();
     GBX_ASSIGN(plane_,
                start<PlaneReady>("plane", std::move(p), 3, [this] { return start_plane(); }));
-    return ok_status();
+    return broker_goes_on();
+  }
+
+  // The plane shows the broker the newest head of its log that it has seen, and a broker whose log
+  // is older ends. Starting it again would change nothing.
+  Status broker_goes_on() const {
+    const std::string& said = plane_.broker_trouble;
+    const std::string code = said.substr(0, said.find(':'));
+    Reason reason = Reason::kUnavailable;
+    if (said.empty() || !reason_from_code(code, &reason)) return ok_status();
+    return fail(reason, "the broker does not go on: " + printable(said, 300));
   }
 
   Status start_node() {
@@ -433,6 +445,10 @@ class Installer {
                                 {"exited", (*ended)->exited},
                                 {"code", (*ended)->code},
                                 {"failures", c.failures}});
+    if ((*ended)->exited && (*ended)->code == static_cast<int>(ExitClass::kIntegrity)) {
+      return fail(Reason::kUnavailable, c.name + " found that what it keeps was changed or is old")
+          .hint("its messages are above; do not start it before what they name is put right");
+    }
     if (c.failures > kRestartLimit) {
       return fail(Reason::kUnavailable, c.name + " keeps ending")
           .hint("its messages are above; glovebox doctor");

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
 
 #include "base/log.h"
 #include "cli/interrupt.h"
@@ -13,6 +15,7 @@ namespace {
 
 constexpr std::int64_t kLiveWaitMs = 500;
 constexpr std::int64_t kQuietWaitMs = 20'000;
+constexpr std::int64_t kPauseMs = 1'000;
 constexpr const char* kSpinner[] = {"|", "/", "-", "\\"};
 
 // Reason where the outcome has none, by the state in which the job ended.
@@ -48,6 +51,7 @@ class Watch {
       }
       const std::int64_t wait =
           std::min(session_.live_display() ? kLiveWaitMs : kQuietWaitMs, left);
+      const std::int64_t asked_ms = now();
       auto next = plane->job_after(job.job_id, job.version, wait);
       if (!next.ok()) {
         session_.clear_status_line();
@@ -55,6 +59,10 @@ class Watch {
       }
       if (next->job_id != job.job_id) {
         return fail(Reason::kBadStructure, "the plane answers about another job");
+      }
+      // A plane where too many wait already answers at once: then the waiting is done here.
+      if (next->version == job.version && !next->ended && now() - asked_ms < wait / 2) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(std::min(wait, kPauseMs)));
       }
       job = std::move(*next);
       show(job);

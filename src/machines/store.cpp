@@ -108,8 +108,9 @@ Result<std::vector<Machine>> MemoryStore::machines(const MachineQuery& q) {
   for (const auto& [id, m] : machines_) {
     if (matches(m, q)) all.push_back(m);
   }
-  return page(std::move(all), q.after, q.newest_first, q.limit,
-              [](const Machine& m) { return std::pair(m.created_ms, m.id); });
+  return page(std::move(all), q.after, q.newest_first, q.limit, [&q](const Machine& m) {
+    return std::pair(q.deadline_until_ms ? m.deadline_ms : m.created_ms, m.id);
+  });
 }
 
 Result<std::int64_t> MemoryStore::count(const MachineQuery& q) {

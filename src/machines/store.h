@@ -121,9 +121,11 @@ struct MachineQuery {
   std::optional<std::string> owner;
   std::optional<std::string> node;
   std::optional<bool> live;
-  std::optional<std::int64_t> deadline_until_ms;  // has a deadline at or before
+  // Has a deadline at or before; the answer is then in the order of deadlines.
+  std::optional<std::int64_t> deadline_until_ms;
   bool newest_first = false;
-  // Continues after this position of an earlier answer: created_ms and id of its last row.
+  // Continues after this position of an earlier answer: created_ms (deadline_ms) and id of its
+  // last row.
   std::optional<std::pair<std::int64_t, std::string>> after;
   std::size_t limit = 100;
 };

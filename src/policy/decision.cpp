@@ -13,6 +13,69 @@ const std::vector<std::string>& rejection_reasons() {
   return kReasons;
 }
 
+namespace {
+constexpr ReviewReason kReviewReasons[] = {
+    {"small-cells", "figures stand for too few people: use larger groups, or leave small ones out"},
+    {"dominance", "one person makes up most of a figure: use larger groups"},
+    {"differencing", "together with an earlier release it tells about few people"},
+    {"group-disclosure", "everybody of a group has one value: do not show it"},
+    {"identifiers", "it holds ids, names or other things that point at a person"},
+    {"too-detailed", "more rows, columns or digits than the purpose needs"},
+    {"not-rounded", "round counts and figures as the owner asks"},
+    {"model-memorises", "a model can hold rows of the data: make it smaller or train it privately"},
+    {"unexplained-content", "nobody can say what these bytes are: declare a typed output"},
+    {"missing-context", "say what was computed, over whom, and how"},
+    {"wrong-format", "another type or schema of output is wanted"},
+    {"off-purpose", "it is not what the job's purpose says"},
+    {"ask-owner", "the owner tells you more"},
+};
+static_assert(std::size(kReviewReasons) <= 1U << kReviewReasonBits);
+// a release statement names them all beside its own
+static_assert(std::size(kReviewReasons) < 16);
+
+Status check_reasons(const records::Ruling& r) {
+  const auto n = static_cast<std::int64_t>(r.reasons.size());
+  const bool approves = r.decision == records::RulingDecision::kApprove;
+  const bool changes = r.decision == records::RulingDecision::kRequestChanges;
+  if (n > (approves ? 0 : kMaxRulingReasons) || (changes && n == 0)) {
+    return fail(Reason::kBadValue, "reasons of the ruling")
+        .with(approves  ? "none with an approval"
+              : changes ? "1 to " + std::to_string(kMaxRulingReasons)
+                        : "at most " + std::to_string(kMaxRulingReasons),
+              std::to_string(n));
+  }
+  for (const std::string& code : r.reasons) {
+    const bool known = std::any_of(std::begin(kReviewReasons), std::end(kReviewReasons),
+                                   [&](const auto& k) { return k.code == code; });
+    if (!known || std::count(r.reasons.begin(), r.reasons.end(), code) > 1) {
+      return fail(Reason::kBadValue, "reason of the ruling")
+          .with("a code of the closed list, once", code.substr(0, 64))
+          .hint("glovebox review request-changes --help lists them");
+    }
+  }
+  return ok_status();
+}
+}  // namespace
+
+std::span<const ReviewReason> review_reasons() { return kReviewReasons; }
+
+std::int64_t ruling_bits(const std::vector<records::Ruling>& rulings) {
+  std::int64_t reasons = 0;
+  for (const auto& r : rulings) reasons += static_cast<std::int64_t>(r.reasons.size());
+  return reasons * kReviewReasonBits;
+}
+
+std::vector<std::string> declined_reasons(const std::vector<records::Ruling>& rulings) {
+  std::vector<std::string> out{reason::kDeclined};
+  for (const ReviewReason& known : kReviewReasons) {
+    const bool given = std::any_of(rulings.begin(), rulings.end(), [&](const auto& r) {
+      return std::count(r.reasons.begin(), r.reasons.end(), known.code) > 0;
+    });
+    if (given) out.emplace_back(known.code);
+  }
+  return out;
+}
+
 const char* gate_reason(records::GateCause cause) {
   return cause == records::GateCause::kCopies ? reason::kCopies : reason::kMalformed;
 }
@@ -105,6 +168,7 @@ Status verify_ruling(const records::SetId& set_id, const Panel& panel,
         .with("from " + format_time(from) + " to " + format_time(by.until), format_time(body.time))
         .hint("set the reviewer's clock");
   }
+  GBX_TRY(check_reasons(body));
   return ruling.verify(set_id, by.key);
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,20 @@ inline constexpr char kCancelled[] = "cancelled";
 // The gate's cause of a rejection in these words.
 const char* gate_reason(records::GateCause cause);
 const std::vector<std::string>& rejection_reasons();  // those that a rejection may give
+
+// Why reviewers let nothing out, as far as the consumer is told: a closed list of at most 16, so
+// that each told costs 4 bits, and never free text (docs/decisions/0019).
+struct ReviewReason {
+  const char* code;
+  const char* meaning;  // what to change, for people
+};
+std::span<const ReviewReason> review_reasons();
+inline constexpr std::int64_t kMaxRulingReasons = 4;
+inline constexpr std::int64_t kReviewReasonBits = 4;
+// What the reasons of these rulings tell: the receipt holds them all, however it ends.
+std::int64_t ruling_bits(const std::vector<records::Ruling>& rulings);
+// What a rejection by these rulings says: kDeclined, and each of their reasons once.
+std::vector<std::string> declined_reasons(const std::vector<records::Ruling>& rulings);
 
 // What a release costs each owner in full: what the gate charged (exit class, duration and decision
 // are in it), and what the attempts that had the data tell.
@@ -74,8 +89,9 @@ struct RulingBy {
   std::int64_t until = 0;
 };
 // Signed by a reviewer who may rule on this output under the policy that the ruling names, at a
-// time between the notice and `until`, give or take the difference of clocks. Errors:
-// kPlanMismatch, kPolicyMismatch, kWrongRole, kBadValue (its time), kBadSignature.
+// time between the notice and `until`, give or take the difference of clocks, for reasons of the
+// closed list: none for an approval, one or more for changes. Errors: kPlanMismatch,
+// kPolicyMismatch, kWrongRole, kBadValue (its time, its reasons), kBadSignature.
 Status verify_ruling(const records::SetId& set_id, const Panel& panel,
                      const records::HoldNotice& notice,
                      const records::Signed<records::Ruling>& ruling, const RulingBy& by);

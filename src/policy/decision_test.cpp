@@ -61,6 +61,21 @@ TEST(RulingDenied, AboutAnotherOutputPolicyOrByAnother) {
             Reason::kUninitialised);
   EXPECT_EQ(changed([](Ruling& r) { r.time = kNow + 11 + kReviewerSkewSeconds; }),
             Reason::kBadValue);
+  // What the consumer will read of it is of the closed list: nothing else travels in a ruling.
+  const auto says = [&](RulingDecision how, std::vector<std::string> reasons) {
+    return changed([&](Ruling& r) {
+      r.decision = how;
+      r.reasons = std::move(reasons);
+    });
+  };
+  const std::vector<std::string> four{"small-cells", "dominance", "not-rounded", "ask-owner"};
+  EXPECT_EQ(says(RulingDecision::kReject, four), Reason::kUninitialised);
+  EXPECT_EQ(says(RulingDecision::kReject, {}), Reason::kUninitialised);
+  EXPECT_EQ(says(RulingDecision::kRequestChanges, four), Reason::kUninitialised);
+  EXPECT_EQ(says(RulingDecision::kRequestChanges, {}), Reason::kBadValue);
+  EXPECT_EQ(says(RulingDecision::kApprove, {"small-cells"}), Reason::kBadValue);
+  EXPECT_EQ(says(RulingDecision::kReject, {"Mrs Smith"}), Reason::kBadValue);
+  EXPECT_EQ(says(RulingDecision::kReject, {"dominance", "dominance"}), Reason::kBadValue);
   const auto forged = must(sign(set.id(), good, consumer.key));
   EXPECT_EQ(verify_ruling(set.id(), panel, notice, forged,
                           {reviewer.chain, reviewer.key.public_key(), kNow})

@@ -327,11 +327,7 @@ class Meeting {
       for (const auto& b : assets_) {
         const bool same = a.policy.asset_id == b.policy.asset_id;
         if (same || b.kind == records::AssetKind::kImage) continue;
-        const bool named = std::find(c.join_assets.begin(), c.join_assets.end(),
-                                     b.policy.asset_id) != c.join_assets.end() ||
-                           std::find(c.join_owners.begin(), c.join_owners.end(),
-                                     b.policy.owner_id) != c.join_owners.end();
-        if (named) continue;
+        if (may_meet(c, b.policy.asset_id, b.policy.owner_id)) continue;
         out_.obstacles.push_back("joinAssets, joinOwners: " + a.name + " may not meet " + b.name +
                                  ": it names neither asset " + to_hex(b.policy.asset_id) +
                                  " nor owner " + short_hash(b.policy.owner_id));

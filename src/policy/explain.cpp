@@ -136,8 +136,7 @@ Status check_join(const View& v) {
     if (!facts) continue;  // denied by its own "published" check
     // The id that counts is the signed record's, not the one that the submission claims.
     if (facts->record.body.asset_id == v.policy().asset_id) continue;
-    if (contains(v.clauses().join_assets, facts->record.body.asset_id)) continue;
-    if (contains(v.clauses().join_owners, facts->record.body.owner_id)) continue;
+    if (may_meet(v.clauses(), facts->record.body.asset_id, facts->record.body.owner_id)) continue;
     return fail(Reason::kJoinNotAllowed, "another asset in the same job")
         .with("an asset or owner that joinAssets or joinOwners names", other.name)
         .hint("ask the owner to name the asset or its owner in the policy");
@@ -593,6 +592,10 @@ Status within_budget(const Spent& spent, const records::GateClause& gate, std::i
               number(spent.total_free_bits) + " spent + " + number(bits));
   }
   return ok_status();
+}
+
+bool may_meet(const Clauses& clauses, const Id16& asset, const Hash32& owner) {
+  return contains(clauses.join_assets, asset) || contains(clauses.join_owners, owner);
 }
 
 bool needs_lease(const Clauses& clauses, const Hash32& consumer) {

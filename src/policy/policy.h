@@ -75,6 +75,9 @@ Status denial(const records::Explanation& explanation);
 // Does a job of this consumer need, and use up, a lease? Whom the policy names needs none.
 bool needs_lease(const records::Clauses& clauses, const Hash32& consumer);
 
+// May an asset of this owner be in one job with the one that has these clauses: is either named?
+bool may_meet(const records::Clauses& clauses, const Id16& asset, const Hash32& owner);
+
 // May a job run now what `facts.policy` says: revoked, expired, older than freshFor.
 // kPolicyRevoked, kPolicyExpired, kPolicyStale.
 Status in_force(const AssetFacts& facts, std::int64_t now);

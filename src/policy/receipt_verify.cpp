@@ -541,9 +541,12 @@ class Verifier {
       proved("one ruling for each reviewer and policy",
              seen.insert({ruling.body.owner_policy_hash, ruling.key}).second, Reason::kConflict);
     }
-    if (r_.release.body.decision == ReleaseDecision::kRelease) {
+    const ReleaseStatement& s = r_.release.body;
+    if (s.decision == ReleaseDecision::kRelease) {
       proved("enough reviewers of every owner approved", tally(all) == Tally::kApproved,
              Reason::kHeld);
+    } else if (!s.reasons.empty() && s.reasons[0] == reason::kDeclined) {
+      proved("the reviewers declined", tally(all) == Tally::kDeclined, Reason::kHeld);
     }
   }
   // Rulings are held to these times one by one. A release falls on a slot; so no ruling is taken
@@ -584,8 +587,11 @@ class Verifier {
     proved("names these rulings", s.rulings == rulings, Reason::kBadHash);
     charges();
     const bool release = s.decision == ReleaseDecision::kRelease;
-    const bool known = std::all_of(s.reasons.begin(), s.reasons.end(),
-                                   [](const auto& r) { return contains(rejection_reasons(), r); });
+    const bool declined = !s.reasons.empty() && s.reasons[0] == reason::kDeclined;
+    const bool known =
+        declined ? s.reasons == declined_reasons(panel().rulings)
+                 : std::all_of(s.reasons.begin(), s.reasons.end(),
+                               [](const auto& r) { return contains(rejection_reasons(), r); });
     proved("reasons", release ? s.reasons.empty() : known && !s.reasons.empty(), Reason::kBadValue,
            s.reasons.empty() ? "" : s.reasons[0]);
     if (!release) claimed("why it was rejected", "the set's word");
@@ -618,8 +624,9 @@ class Verifier {
     const bool release = s.decision == ReleaseDecision::kRelease;
     const std::int64_t tries = std::min(r_.credential.body.attempt, r_.plan.body.attempts);
     const RunPlan& plan = r_.plan.body;
+    const std::int64_t told = ruling_bits(panel().rulings);
     const auto due = [&](std::int64_t n) {
-      return release ? release_bits(plan, verdict, n) : rejection_bits(plan, n);
+      return told + (release ? release_bits(plan, verdict, n) : rejection_bits(plan, n));
     };
     const std::int64_t least = due(1);
     const std::int64_t most = due(tries);

@@ -176,9 +176,7 @@ class Interview(unittest.TestCase):
         t = Terminal(os.path.join(h.BIN, "glovebox"), "--home", os.path.join(world.up.dir, "home-hospital"), "policy", "new",
                      "--force", "--out", path)
         for question, answer in answers:
-            before = len(t.seen)
             t.await_text(question)
-            self.assertGreater(len(t.seen), before - 1)
             t.seen = b""
             t.type(answer + b"\n")
         self.assertEqual(t.wait(), 0, t.seen)

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include <functional>
+#include <set>
 #include <stdexcept>
 #include <utility>
 
@@ -13,6 +14,7 @@
 #include "broker/testing.h"
 #include "plane/core/testing.h"
 #include "plane/store/sqlite_store.h"
+#include "records/sealing.h"
 
 namespace gbx::plane {
 namespace {
@@ -73,6 +75,11 @@ class StoppingStore final : public machines::Store {
  private:
   std::unique_ptr<machines::Store> inner_;
 };
+
+// Of a log of this size; `which` tells two logs apart.
+Signed<LogHead> log_head(const testing::KeySet& set, std::int64_t size, std::uint8_t which = 1) {
+  return must(sign(set.id(), LogHead{1, size, Hash32{which}, testing::kNow}, set.signing));
+}
 
 class Plane {
  public:
@@ -265,6 +272,48 @@ TEST_P(CoreSuite, AJobFromSubmissionToReceipt) {
   EXPECT_EQ(events.job.version, v.version);
 }
 
+// The newest head of the broker's log stays the newest, whatever comes later.
+TEST_P(CoreSuite, TheLogHeadOnlyGrows) {
+  EXPECT_FALSE(must(p.core->log_head()).has_value());
+  must(p.core->keep_log_head(log_head(p.b.set, 10)));
+  must(p.core->keep_log_head(log_head(p.b.set, 10)));
+  must(p.core->keep_log_head(log_head(p.b.set, 12)));
+  const auto refused = [&](const Signed<LogHead>& head) {
+    const Status s = p.core->keep_log_head(head);
+    EXPECT_EQ(must(p.core->log_head())->body.tree_size, 12);
+    return s.reason();
+  };
+  EXPECT_EQ(refused(log_head(p.b.set, 11)), Reason::kLogRolledBack);
+  EXPECT_EQ(refused(log_head(p.b.set, 12, 2)), Reason::kLogRolledBack);
+  const testing::KeySet other = testing::make_key_set(p.b.random);
+  EXPECT_EQ(refused(log_head(other, 20)), Reason::kBadSignature);
+  Signed<LogHead> changed = log_head(p.b.set, 20);
+  changed.body.tree_size = 21;
+  EXPECT_EQ(refused(changed), Reason::kBadSignature);
+  LogHead later{2, 20, Hash32{1}, testing::kNow};
+  EXPECT_EQ(refused(must(sign(p.b.set.id(), later, p.b.set.signing))), Reason::kWrongSet);
+  const std::uint64_t version = p.core->version();
+  must(p.core->keep_log_head(log_head(p.b.set, 13)));
+  EXPECT_EQ(p.core->version(), version) << "whoever waits learns that the log grew";
+}
+
+// What a crash may do to it is that the newest is not kept; a damaged one is never none.
+TEST(LogHead, IsDurableAndADamagedOneIsAnError) {
+  Plane p(true);
+  must(p.core->keep_log_head(log_head(p.b.set, 10)));
+  p.start();
+  EXPECT_EQ(must(p.core->log_head())->body.tree_size, 10);
+  auto record = *must(p.store->record("log-head", "log-head"));
+  Signed<LogHead> changed = log_head(p.b.set, 10);
+  changed.body.tree_size = 9;
+  record.body = to_json(changed);
+  machines::Transaction t;
+  t.records.push_back({record.revision, record});
+  must(p.store->commit(t));
+  EXPECT_EQ(p.core->log_head().reason(), Reason::kBadSignature);
+  EXPECT_EQ(p.core->keep_log_head(log_head(p.b.set, 11)).reason(), Reason::kBadSignature);
+}
+
 TEST_P(CoreSuite, ASecondOutputIsRefused) {
   const Hash32 id = p.submit();
   p.pump();
@@ -371,6 +420,44 @@ TEST(Queue, JobsForAnAbsentNodeStarveNobody) {
   const auto oldest = p.take();
   ASSERT_TRUE(oldest);
   EXPECT_EQ(oldest->credential.body.job_id, first);
+}
+
+// All but the first stand in the store as if they had come through the API, which would take
+// minutes.
+TEST(Queue, TenThousandJobsWaitAndAThousandAreListedAtOnce) {
+  Plane p(true);
+  p.populate();
+  const Hash32 oldest = p.submit();
+  p.pump();
+  const Machine first = *need(p.store->machine(job_machine(oldest)));
+  SignedSubmission s = need(from_json<JobBody>(first.body)).submission;
+  constexpr int kAll = 10'000;
+  for (int made = 1; made < kAll;) {
+    machines::Transaction t;
+    for (; made < kAll && t.machines.size() < 1'000; ++made) {
+      s.submission.body.nonce = p.b.random.fixed<32>();
+      Machine m = first;
+      m.id = job_machine(s.submission.body.job_id());
+      m.body["submission"] = to_json(s);
+      m.seq = 0;
+      machines::add_begin(t, m, "Authorized", {}, p.b.clock.now().ms + made);
+    }
+    need(p.store->commit(t));
+  }
+  p.b.clock.advance(kAll);
+  const auto page = need(p.core->jobs(p.consumer(), {}, {{}, 1'000}));
+  EXPECT_EQ(page.items.size(), 1'000U);
+  const auto next = need(p.core->jobs(p.consumer(), {}, {page.next, 1'000}));
+  std::set<Hash32> listed;
+  for (const auto* list : {&page, &next}) {
+    for (const auto& job : list->items) listed.insert(job.job_id);
+  }
+  EXPECT_EQ(listed.size(), 2'000U);
+  EXPECT_FALSE(listed.contains(oldest));  // newest first
+  EXPECT_EQ(need(p.core->numbers()).jobs.at("Authorized"), kAll);
+  const auto work = p.take();
+  ASSERT_TRUE(work);
+  EXPECT_EQ(work->credential.body.job_id, oldest);
 }
 
 // An older job that waits again comes before younger ones, though the node had passed its place in
@@ -859,29 +946,145 @@ TEST_P(CoreSuite, AnOperatorEndsAnybodysJobAndItsConsumerReadsWhoDid) {
       << "it holds no node any more";
 }
 
-TEST_P(CoreSuite, AHeldOutputIsReviewedAndReleased) {
-  const Hash32 id = p.submit();
-  p.pump();
-  const auto w = p.take();
-  GateVerdict verdict = testing::clean_verdict();
-  verdict.recommendation = Recommendation::kHold;
-  const auto sealed = p.work(*w, verdict);
-  must(p.core->output(p.node(), p.upload(*w, sealed)));
-  p.pump();
-  EXPECT_EQ(p.job(id).output->state, "Held");
+class HeldSuite : public CoreSuite {
+ protected:
+  void SetUp() override {
+    p.enrol(p.b.reviewer, "reviewer", Role::kReviewer);
+    id = p.submit();
+    p.pump();
+    const auto w = p.take();
+    GateVerdict verdict = testing::clean_verdict();
+    verdict.recommendation = Recommendation::kHold;
+    sealed = p.work(*w, verdict);
+    must(p.core->output(p.node(), p.upload(*w, sealed)));
+    must(p.core->destroyed(p.node(), p.claim(*w)));
+    EXPECT_TRUE(must(p.core->reviews(p.reviewer(), {})).items.empty()) << "nothing is held yet";
+    EXPECT_EQ(p.core->review(p.reviewer(), id).reason(), Reason::kNotFound);
+    p.pump();
+    ASSERT_EQ(p.job(id).output->state, "Held");
+  }
+  RulingRequest ruling(const Hash32& policy, RulingDecision decision) {
+    const api::ReviewDetail d = must(p.core->review(p.reviewer(), id));
+    const HoldNotice& notice = d.review.hold_notice.body;
+    const Ruling r{
+        d.review.hold_notice.hash(), notice.manifest,          notice.ciphertext, policy, decision,
+        std::vector<std::string>{},  p.b.clock.now().seconds()};
+    return {p.b.reviewer.chain, must(sign(p.b.set.id(), r, p.b.reviewer.key))};
+  }
+  Result<Judgement> ask(const RulingRequest& r) { return p.b.call<Judgement>(method::kRuling, r); }
+  // As the API does it.
+  Result<Judgement> rule(const RulingRequest& r) {
+    must(p.core->begin_ruling(p.reviewer(), id, r));
+    auto j = ask(r);
+    must(p.core->end_ruling(p.reviewer(), id, r, j));
+    return j;
+  }
+  Hash32 policy(std::size_t i) {
+    return must(p.core->review(p.reviewer(), id)).plan.body.policies.at(i).policy_hash;
+  }
+  Hash32 id{};
+  Plane::Done sealed;
+};
+INSTANTIATE_TEST_SUITE_P(Stores, HeldSuite, ::testing::Values(false, true),
+                         [](const auto& i) { return i.param ? "Sqlite" : "Memory"; });
+
+TEST_P(HeldSuite, IsReviewedAndReleased) {
   EXPECT_EQ(p.core->result(p.consumer(), id).reason(), Reason::kHeld);
-  EXPECT_TRUE(must(p.core->reviews({p.b.owner.id(), {Role::kReviewer}}, {})).items.empty());
   const api::ReviewList list = must(p.core->reviews(p.reviewer(), {}));
   ASSERT_EQ(list.items.size(), 1U);
-  Judgement last;
-  for (const Hash32& policy : list.items[0].hold_notice.body.policy_hashes) {
-    auto ruled =
-        p.b.rule(p.b.reviewer, list.items[0].hold_notice.body, policy, RulingDecision::kApprove);
-    if (ruled.ok()) last = *ruled;
-  }
-  must(p.core->apply_judgement(id, last));
+  EXPECT_EQ(list.items[0].reasons, std::vector<std::string>{"gate-holds"});
+  ASSERT_EQ(list.items[0].policies.size(), 2U);
+  EXPECT_TRUE(list.items[0].policies[0].mine);
+  // What is handed out opens with the reviewer's key.
+  const api::ReviewDetail d = must(p.core->review(p.reviewer(), id));
+  const auto opened = open_preview(p.b.reviewer.hpke, 0, d.run_statement.body.manifest, d.output,
+                                   hash_of(d.review.hold_notice.body), d.preview_key);
+  ASSERT_TRUE(opened.ok()) << opened.error().line();
+  EXPECT_EQ(d.plan.hash(), d.run_statement.body.manifest.context.plan_hash);
+  EXPECT_EQ(must(rule(ruling(policy(0), RulingDecision::kApprove))).state, JudgementState::kHeld);
+  const api::ReviewView half = must(p.core->reviews(p.reviewer(), {})).items.at(0);
+  EXPECT_EQ(half.policies[0].approved, 1);
+  EXPECT_TRUE(half.policies[0].ruled);
+  EXPECT_EQ(half.policies[1].approved, 0);
+  EXPECT_EQ(must(rule(ruling(policy(1), RulingDecision::kApprove))).state,
+            JudgementState::kReleased);
   p.pump();
   EXPECT_EQ(p.job(id).state, "Completed");
+  EXPECT_TRUE(must(p.core->reviews(p.reviewer(), {})).items.empty());
+  EXPECT_EQ(p.core->review(p.reviewer(), id).reason(), Reason::kWrongState);
+}
+
+TEST_P(HeldSuite, IsNothingToAnybodyElse) {
+  const RulingRequest good = ruling(policy(0), RulingDecision::kReject);
+  const std::set<Role> roles{Role::kReviewer, Role::kOperator, Role::kOwner};
+  for (const auto* other : {&p.b.owner, &p.b.consumer}) {
+    const plane::Caller who{other->id(), roles};
+    EXPECT_TRUE(must(p.core->reviews(who, {})).items.empty());
+    const auto seen = p.core->review(who, id);
+    const auto absent = p.core->review(who, Hash32{9});
+    EXPECT_EQ(seen.reason(), Reason::kNotFound);
+    EXPECT_EQ(seen.error().line(), absent.error().line()) << "the same as for no job at all";
+    RulingRequest own = good;
+    own.reviewer = other->chain;
+    own.ruling = must(sign(p.b.set.id(), good.ruling.body, other->key));
+    EXPECT_EQ(p.core->begin_ruling(who, id, own).reason(), Reason::kNotFound);
+    EXPECT_EQ(p.core->begin_ruling(who, id, good).reason(), Reason::kWrongOwner);
+  }
+  RulingRequest forged = good;
+  forged.ruling.body.decision = RulingDecision::kApprove;
+  EXPECT_EQ(p.core->begin_ruling(p.reviewer(), id, forged).reason(), Reason::kBadSignature);
+  EXPECT_TRUE(must(p.core->review(p.reviewer(), id)).rulings.empty());
+}
+
+// The answer is lost: the ruling is there for its reviewer to send again, and counts once.
+TEST_P(HeldSuite, ARulingWhoseAnswerIsLostIsSentAgain) {
+  const RulingRequest r = ruling(policy(0), RulingDecision::kApprove);
+  must(p.core->begin_ruling(p.reviewer(), id, r));
+  must(ask(r));
+  must(p.core->end_ruling(p.reviewer(), id, r, fail(Reason::kUnavailable)));
+  auto kept = must(p.core->review(p.reviewer(), id)).rulings;
+  ASSERT_EQ(kept.size(), 1U);
+  EXPECT_FALSE(kept[0].taken);
+  EXPECT_EQ(must(p.core->reviews(p.reviewer(), {})).items.at(0).policies[0].approved, 0);
+  must(rule({p.b.reviewer.chain, kept[0].ruling}));
+  kept = must(p.core->review(p.reviewer(), id)).rulings;
+  ASSERT_EQ(kept.size(), 1U);
+  EXPECT_TRUE(kept[0].taken);
+  // What the broker refuses is not kept, and takes nothing away.
+  p.b.clock.advance(1000);
+  EXPECT_EQ(rule(ruling(policy(0), RulingDecision::kReject)).reason(), Reason::kConflict);
+  RulingRequest early = ruling(policy(1), RulingDecision::kApprove);
+  early.ruling.body.time -= 86'400;
+  early.ruling = must(sign(p.b.set.id(), early.ruling.body, p.b.reviewer.key));
+  EXPECT_EQ(rule(early).reason(), Reason::kBadValue);
+  kept = must(p.core->review(p.reviewer(), id)).rulings;
+  ASSERT_EQ(kept.size(), 1U);
+  EXPECT_EQ(kept[0].ruling.body.decision, RulingDecision::kApprove);
+}
+
+TEST_P(HeldSuite, PagesCoverAllOnce) {
+  for (int i = 0; i < 4; ++i) {
+    p.b.clock.advance(1000);
+    const Hash32 more = p.submit();
+    p.pump();
+    const auto w = p.take();
+    GateVerdict verdict = testing::clean_verdict();
+    verdict.recommendation = Recommendation::kHold;
+    must(p.core->output(p.node(), p.upload(*w, p.work(*w, verdict))));
+    must(p.core->destroyed(p.node(), p.claim(*w)));
+    p.pump();
+    ASSERT_EQ(p.job(more).output->state, "Held");
+  }
+  std::set<Hash32> seen;
+  Page page{"", 2};
+  for (int pages = 1;; ++pages) {
+    const api::ReviewList list = must(p.core->reviews(p.reviewer(), page));
+    for (const auto& item : list.items) EXPECT_TRUE(seen.insert(item.job_id).second);
+    page.cursor = list.next;
+    if (list.next.empty()) break;
+    ASSERT_LT(pages, 4);
+  }
+  EXPECT_EQ(seen.size(), 5U);
 }
 
 TEST_P(CoreSuite, AHoldThatRunsOutExpires) {
@@ -894,8 +1097,10 @@ TEST_P(CoreSuite, AHoldThatRunsOutExpires) {
   must(p.core->output(p.node(), p.upload(*w, sealed)));
   p.pump();
   EXPECT_EQ(p.job(id).output->state, "Held");
+  EXPECT_EQ(must(p.core->reviews(p.reviewer(), {})).items.size(), 1U);
   p.b.clock.advance((broker::kHoldSeconds + 120) * 1000);
   p.pump();
+  EXPECT_TRUE(must(p.core->reviews(p.reviewer(), {})).items.empty());
   EXPECT_TRUE(p.job(id).ended) << p.job(id).state;
   EXPECT_NE(p.job(id).state, "Completed");
 }

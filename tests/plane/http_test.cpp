@@ -50,6 +50,8 @@ class BrokerServer {
   void stop() { server_.reset(); }
   std::uint16_t port() const { return server_->port(); }
   std::mutex mutex;  // of the world's core
+  // Set: its answer, where there is one, comes in place of the core's.
+  std::function<std::optional<Result<Json>>(std::string_view method, const Json& body)> instead;
 
  private:
   void serve(channel::FdStream& stream) {
@@ -66,6 +68,7 @@ class BrokerServer {
         *opened,
         [this, &context](std::string_view method, const Json& body) {
           const std::lock_guard lock(mutex);
+          if (auto other = instead ? instead(method, body) : std::nullopt) return *other;
           return world_.core->handle(method, body, context, clock_.now());
         },
         {}, clock_);
@@ -123,6 +126,7 @@ class PlaneHttp : public ::testing::Test {
     o.set_file = directory + "/set.json";
     o.broker = {"127.0.0.1", broker.port()};
     o.nodes = {{"local", b.node.public_key().text()}};
+    o.shares = {.burst = 100'000, .per_second = 1'000};  // what a test sends is no flood
     must(write_file_atomic(o.set_file, as_bytes(canonical(to_json(b.set.chain))), 0644));
     start();
   }
@@ -547,6 +551,88 @@ TEST_F(PlaneHttp, NobodyHasMoreThanTwoUploadsAtOneTime) {
   EXPECT_EQ(send(&b.owner, "PUT", "/v1/objects/six", bytes, type).status, 201);
 }
 
+TEST_F(PlaneHttp, AFloodByOneIdentityLeavesOthersTheirShare) {
+  enrol_all();
+  o.shares = {.burst = 20, .per_second = 1};
+  start();
+  int let_in = 0;
+  Answer last;
+  for (int i = 0; i < 200 && last.status != 429; ++i) {
+    last = send(&b.owner, "GET", "/v1/assets");
+    let_in += last.status == 200 ? 1 : 0;
+  }
+  EXPECT_GE(let_in, 20);
+  EXPECT_EQ(last.reason(), "rate-limited");
+  EXPECT_NE(last.head.find("retry-after: 1\r\n"), std::string::npos) << last.head;
+  EXPECT_NE(last.text.find("wait 1 s"), std::string::npos) << last.text;
+  // A change costs four: what a second or two give back does not reach.
+  EXPECT_EQ(send(&b.owner, "POST", "/v1/leases", "{}").reason(), "rate-limited");
+  EXPECT_EQ(send(&b.consumer, "GET", "/v1/assets").status, 200);
+  EXPECT_EQ(send(&b.consumer, "POST", "/v1/leases", "{}").status, 422);
+}
+
+TEST_F(PlaneHttp, WhoeverIsNotEnrolledFloodsStrangersAlone) {
+  enrol_all();
+  o.shares = {.burst = 20, .per_second = 1};
+  start();
+  const auto ask = [&] {
+    const testing::Person stranger = testing::make_person(b.random);
+    return enrol_with("no such token", stranger, {Role::kOwner}, "x");
+  };
+  Answer last = ask();
+  for (int i = 0; i < 50 && last.status != 429; ++i) last = ask();
+  EXPECT_EQ(last.reason(), "rate-limited");
+  EXPECT_EQ(send(&b.consumer, "GET", "/v1/assets").status, 200);
+}
+
+TEST_F(PlaneHttp, OneIdentityThatWaitsLeavesOthersPlacesToWait) {
+  enrol_all();
+  publish();
+  const testing::Person second = testing::make_person(b.random);
+  ASSERT_EQ(enrol(second, {Role::kAuditor}, "second").status, 201);
+  const auto job = expect<api::JobView>(
+      201, send(&b.consumer, "POST", "/v1/jobs", canonical(to_json(b.submission()))));
+  const auto settled =
+      wait_for(job.job_id, [](const api::JobView& v) { return v.state == "Authorized"; });
+  const std::string wait = "/v1/jobs/" + to_hex(job.job_id) +
+                           "?after=" + std::to_string(settled.version) + "&waitMs=6000";
+  std::vector<std::unique_ptr<http::RawClient>> waiting;
+  const auto begin = [&](const testing::Person& who) {
+    waiting.push_back(http::RawClient::connect(port("https")));
+    EXPECT_TRUE(waiting.back()->send(request_text(&who, "GET", wait, {}, {}, {})));
+  };
+  // Eight of one identity: whoever is beyond the fourth is answered at once.
+  for (int i = 0; i < 8; ++i) begin(b.consumer);
+  int at_once = 0;
+  std::set<std::size_t> answered_now;
+  for (const auto end = channel::Deadline::after_ms(clock, 20'000); at_once < 4 && !end.passed();) {
+    for (std::size_t i = 0; i < waiting.size(); ++i) {
+      if (answered_now.contains(i)) continue;
+      const auto a = waiting[i]->read(50);
+      if (!a) continue;
+      EXPECT_EQ(a->status, 200);
+      answered_now.insert(i);
+      ++at_once;
+    }
+  }
+  EXPECT_EQ(at_once, 4);
+  // Another identity still has a place: it hears of a change, and not before.
+  begin(second);
+  EXPECT_FALSE(waiting.back()->read(300));
+}
+
+TEST_F(PlaneHttp, AFloodByANodeIsRefusedAndEndsNothing) {
+  const auto flood = connect_node();
+  must(flood->call(method::kNodeRegister, node_info()));
+  std::optional<Reason> last;
+  for (int i = 0; i < 20'000 && !last; ++i) {
+    const auto r = flood->call(method::kNodeHeartbeat, Heartbeat{"local", {}});
+    if (!r.ok()) last = r.reason();
+  }
+  EXPECT_EQ(last, Reason::kRateLimited);
+  EXPECT_EQ(send(nullptr, "GET", "/readyz").status, 200);
+}
+
 TEST_F(PlaneHttp, AJobWaitsForABrokerThatIsAway) {
   enrol_all();
   publish();
@@ -585,6 +671,57 @@ TEST_F(PlaneHttp, ReadinessIsOfNow) {
   EXPECT_TRUE(becomes(503));
   broker.start(old);
   EXPECT_TRUE(becomes(200));
+}
+
+// Every answer is followed by the head of the log, and each connection begins with the newest. A
+// broker that calls its log older is told of in words without sizes, and nobody's job is denied.
+TEST_F(PlaneHttp, ABrokerWhoseLogWasRolledBackIsToldOf) {
+  enrol_all();
+  publish();
+  o.probe_ms = 20;
+  std::optional<Signed<LogHead>> shown;
+  bool old = true;
+  const auto refuse = [&](std::string_view method, const Json& body) {
+    std::optional<Result<Json>> answer;
+    if (method != method::kResume) return answer;
+    shown = must(from_json<ResumeRequest>(body)).head;
+    if (old) answer = fail(Reason::kLogRolledBack, "the log is older").with("99 entries", "7");
+    return answer;
+  };
+  const auto size = static_cast<std::int64_t>(b.core->log_size());
+  {
+    const std::lock_guard lock(broker.mutex);
+    broker.instead = refuse;
+  }
+  start();
+  EXPECT_EQ(*ready.find("brokerTrouble")->string(), "log-rolled-back: the log is older");
+  const Answer down = send(nullptr, "GET", "/readyz");
+  EXPECT_EQ(down.status, 503);
+  EXPECT_EQ(*down.body.find("trouble")->string(), "log-rolled-back: the log is older");
+  const auto info = expect<api::InfoView>(200, send(nullptr, "GET", "/v1/info"));
+  EXPECT_FALSE(info.broker_connected);
+  EXPECT_NE(info.broker_trouble.find("log-rolled-back"), std::string::npos);
+  const Answer plan =
+      send(&b.consumer, "POST", "/v1/jobs/plan", canonical(to_json(b.submission())));
+  EXPECT_EQ(plan.reason(), "unavailable");
+  for (const Answer& a : {down, plan}) EXPECT_EQ(a.text.find("99"), std::string::npos) << a.text;
+  auto job = expect<api::JobView>(
+      201, send(&b.consumer, "POST", "/v1/jobs", canonical(to_json(b.submission()))));
+  EXPECT_EQ(job.state, "Submitted");
+  {
+    const std::lock_guard lock(broker.mutex);
+    ASSERT_TRUE(shown.has_value());
+    EXPECT_EQ(shown->body.tree_size, size);  // of the last publication
+    old = false;
+  }
+  const std::string path = "/v1/jobs/" + to_hex(job.job_id);
+  for (int i = 0; i < 20 && job.state == "Submitted"; ++i) {
+    job = expect<api::JobView>(
+        200,
+        send(&b.consumer, "GET", path + "?after=" + std::to_string(job.version) + "&waitMs=5000"));
+  }
+  EXPECT_EQ(job.state, "Authorized");
+  EXPECT_EQ(*send(nullptr, "GET", "/readyz").body.find("trouble")->string(), "");
 }
 
 TEST_F(PlaneHttp, TheFirstOperatorComesInOnceAndInvitesTheOthers) {
@@ -717,12 +854,15 @@ TEST_F(PlaneHttp, EveryOperationOfTheDocumentAnswersAsItSays) {
   const auto reviews = expect<api::ReviewList>(200, send(&b.reviewer, "GET", "/v1/reviews"));
   ASSERT_EQ(reviews.items.size(), 1U);
   const HoldNotice& notice = reviews.items[0].hold_notice.body;
+  const std::string review = "/v1/reviews/" + to_hex(held);
+  get(&b.reviewer, review);
+  EXPECT_EQ(send(&b.reviewer, "GET", "/v1/reviews/" + std::string(64, '0')).status, 404);
   for (const Hash32& policy : notice.policy_hashes) {
     const Ruling r{hash_of(notice),          notice.manifest,
                    notice.ciphertext,        policy,
                    RulingDecision::kApprove, {},
                    clock.now().seconds()};
-    post(&b.reviewer, 200, "/v1/reviews/" + to_hex(held),
+    post(&b.reviewer, 200, review,
          canonical(
              to_json(RulingRequest{b.reviewer.chain, must(sign(b.set.id(), r, b.reviewer.key))})));
   }

@@ -19,6 +19,8 @@ constexpr std::int64_t kRetryMs = 1'500;
 constexpr std::int64_t kRoundMs = 100;
 constexpr std::int64_t kBeatMs = 2'000;
 constexpr std::int64_t kWatchMs = 1'000;
+constexpr std::int64_t kShowHeadMs = 5'000;
+constexpr std::int64_t kShowHeadAgainMs = 300;
 constexpr std::int64_t kSettleMs = 200;
 // and up to kFreezeMoreMs on top: longer than a node's lease
 constexpr std::int64_t kFreezeMs = 12'000;
@@ -222,7 +224,7 @@ class BrokerActor final : public Caller {
   explicit BrokerActor(Shared& shared) : Caller(shared, "broker") {
     s.broker_log.crash();
     sync_clock();
-    testing::must(s.everybody.start());
+    testing::must(s.everybody.open());
     check_sent_keys();
   }
   ~BrokerActor() override { s.everybody.core.reset(); }
@@ -324,6 +326,7 @@ class PlaneActor final : public Caller {
         plane::Core::create(s.plane_store, s.shelf, s.world.clock(), plane_config(s)));
     every(kRoundMs, [this] { round(); });
     every(kWatchMs, [this] { watch(); });
+    show_head();
   }
   std::unique_ptr<plane::Core> core;
 
@@ -364,6 +367,20 @@ class PlaneActor final : public Caller {
         s.violated(std::string(kind) + " outlived its deadline");
       }
     }
+  }
+  // What the plane's link does on each connection and with its probe: the broker goes on once it
+  // has seen the head, and no honest one ever refuses it. One question at a time, so that heads
+  // come in order.
+  void show_head() {
+    const ResumeRequest request{testing::must(core->log_head())};
+    ask("broker", method::kResume, to_json(request), [this](const Result<Json>& reply) {
+      Status kept = reply.ok() ? ok_status() : Status(reply.error());
+      if (reply.ok()) kept = core->keep_log_head(testing::must(from_json<Signed<LogHead>>(*reply)));
+      if (kept.reason() == Reason::kLogRolledBack) {
+        s.violated("the broker's log was rolled back: " + kept.error().line());
+      }
+      s.world.after(name_, kept.ok() ? kShowHeadMs : kShowHeadAgainMs, [this] { show_head(); });
+    });
   }
   // Whoever is silent loses what it ran: when its lease is over, not when some deadline of the job
   // is.
@@ -848,6 +865,7 @@ void populate(Shared& s) {
       "broker", [&s] { return std::make_unique<BrokerActor>(s); }, true);
   w.add(
       "plane", [&s] { return std::make_unique<PlaneActor>(s); }, true);
+  testing::must(s.everybody.resume());
   plane::Core& core = *static_cast<PlaneActor*>(w.actor("plane"))->core;
   const plane::Caller owner{s.everybody.owner.id(), {plane::Role::kOwner}};
   const auto enrol = [&core](const testing::Person& who, const char* name, plane::Role role) {

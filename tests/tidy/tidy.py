@@ -248,9 +248,68 @@ def labels_self_test():
             sys.exit("tidy self-test: no rule fires on the label %s" % bad)
 
 
+# ---- the page of limits ----
+LIMITS_PAGE = "docs/limits.md"
+LIMIT_ROW = re.compile(r"^\|(?:[^|]*\|){2} *([\d,]+)((?: \w+)*) *\|.*`([\w/.]+):([\w.]+)` *\|$")
+UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "s": 1, "min": 60, "h": 3600}
+NUMBER = re.compile(r"[\d'][\d'UL]*(?:\s*(?:<<|\*)\s*[\d'][\d'UL]*)*")
+
+
+def constants(text, name):
+    """The values that `name` is given; `a.b`: member b of a braced a."""
+    owner, _, member = name.rpartition(".")
+    if owner:
+        text = "".join(re.findall(r"\b%s\{[^}]*\}" % re.escape(owner), text))
+    text = re.sub(r"std::u?int64_t\{(\d+)\}", r"\1", text)
+    for found in re.finditer(r"(?<![\w.]\.)\b%s = (%s)" % (re.escape(member), NUMBER.pattern), text):
+        terms = re.split(r"\s*(<<|\*)\s*", re.sub("['UL]", "", found.group(1)))
+        value = int(terms[0])
+        for operator, term in zip(terms[1::2], terms[2::2]):
+            value = value << int(term) if operator == "<<" else value * int(term)
+        yield value
+
+
+def check_limits(page, read):
+    """Each row's value is the constant's that it names; a row of a table that names none is no row of limits."""
+    for number, line in enumerate(page.split("\n"), 1):
+        if not line.startswith("|") or line.startswith(("|--", "| of |")):
+            continue
+        row = LIMIT_ROW.match(line)
+        if not row:
+            yield number, "a row without a value or the constant that says so"
+            continue
+        value, unit, path, name = row.groups()
+        factor = UNITS.get(unit.split()[0], 1) if unit else 1
+        if name.endswith(("_ms", "Ms")):
+            factor *= 1000
+        found = list(constants(read(path), name))
+        if int(value.replace(",", "")) * factor not in found[:1]:
+            yield number, "%s:%s is %s" % (path, name, found[0] if found else "not there")
+
+
+def limits():
+    def read(path):
+        with open(os.path.join(ROOT, path), encoding="utf-8") as f:
+            return f.read()
+    yield from ("%s:%d: %s" % (LIMITS_PAGE, n, m) for n, m in check_limits(read(LIMITS_PAGE), read))
+
+
+def limits_self_test():
+    source = "int most = 1'000;\nsize_t bytes = 16U << 10;\nx wait_ms = 10'000;\nL requests{.burst = 7, .most = 3};\n"
+    rows = {"| a | b | %s | c | `f:%s` |" % r: r for r in
+            (("1,000", "most"), ("16 KiB", "bytes"), ("10 s", "wait_ms"), ("3", "requests.most"), ("7", "requests.burst"))}
+    if list(check_limits("\n".join(rows), lambda path: source)):
+        sys.exit("tidy self-test: a limit that holds is refused")
+    for bad in ("| a | b | 999 | c | `f:most` |", "| a | b | 16 MiB | c | `f:bytes` |", "| a | b | 10 | c | `f:gone` |",
+                "| a | b | many | c | `f:most` |", "| a | b | 3 | c | `f:requests.burst` |"):
+        if not list(check_limits(bad, lambda path: source)):
+            sys.exit("tidy self-test: no rule fires on the limit %s" % bad)
+
+
 def self_test():
     citations_self_test()
     labels_self_test()
+    limits_self_test()
     bad = {
         "src/base/x.h": "int x;\n",
         "src/base/a.cpp": '#include "crypto/crypto.h"\n',
@@ -287,6 +346,7 @@ def main():
             heavy.append(path)
     problems += citations()
     problems += labels(files)
+    problems += limits()
     if len(heavy) > 6:
         problems.append("Beast or SSL headers in more than six translation units: " + " ".join(heavy))
     for p in problems:

@@ -77,7 +77,8 @@ struct RouteInfo {
 struct Caller {
   Hash32 identity{};
   RoleSet roles = 0;
-  bool enrolled = true;  // false: whoever just enrols
+  bool enrolled = true;              // false: whoever just enrols
+  std::shared_ptr<void> share = {};  // of the service, held until the answer is there
 };
 struct Call {
   const http::Request& request;

@@ -32,6 +32,7 @@ struct InfoView {
   std::string ca;
   std::int64_t time = 0;
   bool broker_connected = false;
+  std::string broker_trouble;  // why not, where more is known
   template <class F>
   void fields(F& f) {
     f("version", version, Bound{1, 64});
@@ -41,6 +42,7 @@ struct InfoView {
     f("ca", ca, Bound{0, 8192});
     f("time", time);
     f("brokerConnected", broker_connected);
+    f("brokerTrouble", broker_trouble, Bound{0, 512});
   }
 };
 
@@ -55,10 +57,12 @@ struct HealthView {
 struct ReadinessView {
   bool store = false;
   bool broker = false;
+  std::string trouble;  // with the broker, where more is known
   template <class F>
   void fields(F& f) {
     f("store", store);
     f("broker", broker);
+    f("trouble", trouble, Bound{0, 512});
   }
 };
 
@@ -374,17 +378,92 @@ struct NodeList {
     f("next", next, Bound{0, 256});
   }
 };
+// A ruling as its reviewer sent it. Not taken: the broker has not answered yet, or its answer was
+// lost; the same may be sent again.
+struct KeptRuling {
+  Hash32 reviewer{};
+  bool taken = false;
+  records::Signed<records::Ruling> ruling;
+  template <class F>
+  void fields(F& f) {
+    f("reviewer", reviewer);
+    f("taken", taken);
+    f("ruling", ruling);
+  }
+};
+// How far the rulings under one owner's policy have come.
+struct ReviewTally {
+  Hash32 policy_hash{};
+  Hash32 owner_id{};
+  std::int64_t reviewers = 0;  // who may rule under it
+  std::int64_t needed = 0;
+  std::int64_t approved = 0;
+  std::int64_t declined = 0;
+  bool mine = false;                     // the caller may rule under it
+  bool ruled = false;                    // and has
+  std::optional<std::int64_t> row_bits;  // of the owner's data, as the policy says
+  template <class F>
+  void fields(F& f) {
+    f("policyHash", policy_hash);
+    f("ownerId", owner_id);
+    f("reviewers", reviewers);
+    f("needed", needed);
+    f("approved", approved);
+    f("declined", declined);
+    f("mine", mine);
+    f("ruled", ruled);
+    f("rowBits", row_bits, Bound{1, 1'000'000'000});
+  }
+};
+// What one line of a reviewer's desk says; the plane's words, but for the notice.
 struct ReviewView {
   Hash32 job_id{};
+  std::string name;
+  Hash32 consumer_id{};
   records::Signed<records::HoldNotice> hold_notice;
-  std::vector<Bytes> preview_keys;
+  std::vector<std::string> reasons;  // docs/broker.md
+  std::int64_t free_bits = 0;        // that a release would be charged to each owner
+  std::int64_t verified_bits = 0;
+  std::vector<ReviewTally> policies;  // those that ask for rulings
   std::int64_t held_since_ms = 0;
   template <class F>
   void fields(F& f) {
     f("jobId", job_id);
+    f("name", name, Bound{1, 63});
+    f("consumerId", consumer_id);
     f("holdNotice", hold_notice);
-    f("previewKeys", preview_keys, Bound{0, 32});
+    f("reasons", reasons, Bound{0, 16, 64});
+    f("freeBits", free_bits);
+    f("verifiedBits", verified_bits);
+    f("policies", policies, Bound{0, records::kMaxAssets});
     f("heldSinceMs", held_since_ms);
+  }
+};
+// Everything that a reviewer needs to open a held output and to check whose it is and what was
+// asked for, all of it signed by others.
+struct ReviewDetail {
+  ReviewView review;
+  records::SignedSubmission submission;  // without leases, which are between owner and consumer
+  records::Signed<records::RunPlan> plan;
+  std::vector<records::IdentityChain> owners;
+  std::vector<records::Signed<records::VersionRecord>> versions;
+  std::vector<records::Signed<records::Policy>> policies;
+  records::Signed<records::RunStatement> run_statement;
+  std::vector<KeptRuling> rulings;
+  Bytes preview_key;  // E(the caller, aad = H(HoldNotice), Kp)
+  records::SealedOutput output;
+  template <class F>
+  void fields(F& f) {
+    f("review", review);
+    f("submission", submission);
+    f("plan", plan);
+    f("owners", owners, Bound{1, records::kMaxAssets});
+    f("versions", versions, Bound{1, records::kMaxAssets});
+    f("policies", policies, Bound{1, records::kMaxAssets});
+    f("runStatement", run_statement);
+    f("rulings", rulings, Bound{0, records::kMaxRulings});
+    f("previewKey", preview_key, Bound{32, 512});
+    f("output", output);
   }
 };
 struct ReviewList {

@@ -51,7 +51,9 @@ struct OutputBody {
   std::int64_t sealed_at = 0;  // as the broker acknowledged it: the end of the release slot
   std::int64_t decide_at = 0;
   std::optional<records::Signed<records::HoldNotice>> hold_notice;
-  std::vector<Bytes> preview_keys;
+  std::vector<Bytes> preview_keys;  // by the plan's reviewers
+  std::optional<records::Signed<records::RunStatement>> run_statement = {};
+  std::vector<api::KeptRuling> rulings;  // each reviewer's newest under each policy
   std::optional<records::Release> release;
   template <class F>
   void fields(F& f) {
@@ -64,6 +66,8 @@ struct OutputBody {
     f("decideAt", decide_at);
     f("holdNotice", hold_notice);
     f("previewKeys", preview_keys);
+    f("runStatement", run_statement);
+    f("rulings", rulings);
     f("release", release);
   }
 };
@@ -124,6 +128,14 @@ struct IdempotencyBody {
   template <class F>
   void fields(F& f) {
     f("fingerprint", fingerprint);
+    f("jobId", job_id);
+  }
+};
+// A held output on one reviewer's desk.
+struct DeskBody {
+  Hash32 job_id{};
+  template <class F>
+  void fields(F& f) {
     f("jobId", job_id);
   }
 };

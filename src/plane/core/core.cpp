@@ -417,6 +417,55 @@ Status Core::add_upload(const Caller& who, std::int64_t bytes) {
   return commit(t);
 }
 
+namespace {
+constexpr char kLogHead[] = "log-head";
+}  // namespace
+
+Status Core::check_log_head(const Signed<records::LogHead>& head) const {
+  GBX_TRY(head.verify(config_.set_id, keys_.signing));
+  if (head.body.epoch == keys_.epoch) return ok_status();
+  return fail(Reason::kWrongSet, "epoch of the log head")
+      .with(std::to_string(keys_.epoch), std::to_string(head.body.epoch));
+}
+
+// A kept head that is damaged is an error and not the same as none: the broker would ask nothing.
+Result<std::optional<Signed<records::LogHead>>> Core::log_head() {
+  using Head = Signed<records::LogHead>;
+  GBX_ASSIGN(const std::optional<Record> record, store_.record(kLogHead, kLogHead));
+  if (!record) return std::optional<Head>();
+  auto head = from_json<Head>(record->body);
+  const Status good = head.ok() ? check_log_head(*head) : Status(head.error());
+  if (!good.ok()) return Error(good.error()).at("the plane's copy of the broker's log head");
+  return std::optional<Head>(std::move(*head));
+}
+
+Status Core::keep_log_head(const Signed<records::LogHead>& head) {
+  GBX_TRY(check_log_head(head));
+  const Lock lock(mutex_);
+  GBX_ASSIGN(const std::optional<Signed<records::LogHead>> kept, log_head());
+  RecordWrite w;
+  w.record.kind = kLogHead;
+  w.record.id = kLogHead;
+  w.record.order = now_ms();
+  if (kept) {
+    const records::LogHead& old = kept->body;
+    const bool same_root = head.body.tree_root == old.tree_root;
+    if (head.body.tree_size == old.tree_size && same_root) return ok_status();
+    if (head.body.tree_size <= old.tree_size) {
+      return fail(Reason::kLogRolledBack, "the broker shows an older log than before, or another")
+          .with("more than " + std::to_string(old.tree_size) + " entries",
+                std::to_string(head.body.tree_size));
+    }
+    GBX_ASSIGN(const std::optional<Record> record, store_.record(kLogHead, kLogHead));
+    w.expected_revision = record->revision;
+  }
+  w.record.body = to_json(head);
+  Transaction t;
+  t.records.push_back(std::move(w));
+  // not commit(): nobody waits for this, and whoever does would learn when the log grows
+  return store_.commit(t);
+}
+
 Result<Core::Numbers> Core::numbers() {
   const Lock lock(mutex_);
   Numbers n;

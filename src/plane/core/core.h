@@ -154,9 +154,20 @@ class Core {
   Result<api::JobView> cancel(const Caller& who, const records::CancelRequest& request);
   Result<api::JobResult> result(const Caller& who, const Hash32& id);
   Result<records::Receipt> receipt(const Caller& who, const Hash32& id);
+  // What waits for the caller's ruling, the oldest first.
   Result<api::ReviewList> reviews(const Caller& who, const Page& page);
+  // With what opens it. kNotFound for everybody who is no reviewer of it, kWrongState once it is
+  // decided.
+  Result<api::ReviewDetail> review(const Caller& who, const Hash32& job_id);
   Status check_ruling(const Caller& who, const Hash32& job_id,
                       const records::RulingRequest& ruling);
+  // Before the broker is asked, which checks it, and keeps the ruling: should the answer be lost,
+  // its reviewer may send the same again.
+  Status begin_ruling(const Caller& who, const Hash32& job_id,
+                      const records::RulingRequest& request);
+  // With the broker's answer.
+  Status end_ruling(const Caller& who, const Hash32& job_id, const records::RulingRequest& request,
+                    const Result<records::Judgement>& reply);
   // What the broker answered to judge or ruling.
   Status apply_judgement(const Hash32& job_id, const records::Judgement& judgement);
 
@@ -178,6 +189,13 @@ class Core {
                                     const records::PhaseReport& report);
   Status output(const crypto::PublicKey& key, const records::OutputUpload& upload);
   Status destroyed(const crypto::PublicKey& key, const Signed<records::DestroyedClaim>& claim);
+
+  // ---- the broker's log, whose newest head this plane keeps (docs/decisions/0018) ----
+  // Empty: it has seen none.
+  Result<std::optional<Signed<records::LogHead>>> log_head();
+  // Durable when it returns. Never replaced by an older one or by one of another log:
+  // kLogRolledBack for these, kWrongSet or what the signature lacks for one that is not this set's.
+  Status keep_log_head(const Signed<records::LogHead>& head);
 
   // ---- what drives it ----
   Result<std::vector<machines::Effect>> due(std::size_t limit);
@@ -240,6 +258,7 @@ class Core {
   Status put_identity(const records::IdentityChain& chain, const std::string& name,
                       std::vector<Role> roles, Transaction t);
   Status add_upload(const Caller& who, std::int64_t bytes);
+  Status check_log_head(const Signed<records::LogHead>& head) const;
   // How many of a kind an identity had today.
   struct Daily {
     const char* kind;
@@ -301,6 +320,19 @@ class Core {
   Status accept_output(const records::OutputUpload& upload, const Machine& env, Machine job,
                        std::int64_t size, const Hash32& content);
   Status judge(const std::string& output_id, const records::Judgement& judgement, Transaction t);
+  // An output that is or was held, as one of its reviewers finds it.
+  struct HeldOutput {
+    Machine machine;
+    OutputBody out;
+    JobBody job;
+    std::size_t place = 0;  // of the caller among the plan's reviewers
+  };
+  Result<HeldOutput> held_for(const Caller& who, const Hash32& job_id);
+  Result<api::ReviewView> review_view(const Caller& who, const HeldOutput& held);
+  Status lay_out(Transaction& t, const OutputBody& out);
+  Status clear_desks(Transaction& t, const OutputBody& out);
+  Status touch(HeldOutput held);
+  Result<records::SealedOutput> stored_output(const OutputBody& out);
   Status same_slot(const records::DestroyedClaim& claim);
   Result<std::int64_t> judge_at_ms(const Machine& out, const OutputBody& o);
   Status judge_later(const machines::Effect& effect, Machine out, OutputBody o, std::int64_t at_ms);

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "plane/core/core.h"
+#include "policy/decision.h"
 
 namespace gbx::plane {
 
@@ -231,6 +232,8 @@ Status Core::fail_reviewing(const Effect& effect, const Hash32& job_id, const Er
   Transaction t;
   t.done.push_back(effect.key);
   if (out.live) {
+    GBX_ASSIGN(const OutputBody o, from_json<OutputBody>(out.body));
+    GBX_TRY(clear_desks(t, o));
     machines::add_step(t, out, enum_name(OutputEvent::kExpire), enum_name(OutputState::kExpired),
                        false, {}, now_ms(), std::string(reason_code(why.reason)), why.what);
   }
@@ -254,8 +257,14 @@ Status Core::judge(const std::string& output_id, const records::Judgement& j, Tr
     if (j.hold_notice->body.manifest != o.manifest) {
       return reason("the broker holds another output than the node handed in");
     }
+    if (!j.run_statement) return fail(Reason::kBadStructure, "held without a run statement");
+    if (hash_of(j.run_statement->body.manifest) != o.manifest) {
+      return reason("the broker's run statement is of another output");
+    }
     o.hold_notice = j.hold_notice;
     o.preview_keys = j.preview_keys;
+    o.run_statement = j.run_statement;
+    GBX_TRY(lay_out(t, o));
     o.decide_at = j.hold_notice->body.expires;
     out.body = to_json(o);
     GBX_ASSIGN(auto next, machines::step(OutputState::kSealed, OutputEvent::kHold));
@@ -275,6 +284,7 @@ Status Core::judge(const std::string& output_id, const records::Judgement& j, Tr
     return reason("the broker decided on another output than the node handed in");
   }
   o.release = j.release;
+  GBX_TRY(clear_desks(t, o));
   out.body = to_json(o);
   GBX_ASSIGN(const OutputState state, enum_from<OutputState>(out.state));
   const OutputEvent event = release ? OutputEvent::kRelease : OutputEvent::kReject;
@@ -325,6 +335,7 @@ Status Core::take_judgement(const Effect& effect, const Result<Json>& reply) {
       return commit(t);
     }
     t.done.push_back(effect.key);
+    GBX_TRY(clear_desks(t, o));
     const Error why = fail(Reason::kExpired, "no reviewer ruled before the hold ran out");
     machines::add_step(t, out, enum_name(OutputEvent::kExpire), enum_name(OutputState::kExpired),
                        false, {}, now_ms(), std::string(reason_code(why.reason)), why.what);
@@ -378,8 +389,14 @@ Error not_released(Reason reason, const OutputBody& o) {
   for (const std::string& r : reasons) said += (said.empty() ? "" : ", ") + r;
   if (said.empty()) return fail(reason, "the output was not released");
   const auto needed = kNeeded.find(reasons.front());
-  return fail(reason, "the output was not released: " + said)
-      .with(needed == kNeeded.end() ? "a release" : needed->second, said);
+  Error e = fail(reason, "the output was not released: " + said)
+                .with(needed == kNeeded.end() ? "a release" : needed->second, said);
+  std::string change;
+  for (const policy::ReviewReason& known : policy::review_reasons()) {
+    if (std::count(reasons.begin(), reasons.end(), known.code) == 0) continue;
+    change += std::string(change.empty() ? "" : "; ") + known.code + ": " + known.meaning;
+  }
+  return change.empty() ? e : e.hint(change);
 }
 
 }  // namespace

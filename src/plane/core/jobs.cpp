@@ -1,4 +1,4 @@
-// Core: what consumers and reviewers do with jobs.
+// Core: what consumers do with jobs.
 #include <algorithm>
 
 #include "base/log.h"
@@ -383,19 +383,23 @@ Result<api::JobResult> Core::result(const Caller& who, const Hash32& id) {
   }
   GBX_ASSIGN(Machine out, need_machine(output_machine(id), "output"));
   GBX_ASSIGN(OutputBody body, from_json<OutputBody>(out.body));
-  GBX_ASSIGN(Bytes stored, shelf_.get(to_hex(body.content)));
-  if (crypto::sha256(stored) != body.content) {
-    return fail(Reason::kBadHash, "the stored output was changed");
-  }
-  JsonLimits limits;
-  limits.max_bytes = stored.size();
   api::JobResult r;
-  GBX_ASSIGN(r.output, from_json_text<records::SealedOutput>(as_text(stored), limits));
+  GBX_ASSIGN(r.output, stored_output(body));
   if (!body.release) return fail(Reason::kInternal, "released output without a release");
   r.release = *body.release;
   GBX_ASSIGN(records::Receipt whole, receipt(who, id));
   r.run_statement = whole.run_statement;
   return r;
+}
+
+Result<records::SealedOutput> Core::stored_output(const OutputBody& out) {
+  GBX_ASSIGN(Bytes stored, shelf_.get(to_hex(out.content)));
+  if (crypto::sha256(stored) != out.content) {
+    return fail(Reason::kBadHash, "the stored output was changed");
+  }
+  JsonLimits limits;
+  limits.max_bytes = stored.size();
+  return from_json_text<records::SealedOutput>(as_text(stored), limits);
 }
 
 Result<records::Receipt> Core::receipt(const Caller& who, const Hash32& id) {
@@ -413,52 +417,6 @@ Result<records::Receipt> Core::receipt(const Caller& who, const Hash32& id) {
   GBX_ASSIGN(EnvironmentBody e, from_json<EnvironmentBody>(env.body));
   if (e.destroyed && s.sight.shows_claim(e.destroyed->body.time)) r.destroyed = e.destroyed;
   return r;
-}
-
-Result<api::ReviewList> Core::reviews(const Caller& who, const Page& page) {
-  MachineQuery q;
-  q.kind = "out";
-  q.state = std::string(enum_name(machines::OutputState::kHeld));
-  q.limit = 200;
-  GBX_ASSIGN(q.after, parse_cursor(page.cursor));
-  api::ReviewList list;
-  std::pair<std::int64_t, std::string> last;
-  for (;;) {
-    GBX_ASSIGN(std::vector<Machine> rows, store_.machines(q));
-    for (const Machine& row : rows) {
-      q.after = std::pair(row.created_ms, row.id);
-      GBX_ASSIGN(OutputBody out, from_json<OutputBody>(row.body));
-      GBX_ASSIGN(Machine job, need_machine(job_machine(out.job_id), "job"));
-      GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
-      if (!body.plan || !out.hold_notice) continue;
-      const auto& reviewers = body.plan->body.reviewers;
-      const bool mine = std::any_of(reviewers.begin(), reviewers.end(),
-                                    [&](const auto& r) { return r.identity_id == who.identity; });
-      if (!mine && !who.has(Role::kOperator)) continue;
-      if (list.items.size() == page.limit) {
-        list.next = make_cursor(last.first, last.second);
-        return list;
-      }
-      last = *q.after;
-      list.items.push_back({out.job_id, *out.hold_notice, out.preview_keys, row.updated_ms});
-    }
-    if (rows.size() < q.limit) return list;
-  }
-}
-
-Status Core::check_ruling(const Caller& who, const Hash32& job_id,
-                          const records::RulingRequest& ruling) {
-  if (ruling.reviewer.id() != who.identity) {
-    return fail(Reason::kWrongOwner, "a ruling is sent by its own reviewer");
-  }
-  GBX_ASSIGN(crypto::PublicKey key, ruling.reviewer.current_key(config_.set_id));
-  GBX_TRY(ruling.ruling.verify(config_.set_id, key));
-  GBX_ASSIGN(Machine out, need_machine(output_machine(job_id), "held output"));
-  GBX_ASSIGN(OutputBody body, from_json<OutputBody>(out.body));
-  if (!body.hold_notice || body.hold_notice->hash() != ruling.ruling.body.hold_notice) {
-    return fail(Reason::kNotFound, "this hold notice is not of this job");
-  }
-  return ok_status();
 }
 
 }  // namespace gbx::plane

@@ -12,6 +12,8 @@ namespace {
 
 constexpr std::int64_t kDefaultPage = 50;
 constexpr std::size_t kChunk = 256U << 10;
+// A POST has the store write, and mostly the broker judge, one request at a time.
+constexpr std::int64_t kTokensOfAChange = 4;
 
 Page page_of(const Call& call) {
   const std::int64_t limit = call.query_integer("limit", kDefaultPage);
@@ -48,7 +50,8 @@ PlaneApi::PlaneApi(Core& core, Broker& broker, storage::ObjectStore& objects, co
       objects_(objects),
       clock_(clock),
       random_(random),
-      options_(std::move(options)) {}
+      options_(std::move(options)),
+      shares_(options_.shares) {}
 
 template <class T>
 Result<T> PlaneApi::ask(std::string_view method, const Json& body) {
@@ -75,13 +78,17 @@ Result<api::Caller> PlaneApi::authenticate(const http::Request& request) {
   // Somebody who enrols is not known yet: the handler compares key and chain.
   const bool unknown = !known.ok() && enrolment && !core_.identity(identity).ok();
   if (!unknown) GBX_TRY(known);
+  // Before the memory of nonces: what is refused here may be sent again as it is.
+  GBX_ASSIGN(std::shared_ptr<void> share,
+             shares_.enter(unknown ? Hash32{} : identity, post ? kTokensOfAChange : 1,
+                           clock_.steady_ms()));
   GBX_TRY((unknown ? stranger_replays_ : replays_).remember(verified, now));
   if (!request.stream && crypto::sha256(request.body) != verified.body_hash) {
     return fail(Reason::kBadHash, "body of the request");
   }
-  if (unknown) return api::Caller{verified.identity, api::kAnyRole, false};
+  if (unknown) return api::Caller{verified.identity, api::kAnyRole, false, std::move(share)};
   GBX_ASSIGN(Caller caller, core_.caller(verified.identity));
-  api::Caller out{verified.identity, 0};
+  api::Caller out{verified.identity, 0, true, std::move(share)};
   for (const Role r : caller.roles) {
     GBX_ASSIGN(const api::RoleSet bit, api::role_from_name(enum_name(r)));
     out.roles |= bit;
@@ -100,6 +107,7 @@ Response PlaneApi::info(const Call&) {
   v.ca = options_.ca;
   v.time = clock_.now().seconds();
   v.broker_connected = broker_.connected();
+  v.broker_trouble = broker_.trouble();
   return api::reply(200, v);
 }
 
@@ -122,7 +130,7 @@ Response PlaneApi::healthz(const Call&) { return api::reply(200, api::HealthView
 
 Response PlaneApi::readyz(const Call&) {
   const Status store = core_.next_due_ms().ok() ? ok_status() : Status(fail(Reason::kDatabase));
-  const api::ReadinessView v{store.ok(), broker_.connected()};
+  const api::ReadinessView v{store.ok(), broker_.connected(), broker_.trouble()};
   return api::reply(v.store && v.broker ? 200 : 503, v);
 }
 
@@ -387,7 +395,7 @@ Result<api::JobView> PlaneApi::job_view(const Call& call) {
   const std::int64_t after = call.query_integer("after", -1);
   const std::int64_t wait = std::min(call.query_integer("waitMs", 0), options_.longest_wait_ms);
   const std::int64_t until = clock_.steady_ms() + wait;
-  const bool may_wait = ++waiting_ <= options_.waiters;
+  const bool may_wait = wait > 0 && begin_wait(who.identity);
   const auto run = [&]() -> Result<api::JobView> {
     for (;;) {
       const std::uint64_t seen = core_.version();
@@ -398,8 +406,25 @@ Result<api::JobView> PlaneApi::job_view(const Call& call) {
     }
   };
   Result<api::JobView> out = run();
-  --waiting_;
+  if (may_wait) end_wait(who.identity);
   return out;
+}
+
+bool PlaneApi::begin_wait(const Hash32& who) {
+  const std::lock_guard lock(waiting_mutex_);
+  const auto mine = waiting_by_.find(who);
+  if (waiting_ >= options_.waiters) return false;
+  if (mine != waiting_by_.end() && mine->second >= options_.waiters_per_identity) return false;
+  ++waiting_by_[who];
+  ++waiting_;
+  return true;
+}
+
+void PlaneApi::end_wait(const Hash32& who) {
+  const std::lock_guard lock(waiting_mutex_);
+  --waiting_;
+  const auto mine = waiting_by_.find(who);
+  if (--mine->second == 0) waiting_by_.erase(mine);
 }
 
 Response PlaneApi::job(const Call& call) { return api::reply_or_error(200, job_view(call)); }
@@ -456,15 +481,22 @@ Response PlaneApi::reviews(const Call& call) {
   return api::reply_or_error(200, core_.reviews(caller_of(call), page_of(call)));
 }
 
+Response PlaneApi::review(const Call& call) {
+  const auto id = hash_parameter(call, "id");
+  if (!id.ok()) return error_response(id.error());
+  return api::reply_or_error(200, core_.review(caller_of(call), *id));
+}
+
 Response PlaneApi::rule(const Call& call) {
   const auto request = api::read_json_body<records::RulingRequest>(call);
   if (!request.ok()) return error_response(request.error());
   const auto run = [&]() -> Result<records::Judgement> {
     GBX_ASSIGN(const Hash32 id, hash_parameter(call, "id"));
-    GBX_TRY(core_.check_ruling(caller_of(call), id, *request));
-    GBX_ASSIGN(records::Judgement j,
-               ask<records::Judgement>(records::method::kRuling, to_json(*request)));
-    GBX_TRY(core_.apply_judgement(id, j));
+    const Caller who = caller_of(call);
+    GBX_TRY(core_.begin_ruling(who, id, *request));
+    Result<records::Judgement> j =
+        ask<records::Judgement>(records::method::kRuling, to_json(*request));
+    GBX_TRY(core_.end_ruling(who, id, *request, j));
     return j;
   };
   return api::reply_or_error(200, run());

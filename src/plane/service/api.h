@@ -7,6 +7,7 @@
 #include <map>
 #include <mutex>
 
+#include "channel/shares.h"
 #include "httpsig/request_signing.h"
 #include "plane/api/openapi.h"
 #include "plane/api/routes.h"
@@ -24,6 +25,8 @@ struct ApiOptions {
   std::int64_t longest_wait_ms = 30'000;
   int uploads_per_identity = 2;  // at one time
   int waiters = 12;              // long polls at one time; further ones are answered at once
+  int waiters_per_identity = 4;
+  channel::ShareLimits shares;  // of one identity; all who are not enrolled have one together
 };
 
 class PlaneApi {
@@ -72,6 +75,7 @@ class PlaneApi {
   http::Response nodes(const api::Call& call);
   http::Response enrol_node(const api::Call& call);
   http::Response reviews(const api::Call& call);
+  http::Response review(const api::Call& call);
   http::Response rule(const api::Call& call);
 
  private:
@@ -79,6 +83,9 @@ class PlaneApi {
   Result<T> ask(std::string_view method, const Json& body);
   http::Response store_object(const api::Call& call);
   Status same_object(const std::string& name, ByteView sha256);
+  // Takes a place among those who may wait; false where there is none, now or for this identity.
+  bool begin_wait(const Hash32& who);
+  void end_wait(const Hash32& who);
   // Waits until the job's version is above `after`, for as long as the call asks.
   Result<api::JobView> job_view(const api::Call& call);
 
@@ -92,8 +99,11 @@ class PlaneApi {
   // Of those who are not enrolled and ask to be, which changes nothing when it is repeated: they
   // crowd out each other alone.
   httpsig::ReplayCache stranger_replays_{{4'096, 4'096, true}};
+  channel::Shares shares_;
   Metrics metrics_;
-  std::atomic<int> waiting_{0};
+  std::mutex waiting_mutex_;
+  int waiting_ = 0;                   // guarded by waiting_mutex_
+  std::map<Hash32, int> waiting_by_;  // guarded by waiting_mutex_, by identity
   std::mutex uploads_mutex_;
   std::map<Hash32, int> uploads_;  // guarded by uploads_mutex_: those that run, by identity
 };

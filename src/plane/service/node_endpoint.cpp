@@ -13,8 +13,7 @@ Result<std::unique_ptr<NodeEndpoint>> NodeEndpoint::start(const NodeEndpointOpti
                                                           Core& core, const crypto::SigningKey& key,
                                                           const Clock& clock, const Logger& log) {
   GBX_ASSIGN(channel::Listener listener, channel::listen_tcp(options.listen));
-  std::unique_ptr<NodeEndpoint> endpoint(
-      new NodeEndpoint(core, key, clock, log, options.frame_bytes));
+  std::unique_ptr<NodeEndpoint> endpoint(new NodeEndpoint(core, key, clock, log, options));
   NodeEndpoint* self = endpoint.get();
   const auto serve = [self](channel::FdStream& s, const auto& known) { self->serve(s, known); };
   GBX_ASSIGN(endpoint->server_, channel::ConnectionServer::start(
@@ -39,8 +38,14 @@ void NodeEndpoint::serve(channel::FdStream& stream, const channel::ConnectionSer
     log_.warn("node-refused", {{"what", printable(opened.error().line())}});
     return;
   }
-  known();
   const crypto::PublicKey node = *opened->peer_key();
+  const Hash32 who = crypto::sha256(as_bytes(node.text()));
+  auto place = places_.enter(who, 1, clock_.steady_ms());
+  if (!place.ok()) {
+    log_.warn("node-refused", {{"node", node.text()}, {"what", printable(place.error().line())}});
+    return;
+  }
+  known();
   channel::ServeLimits limits;
   limits.max_frame_bytes = frame_bytes_;
   limits.idle_ms = 600'000;
@@ -48,7 +53,10 @@ void NodeEndpoint::serve(channel::FdStream& stream, const channel::ConnectionSer
   limits.max_bytes = std::uint64_t{1} << 44;
   const Status s = channel::serve(
       *opened,
-      [&](std::string_view method, const Json& body) { return dispatch(node, method, body); },
+      [&](std::string_view method, const Json& body) -> Result<Json> {
+        GBX_ASSIGN(const auto share, requests_.enter(who, 1, clock_.steady_ms()));
+        return dispatch(node, method, body);
+      },
       limits, clock_);
   if (!s.ok() && !stopping_) {
     log_.warn("node-connection-ended",

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "channel/net.h"
 #include "channel/rpc.h"
+#include "channel/shares.h"
 #include "plane/core/core.h"
 
 namespace gbx::plane {
@@ -18,6 +19,9 @@ struct NodeEndpointOptions {
   std::size_t strangers = 64;  // who have not proved an enrolled key
   std::int64_t stranger_ms = 10'000;
   std::size_t frame_bytes = kSealedBundleFrameBytes;
+  // Of one node: at any time it waits in a poll and a heartbeat, and tells of each of its attempts.
+  channel::ShareLimits requests{.burst = 1'000, .per_second = 50, .at_one_time = 64};
+  channel::ShareLimits places{.burst = 200, .per_second = 10, .at_one_time = 64};
 };
 
 class NodeEndpoint {
@@ -31,8 +35,14 @@ class NodeEndpoint {
 
  private:
   NodeEndpoint(Core& core, const crypto::SigningKey& key, const Clock& clock, const Logger& log,
-               std::size_t frame_bytes)
-      : core_(core), key_(key), clock_(clock), log_(log), frame_bytes_(frame_bytes) {}
+               const NodeEndpointOptions& options)
+      : core_(core),
+        key_(key),
+        clock_(clock),
+        log_(log),
+        frame_bytes_(options.frame_bytes),
+        requests_(options.requests),
+        places_(options.places) {}
   void serve(channel::FdStream& stream, const channel::ConnectionServer::Known& known);
   Result<Json> dispatch(const crypto::PublicKey& node, std::string_view method, const Json& body);
   Result<Json> heartbeat(const crypto::PublicKey& node, const records::Heartbeat& beat);
@@ -43,6 +53,8 @@ class NodeEndpoint {
   const Clock& clock_;
   const Logger& log_;
   const std::size_t frame_bytes_;
+  channel::Shares requests_;
+  channel::Shares places_;  // connections of one node
   std::atomic<bool> stopping_{false};
   std::unique_ptr<channel::ConnectionServer> server_;
 };

@@ -11,8 +11,10 @@ using api::ParameterKind;
 using api::QueryParameter;
 using api::Route;
 
+constexpr std::int64_t kMostEntries = 200;
+constexpr std::int64_t kMostJobs = 1'000;
 constexpr QueryParameter kPage[] = {
-    {"limit", "entries of one page", ParameterKind::kInteger, 200},
+    {"limit", "entries of one page", ParameterKind::kInteger, kMostEntries},
     {"cursor", "`next` of the page before", ParameterKind::kText, 256},
 };
 constexpr QueryParameter kNonce[] = {
@@ -26,7 +28,7 @@ constexpr QueryParameter kAssets[] = {
     {"delisted", "1: also what is no longer offered", ParameterKind::kInteger, 1},
 };
 constexpr QueryParameter kJobs[] = {
-    kPage[0],
+    {"limit", "jobs of one page", ParameterKind::kInteger, kMostJobs},
     kPage[1],
     {"state", "only jobs in this state", ParameterKind::kText, 16},
     {"consumer", "only jobs of this identity (operators and auditors)", ParameterKind::kHex, 64},
@@ -333,10 +335,17 @@ constexpr Route<PlaneApi> kRoutes[] = {
       .path = "/v1/reviews",
       .operation_id = "listReviews",
       .summary = "Held outputs that wait for the caller",
-      .roles = api::kReviewer | api::kOperator,
+      .roles = api::kReviewer,
       .response_schema = "ReviewList",
       .query = kPage},
      &PlaneApi::reviews},
+    {{.method = "GET",
+      .path = "/v1/reviews/{id}",
+      .operation_id = "getReview",
+      .summary = "One held output, for its reviewers: what was signed, and what opens it",
+      .roles = api::kReviewer,
+      .response_schema = "ReviewDetail"},
+     &PlaneApi::review},
     {{.method = "POST",
       .path = "/v1/reviews/{id}",
       .operation_id = "rule",
@@ -399,7 +408,8 @@ const api::Schemas& PlaneApi::schemas() {
         .add<records::Receipt>("Receipt");
     s.add<api::NodeList>("NodeList")
         .add<api::NodeEnrolRequest>("NodeEnrolRequest")
-        .add<api::ReviewList>("ReviewList");
+        .add<api::ReviewList>("ReviewList")
+        .add<api::ReviewDetail>("ReviewDetail");
     s.add<records::RulingRequest>("RulingRequest").add<records::Judgement>("Judgement");
     return s;
   }();

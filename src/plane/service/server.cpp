@@ -103,6 +103,7 @@ struct ReadyLine {
   std::string ca;
   std::string node_key;
   bool operator_enrolled = false;
+  std::string broker_trouble;  // why the broker does not go on; empty: nothing known
   template <class F>
   void fields(F& f) {
     f("https", https);
@@ -110,6 +111,7 @@ struct ReadyLine {
     f("ca", ca);
     f("nodeKey", node_key);
     f("operator", operator_enrolled);
+    f("brokerTrouble", broker_trouble);
   }
 };
 
@@ -209,7 +211,7 @@ struct PlaneServer::Parts {
 
   Status connect() {
     GBX_ASSIGN(node_key, load_node_key(options.state_dir, random));
-    BrokerLinkOptions link{&clock, options.broker, &*node_key, core->set_keys().tls};
+    BrokerLinkOptions link{&clock, options.broker, &*node_key, core->set_keys().tls, core.get()};
     broker = std::make_unique<BrokerLink>(std::move(link));
     // Once before anybody can ask whether the plane is ready. Without a broker it starts all the
     // same.
@@ -239,6 +241,7 @@ struct PlaneServer::Parts {
                                                       clock.now().seconds()));
     ApiOptions api_options;
     api_options.ca = to_base64url(certificates.ca);
+    api_options.shares = options.shares;
     api = std::make_unique<PlaneApi>(*core, *broker, *objects, clock, random, api_options);
     GBX_ASSIGN(const Hash32 metrics_token, metrics_token_hash());
     routes = std::make_unique<api::Dispatcher<PlaneApi>>(
@@ -290,8 +293,12 @@ Json PlaneServer::ready() const {
   https.port = parts_->https->port();
   channel::TcpAddress nodes = parts_->options.node_listen;
   nodes.port = parts_->nodes->port();
-  const ReadyLine line{https.text(), nodes.text(), to_base64url(parts_->certificates.ca),
-                       parts_->node_key->public_key().text(), parts_->operator_enrolled};
+  const ReadyLine line{https.text(),
+                       nodes.text(),
+                       to_base64url(parts_->certificates.ca),
+                       parts_->node_key->public_key().text(),
+                       parts_->operator_enrolled,
+                       parts_->broker->trouble()};
   return to_json(line);
 }
 

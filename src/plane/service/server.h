@@ -10,6 +10,7 @@
 #include "base/fields.h"
 #include "base/log.h"
 #include "channel/net.h"
+#include "channel/shares.h"
 #include "crypto/keys.h"
 
 namespace gbx::plane {
@@ -38,6 +39,7 @@ struct ServeOptions {
   std::vector<NodeKey> nodes;      // enrolled at start
   std::vector<std::string> names;  // more names and addresses for the server's certificate
   std::int64_t lease_seconds = 30;
+  channel::ShareLimits shares;    // of one identity over HTTPS
   std::int64_t probe_ms = 2'000;  // how often the broker is asked whether it is there
   // Absent: the token of the first operator is made here and lies in the state folder until one is
   // enrolled.

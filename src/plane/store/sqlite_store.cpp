@@ -17,7 +17,7 @@ using machines::TransitionRow;
 
 namespace {
 
-constexpr int kSchemaVersion = 1;
+constexpr int kSchemaVersion = 2;
 
 // Migration n brings a file from version n to n + 1. Entries are never changed, only added.
 const std::vector<std::vector<const char*>>& migrations() {
@@ -45,6 +45,23 @@ const std::vector<std::vector<const char*>>& migrations() {
           "NOT NULL, kind VARCHAR(32) NOT NULL, due_ms BIGINT NOT NULL, tries BIGINT NOT NULL, "
           "PRIMARY KEY (machine, seq, kind))",
           "CREATE INDEX outbox_by_due ON outbox (due_ms)",
+      },
+      {
+          // One for each way in which the core looks, so that none walks what has ended: with a
+          // million jobs stored, a page is found and ordered by its index alone.
+          "CREATE INDEX machines_by_time ON machines (kind, created_ms, id)",
+          "CREATE INDEX machines_by_life ON machines (kind, live, created_ms, id)",
+          "CREATE INDEX machines_by_owner_life ON machines (kind, owner, live)",
+          "CREATE INDEX machines_on_node ON machines (kind, node, live, created_ms, id)",
+          "CREATE INDEX machines_with_deadline ON machines (kind, live, deadline_ms, id) WHERE "
+          "deadline_ms > 0",
+          "CREATE INDEX deadlines_of_live ON machines (deadline_ms) WHERE live = 1 AND "
+          "deadline_ms > 0",
+          "DROP INDEX machines_by_node",
+          "DROP INDEX machines_by_deadline",
+          "CREATE INDEX records_by_kind ON records (kind, ordinal, id)",
+          "CREATE INDEX outbox_in_order ON outbox (due_ms, machine, seq)",
+          "DROP INDEX outbox_by_due",
       },
   };
   return all;
@@ -358,15 +375,41 @@ std::string page(const After& after, bool newest_first, const std::string& colum
   const std::string compare = newest_first ? "<" : ">";
   const std::string direction = newest_first ? " DESC" : " ASC";
   std::string sql;
-  if (after) {
-    sql = " AND (" + column + " " + compare + " :at OR (" + column + " = :same AND id " + compare +
-          " :id))";
-  }
+  if (after) sql = " AND (" + column + ", id) " + compare + " (:at, :id)";
   return sql + " ORDER BY " + column + direction + ", id" + direction + " LIMIT :limit";
 }
 void bind_page(Query& query, const After& after, std::size_t limit) {
-  if (after) query.bind(after->first).bind(after->first).bind(after->second);
+  if (after) query.bind(after->first).bind(after->second);
   query.bind(static_cast<std::int64_t>(limit));
+}
+
+std::string select(const MachineQuery& q) {
+  const char* order = q.deadline_until_ms ? "deadline_ms" : "created_ms";
+  return std::string("SELECT ") + MachineRow::kColumns + " FROM machines" + where(q) +
+         page(q.after, q.newest_first, order);
+}
+std::string select(const RecordQuery& q) {
+  std::string sql = std::string("SELECT ") + RecordRow::kColumns + " FROM records WHERE kind = :k";
+  if (q.owner) sql += " AND owner = :o";
+  if (q.name) sql += " AND name = :n";
+  return sql + page(q.after, q.newest_first, "ordinal");
+}
+void bind_all(Query& query, const RecordQuery& q) {
+  query.bind(q.kind);
+  if (q.owner) query.bind(*q.owner);
+  if (q.name) query.bind(*q.name);
+  bind_page(query, q.after, q.limit);
+}
+// What SQLite says that it would do, a step a line.
+std::string steps_of(Query& query) {
+  long long id = 0;
+  long long parent = 0;
+  long long unused = 0;
+  std::string detail;
+  query.into(id).into(parent).into(unused).into(detail);
+  std::string out;
+  for (bool more = query.first(); more; more = query.next()) out += detail + "\n";
+  return out;
 }
 
 }  // namespace
@@ -403,9 +446,7 @@ Result<std::vector<Machine>> SqliteStore::machines(const MachineQuery& query) {
   const std::lock_guard lock(database_->mutex);
   try {
     MachineRow row;
-    Query q(database_->session, std::string("SELECT ") + MachineRow::kColumns + " FROM machines" +
-                                    where(query) +
-                                    page(query.after, query.newest_first, "created_ms"));
+    Query q(database_->session, select(query));
     bind_where(q, query);
     bind_page(q, query.after, query.limit);
     row.bind(q);
@@ -491,15 +532,8 @@ Result<std::vector<Record>> SqliteStore::records(const RecordQuery& query) {
   const std::lock_guard lock(database_->mutex);
   try {
     RecordRow row;
-    std::string sql =
-        std::string("SELECT ") + RecordRow::kColumns + " FROM records WHERE kind = :k";
-    if (query.owner) sql += " AND owner = :o";
-    if (query.name) sql += " AND name = :n";
-    Query q(database_->session, sql + page(query.after, query.newest_first, "ordinal"));
-    q.bind(query.kind);
-    if (query.owner) q.bind(*query.owner);
-    if (query.name) q.bind(*query.name);
-    bind_page(q, query.after, query.limit);
+    Query q(database_->session, select(query));
+    bind_all(q, query);
     row.bind(q);
     std::vector<Record> out;
     for (bool more = q.first(); more; more = q.next()) {
@@ -550,6 +584,29 @@ Result<std::optional<std::int64_t>> SqliteStore::next_due_ms() {
       if (indicator == soci::i_ok && (!next || value < *next)) next = value;
     }
     return next;
+  } catch (const std::exception& e) {
+    return database_error(e);
+  }
+}
+
+Result<std::string> SqliteStore::steps(const MachineQuery& query) {
+  const std::lock_guard lock(database_->mutex);
+  try {
+    Query q(database_->session, "EXPLAIN QUERY PLAN " + select(query));
+    bind_where(q, query);
+    bind_page(q, query.after, query.limit);
+    return steps_of(q);
+  } catch (const std::exception& e) {
+    return database_error(e);
+  }
+}
+
+Result<std::string> SqliteStore::steps(const RecordQuery& query) {
+  const std::lock_guard lock(database_->mutex);
+  try {
+    Query q(database_->session, "EXPLAIN QUERY PLAN " + select(query));
+    bind_all(q, query);
+    return steps_of(q);
   } catch (const std::exception& e) {
     return database_error(e);
   }

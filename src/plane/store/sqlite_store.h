@@ -31,6 +31,10 @@ class SqliteStore final : public machines::Store {
   Result<std::vector<machines::Effect>> due(std::int64_t now_ms, std::size_t limit) override;
   Result<std::optional<std::int64_t>> next_due_ms() override;
 
+  // How SQLite would find the answer, a step a line: tests hold it to the indexes.
+  Result<std::string> steps(const machines::MachineQuery& q);
+  Result<std::string> steps(const machines::RecordQuery& q);
+
  private:
   struct Database;
   explicit SqliteStore(std::unique_ptr<Database> database);

@@ -1,0 +1,365 @@
+#include "cli/review.h"
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "policy/decision.h"
+#include "records/sealing.h"
+
+namespace gbx::cli {
+
+using records::RulingDecision;
+
+namespace {
+
+constexpr SecretAccess kAccess{};
+constexpr std::size_t kShownLines = 60;  // of one file
+constexpr std::size_t kShownColumns = 160;
+
+Error other_bytes(const char* what, const Hash32& expected, const Hash32& actual) {
+  return fail(Reason::kBadHash, what)
+      .with(to_hex(expected), to_hex(actual))
+      .hint(
+          "the plane served something else than the set holds: rule nothing, and tell the "
+          "operator and the owners");
+}
+
+const records::OutputManifest& manifest(const ReviewInput& in) {
+  return in.detail.run_statement.body.manifest;
+}
+
+// Job, consumer and plan are those of the output, each signed by whom it must be.
+Status check_job(const ReviewInput& in) {
+  const auto& d = in.detail;
+  const auto& s = d.submission.submission;
+  if (s.body.job_id() != in.job_id) {
+    return other_bytes("the plane answers with another job", in.job_id, s.body.job_id());
+  }
+  if (d.submission.consumer.id() != s.body.consumer_id) {
+    return other_bytes("consumer of the job", s.body.consumer_id, d.submission.consumer.id());
+  }
+  GBX_TRY(records::verify_by_identity(in.set.set_id, d.submission.consumer, s));
+  if (s.body.consumer_id == in.self) {
+    return fail(Reason::kWrongRole, "nobody reviews an output of their own job")
+        .hint("the owners' other reviewers decide: glovebox job wait " +
+              to_hex(in.job_id).substr(0, 16) + " --through-hold");
+  }
+  GBX_TRY(d.plan.verify(in.set.set_id, in.set.signing));
+  if (d.plan.body.job_id != in.job_id) {
+    return other_bytes("job of the plan", in.job_id, d.plan.body.job_id);
+  }
+  return ok_status();
+}
+
+// The set's notice names this manifest, the manifest this plan, job and ciphertext.
+Status check_notice(const ReviewInput& in) {
+  const auto& notice = in.detail.review.hold_notice;
+  GBX_TRY(notice.verify(in.set.set_id, in.set.signing));
+  const Hash32 m = records::hash_of(manifest(in));
+  if (notice.body.manifest != m) {
+    return other_bytes("manifest of the hold notice", notice.body.manifest, m);
+  }
+  const auto& context = manifest(in).context;
+  if (notice.body.ciphertext != context.ciphertext) {
+    return other_bytes("ciphertext of the hold notice", notice.body.ciphertext, context.ciphertext);
+  }
+  if (context.job_id != in.job_id) {
+    return other_bytes("job of the output", in.job_id, context.job_id);
+  }
+  if (context.plan_hash != in.detail.plan.hash()) {
+    return other_bytes("plan of the output", context.plan_hash, in.detail.plan.hash());
+  }
+  const Hash32 held = crypto::sha256(in.detail.output.ciphertext);
+  if (held != context.ciphertext) {
+    return other_bytes("the output is not the one that is held", context.ciphertext, held);
+  }
+  if (in.now > notice.body.expires) {
+    return fail(Reason::kExpired, "the hold")
+        .with("a ruling before " + format_time(notice.body.expires), format_time(in.now))
+        .hint("what nobody released in time is rejected; the consumer may submit the job again");
+  }
+  return ok_status();
+}
+
+Result<ReviewPolicy> check_policy(const ReviewInput& in, std::size_t i) {
+  const auto& d = in.detail;
+  const auto& named = d.plan.body.policies[i];
+  const auto& signed_policy = d.policies[i];
+  ReviewPolicy p;
+  p.hash = signed_policy.hash();
+  if (p.hash != named.policy_hash || d.review.hold_notice.body.policy_hashes[i] != p.hash) {
+    return other_bytes("policy of the plan", named.policy_hash, p.hash);
+  }
+  const auto owner = std::find_if(d.owners.begin(), d.owners.end(),
+                                  [&](const auto& o) { return o.id() == named.owner_id; });
+  if (owner == d.owners.end()) return fail(Reason::kWrongOwner, "the owner of a policy is missing");
+  GBX_TRY(policy::verify_asset(in.set.set_id, {*owner, d.versions[i], signed_policy, 0}));
+  p.policy = signed_policy.body;
+  p.asset = d.versions[i].body.name + "@" + std::to_string(d.versions[i].body.version);
+  p.asks = policy::needs_rulings(p.policy, d.submission.submission.body);
+  const auto who = policy::eligible_reviewers(p.policy, d.plan.body.may_preview, d.submission);
+  p.reviewers = static_cast<std::int64_t>(who.size());
+  const auto me =
+      std::find_if(who.begin(), who.end(), [&](const auto& r) { return r.identity_id == in.self; });
+  p.mine = p.asks && me != who.end() && me->key == in.self_key.text();
+  for (const auto& kept : d.rulings) {
+    const auto& r = kept.ruling;
+    const auto by = std::find_if(who.begin(), who.end(), [&](const auto& w) {
+      return w.identity_id == kept.reviewer && w.key == r.key;
+    });
+    const auto key = crypto::PublicKey::from_text(r.key);
+    // What does not hold counts for nothing: the broker has taken no such ruling.
+    if (by == who.end() || !key.ok() || r.body.owner_policy_hash != p.hash ||
+        r.body.hold_notice != d.review.hold_notice.hash() || !r.verify(in.set.set_id, *key).ok()) {
+      continue;
+    }
+    if (kept.reviewer == in.self) p.own = kept;
+    if (kept.taken) ++(r.body.decision == RulingDecision::kApprove ? p.approved : p.declined);
+  }
+  return p;
+}
+
+Status check_reviewer(const ReviewInput& in, CheckedReview& out) {
+  const auto& reviewers = in.detail.plan.body.reviewers;
+  const auto me = std::find_if(reviewers.begin(), reviewers.end(),
+                               [&](const auto& r) { return r.identity_id == in.self; });
+  if (me == reviewers.end()) {
+    return fail(Reason::kWrongRole, "you are no reviewer of this output")
+        .hint("the policies that held for the job name its reviewers; ask the owner");
+  }
+  out.place = static_cast<std::size_t>(me - reviewers.begin());
+  if (me->key != in.self_key.text()) {
+    return fail(Reason::kWrongRole, "the owner's policy names another key of yours")
+        .with(me->key, in.self_key.text())
+        .hint("after a rotation the owner has to name the new key in a new policy, for later jobs");
+  }
+  return ok_status();
+}
+
+}  // namespace
+
+Result<CheckedReview> check_review(const ReviewInput& in) {
+  GBX_TRY(check_job(in));
+  GBX_TRY(check_notice(in));
+  CheckedReview out;
+  GBX_TRY(check_reviewer(in, out));
+  const auto& d = in.detail;
+  const std::size_t n = d.plan.body.policies.size();
+  if (d.policies.size() != n || d.versions.size() != n ||
+      d.review.hold_notice.body.policy_hashes.size() != n) {
+    return fail(Reason::kPlanMismatch, "policies of the plan")
+        .with(std::to_string(n), std::to_string(d.policies.size()));
+  }
+  const auto& context = manifest(in).context;
+  const auto& submission = d.submission.submission.body;
+  out.free_bits = policy::release_bits(d.plan.body, context.verdict, context.attempt);
+  out.verified_bits = context.verdict.charge.verified_bits;
+  std::set<std::string> reasons = policy::hold_reasons(submission, context.verdict);
+  for (std::size_t i = 0; i < n; ++i) {
+    GBX_ASSIGN(ReviewPolicy p, check_policy(in, i));
+    reasons.merge(policy::hold_reasons(p.policy, context.verdict, out.free_bits));
+    out.policies.push_back(std::move(p));
+  }
+  // Budgets are in the broker's ledger: it holds for them alone where nothing else would.
+  if (reasons.empty()) reasons.insert(policy::reason::kBudget);
+  out.reasons = {reasons.begin(), reasons.end()};
+  return out;
+}
+
+Result<OpenedReview> open_review(const ReviewInput& in, const crypto::HpkeKeyPair& own) {
+  OpenedReview out;
+  GBX_ASSIGN(out.checked, check_review(in));
+  const auto& me = in.detail.plan.body.reviewers[out.checked.place];
+  if (me.hpke != own.public_key().text()) {
+    return fail(Reason::kWrongRecipient, "the preview is sealed to another key of yours")
+        .with(me.hpke, own.public_key().text())
+        .hint("use the home whose result key the owner's policy names");
+  }
+  GBX_ASSIGN(records::Preview preview,
+             records::open_preview(own, out.checked.place, manifest(in), in.detail.output,
+                                   records::hash_of(in.detail.review.hold_notice.body),
+                                   in.detail.preview_key));
+  GBX_ASSIGN(out.content, take_bundle(manifest(in).context,
+                                      in.detail.submission.submission.body.spec.spec.outputs,
+                                      preview.bundle.view(kAccess)));
+  out.review = std::move(preview.review);
+  return out;
+}
+
+records::Ruling make_ruling(const ReviewInput& in, const Hash32& policy, const RulingChoice& how) {
+  const auto& notice = in.detail.review.hold_notice;
+  records::Ruling r;
+  r.hold_notice = notice.hash();
+  r.manifest = notice.body.manifest;
+  r.ciphertext = notice.body.ciphertext;
+  r.owner_policy_hash = policy;
+  r.decision = how.decision;
+  r.reasons = how.reasons;
+  r.time = in.now;
+  return r;
+}
+
+std::string equivalent_rows(std::int64_t bits, const std::optional<std::int64_t>& row_bits) {
+  if (!row_bits) return "";
+  const std::int64_t tenths = (bits * 10 + *row_bits - 1) / *row_bits;  // never too few
+  return std::to_string(tenths / 10) + "." + std::to_string(tenths % 10) + " rows";
+}
+
+namespace {
+
+std::string words(const std::vector<std::string>& list, const char* between) {
+  std::string out;
+  for (const auto& w : list) out += (out.empty() ? "" : between) + printable(w, 400);
+  return out;
+}
+
+std::string_view type_of(const ReviewInput& in, const std::string& path) {
+  for (const auto& o : in.detail.submission.submission.body.spec.spec.outputs) {
+    if (o.path == path) return enum_name(o.type);
+  }
+  return "log";
+}
+
+// Lines of a file behind a mark of ours, escaped: so that none passes for a line of this program.
+std::string rendered(const Bytes& content) {
+  std::string out;
+  std::string_view rest = as_text(content);
+  for (std::size_t n = 0; !rest.empty(); ++n) {
+    const std::size_t end = std::min(rest.find('\n'), rest.size());
+    if (n == kShownLines) {
+      return out + "  … " + std::to_string(rest.size()) +
+             " more bytes: --out DIR writes the whole files\n";
+    }
+    out += "  | " + printable(rest.substr(0, end), kShownColumns) + "\n";
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  return out;
+}
+
+std::string files_text(const ReviewInput& in, const Delivered& content) {
+  std::string o;
+  const auto add = [&](const std::string& path, const Bytes& bytes) {
+    const std::string_view type = type_of(in, path);
+    o += "\nfile " + printable(path) + " (" + std::string(type) + ", " +
+         std::to_string(bytes.size()) + " bytes)\n";
+    o += type == "opaque" ? "  not shown: opaque bytes can hold anything; --out DIR writes them\n"
+                          : rendered(bytes);
+  };
+  for (const auto& f : content.files) add(f.path, f.content);
+  if (content.log) add("log", *content.log);
+  if (content.files.empty()) o += "\nno outputs: the run delivered none\n";
+  return o;
+}
+
+std::string policies_text(const CheckedReview& c) {
+  std::string o;
+  for (const auto& p : c.policies) {
+    const auto& gate = p.policy.clauses.gate;
+    const std::string rows = equivalent_rows(c.free_bits, p.policy.clauses.row_bits);
+    o += "policy    " + to_hex(p.hash).substr(0, 16) + " for " + printable(p.asset) + " of owner " +
+         to_hex(p.policy.owner_id).substr(0, 16) + "\n";
+    o += "          released without a person up to " + std::to_string(gate.auto_clear_free_bits) +
+         " free bits; " + std::to_string(gate.period_free_bits) + " in " +
+         std::to_string(gate.period_days) + " days for one consumer, " +
+         std::to_string(gate.total_free_bits) + " for all, for ever\n";
+    o += "          a release costs at most " + std::to_string(c.free_bits) + " free bits" +
+         (rows.empty() ? "" : ", as much as " + rows + " of this data") + "\n";
+    if (!p.asks) {
+      o += "          asks nobody: its owner is the consumer\n";
+      continue;
+    }
+    o += "          " + std::to_string(p.approved) + " of " +
+         std::to_string(p.policy.clauses.reviewers_needed) + " approvals, " +
+         std::to_string(p.declined) + " against, " + std::to_string(p.reviewers) + " may rule" +
+         (p.own ? "; you: " + std::string(enum_name(p.own->ruling.body.decision)) +
+                      (p.own->taken ? "" : " (not answered yet: send it again)")
+          : p.mine ? "; you may"
+                   : "; not you") +
+         "\n";
+  }
+  return o;
+}
+
+}  // namespace
+
+std::string review_text(const ReviewInput& in, const OpenedReview& r) {
+  const auto& s = in.detail.submission.submission.body;
+  const auto& notice = in.detail.review.hold_notice.body;
+  const auto& context = manifest(in).context;
+  std::string o = "job       " + to_hex(in.job_id) + "\nname      " +
+                  printable(s.spec.metadata.name) + "\nconsumer  " + to_hex(s.consumer_id) +
+                  "\npurpose   " + printable(s.spec.spec.purpose) + "\nimage     " +
+                  printable(s.image_digest) + "\ncommand   " + words(s.spec.spec.command, " ") +
+                  (s.spec.spec.args.empty() ? "" : " " + words(s.spec.spec.args, " ")) + "\n";
+  for (const auto& [name, value] : s.spec.spec.env) {
+    o += "variable  " + printable(name) + "=" + printable(value, 400) + "\n";
+  }
+  o += "held      " + words(r.checked.reasons, ", ") + "; until " + format_time(notice.expires) +
+       "\nrun       ended " + std::string(enum_name(context.verdict.exit_class)) + ", attempt " +
+       std::to_string(context.attempt) + "\nverified  " + std::to_string(r.checked.verified_bits) +
+       " bits that trusted code computed again\n";
+  o += policies_text(r.checked);
+  o += "score     " + std::to_string(r.review.score) + " of 100";
+  for (const auto& why : r.review.score_reasons) {
+    o += ", " + printable(why.reason) + " " + std::to_string(why.points);
+  }
+  o += "\n";
+  for (const auto& f : r.review.findings) {
+    const bool says =
+        f.status == records::AnalyserStatus::kFail || f.status == records::AnalyserStatus::kError;
+    if (!says) continue;
+    o += "finding   " + printable(f.rule) + ": " + std::string(enum_name(f.status)) + " " +
+         printable(f.reason) + (f.refs.empty() ? "" : " at " + words(f.refs, ", ")) + "\n";
+  }
+  return o + files_text(in, r.content);
+}
+
+Json review_json(const ReviewInput& in, const OpenedReview& r) {
+  const auto& s = in.detail.submission.submission.body;
+  Json j;
+  j["jobId"] = to_hex(in.job_id);
+  j["name"] = s.spec.metadata.name;
+  j["consumerId"] = to_hex(s.consumer_id);
+  j["purpose"] = s.spec.spec.purpose;
+  j["imageDigest"] = s.image_digest;
+  j["command"] = to_json(s.spec.spec.command);
+  j["args"] = to_json(s.spec.spec.args);
+  j["env"] = to_json(s.spec.spec.env);
+  j["reasons"] = to_json(r.checked.reasons);
+  j["expires"] = in.detail.review.hold_notice.body.expires;
+  j["verdict"] = to_json(manifest(in).context.verdict);
+  j["freeBits"] = r.checked.free_bits;
+  j["verifiedBits"] = r.checked.verified_bits;
+  JsonArray policies;
+  for (const auto& p : r.checked.policies) {
+    Json one;
+    one["policyHash"] = to_hex(p.hash);
+    one["asset"] = p.asset;
+    one["ownerId"] = to_hex(p.policy.owner_id);
+    one["gate"] = to_json(p.policy.clauses.gate);
+    one["equivalentRows"] = equivalent_rows(r.checked.free_bits, p.policy.clauses.row_bits);
+    one["needed"] = p.policy.clauses.reviewers_needed;
+    one["reviewers"] = p.reviewers;
+    one["approved"] = p.approved;
+    one["declined"] = p.declined;
+    one["asks"] = p.asks;
+    one["mine"] = p.mine;
+    one["ruled"] = p.own ? std::string(enum_name(p.own->ruling.body.decision)) : std::string();
+    policies.push_back(std::move(one));
+  }
+  j["policies"] = Json(std::move(policies));
+  j["review"] = to_json(r.review);
+  JsonArray files;
+  for (const auto& f : r.content.files) {
+    Json one;
+    one["path"] = f.path;
+    one["type"] = std::string(type_of(in, f.path));
+    one["bytes"] = static_cast<std::int64_t>(f.content.size());
+    one["sha256"] = to_hex(crypto::sha256(f.content));
+    files.push_back(std::move(one));
+  }
+  j["files"] = Json(std::move(files));
+  return j;
+}
+
+}  // namespace gbx::cli

@@ -1,0 +1,343 @@
+// review
+#include <algorithm>
+
+#include "base/log.h"
+#include "cli/catalogue.h"
+#include "cli/commands.h"
+#include "cli/review.h"
+#include "policy/decision.h"
+
+namespace gbx::cli {
+
+using records::RulingDecision;
+
+namespace {
+
+constexpr std::size_t kMostReviews = 2000;
+
+std::string short_id(const Hash32& id) { return to_hex(id).substr(0, 16); }
+
+std::string time_left(std::int64_t seconds) {
+  if (seconds <= 0) return "over";
+  if (seconds >= 2 * 86'400) return std::to_string(seconds / 86'400) + " days";
+  if (seconds >= 2 * 3'600) return std::to_string(seconds / 3'600) + " hours";
+  return std::to_string(seconds / 60) + " minutes";
+}
+
+Json review_row(const api::ReviewView& v, std::int64_t now) {
+  Json j = to_json(v);
+  std::vector<std::string> owners;
+  std::vector<std::string> rows;
+  std::vector<std::string> rulings;
+  bool waits = false;
+  for (const auto& p : v.policies) {
+    const std::string owner = short_id(p.owner_id);
+    if (std::find(owners.begin(), owners.end(), owner) == owners.end()) owners.push_back(owner);
+    const std::string r = equivalent_rows(v.free_bits, p.row_bits);
+    if (!r.empty()) rows.push_back(r);
+    rulings.push_back(std::to_string(p.approved) + " of " + std::to_string(p.needed));
+    waits = waits || (p.mine && !p.ruled);
+  }
+  j["owners"] = joined(owners, ", ");
+  j["rows"] = joined(rows, ", ");
+  j["rulings"] = joined(rulings, "; ");
+  j["why"] = joined(v.reasons, ", ");
+  j["expiresIn"] = time_left(v.hold_notice.body.expires - now);
+  j["you"] = waits ? "waits for you" : "ruled";
+  return j;
+}
+
+Status review_list(Session& s, const Invocation&) {
+  GBX_ASSIGN(Plane * plane, s.plane());
+  GBX_ASSIGN(records::SetChain::Keys set, s.set());
+  GBX_ASSIGN(std::vector<api::ReviewView> reviews, plane->reviews(kMostReviews));
+  JsonArray rows;
+  JsonArray shown;
+  for (const auto& v : reviews) {
+    GBX_TRY(v.hold_notice.verify(set.set_id, set.signing));
+    Json j = review_row(v, s.now());
+    rows.push_back(j);
+    j["jobId"] = short_id(v.job_id);
+    shown.push_back(std::move(j));
+  }
+  Json j;
+  j["items"] = Json(std::move(rows));
+  s.print(j, table({{"JOB", "jobId"},
+                    {"NAME", "name"},
+                    {"OWNERS", "owners"},
+                    {"HELD FOR", "why"},
+                    {"FREE BITS", "freeBits"},
+                    {"AS MUCH AS", "rows"},
+                    {"LEFT", "expiresIn"},
+                    {"APPROVED", "rulings"},
+                    {"YOU", "you"}},
+                   shown, "nothing waits for you"));
+  return ok_status();
+}
+
+// Whole, or the beginning of one that waits.
+Result<Hash32> resolve_review(Session& s, const std::string& text) {
+  if (text.size() == 64) {
+    const auto id = fixed_from_hex<32>(text);
+    if (id.ok()) return id;
+  }
+  const bool hex = text.find_first_not_of("0123456789abcdef") == std::string::npos;
+  if (!hex || text.size() < 4 || text.size() > 63) {
+    return fail(Reason::kUsage, "job id")
+        .with("4 to 64 hex digits", printable(text, 80))
+        .hint("glovebox review list");
+  }
+  GBX_ASSIGN(Plane * plane, s.plane());
+  GBX_ASSIGN(std::vector<api::ReviewView> reviews, plane->reviews(kMostReviews));
+  std::vector<Hash32> ids;
+  for (const auto& r : reviews) ids.push_back(r.job_id);
+  return choose_id(text, ids, "held output", "glovebox review list");
+}
+
+// The plane says of nobody's job whose it is; one's own job is one's own to know.
+Error refused(Session& s, const Hash32& id, Error e) {
+  if (e.reason != Reason::kNotFound) return e;
+  const auto plane = s.plane();
+  const auto keys = s.keys();
+  if (!plane.ok() || !keys.ok()) return e;
+  const auto job = (*plane)->job(id);
+  if (!job.ok() || job->consumer_id != (*keys)->id) return e;
+  return fail(Reason::kWrongRole, "nobody reviews an output of their own job")
+      .hint("the owners' other reviewers decide: glovebox job wait " + short_id(id) +
+            " --through-hold");
+}
+
+struct Desk {
+  ReviewInput in;
+  OpenedReview opened;
+};
+// Fetches, checks and opens: whatever follows is about these bytes.
+Result<Desk> open_desk(Session& s, const Invocation& invocation) {
+  GBX_ASSIGN(Keys * keys, s.keys());
+  GBX_ASSIGN(Plane * plane, s.plane());
+  GBX_ASSIGN(records::SetChain::Keys set, s.set());
+  auto id = resolve_review(s, invocation.text("job"));
+  if (!id.ok()) return id.error();
+  auto detail = plane->review(*id);
+  if (!detail.ok()) return refused(s, *id, detail.error());
+  Desk d{{std::move(set), *id, keys->id, keys->signing->public_key(), std::move(*detail), s.now()},
+         {}};
+  GBX_ASSIGN(const crypto::HpkeKeyPair own, s.result_key(false));
+  GBX_ASSIGN(d.opened, open_review(d.in, own));
+  return d;
+}
+
+Status review_show(Session& s, const Invocation& in) {
+  GBX_ASSIGN(const Desk d, open_desk(s, in));
+  Json j = review_json(d.in, d.opened);
+  std::string text = review_text(d.in, d.opened);
+  if (in.has("out")) {
+    GBX_TRY(write_files(in.text("out"), d.opened.content, in.has("force")));
+    j["out"] = in.text("out");
+    text += "\nwrote " + printable(in.text("out"), 500) + "\n";
+  }
+  const std::string id = short_id(d.in.job_id);
+  s.print(j, text + "\nNext: glovebox review approve " + id + "\n   or glovebox review reject " +
+                 id + "\n   or glovebox review request-changes " + id + " --reason CODE\n");
+  return ok_status();
+}
+
+// The policies to rule under: those that ask this reviewer, and of one owner where that was said.
+Result<std::vector<const ReviewPolicy*>> under(const Desk& d, const Invocation& in) {
+  const std::string owner = in.text("owner");
+  if (in.has("owner") && owner.size() < 4) {
+    return fail(Reason::kUsage, "--owner").with("at least 4 digits of an identity", owner);
+  }
+  std::vector<const ReviewPolicy*> out;
+  for (const auto& p : d.opened.checked.policies) {
+    const bool chosen = to_hex(p.policy.owner_id).rfind(owner, 0) == 0;
+    if (p.mine && chosen) out.push_back(&p);
+  }
+  if (!out.empty()) return out;
+  return fail(Reason::kWrongRole, in.has("owner") ? "no policy of this owner asks you"
+                                                  : "no policy of this job asks you")
+      .hint("glovebox review show " + short_id(d.in.job_id) + " says who may rule");
+}
+
+// What was sent before is sent again as it was, for its answer may have been lost; another decision
+// is for the broker to refuse, if it has one.
+Result<std::optional<records::Signed<records::Ruling>>> next_ruling(const Desk& d, const Keys& keys,
+                                                                    const ReviewPolicy& p,
+                                                                    const RulingChoice& how) {
+  using Signed = std::optional<records::Signed<records::Ruling>>;
+  const bool same = p.own && p.own->ruling.body.decision == how.decision &&
+                    p.own->ruling.body.reasons == how.reasons;
+  if (p.own && p.own->taken && !same) {
+    return fail(Reason::kConflict, "you have ruled already under the policy of " + p.asset)
+        .with(std::string(enum_name(p.own->ruling.body.decision)),
+              std::string(enum_name(how.decision)))
+        .hint("a ruling stands; glovebox review show " + short_id(d.in.job_id));
+  }
+  if (same && p.own->taken) return Signed();
+  if (same) return Signed(p.own->ruling);
+  GBX_ASSIGN(auto fresh,
+             records::sign(d.in.set.set_id, make_ruling(d.in, p.hash, how), *keys.signing));
+  return Signed(std::move(fresh));
+}
+
+std::string after_ruling(const records::Judgement& j) {
+  switch (j.state) {
+    case records::JudgementState::kReleased:
+      return "released: the consumer can fetch it";
+    case records::JudgementState::kRejected:
+      return "rejected";
+    case records::JudgementState::kPending:
+      return "decided; it takes effect at " + format_time(j.decide_at);
+    case records::JudgementState::kHeld:
+    case records::JudgementState::kNone:
+      break;
+  }
+  return "held still: more rulings are needed\nNext: glovebox review list";
+}
+
+// On a terminal, below the output itself.
+Status ask_first(Session& s, const Desk& d, const std::string& verb, std::size_t policies) {
+  s.note(review_text(d.in, d.opened));
+  auto sure = s.confirm(verb + " this output under " + std::to_string(policies) +
+                        (policies == 1 ? " policy?" : " policies?"));
+  if (!sure.ok()) {
+    return sure.error().hint("look at it first: glovebox review show " + short_id(d.in.job_id) +
+                             "; then add --yes");
+  }
+  return *sure ? ok_status() : Status(fail(Reason::kUsage, "nothing was ruled"));
+}
+
+Status rule(Session& s, const Invocation& in, const RulingChoice& how) {
+  GBX_ASSIGN(const Desk d, open_desk(s, in));
+  GBX_ASSIGN(Keys * keys, s.keys());
+  GBX_ASSIGN(const auto policies, under(d, in));
+  const std::string verb(enum_name(how.decision));
+  if (!in.has("yes")) GBX_TRY(ask_first(s, d, verb, policies.size()));
+  GBX_ASSIGN(Plane * plane, s.plane());
+  records::Judgement last;
+  last.state = records::JudgementState::kHeld;
+  std::int64_t sent = 0;
+  for (const ReviewPolicy* p : policies) {
+    GBX_ASSIGN(auto ruling, next_ruling(d, *keys, *p, how));
+    if (!ruling) continue;
+    GBX_ASSIGN(last, plane->rule(d.in.job_id, {keys->file.chain, *ruling}));
+    ++sent;
+    // The first ruling against may have decided; so may the last one for.
+    if (last.state != records::JudgementState::kHeld) break;
+  }
+  Json j;
+  j["jobId"] = to_hex(d.in.job_id);
+  j["decision"] = verb;
+  j["rulings"] = sent;
+  j["state"] = std::string(enum_name(last.state));
+  if (last.state == records::JudgementState::kPending) j["decideAt"] = last.decide_at;
+  s.print(j, verb + ": " + std::to_string(sent) + (sent == 1 ? " ruling" : " rulings") +
+                 " signed and taken\n" + (sent == 0 ? "you had ruled so already\n" : "") +
+                 after_ruling(last) + "\n");
+  return ok_status();
+}
+
+// Of the closed list, each once, in its order.
+Result<std::vector<std::string>> reasons_of(const Invocation& in) {
+  std::vector<std::string> out;
+  const auto& given = in.list("reason");
+  for (const auto& known : policy::review_reasons()) {
+    if (std::count(given.begin(), given.end(), known.code) > 0) out.emplace_back(known.code);
+  }
+  if (static_cast<std::int64_t>(out.size()) > policy::kMaxRulingReasons) {
+    return fail(Reason::kUsage, "--reason")
+        .with("at most " + std::to_string(policy::kMaxRulingReasons) + " codes",
+              std::to_string(out.size()))
+        .hint("name what matters most; the owner can tell the consumer more");
+  }
+  return out;
+}
+
+Status review_approve(Session& s, const Invocation& in) {
+  return rule(s, in, {RulingDecision::kApprove, {}});
+}
+Status review_reject(Session& s, const Invocation& in) {
+  GBX_ASSIGN(std::vector<std::string> reasons, reasons_of(in));
+  return rule(s, in, {RulingDecision::kReject, std::move(reasons)});
+}
+Status review_request_changes(Session& s, const Invocation& in) {
+  GBX_ASSIGN(std::vector<std::string> reasons, reasons_of(in));
+  return rule(s, in, {RulingDecision::kRequestChanges, std::move(reasons)});
+}
+
+std::string reason_details() {
+  std::string o =
+      "The consumer reads the codes when the job ends, and each costs the budgets 4 bits. Free "
+      "text reaches no consumer: what else there is to say goes through the owner.";
+  for (const auto& r : policy::review_reasons()) {
+    o += "\n\n" + std::string(r.code) + ": " + r.meaning;
+  }
+  return o;
+}
+
+}  // namespace
+
+void add_reviews(CommandTree& t) {
+  const Argument job = positional("job", "job id, or its first 4 or more digits");
+  const Argument yes = flag("yes", "do not ask");
+  const Argument owner =
+      option("owner", "ID", "only under policies of this owner, by 4 or more digits");
+  Argument reason = many(option("reason", "CODE", "why, from the closed list", ArgKind::kChoice));
+  for (const auto& r : policy::review_reasons()) reason.choices.emplace_back(r.code);
+  t.add({"review", "rule on outputs that wait for a person", "", {}, {}, {}, {}, {}});
+  t.add("review", {"list",
+                   "outputs that wait for your ruling, the oldest first",
+                   "Why each is held, what a release would cost each owner, and how many approved "
+                   "already. The plane counts; `review show` checks.",
+                   {},
+                   {},
+                   {},
+                   review_list,
+                   {}});
+  t.add("review",
+        {"show",
+         "open one output with your key and print it",
+         "Checks the set's notice, the job, the plan and the policies, opens the very bytes that a "
+         "release would hand out, and prints what they are, what the gate found and what they "
+         "cost. Text of the output is escaped: no line of it can pass for one of this program.",
+         {job},
+         {option("out", "DIR", "also write the files here", ArgKind::kDirectory),
+          flag("force", "replace files that are there")},
+         {{"glovebox review show 3f9a --out look", "look at the files with your own tools"}},
+         review_show,
+         {}});
+  const std::string opens =
+      "Fetches, checks and opens the output first, as `review show` does, and signs over these "
+      "very "
+      "bytes: what does not hold is not ruled on. One ruling is signed for each policy that names "
+      "you. A ruling stands.";
+  t.add("review", {"approve",
+                   "sign that these bytes may be released",
+                   opens,
+                   {job},
+                   {owner, yes},
+                   {},
+                   review_approve,
+                   {}});
+  t.add("review", {"reject",
+                   "sign that these bytes must not be released",
+                   opens + "\n\n" + reason_details(),
+                   {job},
+                   {reason, owner, yes},
+                   {},
+                   review_reject,
+                   {}});
+  t.add("review",
+        {"request-changes",
+         "reject, and tell the consumer what to change",
+         "The job ends as with `review reject`, and the consumer reads the codes: a changed study "
+         "is a new job.\n\n" +
+             opens + "\n\n" + reason_details(),
+         {job},
+         {required(reason), owner, yes},
+         {{"glovebox review request-changes 3f9a --reason small-cells", "ask for larger cells"}},
+         review_request_changes,
+         {}});
+}
+
+}  // namespace gbx::cli

@@ -1,0 +1,206 @@
+// A held output as its reviewer opens it: a genuine one from a real broker; every lie of the plane
+// is named, and nothing is signed about other bytes.
+#include "cli/review.h"
+
+#include <gtest/gtest.h>
+
+#include "cli/testing.h"
+#include "policy/decision.h"
+
+namespace gbx::cli {
+namespace {
+
+using gbx::testing::BrokerWorld;
+using gbx::testing::Content;
+using gbx::testing::must;
+using records::RulingDecision;
+
+struct Held {
+  explicit Held(const std::function<void(Content&)>& change = {}) {
+    for (auto* a : {&world.data, &world.image}) a->policy.clauses.row_bits = 116;
+    world.start_and_publish();
+    auto verdict = gbx::testing::clean_verdict();
+    verdict.recommendation = records::Recommendation::kHold;
+    job = gbx::testing::seal_a_job(world, verdict, change);
+    const auto judged = must(world.judge(job->run.job_id()));
+    api::ReviewDetail d;
+    d.review.job_id = job->run.job_id();
+    d.review.hold_notice = *judged.hold_notice;
+    d.submission = job->run.submission;
+    d.plan = job->run.plan;
+    d.owners = {world.owner.chain};
+    for (const auto& named : d.plan.body.policies) {
+      const auto& asset =
+          named.asset_version_id == world.data.version_id() ? world.data : world.image;
+      const auto publish = gbx::testing::make_publish(world.set, asset, world.random);
+      d.versions.push_back(publish.record);
+      d.policies.push_back(publish.policy);
+    }
+    d.run_statement = *judged.run_statement;
+    d.preview_key = judged.preview_keys.at(0);
+    d.output = job->output;
+    input.emplace(ReviewInput{must(world.set.chain.verify(world.set.id())), job->run.job_id(),
+                              world.reviewer.id(), world.reviewer.key.public_key(), std::move(d),
+                              world.clock.now().seconds()});
+  }
+  Result<OpenedReview> open() { return open_review(*input, world.reviewer.hpke); }
+  Reason with(const std::function<void(ReviewInput&)>& change) {
+    ReviewInput in = *input;
+    change(in);
+    const auto opened = open_review(in, world.reviewer.hpke);
+    return opened.ok() ? Reason::kUninitialised : opened.reason();
+  }
+  records::Signed<records::Ruling> ruling(std::size_t policy, RulingDecision decision) {
+    return must(records::sign(
+        world.set.id(),
+        make_ruling(*input, input->detail.plan.body.policies[policy].policy_hash, {decision, {}}),
+        world.reviewer.key));
+  }
+  BrokerWorld world{71};
+  std::optional<gbx::testing::SealedJob> job;
+  std::optional<ReviewInput> input;
+};
+
+TEST(Review, AGenuineOutputOpensAndItsRulingIsTaken) {
+  Held h;
+  const auto r = h.open();
+  ASSERT_TRUE(r.ok()) << r.error().line();
+  ASSERT_EQ(r->content.files.size(), 1U);
+  EXPECT_EQ(as_text(r->content.files[0].content), "{\"auc\":\"0.99\"}");
+  EXPECT_EQ(r->review.score, 60);
+  EXPECT_EQ(r->checked.reasons, std::vector<std::string>{"gate-holds"});
+  ASSERT_EQ(r->checked.policies.size(), 2U);
+  for (const auto& p : r->checked.policies) EXPECT_TRUE(p.mine && p.asks && !p.own);
+  const std::string text = review_text(*h.input, *r);
+  for (const char* said : {"gate-holds", "metrics.json (metrics, 14 bytes)", "| {\"auc\"",
+                           "0 of 1 approvals", " rows of this data", "score     60 of 100"}) {
+    EXPECT_NE(text.find(said), std::string::npos) << said << "\n" << text;
+  }
+  // The rulings that this input makes are those that the broker takes.
+  records::Judgement last;
+  for (std::size_t i = 0; i < 2; ++i) {
+    last = must(h.world.call<records::Judgement>(
+        records::method::kRuling,
+        records::RulingRequest{h.world.reviewer.chain, h.ruling(i, RulingDecision::kApprove)}));
+  }
+  EXPECT_EQ(last.state, records::JudgementState::kReleased);
+}
+
+TEST(Review, EveryLieOfThePlaneIsNamed) {
+  Held h;
+  EXPECT_EQ(h.with([](auto& in) { in.job_id[0] ^= 1; }), Reason::kBadHash);
+  EXPECT_EQ(h.with([](auto& in) { in.detail.submission.submission.body.spec.spec.purpose += "!"; }),
+            Reason::kBadHash);
+  EXPECT_EQ(h.with([](auto& in) { in.detail.submission.submission.signature[0] ^= 1; }),
+            Reason::kBadSignature);
+  EXPECT_EQ(h.with([&](auto& in) { in.detail.submission.consumer = h.world.owner.chain; }),
+            Reason::kBadHash);
+  EXPECT_EQ(h.with([](auto& in) { in.detail.plan.body.reviewers_needed = 2; }),
+            Reason::kBadSignature);
+  EXPECT_EQ(h.with([](auto& in) { in.detail.review.hold_notice.body.expires += 1; }),
+            Reason::kBadSignature);
+  EXPECT_EQ(h.with([](auto& in) { in.detail.run_statement.body.manifest.context.attempt = 2; }),
+            Reason::kBadHash);
+  EXPECT_EQ(h.with([](auto& in) { in.detail.output.ciphertext[20] ^= 1; }), Reason::kBadHash);
+  EXPECT_EQ(h.with([](auto& in) { in.detail.output.wrapped_preview[0][5] ^= 1; }),
+            Reason::kBadHash);
+  EXPECT_EQ(h.with([](auto& in) { (*in.detail.output.review)[5] ^= 1; }), Reason::kBadHash);
+  EXPECT_EQ(h.with([](auto& in) { in.detail.preview_key[40] ^= 1; }), Reason::kBadTag);
+  EXPECT_EQ(h.with([](auto& in) { in.detail.policies[0].body.clauses.attempts = 9; }),
+            Reason::kBadHash);
+  EXPECT_EQ(h.with([](auto& in) { std::swap(in.detail.policies[0], in.detail.policies[1]); }),
+            Reason::kBadHash);
+  EXPECT_EQ(h.with([](auto& in) { in.detail.policies.pop_back(); }), Reason::kPlanMismatch);
+  EXPECT_EQ(h.with([](auto& in) { in.detail.owners.clear(); }), Reason::kWrongOwner);
+}
+
+// Everything of another job of the same consumer, each part as it was signed.
+TEST(Review, AnotherJobsOutputIsRefused) {
+  Held h;
+  auto verdict = gbx::testing::clean_verdict();
+  verdict.recommendation = records::Recommendation::kHold;
+  const auto other = gbx::testing::seal_a_job(h.world, verdict);
+  const auto judged = must(h.world.judge(other.run.job_id()));
+  EXPECT_EQ(h.with([&](auto& in) { in.detail.output = other.output; }), Reason::kBadHash);
+  EXPECT_EQ(h.with([&](auto& in) { in.detail.plan = other.run.plan; }), Reason::kBadHash);
+  EXPECT_EQ(h.with([&](auto& in) { in.detail.run_statement = *judged.run_statement; }),
+            Reason::kBadHash);
+  EXPECT_EQ(h.with([&](auto& in) { in.detail.review.hold_notice = *judged.hold_notice; }),
+            Reason::kBadHash);
+  EXPECT_EQ(h.with([&](auto& in) {
+    in.detail.review.hold_notice = *judged.hold_notice;
+    in.detail.run_statement = *judged.run_statement;
+    in.detail.output = other.output;
+    in.detail.preview_key = judged.preview_keys[0];
+  }),
+            Reason::kBadHash);
+}
+
+TEST(Review, IsForItsReviewersInTime) {
+  Held h;
+  EXPECT_EQ(h.with([&](auto& in) { in.self = h.world.owner.id(); }), Reason::kWrongRole);
+  EXPECT_EQ(h.with([&](auto& in) { in.self = h.world.consumer.id(); }), Reason::kWrongRole);
+  EXPECT_EQ(h.with([&](auto& in) { in.self_key = h.world.owner.key.public_key(); }),
+            Reason::kWrongRole)
+      << "a rotated key";
+  EXPECT_EQ(open_review(*h.input, h.world.owner.hpke).reason(), Reason::kWrongRecipient);
+  const std::int64_t expires = h.input->detail.review.hold_notice.body.expires;
+  EXPECT_EQ(h.with([&](auto& in) { in.now = expires; }), Reason::kUninitialised);
+  EXPECT_EQ(h.with([&](auto& in) { in.now = expires + 1; }), Reason::kExpired);
+}
+
+TEST(Review, CountsRulingsThatHold) {
+  Held h;
+  const auto counted = [&](const api::KeptRuling& kept) {
+    ReviewInput in = *h.input;
+    in.detail.rulings = {kept};
+    return must(check_review(in)).policies[0];
+  };
+  const api::KeptRuling good{h.world.reviewer.id(), true, h.ruling(0, RulingDecision::kApprove)};
+  EXPECT_EQ(counted(good).approved, 1);
+  EXPECT_TRUE(counted(good).own.has_value());
+  api::KeptRuling open = good;
+  open.taken = false;
+  EXPECT_EQ(counted(open).approved, 0);
+  EXPECT_TRUE(counted(open).own.has_value());
+  api::KeptRuling forged = good;
+  forged.ruling.signature[3] ^= 1;
+  EXPECT_EQ(counted(forged).approved, 0);
+  api::KeptRuling by_another = good;
+  by_another.ruling = must(records::sign(h.world.set.id(), good.ruling.body, h.world.owner.key));
+  EXPECT_EQ(counted(by_another).approved, 0);
+  api::KeptRuling of_another = good;
+  of_another.ruling.body.hold_notice[0] ^= 1;
+  of_another.ruling =
+      must(records::sign(h.world.set.id(), of_another.ruling.body, h.world.reviewer.key));
+  EXPECT_EQ(counted(of_another).approved, 0);
+}
+
+// A study's text moves no terminal and speaks no line of this program.
+TEST(Review, WhatAnOutputSaysIsEscaped) {
+  Held h([](Content& c) {
+    c.bundle.entries[0].content =
+        to_bytes(as_bytes("\x1b[2Jx\rjob       0000\n\xe2\x80\xaescore     0 of 100\n"));
+    c.digests[0].salted_digest =
+        gate::output_digest(c.salt, "metrics", c.bundle.entries[0].content);
+  });
+  const auto r = h.open();
+  ASSERT_TRUE(r.ok()) << r.error().line();
+  const std::string text = review_text(*h.input, *r);
+  EXPECT_EQ(text.find('\x1b'), std::string::npos);
+  EXPECT_EQ(text.find('\r'), std::string::npos);
+  EXPECT_EQ(text.find("\xe2\x80\xae"), std::string::npos);
+  EXPECT_EQ(text.find("\nscore     0 "), std::string::npos) << text;
+  EXPECT_NE(text.find("  | \\x1b[2Jx"), std::string::npos) << text;
+}
+
+TEST(Review, BitsAsRowsAreNeverTooFew) {
+  EXPECT_EQ(equivalent_rows(0, 116), "0.0 rows");
+  EXPECT_EQ(equivalent_rows(1, 116), "0.1 rows");
+  EXPECT_EQ(equivalent_rows(116, 116), "1.0 rows");
+  EXPECT_EQ(equivalent_rows(117, 116), "1.1 rows");
+  EXPECT_EQ(equivalent_rows(117, std::nullopt), "");
+}
+
+}  // namespace
+}  // namespace gbx::cli
