@@ -607,6 +607,21 @@ TEST_P(CoreSuite, ASilentNodeLosesItsAttemptAndTheJobGetsAnother) {
   EXPECT_EQ(p.job(id).outcome.reason, "lost");
 }
 
+TEST_P(CoreSuite, AnAttemptThatIsLostBeforeItsCredentialIsAnAttemptForTheBrokerToo) {
+  const Hash32 id = p.submit();
+  p.pump();
+  EXPECT_FALSE(need(p.core->poll(p.node()))) << "the broker was not asked yet";
+  p.b.clock.advance(31'000);
+  must(p.core->tick());
+  EXPECT_EQ(p.job(id).state, "Authorized");
+  const auto w = p.take();
+  ASSERT_TRUE(w);
+  EXPECT_EQ(w->credential.body.attempt, 2);
+  must(p.core->output(p.node(), p.upload(*w, p.work(*w))));
+  p.pump();
+  EXPECT_EQ(p.job(id).state, "Completed");
+}
+
 // Back after its lease, its agent about to seal: until the broker has given the next attempt its
 // credential, it takes that seal, and no other node could ever hand in the output.
 TEST_P(CoreSuite, ALostAttemptStopsWhenItsFollowerHasACredential) {

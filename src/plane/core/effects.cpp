@@ -102,7 +102,12 @@ Result<std::optional<BrokerCall>> Core::prepare(const Effect& effect) {
     }
     case EffectKind::kAskCredential: {
       GBX_ASSIGN(EnvironmentBody e, from_json<EnvironmentBody>(m.body));
-      if (m.state != enum_name(EnvironmentState::kRequested) || e.credential) break;
+      if (e.credential) break;
+      // The broker counts attempts, too: of one that was lost before, it hears all the same.
+      if (m.state != enum_name(EnvironmentState::kRequested)) {
+        GBX_ASSIGN(const Machine job, need_machine(job_machine(e.job_id), "job"));
+        if (!job.live) break;
+      }
       const records::CredentialRequest request{e.job_id, e.attempt};
       return Call(BrokerCall{std::string(records::method::kCredential), to_json(request)});
     }
@@ -187,8 +192,10 @@ Status Core::take_plan(const Effect& effect, const Result<Json>& reply) {
 Status Core::take_credential(const Effect& effect, const Result<Json>& reply) {
   GBX_ASSIGN(Machine env, need_machine(effect.key.machine, "environment"));
   GBX_ASSIGN(EnvironmentBody e, from_json<EnvironmentBody>(env.body));
+  // Asked before the attempt ahead of it, whose question is still in the outbox.
+  const bool too_early = reply.reason() == Reason::kSequenceMismatch;
+  if (!reply.ok() && (too_early || passing(reply.reason()))) return later(effect);
   if (env.state != enum_name(EnvironmentState::kRequested) || e.credential) return done(effect);
-  if (!reply.ok() && passing(reply.reason())) return later(effect);
   Transaction t;
   t.done.push_back(effect.key);
   GBX_ASSIGN(Machine job, need_machine(job_machine(e.job_id), "job"));
