@@ -47,6 +47,7 @@ gate::GatePolicy gate_policy(const GateClause& c) {
       c.logs == LogVisibility::kConsumer ? std::min(c.log_bytes, gate::kHardMaxLogBytes) : 0;
   p.scoreThreshold = c.hold_score;
   p.copyCheck = c.copy_check;
+  p.cellSubjects = c.least_subjects();
   p.allowedTypes.clear();
   for (OutputType t : c.output_types) {
     auto word = enum_from<gate::OutputType>(enum_name(t));
@@ -242,6 +243,17 @@ class Attempt {
     return require_controls(request.controls, run_.controls);
   }
 
+  // What the version's owner lets recipes read.
+  std::vector<gate::GateTable> tables_of(const Hash32& version) const {
+    std::vector<gate::GateTable> out;
+    for (const auto& p : bundle().policies) {
+      if (p.body.asset_version_id != version || !p.body.clauses.tables) continue;
+      for (const auto& t : *p.body.clauses.tables) out.push_back({t.file, t.subject});
+      return out;
+    }
+    return out;
+  }
+
   gate::GateRequest gate_request() const {
     gate::GateRequest g;
     g.jobId = to_hex(job_->job_id);
@@ -273,6 +285,7 @@ class Attempt {
       in.mount = spec().inputs[i].mount;
       in.versionId = to_hex(bundle().versions[job_->inputs[i]].body.id());
       in.fd = static_cast<std::int64_t>(4 + i);  // run_gate() fills in the real ones
+      in.tables = tables_of(bundle().versions[job_->inputs[i]].body.id());
       g.inputs.push_back(std::move(in));
     }
     return g;

@@ -55,6 +55,9 @@ struct Outcome {
 class WorkerTest : public ::testing::Test {
  protected:
   WorkerTest() {
+    world_.data.policy.clauses.tables =
+        std::vector<records::TableRule>{{"visits.csv", "patient"}, {"others.csv", "who"}};
+    for (auto* a : {&world_.data, &world_.image}) a->policy.clauses.gate.cell_subjects = 15;
     world_.start_and_publish();
     const SignedSubmission submission = world_.submission();
     bundle_.launch_config = world_.launch();
@@ -242,10 +245,12 @@ class WorkerTest : public ::testing::Test {
     if (op == operation::kGate) {
       GBX_ASSIGN(const auto request, from_json<gate::GateRequest>(body));
       GBX_ASSIGN(out, memory_file(as_bytes("the checked output")));
+      asked_ = request;
       return to_json(judged(request));
     }
     return to_json(DestroyReply{});
   }
+  gate::GateRequest asked_;
   static GateReply judged(const gate::GateRequest& r) {
     GateReply g;
     g.result.jobId = r.jobId;
@@ -281,6 +286,17 @@ TEST_F(WorkerTest, DestroysBeforeItSealsAndSealsBeforeItHandsOver) {
   ASSERT_EQ(o.keys.size(), 2U);  // each key went to the mount of its own version
   EXPECT_TRUE(o.keys[0] == world_.image.key);
   EXPECT_TRUE(o.keys[1] == world_.data.key);
+}
+
+// What recipes may read is the word of each input's owner, and of nobody else.
+TEST_F(WorkerTest, TheGateLearnsWhatTheOwnerLetsRecipesRead) {
+  ASSERT_TRUE(run().status.ok());
+  ASSERT_EQ(asked_.inputs.size(), 1U);
+  ASSERT_EQ(asked_.inputs[0].tables.size(), 2U);
+  EXPECT_EQ(asked_.inputs[0].tables[0].file, "visits.csv");
+  EXPECT_EQ(asked_.inputs[0].tables[0].subject, "patient");
+  EXPECT_EQ(asked_.inputs[0].tables[1].file, "others.csv");
+  EXPECT_EQ(asked_.policy.cellSubjects, 15);
 }
 
 // Each answer is lost once, and the broker is away for a while: every request comes again as it

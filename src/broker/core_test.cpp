@@ -836,6 +836,9 @@ TEST(BrokerSeal, MustBeWhatThePlanSays) {
          Reason::kWrongRecipient);
   refuse([](RunStatement& s) { s.manifest.wrapped_preview.clear(); }, Reason::kWrongRecipient);
   refuse([](RunStatement& s) { s.residual_channels.clear(); }, Reason::kPlanMismatch);
+  // the submission has no table that a recipe explains
+  refuse([](RunStatement& s) { s.manifest.context.verdict.charge.verified_bits = 1; },
+         Reason::kOutputInvalid);
   // the release keys are bound to M
   refuse([](RunStatement& s) { s.manifest.context.verdict.duration_bucket = 9; }, Reason::kBadTag);
   Seal unsigned_seal = sealed.seal;
@@ -912,7 +915,8 @@ TEST(BrokerDecision, WhatWaitsForAPerson) {
   };
   const HoldCase cases[] = {
       {"free-bits", [](GateVerdict& v) { v.charge.free_bits = 2049; }},
-      {"verified-bits", [](GateVerdict& v) { v.charge.verified_bits = 65537; }},
+      {"verified-bits", [](GateVerdict& v) { v.charge.verified_bits = 65537; },
+       [](BrokerWorld& w) { w.verified_bits = 65537; }},
       {"gate-holds", [](GateVerdict& v) { v.recommendation = Recommendation::kHold; }},
       {"budget", [](GateVerdict& v) { v.charge.free_bits = 651; }, budget},
       {"opaque-output", [](GateVerdict&) {}, opaque, unparsed},

@@ -78,7 +78,7 @@ static_assert(policy::kControlBits == gate::kControlBits);
 static_assert(policy::kGateSeconds * 1000 == gate::kTimeoutMs);
 
 // The most that a job can tell, by the gate's own reckoning.
-Result<std::int64_t> capacity(const records::SpecBody& spec) {
+Result<policy::JobBits> capacity(const records::SpecBody& spec, const policy::InputTables& tables) {
   std::vector<gate::OutputDeclaration> outputs;
   for (const auto& o : spec.outputs) {
     gate::OutputDeclaration d;
@@ -90,8 +90,15 @@ Result<std::int64_t> capacity(const records::SpecBody& spec) {
     outputs.push_back(std::move(d));
   }
   const bool logs = spec.logs.visibility == records::LogVisibility::kConsumer;
-  GBX_ASSIGN(gate::Charge c, gate::job_charge(outputs, logs ? spec.logs.max_bytes : 0));
-  return c.freeBits;
+  std::vector<gate::GateInput> inputs;
+  for (const auto& i : spec.inputs) {
+    inputs.push_back({i.name, i.mount, "", -1, {}});
+    const auto known = tables.find(i.name);
+    if (known == tables.end()) continue;
+    for (const auto& t : known->second) inputs.back().tables.push_back({t.file, t.subject});
+  }
+  GBX_ASSIGN(gate::Charge c, gate::job_charge(outputs, inputs, logs ? spec.logs.max_bytes : 0));
+  return policy::JobBits{c.freeBits, c.verifiedBits};
 }
 
 Status init(const Arguments& a) {

@@ -378,9 +378,15 @@ TEST_F(Forged, ReleasedWithoutAPerson) {
   released_fails(
       person, [](RunStatement& s) { s.manifest.context.verdict.charge.free_bits = 2049; },
       charged([](PlanCharge& c) { c.free_bits = 2049; }));
+  // More verified bits than a release may have, and than the plan has tables for.
+  const Failure unplanned{"every owner was charged in full", Reason::kBudgetExceeded};
   released_fails(
-      person, [](RunStatement& s) { s.manifest.context.verdict.charge.verified_bits = 65537; },
+      {person[0], unplanned},
+      [](RunStatement& s) { s.manifest.context.verdict.charge.verified_bits = 65537; },
       charged([](PlanCharge& c) { c.verified_bits = 65537; }));
+  released_fails(
+      {unplanned}, [](RunStatement& s) { s.manifest.context.verdict.charge.verified_bits = 1; },
+      charged([](PlanCharge& c) { c.verified_bits = 1; }));
   released_fails(
       person, [](RunStatement& s) { s.manifest.context.verdict.charge.zcdp_micro = 1; },
       charged([](PlanCharge& c) { c.zcdp_micro = 1; }));

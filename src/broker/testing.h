@@ -282,7 +282,10 @@ class BrokerWorld {
   crypto::SigningKey node;
   Asset data;
   Asset image;
-  policy::Capacity capacity = [](const records::SpecBody&) { return Result<std::int64_t>(608); };
+  policy::Capacity capacity = [this](const records::SpecBody&, const policy::InputTables&) {
+    return Result<policy::JobBits>(policy::JobBits{608, verified_bits});
+  };
+  std::int64_t verified_bits = 0;
   std::unique_ptr<broker::Core> core;
   // Set: requests go there and not to `core`.
   std::function<Result<Json>(std::string_view method, const Json& body,

@@ -15,15 +15,23 @@ Result<gate::OutputDeclaration> declaration_of(const records::SpecOutput& o) {
 }
 
 policy::Capacity gate_capacity() {
-  return [](const records::SpecBody& spec) -> Result<std::int64_t> {
+  return [](const records::SpecBody& spec,
+            const policy::InputTables& tables) -> Result<policy::JobBits> {
     std::vector<gate::OutputDeclaration> outputs;
     for (const auto& o : spec.outputs) {
       GBX_ASSIGN(gate::OutputDeclaration d, declaration_of(o));
       outputs.push_back(std::move(d));
     }
     const bool logs = spec.logs.visibility == records::LogVisibility::kConsumer;
-    GBX_ASSIGN(gate::Charge c, gate::job_charge(outputs, logs ? spec.logs.max_bytes : 0));
-    return c.freeBits;
+    std::vector<gate::GateInput> inputs;
+    for (const auto& i : spec.inputs) {
+      inputs.push_back({i.name, i.mount, "", -1, {}});
+      const auto known = tables.find(i.name);
+      if (known == tables.end()) continue;
+      for (const auto& t : known->second) inputs.back().tables.push_back({t.file, t.subject});
+    }
+    GBX_ASSIGN(gate::Charge c, gate::job_charge(outputs, inputs, logs ? spec.logs.max_bytes : 0));
+    return policy::JobBits{c.freeBits, c.verifiedBits};
   };
 }
 

@@ -51,7 +51,8 @@ TEST(GateCapacity, IsWhatTheGateCharges) {
                  log_bytes};
     request.logs.maxBytes = log_bytes;
     request.policy.maxConsumerLogBytes = log_bytes;
-    EXPECT_EQ(must(gate_capacity()(spec)), must(gate::release_charge(request)).freeBits)
+    EXPECT_EQ(must(gate_capacity()(spec, {})).free_bits,
+              must(gate::release_charge(request)).freeBits)
         << log_bytes;
   }
 }
@@ -119,9 +120,11 @@ TEST(Delivery, ARejectedJobOpensNothing) {
 TEST(Delivery, APlanWithAnotherChargeThanItsOutputsHaveIsRefused) {
   Released r;
   ASSERT_TRUE(verify_delivery(*r.input).ok());
-  r.input->capacity = [&](const records::SpecBody& spec) -> Result<std::int64_t> {
-    GBX_ASSIGN(const std::int64_t bits, r.world.capacity(spec));
-    return bits + 1;
+  r.input->capacity = [&](const records::SpecBody& spec,
+                          const policy::InputTables& tables) -> Result<policy::JobBits> {
+    GBX_ASSIGN(policy::JobBits bits, r.world.capacity(spec, tables));
+    ++bits.free_bits;
+    return bits;
   };
   EXPECT_EQ(r.open().reason(), Reason::kPlanMismatch);
 }

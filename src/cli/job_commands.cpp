@@ -10,11 +10,18 @@
 #include "cli/submission.h"
 #include "cli/texts.h"
 #include "cli/watch.h"
+#include "gate/recipe.h"
 #include "policy/decision.h"
 
 namespace gbx::cli {
 
 namespace {
+
+std::string bits_text(const records::PlanCharge& c) {
+  std::string o = std::to_string(c.free_bits) + " free bits";
+  if (c.verified_bits > 0) o += " and " + std::to_string(c.verified_bits) + " verified bits";
+  return o;
+}
 
 constexpr std::size_t kMaxIdempotencyKey = 128;
 
@@ -139,8 +146,8 @@ std::string plan_text(const records::Explanation& e, bool every) {
   o += " The broker would sign this plan:\n";
   for (const auto& t : p.tee) o += "  " + platform_line(t);
   for (const auto& c : p.charges) {
-    o += "  charge    at most " + std::to_string(c.free_bits) + " free bits of asset " +
-         to_hex(c.asset_id).substr(0, 16) + "\n";
+    o += "  charge    at most " + bits_text(c) + " of asset " + to_hex(c.asset_id).substr(0, 16) +
+         "\n";
   }
   o += "  decision  " +
        (p.gate.release_slot_seconds == 0
@@ -339,8 +346,7 @@ std::string detail_text(const api::JobDetail& d) {
          " of owner " + short_id(p.owner_id) + "\n";
   }
   for (const auto& c : d.plan->body.charges) {
-    o += "charge    at most " + std::to_string(c.free_bits) + " free bits of asset " +
-         to_hex(c.asset_id) + "\n";
+    o += "charge    at most " + bits_text(c) + " of asset " + to_hex(c.asset_id) + "\n";
   }
   return o;
 }
@@ -474,8 +480,13 @@ void add_job_results(CommandTree& t, const Argument& id) {
 }  // namespace
 
 Json job_spec_schema() {
-  return json_schema_document<records::JobSpec>("https://glovebox.invalid/schemas/jobspec-v1.json",
-                                                "Glovebox job spec, apiVersion glovebox/v1");
+  Json s =
+      json_schema_document<records::JobSpec>("https://glovebox.invalid/schemas/jobspec-v1.json",
+                                             "Glovebox job spec, apiVersion glovebox/v1");
+  // To the records an output's schema is any JSON; the gate reads it, and of a recipe says how.
+  Json& output = s["properties"]["spec"]["properties"]["outputs"]["items"]["properties"]["schema"];
+  output["properties"]["recipe"] = json_schema<gate::Recipe>();
+  return s;
 }
 
 void add_jobs(CommandTree& t) {

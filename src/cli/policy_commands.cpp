@@ -89,6 +89,13 @@ Result<PolicyDraft> draft(Session& s, const Invocation& in) {
   d.none_nodes = in.list("allow-none-node");
   d.join_assets = in.list("join-asset");
   d.join_owners = in.list("join-owner");
+  for (const auto& t : in.list("table")) {
+    const auto at = t.rfind('=');
+    if (at == std::string::npos || at == 0 || at + 1 == t.size()) {
+      return fail(Reason::kUsage, "--table").with("FILE=COLUMN", t.substr(0, 80));
+    }
+    d.tables.push_back({t.substr(0, at), t.substr(at + 1)});
+  }
   d.output_types = in.list("output-type");
   if (d.output_types.empty()) d.output_types = {"table", "json", "metrics", "text"};
   d.custody = in.list("custody");
@@ -486,6 +493,8 @@ std::vector<Argument> policy_new_options() {
       custody,
       rollback,
       types,
+      many(option("table", "FILE=COLUMN",
+                  "file that recipes may read, and its column that says whom a row is about")),
       slot,
       option("free-bits", "N", "cleared without a person, per release", ArgKind::kInteger),
       many(option(

@@ -236,8 +236,10 @@ void write_gate(std::string& o, const PolicyDraft& d) {
   o +=
       "    # Without a person: at most so many bits a release, and a risk score below holdScore.\n";
   o += "    autoClearFreeBits: " + number(d.free_bits) + "\n    holdScore: 50\n";
-  o += "    # The same for bits that a recipe explains; this version has none.\n";
-  o += "    autoClearVerifiedBits: 65536\n";
+  o += "    # The same for bits of tables that the gate computes itself, by a recipe of the job, "
+       "and the "
+       "fewest\n    # subjects of a cell of these.\n";
+  o += "    autoClearVerifiedBits: 65536\n    cellSubjects: 10\n";
   o += "    # Per consumer in periodDays, and over all consumers for ever.\n";
   o += "    periodFreeBits: 16384\n    periodDays: 30\n    totalFreeBits: 131072\n";
   o += "    maxOutputBytes: 16777216\n    maxRows: 5000\n    copyCheck: true\n";
@@ -245,6 +247,12 @@ void write_gate(std::string& o, const PolicyDraft& d) {
        "is at once.\n";
   o += "    releaseSlotSeconds: " + number(d.release_slot) + "\n";
   o += "    logs: " + d.logs + "\n    logBytes: " + number(d.log_bytes) + "\n";
+  o += "\n  # Files that recipes may read, and the column of each that says whom a row is about.\n";
+  if (d.tables.empty()) o += "  # tables: [{file: \"visits.csv\", subject: \"patient\"}]\n";
+  if (!d.tables.empty()) o += "  tables:\n";
+  for (const auto& t : d.tables) {
+    o += "    - {file: " + quoted(t.file) + ", subject: " + quoted(t.subject) + "}\n";
+  }
   o += "\n  # Who rules on held outputs ({identityId, key, hpke} each), how many are needed, and "
        "who may see previews.\n";
   o += "  # Without reviewers a held output is rejected.\n";

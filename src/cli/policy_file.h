@@ -48,8 +48,9 @@ struct PolicyDraft {
   std::vector<std::string> none_nodes;  // hashes of node keys: NO TEE
   std::vector<std::string> join_assets;
   std::vector<std::string> join_owners;
-  std::vector<std::string> custody;  // "operator"
-  std::string rollback;              // "unprotected"
+  std::vector<std::string> custody;        // "operator"
+  std::string rollback;                    // "unprotected"
+  std::vector<records::TableRule> tables;  // what recipes may read
   std::vector<std::string> output_types;
   std::int64_t release_slot = 900;
   std::int64_t attempts = 1;

@@ -31,6 +31,8 @@ Status check_outputs(const records::JobSpec& spec) {
     e.what = join_path("spec.outputs[" + std::to_string(i) + "].schema", e.what);
     return e;
   }
+  // and recipes name the job's inputs
+  GBX_TRY(gate_capacity()(spec.spec, {}));
   return ok_status();
 }
 

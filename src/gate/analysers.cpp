@@ -49,6 +49,7 @@ void index_outputs(const GateView& view, CopyDetector& detector) {
   for (std::size_t i = 0; i < view.outputs.size(); ++i) {
     const OutputView& o = view.outputs[i];
     if (!o.file.found || o.file.bytes.empty()) continue;
+    if (o.verified) continue;  // nothing in it is the container's choice
     const bool typed = o.bounded && o.canonical.ok();
     detector.add_bytes(i, o.file.bytes, typed);
     if (typed) {
@@ -84,8 +85,12 @@ GateView load_view(const GateRequest& request) {
   for (std::size_t i = 0; i < request.outputs.size(); ++i) {
     OutputView o;
     o.file = std::move(folder->files[i]);
-    const Result<Schema> schema = parse_schema(request.outputs[i]);
-    o.bounded = schema.ok() && schema->bounded;
+    Result<Schema> schema = parse_schema(request.outputs[i]);
+    if (schema.ok()) {
+      o.bounded = schema->bounded;
+      o.explained = explained_by(*schema, request.inputs);
+      o.schema = std::move(*schema);
+    }
     const CanonicalLimits limits{request.policy.maxOutputBytes, request.policy.maxRows};
     o.canonical = canonicalise(request.outputs[i], o.file.bytes, limits);
     view.outputs.push_back(std::move(o));
@@ -196,6 +201,8 @@ std::vector<AnalyserResult> analyse_logs(GateView& view) {
 std::span<const NamedAnalyser> all_analysers() {
   static constexpr NamedAnalyser k[] = {
       {RuleId::kStructure, analyse_structure}, {RuleId::kFormat, analyse_format},
+      {RuleId::kRecipe, analyse_recipe},       {RuleId::kCells, analyse_cells},
+      {RuleId::kGroups, analyse_groups},       {RuleId::kDifferences, analyse_differences},
       {RuleId::kCopies, analyse_copies},       {RuleId::kOpaque, analyse_opaque},
       {RuleId::kCapacity, analyse_capacity},   {RuleId::kLogs, analyse_logs},
   };

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "gate/canonical.h"
+#include "gate/cells.h"
 #include "gate/folder.h"
 
 namespace gbx::gate {
@@ -15,6 +16,12 @@ struct OutputView {
   LoadedFile file;
   Canonical canonical;
   bool bounded = false;  // the declaration bounds what it can carry
+  Schema schema;         // empty where it is none
+  // Where a recipe explains the table: what the gate computed, and whether the container's table is
+  // that one. Only then does its content leave, for it is charged as verified.
+  std::optional<Explained> explained;
+  RecomputedTable table;
+  bool verified = false;
 };
 struct GateView {
   const GateRequest& request;
@@ -30,6 +37,11 @@ GateView load_view(const GateRequest& request);
 using Analyser = std::vector<AnalyserResult> (*)(GateView& view);
 std::vector<AnalyserResult> analyse_structure(GateView& view);
 std::vector<AnalyserResult> analyse_format(GateView& view);
+// Computes the tables; the three after it judge what it found.
+std::vector<AnalyserResult> analyse_recipe(GateView& view);
+std::vector<AnalyserResult> analyse_cells(GateView& view);
+std::vector<AnalyserResult> analyse_groups(GateView& view);
+std::vector<AnalyserResult> analyse_differences(GateView& view);
 std::vector<AnalyserResult> analyse_copies(GateView& view);
 std::vector<AnalyserResult> analyse_opaque(GateView& view);
 std::vector<AnalyserResult> analyse_capacity(GateView& view);

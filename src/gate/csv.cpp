@@ -3,10 +3,9 @@
 #include <algorithm>
 
 namespace gbx::gate {
-namespace {
 
-// Splits one line; false when it is not in the subset.
-bool split_line(std::string_view line, const CsvLimits& limits, std::vector<std::string>& cells) {
+bool split_csv_line(std::string_view line, const CsvLimits& limits,
+                    std::vector<std::string>& cells) {
   std::size_t i = 0;
   while (true) {
     std::string cell;
@@ -34,8 +33,6 @@ bool split_line(std::string_view line, const CsvLimits& limits, std::vector<std:
   }
 }
 
-}  // namespace
-
 CsvFile parse_csv(ByteView bytes, CsvLimits limits) {
   CsvFile file;
   const std::string_view text = as_text(bytes);
@@ -58,7 +55,7 @@ CsvFile parse_csv(ByteView bytes, CsvLimits limits) {
       return file;
     }
     std::vector<std::string> cells;
-    if (!split_line(line, limits, cells)) return file;
+    if (!split_csv_line(line, limits, cells)) return file;
     if (!file.rows.empty() && cells.size() != file.rows[0].size()) return file;
     file.rows.push_back(std::move(cells));
     at = end + 1;

@@ -23,6 +23,9 @@ struct CsvFile {
 };
 // Failures: kBadEncoding, kBadCsv, kTooManyRows.
 CsvFile parse_csv(ByteView bytes, CsvLimits limits);
+// Appends the cells of one line without its end; false when it is not in the subset.
+bool split_csv_line(std::string_view line, const CsvLimits& limits,
+                    std::vector<std::string>& cells);
 // One cell as it is written: quoted only where it must be.
 void append_csv_cell(std::string& out, std::string_view cell);
 

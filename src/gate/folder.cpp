@@ -122,19 +122,28 @@ class OutputLoader {
   LoadedFolder folder_;
 };
 
-Status stream_file(int dir_fd, const std::string& path, const FileSink& sink, Bytes& buffer) {
-  GBX_ASSIGN(const Fd fd, open_beneath(dir_fd, path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW));
+// An invalid descriptor where it is not a regular file.
+Result<Fd> open_regular(int dir_fd, const std::string& path) {
+  GBX_ASSIGN(Fd fd, open_beneath(dir_fd, path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW));
   struct stat st {};
   if (fstat(fd.get(), &st) != 0) return io_error("fstat", errno);
-  if (!S_ISREG(st.st_mode)) return ok_status();
-  sink.begin();
+  if (!S_ISREG(st.st_mode)) fd.reset();
+  return fd;
+}
+Status read_chunks(int fd, Bytes& buffer, const std::function<void(ByteView)>& data) {
   while (true) {
-    const ssize_t n = read(fd.get(), buffer.data(), buffer.size());
+    const ssize_t n = read(fd, buffer.data(), buffer.size());
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return io_error("read", errno);
-    if (n == 0) break;
-    sink.data(ByteView(buffer.data(), static_cast<std::size_t>(n)));
+    if (n == 0) return ok_status();
+    data(ByteView(buffer.data(), static_cast<std::size_t>(n)));
   }
+}
+Status stream_into(int dir_fd, const std::string& path, const FileSink& sink, Bytes& buffer) {
+  GBX_ASSIGN(const Fd fd, open_regular(dir_fd, path));
+  if (!fd.valid()) return ok_status();
+  sink.begin();
+  GBX_TRY(read_chunks(fd.get(), buffer, sink.data));
   sink.end();
   return ok_status();
 }
@@ -189,7 +198,7 @@ Status stream_files(int dir_fd, const FileSink& sink) {
     const auto depth = static_cast<std::size_t>(std::count(dir.begin(), dir.end(), '/'));
     Status inner = ok_status();
     GBX_TRY(for_each_entry(fd.get(), [&](const FolderEntry& e) {
-      if (S_ISREG(e.mode)) inner = stream_file(dir_fd, prefix + e.name, sink, buffer);
+      if (S_ISREG(e.mode)) inner = stream_into(dir_fd, prefix + e.name, sink, buffer);
       if (S_ISDIR(e.mode)) pending.push_back(prefix + e.name);
       if (inner.ok() && (depth > kMaxInputDepth || pending.size() > kMaxPendingFolders)) {
         inner = fail(Reason::kTooLarge, "input has too many folders");
@@ -199,6 +208,13 @@ Status stream_files(int dir_fd, const FileSink& sink) {
     GBX_TRY(inner);
   }
   return ok_status();
+}
+
+Status stream_file(int dir_fd, const std::string& path, const std::function<void(ByteView)>& data) {
+  GBX_ASSIGN(const Fd fd, open_regular(dir_fd, path));
+  if (!fd.valid()) return fail(Reason::kNotFound, "no regular file");
+  Bytes buffer(1U << 20);
+  return read_chunks(fd.get(), buffer, data);
 }
 
 }  // namespace gbx::gate

@@ -45,5 +45,7 @@ struct FileSink {
   std::function<void()> end;
 };
 Status stream_files(int dir_fd, const FileSink& sink);
+// The same of one file beneath it; kNotFound when it is not a regular file.
+Status stream_file(int dir_fd, const std::string& path, const std::function<void(ByteView)>& data);
 
 }  // namespace gbx::gate

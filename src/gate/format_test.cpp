@@ -151,13 +151,14 @@ TEST(Capacity, KnownAnswers) {
 
 // What the broker reserves is what the gate charges, log bytes and all.
 TEST(Capacity, OneReckoningForReservationAndCharge) {
-  EXPECT_EQ(job_charge({}, 0)->freeBits, kControlBits);
-  EXPECT_EQ(job_charge({}, 0)->code, CodeId::kControlOnly);
-  EXPECT_EQ(job_charge({}, 1)->freeBits, kControlBits + 8 + 1);
-  EXPECT_EQ(job_charge({}, 16)->freeBits, kControlBits + 8 * 16 + 5);
+  EXPECT_EQ(job_charge({}, {}, 0)->freeBits, kControlBits);
+  EXPECT_EQ(job_charge({}, {}, 0)->code, CodeId::kControlOnly);
+  EXPECT_EQ(job_charge({}, {}, 1)->freeBits, kControlBits + 8 + 1);
+  EXPECT_EQ(job_charge({}, {}, 16)->freeBits, kControlBits + 8 * 16 + 5);
   // More log bytes than can reach anybody cost nothing.
-  EXPECT_EQ(job_charge({}, 1 << 20)->freeBits, job_charge({}, kHardMaxLogBytes)->freeBits);
-  EXPECT_EQ(job_charge({}, kHardMaxLogBytes)->freeBits, kControlBits + 8 * kHardMaxLogBytes + 17);
+  EXPECT_EQ(job_charge({}, {}, 1 << 20)->freeBits, job_charge({}, {}, kHardMaxLogBytes)->freeBits);
+  EXPECT_EQ(job_charge({}, {}, kHardMaxLogBytes)->freeBits,
+            kControlBits + 8 * kHardMaxLogBytes + 17);
   OutputDeclaration o;
   o.name = "x";
   o.path = "x";
@@ -171,7 +172,7 @@ TEST(Capacity, OneReckoningForReservationAndCharge) {
   r.logs.maxBytes = 1 << 20;
   for (const std::int64_t most : {std::int64_t{0}, std::int64_t{100}, kHardMaxLogBytes}) {
     r.policy.maxConsumerLogBytes = most;
-    EXPECT_EQ(release_charge(r)->freeBits, job_charge(r.outputs, most)->freeBits);
+    EXPECT_EQ(release_charge(r)->freeBits, job_charge(r.outputs, r.inputs, most)->freeBits);
   }
 }
 

@@ -62,11 +62,15 @@ FixedBytes<16> cell_digest(const GateRequest& r, const std::string& output, cons
   return out;
 }
 
-void add_records(const GateRequest& r, const OutputDeclaration& d, const Canonical& c,
+void add_records(const GateRequest& r, const OutputDeclaration& d, const OutputView& view,
                  std::vector<ReleaseRecord>& out) {
+  const Canonical& c = view.canonical;
+  std::optional<Hash32> recipe;
+  if (view.verified) recipe = view.schema.recipe->hash;
   if (c.cells.empty() || out.size() + c.cells.size() > kMaxCellRecords) {
     ReleaseRecord file;
     file.output = d.name;
+    file.recipeHash = recipe;
     const Hash32 h = output_digest(r.salt, d.name, c.bytes);
     std::copy_n(h.begin(), file.digest.size(), file.digest.begin());
     out.push_back(std::move(file));
@@ -78,6 +82,7 @@ void add_records(const GateRequest& r, const OutputDeclaration& d, const Canonic
     record.row = cell.row;
     record.column = cell.column;
     record.digest = cell_digest(r, d.name, cell);
+    record.recipeHash = recipe;
     out.push_back(std::move(record));
   }
 }
@@ -85,7 +90,8 @@ void add_records(const GateRequest& r, const OutputDeclaration& d, const Canonic
 }  // namespace
 
 bool hard_rule(RuleId rule) {
-  return rule == RuleId::kStructure || rule == RuleId::kFormat || rule == RuleId::kCopies;
+  return rule == RuleId::kStructure || rule == RuleId::kFormat || rule == RuleId::kRecipe ||
+         rule == RuleId::kCells || rule == RuleId::kCopies;
 }
 
 RuleStatus worst_status(const std::vector<AnalyserResult>& analysers) {
@@ -135,14 +141,19 @@ Status Gate::build(const GateView& view, Evaluation& out) {
   if (result.recommendation == Recommendation::kReject) return ok_status();
   Bundle b;
   b.status = {r.jobId, r.attempt, r.exitClass, result.durationBucket};
-  for (std::size_t i = 0; i < view.outputs.size(); ++i) {
+  // A table that nobody could compute must not be released as verified by a person either; and a
+  // result is delivered whole or not at all.
+  const bool uncounted = std::any_of(view.outputs.begin(), view.outputs.end(),
+                                     [](const auto& o) { return o.explained && !o.verified; });
+  for (std::size_t i = 0; i < view.outputs.size() && !uncounted; ++i) {
     const OutputDeclaration& d = r.outputs[i];
-    const Canonical& c = view.outputs[i].canonical;
+    const OutputView& o = view.outputs[i];
+    const Canonical& c = o.canonical;
     if (!c.ok()) continue;
     b.entries.push_back({EntryKind::kOutput, d.path, c.bytes});
     const Hash32 digest = output_digest(r.salt, d.name, c.bytes);
     result.manifest.push_back({d.name, d.path, digest, static_cast<std::int64_t>(c.bytes.size())});
-    add_records(r, d, c, result.releaseRecords);
+    add_records(r, d, o, result.releaseRecords);
   }
   std::sort(b.entries.begin(), b.entries.end(),
             [](const auto& x, const auto& y) { return x.name < y.name; });

@@ -710,17 +710,6 @@ TEST_F(GateTest, AGateCannotReleaseMoreThanThePolicyClears) {
   expect_refused(request_, e, forgeries);
 }
 
-// No code of v1 charges verified bits; a policy that clears less than none of them holds all the
-// same.
-TEST_F(GateTest, MoreVerifiedBitsThanThePolicyClearsHold) {
-  request_.policy.autoClearVerifiedBits = 0;
-  EXPECT_EQ(evaluate().result.recommendation, Recommendation::kRelease);
-  request_.policy.autoClearVerifiedBits = -1;
-  const Evaluation e = evaluate();
-  EXPECT_EQ(e.result.recommendation, Recommendation::kHold);
-  EXPECT_TRUE(says(e.result, RuleId::kCapacity, GateReason::kOverVerifiedBits));
-}
-
 // ---- confinement: every denial is tried
 
 // Runs `attempt` in a confined child; its exit code, or minus the signal that ended it.

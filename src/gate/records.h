@@ -40,10 +40,26 @@ inline std::span<const EnumName<LogVisibility>> enum_names(LogVisibility) {
   return k;
 }
 
-enum class RuleId { kStructure, kFormat, kCopies, kOpaque, kCapacity, kLogs, kGate };
+enum class RuleId {
+  kStructure,
+  kFormat,
+  kRecipe,
+  kCells,
+  kGroups,
+  kDifferences,
+  kCopies,
+  kOpaque,
+  kCapacity,
+  kLogs,
+  kGate
+};
 inline std::span<const EnumName<RuleId>> enum_names(RuleId) {
   static constexpr EnumName<RuleId> k[] = {{RuleId::kStructure, "structure"},
                                            {RuleId::kFormat, "format"},
+                                           {RuleId::kRecipe, "recipe"},
+                                           {RuleId::kCells, "cells"},
+                                           {RuleId::kGroups, "groups"},
+                                           {RuleId::kDifferences, "differences"},
                                            {RuleId::kCopies, "copies"},
                                            {RuleId::kOpaque, "opaque"},
                                            {RuleId::kCapacity, "capacity"},
@@ -93,6 +109,24 @@ inline std::span<const EnumName<RuleStatus>> enum_names(RuleStatus) {
   X(kNotAnInteger, "not-an-integer")         \
   X(kOutOfRange, "out-of-range")             \
   X(kNotInList, "not-in-list")               \
+  /* tables that recipes explain */          \
+  X(kNoRecipe, "no-recipe")                  \
+  X(kRecipeMismatch, "recipe-mismatch")      \
+  X(kRecipeInput, "recipe-input")            \
+  X(kRecipeColumn, "recipe-column")          \
+  X(kRecipeValue, "recipe-value")            \
+  X(kRecipeDomain, "recipe-domain")          \
+  X(kRecipeNoValue, "recipe-no-value")       \
+  X(kRecipeTooLarge, "recipe-too-large")     \
+  X(kRecipeTable, "recipe-table")            \
+  X(kNotRecomputed, "not-recomputed")        \
+  X(kSmallCell, "small-cell")                \
+  X(kDominatedCell, "dominated-cell")        \
+  X(kEmptyCell, "empty-cell")                \
+  X(kGroupDisclosed, "group-disclosed")      \
+  X(kSameValues, "same-values")              \
+  X(kFewLeftOut, "few-left-out")             \
+  X(kFewDiffer, "few-differ")                \
   /* copies of the inputs */                 \
   X(kCopiedBytes, "copied-bytes")            \
   X(kCopiedEncoded, "copied-encoded")        \
@@ -168,6 +202,18 @@ struct OutputDeclaration {
   }
 };
 
+// A file of an input that recipes may read, and the column that says whom a row is about: the
+// owner's word (records::TableRule).
+struct GateTable {
+  std::string file;
+  std::string subject;
+  template <class F>
+  void fields(F& f) {
+    f("file", file, Bound{1, 200});
+    f("subject", subject, Bound{1, 128});
+  }
+};
+
 // An input of the job: `mount` as the container saw it, `fd` the number of a directory descriptor
 // of this process.
 struct GateInput {
@@ -175,12 +221,14 @@ struct GateInput {
   std::string mount;
   std::string versionId;
   std::int64_t fd = -1;
+  std::vector<GateTable> tables = {};
   template <class F>
   void fields(F& f) {
     f("name", name, Bound{1, 64});
     f("mount", mount, Bound{1, 255});
     f("versionId", versionId, Bound{0, 128});
     f("fd", fd, Bound{3, 1023});
+    f("tables", tables, Bound{0, 64});
   }
 };
 
@@ -196,6 +244,7 @@ struct GatePolicy {
                                           OutputType::kMetrics, OutputType::kText,
                                           OutputType::kOpaque};
   bool copyCheck = true;
+  std::int64_t cellSubjects = 10;  // the fewest subjects of a verified cell
   template <class F>
   void fields(F& f) {
     f("autoClearFreeBits", autoClearFreeBits);
@@ -206,6 +255,7 @@ struct GatePolicy {
     f("scoreThreshold", scoreThreshold, Bound{0, 101});
     f("allowedTypes", allowedTypes, Bound{0, 5});
     f("copyCheck", copyCheck);
+    f("cellSubjects", cellSubjects, Bound{1, 1'000'000});
   }
 };
 
@@ -283,9 +333,9 @@ struct AnalyserResult {
   }
 };
 
-// Free bits: chosen by code that nobody trusts. Verified bits: recomputed by trusted code (none in
-// v1). The value depends on the declaration and the decision only, so that it tells nothing about
-// the content.
+// Free bits: chosen by code that nobody trusts. Verified bits: of tables that the gate computed
+// from the inputs itself, by a recipe that was fixed before the data was seen. The value depends on
+// the declaration and the decision only, so that it tells nothing about the content.
 struct Charge {
   std::int64_t freeBits = 0;
   std::int64_t verifiedBits = 0;
@@ -311,9 +361,9 @@ struct ScoreReason {
   }
 };
 
-// One per released cell (row and column of the canonical file), or per file where row is -1. Sketch
-// and recipe are empty in v1; they are here because history cannot be rebuilt once the inputs are
-// gone.
+// One per released cell (row and column of the canonical file), or per file where row is -1;
+// recipeHash where a recipe explains it. Sketch and count are empty in v1; they are here because
+// history cannot be rebuilt once the inputs are gone.
 struct ReleaseRecord {
   std::string output;
   std::int64_t row = -1;

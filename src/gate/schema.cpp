@@ -317,10 +317,15 @@ Result<Schema> parse_schema(const OutputDeclaration& d) {
   SchemaParser parser;
   switch (d.type) {
     case OutputType::kTable: {
-      GBX_TRY(only(*o, {"columns", "maxRows"}));
+      GBX_TRY(only(*o, {"columns", "maxRows", "recipe"}));
       GBX_ASSIGN(s.max_rows, integer(*o, "maxRows", 0, kHardMaxRows));
       GBX_ASSIGN(s.root, parser.members(*o, "columns", 1, Allowed::kScalars));
       s.bounded = true;
+      if (const Json* recipe = d.schema.find("recipe"); recipe != nullptr) {
+        auto bound = parse_recipe(*recipe, s);
+        if (!bound.ok()) return below(bound.error(), "recipe");
+        s.recipe = std::move(*bound);
+      }
       return s;
     }
     case OutputType::kMetrics: {
@@ -375,7 +380,45 @@ std::int64_t consumer_log_bytes(const GateRequest& r) {
   return std::min(r.logs.maxBytes, r.policy.maxConsumerLogBytes);
 }
 
-Result<Charge> job_charge(const std::vector<OutputDeclaration>& outputs, std::int64_t log_bytes) {
+std::optional<Explained> explained_by(const Schema& s, const std::vector<GateInput>& inputs) {
+  if (!s.recipe) return std::nullopt;
+  for (const GateInput& i : inputs) {
+    if (i.name != s.recipe->recipe.input) continue;
+    for (const GateTable& t : i.tables) {
+      if (t.file == s.recipe->recipe.file) return Explained{&i, &t};
+    }
+  }
+  return std::nullopt;
+}
+
+namespace {
+
+// By the column that names them, a filter or a group could pick subjects one by one.
+Status check_recipe(const Recipe& r, const std::vector<GateInput>& inputs,
+                    const std::optional<Explained>& by) {
+  const bool known = std::any_of(inputs.begin(), inputs.end(),
+                                 [&](const GateInput& i) { return i.name == r.input; });
+  if (!known) {
+    return fail(Reason::kBadValue, "schema.recipe.input").with("the name of an input", r.input);
+  }
+  if (!by) return ok_status();
+  bool read = false;
+  for (const auto& f : r.filter.value_or(std::vector<RecipeFilter>{})) {
+    read = read || f.column == by->table->subject;
+  }
+  for (const auto& g : r.group_by.value_or(std::vector<RecipeGroup>{})) {
+    read = read || g.column == by->table->subject;
+  }
+  for (const auto& m : r.measures) read = read || m.column == by->table->subject;
+  if (!read) return ok_status();
+  return fail(Reason::kBadValue, "schema.recipe")
+      .with("no use of the column that names subjects, but to count them", by->table->subject);
+}
+
+}  // namespace
+
+Result<Charge> job_charge(const std::vector<OutputDeclaration>& outputs,
+                          const std::vector<GateInput>& inputs, std::int64_t log_bytes) {
   const std::int64_t log = std::clamp<std::int64_t>(log_bytes, 0, kHardMaxLogBytes);
   Charge c;
   c.freeBits = kControlBits;
@@ -383,7 +426,13 @@ Result<Charge> job_charge(const std::vector<OutputDeclaration>& outputs, std::in
   for (const auto& o : outputs) {
     Result<Capacity> cap = capacity(o);
     if (!cap.ok()) return cap.error().at("output " + o.name);
-    c.freeBits += cap->bits;
+    GBX_ASSIGN(const Schema schema, parse_schema(o));
+    const auto by = explained_by(schema, inputs);
+    if (schema.recipe) {
+      const Status fits = check_recipe(schema.recipe->recipe, inputs, by);
+      if (!fits.ok()) return Error(fits.error()).at("output " + o.name);
+    }
+    (by ? c.verifiedBits : c.freeBits) += cap->bits;
     c.code = cap->code;
   }
   return c;
@@ -391,7 +440,8 @@ Result<Charge> job_charge(const std::vector<OutputDeclaration>& outputs, std::in
 
 Result<Charge> release_charge(const GateRequest& r) {
   static const std::vector<OutputDeclaration> kNone;
-  return job_charge(r.exitClass == RunExit::kOk ? r.outputs : kNone, consumer_log_bytes(r));
+  return job_charge(r.exitClass == RunExit::kOk ? r.outputs : kNone, r.inputs,
+                    consumer_log_bytes(r));
 }
 
 }  // namespace gbx::gate

@@ -3,10 +3,11 @@
 // input, so limits apply.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
-#include "gate/decimal.h"
+#include "gate/recipe.h"
 #include "gate/records.h"
 
 namespace gbx::gate {
@@ -30,7 +31,8 @@ struct Schema {
   bool bounded = false;  // false: opaque, or text without a word list; always held
   // table: an object, one row; text: the word list of a line; json, metrics: the value
   Node root;
-  std::int64_t max_rows = 0;  // table, text
+  std::int64_t max_rows = 0;          // table, text
+  std::optional<BoundRecipe> recipe;  // table
 };
 
 // Error: kBadValue, kUnknownField, kMissingField, kTooLarge, with the path of the member.
@@ -48,9 +50,19 @@ inline constexpr std::int64_t kControlBits = 8;
 // What a job can tell when it is released: control, every output, log bytes that may reach the
 // consumer (kHardMaxLogBytes at most). The broker reserves by it before the run, the gate charges
 // by it after; the same whatever the container writes.
-Result<Charge> job_charge(const std::vector<OutputDeclaration>& outputs, std::int64_t log_bytes);
+// A table counts as verified where explained_by() says so, every other output as free. kBadValue,
+// too, for a recipe that names no input of the job, or reads the column that names subjects.
+Result<Charge> job_charge(const std::vector<OutputDeclaration>& outputs,
+                          const std::vector<GateInput>& inputs, std::int64_t log_bytes);
 // The same of the job that a request describes; a run that was not ok delivers no outputs.
 Result<Charge> release_charge(const GateRequest& request);
+// The input, and the owner's rule for its file, by which the gate computes the table itself;
+// nothing where it has no recipe, or its input's owner allows none for that file.
+struct Explained {
+  const GateInput* input = nullptr;
+  const GateTable* table = nullptr;
+};
+std::optional<Explained> explained_by(const Schema& schema, const std::vector<GateInput>& inputs);
 // Bytes of log that may reach the consumer under request and policy.
 std::int64_t consumer_log_bytes(const GateRequest& request);
 

@@ -147,7 +147,8 @@ Status check_charge(const GateRequest& r, const GateResult& g, bool content) {
   }
   if (g.charge != expected) return unfit(Reason::kBadValue, "charge");
   if (g.recommendation == Recommendation::kRelease &&
-      expected.freeBits > r.policy.autoClearFreeBits) {
+      (expected.freeBits > r.policy.autoClearFreeBits ||
+       expected.verifiedBits > r.policy.autoClearVerifiedBits)) {
     return unfit(Reason::kBadValue, "releases more than the policy clears");
   }
   return ok_status();

@@ -66,7 +66,8 @@ GateRequest request_of(const records::SpecBody& s) {
     g.outputs.push_back({o.name, o.path, OutputType::kOpaque, JsonObject{}, o.max_bytes});
   }
   for (std::size_t i = 0; i < s.inputs.size(); ++i) {
-    g.inputs.push_back({s.inputs[i].name, s.inputs[i].mount, "", static_cast<std::int64_t>(4 + i)});
+    g.inputs.push_back(
+        {s.inputs[i].name, s.inputs[i].mount, "", static_cast<std::int64_t>(4 + i), {}});
   }
   if (s.logs.visibility == records::LogVisibility::kConsumer) {
     g.logs = {LogVisibility::kConsumer, s.logs.max_bytes, {}};

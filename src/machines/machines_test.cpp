@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <set>
 
 #include "machines/store.h"
@@ -185,25 +186,142 @@ TEST(World, WhoDiedForGoodStaysDead) {
   EXPECT_TRUE(w.silent_since_ms("counter"));
 }
 
+RunResult losing(const World::Only& only, const std::function<bool(const DiskLog&)>& wrong) {
+  Faults f;
+  f.drop = 300;
+  f.duplicate = f.slow = 200;
+  World w(5, f, only);
+  DiskLog disk;
+  w.add(
+      "counter", [&] { return std::make_unique<Counter>(w, disk); }, false);
+  for (int i = 0; i < 30; ++i) w.send("x", "counter", {"m" + std::to_string(i), Json(i)});
+  w.run(100'000, [] { return false; });
+  return {wrong(disk) ? "too many lost" : "", w.report(), w.injected()};
+}
+bool holds(const DiskLog& disk, std::int64_t what) {
+  return std::count(disk.entries().begin(), disk.entries().end(), Json(what)) != 0;
+}
+
 TEST(World, ShrinkKeepsOnlyTheFaultsThatMatter) {
-  const auto run = [](const std::set<std::uint64_t>& suppressed) {
-    Faults f;
-    f.drop = 300;
-    World w(5, f, suppressed);
-    DiskLog disk;
-    w.add(
-        "counter", [&] { return std::make_unique<Counter>(w, disk); }, false);
-    for (int i = 0; i < 30; ++i) w.send("x", "counter", {"sync", Json(i)});
-    w.run(100'000, [] { return false; });
-    RunResult r;
-    if (disk.entries().size() < 28) r.failure = "too many lost";
-    r.report = w.report();
-    r.injected = w.injected();
-    return r;
-  };
-  ASSERT_GT(run({}).injected.size(), 3U);
-  const std::string report = shrink(run);
-  EXPECT_NE(report.find("faults injected: 3\n"), std::string::npos) << report;
+  const RunResult all = losing(std::nullopt, [](const DiskLog&) { return true; });
+  std::vector<std::int64_t> lost;
+  for (const auto& fault : all.injected) {
+    if (fault.what.rfind("drop m", 0) == 0) lost.push_back(std::stoll(fault.what.substr(6)));
+  }
+  ASSERT_GT(lost.size(), 3U);
+  ASSERT_GT(all.injected.size(), 12U);
+  // The first and the last together break it; neither does alone.
+  std::size_t runs = 0;
+  const std::string report = shrink([&](const World::Only& only) {
+    ++runs;
+    return losing(only, [&](const DiskLog& disk) {
+      return !holds(disk, lost.front()) && !holds(disk, lost.back());
+    });
+  });
+  EXPECT_EQ(
+      report.rfind("too many lost\nfaults injected: 2\n  drop m" + std::to_string(lost.front()) +
+                       " x -> counter\n  drop m" + std::to_string(lost.back()) + " x -> counter\n",
+                   0),
+      0U)
+      << report;
+  EXPECT_LT(runs, 60U);
+}
+
+// What is left out changes nothing of the rest.
+TEST(World, ARunWithSomeOfItsFaultsIsTheSameRun) {
+  const auto never = [](const DiskLog&) { return false; };
+  const RunResult all = losing(std::nullopt, never);
+  std::set<std::uint64_t> some;
+  for (std::size_t i = 0; i < all.injected.size(); i += 2) some.insert(all.injected[i].id);
+  const RunResult again = losing(some, never);
+  ASSERT_EQ(again.injected.size(), some.size());
+  for (std::size_t i = 0; i < again.injected.size(); ++i) {
+    EXPECT_EQ(again.injected[i].what, all.injected[2 * i].what);
+  }
+}
+
+TEST(World, AFailureWithoutFaultsIsToldWithoutAny) {
+  const std::string report = shrink(
+      [](const World::Only& only) { return losing(only, [](const DiskLog&) { return true; }); });
+  EXPECT_EQ(report.rfind("too many lost\nfaults injected: 0\n", 0), 0U) << report;
+}
+
+TEST(World, AClockThatJumpsLeavesDurationsAlone) {
+  Faults f;
+  f.jump = 1000;
+  f.jumps_ms = {5'000};
+  f.quiet_after_ms = 10'000;
+  World w(3, f);
+  DiskLog disk;
+  const Clock& clock = w.clock_of("counter");
+  w.add(
+      "counter", [&] { return std::make_unique<Counter>(w, disk); }, true);
+  const std::int64_t start = w.clock().now().ms;
+  std::set<std::int64_t> shown;
+  for (int i = 1; i <= 8; ++i) {
+    w.after("counter", 1000 * i, [&, i] {
+      shown.insert(clock.now().ms - start - 1000 * i);
+      EXPECT_EQ(clock.steady_ms(), w.clock().steady_ms());
+    });
+  }
+  w.after("counter", 11'000, [&] { EXPECT_EQ(clock.now().ms, w.clock().now().ms); });
+  w.run(20'000, [] { return false; });
+  EXPECT_EQ(shown, (std::set<std::int64_t>{-5'000, 5'000}));
+}
+
+TEST(World, ACutLinkCarriesNothingEitherWay) {
+  Faults f;
+  f.cut = 1000;
+  f.quiet_after_ms = 1;
+  World w(3, f);
+  DiskLog disk;
+  w.add(
+      "counter", [&] { return std::make_unique<Counter>(w, disk); }, true);
+  w.send("x", "counter", {"sync", Json(1)});  // the cut, and lost with it
+  w.after("counter", 10, [&] { w.send("x", "counter", {"sync", Json(2)}); });
+  w.after("counter", f.max_cut_ms + 10, [&] { w.send("x", "counter", {"sync", Json(3)}); });
+  w.run(100'000, [] { return false; });
+  EXPECT_EQ(disk.entries(), std::vector<Json>{Json(3)});
+}
+
+// Its disk keeps it waiting: what it had sent in that event comes as late, and what is due waits.
+TEST(World, AStalledActorSendsAndHandlesLater) {
+  World w(3, {});
+  DiskLog disk;
+  std::vector<std::int64_t> times;
+  w.add(
+      "counter", [&] { return std::make_unique<Counter>(w, disk); }, true);
+  const std::int64_t start = w.clock().now().ms;
+  w.after("counter", 10, [&] {
+    w.stall("counter", 5'000);
+    w.send("counter", "counter", {"sync", Json(1)});
+  });
+  for (int i = 1; i <= 3; ++i) {
+    w.after("counter", 10 + i, [&] { times.push_back(w.clock().now().ms - start); });
+  }
+  w.run(4'000, [] { return false; });
+  EXPECT_TRUE(times.empty());
+  EXPECT_TRUE(w.disk_trouble("counter", 0));
+  w.run(100'000, [] { return false; });
+  EXPECT_EQ(times, (std::vector<std::int64_t>{5'010, 5'010, 5'010}));
+  EXPECT_EQ(disk.entries().size(), 1U);
+  EXPECT_GT(w.clock().now().ms - start, 5'010);
+}
+
+TEST(World, AFullDiskRefusesForAWhile) {
+  Faults f;
+  f.disk_full = 1000;
+  f.quiet_after_ms = 1;
+  World w(3, f);
+  DiskLog disk;
+  w.add(
+      "counter", [&] { return std::make_unique<Counter>(w, disk); }, true);
+  EXPECT_FALSE(w.disk_refuses("counter")) << "the scene is set";
+  w.arm();
+  EXPECT_TRUE(w.disk_refuses("counter"));
+  w.after("counter", 1, [&] { EXPECT_TRUE(w.disk_refuses("counter")); });
+  w.after("counter", f.max_full_ms + 1, [&] { EXPECT_FALSE(w.disk_refuses("counter")); });
+  w.run(100'000, [] { return false; });
 }
 
 }  // namespace

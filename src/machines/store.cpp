@@ -198,7 +198,7 @@ void add_step(Transaction& t, Machine& machine, std::string_view event, std::str
   machine.updated_ms = now_ms;
   machine.head = w.row.hash;
   for (const EffectKind kind : effects) {
-    t.effects.push_back({{machine.id, machine.seq, kind}, now_ms, 0});
+    t.effects.push_back({{machine.id, machine.seq, kind}, 0, 0});
   }
   w.machine = machine;
   t.machines.push_back(std::move(w));

@@ -26,7 +26,7 @@ struct Machine {
   std::string node;      // env: where it was placed
   std::int64_t created_ms = 0;
   std::int64_t updated_ms = 0;
-  std::int64_t deadline_ms = 0;  // 0: none
+  std::int64_t deadline_ms = 0;  // 0: none; by a clock of the program's choice, as due_ms below
   Hash32 head{};                 // hash of its last transition
   Json body;
 };
@@ -183,7 +183,7 @@ class MemoryStore : public Store {
 };
 
 // Builds the write of one step: sequence, history row and effects. `machine` is changed to its new
-// state. Effects are due at `now_ms`; the caller may move them in t.effects.
+// state. Effects are due at 0, which is at once; the caller may move them in t.effects.
 void add_step(Transaction& t, Machine& machine, std::string_view event, std::string_view to,
               bool live, const std::vector<EffectKind>& effects, std::int64_t now_ms,
               std::string reason, std::string detail);

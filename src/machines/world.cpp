@@ -5,31 +5,111 @@
 
 namespace gbx::world {
 
-World::World(std::uint64_t seed, Faults faults, std::set<std::uint64_t> suppressed)
-    : faults_(faults),
-      suppressed_(std::move(suppressed)),
-      start_ms_(clock_.now().ms),
-      state_(seed * 0x9E3779B97F4A7C15ULL + 0x1234567) {}
-
-std::uint64_t World::draw(std::uint64_t bound) {  // SplitMix64
-  state_ += 0x9E3779B97F4A7C15ULL;
-  std::uint64_t z = state_;
+namespace {
+std::uint64_t mix(std::uint64_t z) {  // SplitMix64
+  z += 0x9E3779B97F4A7C15ULL;
   z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
   z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
-  return (z ^ (z >> 31)) % bound;
+  return z ^ (z >> 31);
+}
+std::uint64_t hash(std::uint64_t seed, const std::string& text, std::uint64_t n) {
+  std::uint64_t h = mix(seed);
+  for (const char c : text) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001B3ULL;
+  return mix(h ^ mix(n));
+}
+}  // namespace
+
+World::World(std::uint64_t seed, Faults faults, Only only)
+    : faults_(std::move(faults)), seed_(seed), only_(std::move(only)), start_ms_(clock_.now().ms) {}
+
+std::uint64_t World::draw(std::uint64_t bound) {
+  std::uint64_t& state = states_.try_emplace(current_, hash(seed_, current_, 0)).first->second;
+  state += 0x9E3779B97F4A7C15ULL;
+  return mix(state) % bound;
+}
+
+std::uint64_t World::keyed(const std::string& what, std::uint64_t bound) {
+  return hash(seed_, what, ++asked_[what]) % bound;
+}
+
+bool World::quiet() const {
+  return faults_.quiet_after_ms != 0 && clock_.now().ms - start_ms_ >= faults_.quiet_after_ms;
 }
 
 bool World::inject(std::uint64_t thousandths, const std::string& what) {
   if (thousandths == 0) return false;
-  const bool hit = draw(1000) < thousandths;
-  if (!hit) return false;
-  if (faults_.quiet_after_ms != 0 && clock_.now().ms - start_ms_ >= faults_.quiet_after_ms) {
-    return false;
-  }
-  const std::uint64_t id = next_fault_++;
-  if (suppressed_.count(id) != 0) return false;
+  const std::uint64_t id = hash(seed_, what, ++asked_[what]);
+  if (id % 1000 >= thousandths || quiet()) return false;
+  if (only_ && only_->count(id) == 0) return false;
   injected_.push_back({id, what});
-  note("FAULT " + std::to_string(id) + " " + what);
+  note("FAULT " + what);
+  return true;
+}
+
+TimeMs World::MachineClock::now() const {
+  return {world_.clock_.now().ms + (world_.quiet() ? 0 : ahead_ms)};
+}
+
+const Clock& World::clock_of(const std::string& actor) {
+  auto& clock = slots_[actor].clock;
+  if (!clock) clock = std::make_unique<MachineClock>(*this);
+  return *clock;
+}
+
+void World::set_clock(const std::string& actor, std::int64_t ahead_ms) {
+  note("CLOCK " + actor + " " + std::to_string(ahead_ms) + " ms ahead");
+  (void)clock_of(actor);
+  slots_[actor].clock->ahead_ms = ahead_ms;
+}
+
+void World::jump_by_chance(const std::string& name, Slot& slot) {
+  if (!slot.clock || !inject(faults_.jump, "clock of " + name)) return;
+  const std::uint64_t way = keyed("jump " + name, 2 * faults_.jumps_ms.size());
+  const std::int64_t far = faults_.jumps_ms[way / 2];
+  set_clock(name, way % 2 == 0 ? far : -far);
+}
+
+void World::fill_disk(const std::string& actor, std::int64_t ms) {
+  note("FULL disk of " + actor + " for " + std::to_string(ms) + " ms");
+  slots_[actor].full_until_ms = clock_.now().ms + ms;
+}
+
+void World::stall(const std::string& actor, std::int64_t ms) {
+  note("SLOW disk of " + actor + ", " + std::to_string(ms) + " ms");
+  slots_[actor].stalled_until_ms = clock_.now().ms + ms;
+}
+
+bool World::disk_refuses(const std::string& actor) {
+  if (!armed_) return false;
+  if (inject(faults_.disk_full, "full disk of " + actor)) {
+    const auto most = static_cast<std::uint64_t>(faults_.max_full_ms);
+    fill_disk(actor, 1 + static_cast<std::int64_t>(keyed("full " + actor, most)));
+  }
+  return slots_[actor].full_until_ms > clock_.now().ms;
+}
+
+void World::disk_waits(const std::string& actor) {
+  if (!armed_ || !inject(faults_.disk_slow, "slow disk of " + actor)) return;
+  const auto most = static_cast<std::uint64_t>(faults_.max_slow_ms);
+  stall(actor, 1 + static_cast<std::int64_t>(keyed("stall " + actor, most)));
+}
+
+bool World::disk_trouble(const std::string& actor, std::int64_t ms) const {
+  const auto it = slots_.find(actor);
+  if (it == slots_.end()) return false;
+  const std::int64_t until = std::max(it->second.full_until_ms, it->second.stalled_until_ms);
+  return until != 0 && clock_.now().ms <= until + ms;
+}
+
+bool World::cut_off(const std::string& from, const std::string& to, const std::string& what) {
+  const auto pair = std::minmax(from, to);
+  std::int64_t& until = cut_until_ms_[{pair.first, pair.second}];
+  if (clock_.now().ms >= until && inject(faults_.cut, "cut " + pair.first + " - " + pair.second)) {
+    const auto most = static_cast<std::uint64_t>(faults_.max_cut_ms);
+    until = clock_.now().ms + 1 + static_cast<std::int64_t>(keyed("cut " + what, most));
+  }
+  if (clock_.now().ms >= until) return false;
+  note(what + ": cut");
   return true;
 }
 
@@ -39,7 +119,7 @@ void World::note(const std::string& line) {
 
 std::string World::report(std::size_t last_lines) const {
   std::string out = "faults injected: " + std::to_string(injected_.size()) + "\n";
-  for (const auto& i : injected_) out += "  " + std::to_string(i.id) + " " + i.what + "\n";
+  for (const auto& i : injected_) out += "  " + i.what + "\n";
   const std::size_t first = trace_.size() > last_lines ? trace_.size() - last_lines : 0;
   out += "trace (" + std::to_string(trace_.size()) + " lines, the last " +
          std::to_string(trace_.size() - first) + "):\n";
@@ -51,6 +131,7 @@ void World::add(const std::string& name, Factory factory, bool may_crash) {
   Slot& slot = slots_[name];
   slot.factory = std::move(factory);
   slot.may_crash = may_crash;
+  current_ = name;
   slot.object = slot.factory();
 }
 
@@ -82,13 +163,18 @@ void World::after(const std::string& actor, std::int64_t delay_ms, std::function
 
 void World::send(const std::string& from, const std::string& to, Message message) {
   const std::string what = message.kind + " " + from + " -> " + to;
+  if (cut_off(from, to, what)) return;
   if (inject(faults_.drop, "drop " + what)) return;
+  const std::int64_t held = std::max<std::int64_t>(
+      0, slots_.count(from) == 0 ? 0 : slots_[from].stalled_until_ms - clock_.now().ms);
   const int copies = inject(faults_.duplicate, "double " + what) ? 2 : 1;
   for (int i = 0; i < copies; ++i) {
     const auto spread = static_cast<std::uint64_t>(faults_.max_delay_ms - faults_.min_delay_ms + 1);
-    std::int64_t delay = faults_.min_delay_ms + static_cast<std::int64_t>(draw(spread));
+    std::int64_t delay =
+        held + faults_.min_delay_ms + static_cast<std::int64_t>(keyed(what, spread));
     if (inject(faults_.slow, "slow " + what)) {
-      delay += static_cast<std::int64_t>(draw(static_cast<std::uint64_t>(faults_.max_slow_ms)));
+      const auto most = static_cast<std::uint64_t>(faults_.max_slow_ms);
+      delay += static_cast<std::int64_t>(keyed("slowly " + what, most));
     }
     push(delay, to, 0, [this, from, to, message] { deliver(from, to, message); });
   }
@@ -109,8 +195,9 @@ void World::crash(const std::string& name, const std::string& why) {
   note("CRASH " + name + " " + why);
   slot.object.reset();
   slot.life += 1;
-  const auto wait =
-      1 + static_cast<std::int64_t>(draw(static_cast<std::uint64_t>(faults_.max_restart_ms)));
+  slot.stalled_until_ms = 0;
+  const auto most = static_cast<std::uint64_t>(faults_.max_restart_ms);
+  const auto wait = 1 + static_cast<std::int64_t>(keyed("restart " + name, most));
   push(wait, name, slot.life, [this, name] {
     note("START " + name);
     Slot& again = slots_[name];
@@ -185,6 +272,14 @@ void World::handle(Event event) {
     slot.waiting.push_back(std::move(event));
     return;
   }
+  if (slot.stalled_until_ms > clock_.now().ms) {
+    event.at_ms = slot.stalled_until_ms;
+    event.order = next_order_++;
+    heap_.push(std::move(event));
+    return;
+  }
+  current_ = event.actor;
+  if (slot.may_crash) jump_by_chance(event.actor, slot);
   const std::uint64_t n = ++slot.events;
   const bool was_up = slot.object != nullptr;
   try {
@@ -227,26 +322,55 @@ void DiskLog::crash(World& world) {
   synced_ = entries_.size();
 }
 
-std::string shrink(const std::function<RunResult(const std::set<std::uint64_t>&)>& run,
-                   std::size_t max_runs) {
-  std::set<std::uint64_t> suppressed;
-  RunResult best = run(suppressed);
+namespace {
+
+std::set<std::uint64_t> ids_of(const std::vector<World::Injected>& faults, std::size_t from,
+                               std::size_t to) {
+  std::set<std::uint64_t> ids;
+  for (std::size_t i = 0; i < faults.size(); ++i) {
+    if (i >= from && i < to) ids.insert(faults[i].id);
+  }
+  return ids;
+}
+
+}  // namespace
+
+std::string shrink(const std::function<RunResult(const World::Only&)>& run, std::size_t max_runs) {
+  RunResult best = run(std::nullopt);
   if (best.failure.empty()) return {};
   std::size_t runs = 1;
-  bool smaller = true;
-  while (smaller) {
-    smaller = false;
-    for (const auto& fault : std::vector<World::Injected>(best.injected)) {
-      if (runs++ >= max_runs) break;
-      std::set<std::uint64_t> more = suppressed;
-      more.insert(fault.id);
-      RunResult next = run(more);
-      if (next.failure.empty() || next.injected.size() >= best.injected.size()) continue;
-      suppressed = std::move(more);
-      best = std::move(next);
-      smaller = true;
-      break;
+  std::size_t parts = 2;
+  // A run that does without some of its faults may not come to others either: what it had is what
+  // is left.
+  const auto fails_with = [&](const std::set<std::uint64_t>& only) {
+    if (runs++ >= max_runs || only.size() >= best.injected.size()) return false;
+    RunResult next = run(only);
+    if (next.failure.empty()) return false;
+    best = std::move(next);
+    return true;
+  };
+  if (fails_with({})) return best.failure + "\n" + best.report;  // no fault is to blame
+  while (best.injected.size() >= 2 && runs < max_runs) {
+    const std::size_t n = best.injected.size();
+    parts = std::min(parts, n);
+    bool smaller = false;
+    for (std::size_t i = 0; i < parts && !smaller; ++i) {
+      const std::size_t from = i * n / parts;
+      const std::size_t to = (i + 1) * n / parts;
+      const std::set<std::uint64_t> part = ids_of(best.injected, from, to);
+      std::set<std::uint64_t> rest = ids_of(best.injected, 0, n);
+      for (const std::uint64_t id : part) rest.erase(id);
+      if (fails_with(part)) {
+        parts = 2;
+        smaller = true;
+      } else if (parts > 2 && fails_with(rest)) {
+        parts = std::max<std::size_t>(parts - 1, 2);
+        smaller = true;
+      }
     }
+    if (smaller) continue;
+    if (parts >= n) break;
+    parts = std::min(2 * parts, n);
   }
   return best.failure + "\n" + best.report;
 }

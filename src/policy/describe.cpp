@@ -106,6 +106,17 @@ std::string gate(const records::GateClause& g) {
   return s;
 }
 
+std::string recipes(const records::Clauses& c) {
+  if (!c.tables) {
+    return "Tables: no file may be counted by recipes, so every bit that leaves is a free one.";
+  }
+  return "Tables that the gate computes itself, by a recipe of the job: from " +
+         list(*c.tables,
+              [](const auto& t) { return t.file + " (one " + t.subject + ", one subject)"; }) +
+         ", cells of at least " + count(c.gate.least_subjects(), "subject") + ". Of these, up to " +
+         count(c.gate.auto_clear_verified_bits, "verified bit") + " a release without a person.";
+}
+
 // What this version's brokers can check: evidence of technology none by a node's key.
 bool some_platform(const records::Clauses& c) {
   return std::any_of(c.tee.begin(), c.tee.end(), [](const auto& r) {
@@ -194,6 +205,7 @@ std::vector<std::string> explain_policy(const records::Policy& p, records::Asset
       (c.custody.empty() ? "nobody" : list(c.custody, [](auto k) { return enum_name(k); })) +
       ". Its log: " + c.rollback + ".");
   out.push_back(gate(c.gate));
+  if (kind != records::AssetKind::kImage) out.push_back(recipes(c));
   out.push_back(c.reviewers.empty()
                     ? "Held results are rejected: nobody may review them."
                     : "Held results need " + std::to_string(c.reviewers_needed) + " of " +

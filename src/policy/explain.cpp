@@ -240,8 +240,8 @@ class Judge {
     const bool sound = note("submission", "job", {}, check_submission()) &&
                        note("assets", "job", {}, check_bindings()) &&
                        note("expiry", "job", {}, check_expiry());
-    Result<std::int64_t> told =
-        sound ? capacity() : Result<std::int64_t>(Error(Reason::kSpecMismatch, "not judged"));
+    Result<JobBits> told =
+        sound ? capacity() : Result<JobBits>(Error(Reason::kSpecMismatch, "not judged"));
     bool allowed =
         sound && note("capacity", "job", {}, told.ok() ? ok_status() : Status(told.error()));
     // The most that a release can cost: what the job can tell, and its attempts.
@@ -250,11 +250,11 @@ class Judge {
       gate_ = common_gate();
       // Without a common slot no job is allowed, whatever it would cost.
       const TimedRun run{s_.spec.spec.timeouts.run, gate_.ok() ? gate_->release_slot_seconds : 0};
-      bits = *told + attempts_bits(run, s_.spec.spec.attempts);
+      bits = told->free_bits + attempts_bits(run, s_.spec.spec.attempts);
       allowed = judge_assets(bits);
     }
     if (allowed) {
-      const Status merged = make_plan(bits);
+      const Status merged = make_plan({bits, told->verified_bits});
       allowed = note("merge", "job", {}, merged);
       if (!merged.ok() && merged.reason() == Reason::kPolicyUnmergeable) {
         note_each_side(merged.error());
@@ -326,12 +326,20 @@ class Judge {
     }
     return ok_status();
   }
-  Result<std::int64_t> capacity() const {
-    GBX_ASSIGN(const std::int64_t told, in_.capacity(s_.spec.spec));
+  Result<JobBits> capacity() const {
+    InputTables tables;
+    for (const auto& binding : s_.assets) {
+      const auto facts = in_.asset(binding.version_id);
+      if (!facts || !facts->policy.body.clauses.tables) continue;
+      tables[binding.name] = *facts->policy.body.clauses.tables;
+    }
+    GBX_ASSIGN(const JobBits told, in_.capacity(s_.spec.spec, tables));
     const std::int64_t most = records::kMaxBits / 2;
-    if (told < kControlBits || told > most) {
+    if (told.free_bits < kControlBits || told.free_bits > most || told.verified_bits < 0 ||
+        told.verified_bits > most) {
       return fail(Reason::kOutputTooLarge, "capacity of the outputs")
-          .with("at most " + number(most) + " bits", number(told));
+          .with("at most " + number(most) + " bits",
+                number(std::max(told.free_bits, told.verified_bits)));
     }
     return told;
   }
@@ -411,7 +419,7 @@ class Judge {
     }
   }
 
-  Status make_plan(std::int64_t bits) {
+  Status make_plan(const JobBits& bits) {
     RunPlan plan;
     plan.job_id = s_.job_id();
     plan.time = in_.now;
@@ -425,7 +433,8 @@ class Judge {
           plan.charges.begin(), plan.charges.end(),
           [&](const auto& c) { return c.owner_id == p.owner_id && c.asset_id == p.asset_id; });
       if (charged == plan.charges.end()) {
-        plan.charges.push_back({p.owner_id, p.asset_id, bits, 0, 0, kSchemaCode, {}});
+        plan.charges.push_back(
+            {p.owner_id, p.asset_id, bits.free_bits, bits.verified_bits, 0, kSchemaCode, {}});
       }
     }
     GBX_TRY(check_leases());
@@ -495,7 +504,7 @@ class Judge {
 
   // What a run that ends well is charged is known before it, and with it whether a person has to
   // rule. That denies nothing and is no part of the plan; whoever asks is told.
-  void foresee(std::int64_t told) {
+  void foresee(const JobBits& told) {
     Panel panel;
     panel.may_preview = out_.explanation.plan->may_preview;
     panel.submission = in_.submission;
@@ -513,7 +522,8 @@ class Judge {
           return o.type == records::OutputType::kText && !words;
         });
     verdict.recommendation = unbounded ? Recommendation::kHold : Recommendation::kRelease;
-    verdict.charge.free_bits = told;
+    verdict.charge.free_bits = told.free_bits;
+    verdict.charge.verified_bits = told.verified_bits;
     const std::int64_t bits = release_bits(*out_.explanation.plan, verdict, 1);
     const bool ruled = reviewable(panel);
     const std::size_t before = out_.explanation.checks.size();
@@ -527,9 +537,14 @@ class Judge {
       });
       const auto& policy = f->policy.body;
       for (const auto& why : hold_reasons(policy, verdict, bits)) {
+        const bool verified = why == reason::kVerifiedBits;
+        const auto& gate = policy.clauses.gate;
+        const std::string unit = verified ? " verified bits" : " free bits";
         note_hold({binding.name, policy.owner_id, why}, ruled,
-                  "at most " + number(policy.clauses.gate.auto_clear_free_bits) + " free bits",
-                  number(bits) + " free bits");
+                  "at most " +
+                      number(verified ? gate.auto_clear_verified_bits : gate.auto_clear_free_bits) +
+                      unit,
+                  number(verified ? told.verified_bits : bits) + unit);
       }
     }
     if (ruled || out_.explanation.checks.size() == before) return;
@@ -545,6 +560,9 @@ class Judge {
     if (why == reason::kFreeBits) {
       return "declare smaller outputs and fewer digits, or ask the owner for a higher "
              "autoClearFreeBits";
+    }
+    if (why == reason::kVerifiedBits) {
+      return "declare smaller tables, or ask the owner for a higher autoClearVerifiedBits";
     }
     if (why == reason::kOpaqueOutput) return "declare an output of another type";
     if (why == reason::kGateHolds) return "declare an `enum` for the text, or another type";

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -14,10 +15,17 @@
 
 namespace gbx::policy {
 
-// The most free bits that a job of this spec can tell when it is released, control channel and logs
-// included, known before the run. It is the gate's own reckoning (gate/schema.h), which charges by
-// the same function.
-using Capacity = std::function<Result<std::int64_t>(const records::SpecBody&)>;
+// The most that a job of this spec can tell when it is released, known before the run. Free bits,
+// control channel and logs included, are chosen by code that nobody trusts; verified ones are of
+// tables that the gate computes itself, by recipes that name files which their owners allow. It is
+// the gate's own reckoning (gate/schema.h), which charges by the same function.
+struct JobBits {
+  std::int64_t free_bits = 0;
+  std::int64_t verified_bits = 0;
+};
+// By the input's name: what its owner lets recipes read.
+using InputTables = std::map<std::string, std::vector<records::TableRule>>;
+using Capacity = std::function<Result<JobBits>(const records::SpecBody&, const InputTables&)>;
 
 // One published asset version. `policy` is the one in force: the last serial that the broker
 // accepted.

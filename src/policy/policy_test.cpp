@@ -70,7 +70,9 @@ class Judging : public ::testing::Test {
     };
     in.spent = [this](const AssetFacts&) { return spent; };
     in.current_key = [this](const IdentityChain& c) { return c.current_key(set.id()); };
-    in.capacity = [this](const SpecBody&) { return Result<std::int64_t>(capacity); };
+    in.capacity = [this](const SpecBody&, const InputTables& tables) {
+      return Result<JobBits>(JobBits{capacity, tables.empty() ? 0 : verified});
+    };
     return explain(in);
   }
   // The checks that deny, as "check:reason"; each owner's side of a merge once for all.
@@ -99,6 +101,7 @@ class Judging : public ::testing::Test {
   std::size_t inputs = 1;
   std::int64_t accepted_at = kNow;
   std::int64_t capacity = 608;
+  std::int64_t verified = 0;  // where a policy lets recipes read something
   Spent spent;
   std::optional<Id16> lease;  // the one that covers every asset
   std::function<void(SignedSubmission&)> change;
@@ -319,6 +322,23 @@ TEST_F(Judging, SlotsAreCharged) {
   EXPECT_EQ(judge_job().checks.back().check, "merge");
   --clauses(0).gate.auto_clear_free_bits;
   EXPECT_EQ(judge_job().checks.back().reason, reason::kFreeBits);
+}
+
+// Verified bits are planned, and foreseen to hold, only where an owner lets recipes read a file.
+TEST_F(Judging, VerifiedBitsNeedAnOwnersRule) {
+  verified = 70'000;
+  EXPECT_EQ(judge_job().plan->charges[0].verified_bits, 0);
+  clauses(0).tables = std::vector<records::TableRule>{{"visits.csv", "patient"}};
+  const auto held = judge_job();
+  ASSERT_TRUE(held.allowed);
+  for (const auto& c : held.plan->charges) EXPECT_EQ(c.verified_bits, verified);
+  EXPECT_TRUE(std::any_of(held.checks.begin(), held.checks.end(), [](const auto& c) {
+    return c.check == "clearance" && c.reason == reason::kVerifiedBits;
+  }));
+  verified = 65536;
+  for (const auto& c : judge_job().checks) EXPECT_NE(c.check, "clearance") << c.reason;
+  verified = records::kMaxBits;
+  EXPECT_EQ(denied(), "capacity:output-too-large");
 }
 
 TEST_F(Judging, AnImageIsAnImageAndADatasetIsNot) {
@@ -662,6 +682,10 @@ TEST(Describe, SaysTheDangerousThingsInPlainWords) {
   };
   EXPECT_TRUE(says("NO TEE"));
   EXPECT_TRUE(says("`/bin/study`"));
+  EXPECT_TRUE(says("every bit that leaves is a free one"));
+  p.clauses.tables = std::vector<records::TableRule>{{"visits.csv", "patient"}};
+  EXPECT_TRUE(says("from visits.csv (one patient, one subject), cells of at least 10 subjects"));
+  p.clauses.tables.reset();
   {
     Policy hostile = p;
     Clauses& c = hostile.clauses;

@@ -388,8 +388,8 @@ class Verifier {
       GBX_TRY(verify_by_identity(pinned_, c, r_.submission));
       return crypto::PublicKey::from_text(r_.submission.key);
     };
-    in.capacity = options_.capacity ? options_.capacity : [](const SpecBody&) {
-      return Result<std::int64_t>(kControlBits);
+    in.capacity = options_.capacity ? options_.capacity : [](const SpecBody&, const InputTables&) {
+      return Result<JobBits>(JobBits{kControlBits, 0});
     };
     const Judged judged = judge(in);
     const Explanation& again = judged.explanation;
@@ -632,6 +632,9 @@ class Verifier {
     const std::int64_t most = due(tries);
     const std::int64_t bits = charged_bits();
     bool right = s.charges.size() == planned.size() && bits >= least && bits <= most;
+    for (const auto& c : planned) {
+      right = right && verdict.charge.verified_bits <= c.verified_bits;
+    }
     for (std::size_t i = 0; right && i < planned.size(); ++i) {
       const auto& c = s.charges[i];
       right = c.owner_id == planned[i].owner_id && c.asset_id == planned[i].asset_id &&

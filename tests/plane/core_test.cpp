@@ -107,7 +107,7 @@ class Plane {
       inner = std::make_unique<machines::MemoryStore>();
     }
     store = std::make_unique<StoppingStore>(std::move(inner));
-    core = must(Core::create(*store, shelf, b.clock, config));
+    core = must(Core::create(*store, shelf, *clock, config));
   }
   plane::Caller consumer() { return {b.consumer.id(), {Role::kConsumer}}; }
   plane::Caller owner() { return {b.owner.id(), {Role::kOwner}}; }
@@ -213,6 +213,7 @@ class Plane {
   CoreConfig config;
   MemoryShelf shelf;
   std::unique_ptr<StoppingStore> store;
+  const Clock* clock = &b.clock;
   std::unique_ptr<Core> core;
 
  private:
@@ -600,9 +601,90 @@ TEST_P(CoreSuite, ASilentNodeLosesItsAttemptAndTheJobGetsAnother) {
     must(p.core->tick());
     EXPECT_EQ(p.job(id).environments.back().state, "Lost");
     EXPECT_EQ(p.job(id).state, attempt < 3 ? "Authorized" : "Failed");
-    EXPECT_TRUE(must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kWorking))).stop);
+    EXPECT_EQ(must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kWorking))).stop,
+              attempt == 3);
   }
   EXPECT_EQ(p.job(id).outcome.reason, "lost");
+}
+
+TEST_P(CoreSuite, AnAttemptThatIsLostBeforeItsCredentialIsAnAttemptForTheBrokerToo) {
+  const Hash32 id = p.submit();
+  p.pump();
+  EXPECT_FALSE(need(p.core->poll(p.node()))) << "the broker was not asked yet";
+  p.b.clock.advance(31'000);
+  must(p.core->tick());
+  EXPECT_EQ(p.job(id).state, "Authorized");
+  const auto w = p.take();
+  ASSERT_TRUE(w);
+  EXPECT_EQ(w->credential.body.attempt, 2);
+  must(p.core->output(p.node(), p.upload(*w, p.work(*w))));
+  p.pump();
+  EXPECT_EQ(p.job(id).state, "Completed");
+}
+
+// Back after its lease, its agent about to seal: until the broker has given the next attempt its
+// credential, it takes that seal, and no other node could ever hand in the output.
+TEST_P(CoreSuite, ALostAttemptStopsWhenItsFollowerHasACredential) {
+  for (const bool seals : {true, false}) {
+    const Hash32 id = p.submit();
+    p.pump();
+    const auto w = p.take();
+    ASSERT_TRUE(w);
+    must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kWorking)));
+    p.b.clock.advance(31'000);
+    must(p.core->tick());
+    const auto told = [&] {
+      const bool beat = !must(p.core->heartbeat(p.node(), {"n", {{id, 1}}})).stop.empty();
+      EXPECT_EQ(must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kWorking))).stop, beat);
+      return beat;
+    };
+    EXPECT_EQ(p.job(id).state, "Authorized");
+    EXPECT_FALSE(told()) << "nobody has begun another";
+    EXPECT_FALSE(need(p.core->poll(p.node())));
+    EXPECT_EQ(p.job(id).state, "Running");
+    EXPECT_FALSE(told()) << "the broker has not been asked";
+    if (seals) {
+      const auto sealed = p.work(*w);
+      p.pump();
+      EXPECT_FALSE(told()) << "it holds the only output";
+      must(p.core->output(p.node(), p.upload(*w, sealed)));
+      p.pump();
+      EXPECT_EQ(p.job(id).state, "Completed");
+    } else {
+      p.pump();
+      EXPECT_TRUE(told());
+    }
+  }
+}
+
+// One that never ends leaves its room to the next attempt.
+TEST_P(CoreSuite, ALostAttemptThatRunsOnAndOnStops) {
+  const Hash32 id = p.submit();
+  p.pump();
+  const auto w = p.take();
+  ASSERT_TRUE(w);
+  p.b.clock.advance(31'000);
+  must(p.core->tick());
+  const auto told = [&] {
+    return !must(p.core->heartbeat(p.node(), {"n", {{id, 1}}})).stop.empty();
+  };
+  EXPECT_FALSE(told());
+  p.b.clock.advance((w->plan.body.controls.run_seconds + p.config.run_grace_seconds) * 1000 + 1);
+  EXPECT_TRUE(told());
+}
+
+TEST_P(CoreSuite, WhileThePlaneStoodStillNoNodeWasSilent) {
+  const Hash32 id = p.submit();
+  p.pump();
+  const auto w = p.take();
+  must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kWorking)));
+  p.b.clock.advance(86'400'000);
+  p.core->was_away();
+  must(p.core->tick());
+  EXPECT_EQ(p.job(id).environments.at(0).state, "Working");
+  p.b.clock.advance(31'000);
+  must(p.core->tick());
+  EXPECT_EQ(p.job(id).environments.at(0).state, "Lost");
 }
 
 TEST_P(CoreSuite, ANodeThatWasStartedAgainLosesWhatItRan) {
@@ -616,6 +698,7 @@ TEST_P(CoreSuite, ANodeThatWasStartedAgainLosesWhatItRan) {
   p.b.clock.advance(11'000);
   must(p.core->heartbeat(p.node(), {"n", {}}));
   EXPECT_EQ(p.job(id).state, "Authorized");
+  ASSERT_TRUE(p.take()) << "the next attempt";
   const NodeLease lease = must(p.core->heartbeat(p.node(), {"n", {{id, 1}}}));
   EXPECT_EQ(lease.stop, (std::vector<RunningAttempt>{{id, 1}}));
 }
@@ -1584,6 +1667,79 @@ TEST(CoreOnDisk, AStopAtEveryCommitChangesNothing) {
   for (std::int64_t at = 2; at <= 2 * commits + 1; ++at) {
     EXPECT_EQ(through(at, 0, nullptr), "") << "stopped at " << at;
   }
+}
+
+// A clock whose wall time a test sets as it likes.
+class WallClock final : public Clock {
+ public:
+  explicit WallClock(const Clock& inner) : inner_(inner) {}
+  TimeMs now() const override { return {inner_.now().ms + ahead_ms}; }
+  std::int64_t steady_ms() const override { return inner_.steady_ms(); }
+  std::int64_t ahead_ms = 0;
+
+ private:
+  const Clock& inner_;
+};
+
+// The plane's clock is set at one moment of a job's life and stays wrong, over a stop and start of
+// the plane: what waits goes on waiting as long as before, what is asked again is asked as soon.
+TEST(CoreOnDisk, AClockThatJumpsLosesNoJobAndKeepsNothingWaiting) {
+  constexpr std::int64_t kJumpMs = 3 * 86'400'000;
+  for (const std::int64_t jump : {kJumpMs, -kJumpMs}) {
+    for (const bool stopped : {false, true}) {
+      Plane p(true, 12);
+      WallClock wall(p.b.clock);
+      p.clock = &wall;
+      p.start();
+      p.populate();
+      const auto set_clock = [&] {
+        must(p.core->tick());
+        wall.ahead_ms = jump;
+        if (stopped) p.start();
+        must(p.core->heartbeat(p.node(), {"n", {}}));
+        must(p.core->tick());
+      };
+      const Hash32 id = p.submit();
+      const auto due = need(p.core->due(32));
+      ASSERT_EQ(due.size(), 1U);
+      must(p.core->postpone(due[0]));
+      set_clock();
+      EXPECT_EQ(p.job(id).state, "Submitted") << jump;
+      p.b.clock.advance(6'000);
+      p.pump();
+      EXPECT_EQ(p.job(id).state, "Authorized") << jump;
+      const auto w = p.take();
+      ASSERT_TRUE(w) << jump;
+      must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kWorking)));
+      wall.ahead_ms = 0;
+      set_clock();
+      must(p.core->heartbeat(p.node(), {"n", {{id, 1}}}));
+      EXPECT_EQ(p.job(id).environments.at(0).state, "Working") << jump;
+      const auto sealed = p.work(*w);
+      must(p.core->output(p.node(), p.upload(*w, sealed)));
+      p.pump();
+      EXPECT_EQ(p.job(id).state, "Completed") << jump;
+      EXPECT_TRUE(must(p.core->due(10)).empty()) << jump;
+    }
+  }
+}
+
+// Patience is what a plane has waited, however long it was away and whatever its clock shows; and
+// it ends.
+TEST(CoreOnDisk, PatienceIsCountedWhileThePlaneRuns) {
+  Plane p(true, 13);
+  p.populate();
+  const Hash32 id = p.submit();
+  must(p.core->tick());
+  const std::int64_t before = p.core->patience_ms();
+  p.b.clock.advance(10 * 86'400'000);
+  p.start();
+  EXPECT_EQ(p.core->patience_ms(), before + 5'000) << "what may have gone unwritten";
+  must(p.core->tick());
+  EXPECT_EQ(p.job(id).state, "Submitted");
+  p.b.clock.advance(86'400'000);
+  must(p.core->tick());
+  EXPECT_EQ(p.job(id).state, "Expired");
 }
 
 TEST(CoreOnDisk, WhatEndedWhileThePlaneWasAwayMayStillBeToldOf) {

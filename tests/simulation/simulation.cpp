@@ -26,6 +26,10 @@ constexpr std::int64_t kSettleMs = 200;
 constexpr std::int64_t kFreezeMs = 12'000;
 constexpr std::int64_t kFreezeMoreMs = 25'000;
 constexpr std::int64_t kLeaseSeconds = 10;
+// Longer than all that a job may take, and within the submission's and the leases' time.
+constexpr std::int64_t kJumpMs = 9'000'000;
+constexpr std::int64_t kFullMs = 15'000;
+constexpr std::int64_t kAwayMs = 5'000;  // as the plane's dispatcher has it
 
 // ---- what survives crashes ----
 
@@ -36,6 +40,8 @@ class CrashingStore final : public machines::MemoryStore {
   CrashingStore(World& world, std::string actor) : world_(world), actor_(std::move(actor)) {}
   Status commit(const machines::Transaction& t) override {
     world_.crash_point(actor_);
+    if (world_.disk_refuses(actor_)) return fail(Reason::kIo, "the disk is full");
+    world_.disk_waits(actor_);
     GBX_TRY(MemoryStore::commit(t));
     world_.crash_point(actor_);
     return ok_status();
@@ -54,6 +60,8 @@ class CrashingLog final : public broker::LogStore {
   Status append(std::uint64_t first, const std::vector<broker::StoredEntry>& entries,
                 const std::vector<translog::Node>& nodes) override {
     world_.crash_point("broker");
+    if (world_.disk_refuses("broker")) return fail(Reason::kIo, "the disk is full");
+    world_.disk_waits("broker");
     if (first != disk_.size()) return fail(Reason::kConflict, "log");
     disk_.push_back({entries, nodes});
     for (std::size_t i = 1; i < entries.size(); ++i) disk_.push_back({});
@@ -99,7 +107,7 @@ class CrashingLog final : public broker::LogStore {
 struct Shared {
   Shared(const Scenario& s)
       : scenario(s),
-        world(s.seed, s.faults, s.suppressed),
+        world(s.seed, s.faults, s.only),
         plane_store(world, "plane"),
         broker_log(world, s.careless_broker),
         everybody(s.seed, &broker_log) {}
@@ -117,6 +125,8 @@ struct Shared {
   std::uint64_t connections = 0;
   std::string violation;                           // seen while it runs
   std::map<Hash32, Signed<KeyRequest>> sent_keys;  // whose replies left the broker
+  // by job, attempt and stage
+  std::map<std::tuple<Hash32, std::int64_t, std::int64_t>, std::string> keys_of_stage;
   std::map<Hash32, Hash32> first_seal;             // job -> manifest that was acknowledged first
   std::map<Hash32, std::int64_t> sealed_by;        // job -> attempt whose seal was acknowledged
   std::map<std::string, std::size_t> turned_away;  // requests of attempts that are over, by method
@@ -224,13 +234,18 @@ class BrokerActor final : public Caller {
   explicit BrokerActor(Shared& shared) : Caller(shared, "broker") {
     s.broker_log.crash();
     sync_clock();
-    testing::must(s.everybody.open());
+    const Status started = s.everybody.open();
+    if (!started.ok()) s.world.note("broker does not start: " + started.error().line());
+    if (started.reason() == Reason::kIo) throw world::Crash{"broker"};  // tried again
+    testing::must(started);
     check_sent_keys();
   }
   ~BrokerActor() override { s.everybody.core.reset(); }
 
  private:
-  void sync_clock() { s.everybody.clock.advance(s.now_ms() - s.everybody.clock.now().ms); }
+  void sync_clock() {
+    s.everybody.clock.advance(s.world.clock_of("broker").now().ms - s.everybody.clock.now().ms);
+  }
 
   void handle(const std::string&, const std::string& method, const Json& body,
               const Json& whole) override {
@@ -247,9 +262,11 @@ class BrokerActor final : public Caller {
         s.everybody.core->handle(method, body, connection, s.everybody.clock.now());
     if (!reply.ok()) s.world.note("broker refuses " + method + ": " + reply.error().line());
     if (!reply.ok() && reply.reason() == Reason::kCredentialSuperseded) s.turned_away[method] += 1;
-    if (reply.ok() && method == method::kKey) sent_keys(body);
+    if (reply.ok() && method == method::kKey) sent_keys(body, *reply);
     if (reply.ok() && method == method::kSeal) sealed(body);
     answer(to, reply);
+    // What is in memory may not be on the disk: the program ends, and is started again.
+    if (!s.everybody.core->healthy()) throw world::Crash{"broker"};
   }
 
   // Nothing for an attempt that another one has followed, or that the log calls dead: not even what
@@ -261,8 +278,11 @@ class BrokerActor final : public Caller {
     return job->cancelled || n != job->attempts.size() || !job->attempts[n - 1].dead.empty();
   }
   // No key leaves that the log does not hold: now, and whatever crashes later.
-  void sent_keys(const Json& body) {
+  void sent_keys(const Json& body, const Json& reply) {
     const auto request = testing::must(from_json<Signed<KeyRequest>>(body));
+    const auto stage = std::tuple(request.body.job_id, request.body.attempt, request.body.seq);
+    const std::string first = s.keys_of_stage.try_emplace(stage, canonical(reply)).first->second;
+    if (first != canonical(reply)) s.violated("one stage of one attempt got two keys");
     if (over(request.body.job_id, request.body.attempt)) {
       s.violated("an attempt that is over got a key");
     }
@@ -323,7 +343,7 @@ class PlaneActor final : public Caller {
  public:
   explicit PlaneActor(Shared& shared) : Caller(shared, "plane") {
     core = testing::must(
-        plane::Core::create(s.plane_store, s.shelf, s.world.clock(), plane_config(s)));
+        plane::Core::create(s.plane_store, s.shelf, s.world.clock_of("plane"), plane_config(s)));
     every(kRoundMs, [this] { round(); });
     every(kWatchMs, [this] { watch(); });
     show_head();
@@ -335,34 +355,44 @@ class PlaneActor final : public Caller {
   plane::Caller reviewer() const { return {s.everybody.reviewer.id(), {plane::Role::kReviewer}}; }
 
   void round() {
+    if (s.now_ms() - last_round_ms_ > kAwayMs) {
+      core->was_away();
+      listening_since_ms_ = s.now_ms();
+    }
+    last_round_ms_ = s.now_ms();
     const auto due = testing::must(core->due(32));
     for (const auto& effect : due) {
-      if (asked_.count(effect.key) != 0) continue;
-      const auto call = core->prepare(effect);
-      if (!call.ok()) {
-        s.world.note("prepare: " + call.error().line());
-        testing::must(core->postpone(effect));
-        continue;
-      }
-      if (!call->has_value()) continue;
-      asked_.insert(effect.key);
-      ask("broker", (*call)->method, (*call)->body, [this, effect](const Result<Json>& reply) {
-        asked_.erase(effect.key);
-        const Status done = core->finish(effect, reply);
-        if (!done.ok()) {
-          s.world.note("finish: " + done.error().line());
-          testing::must(core->postpone(effect));
-        }
-      });
+      if (asked_.count(effect.key) == 0) perform(effect);
     }
-    testing::must(core->tick());
-    // What nodes owe is not late before a plane that was away has listened for a lease's time.
-    if (s.now_ms() - started_ms_ < kLeaseSeconds * 1000) return;
+    const Status ticked = core->tick();
+    if (!ticked.ok()) return s.world.note("tick: " + ticked.error().line());
+    look_at_deadlines();
+  }
+  void perform(const machines::Effect& effect) {
+    const auto call = core->prepare(effect);
+    if (!call.ok()) return put_off(effect, "prepare", call.error());
+    if (!call->has_value()) return;
+    asked_.insert(effect.key);
+    ask("broker", (*call)->method, (*call)->body, [this, effect](const Result<Json>& reply) {
+      asked_.erase(effect.key);
+      const Status done = core->finish(effect, reply);
+      if (!done.ok()) put_off(effect, "finish", done.error());
+    });
+  }
+  // A disk that refuses this too leaves the effect where it was: due.
+  void put_off(const machines::Effect& effect, const char* what, const Error& why) {
+    s.world.note(std::string(what) + ": " + why.line());
+    (void)core->postpone(effect);
+  }
+  // Right after a tick that the disk took. What nodes owe is not late before a plane that was away
+  // has listened for a lease's time.
+  void look_at_deadlines() {
+    if (s.now_ms() - listening_since_ms_ < kLeaseSeconds * 1000) return;
     for (const char* kind : {"job", "env"}) {
       machines::MachineQuery late;
       late.kind = kind;
       late.live = true;
-      late.deadline_until_ms = s.now_ms();
+      late.deadline_until_ms = core->patience_ms();
       if (testing::must(s.plane_store.count(late)) != 0) {
         s.violated(std::string(kind) + " outlived its deadline");
       }
@@ -385,6 +415,7 @@ class PlaneActor final : public Caller {
   // Whoever is silent loses what it ran: when its lease is over, not when some deadline of the job
   // is.
   void watch() {
+    if (s.world.disk_trouble("plane", kAwayMs)) return;
     machines::MachineQuery live;
     live.kind = "env";
     live.live = true;
@@ -392,11 +423,16 @@ class PlaneActor final : public Caller {
     for (const auto& env : testing::must(s.plane_store.machines(live))) {
       const auto silent = s.world.silent_since_ms(s.node_of_key.at(env.node));
       if (!silent) continue;
-      const std::int64_t heard = std::max({*silent + on_its_way, env.created_ms, started_ms_});
+      const std::int64_t heard = std::max({*silent + on_its_way, began(env), listening_since_ms_});
       if (s.now_ms() - heard > kLeaseSeconds * 1000 + 2 * kRoundMs) {
         s.violated("an attempt outlived the lease of its silent node");
       }
     }
+  }
+
+  // In the world's time; the plane's own records show whatever its clock did.
+  std::int64_t began(const machines::Machine& env) {
+    return begun_.try_emplace(env.id, s.now_ms()).first->second;
   }
 
   template <class T>
@@ -461,17 +497,22 @@ class PlaneActor final : public Caller {
     if (!lease.ok()) return lease.error();
     for (const RunningAttempt& id : lease->stop) {
       const auto job = testing::must(s.plane_store.machine(plane::job_machine(id.job_id)));
+      const auto env =
+          testing::must(s.plane_store.machine(plane::environment_machine(id.job_id, id.attempt)));
       const auto sealed = s.sealed_by.find(id.job_id);
-      const bool waits = testing::must(from_json<plane::JobBody>(job->body)).awaiting_output;
-      if (waits && job->state == "Authorized" && sealed != s.sealed_by.end() &&
-          sealed->second == id.attempt) {
-        s.violated("the attempt whose output is awaited was told to stop");
+      const bool lost = testing::must(from_json<plane::EnvironmentBody>(env->body)).reason ==
+                        reason_code(Reason::kLost);
+      const bool no_output_yet = job->state == "Authorized" || job->state == "Running";
+      if (no_output_yet && lost && sealed != s.sealed_by.end() && sealed->second == id.attempt) {
+        s.violated("the attempt that holds the only output was told to stop");
       }
     }
     return to_json(*lease);
   }
   std::set<machines::EffectKey> asked_;
-  const std::int64_t started_ms_ = s.now_ms();
+  std::map<std::string, std::int64_t> begun_;  // environment -> when it was seen first
+  std::int64_t listening_since_ms_ = s.now_ms();
+  std::int64_t last_round_ms_ = s.now_ms();
 };
 
 // ---- a node with its agents ----
@@ -653,7 +694,8 @@ class NodeActor final : public Caller {
       case Stage::kClaim:
         break;
     }
-    const DestroyedClaim claim{id.job_id, id.attempt, s.now_ms() / 1000, {}};
+    const std::int64_t time = s.world.clock_of(name_).now().ms / 1000;
+    const DestroyedClaim claim{id.job_id, id.attempt, time, {}};
     return {std::string(method::kNodeDestroyed),
             to_json(testing::must(sign(s.everybody.set.id(), claim, key_)))};
   }
@@ -710,7 +752,7 @@ class NodeActor final : public Caller {
                   [this, id] { act(id); });
   }
   void failed(Attempt& a, const Error& e) {
-    const bool again = e.reason == Reason::kUnavailable;
+    const bool again = exit_class(e.reason) == ExitClass::kInfrastructure;
     switch (a.stage) {
       case Stage::kHello:
       case Stage::kAttest:
@@ -761,11 +803,13 @@ class ConsumerActor final : public Caller {
     ask("plane", "submit", to_json(job), [this, &job, id](const Result<Json>& r) {
       if (r.ok()) {
         s.accepted.insert(id);
-      } else if (r.reason() == Reason::kUnavailable) {
-        submit(job);
+      } else if (exit_class(r.reason()) == ExitClass::kInfrastructure) {
+        s.world.after(name_, kRetryMs, [this, &job] { submit(job); });
       } else {
         s.refused.insert(id);
-        s.violated("submission refused: " + r.error().line());
+        // by a clock that is days ahead
+        const bool late = r.reason() == Reason::kExpired && s.scenario.faults.jump != 0;
+        if (!late) s.violated("submission refused: " + r.error().line());
       }
     });
   }
@@ -776,8 +820,9 @@ class ConsumerActor final : public Caller {
         s.everybody.consumer.chain,
         testing::must(sign(s.everybody.set.id(), wish, s.everybody.consumer.key))};
     ask("plane", "cancel", to_json(request), [this, &job](const Result<Json>& r) {
-      if (!r.ok() && (r.reason() == Reason::kUnavailable || r.reason() == Reason::kNotFound)) {
-        cancel(job);
+      if (r.ok()) return;
+      if (exit_class(r.reason()) == ExitClass::kInfrastructure || r.reason() == Reason::kNotFound) {
+        s.world.after(name_, kRetryMs, [this, &job] { cancel(job); });
       }
     });
   }
@@ -963,7 +1008,7 @@ std::string check_quiet(const Shared& s, const machines::Machine& job, bool outp
 // After everything settled.
 std::string check_end(Shared& s, Outcome& out) {
   const auto jobs = all_machines(s, "job");
-  if (jobs.size() != s.submissions.size()) {
+  if (jobs.size() + s.refused.size() != s.submissions.size()) {
     return "jobs lost or doubled: " + std::to_string(jobs.size());
   }
   for (const char* kind : {"job", "env", "out"}) {
@@ -1025,6 +1070,21 @@ void plan_mishap(Shared& s) {
         s.world.at_event(q.planned_actor, q.planned_event,
                          [&s, &q] { s.world.kill(q.planned_actor); });
         break;
+      case Mishap::kClockForward:
+      case Mishap::kClockBack:
+        s.world.at_event(q.planned_actor, q.planned_event, [&s, &q] {
+          s.world.set_clock(q.planned_actor,
+                            q.mishap == Mishap::kClockForward ? kJumpMs : -kJumpMs);
+        });
+        break;
+      case Mishap::kDiskFull:
+        s.world.at_event(q.planned_actor, q.planned_event,
+                         [&s, &q] { s.world.fill_disk(q.planned_actor, kFullMs); });
+        break;
+      case Mishap::kDiskSlow:
+        s.world.at_event(q.planned_actor, q.planned_event,
+                         [&s, &q] { s.world.stall(q.planned_actor, kFullMs); });
+        break;
     }
   }
   if (q.planned_point != 0) s.world.crash_at_point(q.planned_actor, q.planned_point);
@@ -1040,9 +1100,11 @@ std::string stuck(Shared& s) {
   return out;
 }
 
-// The broker is started again, so that what is judged is what its disk holds.
+// The broker is started again, so that what is judged is what its disk holds; the careless one is
+// left to the crashes of its seed.
 std::string judge(Shared& s, bool done, Outcome& out) {
-  if (s.violation.empty()) s.world.restart("broker");
+  const bool careless = s.scenario.careless_broker;
+  if (s.violation.empty() && !careless) s.world.restart("broker");
   if (!s.violation.empty()) return s.violation;
   const std::string bad = audit_log(s.broker_log);
   if (!bad.empty()) return bad;

@@ -16,9 +16,13 @@
 namespace gbx::simulation {
 
 enum class Mishap {
-  kCrash,   // and started again from what it had stored
-  kFreeze,  // longer than any lease, and then on as if nothing had been
-  kDeath,   // for good
+  kCrash,         // and started again from what it had stored
+  kFreeze,        // longer than any lease, and then on as if nothing had been
+  kDeath,         // for good
+  kClockForward,  // by a day and more, and never set right
+  kClockBack,
+  kDiskFull,  // for longer than a lease
+  kDiskSlow,
 };
 
 struct Scenario {
@@ -33,7 +37,7 @@ struct Scenario {
   bool varied = true;
   // sends before its log is synced: a defect that the invariants must find
   bool careless_broker = false;
-  std::set<std::uint64_t> suppressed;
+  world::World::Only only;
   // One mishap exactly here, apart from chance: after this event, or at this crash point.
   std::string planned_actor;
   Mishap mishap = Mishap::kCrash;

@@ -23,6 +23,7 @@ import yaml
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 EXAMPLE = os.path.join(TOP, "examples", "breast-cancer")
+COUNTS = os.path.join(TOP, "examples", "cell-counts")
 sys.dont_write_bytecode = True
 
 
@@ -148,6 +149,63 @@ class Study(unittest.TestCase):
             ran = self.run_study(self.out + "-none", data=path)
             self.assertNotEqual(ran.returncode, 0)
             self.assertEqual(ran.stderr, "study: ValueError\n")
+
+
+class Counts(unittest.TestCase):
+    """The second study writes the very table that its recipe says."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.dir = tempfile.mkdtemp()
+        cls.addClassCleanup(shutil.rmtree, cls.dir)
+        subprocess.run([os.path.join(EXAMPLE, "get-data"), cls.dir], check=True, stderr=subprocess.DEVNULL)
+        with open(os.path.join(COUNTS, "job.yaml"), encoding="ascii") as f:
+            cls.spec = yaml.safe_load(f)["spec"]
+        cls.schema = cls.spec["outputs"][0]["schema"]
+
+    def run_study(self, data):
+        return subprocess.run(["/usr/bin/python3", "-I", os.path.join(COUNTS, "study.py"), "--data", data, "--out", self.dir],
+                              capture_output=True, text=True, check=False)
+
+    def expected(self):
+        """By the recipe alone, in integers: radii have at most three decimals."""
+        recipe = self.schema["recipe"]
+        sizes = next(c["enum"] for c in self.schema["columns"] if c["name"] == "size")
+        cuts = [int(c) * 1000 for c in recipe["groupBy"][1]["cuts"]]
+        people = {}
+        with open(os.path.join(self.dir, recipe["file"]), encoding="ascii", newline="") as f:
+            for row in csv.DictReader(f):
+                thousandths = round(float(row["radius_mean"]) * 1000)
+                cell = row["diagnosis"], sizes[sum(thousandths >= c for c in cuts)]
+                people.setdefault(cell, set()).add(row["patient"])
+        return people, recipe["roundTo"]
+
+    def test_writes_the_table_of_its_recipe(self):
+        self.assertEqual(self.run_study(os.path.join(self.dir, "patients.csv")).returncode, 0)
+        people, base = self.expected()
+        with open(os.path.join(self.dir, "cells.csv"), encoding="ascii", newline="") as f:
+            written = {(r["diagnosis"], r["size"]): int(r["patients"]) for r in csv.DictReader(f)}
+        self.assertEqual(written, {cell: (len(who) + base // 2) // base * base for cell, who in people.items()})
+        self.assertEqual(len(written), self.schema["maxRows"])
+        self.assertEqual(sum(len(who) for who in people.values()), 569)
+        self.assertGreaterEqual(min(len(who) for who in people.values()), 10)
+
+    def test_patients_are_the_rows_of_the_data(self):
+        with open(os.path.join(self.dir, "patients.csv"), encoding="ascii", newline="") as f:
+            patients = list(csv.DictReader(f))
+        with open(os.path.join(self.dir, "breast_cancer.csv"), encoding="ascii", newline="") as f:
+            rows = list(csv.DictReader(f))
+        self.assertEqual([(p["diagnosis"], p["radius_mean"]) for p in patients], [(r["diagnosis"], r["radius_mean"]) for r in rows])
+        self.assertEqual([p["patient"] for p in patients], [str(n + 1) for n in range(len(rows))])
+
+    def test_refuses_broken_data_without_quoting_it(self):
+        path = os.path.join(self.dir, "bad.csv")
+        for row in ("1,secret,15\n", "1,M,secret\n"):
+            with open(path, "w", encoding="ascii") as f:
+                f.write("patient,diagnosis,radius_mean\n" + row)
+            ran = self.run_study(path)
+            self.assertNotEqual(ran.returncode, 0)
+            self.assertRegex(ran.stderr, r"^cell counts: (KeyError|ValueError)\n$")
 
 
 class Layout(unittest.TestCase):

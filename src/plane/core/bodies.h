@@ -31,6 +31,7 @@ struct EnvironmentBody {
   std::optional<records::Signed<records::DestroyedClaim>> destroyed;
   std::string reason;
   std::string detail;
+  std::optional<std::int64_t> ended_ms;  // by Core::patience_ms(), where something went wrong
   template <class F>
   void fields(F& f) {
     f("jobId", job_id);
@@ -40,6 +41,7 @@ struct EnvironmentBody {
     f("destroyed", destroyed);
     f("reason", reason);
     f("detail", detail);
+    f("endedMs", ended_ms);
   }
 };
 struct OutputBody {
@@ -137,6 +139,16 @@ struct DeskBody {
   template <class F>
   void fields(F& f) {
     f("jobId", job_id);
+  }
+};
+// How far a plane's patience had come, and what the wall clock showed.
+struct PatienceBody {
+  std::int64_t patience_ms = 0;
+  std::int64_t wall_ms = 0;
+  template <class F>
+  void fields(F& f) {
+    f("patienceMs", patience_ms);
+    f("wallMs", wall_ms);
   }
 };
 struct CountBody {

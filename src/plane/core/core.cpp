@@ -8,6 +8,10 @@ using machines::Record;
 using machines::RecordQuery;
 using machines::RecordWrite;
 
+namespace {
+constexpr std::int64_t kRememberPatienceMs = 5'000;
+}  // namespace
+
 std::string job_machine(const Hash32& job_id) { return "job/" + to_hex(job_id); }
 std::string environment_machine(const Hash32& job_id, std::int64_t attempt) {
   return "env/" + to_hex(job_id) + "/" + std::to_string(attempt);
@@ -81,22 +85,64 @@ Result<Bytes> MemoryShelf::get(const std::string& name) {
 }
 
 Core::Core(machines::Store& store, OutputShelf& shelf, const Clock& clock, CoreConfig config,
-           records::SetChain::Keys keys)
+           records::SetChain::Keys keys, Start start)
     : store_(store),
       shelf_(shelf),
       clock_(clock),
       config_(std::move(config)),
       keys_(std::move(keys)),
-      started_ms_(clock.now().ms) {}
+      started_ms_(start.patience_ms),
+      started_steady_ms_(clock.steady_ms()),
+      remembered_ms_(start.patience_ms),
+      remember_revision_(start.revision) {}
 
 Result<std::unique_ptr<Core>> Core::create(machines::Store& store, OutputShelf& shelf,
                                            const Clock& clock, CoreConfig config) {
   GBX_ASSIGN(records::SetChain::Keys keys, config.set.verify(config.set_id));
-  return std::unique_ptr<Core>(new Core(store, shelf, clock, std::move(config), std::move(keys)));
+  GBX_ASSIGN(const Start start, remembered(store, clock));
+  return std::unique_ptr<Core>(
+      new Core(store, shelf, clock, std::move(config), std::move(keys), start));
 }
 
-Status Core::commit(const Transaction& t) {
+// Of the time since it was last written down no more is counted than may have gone unwritten: how
+// long the plane was away is known from the wall clock alone.
+Result<Core::Start> Core::remembered(machines::Store& store, const Clock& clock) {
+  const std::int64_t wall = clock.now().ms;
+  GBX_ASSIGN(const std::optional<Record> record, store.record("patience", "patience"));
+  if (!record) return Start{wall, 0};
+  GBX_ASSIGN(const PatienceBody body, from_json<PatienceBody>(record->body));
+  const std::int64_t unwritten =
+      std::clamp<std::int64_t>(wall - body.wall_ms, 0, kRememberPatienceMs);
+  return Start{body.patience_ms + unwritten, record->revision};
+}
+
+Status Core::remember() {
+  GBX_ASSIGN(const auto next, store_.next_due_ms());
+  if (!next) return ok_status();  // nothing waits
+  const std::int64_t patience = patience_ms();
+  if (remember_revision_ != 0 && patience - remembered_ms_ < kRememberPatienceMs) {
+    return ok_status();
+  }
+  RecordWrite w;
+  w.expected_revision = remember_revision_;
+  w.record = {"patience", "patience", "", "", 0, 0, to_json(PatienceBody{patience, now_ms()})};
+  Transaction t;
+  t.records.push_back(std::move(w));
+  GBX_TRY(store_.commit(t));  // nobody waits for it
+  remember_revision_ += 1;
+  remembered_ms_ = patience;
+  return ok_status();
+}
+
+std::int64_t Core::patience_ms() const {
+  return started_ms_ + clock_.steady_ms() - started_steady_ms_;
+}
+
+Status Core::commit(Transaction& t) {
   if (t.empty()) return ok_status();
+  for (auto& effect : t.effects) {
+    if (effect.due_ms == 0) effect.due_ms = patience_ms();
+  }
   GBX_TRY(store_.commit(t));
   {
     const std::lock_guard lock(change_mutex_);
@@ -483,9 +529,9 @@ Result<Core::Numbers> Core::numbers() {
     GBX_ASSIGN(n.environments[s.name], store_.count(q));
   }
   for (const auto& [node, seen] : last_seen_ms_) {
-    if (now_ms() - seen <= config_.lease_seconds * 1000) n.nodes_alive += 1;
+    if (alive(seen)) n.nodes_alive += 1;
   }
-  GBX_ASSIGN(auto effects, store_.due(now_ms(), 1000));
+  GBX_ASSIGN(auto effects, store_.due(patience_ms(), 1000));
   n.effects_due = static_cast<std::int64_t>(effects.size());
   return n;
 }

@@ -208,8 +208,14 @@ class Core {
   Status postpone(const machines::Effect& effect);
   // Time-outs and lost nodes.
   Status tick();
+  // This process stood still (a suspended machine, a disk that hung): what nodes owe is not late
+  // before they have had a lease's time again.
+  void was_away();
   // When due() or tick() have something to do next; empty: only after a change.
   Result<std::optional<std::int64_t>> next_due_ms();
+  // What deadlines, leases of nodes and the outbox are measured by: it goes with the monotonic
+  // clock while a plane runs, and goes on where the plane before had come to.
+  std::int64_t patience_ms() const;
   struct Numbers {
     std::map<std::string, std::int64_t> jobs;          // by state
     std::map<std::string, std::int64_t> environments;  // live ones, by state
@@ -223,12 +229,24 @@ class Core {
   std::uint64_t wait(std::uint64_t seen, std::int64_t timeout_ms) const;
 
  private:
+  struct Start {
+    std::int64_t patience_ms = 0;
+    std::int64_t revision = 0;  // of the record that it was read from; 0: there was none
+  };
   Core(machines::Store& store, OutputShelf& shelf, const Clock& clock, CoreConfig config,
-       records::SetChain::Keys keys);
+       records::SetChain::Keys keys, Start start);
   using Lock = std::lock_guard<std::mutex>;
 
+  // For what people and other programs read, and for what ends at a time that these name (slots,
+  // invites, days). Nothing is waited for by it: it may jump.
   std::int64_t now_ms() const { return clock_.now().ms; }
-  Status commit(const Transaction& t);
+  bool alive(std::int64_t seen_ms) const {
+    return patience_ms() - seen_ms <= config_.lease_seconds * 1000;
+  }
+  // Effects that were asked for in it are due from now on.
+  Status commit(Transaction& t);
+  static Result<Start> remembered(machines::Store& store, const Clock& clock);
+  Status remember();
   Result<Machine> need_machine(const std::string& id, const char* what);
   Result<Machine> visible_job(const Caller& who, const Hash32& id);
   // A job as `who` may see it by now (sight.h): its machines up to their last transition that is
@@ -315,6 +333,7 @@ class Core {
   Status find_missing(const std::string& node, const std::vector<records::RunningAttempt>& running);
   Result<records::NodeLease> lease_for(const std::string& node,
                                        const std::vector<records::RunningAttempt>& running);
+  Result<bool> superfluous(const Machine& env);
   Result<Machine> own_environment(const std::string& node, const Hash32& job_id,
                                   std::int64_t attempt);
   Status accept_output(const records::OutputUpload& upload, const Machine& env, Machine job,
@@ -350,7 +369,11 @@ class Core {
   const Clock& clock_;
   const CoreConfig config_;
   const records::SetChain::Keys keys_;
-  const std::int64_t started_ms_;
+  const std::int64_t started_ms_;                  // by patience_ms(), as all times below
+  std::int64_t listening_since_ms_ = started_ms_;  // guarded by mutex_
+  const std::int64_t started_steady_ms_;
+  std::int64_t remembered_ms_;                        // guarded by mutex_
+  std::int64_t remember_revision_;                    // guarded by mutex_
   std::mutex mutex_;                                  // every public call that reads to write
   std::map<std::string, std::int64_t> last_seen_ms_;  // guarded by mutex_
   // When an assignment was last given out: a node asks for every slot, and shall not get one

@@ -24,6 +24,7 @@ using machines::RecordWrite;
 namespace {
 constexpr std::int64_t kFirstRetryMs = 100;
 constexpr std::int64_t kLastRetryMs = 30'000;
+constexpr std::int64_t kLookAgainMs = 60'000;
 // after a hold ran out and the broker still says held
 constexpr std::int64_t kHoldOverdueMs = 60'000;
 
@@ -38,7 +39,9 @@ bool has_reason(const records::Release& release, Reason reason) {
 }
 }  // namespace
 
-Result<std::vector<Effect>> Core::due(std::size_t limit) { return store_.due(now_ms(), limit); }
+Result<std::vector<Effect>> Core::due(std::size_t limit) {
+  return store_.due(patience_ms(), limit);
+}
 Result<std::optional<std::int64_t>> Core::next_due_ms() { return store_.next_due_ms(); }
 
 Status Core::done(const Effect& effect) {
@@ -55,7 +58,7 @@ Status Core::postpone(const Effect& effect) {
 Status Core::later(const Effect& effect) {
   Transaction t;
   const std::int64_t shift = std::min<std::int64_t>(effect.tries, 10);
-  t.postponed.push_back(at(effect, now_ms() + std::min(kLastRetryMs, kFirstRetryMs << shift)));
+  t.postponed.push_back(at(effect, patience_ms() + std::min(kLastRetryMs, kFirstRetryMs << shift)));
   t.postponed.back().tries += 1;
   return commit(t);
 }
@@ -80,7 +83,10 @@ Status Core::judge_later(const Effect& effect, Machine out, OutputBody o, std::i
   Transaction t;
   t.touches.push_back({out.seq, std::move(out)});
   // To the millisecond, where that is to come: later would tell how much later the run had ended.
-  t.postponed.push_back(at(effect, at_ms > now_ms() ? at_ms : now_ms() + kFirstRetryMs));
+  // Until then it is looked at again and again, for the clock may be set.
+  const std::int64_t wait =
+      at_ms > now_ms() ? std::min(at_ms - now_ms(), kLookAgainMs) : kFirstRetryMs;
+  t.postponed.push_back(at(effect, patience_ms() + wait));
   return commit(t);
 }
 
@@ -96,7 +102,12 @@ Result<std::optional<BrokerCall>> Core::prepare(const Effect& effect) {
     }
     case EffectKind::kAskCredential: {
       GBX_ASSIGN(EnvironmentBody e, from_json<EnvironmentBody>(m.body));
-      if (m.state != enum_name(EnvironmentState::kRequested) || e.credential) break;
+      if (e.credential) break;
+      // The broker counts attempts, too: of one that was lost before, it hears all the same.
+      if (m.state != enum_name(EnvironmentState::kRequested)) {
+        GBX_ASSIGN(const Machine job, need_machine(job_machine(e.job_id), "job"));
+        if (!job.live) break;
+      }
       const records::CredentialRequest request{e.job_id, e.attempt};
       return Call(BrokerCall{std::string(records::method::kCredential), to_json(request)});
     }
@@ -181,8 +192,10 @@ Status Core::take_plan(const Effect& effect, const Result<Json>& reply) {
 Status Core::take_credential(const Effect& effect, const Result<Json>& reply) {
   GBX_ASSIGN(Machine env, need_machine(effect.key.machine, "environment"));
   GBX_ASSIGN(EnvironmentBody e, from_json<EnvironmentBody>(env.body));
+  // Asked before the attempt ahead of it, whose question is still in the outbox.
+  const bool too_early = reply.reason() == Reason::kSequenceMismatch;
+  if (!reply.ok() && (too_early || passing(reply.reason()))) return later(effect);
   if (env.state != enum_name(EnvironmentState::kRequested) || e.credential) return done(effect);
-  if (!reply.ok() && passing(reply.reason())) return later(effect);
   Transaction t;
   t.done.push_back(effect.key);
   GBX_ASSIGN(Machine job, need_machine(job_machine(e.job_id), "job"));
@@ -270,7 +283,7 @@ Status Core::judge(const std::string& output_id, const records::Judgement& j, Tr
     GBX_ASSIGN(auto next, machines::step(OutputState::kSealed, OutputEvent::kHold));
     machines::add_step(t, out, enum_name(OutputEvent::kHold), enum_name(next.state), true,
                        next.effects, now_ms(), {}, {});
-    for (Effect& e : t.effects) e.due_ms = now_ms() + config_.review_poll_seconds * 1000;
+    for (Effect& e : t.effects) e.due_ms = patience_ms() + config_.review_poll_seconds * 1000;
     return commit(t);
   }
   if (!j.release) return fail(Reason::kBadStructure, "decided without a statement");
@@ -331,7 +344,7 @@ Status Core::take_judgement(const Effect& effect, const Result<Json>& reply) {
     if (now_ms() < until * 1000 + kHoldOverdueMs) {
       // Rulings come in through any replica, and their answers may be lost: so the broker is asked,
       // not waited for.
-      t.postponed.push_back(at(effect, now_ms() + config_.review_poll_seconds * 1000));
+      t.postponed.push_back(at(effect, patience_ms() + config_.review_poll_seconds * 1000));
       return commit(t);
     }
     t.done.push_back(effect.key);

@@ -112,8 +112,7 @@ Result<api::JobView> Core::submit(const Caller& who, const records::SignedSubmis
   m.id = job_machine(id);
   m.kind = "job";
   m.owner = owner;
-  const std::int64_t queue = now_ms() + submission.spec.spec.timeouts.queue * 1000;
-  m.deadline_ms = std::min(queue, submission.not_after * 1000);
+  m.deadline_ms = patience_ms() + submission.spec.spec.timeouts.queue * 1000;
   JobBody body;
   body.submission = s;
   m.body = to_json(body);
@@ -301,9 +300,10 @@ Status Core::step_job(Transaction& t, Machine& m, JobBody& body, JobEvent event,
   m.deadline_ms = 0;
   if (next.state == JobState::kAuthorized) {
     const records::Submission& s = body.submission.submission.body;
-    const std::int64_t queue =
-        std::min(now + s.spec.spec.timeouts.queue * 1000, s.not_after * 1000);
-    m.deadline_ms = body.awaiting_output ? now + config_.run_grace_seconds * 1000 : queue;
+    // Its notAfter is the broker's to judge, when it is asked for the next credential.
+    const std::int64_t patience =
+        body.awaiting_output ? config_.run_grace_seconds : s.spec.spec.timeouts.queue;
+    m.deadline_ms = patience_ms() + patience * 1000;
     look_again_at(m);
   }
   // An end that no decision brought is told when the slot is over.

@@ -17,7 +17,8 @@ using machines::Record;
 using machines::RecordWrite;
 
 namespace {
-constexpr std::int64_t kHandAgainMs = 5'000;  // the answer to a poll may have been lost
+constexpr std::int64_t kHandAgainMs = 5'000;         // the answer to a poll may have been lost
+constexpr std::int64_t kLongestSlotMs = 86'400'000;  // Gate::release_slot_seconds
 constexpr std::size_t kPlacementWindow = 64;  // queued jobs that are looked at under one lock
 // that one poll looks at; the next one goes on from there
 constexpr int kPlacementPages = 1'000;
@@ -42,14 +43,6 @@ std::optional<EnvironmentEvent> event_of(records::EnvironmentPhase phase) {
       return EnvironmentEvent::kLose;
   }
   return std::nullopt;
-}
-
-// Whether an attempt that counts as lost is all that is left of its job: it sealed, so no other one
-// can.
-Result<bool> awaits_lost(const Machine& job) {
-  if (job.state != enum_name(JobState::kAuthorized)) return false;
-  GBX_ASSIGN(const JobBody body, from_json<JobBody>(job.body));
-  return body.awaiting_output;
 }
 }  // namespace
 
@@ -108,9 +101,8 @@ Result<api::NodeList> Core::nodes(const Caller& who, const Page& page) {
     api::NodeView v{body.name, rows[i].id, body.info, std::nullopt, std::nullopt, std::nullopt};
     if (sees_all(who)) {
       const auto seen = last_seen_ms_.find(rows[i].id);
-      v.last_seen_ms = seen == last_seen_ms_.end() ? 0 : seen->second;
-      v.alive =
-          seen != last_seen_ms_.end() && now_ms() - seen->second <= config_.lease_seconds * 1000;
+      v.last_seen_ms = seen == last_seen_ms_.end() ? 0 : now_ms() - (patience_ms() - seen->second);
+      v.alive = seen != last_seen_ms_.end() && alive(seen->second);
       MachineQuery live;
       live.kind = "env";
       live.node = rows[i].id;
@@ -127,21 +119,43 @@ Result<api::NodeList> Core::nodes(const Caller& who, const Page& page) {
 
 Result<records::NodeLease> Core::lease_for(const std::string& node,
                                            const std::vector<records::RunningAttempt>& running) {
-  last_seen_ms_[node] = now_ms();
+  last_seen_ms_[node] = patience_ms();
   records::NodeLease lease;
   lease.lease_seconds = config_.lease_seconds;
   for (const auto& r : running) {
     GBX_ASSIGN(std::optional<Machine> env,
                store_.machine(environment_machine(r.job_id, r.attempt)));
     bool stop = !env || env->node != node;
-    if (!stop && env->state != enum_name(EnvironmentState::kSealed)) {
-      GBX_ASSIGN(const Machine job, need_machine(job_machine(r.job_id), "job"));
-      GBX_ASSIGN(const bool awaited, awaits_lost(job));
-      stop = env->live ? !job.live : !awaited;
+    if (!stop) {
+      GBX_ASSIGN(stop, superfluous(*env));
     }
     if (stop) lease.stop.push_back(r);
   }
   return lease;
+}
+
+// Whether nothing of this attempt can be of use any more, so that its node ends it. One that was
+// lost to silence may seal until the broker has given the next one its credential, and then nobody
+// but this node holds the output: it is told to stop when that credential is here, or when it has
+// had as long as a run may take.
+Result<bool> Core::superfluous(const Machine& env) {
+  if (env.state == enum_name(EnvironmentState::kSealed)) return false;
+  GBX_ASSIGN(const EnvironmentBody e, from_json<EnvironmentBody>(env.body));
+  GBX_ASSIGN(const Machine job, need_machine(job_machine(e.job_id), "job"));
+  if (env.live || !job.live) return !job.live;
+  GBX_ASSIGN(const JobBody body, from_json<JobBody>(job.body));
+  const bool waits = job.state == enum_name(JobState::kAuthorized);
+  if (waits && body.awaiting_output) return false;
+  const std::int64_t run =
+      body.submission.submission.body.spec.spec.timeouts.run + config_.run_grace_seconds;
+  const bool in_time = patience_ms() - e.ended_ms.value_or(0) <= run * 1000;
+  if (e.reason != reason_code(Reason::kLost) || !in_time) return true;
+  if (waits) return body.attempts != e.attempt;
+  if (job.state != enum_name(JobState::kRunning) || body.attempts != e.attempt + 1) return true;
+  GBX_ASSIGN(const Machine next,
+             need_machine(environment_machine(e.job_id, body.attempts), "environment"));
+  GBX_ASSIGN(const EnvironmentBody follower, from_json<EnvironmentBody>(next.body));
+  return follower.credential.has_value();
 }
 
 Result<records::NodeLease> Core::register_node(const crypto::PublicKey& key,
@@ -191,8 +205,8 @@ Status Core::find_missing(const std::string& node,
       missing_ms_.erase(env.id);
       continue;
     }
-    const std::int64_t since = missing_ms_.try_emplace(env.id, now_ms()).first->second;
-    if (now_ms() - since >= config_.missing_seconds * 1000) {
+    const std::int64_t since = missing_ms_.try_emplace(env.id, patience_ms()).first->second;
+    if (patience_ms() - since >= config_.missing_seconds * 1000) {
       GBX_TRY(lose(env, Reason::kLost, "the node no longer runs it"));
     }
   }
@@ -233,16 +247,12 @@ Result<std::optional<records::LaunchBundle>> Core::ready_assignment(const std::s
     GBX_ASSIGN(EnvironmentBody e, from_json<EnvironmentBody>(env.body));
     if (!e.credential) continue;
     const auto handed = handed_ms_.find(env.id);
-    if (handed != handed_ms_.end() && now_ms() - handed->second < kHandAgainMs) continue;
+    if (handed != handed_ms_.end() && patience_ms() - handed->second < kHandAgainMs) continue;
     GBX_ASSIGN(Machine job, need_machine(job_machine(e.job_id), "job"));
     if (!job.live) continue;  // its start deadline ends it
-    if (e.credential->body.expires * 1000 <= now_ms()) {
-      GBX_TRY(lose(env, Reason::kCredentialExpired, "nobody took the assignment"));
-      continue;
-    }
     GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
     GBX_ASSIGN(records::LaunchBundle b, bundle(body, *e.credential));
-    handed_ms_[env.id] = now_ms();
+    handed_ms_[env.id] = patience_ms();
     return std::optional<records::LaunchBundle>(std::move(b));
   }
   return std::optional<records::LaunchBundle>();
@@ -263,7 +273,7 @@ Status Core::begin_attempt(Machine job, JobBody body, const std::string& node,
   env.kind = "env";
   env.owner = job.owner;
   env.node = node;
-  env.deadline_ms = now_ms() + body.submission.submission.body.spec.spec.timeouts.start * 1000;
+  env.deadline_ms = patience_ms() + body.submission.submission.body.spec.spec.timeouts.start * 1000;
   env.body = to_json(e);
   const auto first = machines::begin_environment();
   machines::add_begin(t, env, enum_name(first.state), first.effects, now_ms());
@@ -331,7 +341,7 @@ Result<std::optional<records::LaunchBundle>> Core::poll(const crypto::PublicKey&
     if (!found.second.info) {
       return fail(Reason::kWrongState, "a node registers before it asks for work");
     }
-    last_seen_ms_[node] = now_ms();
+    last_seen_ms_[node] = patience_ms();
     GBX_ASSIGN(std::optional<records::LaunchBundle> ready, ready_assignment(node));
     if (ready) return ready;
     GBX_ASSIGN(const bool more, place(node, found.second));
@@ -357,7 +367,10 @@ Result<std::vector<Machine>> Core::held(MachineQuery q) {
   q.deadline_until_ms = std::numeric_limits<std::int64_t>::max();
   q.limit = 4096;
   GBX_ASSIGN(std::vector<Machine> ended, store_.machines(q));
-  std::erase_if(ended, [now = now_ms()](const Machine& m) { return m.deadline_ms <= now; });
+  // What is further ahead than any slot was written by a clock that has been set back since.
+  std::erase_if(ended, [now = now_ms()](const Machine& m) {
+    return m.deadline_ms <= now || m.deadline_ms > now + kLongestSlotMs;
+  });
   return ended;
 }
 
@@ -401,6 +414,7 @@ Status Core::end_environment(Transaction& t, Machine& env, EnvironmentEvent even
   GBX_ASSIGN(const JobBody job_body, from_json<JobBody>(job.body));
   e.reason = std::string(reason_code(reason));
   e.detail = detail;
+  e.ended_ms = patience_ms();
   env.body = to_json(e);
   GBX_TRY(step_environment(t, env, job_body, event, e.reason, detail));
   handed_ms_.erase(env.id);
@@ -453,10 +467,13 @@ Result<records::PhaseReply> Core::phase(const crypto::PublicKey& key,
   const Lock lock(mutex_);
   const std::string node = key.text();
   GBX_TRY(find_node(key));
-  last_seen_ms_[node] = now_ms();
+  last_seen_ms_[node] = patience_ms();
   GBX_ASSIGN(Machine env, own_environment(node, report.job_id, report.attempt));
   GBX_ASSIGN(Machine job, need_machine(job_machine(report.job_id), "job"));
-  if (!env.live) return records::PhaseReply{true};
+  if (!env.live) {
+    GBX_ASSIGN(const bool stop, superfluous(env));
+    return records::PhaseReply{stop};
+  }
   const std::optional<EnvironmentEvent> event = event_of(report.phase);
   GBX_ASSIGN(const EnvironmentState state, enum_from<EnvironmentState>(env.state));
   const auto next = event ? machines::step(state, *event) : fail(Reason::kWrongState);
@@ -482,10 +499,10 @@ Result<records::PhaseReply> Core::phase(const crypto::PublicKey& key,
     if (*event == EnvironmentEvent::kWork) {
       const std::int64_t run =
           body.submission.submission.body.spec.spec.timeouts.run + config_.run_grace_seconds;
-      env.deadline_ms = now_ms() + run * 1000;
+      env.deadline_ms = patience_ms() + run * 1000;
     }
     if (*event == EnvironmentEvent::kSeal) {
-      env.deadline_ms = now_ms() + config_.run_grace_seconds * 1000;
+      env.deadline_ms = patience_ms() + config_.run_grace_seconds * 1000;
     }
     machines::add_step(t, env, enum_name(*event), enum_name(next->state), true, next->effects,
                        now_ms(), {}, {});
@@ -501,7 +518,7 @@ Status Core::accept_output(const records::OutputUpload& upload, const Machine& e
   GBX_TRY(step_job(t, job, body, JobEvent::kSeal, nullptr));
   Machine env = env_row;
   if (env.live) {
-    env.deadline_ms = now_ms() + config_.destroy_seconds * 1000;
+    env.deadline_ms = patience_ms() + config_.destroy_seconds * 1000;
     GBX_ASSIGN(const EnvironmentState state, enum_from<EnvironmentState>(env.state));
     GBX_ASSIGN(EnvironmentBody e, from_json<EnvironmentBody>(env.body));
     const EnvironmentEvent event =
@@ -550,7 +567,7 @@ Status Core::output(const crypto::PublicKey& key, const records::OutputUpload& u
   const Lock lock(mutex_);
   const std::string node = key.text();
   GBX_TRY(find_node(key));
-  last_seen_ms_[node] = now_ms();
+  last_seen_ms_[node] = patience_ms();
   GBX_ASSIGN(Machine env, own_environment(node, upload.job_id, upload.attempt));
   GBX_ASSIGN(Machine job, need_machine(job_machine(upload.job_id), "job"));
   GBX_ASSIGN(std::optional<Machine> existing, store_.machine(output_machine(upload.job_id)));
@@ -594,7 +611,7 @@ Status Core::destroyed(const crypto::PublicKey& key, const Signed<records::Destr
   const Lock lock(mutex_);
   const std::string node = key.text();
   GBX_TRY(find_node(key));
-  last_seen_ms_[node] = now_ms();
+  last_seen_ms_[node] = patience_ms();
   GBX_TRY(claim.verify(config_.set_id, key));
   GBX_ASSIGN(Machine env, own_environment(node, claim.body.job_id, claim.body.attempt));
   GBX_ASSIGN(EnvironmentBody e, from_json<EnvironmentBody>(env.body));
@@ -641,12 +658,18 @@ Status Core::forget_holds() {
   return ok_status();
 }
 
+void Core::was_away() {
+  const Lock lock(mutex_);
+  listening_since_ms_ = patience_ms();
+}
+
 Status Core::tick() {
   const Lock lock(mutex_);
-  const std::int64_t now = now_ms();
+  GBX_TRY(remember());
+  const std::int64_t now = patience_ms();
   // While this plane was away nobody could hand anything in: what nodes owe is not late before they
   // had a lease's time.
-  const bool nodes_may_report = now - started_ms_ >= config_.lease_seconds * 1000;
+  const bool nodes_may_report = now - listening_since_ms_ >= config_.lease_seconds * 1000;
   MachineQuery overdue;
   overdue.kind = "job";
   overdue.live = true;
@@ -685,7 +708,7 @@ Status Core::tick() {
   for (const Machine& env : running) {
     const auto seen = last_seen_ms_.find(env.node);
     const std::int64_t last =
-        std::max(seen == last_seen_ms_.end() ? started_ms_ : seen->second, started_ms_);
+        std::max(seen == last_seen_ms_.end() ? 0 : seen->second, listening_since_ms_);
     if (now - last > config_.lease_seconds * 1000) {
       GBX_TRY(lose(env, Reason::kLost, "the node is silent"));
     }

@@ -98,7 +98,7 @@ Result<records::PlanCheck> Core::judge_placement(const records::Submission& subm
       continue;
     }
     const auto seen = last_seen_ms_.find(row.id);
-    if (seen != last_seen_ms_.end() && now_ms() - seen->second <= config_.lease_seconds * 1000) {
+    if (seen != last_seen_ms_.end() && alive(seen->second)) {
       line.what = "node " + body.name + " can run it";
       return line;
     }

@@ -7,6 +7,7 @@ namespace gbx::plane {
 namespace {
 constexpr std::size_t kEffectsPerRound = 64;
 constexpr std::int64_t kTickMs = 1'000;
+constexpr std::int64_t kAwayMs = 5'000;  // no tick for so long: nodes could report nothing either
 constexpr std::int64_t kLongestWaitMs = 500;  // so that stop() is not waited for
 }  // namespace
 
@@ -56,6 +57,10 @@ void EffectDispatcher::round() {
   }
   const std::int64_t now = clock_.steady_ms();
   if (last_tick_ms_ != 0 && now - last_tick_ms_ < kTickMs) return;
+  if (last_tick_ms_ != 0 && now - last_tick_ms_ > kAwayMs) {
+    log_.warn("was-away", {{"ms", now - last_tick_ms_}});
+    core_.was_away();
+  }
   last_tick_ms_ = now;
   const Status s = core_.tick();
   if (!s.ok()) log_.error("tick-failed", s.error());
@@ -70,7 +75,7 @@ void EffectDispatcher::run() {
     if (!next.ok()) {
       log_.error("outbox-unreadable", next.error());
     } else if (next->has_value()) {
-      wait = std::clamp<std::int64_t>(**next - clock_.now().ms, 5, kLongestWaitMs);
+      wait = std::clamp<std::int64_t>(**next - core_.patience_ms(), 5, kLongestWaitMs);
     }
     if (!stopping_) (void)core_.wait(seen, wait);
   }

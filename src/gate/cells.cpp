@@ -1,0 +1,488 @@
+#include "gate/cells.h"
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "gate/csv.h"
+
+namespace gbx::gate {
+namespace {
+
+constexpr int kScale = 12;  // decimals that sums keep exactly
+constexpr std::size_t kMaxPairs = 50'000'000;
+
+// Sums of limits.rows values of this size, times three, fit 127 bits.
+Wide largest_value() {
+  Wide v = 1;
+  for (int i = 0; i < 28; ++i) v *= 10;
+  return v;
+}
+UWide magnitude(Wide v) { return static_cast<UWide>(v < 0 ? -v : v); }
+
+std::string wide_text(UWide v) {
+  std::string out;
+  do {
+    out.insert(out.begin(), static_cast<char>('0' + static_cast<int>(v % 10)));
+    v /= 10;
+  } while (v != 0);
+  return out;
+}
+
+bool holds(const RecipeFilter& f, const Decimal& value, const std::string& cell, bool& readable) {
+  if (f.is == Comparison::kEquals) return cell == f.value;
+  if (f.is == Comparison::kDiffers) return cell != f.value;
+  const Result<Decimal> number = parse_decimal(cell);
+  readable = number.ok();
+  if (!readable) return false;
+  const int c = compare(*number, value);
+  switch (f.is) {
+    case Comparison::kBelow:
+      return c < 0;
+    case Comparison::kAtMost:
+      return c <= 0;
+    case Comparison::kAbove:
+      return c > 0;
+    case Comparison::kAtLeast:
+      return c >= 0;
+    case Comparison::kEquals:
+    case Comparison::kDiffers:
+      break;
+  }
+  return false;
+}
+
+// What one measure adds up in one cell.
+struct Sum {
+  Wide total = 0;
+  UWide absolute = 0;
+  Wide least = 0;
+  Wide most = 0;
+};
+
+// One table while the input goes by.
+class Table {
+ public:
+  Table(TableTask task, const CellLimits& limits) : task_(std::move(task)), limits_(limits) {
+    const auto& measures = recipe().measures;
+    for (std::size_t m = 0; m < measures.size(); ++m) {
+      if (measures[m].of != MeasureKind::kSubjects) adding_.push_back(m);
+    }
+    const std::size_t cells = task_.recipe->cells.size();
+    rows_.resize(cells);
+    left_out_.resize(cells);
+    sums_.resize(cells * adding_.size());
+    for (const auto& g : groups()) {
+      words_.emplace_back();
+      for (const auto& w : task_.recipe->words[words_.size() - 1]) {
+        words_.back().emplace(w, words_.back().size());
+      }
+      (void)g;
+    }
+  }
+
+  bool failed() const { return failure_ != GateReason::kNone; }
+  void fail(GateReason why) {
+    if (!failed()) failure_ = why;
+  }
+  const std::string& subject_column() const { return task_.subject; }
+
+  // Where the recipe's columns stand; every name must be there once.
+  void header(const std::vector<std::string>& names) {
+    const auto find = [&](const std::string& name) {
+      const auto it = std::find(names.begin(), names.end(), name);
+      const bool once = it != names.end() && std::find(it + 1, names.end(), name) == names.end();
+      if (!once) fail(GateReason::kRecipeColumn);
+      return static_cast<std::size_t>(it - names.begin());
+    };
+    for (const auto& f : filters()) filter_at_.push_back(find(f.column));
+    for (const auto& g : groups()) group_at_.push_back(find(g.column));
+    for (const std::size_t m : adding_) {
+      const auto& column = recipe().measures[m].column;
+      measure_at_.push_back(column ? find(*column) : 0);
+    }
+    (void)find(task_.subject);
+  }
+
+  void row(const std::vector<std::string>& cells, std::uint32_t subject) {
+    if (failed()) return;
+    const bool inside = passes(cells);
+    if (failed()) return;
+    GateReason why = GateReason::kNone;
+    const std::size_t cell = cell_of(cells, why);
+    if (!inside) {
+      // A row that belongs to no cell is in none without the filter either.
+      if (why == GateReason::kNone) leave_out(cell, subject);
+      return;
+    }
+    if (why == GateReason::kNone && task_.recipe->cells[cell].structural_zero) {
+      why = GateReason::kRecipeDomain;
+    }
+    if (why != GateReason::kNone) {
+      fail(why);
+      return;
+    }
+    count(cells, cell, subject);
+  }
+
+  RecomputedTable finish() {
+    RecomputedTable out;
+    if (failed()) {
+      out.failure = failure_;
+      return out;
+    }
+    out.cells.resize(rows_.size());
+    std::vector<UWide> largest(sums_.size());
+    std::vector<UWide> second(sums_.size());
+    for (const auto& [key, entry] : entries_) {
+      const auto cell = static_cast<std::size_t>(key >> 32);
+      out.cells[cell].subjects.push_back(static_cast<std::uint32_t>(key));
+      for (std::size_t a = 0; a < adding_.size(); ++a) {
+        const UWide share = shares_[entry * adding_.size() + a];
+        UWide& first = largest[cell * adding_.size() + a];
+        UWide& next = second[cell * adding_.size() + a];
+        if (share > first) {
+          next = first;
+          first = share;
+        } else if (share > next) {
+          next = share;
+        }
+      }
+    }
+    for (std::size_t c = 0; c < rows_.size(); ++c) {
+      CellFacts& facts = out.cells[c];
+      std::sort(facts.subjects.begin(), facts.subjects.end());
+      facts.rows = rows_[c];
+      facts.left_out = left_out_[c].size();
+      for (std::size_t a = 0; a < adding_.size() && facts.rows > 0; ++a) {
+        const std::size_t i = c * adding_.size() + a;
+        const Sum& sum = sums_[i];
+        if (dominated(largest[i], second[i], sum.absolute)) facts.dominated = true;
+        const bool values = recipe().measures[adding_[a]].of != MeasureKind::kRows;
+        if (values && sum.least == sum.most) facts.all_same = true;
+      }
+    }
+    out.failure = write(out);
+    return out;
+  }
+
+ private:
+  const Recipe& recipe() const { return task_.recipe->recipe; }
+  const std::vector<RecipeFilter>& filters() const {
+    static const std::vector<RecipeFilter> kNone;
+    return recipe().filter ? *recipe().filter : kNone;
+  }
+  const std::vector<RecipeGroup>& groups() const {
+    static const std::vector<RecipeGroup> kNone;
+    return recipe().group_by ? *recipe().group_by : kNone;
+  }
+
+  // In the order of the recipe; the first one that does not hold ends it, so an earlier filter can
+  // keep from a later one what is no number.
+  bool passes(const std::vector<std::string>& cells) {
+    for (std::size_t i = 0; i < filters().size(); ++i) {
+      bool readable = true;
+      const bool yes =
+          holds(filters()[i], task_.recipe->filter_values[i], cells[filter_at_[i]], readable);
+      if (!readable) fail(GateReason::kRecipeValue);
+      if (!yes) return false;
+    }
+    return true;
+  }
+  std::size_t cell_of(const std::vector<std::string>& cells, GateReason& why) const {
+    std::size_t n = 0;
+    for (std::size_t g = 0; g < group_at_.size(); ++g) {
+      const std::string& text = cells[group_at_[g]];
+      const auto& cuts = task_.recipe->cuts[g];
+      std::size_t word = 0;
+      if (cuts.empty()) {
+        const auto it = words_[g].find(text);
+        if (it == words_[g].end()) why = GateReason::kRecipeDomain;
+        if (it != words_[g].end()) word = it->second;
+      } else {
+        const Result<Decimal> number = parse_decimal(text);
+        if (!number.ok()) {
+          why = GateReason::kRecipeValue;
+        } else {
+          const auto below = [](const Decimal& x, const Decimal& cut) {
+            return compare(x, cut) < 0;
+          };
+          word = static_cast<std::size_t>(
+              std::upper_bound(cuts.begin(), cuts.end(), *number, below) - cuts.begin());
+        }
+      }
+      n = n * task_.recipe->words[g].size() + word;
+    }
+    return n;
+  }
+  // Enough of them to know whether they are few.
+  void leave_out(std::size_t cell, std::uint32_t subject) {
+    auto& known = left_out_[cell];
+    if (known.size() >= static_cast<std::size_t>(task_.least)) return;
+    if (std::find(known.begin(), known.end(), subject) == known.end()) known.push_back(subject);
+  }
+  void count(const std::vector<std::string>& cells, std::size_t cell, std::uint32_t subject) {
+    const std::uint64_t key = (static_cast<std::uint64_t>(cell) << 32) | subject;
+    const auto [it, fresh] = entries_.emplace(key, entries_.size());
+    if (fresh && entries_.size() > limits_.subject_cells) {
+      fail(GateReason::kRecipeTooLarge);
+      return;
+    }
+    if (fresh) shares_.resize(shares_.size() + adding_.size());
+    for (std::size_t a = 0; a < adding_.size(); ++a) {
+      Wide value = 1;
+      if (recipe().measures[adding_[a]].of != MeasureKind::kRows) {
+        const Result<Decimal> number = parse_decimal(cells[measure_at_[a]]);
+        const Result<Wide> exact =
+            number.ok() ? scaled_integer(*number, kScale) : Result<Wide>(number.error());
+        if (!exact.ok() || magnitude(*exact) > static_cast<UWide>(largest_value())) {
+          fail(GateReason::kRecipeValue);
+          return;
+        }
+        value = *exact;
+      }
+      Sum& sum = sums_[cell * adding_.size() + a];
+      sum.least = rows_[cell] == 0 ? value : std::min(sum.least, value);
+      sum.most = rows_[cell] == 0 ? value : std::max(sum.most, value);
+      sum.total += value;
+      sum.absolute += magnitude(value);
+      shares_[it->second * adding_.size() + a] += magnitude(value);
+    }
+    ++rows_[cell];
+  }
+
+  std::string measure_text(std::size_t cell, const CellFacts& facts, std::size_t m) const {
+    const auto kind = recipe().measures[m].of;
+    if (kind == MeasureKind::kRows || kind == MeasureKind::kSubjects) {
+      const auto base = static_cast<std::uint64_t>(recipe().round_to.value_or(1));
+      const std::uint64_t n = kind == MeasureKind::kRows
+                                  ? facts.rows
+                                  : static_cast<std::uint64_t>(facts.subjects.size());
+      return std::to_string((n + base / 2) / base * base);
+    }
+    const auto a =
+        static_cast<std::size_t>(std::find(adding_.begin(), adding_.end(), m) - adding_.begin());
+    const Sum& sum = sums_[cell * adding_.size() + a];
+    return quotient_text(sum.total, kind == MeasureKind::kMean ? facts.rows : 1, kScale);
+  }
+  GateReason write(RecomputedTable& out) const {
+    const BoundRecipe& r = *task_.recipe;
+    std::string text;
+    const auto line = [&](const auto& cell_text) {
+      for (std::size_t c = 0; c < task_.schema->root.names.size(); ++c) {
+        if (c != 0) text.push_back(',');
+        append_csv_cell(text, cell_text(c));
+      }
+      text.push_back('\n');
+    };
+    line([&](std::size_t c) { return task_.schema->root.names[c]; });
+    for (std::size_t n = 0; n < r.cells.size(); ++n) {
+      if (r.cells[n].structural_zero) continue;
+      const CellFacts& facts = out.cells[n];
+      for (const auto& m : recipe().measures) {
+        if (m.of == MeasureKind::kMean && facts.rows == 0) return GateReason::kRecipeNoValue;
+      }
+      line([&](std::size_t c) -> std::string {
+        for (std::size_t g = 0; g < r.group_columns.size(); ++g) {
+          if (r.group_columns[g] == c) return r.words[g][r.cells[n].words[g]];
+        }
+        for (std::size_t m = 0; m < r.measure_columns.size(); ++m) {
+          if (r.measure_columns[m] == c) return measure_text(n, facts, m);
+        }
+        return {};
+      });
+    }
+    out.csv = to_bytes(as_bytes(text));
+    return GateReason::kNone;
+  }
+
+  TableTask task_;
+  CellLimits limits_;
+  GateReason failure_ = GateReason::kNone;
+  std::vector<std::size_t> adding_;  // measures that add something up
+  std::vector<std::unordered_map<std::string, std::size_t>> words_;
+  std::vector<std::size_t> filter_at_;
+  std::vector<std::size_t> group_at_;
+  std::vector<std::size_t> measure_at_;  // as adding_
+  std::vector<std::uint64_t> rows_;      // of each cell
+  std::vector<std::vector<std::uint32_t>> left_out_;
+  std::vector<Sum> sums_;  // cell × adding_
+  // cell and subject -> place in shares_, which holds what the subject adds to each of adding_
+  std::unordered_map<std::uint64_t, std::size_t> entries_;
+  std::vector<UWide> shares_;
+};
+
+}  // namespace
+
+class CellCounter::Impl {
+ public:
+  Impl(std::vector<TableTask> tasks, CellLimits limits) : limits_(limits) {
+    for (auto& t : tasks) tables_.emplace_back(std::move(t), limits_);
+  }
+  void feed(ByteView chunk) {
+    std::string_view rest = as_text(chunk);
+    while (!rest.empty() && !stopped_) {
+      const std::size_t end = std::min(rest.find('\n'), rest.size());
+      if (line_.size() + end > limits_.line_bytes) {
+        stop(GateReason::kRecipeTooLarge);
+        return;
+      }
+      line_ += rest.substr(0, end);
+      if (end == rest.size()) return;
+      line();
+      rest.remove_prefix(end + 1);
+    }
+  }
+  std::vector<RecomputedTable> finish() {
+    if (!line_.empty() && !stopped_) line();
+    if (columns_ == 0) stop(GateReason::kRecipeInput);
+    std::vector<RecomputedTable> out;
+    for (auto& t : tables_) out.push_back(t.finish());
+    return out;
+  }
+
+ private:
+  void stop(GateReason why) {
+    stopped_ = true;
+    for (auto& t : tables_) t.fail(why);
+  }
+  void line() {
+    std::string_view text = line_;
+    if (!text.empty() && text.back() == '\r') text.remove_suffix(1);
+    std::vector<std::string> cells;
+    const CsvLimits limits{0, limits_.columns, limits_.line_bytes};
+    const bool plain = !text.empty() && text.find('\r') == std::string_view::npos;
+    if (!plain || !split_csv_line(text, limits, cells)) {
+      stop(GateReason::kRecipeInput);
+    } else if (columns_ == 0) {
+      columns_ = cells.size();
+      for (auto& t : tables_) t.header(cells);
+      for (const auto& t : tables_) {
+        const auto at = std::find(cells.begin(), cells.end(), t.subject_column());
+        subject_at_.push_back(static_cast<std::size_t>(at - cells.begin()));
+      }
+    } else if (cells.size() != columns_) {
+      stop(GateReason::kRecipeInput);
+    } else if (++rows_ > limits_.rows) {
+      stop(GateReason::kRecipeTooLarge);
+    } else {
+      row(cells);
+    }
+    line_.clear();
+  }
+  void row(const std::vector<std::string>& cells) {
+    for (std::size_t i = 0; i < tables_.size() && !stopped_; ++i) {
+      if (tables_[i].failed()) continue;
+      const std::string& name = cells[subject_at_[i]];
+      // One value, one subject: rows without a value would all be one person.
+      if (name.empty()) {
+        tables_[i].fail(GateReason::kRecipeValue);
+        continue;
+      }
+      const auto [it, fresh] =
+          subjects_.emplace(name, static_cast<std::uint32_t>(subjects_.size()));
+      if (fresh) subject_bytes_ += name.size();
+      if (subjects_.size() > limits_.subjects || subject_bytes_ > limits_.subject_bytes) {
+        stop(GateReason::kRecipeTooLarge);
+        return;
+      }
+      tables_[i].row(cells, it->second);
+    }
+  }
+
+  CellLimits limits_;
+  std::vector<Table> tables_;
+  std::vector<std::size_t> subject_at_;
+  std::string line_;
+  std::size_t columns_ = 0;
+  std::uint64_t rows_ = 0;
+  bool stopped_ = false;
+  std::unordered_map<std::string, std::uint32_t> subjects_;
+  std::size_t subject_bytes_ = 0;
+};
+
+CellCounter::CellCounter(std::vector<TableTask> tasks, CellLimits limits)
+    : impl_(std::make_unique<Impl>(std::move(tasks), limits)) {}
+CellCounter::~CellCounter() = default;
+void CellCounter::feed(ByteView chunk) { impl_->feed(chunk); }
+std::vector<RecomputedTable> CellCounter::finish() { return impl_->finish(); }
+
+bool dominated(UWide largest, UWide second, UWide total) {
+  return total == 0 || 2 * largest > total || 3 * (largest + second) > 2 * total;
+}
+
+std::string quotient_text(Wide sum, std::uint64_t count, int scale) {
+  // No schema keeps more than 15 significant digits or 9 decimals, so the last of these is beyond
+  // every place that is rounded at; a one there stands for whatever is left.
+  constexpr int kPlaces = 40;
+  const UWide all = magnitude(sum);
+  std::string digits = wide_text(all / count);
+  UWide rest = all % count;
+  for (int i = 0; i < kPlaces; ++i) {
+    rest *= 10;
+    digits.push_back(static_cast<char>('0' + static_cast<int>(rest / count)));
+    rest %= count;
+  }
+  if (rest != 0) digits.back() = digits.back() == '0' ? '1' : digits.back();
+  const auto point = static_cast<std::size_t>(kPlaces + scale);
+  if (digits.size() <= point) digits.insert(0, point + 1 - digits.size(), '0');
+  digits.insert(digits.size() - point, ".");
+  return (sum < 0 ? "-" : "") + digits;
+}
+
+namespace {
+
+// Of sorted lists: how many stand in one of them only, counted up to `limit`.
+std::size_t difference(const std::vector<std::uint32_t>& a, const std::vector<std::uint32_t>& b,
+                       std::size_t limit) {
+  std::size_t i = 0;
+  std::size_t k = 0;
+  std::size_t found = 0;
+  while (found < limit && (i < a.size() || k < b.size())) {
+    if (i < a.size() && k < b.size() && a[i] == b[k]) {
+      ++i;
+      ++k;
+      continue;
+    }
+    const bool first = k == b.size() || (i < a.size() && a[i] < b[k]);
+    ++(first ? i : k);
+    ++found;
+  }
+  return found;
+}
+
+std::vector<std::uint32_t> everybody(const RecomputedTable& t) {
+  std::vector<std::uint32_t> all;
+  for (const auto& c : t.cells) all.insert(all.end(), c.subjects.begin(), c.subjects.end());
+  std::sort(all.begin(), all.end());
+  all.erase(std::unique(all.begin(), all.end()), all.end());
+  return all;
+}
+
+}  // namespace
+
+bool differ_by_few(const RecomputedTable& a, const RecomputedTable& b, std::int64_t least) {
+  const auto sets = [](const RecomputedTable& t, const std::vector<std::uint32_t>& all) {
+    std::vector<const std::vector<std::uint32_t>*> out{&all};
+    for (const auto& c : t.cells) {
+      if (!c.subjects.empty()) out.push_back(&c.subjects);
+    }
+    return out;
+  };
+  const auto all_a = everybody(a);
+  const auto all_b = everybody(b);
+  const auto sets_a = sets(a, all_a);
+  const auto sets_b = sets(b, all_b);
+  if (sets_a.size() * sets_b.size() > kMaxPairs) return true;  // too many to look at
+  const auto limit = static_cast<std::size_t>(least);
+  for (const auto* x : sets_a) {
+    for (const auto* y : sets_b) {
+      const std::size_t gap = x->size() > y->size() ? x->size() - y->size() : y->size() - x->size();
+      if (gap >= limit) continue;
+      const std::size_t found = difference(*x, *y, limit);
+      if (found > 0 && found < limit) return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace gbx::gate

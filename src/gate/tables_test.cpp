@@ -1,0 +1,427 @@
+// Declared tables as the gate judges them: a real confined process over real folders. Numbers of
+// attacks (A) and of honest results (B) are of the kit that gate_test.cpp begins.
+#include <gtest/gtest.h>
+#include <rapidcheck.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "base/os.h"
+#include "base/seams.h"
+#include "gate/csv.h"
+#include "gate/schema.h"
+#include "gate/spawn.h"
+
+namespace gbx::gate {
+namespace {
+
+constexpr const char* kSchema = R"({"maxRows":4,"columns":[
+    {"name":"site","type":"text","enum":["north","south"]},
+    {"name":"arm","type":"text","enum":["drug","none"]},
+    {"name":"n","type":"integer","minimum":0,"maximum":1000},
+    {"name":"cost","type":"decimal","minimum":0,"maximum":1000000,"digits":6,"scale":2}],
+    "recipe":{"input":"visits","file":"visits.csv",
+      "groupBy":[{"name":"site","column":"site"},{"name":"arm","column":"arm"}],
+      "measures":[{"name":"n","of":"subjects"},{"name":"cost","of":"mean","column":"cost"}]}})";
+
+struct Visit {
+  std::string who, site, arm, cost;
+};
+std::vector<Visit> visits(int each = 12) {
+  std::vector<Visit> out;
+  int id = 0;
+  for (const char* site : {"north", "south"}) {
+    for (const char* arm : {"drug", "none"}) {
+      for (int i = 0; i < each; ++i) {
+        const std::string who = "person-" + std::to_string(7919 * ++id);
+        out.push_back({who, site, arm, std::to_string(100 + i) + ".25"});
+      }
+    }
+  }
+  return out;
+}
+std::string csv_of(const std::vector<Visit>& rows) {
+  std::string s = "who,site,arm,cost\n";
+  for (const auto& v : rows) s += v.who + "," + v.site + "," + v.arm + "," + v.cost + "\n";
+  return s;
+}
+
+class Tables : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = "/tmp/gbx-tables-XXXXXX";
+    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+    root_ = pattern;
+    ASSERT_EQ(chmod(root_.c_str(), 0755), 0);
+    for (const char* d : {"/out", "/in"}) ASSERT_EQ(mkdir((root_ + d).c_str(), 0755), 0);
+    request_.jobId = "job-1";
+    request_.salt[0] = 9;
+    request_.policy.scoreThreshold = 50;
+    request_.inputs.push_back({"visits", "/data/visits", "", 4, {{"visits.csv", "who"}}});
+    declare("table", kSchema);
+    input(visits());
+    honest();
+  }
+  void TearDown() override { EXPECT_TRUE(remove_tree(root_).ok()); }
+
+  void declare(const std::string& name, const std::string& schema) {
+    request_.outputs.push_back(
+        {name, name + ".csv", OutputType::kTable, *parse_json(schema), 1 << 14});
+  }
+  void write(const std::string& path, std::string_view content) {
+    ASSERT_TRUE(write_file_atomic(root_ + "/" + path, as_bytes(content), 0644).ok());
+  }
+  void input(const std::vector<Visit>& rows) { write("in/visits.csv", csv_of(rows)); }
+  // Writes what a container that follows its recipes writes.
+  void honest() {
+    Result<Bytes> file = read_file(root_ + "/in/visits.csv", 1 << 20);
+    ASSERT_TRUE(file.ok());
+    for (const auto& d : request_.outputs) {
+      Result<Schema> s = parse_schema(d);
+      ASSERT_TRUE(s.ok()) << s.error().line();
+      if (!s->recipe) continue;
+      CellCounter counter({{&*s->recipe, &*s, "who", 10}});
+      counter.feed(*file);
+      const auto tables = counter.finish();
+      ASSERT_TRUE(tables[0].ok()) << enum_name(tables[0].failure);
+      write("out/" + d.path, as_text(canonicalise(d, tables[0].csv).bytes));
+    }
+  }
+  GateOutcome run() {
+    GateSpawn s;
+    const char* dir = std::getenv("GBX_BIN_DIR");
+    s.program = (dir == nullptr ? program_dir() : std::string(dir)) + "/glovebox-gate";
+    if (geteuid() == 0) s.uid = 65534;
+    const Fd out = std::move(*open_dir(root_ + "/out"));
+    const Fd in = std::move(*open_dir(root_ + "/in"));
+    s.out_fd = out.get();
+    s.input_fds = {in.get()};
+    s.request = request_;
+    Result<GateOutcome> o = run_gate(std::move(s), clock_);
+    EXPECT_TRUE(o.ok()) << o.error().line();
+    EXPECT_TRUE(o.ok() && o->completed);
+    return o.ok() ? std::move(*o) : GateOutcome{};
+  }
+  // In this process, which is quicker.
+  Evaluation evaluate() {
+    const Fd out = std::move(*open_dir(root_ + "/out"));
+    const Fd in = std::move(*open_dir(root_ + "/in"));
+    request_.outFd = out.get();
+    request_.inputs[0].fd = in.get();
+    return Gate::evaluate(request_, {});
+  }
+  static std::string told(const GateResult& r) {
+    std::string s(enum_name(r.recommendation));
+    for (const auto& a : r.analysers) {
+      if (a.status == RuleStatus::kPass || a.reason == GateReason::kNone) continue;
+      s += " " + std::string(enum_name(a.rule)) + ":" + std::string(enum_name(a.status)) + ":" +
+           std::string(enum_name(a.reason));
+    }
+    return s;
+  }
+
+  std::string root_;
+  GateRequest request_;
+  SystemClock clock_;
+};
+
+TEST_F(Tables, ATableThatTheInputsGiveIsReleasedAsVerifiedBits) {
+  const GateOutcome o = run();
+  EXPECT_EQ(told(o.result), "release");
+  // 4 rows of two words, 1,001 counts and as many means as have six digits; and how many rows.
+  EXPECT_EQ(o.result.charge.freeBits, kControlBits);
+  EXPECT_GT(o.result.charge.verifiedBits, 4 * (2 + 9));
+  EXPECT_EQ(o.result.charge.verifiedBits, capacity(request_.outputs[0])->bits);
+  ASSERT_EQ(o.result.releaseRecords.size(), 16U);
+  for (const auto& r : o.result.releaseRecords) {
+    EXPECT_EQ(r.recipeHash, parse_schema(request_.outputs[0])->recipe->hash);
+  }
+  ASSERT_TRUE(o.channel);
+  EXPECT_EQ(as_text(o.channel->entries()[0].content),
+            "site,arm,n,cost\nnorth,drug,12,105.75\nnorth,none,12,105.75\nsouth,drug,12,105.75\n"
+            "south,none,12,105.75\n");
+}
+
+TEST_F(Tables, RowsInAnyOrderAndUnroundedNumbersAreTheSameTable) {
+  write("out/table.csv",
+        "cost,n,arm,site\n105.750000001,12,none,south\n105.75,12,none,north\n105.75,12,drug,south\n"
+        "1.05750e2,12,drug,north\n");
+  EXPECT_EQ(told(run().result), "release");
+}
+
+TEST_F(Tables, EveryOneCellAlterationIsFound) {
+  const std::string honest_table = std::string(as_text(*read_file(root_ + "/out/table.csv", 4096)));
+  const CsvFile table = parse_csv(as_bytes(honest_table), {100});
+  ASSERT_EQ(table.failure, GateReason::kNone);
+  EXPECT_TRUE(rc::check([&] {
+    auto rows = table.rows;
+    const std::size_t row = 1 + *rc::gen::inRange<std::size_t>(0, rows.size() - 1);
+    const std::size_t column = *rc::gen::inRange<std::size_t>(0, rows[0].size());
+    std::string& cell = rows[row][column];
+    const std::string before = cell;
+    if (column == 0) cell = cell == "north" ? "south" : "north";
+    if (column == 1) cell = cell == "drug" ? "none" : "drug";
+    if (column == 2) cell = std::to_string(*rc::gen::inRange(0, 1001));
+    if (column == 3) {
+      cell = std::to_string(*rc::gen::inRange(0, 1000)) + "." +
+             *rc::gen::element<std::string>("25", "7", "76");
+    }
+    RC_PRE(cell != before);
+    std::string text;
+    for (const auto& r : rows) text += r[0] + "," + r[1] + "," + r[2] + "," + r[3] + "\n";
+    write("out/table.csv", text);
+    const Evaluation e = evaluate();
+    RC_ASSERT(e.result.recommendation == Recommendation::kReject);
+    RC_ASSERT(told(e.result) == "reject recipe:fail:recipe-mismatch");
+    RC_ASSERT(!e.channel);
+    RC_ASSERT(e.result.charge.freeBits == kControlBits && e.result.charge.verifiedBits == 0);
+  }));
+  for (const char* wrong : {"site,arm,n,cost\n", "site,arm,n,cost\nnorth,drug,12,105.75\n"}) {
+    write("out/table.csv", wrong);
+    EXPECT_EQ(told(evaluate().result), "reject recipe:fail:recipe-mismatch");
+  }
+}
+
+TEST_F(Tables, A39SmallCellsAreCountedOnTheInputs) {
+  auto rows = visits();
+  rows.resize(rows.size() - 7);  // five people are left in the last cell
+  input(rows);
+  honest();
+  EXPECT_EQ(told(run().result), "reject cells:fail:small-cell");
+  // Whatever the container prints beside it: five thousand, or what it was before.
+  input(visits());
+  honest();
+  input(rows);
+  EXPECT_EQ(told(run().result), "reject recipe:fail:recipe-mismatch cells:fail:small-cell");
+  // Rows are not people: the same five, again and again.
+  for (int i = 0; i < 10; ++i) rows.push_back(rows[rows.size() - 5]);
+  input(rows);
+  honest();
+  EXPECT_EQ(told(run().result), "reject cells:fail:small-cell");
+  // The owner may ask for fewer, or for more.
+  request_.policy.cellSubjects = 5;
+  EXPECT_EQ(told(run().result), "release");
+  input(visits());
+  honest();
+  request_.policy.cellSubjects = 13;
+  EXPECT_EQ(told(run().result), "reject cells:fail:small-cell");
+}
+
+TEST_F(Tables, A40DominatedCellsReject) {
+  auto rows = visits();
+  rows[0].cost = "30000";
+  input(rows);
+  honest();
+  EXPECT_EQ(told(run().result), "reject cells:fail:dominated-cell");
+  // Zeros have no shares at all.
+  rows = visits();
+  for (int i = 0; i < 12; ++i) rows[static_cast<std::size_t>(i)].cost = "0";
+  input(rows);
+  honest();
+  EXPECT_EQ(told(run().result), "reject cells:fail:dominated-cell groups:fail:same-values");
+}
+
+TEST_F(Tables, A41TwoTablesThatDifferByOnePersonHold) {
+  std::string all = kSchema;
+  const std::string filter =
+      R"("filter":[{"column":"cost","is":"differs","value":"111.25"},{"column":"cost","is":"at-least","value":"0"}],"groupBy")";
+  std::string less = all;
+  less.replace(less.find("\"groupBy\""), 9, filter);
+  declare("less", less);
+  honest();
+  // One in each cell is left out: seen within the second table, and between the two.
+  const GateOutcome o = run();
+  EXPECT_EQ(told(o.result), "hold differences:fail:few-left-out differences:fail:few-differ");
+  ASSERT_TRUE(o.channel);
+  EXPECT_EQ(o.result.charge.freeBits, kControlBits);
+  // Without the first table the filter alone shows it, for that one may have been another job's.
+  request_.outputs.erase(request_.outputs.begin());
+  ASSERT_EQ(unlink((root_ + "/out/table.csv").c_str()), 0);
+  EXPECT_EQ(told(run().result), "hold differences:fail:few-left-out");
+}
+
+TEST_F(Tables, A45AWholeGroupInOneCellHolds) {
+  auto rows = visits();
+  for (auto& v : rows) {
+    if (v.site == "north") v.arm = "drug";
+  }
+  input(rows);
+  // A mean of nobody is no number, so this table counts only.
+  request_.outputs.clear();
+  declare("table", R"({"maxRows":4,"columns":[
+      {"name":"site","type":"text","enum":["north","south"]},
+      {"name":"arm","type":"text","enum":["drug","none"]},
+      {"name":"n","type":"integer","minimum":0,"maximum":1000}],
+      "recipe":{"input":"visits","file":"visits.csv",
+        "groupBy":[{"name":"site","column":"site"},{"name":"arm","column":"arm"}],
+        "measures":[{"name":"n","of":"subjects"}]}})");
+  honest();
+  EXPECT_EQ(told(run().result), "hold groups:fail:empty-cell groups:fail:group-disclosed");
+  // B20: where it was declared that it cannot be otherwise, nobody learns anything.
+  Json& recipe = request_.outputs[0].schema["recipe"];
+  recipe["structuralZeros"] = *parse_json(R"([{"words":["north","none"]}])");
+  honest();
+  EXPECT_EQ(told(run().result), "release");
+}
+
+TEST_F(Tables, WhatCannotBeComputedHoldsWithoutAnOutput) {
+  auto rows = visits();
+  rows[5].cost = "NaN";
+  input(rows);
+  request_.outputs.push_back(
+      {"word", "word.txt", OutputType::kText, *parse_json(R"({"enum":["yes"],"maxLines":1})"), 16});
+  write("out/word.txt", "yes\n");
+  const GateOutcome o = run();
+  EXPECT_EQ(told(o.result),
+            "hold recipe:error:recipe-value cells:error:not-recomputed "
+            "groups:error:not-recomputed differences:error:not-recomputed");
+  ASSERT_TRUE(o.channel);
+  EXPECT_TRUE(o.channel->entries().empty());
+  EXPECT_TRUE(o.result.manifest.empty());
+  ASSERT_EQ(unlink((root_ + "/in/visits.csv").c_str()), 0);
+  EXPECT_EQ(told(run().result).find("hold recipe:error:recipe-input"), 0U);
+  ASSERT_EQ(symlink("/etc/passwd", (root_ + "/in/visits.csv").c_str()), 0);
+  EXPECT_EQ(told(run().result).find("hold recipe:error:recipe-input"), 0U);
+}
+
+// Nothing that a policy allows says what these numbers are: every bit of them is the container's
+// choice, and no rule about cells can be asked. That alone holds nothing.
+TEST_F(Tables, WithoutTheOwnersRuleOrARecipeAllBitsAreFree) {
+  const std::int64_t bits = capacity(request_.outputs[0])->bits;
+  write("out/table.csv", "site,arm,n,cost\nnorth,drug,3,1\n");  // no such table follows
+  const auto free = [&] {
+    const GateOutcome o = run();
+    EXPECT_EQ(o.result.recommendation, Recommendation::kRelease) << told(o.result);
+    EXPECT_EQ(o.result.charge.freeBits, kControlBits + bits);
+    EXPECT_EQ(o.result.charge.verifiedBits, 0);
+    for (const RuleId rule :
+         {RuleId::kRecipe, RuleId::kCells, RuleId::kGroups, RuleId::kDifferences}) {
+      const auto it = std::find_if(o.result.analysers.begin(), o.result.analysers.end(),
+                                   [&](const auto& a) { return a.rule == rule; });
+      ASSERT_NE(it, o.result.analysers.end());
+      EXPECT_EQ(it->status, RuleStatus::kNotApplicable);
+      EXPECT_EQ(it->reason, GateReason::kNoRecipe);
+    }
+  };
+  request_.inputs[0].tables = {{"others.csv", "who"}};
+  free();
+  request_.inputs[0].tables.clear();
+  free();
+  request_.outputs[0].schema.find("recipe");
+  Json without;
+  without["maxRows"] = 4;
+  without["columns"] = *request_.outputs[0].schema.find("columns");
+  request_.outputs[0].schema = without;
+  request_.inputs[0].tables = {{"visits.csv", "who"}};
+  free();
+}
+
+TEST_F(Tables, TheColumnThatNamesSubjectsIsOnlyCounted) {
+  const auto refused = [&](const char* from, const char* to) {
+    std::string schema = kSchema;
+    schema.replace(schema.find(from), std::string(from).size(), to);
+    std::vector<OutputDeclaration> outputs = request_.outputs;
+    outputs[0].schema = *parse_json(schema);
+    return job_charge(outputs, request_.inputs, 0).reason() == Reason::kBadValue;
+  };
+  EXPECT_TRUE(job_charge(request_.outputs, request_.inputs, 0).ok());
+  EXPECT_TRUE(refused(R"("column":"site")", R"("column":"who")"));
+  EXPECT_TRUE(refused(R"("column":"cost")", R"("column":"who")"));
+  EXPECT_TRUE(refused(R"("groupBy")",
+                      R"("filter":[{"column":"who","is":"differs","value":"7"}],"groupBy")"));
+  EXPECT_TRUE(refused(R"("input":"visits")", R"("input":"others")"));
+}
+
+// B01: ten by twelve counts, rounded to five.
+TEST_F(Tables, B01ATableOfCountsIsWithinTheVerifiedBits) {
+  std::vector<Visit> rows;
+  std::string sites;
+  std::string arms;
+  for (int i = 0; i < 12; ++i) sites += (i > 0 ? ",\"s" : "\"s") + std::to_string(i) + "\"";
+  for (int k = 0; k < 10; ++k) arms += (k > 0 ? ",\"a" : "\"a") + std::to_string(k) + "\"";
+  int id = 0;
+  for (int i = 0; i < 12; ++i) {
+    for (int k = 0; k < 10; ++k) {
+      for (int n = 0; n < 10 + (i * k) % 7; ++n) {
+        rows.push_back(
+            {"p" + std::to_string(++id), "s" + std::to_string(i), "a" + std::to_string(k), "1"});
+      }
+    }
+  }
+  input(rows);
+  request_.outputs.clear();
+  declare("table", R"({"maxRows":120,"columns":[
+      {"name":"site","type":"text","enum":[)" +
+                       sites + R"(]},
+      {"name":"arm","type":"text","enum":[)" +
+                       arms + R"(]},
+      {"name":"n","type":"integer","minimum":0,"maximum":1000}],
+      "recipe":{"input":"visits","file":"visits.csv","roundTo":5,
+        "groupBy":[{"name":"site","column":"site"},{"name":"arm","column":"arm"}],
+        "measures":[{"name":"n","of":"subjects"}]}})");
+  honest();
+  const GateOutcome o = run();
+  EXPECT_EQ(told(o.result), "release");
+  EXPECT_GT(o.result.charge.verifiedBits, 2000);
+  EXPECT_LT(o.result.charge.verifiedBits, 2113);
+}
+
+// A gate that was taken over can say that a table is the inputs'. It cannot say so of a table that
+// has no recipe, or whose owner allows none: the charge follows from the request.
+TEST_F(Tables, AGateCannotCallFreeBitsVerified) {
+  const Evaluation honest_answer = evaluate();
+  ASSERT_TRUE(check_answer(request_, encode_answer(honest_answer)).ok());
+  Evaluation forged = honest_answer;
+  std::swap(forged.result.charge.freeBits, forged.result.charge.verifiedBits);
+  EXPECT_FALSE(check_answer(request_, encode_answer(forged)).ok());
+  GateRequest without = request_;
+  without.inputs[0].tables.clear();
+  forged = honest_answer;
+  forged.result.requestDigest = request_digest(without);
+  const auto seen = check_answer(without, encode_answer(forged));
+  ASSERT_FALSE(seen.ok());
+  EXPECT_EQ(seen.error().what, "gate answer: charge");
+  // Nor release one after a rule about it failed, or did not speak.
+  forged = honest_answer;
+  for (auto& a : forged.result.analysers) {
+    if (a.rule == RuleId::kCells) a.status = RuleStatus::kFail;
+  }
+  forged.result.verdict = worst_status(forged.result.analysers);
+  EXPECT_FALSE(check_answer(request_, encode_answer(forged)).ok());
+  forged = honest_answer;
+  std::erase_if(forged.result.analysers, [](const auto& a) { return a.rule == RuleId::kRecipe; });
+  forged.result.verdict = worst_status(forged.result.analysers);
+  EXPECT_FALSE(check_answer(request_, encode_answer(forged)).ok());
+}
+
+TEST_F(Tables, MoreVerifiedBitsThanThePolicyClearsHold) {
+  request_.policy.autoClearVerifiedBits = 10;
+  const GateOutcome o = run();
+  EXPECT_EQ(told(o.result), "hold capacity:fail:over-verified-bits");
+  ASSERT_TRUE(o.channel);
+  Evaluation forged = evaluate();
+  for (auto& a : forged.result.analysers) {
+    if (a.rule == RuleId::kCapacity) a = {a.rule, RuleStatus::kPass, GateReason::kNone, {}};
+  }
+  forged.result.verdict = worst_status(forged.result.analysers);
+  forged.result.recommendation = Recommendation::kRelease;
+  forged.result.score = 0;
+  const auto seen = check_answer(request_, encode_answer(forged));
+  ASSERT_FALSE(seen.ok());
+  EXPECT_EQ(seen.error().what, "gate answer: releases more than the policy clears");
+}
+
+TEST_F(Tables, NoPlaintextIsInAReason) {
+  auto rows = visits();
+  rows.resize(rows.size() - 9);
+  rows[3].cost = "SECRETWORD";
+  input(rows);
+  const GateOutcome o = run();
+  const std::string text = canonical(to_json(o.result));
+  EXPECT_EQ(text.find("SECRETWORD"), std::string::npos);
+  EXPECT_EQ(text.find("person-"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace gbx::gate
