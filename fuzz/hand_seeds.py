@@ -71,6 +71,21 @@ def gate(root):
     put(root, "gate_text", "metrics", json.dumps(metrics) + '\n{"x": 0.12345, "n": 7}', "3")
     text = {"name": "l", "path": "l.txt", "type": "text", "maxBytes": 64, "schema": {"maxLines": 3, "enum": ["yes", "no"]}}
     put(root, "gate_text", "text", json.dumps(text) + "\nyes\nno\n", "3")
+    recipe = {"input": "i", "file": "f", "filter": [{"column": "x", "is": "at-least", "value": "-5"}],
+              "groupBy": [{"name": "word", "column": "x", "cuts": ["0.5"]}], "roundTo": 2,
+              "measures": [{"name": "n", "of": "subjects"}, {"name": "x", "of": "mean", "column": "x"}]}
+    table["schema"] = {**table["schema"], "recipe": recipe}
+    people = "who,x,site\n" + "".join("p%d,%s,a\n" % (i % 7, x) for i, x in enumerate(["1", "0.25", "-6", "-1.5e0", "3", "0"]))
+    put(root, "gate_recipe", "mean", json.dumps(table) + "\n" + people, "0")
+    put(root, "gate_recipe", "crlf_quotes", json.dumps(table) + "\n" + people.replace("\n", "\r\n").replace(",a", ',"a,""b"'), "0")
+    put(root, "gate_recipe", "nan", json.dumps(table) + "\n" + people + "p8,NaN,a\n", "0")
+    counts = {**recipe, "groupBy": [{"name": "word", "column": "site"}], "structuralZeros": [{"words": ["b"]}],
+              "measures": [{"name": "n", "of": "rows"}, {"name": "x", "of": "sum", "column": "x"}]}
+    table["schema"] = {**table["schema"], "recipe": counts}
+    put(root, "gate_recipe", "structural_zero", json.dumps(table) + "\n" + people, "0")
+    put(root, "gate_recipe", "zero_occurs", json.dumps(table) + "\n" + people + "p9,2,b\n", "0")
+    table["schema"] = {**table["schema"], "recipe": {**counts, "measures": counts["measures"][:1]}}
+    put(root, "gate_recipe", "column_without_measure", json.dumps(table) + "\n" + people, "0")
 
 
 def http(root):

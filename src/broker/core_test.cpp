@@ -1328,6 +1328,39 @@ TEST_F(TwoOwners, EachHasItsOwnReviewersAndNumber) {
   all_verify();
 }
 
+TEST_F(TwoOwners, ARulingIsAboutTheseBytesAndByANamedKey) {
+  hold();
+  const auto with = [&](auto change, const crypto::SigningKey& key, const IdentityChain& chain) {
+    const HoldNotice& notice = held.hold_notice->body;
+    Ruling r{hash_of(notice),          notice.manifest,
+             notice.ciphertext,        data,
+             RulingDecision::kApprove, {},
+             w.clock.now().seconds()};
+    change(r);
+    return w.call<Judgement>(method::kRuling, RulingRequest{chain, must(sign(w.set.id(), r, key))});
+  };
+  const auto& anna = people[0];
+  const auto refused = [&](auto change) { return with(change, anna.key, anna.chain).reason(); };
+  EXPECT_EQ(refused([](Ruling& r) { r.hold_notice[0] ^= 1; }), Reason::kNotFound);
+  EXPECT_EQ(refused([](Ruling& r) { r.manifest[0] ^= 1; }), Reason::kPlanMismatch);
+  EXPECT_EQ(refused([](Ruling& r) { r.ciphertext[0] ^= 1; }), Reason::kPlanMismatch);
+  EXPECT_EQ(refused([](Ruling& r) { r.owner_policy_hash[0] ^= 1; }), Reason::kPolicyMismatch);
+  const auto as_it_is = [](Ruling&) {};
+  EXPECT_EQ(with(as_it_is, people[1].key, anna.chain).reason(), Reason::kBadSignature);
+  // Rotated: the old key is nobody's any more, and the policy does not name the new one.
+  const auto newer =
+      must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, w.random));
+  const auto rotation =
+      must(sign(w.set.id(), Rotation{anna.id(), 1, newer.public_key().text()}, anna.recovery));
+  must(w.call<Empty>(method::kRotate, RotateRequest{anna.chain.identity, rotation}));
+  IdentityChain chain = anna.chain;
+  chain.rotations.push_back(rotation);
+  EXPECT_EQ(with(as_it_is, anna.key, chain).reason(), Reason::kWrongRole);
+  EXPECT_EQ(with(as_it_is, newer, chain).reason(), Reason::kWrongRole);
+  EXPECT_EQ(must(w.judge(run->job_id())).state, JudgementState::kHeld);
+  EXPECT_TRUE(w.core->state().job(run->job_id())->hold->rulings.empty());
+}
+
 TEST_F(TwoOwners, OneOwnersReviewersDeclineForAll) {
   hold();
   EXPECT_EQ(must(rule(0, data, RulingDecision::kApprove)).state, JudgementState::kHeld);

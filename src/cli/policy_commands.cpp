@@ -9,6 +9,7 @@
 #include "cli/policy_file.h"
 #include "cli/policy_interview.h"
 #include "cli/publishing.h"
+#include "cli/row_bits.h"
 #include "cli/texts.h"
 #include "cli/yaml.h"
 #include "policy/policy.h"
@@ -89,6 +90,13 @@ Result<PolicyDraft> draft(Session& s, const Invocation& in) {
   d.none_nodes = in.list("allow-none-node");
   d.join_assets = in.list("join-asset");
   d.join_owners = in.list("join-owner");
+  if (in.has("data")) {
+    GBX_ASSIGN(const RowBits row, measure_row_bits(in.text("data")));
+    d.row_bits = row.bits;
+    s.note(printable(row.file) + ": a row holds about " + std::to_string(row.bits) + " bits (" +
+           std::to_string(row.columns) + " by its columns' values, " + std::to_string(row.zlib) +
+           " compressed; " + std::to_string(row.rows) + " rows)");
+  }
   for (const auto& t : in.list("table")) {
     const auto at = t.rfind('=');
     if (at == std::string::npos || at == 0 || at + 1 == t.size()) {
@@ -493,6 +501,8 @@ std::vector<Argument> policy_new_options() {
       custody,
       rollback,
       types,
+      option("data", "DIR", "measure how many bits a row of its largest CSV file holds",
+             ArgKind::kDirectory),
       many(option("table", "FILE=COLUMN",
                   "file that recipes may read, and its column that says whom a row is about")),
       slot,

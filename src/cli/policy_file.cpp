@@ -253,6 +253,9 @@ void write_gate(std::string& o, const PolicyDraft& d) {
   for (const auto& t : d.tables) {
     o += "    - {file: " + quoted(t.file) + ", subject: " + quoted(t.subject) + "}\n";
   }
+  o += "\n  # How many bits one row of the data holds, for showing bits as rows (policy new --data "
+       "measures it).\n";
+  o += d.row_bits ? "  rowBits: " + number(*d.row_bits) + "\n" : "  # rowBits: 100\n";
   o += "\n  # Who rules on held outputs ({identityId, key, hpke} each), how many are needed, and "
        "who may see previews.\n";
   o += "  # Without reviewers a held output is rejected.\n";

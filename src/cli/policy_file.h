@@ -51,6 +51,7 @@ struct PolicyDraft {
   std::vector<std::string> custody;        // "operator"
   std::string rollback;                    // "unprotected"
   std::vector<records::TableRule> tables;  // what recipes may read
+  std::optional<std::int64_t> row_bits;    // what one row holds
   std::vector<std::string> output_types;
   std::int64_t release_slot = 900;
   std::int64_t attempts = 1;

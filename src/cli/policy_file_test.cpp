@@ -125,6 +125,8 @@ TEST(PolicyFile, ReadsBackEveryDraftThatItWrites) {
   d.logs = "consumer";
   d.log_bytes = 4096;
   d.not_after = "2027-01-31T12:00:00Z";
+  d.tables = {{"visits.csv", "patient"}, {"a \"b\".csv", "who"}};
+  d.row_bits = 117;
   const auto file = parse_policy(write_policy(d));
   ASSERT_TRUE(file.ok()) << file.error().line() << "\n" << write_policy(d);
   EXPECT_EQ(file->kind, records::AssetKind::kDataset);
@@ -144,6 +146,15 @@ TEST(PolicyFile, ReadsBackEveryDraftThatItWrites) {
   EXPECT_EQ(c->gate.log_bytes, 4096);
   EXPECT_EQ(c->attempts, 3);
   EXPECT_EQ(c->not_after, 1801396800);
+  ASSERT_TRUE(c->tables && c->tables->size() == 2);
+  EXPECT_EQ((*c->tables)[1].file, "a \"b\".csv");
+  EXPECT_EQ((*c->tables)[1].subject, "who");
+  EXPECT_EQ(c->row_bits, 117);
+  EXPECT_EQ(c->gate.cell_subjects, 10);
+  d.tables[1].file = "visits.csv";  // of whom would a row be?
+  EXPECT_EQ(parse_policy(write_policy(d)).error().what, "clauses.tables[1].file");
+  d.tables[1] = {"others.csv", "a\x1b[2Jb"};
+  EXPECT_EQ(parse_policy(write_policy(d)).reason(), Reason::kBadValue);
   PolicyDraft empty;
   empty.rollback = "witnessed";
   empty.not_after = "2027-01-31";

@@ -39,6 +39,8 @@ Status check_job(const ReviewInput& in) {
     return other_bytes("consumer of the job", s.body.consumer_id, d.submission.consumer.id());
   }
   GBX_TRY(records::verify_by_identity(in.set.set_id, d.submission.consumer, s));
+  // The consumer wrote the names of the files that --out makes here.
+  GBX_TRY(s.body.validate());
   if (s.body.consumer_id == in.self) {
     return fail(Reason::kWrongRole, "nobody reviews an output of their own job")
         .hint("the owners' other reviewers decide: glovebox job wait " +

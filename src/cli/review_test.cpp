@@ -111,6 +111,14 @@ TEST(Review, EveryLieOfThePlaneIsNamed) {
   EXPECT_EQ(h.with([](auto& in) { std::swap(in.detail.policies[0], in.detail.policies[1]); }),
             Reason::kBadHash);
   EXPECT_EQ(h.with([](auto& in) { in.detail.policies.pop_back(); }), Reason::kPlanMismatch);
+  // A consumer's file names are paths of the reviewer's machine: no broker's word stands for them.
+  EXPECT_EQ(h.with([&](auto& in) {
+    auto& s = in.detail.submission.submission;
+    s.body.spec.spec.outputs[0].path = "../../.ssh/authorized_keys";
+    s = must(records::sign(h.world.set.id(), s.body, h.world.consumer.key));
+    in.job_id = s.body.job_id();
+  }),
+            Reason::kBadValue);
   EXPECT_EQ(h.with([](auto& in) { in.detail.owners.clear(); }), Reason::kWrongOwner);
 }
 

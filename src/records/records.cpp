@@ -324,6 +324,13 @@ Status Clauses::validate() const {
     GBX_TRY(check_text(at + "root", tee[i].root));
     GBX_TRY(check_texts(at + "releases", tee[i].releases));
   }
+  std::set<std::string> files;
+  for (const TableRule& t : tables.value_or(std::vector<TableRule>{})) {
+    const std::string at = "clauses.tables[" + std::to_string(files.size()) + "].";
+    GBX_TRY(check_text(at + "file", t.file));
+    GBX_TRY(check_text(at + "subject", t.subject));
+    if (!files.insert(t.file).second) return bad(at + "file", "a file not named before", t.file);
+  }
   return ok_status();
 }
 

@@ -10,6 +10,7 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import harness as h  # noqa: E402
 import test_guides  # noqa: E402
+from test_terminal import Terminal  # noqa: E402
 
 SCRIPT = "import json; json.dump({'sum': 42}, open('/out/m.json', 'w'))"
 CHARGED = 8 + 10  # control channel; a number from 0 to 1,000
@@ -163,6 +164,21 @@ class Review(unittest.TestCase):
         self.refused("wrong-role", h.DENIED, world.hospital, "review", "list")
         self.assertEqual(world.reviewers[0].run("review", "reject", job, "--yes")["state"], "rejected")
 
+    def test_on_a_terminal_the_output_is_shown_and_the_answer_counts(self):
+        anna = world.reviewers[0]
+        job = self.held()
+        for answer, status, rulings in ((b"no", h.USAGE, "0 of 2; 0 of 1"), (b"yes", h.OK, "1 of 2; 1 of 1")):
+            t = Terminal(os.path.join(h.BIN, "glovebox"), "--home", anna.home, "review", "approve", job)
+            t.await_text(b"approve this output under 2 policies? [yes/no]")
+            self.assertIn(b'| {"sum":42}', t.seen)
+            t.type(answer + b"\n")
+            self.assertEqual(os.waitstatus_to_exitcode(t.wait()), status, t.seen)
+            (line,) = [i for i in anna.run("review", "list")["items"] if i["jobId"] == job]
+            self.assertEqual(line["rulings"], rulings)
+        for person in world.reviewers[1:]:
+            last = person.run("review", "reject", job, "--yes")["state"]
+        self.assertEqual(last, "rejected")
+
     def test_other_bytes_are_neither_shown_nor_ruled_on(self):
         anna = world.reviewers[0]
         job = self.held()
@@ -242,6 +258,8 @@ class Guide(unittest.TestCase):
         told = self.engineer.run("job", "get", self.words["OTHER"])
         self.assertEqual((told["state"], told["outcome"]["actual"]), ("Rejected", "reviewers-declined, too-detailed, not-rounded"))
 
+
+class GuideText(unittest.TestCase):
     def test_the_guide_names_every_code(self):
         with open(os.path.join(h.ROOT, "docs/guide-reviewer.md"), encoding="utf-8") as f:
             text = f.read()
