@@ -250,7 +250,6 @@ class WorkerTest : public ::testing::Test {
     }
     return to_json(DestroyReply{});
   }
-  gate::GateRequest asked_;
   static GateReply judged(const gate::GateRequest& r) {
     GateReply g;
     g.result.jobId = r.jobId;
@@ -268,6 +267,9 @@ class WorkerTest : public ::testing::Test {
   int connections_ = 0;
   std::mutex mutex_;
   Outcome outcome_;  // calls guarded by mutex_; the rest is read after the threads ended
+
+ protected:
+  gate::GateRequest asked_;  // of the gate; read after the threads ended
 };
 
 TEST_F(WorkerTest, DestroysBeforeItSealsAndSealsBeforeItHandsOver) {

@@ -5,12 +5,14 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <filesystem>
 #include <set>
 #include <thread>
 
@@ -450,6 +452,33 @@ class TempDir {
   ~TempDir() { (void)remove_tree(path); }
   std::string path;
 };
+
+// Whoever is killed while it writes leaves what was there before, and nothing else.
+TEST(Files, AKilledWriterLeavesNothingHalfWritten) {
+  TempDir t;
+  const std::string old = "what was there";
+  ASSERT_TRUE(write_file_atomic(t.path + "/a", as_bytes(old), 0600).ok());
+  ASSERT_TRUE(write_file_atomic(t.path + "/a", as_bytes(old), 0600).ok()) << "replaced";
+  // The file outgrows its limit in the middle, which kills the writer.
+  const pid_t child = fork();
+  if (child == 0) {
+    const rlimit none{0, 0};
+    const rlimit half{1 << 19, 1 << 19};
+    if (setrlimit(RLIMIT_CORE, &none) != 0 || setrlimit(RLIMIT_FSIZE, &half) != 0) _exit(1);
+    (void)write_file_atomic(t.path + "/a", Bytes(1 << 20, 1), 0600);
+    (void)write_file_atomic(t.path + "/b", Bytes(1 << 20, 1), 0600);
+    _exit(2);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGXFSZ);
+  EXPECT_EQ(as_text(*read_file(t.path + "/a", 100)), old);
+  std::size_t names = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(t.path)) {
+    names += entry.path().filename() == "a" ? 1U : 100U;
+  }
+  EXPECT_EQ(names, 1U);
+}
 
 TEST(Files, AtomicWriteAndBeneath) {
   TempDir t;

@@ -106,19 +106,53 @@ Status pread_exact(int fd, MutableByteView out, std::uint64_t offset) {
   return ok_status();
 }
 
+namespace {
+
+// A new file without a name, which goes with its process. Where the file system has none (or there
+// is no /proc to name it by), one with a name: `temporary` is not empty then.
+Fd unnamed_file(const std::string& dir, const std::string& path, std::string& temporary) {
+  Fd fd(open(dir.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600));
+  if (fd.valid() && access("/proc/self/fd", X_OK) == 0) return fd;
+  temporary = path + ".tmp.XXXXXX";
+  return Fd(mkostemp(temporary.data(), O_CLOEXEC));
+}
+
+// What is there already can only be replaced by a file with a name: it has one for that moment.
+bool name_file(const Fd& fd, const std::string& path, std::string& temporary) {
+  if (temporary.empty()) {
+    const std::string self = "/proc/self/fd/" + std::to_string(fd.get());
+    const auto link_as = [&](const std::string& name) {
+      return linkat(AT_FDCWD, self.c_str(), AT_FDCWD, name.c_str(), AT_SYMLINK_FOLLOW) == 0;
+    };
+    if (link_as(path)) return true;
+    if (errno != EEXIST) return false;
+    const std::string name =
+        path + ".tmp." + std::to_string(getpid()) + "." + std::to_string(fd.get());
+    // One of a dead process with this number may be in the way.
+    if (!link_as(name) && (errno != EEXIST || unlink(name.c_str()) != 0 || !link_as(name))) {
+      return false;
+    }
+    temporary = name;
+  }
+  return rename(temporary.c_str(), path.c_str()) == 0;
+}
+
+}  // namespace
+
+// The file appears whole or not at all, and a process that is killed leaves nothing half-written.
 Status write_file_atomic(const std::string& path, ByteView content, mode_t mode) {
   const auto slash = path.rfind('/');
   const std::string dir =
       slash == std::string::npos ? "." : path.substr(0, std::max<std::size_t>(slash, 1));
-  std::string temporary = path + ".tmp.XXXXXX";
-  Fd fd(mkostemp(temporary.data(), O_CLOEXEC));
+  std::string temporary;
+  Fd fd = unnamed_file(dir, path, temporary);
   if (!fd.valid()) return io_error(path, errno);  // people know no other name of it
   Status s = write_all(fd.get(), content);
   if (s.ok() && fchmod(fd.get(), mode) != 0) s = io_error(path, errno);
   if (s.ok() && fsync(fd.get()) != 0) s = io_error(path, errno);
-  if (s.ok() && rename(temporary.c_str(), path.c_str()) != 0) s = io_error(path, errno);
+  if (s.ok() && !name_file(fd, path, temporary)) s = io_error(path, errno);
   if (!s.ok()) {
-    unlink(temporary.c_str());
+    if (!temporary.empty()) unlink(temporary.c_str());
     return s;
   }
   Fd d(open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));

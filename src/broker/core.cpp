@@ -54,6 +54,9 @@ Status Core::ended_by() const {
 
 namespace {
 
+// As for requests that people sign (httpsig).
+constexpr std::int64_t kOwnerSkewSeconds = 120;
+
 Status may_call(std::string_view m, const ConnectionContext& c) {
   if (m == method::kInfo || c.peer == Peer::kPlane) return ok_status();
   if (m.rfind("agent.", 0) == 0) {
@@ -100,6 +103,8 @@ Result<Json> Core::dispatch(std::string_view m, const Json& body, const Call& c)
   if (m == method::kHead) return call(&Core::head, body, c);
   if (m == method::kPublish) return call(&Core::publish, body, c);
   if (m == method::kRotate) return call(&Core::rotate, body, c);
+  if (m == method::kBeacon) return call(&Core::beacon, body, c);
+  if (m == method::kLedger) return call(&Core::ledger, body, c);
   if (m == method::kExplain) return call(&Core::explain, body, c);
   if (m == method::kAuthorise) return call(&Core::authorise, body, c);
   if (m == method::kCancel) return call(&Core::cancel, body, c);
@@ -192,7 +197,7 @@ Result<crypto::PublicKey> Core::standing(const IdentityChain& chain) const {
 
 policy::AssetFacts Core::facts(const PolicyState& p) const {
   return {state().chain(p.publish.owner.identity), p.publish.record, p.publish.policy,
-          p.accepted_at};
+          p.confirmed_at()};
 }
 
 policy::PolicyInputs Core::policy_inputs(const SignedSubmission& s, std::int64_t now) const {
@@ -287,6 +292,55 @@ Result<Signed<PublishAck>> Core::publish(const Publish& p, const Call& c) {
   GBX_TRY(check_publish(p));
   GBX_TRY(log_->append({make_entry(c.now, PublishEntry{p})}));
   return publish_ack(*state().policy(hash));
+}
+
+// About the policy in force, by the owner's present key, later than the one before. A clock that is
+// ahead gains its owner two minutes at most.
+Status Core::check_beacon(const BeaconRequest& r, const PolicyState& p, std::int64_t now) const {
+  const OwnerBeacon& b = r.beacon.body;
+  const Policy& policy = p.publish.policy.body;
+  if (b.owner_id != policy.owner_id || r.owner.id() != policy.owner_id) {
+    return fail(Reason::kWrongOwner, "a beacon is the owner's")
+        .with(to_hex(policy.owner_id), to_hex(r.owner.id()));
+  }
+  GBX_ASSIGN(crypto::PublicKey key, standing(r.owner));
+  GBX_TRY(r.beacon.verify(set_id_, key));
+  if (b.policy_hash != p.publish.policy.hash()) {
+    return fail(Reason::kPolicyStale, "the beacon is about another policy than the one in force")
+        .with(to_hex(p.publish.policy.hash()), to_hex(b.policy_hash));
+  }
+  if (policy.revoked) return fail(Reason::kPolicyRevoked, "a revoked policy needs no beacon");
+  if (policy.clauses.fresh_for_seconds == 0) {
+    return fail(Reason::kWrongState, "this policy asks for no beacon")
+        .with("freshForSeconds above 0", "0");
+  }
+  if (b.time > now + kOwnerSkewSeconds) {
+    return fail(Reason::kBadValue, "time of the beacon")
+        .with("at most " + format_time(now + kOwnerSkewSeconds), format_time(b.time))
+        .hint("set the owner's clock");
+  }
+  if (p.beacon && b.time <= p.beacon->request.beacon.body.time) {
+    return fail(Reason::kReplayed, "the beacon is not later than the last one")
+        .with("after " + format_time(p.beacon->request.beacon.body.time), format_time(b.time));
+  }
+  return ok_status();
+}
+
+Result<Signed<BeaconAck>> Core::beacon_ack(const PolicyState& p) const {
+  GBX_ASSIGN(Inclusion inclusion, log_->inclusion(p.beacon->leaf));
+  const Policy& policy = p.publish.policy.body;
+  return sign(BeaconAck{p.beacon->request.beacon.hash(), p.publish.policy.hash(),
+                        p.confirmed_at() + policy.clauses.fresh_for_seconds, p.beacon->accepted_at,
+                        std::move(inclusion)});
+}
+
+Result<Signed<BeaconAck>> Core::beacon(const BeaconRequest& r, const Call& c) {
+  const PolicyState* p = state().current_policy(r.beacon.body.asset_version_id);
+  if (p == nullptr) return fail(Reason::kPolicyMissing, "this version was never published here");
+  if (p->beacon && p->beacon->request.beacon.hash() == r.beacon.hash()) return beacon_ack(*p);
+  GBX_TRY(check_beacon(r, *p, c.now));
+  GBX_TRY(log_->append({make_entry(c.now, BeaconEntry{r})}));
+  return beacon_ack(*p);
 }
 
 Result<Empty> Core::rotate(const RotateRequest& r, const Call& c) {

@@ -104,11 +104,15 @@ class Core {
   // This log begins with the one whose head it is. kLogRolledBack, and what its signature lacks.
   Status begins_with(const records::Signed<records::LogHead>& head) const;
   Result<records::Signed<records::PublishAck>> publish(const records::Publish& p, const Call& c);
+  Result<records::Signed<records::BeaconAck>> beacon(const records::BeaconRequest& r,
+                                                     const Call& c);
   Result<records::Empty> rotate(const records::RotateRequest& r, const Call& c);
   Result<records::Explanation> explain(const records::SignedSubmission& s, const Call& c);
   Result<records::Signed<records::RunPlan>> authorise(const records::SignedSubmission& s,
                                                       const Call& c);
   Result<records::Empty> cancel(const records::CancelRequest& r, const Call& c);
+  Result<records::Signed<records::LedgerStatement>> ledger(const records::LedgerRequest& r,
+                                                           const Call& c);
   // attempt.cpp
   Result<records::Signed<records::Credential>> credential(const records::CredentialRequest& r,
                                                           const Call& c);
@@ -128,6 +132,9 @@ class Core {
   policy::AssetFacts facts(const PolicyState& p) const;
   Status check_publish(const records::Publish& p) const;
   Result<records::Signed<records::PublishAck>> publish_ack(const PolicyState& p) const;
+  Status check_beacon(const records::BeaconRequest& r, const PolicyState& p,
+                      std::int64_t now) const;
+  Result<records::Signed<records::BeaconAck>> beacon_ack(const PolicyState& p) const;
   template <class Body>
   Result<records::Signed<Body>> sign(Body body) const {
     return records::sign(set_id_, std::move(body), keys_.signing);

@@ -664,7 +664,7 @@ TEST(BrokerKeys, ExpiredOrStaleBetweenStages) {
   must(w.key(run.agent, run.credential.body, run.evidence, 1, run.connection));
   w.clock.advance(601'000);
   EXPECT_EQ(w.key(run.agent, run.credential.body, run.evidence, 2, run.connection).reason(),
-            Reason::kPolicyStale);
+            Reason::kPolicyNotFresh);
   w.clock.advance(2'000'000'000);
   EXPECT_EQ(w.key(run.agent, run.credential.body, run.evidence, 2, run.connection).reason(),
             Reason::kPolicyExpired);

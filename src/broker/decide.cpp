@@ -20,12 +20,12 @@ std::int64_t decide_at(const JobState& job) {
 
 }  // namespace
 
-// Revocation and expiry by the policy now in force; its other clauses bind new jobs.
+// Revocation, expiry and freshness by the policy now in force; its other clauses bind new jobs. Its
+// reasons are those of policy::reason.
 Status Core::release_allowed(const JobState& job, std::int64_t now) const {
   for (const auto& p : job.plan.body.policies) {
-    const auto& body = state().current_policy(p.asset_version_id)->publish.policy.body;
-    if (body.revoked) return fail(Reason::kPolicyRevoked, reason::kPolicyRevoked);
-    if (now > body.clauses.not_after) return fail(Reason::kPolicyExpired, reason::kPolicyExpired);
+    const Status s = policy::in_force(facts(*state().current_policy(p.asset_version_id)), now);
+    if (!s.ok()) return fail(s.reason(), std::string(reason_code(s.reason())));
   }
   return ok_status();
 }
@@ -301,6 +301,7 @@ void shorten_chains(Receipt& r) {
   };
   add(r.versions);
   add(r.policies);
+  add(r.beacons);
   add(r.leases);
   add(r.rulings);
   for (IdentityChain& c : r.identities) {
@@ -345,6 +346,7 @@ Result<Receipt> Core::receipt(const JobRequest& r, const Call&) {
     out.versions.push_back(publish.record);
     out.policies.push_back(publish.policy);
   }
+  out.beacons = job->decision->beacons;
   for (const Id16& id : job->submission.submission.body.leases) {
     const auto known = [&id](const auto& l) { return l.body.lease_id == id; };
     if (std::any_of(out.leases.begin(), out.leases.end(), known)) continue;

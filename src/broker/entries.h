@@ -219,6 +219,15 @@ struct DeliverEntry {
     f("outerKeys", outer_keys, Bound{0, 8, 512});
   }
 };
+// The owner stands by the policy in force still.
+struct BeaconEntry {
+  static constexpr std::string_view kKind = "beacon";
+  records::BeaconRequest request;
+  template <class F>
+  void fields(F& f) {
+    f("request", request);
+  }
+};
 // Commits what a job costs that has had data keys, in place of its reservation; nothing for any
 // other.
 struct CancelEntry {

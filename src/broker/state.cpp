@@ -34,7 +34,7 @@ constexpr Kind kKinds[] = {kind<BootEntry>(),      kind<PublishEntry>(),  kind<R
                            kind<TombstoneEntry>(), kind<AttestEntry>(),   kind<Key1Entry>(),
                            kind<Key2Entry>(),      kind<SealEntry>(),     kind<JudgeEntry>(),
                            kind<HoldEntry>(),      kind<RulingEntry>(),   kind<ReleaseEntry>(),
-                           kind<DeliverEntry>(),   kind<CancelEntry>()};
+                           kind<DeliverEntry>(),   kind<CancelEntry>(),   kind<BeaconEntry>()};
 
 }  // namespace
 
@@ -97,6 +97,23 @@ policy::Spent State::spent(const records::PlanCharge& asset, const Hash32& consu
   return s;
 }
 
+const std::map<std::string, LedgerLine>* State::ledger(const Hash32& owner,
+                                                       const Id16& asset) const {
+  const auto it = ledger_.find(ledger_key(owner, asset));
+  return it == ledger_.end() ? nullptr : &it->second;
+}
+const PolicyState* State::newest_policy(const Id16& asset) const {
+  const PolicyState* newest = nullptr;
+  for (const auto& [version, hash] : current_) {
+    const PolicyState& p = policies_.at(hash);
+    if (p.publish.policy.body.asset_id != asset) continue;
+    const bool newer =
+        newest == nullptr || p.publish.record.body.version > newest->publish.record.body.version;
+    if (newer) newest = &p;
+  }
+  return newest;
+}
+
 Result<JobState*> State::find(const Hash32& job_id) {
   const auto it = jobs_.find(to_hex(job_id));
   if (it == jobs_.end()) return broken("unknown job");
@@ -114,17 +131,31 @@ void State::charge(const Hash32& job_id, const JobState& job,
                    const std::vector<records::PlanCharge>& charges, std::int64_t time,
                    bool committed) {
   for (const auto& c : charges) {
-    ledger_[ledger_key(c.owner_id, c.asset_id)][to_hex(job_id)] = {
-        job.submission.submission.body.consumer_id, time, c.free_bits, c.verified_bits, committed};
+    auto& lines = ledger_[ledger_key(c.owner_id, c.asset_id)];
+    const auto before = lines.find(to_hex(job_id));
+    const std::int64_t since = before == lines.end() ? time : before->second.since;
+    lines[to_hex(job_id)] = {job.submission.submission.body.consumer_id,
+                             time,
+                             c.free_bits,
+                             c.verified_bits,
+                             committed,
+                             since};
   }
 }
 
 Status State::publish(const PublishEntry& e, std::int64_t time, std::int64_t leaf) {
   const auto& p = e.publish.policy.body;
   const std::string hash = to_hex(e.publish.policy.hash());
-  policies_[hash] = {e.publish, time, leaf};
+  policies_[hash] = {e.publish, time, leaf, std::nullopt};
   current_[to_hex(p.asset_version_id)] = hash;
   owners_[to_hex(p.asset_id)] = p.owner_id;
+  return ok_status();
+}
+
+Status State::beacon(const BeaconEntry& e, std::int64_t time, std::int64_t leaf) {
+  const auto it = policies_.find(to_hex(e.request.beacon.body.policy_hash));
+  if (it == policies_.end()) return broken("beacon for an unknown policy");
+  it->second.beacon = BeaconState{e.request, time, leaf};
   return ok_status();
 }
 
@@ -159,7 +190,13 @@ Status State::rule(const RulingEntry& e, std::int64_t time) {
 Status State::decide(const ReleaseEntry& e, std::int64_t time, std::int64_t leaf) {
   GBX_ASSIGN(JobState * job, find(e.job_id));
   if (!job->seal || job->decision) return broken("decision out of order");
-  job->decision = DecisionState{e, time, leaf, {}};
+  job->decision = DecisionState{e, time, leaf, {}, {}};
+  for (const auto& named : job->plan.body.policies) {
+    const PolicyState* p = policy(named.policy_hash);
+    if (p == nullptr || !p->beacon) continue;
+    const auto& beacon = p->beacon->request.beacon;
+    if (beacon.body.time <= time) job->decision->beacons.push_back(beacon);
+  }
   charge(e.job_id, *job, e.charges, time, true);
   return ok_status();
 }
@@ -234,6 +271,9 @@ Status State::apply_any(const LogEntry& entry, std::int64_t leaf) {
   } else if (entry.kind == PublishEntry::kKind) {
     GBX_ASSIGN(PublishEntry e, from_json<PublishEntry>(entry.body));
     return publish(e, entry.time, leaf);
+  } else if (entry.kind == BeaconEntry::kKind) {
+    GBX_ASSIGN(BeaconEntry e, from_json<BeaconEntry>(entry.body));
+    return beacon(e, entry.time, leaf);
   } else if (entry.kind == RotateEntry::kKind) {
     GBX_ASSIGN(RotateEntry e, from_json<RotateEntry>(entry.body));
     rotations_[to_hex(e.identity.id())].push_back(e.rotation);

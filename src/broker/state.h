@@ -2,6 +2,7 @@
 // described by fields(), so that two states can be compared as JSON. Not thread-safe.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <string>
@@ -12,15 +13,33 @@
 
 namespace gbx::broker {
 
+// The last one for a policy.
+struct BeaconState {
+  records::BeaconRequest request;
+  std::int64_t accepted_at = 0;
+  std::int64_t leaf = 0;
+  template <class F>
+  void fields(F& f) {
+    f("request", request);
+    f("acceptedAt", accepted_at);
+    f("leaf", leaf);
+  }
+};
 struct PolicyState {
   records::Publish publish;
   std::int64_t accepted_at = 0;
   std::int64_t leaf = 0;
+  std::optional<BeaconState> beacon;
   template <class F>
   void fields(F& f) {
     f("publish", publish);
     f("acceptedAt", accepted_at);
     f("leaf", leaf);
+    f("beacon", beacon);
+  }
+  // When the owner last stood by it. A beacon counts from its own time.
+  std::int64_t confirmed_at() const {
+    return beacon ? std::max(accepted_at, beacon->request.beacon.body.time) : accepted_at;
   }
 };
 
@@ -71,12 +90,15 @@ struct DecisionState {
   ReleaseEntry entry;
   std::int64_t time = 0;
   std::int64_t leaf = 0;
+  // The last beacons by then, in the order of the plan's policies.
+  std::vector<records::Signed<records::OwnerBeacon>> beacons;
   std::vector<Bytes> outer_keys;
   template <class F>
   void fields(F& f) {
     f("entry", entry);
     f("time", time);
     f("leaf", leaf);
+    f("beacons", beacons);
     f("outerKeys", outer_keys);
   }
 };
@@ -113,6 +135,9 @@ struct LedgerLine {
   std::int64_t free_bits = 0;
   std::int64_t verified_bits = 0;
   bool committed = false;
+  // Of the first reservation. The ledger names it in place of a later one, which would tell when an
+  // attempt ended before the owners' slot does.
+  std::int64_t since = 0;
   template <class F>
   void fields(F& f) {
     f("consumerId", consumer_id);
@@ -120,6 +145,7 @@ struct LedgerLine {
     f("freeBits", free_bits);
     f("verifiedBits", verified_bits);
     f("committed", committed);
+    f("since", since);
   }
 };
 
@@ -146,6 +172,10 @@ class State {
   // On an asset by all jobs but `except`; the period counts this consumer's only.
   policy::Spent spent(const records::PlanCharge& asset, const Hash32& consumer_id,
                       std::int64_t since, const Hash32& except) const;
+  // By job, in hex; null when nothing was ever reserved.
+  const std::map<std::string, LedgerLine>* ledger(const Hash32& owner, const Id16& asset) const;
+  // The policy in force of the asset's newest version; null when it was never published.
+  const PolicyState* newest_policy(const Id16& asset) const;
   std::int64_t last_time() const { return last_time_; }
   std::int64_t boots() const { return boots_; }
   const std::map<std::string, JobState>& jobs() const { return jobs_; }
@@ -169,6 +199,7 @@ class State {
   Status apply_any(const LogEntry& entry, std::int64_t leaf);
   Status apply_job(const LogEntry& entry, std::int64_t leaf);
   Status publish(const PublishEntry& e, std::int64_t time, std::int64_t leaf);
+  Status beacon(const BeaconEntry& e, std::int64_t time, std::int64_t leaf);
   Status key(const KeyEntry& e, std::int64_t time, std::int64_t leaf);
   Status rule(const RulingEntry& e, std::int64_t time);
   Status decide(const ReleaseEntry& e, std::int64_t time, std::int64_t leaf);

@@ -4,6 +4,7 @@
 #include "asset/verify.h"
 #include "base/log.h"
 #include "base/os.h"
+#include "cli/beacon.h"
 #include "cli/catalogue.h"
 #include "cli/commands.h"
 #include "cli/policy_file.h"
@@ -181,8 +182,13 @@ Status asset_show(Session& s, const Invocation& in) {
   shown.object()->erase("ciphertextBytes");
   shown["size"] =
       human_bytes(static_cast<std::uint64_t>(v.record.body.ciphertext_bytes)) + " encrypted";
-  const std::string text = describe(shown) + "\nwhat its policy allows:\n" +
-                           policy_lines(v.policy.body, v.record.body.kind, "  - ");
+  std::string text = describe(shown) + "\nwhat its policy allows:\n" +
+                     policy_lines(v.policy.body, v.record.body.kind, "  - ");
+  const Freshness fresh = freshness(v, s.now());
+  if (!fresh.text.empty()) {
+    text += bullet("  - ", fresh.text);
+    j["freshness"] = fresh.json;
+  }
   JsonArray lines;
   for (const auto& line : policy::explain_policy(v.policy.body, v.record.body.kind)) {
     lines.push_back(Json(line));

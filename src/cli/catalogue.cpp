@@ -39,7 +39,7 @@ Status verify_asset_view(const records::SetChain::Keys& set, const api::AssetVie
     return fail(Reason::kPolicyMismatch, "the broker's acknowledgement is about another policy")
         .with(to_hex(policy_hash), to_hex(v.ack.body.policy_hash));
   }
-  return ok_status();
+  return v.beacon ? verify_beacon(set, v.policy, v.ack.body.time, *v.beacon) : ok_status();
 }
 
 Status verify_publish_ack(const records::SetChain::Keys& set, const records::Publish& publish,
@@ -60,6 +60,37 @@ Status verify_publish_ack(const records::SetChain::Keys& set, const records::Pub
   entry["kind"] = "publish";
   entry["time"] = a.time;
   entry["body"]["publish"] = to_json(publish);
+  return translog::verify(a.inclusion, as_bytes(canonical(entry)));
+}
+
+Status verify_beacon(const records::SetChain::Keys& set,
+                     const records::Signed<records::Policy>& policy, std::int64_t published,
+                     const api::BeaconView& beacon) {
+  const records::OwnerBeacon& b = beacon.request.beacon.body;
+  const records::Policy& p = policy.body;
+  if (b.owner_id != p.owner_id || beacon.request.owner.id() != p.owner_id) {
+    return fail(Reason::kWrongOwner, "beacon").with(to_hex(p.owner_id), to_hex(b.owner_id));
+  }
+  if (b.policy_hash != policy.hash() || b.asset_version_id != p.asset_version_id) {
+    return fail(Reason::kPolicyMismatch, "policy of the beacon")
+        .with(to_hex(policy.hash()), to_hex(b.policy_hash));
+  }
+  GBX_TRY(records::verify_by_identity(set.set_id, beacon.request.owner, beacon.request.beacon));
+  GBX_TRY(beacon.ack.verify(set.set_id, set.signing));
+  const records::BeaconAck& a = beacon.ack.body;
+  if (a.beacon != beacon.request.beacon.hash() || a.policy_hash != b.policy_hash) {
+    return fail(Reason::kPolicyMismatch, "acknowledged beacon")
+        .with(to_hex(beacon.request.beacon.hash()), to_hex(a.beacon));
+  }
+  const std::int64_t until = std::max(published, b.time) + p.clauses.fresh_for_seconds;
+  if (a.fresh_until != until) {
+    return fail(Reason::kBadValue, "until when the beacon counts")
+        .with(format_time(until), format_time(a.fresh_until));
+  }
+  Json entry;
+  entry["kind"] = "beacon";
+  entry["time"] = a.time;
+  entry["body"]["request"] = to_json(beacon.request);
   return translog::verify(a.inclusion, as_bytes(canonical(entry)));
 }
 

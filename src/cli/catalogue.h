@@ -17,6 +17,12 @@ Status verify_asset_view(const records::SetChain::Keys& set, const api::AssetVie
 Status verify_publish_ack(const records::SetChain::Keys& set, const records::Publish& publish,
                           const records::Signed<records::PublishAck>& ack);
 
+// An owner's beacon for this policy and the set's word that it is in the log; `published` is when
+// the policy was. Errors: kWrongOwner, kPolicyMismatch, kBadSignature, kBadValue, kBadInclusion.
+Status verify_beacon(const records::SetChain::Keys& set,
+                     const records::Signed<records::Policy>& policy, std::int64_t published,
+                     const api::BeaconView& beacon);
+
 // How people name a version: NAME (its newest version), NAME@3, OWNER/NAME[@3] (OWNER: first 8 or
 // more digits of the identity), or the version id or 8 or more of its first digits.
 struct AssetName {

@@ -46,6 +46,7 @@ CommandTree make_tree() {
   add_setup(tree);
   add_assets(tree);
   add_policies(tree);
+  add_ledger(tree);
   add_jobs(tree);
   add_reviews(tree);
   add_receipts(tree);

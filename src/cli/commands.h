@@ -9,6 +9,7 @@ namespace gbx::cli {
 void add_setup(CommandTree& tree);     // init, identity
 void add_assets(CommandTree& tree);    // asset, image
 void add_policies(CommandTree& tree);  // policy, lease
+void add_ledger(CommandTree& tree);    // ledger
 void add_jobs(CommandTree& tree);      // job
 void add_reviews(CommandTree& tree);   // review
 void add_receipts(CommandTree& tree);  // receipt

@@ -120,6 +120,16 @@ Result<records::Signed<records::PublishAck>> Plane::publish(const records::Publi
   return post<records::Signed<records::PublishAck>>("/v1/assets", to_json(p),
                                                     to_hex(p.policy.hash()));
 }
+Result<records::Signed<records::BeaconAck>> Plane::beacon(const records::BeaconRequest& b) {
+  return post<records::Signed<records::BeaconAck>>("/v1/beacons", to_json(b),
+                                                   to_hex(b.beacon.hash()));
+}
+Result<records::Signed<records::LedgerStatement>> Plane::ledger(const records::LedgerRequest& r) {
+  std::string target = with_query("/v1/ledgers/" + to_hex(r.asset_id), "nonce", to_hex(r.nonce));
+  if (r.consumer) target = with_query(target, "consumer", to_hex(*r.consumer));
+  if (r.after > 0) target = with_query(target, "after", std::to_string(r.after));
+  return get<records::Signed<records::LedgerStatement>>(target);
+}
 Result<std::vector<api::AssetView>> Plane::assets(const AssetFilter& f) {
   std::string target = with_query(
       with_query(with_query("/v1/assets", "name", f.name), "owner", f.owner), "kind", f.kind);

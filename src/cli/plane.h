@@ -39,6 +39,7 @@ class Plane {
                              std::int64_t not_after);
 
   Result<records::Signed<records::PublishAck>> publish(const records::Publish& publish);
+  Result<records::Signed<records::BeaconAck>> beacon(const records::BeaconRequest& beacon);
   struct AssetFilter {
     std::string name;
     std::string owner;  // hex
@@ -49,6 +50,7 @@ class Plane {
   Result<api::AssetView> asset(const Hash32& version_id);
   Status delist(const Hash32& version_id);
 
+  Result<records::Signed<records::LedgerStatement>> ledger(const records::LedgerRequest& request);
   Status add_lease(const records::Signed<records::Lease>& lease);
   Result<std::vector<api::LeaseView>> leases();
 

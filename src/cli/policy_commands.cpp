@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/os.h"
+#include "cli/beacon.h"
 #include "cli/catalogue.h"
 #include "cli/commands.h"
 #include "cli/policy_file.h"
@@ -309,7 +310,9 @@ void add_lines(std::string& text, Json& list, const char* mark,
 }
 
 // A file is a policy of one's own that is not signed yet.
-Result<policy::NamedPolicy> policy_of(Session& s, const std::string& what) {
+// `fresh`: how fresh a published one is.
+Result<policy::NamedPolicy> policy_of(Session& s, const std::string& what,
+                                      Freshness* fresh = nullptr) {
   policy::NamedPolicy n;
   if (path_exists(what)) {
     GBX_ASSIGN(PolicyFile file, read_policy_file(what));
@@ -321,6 +324,7 @@ Result<policy::NamedPolicy> policy_of(Session& s, const std::string& what) {
   }
   auto v = resolve_asset(s, what, Listed::kAll);
   if (!v.ok()) return v.error().at("neither a file nor an asset");
+  if (fresh != nullptr) *fresh = freshness(*v, s.now());
   n.name = printable(v->record.body.name);
   n.policy = v->policy.body;
   n.kind = v->record.body.kind;
@@ -352,7 +356,8 @@ Status explain_several(Session& s, const Invocation& in, policy::NamedPolicy fir
 
 Status policy_explain(Session& s, const Invocation& in) {
   const std::string what = in.text("what");
-  GBX_ASSIGN(policy::NamedPolicy named, policy_of(s, what));
+  Freshness fresh;
+  GBX_ASSIGN(policy::NamedPolicy named, policy_of(s, what, &fresh));
   const records::Policy& p = named.policy;
   const records::AssetKind kind = named.kind;
   std::vector<std::string> lines = policy::explain_policy(p, kind);
@@ -360,6 +365,10 @@ Status policy_explain(Session& s, const Invocation& in) {
   if (path_exists(what) && !lines.empty()) lines.erase(lines.begin());
   std::string text;
   Json j;
+  if (!fresh.text.empty()) {
+    lines.push_back(fresh.text);
+    j["freshness"] = fresh.json;
+  }
   add_lines(text, j["explanation"], "- ", lines);
   const auto warned = warnings(p.clauses, kind);
   if (!warned.empty()) text += "\nwho could read it without asking you:\n";
@@ -552,12 +561,23 @@ void add_policies(CommandTree& t) {
          "version id one of them.",
          {asset},
          {option("policy", "FILE", "the new clauses", ArgKind::kFile),
-          flag("renew", "the same clauses again (a sign of life for freshForSeconds)"),
+          flag("renew", "the same clauses again"),
           flag("revoke", "no more keys, and held results are not released; needs no data key"),
           flag("reinstate", "undo the revocation of one version; nothing else does")},
          {{"glovebox policy sign wdbc --revoke", "take a dataset back, all its versions"},
           {"glovebox policy sign wdbc@2 --reinstate", "undo the revocation of one version"}},
          policy_sign,
+         {}});
+  t.add("policy",
+        {"beacon",
+         "say that a policy still stands (freshForSeconds)",
+         "Signs that you stand by the policy in force and sends it. A policy with freshForSeconds "
+         "gives no key and releases nothing when that time has passed since its publication or "
+         "your last beacon. A NAME is every version of it whose policy asks for beacons.",
+         {many(asset)},
+         {},
+         {{"glovebox policy beacon wdbc weights", "from a timer, on a machine that has your keys"}},
+         policy_beacon,
          {}});
   t.add("policy", {"explain",
                    "who could read what, when and how much",

@@ -270,8 +270,8 @@ void write_gate(std::string& o, const PolicyDraft& d) {
   o += "  mayPreview: " + flow(may_preview) + "\n";
   o += "  # Channels that you accept, beside those that the plan names by itself.\n  "
        "residualChannels: []\n";
-  o += "\n  # Until when. freshForSeconds: without a new serial of this policy in that time no "
-       "keys leave; 0 is never.\n";
+  o += "\n  # Until when. freshForSeconds: without a beacon (glovebox policy beacon NAME) or a new "
+       "serial in that time no\n  # keys leave; 0 is never.\n";
   o += "  notAfter: " + quoted(d.not_after) + "\n  freshForSeconds: 0\n";
 }
 

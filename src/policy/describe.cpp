@@ -185,9 +185,9 @@ std::vector<std::string> explain_policy(const records::Policy& p, records::Asset
                 ", policy serial " + std::to_string(p.serial) + ".");
   if (p.revoked) out.push_back("REVOKED: no new keys, and held results are not released.");
   out.push_back("Until " + format_time(c.not_after) + "." +
-                (c.fresh_for_seconds > 0
-                     ? " Needs a new serial every " + count(c.fresh_for_seconds, "second") + "."
-                     : ""));
+                (c.fresh_for_seconds > 0 ? " Needs a sign of life (policy beacon) every " +
+                                               count(c.fresh_for_seconds, "second") + "."
+                                         : ""));
   out.push_back(who(c));
   out.push_back(
       "Purposes: " +

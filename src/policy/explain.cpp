@@ -631,11 +631,11 @@ Status in_force(const AssetFacts& f, std::int64_t now) {
     return fail(Reason::kPolicyExpired, "policy")
         .with("before " + format_time(p.clauses.not_after), format_time(now));
   }
-  if (p.clauses.fresh_for_seconds > 0 && now - f.accepted_at > p.clauses.fresh_for_seconds) {
-    return fail(Reason::kPolicyStale, "the owner has not confirmed the policy lately")
+  if (p.clauses.fresh_for_seconds > 0 && now - f.confirmed_at > p.clauses.fresh_for_seconds) {
+    return fail(Reason::kPolicyNotFresh, "the owner has not confirmed the policy lately")
         .with("at most " + number(p.clauses.fresh_for_seconds) + " s ago",
-              number(now - f.accepted_at) + " s ago")
-        .hint("the owner publishes the next serial");
+              number(now - f.confirmed_at) + " s ago")
+        .hint("the owner says so: glovebox policy beacon NAME");
   }
   return ok_status();
 }

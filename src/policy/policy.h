@@ -33,7 +33,8 @@ struct AssetFacts {
   records::IdentityChain owner;
   records::Signed<records::VersionRecord> record;
   records::Signed<records::Policy> policy;
-  std::int64_t accepted_at = 0;  // when the policy was published; counts as the owner's last beacon
+  // When the owner last stood by it: its publication, or a later beacon.
+  std::int64_t confirmed_at = 0;
 };
 // Free bits that other jobs have spent or reserved on an asset.
 struct Spent {
@@ -87,7 +88,7 @@ bool needs_lease(const records::Clauses& clauses, const Hash32& consumer);
 bool may_meet(const records::Clauses& clauses, const Id16& asset, const Hash32& owner);
 
 // May a job run now what `facts.policy` says: revoked, expired, older than freshFor.
-// kPolicyRevoked, kPolicyExpired, kPolicyStale.
+// kPolicyRevoked, kPolicyExpired, kPolicyNotFresh.
 Status in_force(const AssetFacts& facts, std::int64_t now);
 
 // The record is the owner's, the policy is the owner's and is about that record. Signatures may be

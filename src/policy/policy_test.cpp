@@ -60,7 +60,7 @@ class Judging : public ::testing::Test {
       for (const auto& a : assets) {
         if (a.version_id() != id) continue;
         return AssetFacts{a.owner.chain, must(sign(set.id(), a.record, a.owner.key)),
-                          must(sign(set.id(), a.policy, a.owner.key)), accepted_at};
+                          must(sign(set.id(), a.policy, a.owner.key)), confirmed_at};
       }
       return std::nullopt;
     };
@@ -99,7 +99,7 @@ class Judging : public ::testing::Test {
   std::vector<Asset> assets;
   JobSpec spec;
   std::size_t inputs = 1;
-  std::int64_t accepted_at = kNow;
+  std::int64_t confirmed_at = kNow;
   std::int64_t capacity = 608;
   std::int64_t verified = 0;  // where a policy lets recipes read something
   Spent spent;
@@ -159,8 +159,8 @@ TEST_F(Judging, EveryClauseDeniesByItself) {
       {"budget:budget-exceeded", [](Clauses& c) { c.gate.period_free_bits = 609; }},
       {"budget:budget-exceeded", [](Clauses& c) { c.gate.total_free_bits = 609; }},
       {"in-force:policy-expired", [](Clauses& c) { c.not_after = kNow - 1; }},
-      {"in-force:policy-stale", [](Clauses& c) { c.fresh_for_seconds = 59; }}};
-  accepted_at = kNow - 60;
+      {"in-force:policy-not-fresh", [](Clauses& c) { c.fresh_for_seconds = 59; }}};
+  confirmed_at = kNow - 60;
   for (const auto& c : cases) {
     const Clauses before = clauses(0);
     c.change(clauses(0));

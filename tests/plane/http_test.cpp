@@ -724,6 +724,69 @@ TEST_F(PlaneHttp, ABrokerWhoseLogWasRolledBackIsToldOf) {
   EXPECT_EQ(*send(nullptr, "GET", "/readyz").body.find("trouble")->string(), "");
 }
 
+// A ledger is its owner's, and each consumer's own part is that consumer's.
+TEST_F(PlaneHttp, ALedgerIsShownToWhomItIsAbout) {
+  enrol_all();
+  publish();
+  {
+    const std::lock_guard lock(broker.mutex);
+    must(b.judge(b.run_until_sealed(b.submission()).job_id()));
+  }
+  const std::string path = "/v1/ledgers/" + to_hex(b.data.record.asset_id);
+  const std::string nonce = std::string(64, 'a');
+  const std::string own = path + "?nonce=" + nonce + "&consumer=" + to_hex(b.consumer.id());
+  using Statement = Signed<LedgerStatement>;
+  const auto all = expect<Statement>(200, send(&b.owner, "GET", path + "?nonce=" + nonce));
+  EXPECT_TRUE(all.verify(b.set.id(), b.set.signing.public_key()).ok());
+  EXPECT_EQ(to_hex(all.body.nonce), nonce);
+  EXPECT_EQ(all.body.count, 1);
+  EXPECT_EQ(expect<Statement>(200, send(&b.consumer, "GET", own)).body.count, 1);
+  EXPECT_EQ(expect<Statement>(200, send(&b.owner, "GET", own + "&after=1")).body.entries.size(),
+            0u);
+  EXPECT_EQ(send(&b.consumer, "GET", path + "?nonce=" + nonce).reason(), "wrong-owner");
+  EXPECT_EQ(send(&b.consumer, "GET", path + "?nonce=" + nonce + "&consumer=" + nonce).reason(),
+            "wrong-owner");
+  EXPECT_EQ(send(&b.reviewer, "GET", own).reason(), "wrong-role");
+  EXPECT_EQ(send(nullptr, "GET", own).status, 401);
+  EXPECT_EQ(send(&b.owner, "GET", path).reason(), "bad-value");
+  EXPECT_EQ(send(&b.owner, "GET", "/v1/ledgers/zz?nonce=" + nonce).reason(), "not-found");
+  EXPECT_EQ(
+      send(&b.owner, "GET", "/v1/ledgers/" + std::string(32, '0') + "?nonce=" + nonce).reason(),
+      "not-found");
+  for (const char* bad : {"?nonce=12", "?nonce=zz", "?after=-1", "?nonce=&after=x"}) {
+    const Answer a = send(&b.owner, "GET", path + bad);
+    EXPECT_EQ(a.status, 422) << bad << a.text;
+  }
+}
+
+TEST_F(PlaneHttp, ABeaconIsItsOwnersAndCountsAsAPublication) {
+  testing::next_policy(b.data);
+  b.data.policy.clauses.fresh_for_seconds = 600;
+  enrol_all();
+  publish();
+  const auto request = [&](const testing::Person& by, std::int64_t later) {
+    const OwnerBeacon body{by.id(), b.data.version_id(), hash_of(b.data.policy),
+                           clock.now().seconds() + later};
+    return canonical(to_json(BeaconRequest{by.chain, must(sign(b.set.id(), body, by.key))}));
+  };
+  const std::string path = "/v1/beacons";
+  const std::string first = request(b.owner, 0);
+  const auto ack = expect<Signed<BeaconAck>>(201, send(&b.owner, "POST", path, first));
+  EXPECT_EQ(ack.body.policy_hash, hash_of(b.data.policy));
+  const auto again = expect<Signed<BeaconAck>>(201, send(&b.owner, "POST", path, first));
+  EXPECT_EQ(canonical(to_json(again)), canonical(to_json(ack)));
+  const auto view = expect<api::AssetView>(
+      200, send(&b.owner, "GET", "/v1/assets/" + to_hex(b.data.version_id())));
+  ASSERT_TRUE(view.beacon.has_value());
+  EXPECT_EQ(canonical(to_json(view.beacon->request)), first);
+  EXPECT_EQ(send(&b.consumer, "POST", path, first).reason(), "wrong-role");
+  const std::string foreign = request(b.reviewer, 1);
+  EXPECT_EQ(send(&b.owner, "POST", path, foreign).reason(), "wrong-owner");
+  EXPECT_EQ(send(&b.owner, "POST", path, request(b.owner, 500)).reason(), "bad-value");
+  EXPECT_EQ(send(&b.owner, "POST", path, request(b.owner, -5)).reason(), "replayed");
+  EXPECT_EQ(send(&b.owner, "POST", path, "{}").reason(), "missing-field");
+}
+
 TEST_F(PlaneHttp, TheFirstOperatorComesInOnceAndInvitesTheOthers) {
   const std::string file = o.state_dir + "/operator-invite";
   const std::string token = must(read_text_file(file, 256));
@@ -802,6 +865,8 @@ TEST_F(PlaneHttp, StrangersAtTheNodesPortKeepNoNodeOut) {
 // The document names nothing that does not answer, and each answer is as the document says: see
 // hold_against_document().
 TEST_F(PlaneHttp, EveryOperationOfTheDocumentAnswersAsItSays) {
+  testing::next_policy(b.data);
+  b.data.policy.clauses.fresh_for_seconds = 1'000'000;
   enrol_all();
   const testing::Person admin = testing::make_person(b.random);
   ASSERT_EQ(enrol(admin, {Role::kOperator}, "admin").status, 201);
@@ -831,6 +896,13 @@ TEST_F(PlaneHttp, EveryOperationOfTheDocumentAnswersAsItSays) {
   get(&b.owner, asset);
   get(&b.owner, asset + "/policies");
   get(&b.owner, "/v1/policies/" + to_hex(hash_of(b.data.policy)));
+  const OwnerBeacon beacon{b.owner.id(), b.data.version_id(), hash_of(b.data.policy),
+                           clock.now().seconds()};
+  post(&b.owner, 201, "/v1/beacons",
+       canonical(
+           to_json(BeaconRequest{b.owner.chain, must(sign(b.set.id(), beacon, b.owner.key))})));
+  get(&b.owner,
+      "/v1/ledgers/" + to_hex(b.data.record.asset_id) + "?nonce=" + to_hex(random.fixed<32>()));
   EXPECT_EQ(
       send(&b.owner, "PUT", "/v1/objects/abc", "ciphertext", "application/octet-stream").status,
       201);

@@ -124,6 +124,16 @@ struct InviteView {
   }
 };
 
+// An owner's latest word that a policy still stands, and the set's that it is in the log.
+struct BeaconView {
+  records::BeaconRequest request;
+  records::Signed<records::BeaconAck> ack;
+  template <class F>
+  void fields(F& f) {
+    f("request", request);
+    f("ack", ack);
+  }
+};
 struct AssetView {
   Hash32 version_id{};
   records::Signed<records::VersionRecord> record;
@@ -133,6 +143,7 @@ struct AssetView {
   records::Signed<records::PublishAck> ack;
   bool delisted = false;
   std::int64_t created_ms = 0;
+  std::optional<BeaconView> beacon = {};  // for this policy
   template <class F>
   void fields(F& f) {
     f("versionId", version_id);
@@ -143,6 +154,7 @@ struct AssetView {
     f("ack", ack);
     f("delisted", delisted);
     f("createdMs", created_ms);
+    f("beacon", beacon);
   }
 };
 struct AssetList {
@@ -158,11 +170,13 @@ struct PolicyView {
   Hash32 policy_hash{};
   records::Signed<records::Policy> policy;
   records::Signed<records::PublishAck> ack;
+  std::optional<BeaconView> beacon = {};
   template <class F>
   void fields(F& f) {
     f("policyHash", policy_hash);
     f("policy", policy);
     f("ack", ack);
+    f("beacon", beacon);
   }
 };
 struct PolicyList {

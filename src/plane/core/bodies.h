@@ -109,10 +109,12 @@ struct AssetBody {
 struct PolicyBody {
   records::Signed<records::Policy> policy;
   records::Signed<records::PublishAck> ack;
+  std::optional<api::BeaconView> beacon;  // the latest
   template <class F>
   void fields(F& f) {
     f("policy", policy);
     f("ack", ack);
+    f("beacon", beacon);
   }
 };
 struct NodeBody {

@@ -11,7 +11,7 @@ using machines::RecordWrite;
 
 namespace {
 constexpr char kPublications[] = "publications-per-day";
-constexpr char kPublicationsText[] = "publications and renewals of policies per day";
+constexpr char kPublicationsText[] = "publications, renewals of policies and beacons per day";
 }  // namespace
 
 Status Core::check_publish(const Caller& who, const records::Publish& p) {
@@ -61,7 +61,7 @@ Status Core::accept_publish(const records::Publish& p, const Signed<records::Pub
                 "",
                 p.policy.body.serial,
                 0,
-                to_json(PolicyBody{p.policy, ack})};
+                to_json(PolicyBody{p.policy, ack, std::nullopt})};
     t.records.push_back(std::move(w));
     // The broker has it: whoever publishes from several places at once gets a few more through, and
     // pays for them.
@@ -86,13 +86,51 @@ Status Core::accept_publish(const records::Publish& p, const Signed<records::Pub
   return commit(t);
 }
 
+Status Core::check_beacon(const Caller& who, const records::BeaconRequest& r) {
+  const Hash32 owner = r.owner.id();
+  if (owner != who.identity || r.beacon.body.owner_id != owner) {
+    return fail(Reason::kWrongOwner, "a beacon is sent by its owner")
+        .with(to_hex(owner), to_hex(who.identity));
+  }
+  GBX_ASSIGN(crypto::PublicKey key, r.owner.current_key(config_.set_id));
+  GBX_TRY(r.beacon.verify(config_.set_id, key));
+  GBX_ASSIGN(const api::PolicyView p, policy(r.beacon.body.policy_hash));
+  if (p.beacon && p.beacon->request.beacon.hash() == r.beacon.hash()) return ok_status();
+  const Daily d{kPublications, kPublicationsText, config_.quotas.publications_per_day};
+  GBX_ASSIGN(const Record today, todays(d, owner));
+  GBX_ASSIGN(const CountBody count, from_json<CountBody>(today.body));
+  return within(d, count.count);
+}
+
+Status Core::accept_beacon(const records::BeaconRequest& r, const Signed<records::BeaconAck>& ack) {
+  const Lock lock(mutex_);
+  GBX_TRY(ack.verify(config_.set_id, keys_.signing));
+  const records::OwnerBeacon& b = r.beacon.body;
+  if (ack.body.beacon != r.beacon.hash() || ack.body.policy_hash != b.policy_hash) {
+    return fail(Reason::kBadHash, "the broker acknowledged something else");
+  }
+  GBX_ASSIGN(std::optional<Record> record, store_.record("policy", to_hex(b.policy_hash)));
+  if (!record) return fail(Reason::kNotFound, "policy").with("", to_hex(b.policy_hash));
+  GBX_ASSIGN(PolicyBody body, from_json<PolicyBody>(record->body));
+  // an older one, or this one again
+  if (body.beacon && body.beacon->request.beacon.body.time >= b.time) return ok_status();
+  body.beacon = api::BeaconView{r, ack};
+  record->body = to_json(body);
+  Transaction t;
+  t.records.push_back({record->revision, *record});
+  const Daily d{kPublications, kPublicationsText, config_.quotas.publications_per_day};
+  GBX_TRY(count_today(d, b.owner_id, true, t));
+  return commit(t);
+}
+
 Result<api::AssetView> Core::asset_view(const Record& record) {
   GBX_ASSIGN(AssetBody body, from_json<AssetBody>(record.body));
   GBX_ASSIGN(api::PolicyView p, policy(body.policy_hash));
   // With the rotations since then: a lease counts only under the owner's present key.
   GBX_ASSIGN(const records::IdentityChain owner, newest_chain(body.owner));
-  return api::AssetView{body.record.body.id(), body.record, owner,         p.policy,
-                        body.policy_hash,      p.ack,       body.delisted, record.order};
+  return api::AssetView{
+      body.record.body.id(), body.record,  owner,   p.policy, body.policy_hash, p.ack,
+      body.delisted,         record.order, p.beacon};
 }
 
 Result<api::AssetView> Core::asset(const Hash32& version_id) {
@@ -152,7 +190,7 @@ Result<api::PolicyView> Core::policy(const Hash32& hash) {
   GBX_ASSIGN(std::optional<Record> record, store_.record("policy", to_hex(hash)));
   if (!record) return fail(Reason::kNotFound, "policy").with("", to_hex(hash));
   GBX_ASSIGN(PolicyBody body, from_json<PolicyBody>(record->body));
-  return api::PolicyView{hash, body.policy, body.ack};
+  return api::PolicyView{hash, body.policy, body.ack, body.beacon};
 }
 
 Result<api::PolicyList> Core::policies(const Hash32& version_id, const Page& page) {
@@ -165,7 +203,7 @@ Result<api::PolicyList> Core::policies(const Hash32& version_id, const Page& pag
   api::PolicyList out;
   for (std::size_t i = 0; i < rows.size() && i < page.limit; ++i) {
     GBX_ASSIGN(PolicyBody body, from_json<PolicyBody>(rows[i].body));
-    out.items.push_back({body.policy.hash(), body.policy, body.ack});
+    out.items.push_back({body.policy.hash(), body.policy, body.ack, body.beacon});
   }
   if (rows.size() > page.limit) {
     out.next = make_cursor(rows[page.limit - 1].order, rows[page.limit - 1].id);

@@ -25,7 +25,8 @@ struct Quotas {
   std::int64_t live_jobs = 32;        // per consumer
   std::int64_t jobs_per_day = 2'000;  // per consumer
   // What the broker's log and the catalogue keep for ever grows no faster than this.
-  std::int64_t publications_per_day = 200;            // per owner, renewals of policies among them
+  // per owner, renewals of policies and beacons among them
+  std::int64_t publications_per_day = 200;
   std::int64_t leases_per_day = 2'000;                // per identity that hands them in
   std::int64_t object_bytes = std::int64_t{1} << 40;  // uploaded per owner
   std::int64_t identities = 10'000;
@@ -114,6 +115,8 @@ class Core {
   // ---- catalogue ----
   Status check_publish(const Caller& who, const records::Publish& publish);
   Status accept_publish(const records::Publish& publish, const Signed<records::PublishAck>& ack);
+  Status check_beacon(const Caller& who, const records::BeaconRequest& beacon);
+  Status accept_beacon(const records::BeaconRequest& beacon, const Signed<records::BeaconAck>& ack);
   Result<api::AssetView> asset(const Hash32& version_id);
   struct AssetFilter {
     std::optional<std::string> name;

@@ -30,6 +30,16 @@ Result<Hash32> hash_parameter(const Call& call, const std::string& name) {
   }
   return id;
 }
+// The query's 64 hex digits; absent when it has none.
+Result<std::optional<Hash32>> optional_hash(const Call& call, const std::string& name) {
+  const std::string v = call.query(name);
+  if (v.empty()) return std::optional<Hash32>();
+  auto hash = fixed_from_hex<32>(v);
+  if (!hash.ok()) {
+    return fail(Reason::kBadValue, name).with("64 hex digits", printable(v.substr(0, 64)));
+  }
+  return std::optional<Hash32>(*hash);
+}
 // The core's form of a caller: the same roles as a set.
 Caller caller_of(const Call& call) {
   Caller c;
@@ -202,6 +212,19 @@ Response PlaneApi::publish(const Call& call) {
   return api::reply_or_error(201, run());
 }
 
+Response PlaneApi::beacon(const Call& call) {
+  const auto beacon = api::read_json_body<records::BeaconRequest>(call);
+  if (!beacon.ok()) return error_response(beacon.error());
+  using Ack = records::Signed<records::BeaconAck>;
+  const auto run = [&]() -> Result<Ack> {
+    GBX_TRY(core_.check_beacon(caller_of(call), *beacon));
+    GBX_ASSIGN(Ack ack, ask<Ack>(records::method::kBeacon, to_json(*beacon)));
+    GBX_TRY(core_.accept_beacon(*beacon, ack));
+    return ack;
+  };
+  return api::reply_or_error(201, run());
+}
+
 Response PlaneApi::assets(const Call& call) {
   Core::AssetFilter filter;
   filter.name = optional_query(call, "name");
@@ -238,6 +261,32 @@ Response PlaneApi::policy(const Call& call) {
   const auto hash = hash_parameter(call, "hash");
   if (!hash.ok()) return error_response(hash.error());
   return api::reply_or_error(200, core_.policy(*hash));
+}
+
+Response PlaneApi::ledger(const Call& call) {
+  using Statement = records::Signed<records::LedgerStatement>;
+  const auto run = [&]() -> Result<Statement> {
+    records::LedgerRequest request;
+    const std::string asset = call.parameter("asset");
+    auto id = fixed_from_hex<16>(asset);
+    if (!id.ok()) {
+      return fail(Reason::kNotFound, "asset").with("32 hex digits", printable(asset.substr(0, 64)));
+    }
+    request.asset_id = *id;
+    GBX_ASSIGN(const std::optional<Hash32> nonce, optional_hash(call, "nonce"));
+    if (!nonce) return fail(Reason::kBadValue, "nonce").with("64 hex digits", "none");
+    request.nonce = *nonce;
+    GBX_ASSIGN(request.consumer, optional_hash(call, "consumer"));
+    request.after = call.query_integer("after", 0);
+    GBX_ASSIGN(Statement s, ask<Statement>(records::method::kLedger, to_json(request)));
+    const Hash32& caller = call.caller.identity;
+    if (s.body.owner_id == caller || request.consumer == caller) return s;
+    return fail(Reason::kWrongOwner,
+                "a ledger is shown to its asset's owner, and the own part of "
+                "it to each consumer")
+        .with(to_hex(s.body.owner_id), to_hex(caller));
+  };
+  return api::reply_or_error(200, run());
 }
 
 Response PlaneApi::add_lease(const Call& call) {

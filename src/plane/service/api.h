@@ -54,6 +54,8 @@ class PlaneApi {
   http::Response rotate(const api::Call& call);
   http::Response invite(const api::Call& call);
   http::Response publish(const api::Call& call);
+  http::Response beacon(const api::Call& call);
+  http::Response ledger(const api::Call& call);
   http::Response assets(const api::Call& call);
   http::Response asset(const api::Call& call);
   http::Response delist(const api::Call& call);

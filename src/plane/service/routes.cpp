@@ -19,6 +19,13 @@ constexpr QueryParameter kPage[] = {
 };
 constexpr QueryParameter kNonce[] = {
     {"nonce", "32 random bytes that the evidence must contain", ParameterKind::kHex, 64}};
+constexpr QueryParameter kLedger[] = {
+    {"nonce", "32 random bytes that the statement must contain", ParameterKind::kHex, 64},
+    {"consumer", "only what this identity's jobs cost; who does not own the asset names itself",
+     ParameterKind::kHex, 64},
+    {"after", "entries to leave out, the oldest first", ParameterKind::kInteger,
+     records::kMaxTreeSize},
+};
 constexpr QueryParameter kAssets[] = {
     kPage[0],
     kPage[1],
@@ -149,6 +156,17 @@ constexpr Route<PlaneApi> kRoutes[] = {
       .max_body = kSigned,
       .success = 201},
      &PlaneApi::publish},
+    {{.method = "POST",
+      .path = "/v1/beacons",
+      .operation_id = "sendBeacon",
+      .summary = "Passes an owner's word that a policy still stands to the broker",
+      .roles = api::kOwner,
+      .request_schema = "BeaconRequest",
+      .response_schema = "SignedBeaconAck",
+      .body = BodyKind::kJson,
+      .max_body = kSmall,
+      .success = 201},
+     &PlaneApi::beacon},
     {{.method = "GET",
       .path = "/v1/assets",
       .operation_id = "listAssets",
@@ -231,6 +249,15 @@ constexpr Route<PlaneApi> kRoutes[] = {
       .response_schema = "LeaseList",
       .query = kPage},
      &PlaneApi::leases},
+
+    {{.method = "GET",
+      .path = "/v1/ledgers/{asset}",
+      .operation_id = "getLedger",
+      .summary = "The broker's statement on what jobs cost an asset: its owner's, or the own part",
+      .roles = api::kOwner | api::kConsumer,
+      .response_schema = "SignedLedgerStatement",
+      .query = kLedger},
+     &PlaneApi::ledger},
 
     {{.method = "POST",
       .path = "/v1/jobs/plan",
@@ -391,10 +418,13 @@ const api::Schemas& PlaneApi::schemas() {
         .add<api::InviteView>("Invite");
     s.add<records::Publish>("Publish").add<records::Signed<records::PublishAck>>(
         "SignedPublishAck");
+    s.add<records::BeaconRequest>("BeaconRequest")
+        .add<records::Signed<records::BeaconAck>>("SignedBeaconAck");
     s.add<api::AssetView>("Asset")
         .add<api::AssetList>("AssetList")
         .add<api::PolicyView>("Policy")
         .add<api::PolicyList>("PolicyList");
+    s.add<records::Signed<records::LedgerStatement>>("SignedLedgerStatement");
     s.add<api::ObjectView>("Object")
         .add<records::Signed<records::Lease>>("SignedLease")
         .add<api::LeaseList>("LeaseList");

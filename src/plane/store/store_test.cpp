@@ -44,6 +44,7 @@ class StoreSuite : public ::testing::TestWithParam<bool> {
     m.body["text"] = "ä \"quoted\" 'single' :colon";
     Transaction t;
     add_begin(t, m, "Submitted", {EffectKind::kAskAuthorise}, at);
+    t.effects[0].due_ms = at;
     EXPECT_TRUE(store->commit(t).ok());
     return m;
   }

@@ -1,0 +1,275 @@
+// Ledgers and beacons as their readers believe them, with figures worked out by hand.
+#include "cli/ledger.h"
+
+#include <gtest/gtest.h>
+
+#include "broker/testing.h"
+#include "cli/beacon.h"
+
+namespace gbx::cli {
+namespace {
+
+using namespace gbx::records;  // NOLINT
+using gbx::testing::BrokerWorld;
+using gbx::testing::kNow;
+using gbx::testing::must;
+
+constexpr std::int64_t kDay = 86400;
+
+LedgerEntry entry(std::uint8_t job, std::uint8_t consumer, std::int64_t bits, std::int64_t day) {
+  LedgerEntry e;
+  e.job_id.fill(job);
+  e.consumer_id.fill(consumer);
+  e.state = LedgerState::kReleased;
+  e.free_bits = bits;
+  e.verified_bits = bits / 10;
+  e.time = kNow + day * kDay;
+  return e;
+}
+// Three jobs of two consumers, the first of them before the period of 30 days.
+LedgerStatement statement() {
+  LedgerStatement s;
+  s.asset_id.fill(7);
+  s.owner_id.fill(8);
+  s.limits.period_free_bits = 3000;
+  s.limits.total_free_bits = 5000;
+  s.row_bits = 120;
+  s.entries = {entry(1, 1, 1000, 0), entry(2, 2, 2000, 10), entry(3, 1, 600, 35)};
+  s.period_free_bits = 2600;
+  s.total_free_bits = 3600;
+  s.total_verified_bits = 360;
+  s.count = 3;
+  s.time = kNow + 40 * kDay;
+  return s;
+}
+Ledger ledger() {
+  LedgerStatement s = statement();
+  Ledger l;
+  l.entries = std::move(s.entries);
+  s.entries.clear();
+  l.head = std::move(s);
+  return l;
+}
+
+// A broker that answers with pages of a statement, at most `page` entries each.
+struct Pages {
+  Pages() : random(5), set(gbx::testing::make_key_set(random)) {}
+  AskLedger answer() {
+    return [this](const LedgerRequest& r) -> Result<Signed<LedgerStatement>> {
+      ++asked;
+      LedgerStatement s = said;
+      s.nonce = r.nonce;
+      s.consumer = r.consumer;
+      const auto from = static_cast<std::ptrdiff_t>(r.after);
+      const auto end = std::min(from + page, static_cast<std::ptrdiff_t>(said.entries.size()));
+      s.entries.assign(said.entries.begin() + from, said.entries.begin() + std::max(from, end));
+      if (change) change(s, asked);
+      return records::sign(set.id(), s, signer != nullptr ? *signer : set.signing);
+    };
+  }
+  Result<Ledger> fetch(std::optional<Hash32> consumer = std::nullopt) {
+    const auto keys = must(set.chain.verify(set.id()));
+    return fetch_ledger(keys, {said.asset_id, said.owner_id, consumer}, random, answer());
+  }
+  SeededRandom random;
+  gbx::testing::KeySet set;
+  LedgerStatement said = statement();
+  std::ptrdiff_t page = 1000;
+  int asked = 0;
+  const crypto::SigningKey* signer = nullptr;
+  std::function<void(LedgerStatement&, int)> change;
+};
+
+TEST(LedgerRead, AllPagesOnce) {
+  Pages p;
+  p.page = 2;
+  const Ledger l = must(p.fetch());
+  EXPECT_EQ(p.asked, 2);
+  ASSERT_EQ(l.entries.size(), 3u);
+  EXPECT_EQ(l.entries[2].free_bits, 600);
+  EXPECT_EQ(l.head.total_free_bits, 3600);
+}
+
+TEST(LedgerRead, OnlyTheSetsAnswerToThisQuestionIsBelieved) {
+  const auto refused = [](const std::function<void(LedgerStatement&, int)>& change) {
+    Pages p;
+    p.change = change;
+    return p.fetch().reason();
+  };
+  EXPECT_EQ(refused([](LedgerStatement& s, int) { s.nonce[0] ^= 1; }), Reason::kNonceMismatch);
+  EXPECT_EQ(refused([](LedgerStatement& s, int) { s.asset_id[0] ^= 1; }), Reason::kWrongAsset);
+  EXPECT_EQ(refused([](LedgerStatement& s, int) { s.owner_id[0] ^= 1; }), Reason::kWrongOwner);
+  EXPECT_EQ(refused([](LedgerStatement& s, int) { s.consumer = Hash32{}; }), Reason::kWrongOwner);
+  Pages p;
+  const auto other = gbx::testing::make_key_set(p.random);
+  p.signer = &other.signing;
+  EXPECT_EQ(p.fetch().reason(), Reason::kBadSignature);
+}
+
+TEST(LedgerRead, SumsMustBeThoseOfTheEntries) {
+  const auto refused = [](const std::function<void(LedgerStatement&)>& change,
+                          std::optional<Hash32> consumer = std::nullopt) {
+    Pages p;
+    p.change = [&](LedgerStatement& s, int) { change(s); };
+    return p.fetch(consumer).reason();
+  };
+  EXPECT_EQ(refused([](LedgerStatement& s) { s.total_free_bits -= 1; }), Reason::kBadStructure);
+  EXPECT_EQ(refused([](LedgerStatement& s) { s.total_verified_bits += 1; }), Reason::kBadStructure);
+  EXPECT_EQ(refused([](LedgerStatement& s) { s.period_free_bits = 3601; }), Reason::kBadStructure);
+  EXPECT_EQ(refused([](LedgerStatement& s) { s.entries.pop_back(); }), Reason::kBadStructure);
+  EXPECT_EQ(refused([](LedgerStatement& s) { s.entries.clear(); }), Reason::kBadStructure);
+  EXPECT_EQ(refused([](LedgerStatement& s) { s.entries[1] = s.entries[0]; }),
+            Reason::kBadStructure);
+  EXPECT_EQ(refused([](LedgerStatement& s) { std::swap(s.entries[1], s.entries[2]); }),
+            Reason::kBadStructure);
+  EXPECT_EQ(refused([](LedgerStatement& s) { s.count = kMostLedgerEntries + 1; }),
+            Reason::kTooLarge);
+  Hash32 first{};
+  first.fill(1);
+  EXPECT_EQ(refused([](LedgerStatement&) {}, first), Reason::kBadStructure);  // has another's job
+}
+
+TEST(LedgerRead, OneThatChangesMeanwhileIsReadAgain) {
+  Pages p;
+  p.page = 2;
+  p.change = [](LedgerStatement& s, int asked) {
+    if (asked == 2) s.total_free_bits += 8;
+  };
+  EXPECT_TRUE(p.fetch().ok());
+  EXPECT_EQ(p.asked, 4);
+  p.change = [](LedgerStatement& s, int asked) { s.total_free_bits += asked; };
+  EXPECT_EQ(p.fetch().reason(), Reason::kConflict);
+}
+
+TEST(LedgerShown, ByConsumerWithWhatIsLeft) {
+  const auto sums = by_consumer(ledger());
+  ASSERT_EQ(sums.size(), 2u);
+  EXPECT_EQ(sums[0].consumer_id[0], 2);
+  EXPECT_EQ(sums[0].period_free_bits, 2000);
+  EXPECT_EQ(sums[1].total_free_bits, 1600);
+  EXPECT_EQ(sums[1].period_free_bits, 600);  // the first job was 40 days ago
+  EXPECT_EQ(sums[1].jobs, 2);
+  EXPECT_EQ(left(3000, 600), 2400);
+  EXPECT_EQ(left(3000, 4000), 0);
+  EXPECT_EQ(rows_of(ledger().head, 3600), "30.0 rows");
+  EXPECT_EQ(rows_of(ledger().head, 100), "0.8 rows");
+  Ledger unknown = ledger();
+  unknown.head.row_bits.reset();
+  EXPECT_EQ(rows_of(unknown.head, 100), "");
+  const std::string text = ledger_text(ledger(), "wdbc");
+  for (const char* part :
+       {"3,600 = 30.0 rows free bits, 360 verified bits, in 3 jobs", "5,000 = 41.6 rows",
+        "1,400 = 11.6 rows free bits", "0202020202020202"}) {
+    EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
+  }
+  const Json j = ledger_json(ledger());
+  EXPECT_EQ(*j.find("left")->integer(), 1400);
+  EXPECT_EQ(j.find("entries")->array()->size(), 3u);
+}
+
+TEST(LedgerShown, OverTime) {
+  const Series s = series_of(ledger(), 4);  // ten days each
+  EXPECT_EQ(s.from, kNow);
+  EXPECT_EQ(s.to, kNow + 40 * kDay);
+  EXPECT_EQ(s.bits, (std::vector<std::int64_t>{3000, 3000, 3000, 3600}));
+  const std::string chart = plot(s, 2);
+  EXPECT_EQ(chart.substr(0, chart.find("└")),
+            "  3,600 │▅▅▅█\n"
+            "      0 │████\n"
+            "        ");
+  EXPECT_EQ(plot(series_of(Ledger{}, 4), 2), "");
+  // What is tiny beside the rest is seen all the same.
+  EXPECT_NE(plot({0, 1, {1, 100'000}}, 1).find("│▁█"), std::string::npos);
+}
+
+TEST(LedgerShown, AsAPictureWhoseTextMovesNothing) {
+  const std::string picture = svg(series_of(ledger(), 4), "a <script> & \"b\"\x1b[2J");
+  EXPECT_EQ(picture.rfind("<svg ", 0), 0u);
+  EXPECT_NE(picture.find("a &lt;script&gt; &amp; &quot;b&quot;"), std::string::npos) << picture;
+  EXPECT_EQ(picture.find('\x1b'), std::string::npos);
+  EXPECT_NE(picture.find("points=\"80,80 240,80 240,80 400,80 400,80 560,80 560,40 720,40\""),
+            std::string::npos)
+      << picture;
+  EXPECT_NE(svg({}, "none").find("</svg>"), std::string::npos);
+}
+
+TEST(LedgerRead, ARealBrokersAddsUp) {
+  BrokerWorld w(22);
+  w.start_and_publish();
+  for (int i = 0; i < 3; ++i) {
+    must(w.judge(w.run_until_sealed(w.submission()).job_id()));
+    w.clock.advance(10'000);
+  }
+  const auto keys = must(w.set.chain.verify(w.set.id()));
+  const auto l = must(fetch_ledger(
+      keys, {w.data.record.asset_id, w.owner.id(), std::nullopt}, w.random,
+      [&](const LedgerRequest& r) { return w.call<Signed<LedgerStatement>>(method::kLedger, r); }));
+  EXPECT_EQ(l.head.total_free_bits, 600);
+  EXPECT_EQ(by_consumer(l).at(0).period_free_bits, 600);
+}
+
+// ---- beacons ----
+
+struct Confirmed {
+  Confirmed() {
+    w.data.policy.clauses.fresh_for_seconds = 3600;
+    w.start_and_publish();
+    view.policy = must(sign(w.set.id(), w.data.policy, w.owner.key));
+    view.ack.body.time = kNow;
+    w.clock.advance(1'000'000);
+    beacon.request = {
+        w.owner.chain,
+        must(sign(w.set.id(),
+                  OwnerBeacon{w.owner.id(), w.data.version_id(), view.policy.hash(), kNow + 1000},
+                  w.owner.key))};
+    beacon.ack = must(w.call<Signed<BeaconAck>>(method::kBeacon, beacon.request));
+  }
+  Status verify() { return verify_beacon(keys, view.policy, kNow, beacon); }
+  BrokerWorld w{23};
+  SetChain::Keys keys = must(w.set.chain.verify(w.set.id()));
+  api::AssetView view;
+  api::BeaconView beacon;
+};
+
+TEST(BeaconAck, OfARealBrokerHoldsAndNothingElse) {
+  Confirmed c;
+  const Status s = c.verify();
+  EXPECT_TRUE(s.ok()) << s.error().line();
+  const auto acked = [&](auto change) {
+    Confirmed other;
+    change(other.beacon.ack.body);
+    other.beacon.ack = must(sign(other.w.set.id(), other.beacon.ack.body, other.w.set.signing));
+    return other.verify().reason();
+  };
+  EXPECT_EQ(acked([](BeaconAck& a) { a.fresh_until += 1; }), Reason::kBadValue);
+  EXPECT_EQ(acked([](BeaconAck& a) { a.beacon[0] ^= 1; }), Reason::kPolicyMismatch);
+  EXPECT_EQ(acked([](BeaconAck& a) { a.policy_hash[0] ^= 1; }), Reason::kPolicyMismatch);
+  EXPECT_EQ(acked([](BeaconAck& a) { a.time += 1; }), Reason::kBadInclusion);
+  EXPECT_EQ(acked([](BeaconAck& a) { a.inclusion.leaf_salt[0] ^= 1; }), Reason::kBadInclusion);
+  Confirmed forged;
+  forged.beacon.ack.signature[3] ^= 1;
+  EXPECT_EQ(forged.verify().reason(), Reason::kBadSignature);
+  Confirmed foreign;
+  foreign.beacon.request.beacon =
+      must(sign(foreign.w.set.id(), foreign.beacon.request.beacon.body, foreign.w.consumer.key));
+  EXPECT_EQ(foreign.verify().reason(), Reason::kBadSignature);
+}
+
+TEST(Freshness, SaysHowOldTheLastWordIs) {
+  Confirmed c;
+  EXPECT_NE(freshness(c.view, kNow + 60).text.find("60 s ago (publication of"), std::string::npos);
+  c.view.beacon = c.beacon;
+  const Freshness fresh = freshness(c.view, kNow + 1000 + 600);
+  EXPECT_NE(fresh.text.find("Fresh: its owner last stood by it 10 min ago (beacon of"),
+            std::string::npos)
+      << fresh.text;
+  EXPECT_TRUE(*fresh.json.find("fresh")->boolean());
+  const Freshness old = freshness(c.view, kNow + 1000 + 3601);
+  EXPECT_EQ(old.text.rfind("NOT FRESH", 0), 0u);
+  EXPECT_FALSE(*old.json.find("fresh")->boolean());
+  c.view.policy.body.clauses.fresh_for_seconds = 0;
+  EXPECT_EQ(freshness(c.view, kNow).text, "");
+}
+
+}  // namespace
+}  // namespace gbx::cli

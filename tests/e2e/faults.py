@@ -1,0 +1,484 @@
+"""An installation whose programs a test starts, kills and starts again one by one, with relays between them that cut, delay and count; and
+what must be true of it after everything settled: every job ended once, no key twice, nothing charged twice, nothing left behind, no file half-written.
+"""
+import contextlib
+import ctypes
+import hashlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import sqlite3
+import struct
+import subprocess
+import sys
+import threading
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import harness as h  # noqa: E402
+
+UID_BASE = 1_300_000_000  # nobody else's: processes are found by it
+FIRST_AGENT = 100         # docs/architecture.md: user ids on one machine
+PER_SLOT = 140_000
+ENDS = ("Completed", "Denied", "Failed", "Rejected", "Cancelled", "Expired", "Revoked")
+
+
+class Relay:
+    """Passes TCP connections on to `target`, on a port of its own. `trap(n, work)` runs `work` when the n-th chunk of either direction (counted from
+    then on, over all connections) has arrived and was not passed on yet; `delay` holds every chunk back; `spoil` is asked what to send instead
+    of a chunk; `cut()` ends all connections."""
+
+    def __init__(self, target):
+        self.target = target
+        self.delay = 0.0
+        self.spoil = None
+        self.count = 0
+        self._trap = None
+        self._lock = threading.Lock()
+        self._open = set()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = "127.0.0.1:%d" % self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def trap(self, n, work):
+        with self._lock:
+            self.count = 0
+            self._trap = (n, work) if n else None
+
+    def cut(self):
+        with self._lock:
+            doomed = list(self._open)
+        for s in doomed:
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # the other end was first
+
+    def close(self):
+        self._listener.close()
+        self.cut()
+
+    def _accept(self):
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            try:
+                host, port = self.target.rsplit(":", 1)
+                server = socket.create_connection((host, int(port)), timeout=10)
+                server.settimeout(None)
+            except OSError:
+                client.close()  # nobody there, as without the relay
+                continue
+            for s in (client, server):
+                s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with self._lock:
+                self._open |= {client, server}
+            for a, b in ((client, server), (server, client)):
+                threading.Thread(target=self._pump, args=(a, b), daemon=True).start()
+
+    def _pump(self, source, sink):
+        try:
+            while True:
+                chunk = source.recv(1 << 16)
+                if not chunk:
+                    break
+                self._passing()
+                if self.delay:
+                    time.sleep(self.delay)
+                spoil = self.spoil
+                sink.sendall(spoil(chunk) if spoil else chunk)
+        except OSError:
+            pass  # cut, or one end died
+        for s in (source, sink):
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+        with self._lock:
+            self._open -= {source, sink}
+        source.close()
+
+    def _passing(self):
+        with self._lock:
+            self.count += 1
+            if self._trap is None or self.count < self._trap[0]:
+                return
+            work, self._trap = self._trap[1], None
+        work()
+
+
+class Ambush(threading.Thread):
+    """Kills the next process below this installation's node that executes the program, before its first instruction: fanotify holds it there until
+    it has been answered."""
+    CLASS_CONTENT, CLOEXEC, ADD, OPEN_EXEC_PERM, ALLOW = 4, 1, 1, 0x40000, 1
+    EVENT = struct.Struct("IBBHQii")
+    AT_FDCWD = -100
+
+    def __init__(self, node, program):
+        super().__init__(daemon=True)
+        self.node, self.hit, self.over = node, False, False
+        libc = ctypes.CDLL(None, use_errno=True)
+        self.fd = libc.fanotify_init(self.CLASS_CONTENT | self.CLOEXEC, os.O_RDONLY)
+        if self.fd < 0 or libc.fanotify_mark(self.fd, self.ADD, ctypes.c_uint64(self.OPEN_EXEC_PERM), self.AT_FDCWD,
+                                             os.path.join(h.BIN, program).encode()) != 0:
+            raise OSError(ctypes.get_errno(), "fanotify", program)
+        self.start()
+
+    def run(self):
+        while not self.over:
+            if not select.select([self.fd], [], [], 0.1)[0]:
+                continue
+            events = os.read(self.fd, 4096)
+            for at in range(0, len(events), self.EVENT.size):
+                *_, opened, pid = self.EVENT.unpack_from(events, at)
+                if not self.hit and self.ours(pid):
+                    os.kill(pid, signal.SIGKILL)
+                    self.hit = True
+                os.write(self.fd, struct.pack("iI", opened, self.ALLOW))
+                os.close(opened)
+        os.close(self.fd)
+
+    def ours(self, pid):
+        while pid > 1 and pid != self.node:
+            with open("/proc/%d/status" % pid, encoding="ascii", errors="replace") as f:
+                pid = next(int(line.split()[1]) for line in f if line.startswith("PPid:"))
+        return pid == self.node
+
+
+class Ballast:
+    def __init__(self, path):
+        self.path = path
+
+    def fill(self):
+        with open(self.path, "wb", buffering=0) as f:
+            for size in (1 << 16, 1 << 12, 1):
+                try:
+                    while True:
+                        f.write(b"\0" * size)
+                except OSError:
+                    pass  # full
+
+    def empty(self):
+        if os.path.exists(self.path):
+            os.unlink(self.path)
+
+
+class Program:
+    """One of the three services. A keeper starts it again when it ends, like `up`, but for ever and at once."""
+
+    def __init__(self, name, command, user, log, ready=False, passphrase=None):
+        self.name, self.command, self.user, self.ready, self.passphrase = name, command, user, ready, passphrase
+        self.log = log
+        self.process = None
+        self.starts = 0
+        self.wanted = False
+        self.lock = threading.Lock()
+
+    def start(self):
+        with self.lock:
+            self.wanted = True
+            self._spawn()
+
+    def _spawn(self):
+        keep, words, read_end = [], list(self.command), None
+        if self.passphrase:
+            read, write = os.pipe()
+            os.write(write, self.passphrase)
+            os.close(write)
+            keep.append(read)
+            words += ["--passphrase-fd", str(read)]
+        if self.ready:
+            read_end, write = os.pipe()
+            keep.append(write)
+            words += ["--ready-fd", str(write)]
+        self.process = subprocess.Popen(words, stdout=self.log, stderr=self.log, pass_fds=keep, start_new_session=True,
+                                        user=self.user, group=self.user, extra_groups=[] if self.user else None)
+        self.starts += 1
+        for fd in keep:
+            os.close(fd)
+        if read_end is not None:
+            with os.fdopen(read_end, "rb") as f:
+                f.read()  # ready, or dead already: then the keeper tries again
+
+    def keep(self):
+        with self.lock:
+            if self.wanted and self.process.poll() is not None:
+                self._spawn()
+
+    def kill(self, sig=signal.SIGKILL):
+        try:
+            self.process.send_signal(sig)
+        except ProcessLookupError:
+            pass
+
+    def stop(self, seconds=30):
+        with self.lock:
+            self.wanted = False
+            if self.process is None or self.process.poll() is not None:
+                return
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+
+class Cluster:
+    """Made by `glovebox up`, which is then stopped; from then on each program runs alone. `wrap` maps a program's name to words before its own."""
+
+    def __init__(self, lease_seconds=5, wrap=None):
+        layout, digest = h.image("noop-image")
+        self.up = h.Installation(UID_BASE)
+        self.dir, self.state, self.facts = self.up.dir, self.up.state, self.up.facts
+        self.owner = h.Person(self.up, "owner", ["owner"])
+        self.me = h.Person(self.up, "me", ["owner", "consumer"])
+        self._publish(layout, digest)
+        self.up.stop()
+        self.log = open(os.path.join(self.dir, "programs.log"), "ab")
+        self._configure(lease_seconds, wrap or {})
+        self._keeping = True
+        for p in self.programs.values():
+            p.start()
+        self._keeper = threading.Thread(target=self._keep, daemon=True)
+        self._keeper.start()
+
+    def _publish(self, layout, digest):
+        folder = os.path.join(self.dir, "nothing")
+        os.makedirs(folder)
+        with open(os.path.join(folder, "empty.csv"), "w", encoding="utf-8") as f:
+            f.write("a\n1\n")
+        for who, other, name, kind in ((self.me, self.owner, "noop", "image"), (self.owner, self.me, "nothing", "dataset")):
+            policy = who.policy(os.path.join(self.dir, name + ".yaml"), kind, digest, self.facts["nodeKey"], other.id,
+                                extra=["--consumer", self.me.id, "--no-lease", "--free-bits", "65536", "--attempts", "3"])
+            if kind == "image":
+                who.run("image", "import", layout, "--name", name, "--policy", policy)
+            else:
+                who.run("asset", "publish", folder, "--name", name, "--kind", kind, "--policy", policy)
+
+    def _key(self, program, *words):
+        return subprocess.run([os.path.join(h.BIN, program), "key", *words], stdout=subprocess.PIPE, text=True, check=True,
+                              user=UID_BASE + 2 if program == "glovebox-plane" else 0,
+                              group=UID_BASE + 2 if program == "glovebox-plane" else 0).stdout.split("\n")[0]
+
+    def _configure(self, lease_seconds, wrap):
+        d = lambda name: os.path.join(self.state, name)  # noqa: E731
+        with open(d("broker-passphrase"), "rb") as f:
+            passphrase = f.read()
+        plane_key, node_key = self._key("glovebox-plane", "--state", d("plane")), self._key("glovebox-node", "--key", d("node/key"))
+        self.relays = {"plane-broker": Relay(self.facts["broker"]), "agent-broker": Relay(self.facts["broker"]),
+                       "node-plane": Relay(self.facts["nodes"])}
+        via = {name: r.address for name, r in self.relays.items()}
+        words = {
+            "broker": ["serve", "--state", d("broker"), "--listen", self.facts["broker"], "--plane", plane_key],
+            "plane": ["serve", "--state", d("plane"), "--listen", self.facts["plane"], "--node-listen", self.facts["nodes"],
+                      "--broker", via["plane-broker"], "--set", d("set.json"), "--objects", d("objects"), "--node", "local=" + node_key,
+                      "--lease-seconds", str(lease_seconds)],
+            "node": ["serve", "--name", "local", "--plane", via["node-plane"], "--plane-key", self.facts["nodesKey"],
+                     "--broker", via["agent-broker"], "--key", d("node/key"), "--objects", d("objects"), "--state", d("environments"),
+                     "--slots", "1", "--uid-base", str(UID_BASE + FIRST_AGENT)],
+        }
+        users = {"broker": UID_BASE + 1, "plane": UID_BASE + 2, "node": 0}
+        self.programs = {
+            name: Program(name, [*wrap.get(name, []), os.path.join(h.BIN, "glovebox-" + name), *words[name]], users[name], self.log,
+                          ready=name != "node", passphrase=passphrase if name == "broker" else None)
+            for name in ("broker", "plane", "node")}
+
+    def _keep(self):
+        while self._keeping:
+            for p in self.programs.values():
+                p.keep()
+            time.sleep(0.05)
+
+    def close(self):
+        self._keeping = False
+        self._keeper.join()
+        for name in ("node", "plane", "broker"):
+            self.programs[name].stop()
+        for r in self.relays.values():
+            r.close()
+        self.log.close()
+        self.up.close()
+
+    def tail(self):
+        with open(self.log.name, encoding="utf-8", errors="replace") as f:
+            return f.read()[-5000:]
+
+    @contextlib.contextmanager
+    def small_disk(self, name, folder, user, room=1 << 20):
+        """That program's folder on a file system of its own with so much room left: fill() takes it all, empty() gives it back."""
+        program, path, aside = self.programs[name], os.path.join(self.state, folder), os.path.join(self.dir, "aside-" + folder)
+
+        def move(source, target):
+            subprocess.run(["cp", "-a", source + "/.", target], check=True)
+        program.stop()
+        shutil.copytree(path, aside)
+        used = sum(os.path.getsize(os.path.join(d, f)) for d, _, files in os.walk(path) for f in files)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=%d,mode=0700,uid=%d,gid=%d" % (2 * used + room, user, user), "tmpfs", path], check=True)
+        try:
+            subprocess.run(["cp", "-a", aside + "/.", path], check=True)
+            for d, names, files in os.walk(path):
+                for f in [d] + [os.path.join(d, n) for n in names + files]:
+                    os.chown(f, user, user)
+            program.start()
+            yield Ballast(os.path.join(path, "ballast"))
+        finally:
+            program.stop()
+            shutil.rmtree(aside)
+            os.makedirs(aside)
+            move(path, aside)
+            subprocess.run(["umount", path], check=True)
+            shutil.rmtree(path)
+            os.makedirs(path, mode=0o700)
+            move(aside, path)
+            for d, names, files in os.walk(path):
+                for f in [d] + [os.path.join(d, n) for n in names + files]:
+                    os.chown(f, user, user)
+            program.start()
+
+    # ---- jobs ----
+
+    def spec(self, name, attempts=3, queue=120):
+        spec = h.job_spec(name, ["/bin/noop"], [dict(h.metrics("ok"), path="metrics.json")], ["nothing"], memory="64MiB")
+        spec["spec"]["image"]["asset"] = "noop"
+        spec["spec"]["attempts"] = attempts
+        spec["spec"]["timeouts"] = {"queue": queue, "start": 60, "run": 60}
+        return h.write_json(os.path.join(self.dir, name + ".json"), spec)
+
+    def patiently(self, *args, seconds=60):
+        """The command again while it finds nobody there: what a person would do."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                return self.me.run(*args)
+            except h.CommandFailed as e:
+                # or the plane's clock is wrong for the moment, and it takes no signed request
+                if (e.code != h.INFRASTRUCTURE and e.reason != "expired") or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+
+    def submit(self, name, **how):
+        # One key for all tries: a lost answer does not make a second job.
+        return self.patiently("job", "submit", self.spec(name, **how), "--idempotency-key", name)["jobId"]
+
+    def ended(self, job, seconds=90):
+        deadline = time.monotonic() + seconds
+        while True:
+            got = self.patiently("job", "get", job)
+            if got["state"] in ENDS:
+                return got
+            if time.monotonic() > deadline:
+                raise AssertionError("job is stuck: %s\n%s" % (got, self.tail()))
+            time.sleep(0.1)
+
+    # ---- what must be true ----
+
+    def traces(self, job):
+        """What there is of the job's environments on this machine."""
+        environments = os.path.join(self.state, "environments")
+        everything = h.processes()
+        first = UID_BASE + FIRST_AGENT
+        found = [("process", p[0], p[3]) for p in everything if first <= p[2] < first + PER_SLOT or environments + "/" in p[3]]
+        found += [("mount", p[0]) for p in everything if environments + "/" in p[4] or "glovebox-gbx-" + job[:16] in p[4]]
+        with open("/proc/self/mounts", encoding="utf-8", errors="replace") as f:
+            points = [line.split()[1] for line in f if line.split()[2] in ("cgroup", "cgroup2")]
+        found += [("cgroup", d) for point in points for d in os.listdir(point) if d.startswith("glovebox-") and job[:16] in d]
+        return found + [("folder", d) for d in os.listdir(environments)]
+
+    def part(self, name):
+        """Process ids of that program in the environments."""
+        environments = os.path.join(self.state, "environments") + "/"
+        tree = {p[0] for p in h.processes() if environments in p[3]}
+        everything = h.processes()
+        while True:
+            more = {p[0] for p in everything if p[1] in tree} - tree
+            if not more:
+                return [p[0] for p in everything if p[0] in tree and name in p[3]]
+            tree |= more
+
+    def leaves_nothing(self, job, seconds=30):
+        deadline = time.monotonic() + seconds
+        while self.traces(job):
+            if time.monotonic() > deadline:
+                raise AssertionError("left behind: %s\n%s" % (self.traces(job), self.tail()))
+            time.sleep(0.1)
+
+    def broker_log(self):
+        """(kind, body) of the broker's entries; the broker is stopped meanwhile, for its log is its own."""
+        broker = self.programs["broker"]
+        broker.stop()
+        try:
+            log = sqlite3.connect("file:%s?mode=ro" % os.path.join(self.state, "broker", "log.db"), uri=True)
+            try:
+                rows = [json.loads(r[0]) for r in log.execute("SELECT entry FROM entry ORDER BY seq")]
+            finally:
+                log.close()
+        finally:
+            broker.start()
+        return [(e["kind"], e["body"]) for e in rows]
+
+    def judge(self, ends):
+        """Everything that must hold of jobs that have ended (id -> answer of `job get`); a list of what does not."""
+        log = self.broker_log()
+        wrong = self._files()
+        for job, end in ends.items():
+            mine = [(k, b) for k, b in log if job in json.dumps(b)]
+            wrong += ["%s: %s" % (end["name"], w) for w in self._judge(job, end, mine)]
+        return wrong
+
+    def _judge(self, job, end, entries):
+        wrong = []
+        kinds = [k for k, _ in entries]
+        for kind in ("seal", "release"):
+            if kinds.count(kind) > 1:
+                wrong.append("%d %s entries" % (kinds.count(kind), kind))
+        stages = [(k, b["request"]["body"]["attempt"]) for k, b in entries if k in ("key1", "key2")]
+        wrong += ["a second %s of attempt %d" % s for s in set(stages) if stages.count(s) > 1]
+        if end["state"] == "Completed":
+            wrong += self._result(job, entries)
+        elif not end["outcome"]["reason"]:
+            wrong.append("ended as %s without a reason" % end["state"])
+        return wrong
+
+    def _result(self, job, entries):
+        wrong = []
+        out = os.path.join(self.dir, "result-" + job[:16])
+        if not os.path.exists(out):
+            self.patiently("job", "result", job, "--out", out)
+        with open(os.path.join(out, "metrics.json"), encoding="utf-8") as f:
+            if f.read() != '{"ok":1}\n':
+                wrong.append("another result")
+        if not self.receipt_holds(job):
+            wrong.append("its receipt does not hold")
+        release = [b for k, b in entries if k == "release"]
+        if len(release) != 1 or not release[0]["charges"]:
+            wrong.append("released without one charge")
+        return wrong
+
+    def receipt_holds(self, job):
+        receipt = os.path.join(self.dir, "receipt-%s.json" % job[:16])
+        if not os.path.exists(receipt):
+            self.patiently("receipt", "get", job, "--out", receipt)
+        try:
+            self.me.run("receipt", "verify", receipt, "--set", self.facts["setId"])
+        except h.CommandFailed as e:
+            if e.code != h.INTEGRITY:
+                raise
+            return False
+        return True
+
+    def _files(self):
+        """Whatever has the name of a sealed output is whole."""
+        wrong = []
+        for folder, _, names in os.walk(os.path.join(self.state, "plane", "results")):
+            for name in names:
+                with open(os.path.join(folder, name), "rb") as f:
+                    content = hashlib.sha256(f.read()).hexdigest()
+                if len(name) == 64 and content != name:
+                    wrong.append("half-written: " + os.path.join(folder, name))
+        return wrong
