@@ -533,6 +533,25 @@ std::vector<Argument> policy_new_options() {
       flag("yes", "do not ask anything")};
 }
 
+void add_leases(CommandTree& t) {
+  Argument jobs = option("jobs", "N", "how many jobs", ArgKind::kInteger);
+  jobs.standard = "1";
+  Argument days = option("days", "N", "how long", ArgKind::kInteger);
+  days.standard = "30";
+  t.add({"lease", "rent assets out", "", {}, {}, {}, {}, {}});
+  t.add("lease", {"grant",
+                  "let a consumer run jobs on an asset of yours",
+                  "",
+                  {},
+                  {required(option("asset", "ASSET", "which asset")),
+                   required(option("consumer", "ID", "whose jobs, 64 hex digits")), jobs, days},
+                  {{"glovebox lease grant --asset wdbc --consumer 9a… --jobs 5 --days 30",
+                    "five jobs within a month"}},
+                  lease_grant,
+                  {}});
+  t.add("lease", {"list", "leases that you granted or hold", "", {}, {}, {}, lease_list, {}});
+}
+
 }  // namespace
 
 void add_policies(CommandTree& t) {
@@ -589,22 +608,7 @@ void add_policies(CommandTree& t) {
                      "what three owners allow together"}},
                    policy_explain,
                    {}});
-  Argument jobs = option("jobs", "N", "how many jobs", ArgKind::kInteger);
-  jobs.standard = "1";
-  Argument days = option("days", "N", "how long", ArgKind::kInteger);
-  days.standard = "30";
-  t.add({"lease", "rent assets out", "", {}, {}, {}, {}, {}});
-  t.add("lease", {"grant",
-                  "let a consumer run jobs on an asset of yours",
-                  "",
-                  {},
-                  {required(option("asset", "ASSET", "which asset")),
-                   required(option("consumer", "ID", "whose jobs, 64 hex digits")), jobs, days},
-                  {{"glovebox lease grant --asset wdbc --consumer 9a… --jobs 5 --days 30",
-                    "five jobs within a month"}},
-                  lease_grant,
-                  {}});
-  t.add("lease", {"list", "leases that you granted or hold", "", {}, {}, {}, lease_list, {}});
+  add_leases(t);
 }
 
 }  // namespace gbx::cli
