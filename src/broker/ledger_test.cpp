@@ -54,19 +54,18 @@ TEST_F(LedgerOf, AJobFromReservationToRelease) {
   EXPECT_EQ(s.body.entries[0].free_bits, kPlanned);
   EXPECT_EQ(s.body.total_free_bits, kPlanned);
   w.clock.advance(5'000);
-  GateVerdict v = clean_verdict();
-  v.charge.verified_bits = 40;
-  const auto sealed = w.make_seal(run.agent, run.submission, run.plan, 1, run.evidence, v);
+  const auto sealed =
+      w.make_seal(run.agent, run.submission, run.plan, 1, run.evidence, clean_verdict());
   must(w.seal(sealed.seal, run.connection));
   ASSERT_EQ(must(w.judge(run.job_id())).state, JudgementState::kReleased);
   const auto size = w.core->log_size();
   s = ask();
   EXPECT_EQ(s.body.entries[0].state, LedgerState::kReleased);
   EXPECT_EQ(s.body.entries[0].free_bits, 200);
-  EXPECT_EQ(s.body.entries[0].verified_bits, 40);
+  EXPECT_EQ(s.body.entries[0].verified_bits, 0);  // the plan has none
   EXPECT_EQ(s.body.entries[0].time, kNow + 5);
   EXPECT_EQ(s.body.total_free_bits, 200);
-  EXPECT_EQ(s.body.total_verified_bits, 40);
+  EXPECT_EQ(s.body.total_verified_bits, 0);
   EXPECT_EQ(s.body.period_free_bits, 200);
   w.clock.advance(86'401'000);
   EXPECT_EQ(ask().body.period_free_bits, 0);
