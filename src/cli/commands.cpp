@@ -1,5 +1,7 @@
 #include "cli/commands.h"
 
+#include "base/os.h"
+
 #ifdef GBX_CLI_UP
 #include "cli/up.h"
 #endif
@@ -53,6 +55,12 @@ CommandTree make_tree() {
   add_machines(tree);
   add_shell(tree);
   return tree;
+}
+
+Status may_write(const Invocation& in, const std::string& option) {
+  if (in.has("force") || !path_exists(in.text(option))) return ok_status();
+  return fail(Reason::kAlreadyExists, in.text(option))
+      .hint("choose another --" + option + ", or add --force");
 }
 
 }  // namespace gbx::cli

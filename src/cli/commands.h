@@ -27,4 +27,8 @@ Argument required(Argument a);
 Argument many(Argument a);
 Argument positional(std::string name, std::string help, ArgKind kind = ArgKind::kText);
 
+// kAlreadyExists where the file that this option names is there and --force was not given: asked
+// before anything is done.
+Status may_write(const Invocation& in, const std::string& option);
+
 }  // namespace gbx::cli

@@ -69,6 +69,7 @@ Status ledger_show(Session& s, const Invocation& in) {
     return fail(Reason::kUsage, "--svg")
         .with("one asset: glovebox ledger show NAME --svg FILE", "all of them");
   }
+  if (in.has("svg")) GBX_TRY(may_write(in, "svg"));
   GBX_ASSIGN(const std::vector<Named> all, asked_for(s, in));
   JsonArray items;
   std::string text;
@@ -141,7 +142,8 @@ void add_ledger(CommandTree& t) {
          "choose, among them exit class, duration, decision and attempts; verified bits were "
          "computed by the gate.",
          {asset},
-         {option("svg", "FILE", "write the plot there, too", ArgKind::kFile)},
+         {option("svg", "FILE", "write the plot there, too", ArgKind::kFile),
+          flag("force", "replace the file")},
          {{"glovebox ledger show wdbc", "who has had how much of it"}},
          ledger_show,
          {}});

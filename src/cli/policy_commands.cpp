@@ -146,10 +146,8 @@ Status policy_new(Session& s, const Invocation& in) {
   GBX_ASSIGN(PolicyFile file, parse_policy(text));  // nothing is written that does not read back
   GBX_ASSIGN(const std::vector<std::string> warned, note_policy(s, file.clauses, d.kind));
   if (in.has("out")) {
+    GBX_TRY(may_write(in, "out"));
     const std::string path = in.text("out");
-    if (path_exists(path) && !in.has("force")) {
-      return fail(Reason::kAlreadyExists, path).hint("choose another --out, or add --force");
-    }
     GBX_TRY(write_file_atomic(path, as_bytes(text), 0644));
     Json j;
     j["file"] = path;

@@ -24,10 +24,8 @@ Status receipt_get(Session& s, const Invocation& in) {
     s.print(document, pretty(document));
     return ok_status();
   }
+  GBX_TRY(may_write(in, "out"));
   const std::string path = in.text("out");
-  if (path_exists(path) && !in.has("force")) {
-    return fail(Reason::kAlreadyExists, path).hint("choose another --out, or add --force");
-  }
   GBX_TRY(write_file_atomic(path, as_bytes(canonical(document) + "\n"), 0644));
   Json j;
   j["file"] = path;

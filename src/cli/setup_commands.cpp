@@ -293,10 +293,8 @@ Status identity_invite(Session& s, const Invocation& in) {
   std::vector<std::string> roles = in.list("role");
   GBX_ASSIGN(const std::int64_t uses, in.integer("uses", 1, Bound{1, 1000}));
   GBX_ASSIGN(const std::int64_t days, in.integer("days", 7, Bound{1, 365}));
+  GBX_TRY(may_write(in, "out"));
   const std::string path = in.text("out");
-  if (path_exists(path) && !in.has("force")) {
-    return fail(Reason::kAlreadyExists, path).hint("choose another --out, or add --force");
-  }
   GBX_ASSIGN(Plane * plane, s.plane());
   const std::int64_t until = s.now() + days * 86400;
   GBX_ASSIGN(const std::string token, plane->invite(roles, uses, until));

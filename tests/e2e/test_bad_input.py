@@ -83,7 +83,7 @@ class BadInput(unittest.TestCase):
     def values(self, words, argument, placeholder):
         if placeholder in INTEGERS:
             return NUMBERS
-        if argument in ("--out", "--dir"):  # what is there already is not written over
+        if argument in ("--out", "--dir", "--svg"):  # what is there already is not written over
             return [p for p in self.files if not os.path.isdir(p) and os.path.lexists(p)]
         if placeholder == "SOURCE":  # any bytes are good ones
             return [p for p in self.files if not os.path.isfile(p) and not os.path.isdir(p)]

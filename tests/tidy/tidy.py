@@ -141,7 +141,7 @@ def check_format(files, fix):
 
 
 # ---- what the documents say that tests enforce ----
-CITING = ("docs/threat-model.md", "docs/specification.md")
+CITING = ("docs/threat-model.md", "docs/specification.md", "docs/hostile.md")
 MACRO = re.compile(r"^(?:TYPED_)?(?:TEST|TEST_F|TEST_P|RC_GTEST_PROP|RC_GTEST_FIXTURE_PROP)\(\s*(\w+),\s*(\w+)", re.M)
 CLASS = re.compile(r"^class (\w+)\(", re.M)
 METHOD = re.compile(r"^    def (test_\w+)\(", re.M)
