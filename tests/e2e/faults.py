@@ -112,19 +112,6 @@ class Relay:
         work()
 
 
-PROGRAMS = h.BIN
-
-
-def bring_programs(directory):
-    """Services are started here under their own accounts, which need not be able to enter the folder that was built in."""
-    global PROGRAMS
-    PROGRAMS = os.path.join(directory, "bin")
-    os.makedirs(PROGRAMS)
-    for name in os.listdir(h.BIN):
-        if name.startswith("glovebox"):
-            shutil.copy2(os.path.join(h.BIN, name), PROGRAMS)
-
-
 class Ambush(threading.Thread):
     """Kills the next process below this installation's node that executes the program, before its first instruction: fanotify holds it there until
     it has been answered."""
@@ -138,7 +125,7 @@ class Ambush(threading.Thread):
         libc = ctypes.CDLL(None, use_errno=True)
         self.fd = libc.fanotify_init(self.CLASS_CONTENT | self.CLOEXEC, os.O_RDONLY)
         if self.fd < 0 or libc.fanotify_mark(self.fd, self.ADD, ctypes.c_uint64(self.OPEN_EXEC_PERM), self.AT_FDCWD,
-                                             os.path.join(PROGRAMS, program).encode()) != 0:
+                                             program.encode()) != 0:
             raise OSError(ctypes.get_errno(), "fanotify", program)
         self.start()
 
@@ -254,13 +241,21 @@ class Cluster:
         self._publish(layout, digest)
         self.up.stop()
         self.log = open(os.path.join(self.dir, "programs.log"), "ab")
-        bring_programs(self.dir)
+        self.bin = os.path.join(self.dir, "bin")
+        self._bring_programs()
         self._configure(lease_seconds, wrap or {})
         self._keeping = True
         for p in self.programs.values():
             p.start()
         self._keeper = threading.Thread(target=self._keep, daemon=True)
         self._keeper.start()
+
+    def _bring_programs(self):
+        """Services are started here under their own accounts, which need not be able to enter the folder that was built in."""
+        os.makedirs(self.bin)
+        for name in os.listdir(h.BIN):
+            if name.startswith("glovebox"):
+                shutil.copy2(os.path.join(h.BIN, name), self.bin)
 
     def _publish(self, layout, digest):
         folder = os.path.join(self.dir, "nothing")
@@ -276,7 +271,7 @@ class Cluster:
                 who.run("asset", "publish", folder, "--name", name, "--kind", kind, "--policy", policy)
 
     def _key(self, program, *words):
-        return subprocess.run([os.path.join(PROGRAMS, program), "key", *words], stdout=subprocess.PIPE, text=True, check=True,
+        return subprocess.run([os.path.join(self.bin, program), "key", *words], stdout=subprocess.PIPE, text=True, check=True,
                               user=UID_BASE + 2 if program == "glovebox-plane" else 0,
                               group=UID_BASE + 2 if program == "glovebox-plane" else 0).stdout.split("\n")[0]
 
@@ -299,7 +294,7 @@ class Cluster:
         }
         users = {"broker": UID_BASE + 1, "plane": UID_BASE + 2, "node": 0}
         self.programs = {
-            name: Program(name, [*wrap.get(name, []), os.path.join(PROGRAMS, "glovebox-" + name), *words[name]], users[name], self.log,
+            name: Program(name, [*wrap.get(name, []), os.path.join(self.bin, "glovebox-" + name), *words[name]], users[name], self.log,
                           ready=name != "node", passphrase=passphrase if name == "broker" else None)
             for name in ("broker", "plane", "node")}
 

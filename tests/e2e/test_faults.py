@@ -113,7 +113,7 @@ class Killed(Faults):
 
     def ambushed(self, program, *expected):
         """Killed as it starts: its attempt is tried again, or ends with a reason; an output that no gate has seen is not released."""
-        trap = faults.Ambush(cluster.programs["node"].process.pid, program)
+        trap = faults.Ambush(cluster.programs["node"].process.pid, os.path.join(cluster.bin, program))
         try:
             end = self.job("ambushed-" + program)
         finally:
