@@ -112,6 +112,7 @@ class AnyRequests {
   int decided() const { return decided_; }
   int sealed() const { return sealed_; }
   int refused() const { return refused_; }
+  int sums() const { return sums_; }
 
  private:
   struct Job {
@@ -130,6 +131,32 @@ class AnyRequests {
     const auto log = Log::open(store_, random);
     ASSERT_TRUE(log.ok()) << log.error().line();
     EXPECT_EQ(canonical((*log)->state().snapshot()), canonical(w_.core->state().snapshot()));
+    adds_up(w_.core->state());
+    adds_up((*log)->state());
+  }
+  // What is kept added up is what the lines add up to, for whomever and whenever one asks.
+  void adds_up(const State& state) {
+    for (const gbx::testing::Asset* a : {&w_.data, &w_.image}) {
+      const PlanCharge asset{a->record.owner_id, a->record.asset_id, 0, 0};
+      const auto* lines = state.ledger(asset.owner_id, asset.asset_id);
+      if (lines == nullptr) continue;
+      for (const auto& [except, asked] : *lines) {
+        for (const std::int64_t since : {std::int64_t{0}, asked.time, asked.time + 1}) {
+          policy::Spent naive;
+          for (const auto& [job, line] : *lines) {
+            if (job == except) continue;
+            naive.total_free_bits += line.free_bits;
+            const bool counts = line.consumer_id == asked.consumer_id && line.time >= since;
+            naive.period_free_bits += counts ? line.free_bits : 0;
+          }
+          const auto spent =
+              state.spent(asset, asked.consumer_id, since, must(fixed_from_hex<32>(except)));
+          EXPECT_EQ(spent.total_free_bits, naive.total_free_bits);
+          EXPECT_EQ(spent.period_free_bits, naive.period_free_bits);
+          ++sums_;
+        }
+      }
+    }
   }
   template <class T>
   bool took(const Result<T>& r) {
@@ -301,6 +328,7 @@ class AnyRequests {
   int decided_ = 0;
   int sealed_ = 0;
   int refused_ = 0;
+  int sums_ = 0;
 };
 
 TEST(BrokerProperty, NoRequestMakesTheLogUnreadable) {
@@ -309,6 +337,7 @@ TEST(BrokerProperty, NoRequestMakesTheLogUnreadable) {
   std::int64_t decided = 0;
   std::int64_t sealed = 0;
   std::int64_t refused = 0;
+  std::int64_t sums = 0;
   for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     AnyRequests any(seed);
@@ -316,6 +345,7 @@ TEST(BrokerProperty, NoRequestMakesTheLogUnreadable) {
     decided += any.decided();
     sealed += any.sealed();
     refused += any.refused();
+    sums += any.sums();
     if (::testing::Test::HasFailure()) return;
   }
   std::printf("%lld sealed, %lld decided, %lld requests refused\n", static_cast<long long>(sealed),
@@ -323,6 +353,7 @@ TEST(BrokerProperty, NoRequestMakesTheLogUnreadable) {
   // The walk gets to the end of jobs, and is refused a lot: otherwise it proves nothing.
   EXPECT_GT(decided, static_cast<std::int64_t>(seeds));
   EXPECT_GT(refused, static_cast<std::int64_t>(seeds) * 5);
+  EXPECT_GT(sums, static_cast<std::int64_t>(seeds) * 5);
 }
 
 }  // namespace

@@ -86,15 +86,33 @@ std::int64_t JobState::attempts_with_data() const {
 policy::Spent State::spent(const records::PlanCharge& asset, const Hash32& consumer_id,
                            std::int64_t since, const Hash32& except) const {
   policy::Spent s;
-  const auto it = ledger_.find(ledger_key(asset.owner_id, asset.asset_id));
-  if (it == ledger_.end()) return s;
-  const std::string own = to_hex(except);
-  for (const auto& [job, line] : it->second) {
-    if (job == own) continue;
-    s.total_free_bits += line.free_bits;
-    if (line.consumer_id == consumer_id && line.time >= since) s.period_free_bits += line.free_bits;
+  const std::string key = ledger_key(asset.owner_id, asset.asset_id);
+  const auto sums = sums_.find(key);
+  if (sums == sums_.end()) return s;
+  s.total_free_bits = sums->second.free_bits;
+  const auto mine = sums->second.by_consumer.find(consumer_id);
+  if (mine != sums->second.by_consumer.end()) {
+    for (auto it = mine->second.lower_bound(since); it != mine->second.end(); ++it) {
+      s.period_free_bits += it->second;
+    }
+  }
+  const auto& lines = ledger_.at(key);
+  const auto own = lines.find(to_hex(except));
+  if (own == lines.end()) return s;
+  s.total_free_bits -= own->second.free_bits;
+  if (own->second.consumer_id == consumer_id && own->second.time >= since) {
+    s.period_free_bits -= own->second.free_bits;
   }
   return s;
+}
+
+void State::add_to_sums(const std::string& asset, const LedgerLine& line, std::int64_t sign) {
+  Sums& sums = sums_[asset];
+  sums.free_bits += sign * line.free_bits;
+  auto& mine = sums.by_consumer[line.consumer_id];
+  std::int64_t& then = mine[line.time];
+  then += sign * line.free_bits;
+  if (then == 0) mine.erase(line.time);
 }
 
 const std::map<std::string, LedgerLine>* State::ledger(const Hash32& owner,
@@ -131,15 +149,19 @@ void State::charge(const Hash32& job_id, const JobState& job,
                    const std::vector<records::PlanCharge>& charges, std::int64_t time,
                    bool committed) {
   for (const auto& c : charges) {
-    auto& lines = ledger_[ledger_key(c.owner_id, c.asset_id)];
+    const std::string key = ledger_key(c.owner_id, c.asset_id);
+    auto& lines = ledger_[key];
     const auto before = lines.find(to_hex(job_id));
     const std::int64_t since = before == lines.end() ? time : before->second.since;
-    lines[to_hex(job_id)] = {job.submission.submission.body.consumer_id,
-                             time,
-                             c.free_bits,
-                             c.verified_bits,
-                             committed,
-                             since};
+    if (before != lines.end()) add_to_sums(key, before->second, -1);
+    LedgerLine& line = lines[to_hex(job_id)];
+    line = {job.submission.submission.body.consumer_id,
+            time,
+            c.free_bits,
+            c.verified_bits,
+            committed,
+            since};
+    add_to_sums(key, line, 1);
   }
 }
 

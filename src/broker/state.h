@@ -221,6 +221,14 @@ class State {
   std::map<std::string, std::string> held_;  // hash of the notice -> job
   // "owner/asset" -> job -> line
   std::map<std::string, std::map<std::string, LedgerLine>> ledger_;
+  // What spent() asks for, kept beside the lines, from which it follows: with many jobs of an asset
+  // none of them is walked but the consumer's own of the period. No part of the snapshot.
+  struct Sums {
+    std::int64_t free_bits = 0;
+    std::map<Hash32, std::map<std::int64_t, std::int64_t>> by_consumer;  // and time: free bits
+  };
+  void add_to_sums(const std::string& asset, const LedgerLine& line, std::int64_t sign);
+  std::map<std::string, Sums> sums_;
 };
 
 }  // namespace gbx::broker
