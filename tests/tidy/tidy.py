@@ -28,9 +28,10 @@ ALLOWED = {
     "oci": {"base", "crypto", "records"},
     "sandbox": {"base", "crypto", "records"},
     "gate": {"base", "crypto", "records", "asset"},
+    "capacity": {"base", "crypto", "records", "policy", "gate"},
 }
 MIDDLE = {"base", "crypto", "records", "httpsig", "machines", "channel", "translog", "lease", "policy", "storage",
-          "asset", "decryptfs", "oci", "sandbox", "gate"}
+          "asset", "decryptfs", "oci", "sandbox", "gate", "capacity"}
 for program in ("broker", "plane", "node", "agent", "cli"):
     ALLOWED[program] = MIDDLE
 
