@@ -3,10 +3,8 @@
 // tried without a word here.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <set>
 
-#include "base/os.h"
 #include "vectors.h"
 
 namespace gbx::vectors {
@@ -14,19 +12,6 @@ namespace {
 
 using records::Signed;
 
-std::string source_dir() {
-  const char* root = std::getenv("GBX_SOURCE_DIR");
-  return root == nullptr ? "." : root;
-}
-const File& file() {
-  static const File kFile = [] {
-    const auto bytes = read_file(source_dir() + "/tests/records/vectors.json", kMaxFileBytes);
-    auto parsed = from_json_text<File>(as_text(bytes.value()), {.max_bytes = kMaxFileBytes});
-    if (!parsed.ok()) throw std::runtime_error("vectors.json: " + parsed.error().line());
-    return std::move(parsed).value();
-  }();
-  return kFile;
-}
 crypto::PublicKey key_of(const Record& r) {
   return crypto::PublicKey::from_text(file().keys.at(r.signer).public_key).value();
 }
