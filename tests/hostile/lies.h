@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
+#include <initializer_list>
 #include <map>
 #include <set>
 #include <string>
@@ -87,7 +88,7 @@ class Liar {
     walk(truth_, "body", [](const Json& v) { return v; });
     broken_texts();
   }
-  const std::vector<Lie>& lies() const { return lies_; }
+  std::vector<Lie> lies() && { return std::move(lies_); }
 
  private:
   using Put = std::function<Json(const Json&)>;
@@ -193,6 +194,10 @@ class Liar {
   std::vector<Lie> lies_;
 };
 
+inline std::vector<Lie> lies_about(const Pool& pool, Json truth) {
+  return Liar(pool, std::move(truth)).lies();
+}
+
 // Which lies a run of a test tells. Of every place in a message it tells some, so that no member is
 // left out.
 class Choice {
@@ -236,7 +241,7 @@ class Harmless {
     std::string place;
     std::string why;
   };
-  Harmless(std::vector<Line> lines) : lines_(std::move(lines)) {}  // NOLINT
+  Harmless(std::initializer_list<Line> lines) : lines_(lines) {}
   bool covers(const std::string& place) {
     for (std::size_t i = 0; i < lines_.size(); ++i) {
       const std::string& p = lines_[i].place;
