@@ -81,6 +81,9 @@ Result<PolicyDraft> draft(Session& s, const Invocation& in) {
   d.consumers = in.list("consumer");
   d.lease_required = !in.has("no-lease");
   d.purposes = in.list("purpose");
+  if (std::find(d.purposes.begin(), d.purposes.end(), "") != d.purposes.end()) {
+    return fail(Reason::kUsage, "--purpose").with("words, or * for any", "nothing");
+  }
   d.image_digests = in.list("image-digest");
   d.image_signers = in.list("image-signer");
   for (const auto& c : in.list("command")) {
