@@ -134,6 +134,39 @@ TEST_F(LedgerOf, ALaterAttemptDoesNotMoveTheReservation) {
   EXPECT_EQ(canonical(to_json(after[0])), canonical(to_json(before[0])));
 }
 
+// Whatever the order in which versions and their policies came.
+TEST_F(LedgerOf, TheLimitsAreThoseOfTheNewestVersionsPolicyInForce) {
+  auto publish = [&](std::int64_t row_bits) {
+    w.data.policy.clauses.row_bits = row_bits;
+    must(w.publish(w.data));
+    return ask().body.row_bits;
+  };
+  // It is one owner's, whose keys cannot be copied: so one asset becomes each of its versions.
+  auto version = [&](std::int64_t number) {
+    w.data.record.version = number;
+    w.data.policy.asset_version_id = w.data.version_id();
+    w.data.policy.serial = 1;
+    w.data.policy.prev = {};
+  };
+  auto next = [&] { gbx::testing::next_policy(w.data); };
+  version(3);
+  EXPECT_EQ(publish(300), 300);
+  const Policy third = w.data.policy;
+  version(2);
+  EXPECT_EQ(publish(200), 300);
+  const Policy second = w.data.policy;
+  version(3);
+  w.data.policy = third;
+  next();
+  EXPECT_EQ(publish(301), 301);
+  version(2);
+  w.data.policy = second;
+  next();
+  EXPECT_EQ(publish(201), 301);
+  version(10);
+  EXPECT_EQ(publish(1'000), 1'000);
+}
+
 TEST_F(LedgerOf, PagesAreBoundedAndAnUnknownAssetHasNone) {
   must(w.judge(w.run_until_sealed(w.submission()).job_id()));
   EXPECT_EQ(ask(std::nullopt, 1).body.entries.size(), 0u);

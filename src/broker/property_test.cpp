@@ -140,6 +140,7 @@ class AnyRequests {
       const PlanCharge asset{a->record.owner_id, a->record.asset_id, 0, 0};
       const auto* lines = state.ledger(asset.owner_id, asset.asset_id);
       if (lines == nullptr) continue;
+      in_order(state, asset, *lines);
       for (const auto& [except, asked] : *lines) {
         for (const std::int64_t since : {std::int64_t{0}, asked.time, asked.time + 1}) {
           policy::Spent naive;
@@ -156,6 +157,27 @@ class AnyRequests {
           ++sums_;
         }
       }
+    }
+  }
+  // And so is what the ledger answers, of all and of each consumer.
+  void in_order(const State& state, const PlanCharge& asset,
+                const std::map<std::string, LedgerLine>& lines) {
+    std::vector<std::optional<Hash32>> whose{std::nullopt};
+    for (const auto& [job, line] : lines) whose.emplace_back(line.consumer_id);
+    for (const auto& consumer : whose) {
+      std::vector<std::pair<std::int64_t, std::string>> naive;
+      std::int64_t free_bits = 0;
+      for (const auto& [job, line] : lines) {
+        if (consumer && line.consumer_id != *consumer) continue;
+        naive.emplace_back(line.committed ? line.time : line.since, job);
+        free_bits += line.free_bits;
+      }
+      std::sort(naive.begin(), naive.end());
+      const LedgerSums& sums = state.sums(asset.owner_id, asset.asset_id, consumer);
+      EXPECT_EQ(sums.free_bits(), free_bits);
+      const auto page = sums.page(0, sums.count());
+      ASSERT_EQ(page.size(), naive.size());
+      for (std::size_t i = 0; i < page.size(); ++i) EXPECT_EQ(to_hex(page[i]), naive[i].second);
     }
   }
   template <class T>

@@ -16,6 +16,10 @@ std::string lease_key(const Id16& lease, const Id16& asset) {
   return to_hex(lease) + "/" + to_hex(asset);
 }
 
+SumsLine sums_line(const Hash32& job_id, const LedgerLine& line) {
+  return {job_id, line.told(), line.time, line.free_bits, line.verified_bits};
+}
+
 template <class Body>
 Status reads_as(const Json& body) {
   const auto parsed = from_json<Body>(body);
@@ -86,19 +90,12 @@ std::int64_t JobState::attempts_with_data() const {
 policy::Spent State::spent(const records::PlanCharge& asset, const Hash32& consumer_id,
                            std::int64_t since, const Hash32& except) const {
   policy::Spent s;
-  const std::string key = ledger_key(asset.owner_id, asset.asset_id);
-  const auto sums = sums_.find(key);
-  if (sums == sums_.end()) return s;
-  s.total_free_bits = sums->second.free_bits;
-  const auto mine = sums->second.by_consumer.find(consumer_id);
-  if (mine != sums->second.by_consumer.end()) {
-    for (auto it = mine->second.lower_bound(since); it != mine->second.end(); ++it) {
-      s.period_free_bits += it->second;
-    }
-  }
-  const auto& lines = ledger_.at(key);
-  const auto own = lines.find(to_hex(except));
-  if (own == lines.end()) return s;
+  s.total_free_bits = sums(asset.owner_id, asset.asset_id, std::nullopt).free_bits();
+  s.period_free_bits = sums(asset.owner_id, asset.asset_id, consumer_id).free_bits_since(since);
+  const auto* lines = ledger(asset.owner_id, asset.asset_id);
+  if (lines == nullptr) return s;
+  const auto own = lines->find(to_hex(except));
+  if (own == lines->end()) return s;
   s.total_free_bits -= own->second.free_bits;
   if (own->second.consumer_id == consumer_id && own->second.time >= since) {
     s.period_free_bits -= own->second.free_bits;
@@ -106,13 +103,14 @@ policy::Spent State::spent(const records::PlanCharge& asset, const Hash32& consu
   return s;
 }
 
-void State::add_to_sums(const std::string& asset, const LedgerLine& line, std::int64_t sign) {
-  Sums& sums = sums_[asset];
-  sums.free_bits += sign * line.free_bits;
-  auto& mine = sums.by_consumer[line.consumer_id];
-  std::int64_t& then = mine[line.time];
-  then += sign * line.free_bits;
-  if (then == 0) mine.erase(line.time);
+const LedgerSums& State::sums(const Hash32& owner, const Id16& asset,
+                              const std::optional<Hash32>& consumer) const {
+  static const LedgerSums kNothing{};
+  const auto of_asset = sums_.find(ledger_key(owner, asset));
+  if (of_asset == sums_.end()) return kNothing;
+  if (!consumer) return of_asset->second.all;
+  const auto mine = of_asset->second.by_consumer.find(*consumer);
+  return mine == of_asset->second.by_consumer.end() ? kNothing : mine->second;
 }
 
 const std::map<std::string, LedgerLine>* State::ledger(const Hash32& owner,
@@ -121,15 +119,8 @@ const std::map<std::string, LedgerLine>* State::ledger(const Hash32& owner,
   return it == ledger_.end() ? nullptr : &it->second;
 }
 const PolicyState* State::newest_policy(const Id16& asset) const {
-  const PolicyState* newest = nullptr;
-  for (const auto& [version, hash] : current_) {
-    const PolicyState& p = policies_.at(hash);
-    if (p.publish.policy.body.asset_id != asset) continue;
-    const bool newer =
-        newest == nullptr || p.publish.record.body.version > newest->publish.record.body.version;
-    if (newer) newest = &p;
-  }
-  return newest;
+  const auto it = newest_.find(to_hex(asset));
+  return it == newest_.end() ? nullptr : &policies_.at(current_.at(it->second.version_id));
 }
 
 Result<JobState*> State::find(const Hash32& job_id) {
@@ -153,15 +144,18 @@ void State::charge(const Hash32& job_id, const JobState& job,
     auto& lines = ledger_[key];
     const auto before = lines.find(to_hex(job_id));
     const std::int64_t since = before == lines.end() ? time : before->second.since;
-    if (before != lines.end()) add_to_sums(key, before->second, -1);
+    const Hash32& consumer_id = job.submission.submission.body.consumer_id;
+    AssetSums& sums = sums_[key];
+    LedgerSums& mine = sums.by_consumer[consumer_id];
+    if (before != lines.end()) {
+      const SumsLine old = sums_line(job_id, before->second);
+      sums.all.remove(old);
+      mine.remove(old);
+    }
     LedgerLine& line = lines[to_hex(job_id)];
-    line = {job.submission.submission.body.consumer_id,
-            time,
-            c.free_bits,
-            c.verified_bits,
-            committed,
-            since};
-    add_to_sums(key, line, 1);
+    line = {consumer_id, time, c.free_bits, c.verified_bits, committed, since};
+    sums.all.add(sums_line(job_id, line));
+    mine.add(sums_line(job_id, line));
   }
 }
 
@@ -169,7 +163,11 @@ Status State::publish(const PublishEntry& e, std::int64_t time, std::int64_t lea
   const auto& p = e.publish.policy.body;
   const std::string hash = to_hex(e.publish.policy.hash());
   policies_[hash] = {e.publish, time, leaf, std::nullopt};
-  current_[to_hex(p.asset_version_id)] = hash;
+  const std::string version_id = to_hex(p.asset_version_id);
+  current_[version_id] = hash;
+  Newest& newest = newest_[to_hex(p.asset_id)];
+  const std::int64_t version = e.publish.record.body.version;
+  if (newest.version_id.empty() || version > newest.version) newest = {version, version_id};
   owners_[to_hex(p.asset_id)] = p.owner_id;
   return ok_status();
 }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "broker/entries.h"
+#include "broker/ledger_sums.h"
 #include "policy/policy.h"
 
 namespace gbx::broker {
@@ -147,6 +148,7 @@ struct LedgerLine {
     f("committed", committed);
     f("since", since);
   }
+  std::int64_t told() const { return committed ? time : since; }
 };
 
 // The kind is known and the body is one of its kind, whatever came before. Errors: kBadStructure
@@ -174,6 +176,9 @@ class State {
                       std::int64_t since, const Hash32& except) const;
   // By job, in hex; null when nothing was ever reserved.
   const std::map<std::string, LedgerLine>* ledger(const Hash32& owner, const Id16& asset) const;
+  // The same added up and in order, of all jobs or one consumer's.
+  const LedgerSums& sums(const Hash32& owner, const Id16& asset,
+                         const std::optional<Hash32>& consumer) const;
   // The policy in force of the asset's newest version; null when it was never published.
   const PolicyState* newest_policy(const Id16& asset) const;
   std::int64_t last_time() const { return last_time_; }
@@ -221,14 +226,18 @@ class State {
   std::map<std::string, std::string> held_;  // hash of the notice -> job
   // "owner/asset" -> job -> line
   std::map<std::string, std::map<std::string, LedgerLine>> ledger_;
-  // What spent() asks for, kept beside the lines, from which it follows: with many jobs of an asset
-  // none of them is walked but the consumer's own of the period. No part of the snapshot.
-  struct Sums {
-    std::int64_t free_bits = 0;
-    std::map<Hash32, std::map<std::int64_t, std::int64_t>> by_consumer;  // and time: free bits
+  // What follows from the above, so that no question walks all jobs, versions or lines. No part of
+  // the snapshot.
+  struct AssetSums {
+    LedgerSums all;
+    std::map<Hash32, LedgerSums> by_consumer;
   };
-  void add_to_sums(const std::string& asset, const LedgerLine& line, std::int64_t sign);
-  std::map<std::string, Sums> sums_;
+  std::map<std::string, AssetSums> sums_;  // by "owner/asset"
+  struct Newest {
+    std::int64_t version = 0;
+    std::string version_id;
+  };
+  std::map<std::string, Newest> newest_;  // by asset id
 };
 
 }  // namespace gbx::broker
