@@ -1361,6 +1361,40 @@ TEST_F(TwoOwners, ARulingIsAboutTheseBytesAndByANamedKey) {
   EXPECT_TRUE(w.core->state().job(run->job_id())->hold->rulings.empty());
 }
 
+// Owners follow a rotation at different times. A person is one for each owner, with the key that
+// this owner names, as long as that key stands.
+TEST_F(TwoOwners, EachNamesTheKeyOfOnePersonThatItKnows) {
+  const auto newer = gbx::testing::make_person(w.random);
+  gbx::testing::Person cara = gbx::testing::copy(people[2]);
+  cara.key = gbx::testing::copy(newer).key;
+  const auto rotation =
+      must(sign(w.set.id(), Rotation{cara.id(), 1, cara.key.public_key().text()}, cara.recovery));
+  cara.chain.rotations.push_back(rotation);
+  for (Reviewer& r : w.image.policy.clauses.reviewers) {
+    if (r.identity_id == cara.id()) r.key = cara.key.public_key().text();
+  }
+  w.image.policy.clauses.reviewers_needed = 2;
+  hold();
+  EXPECT_EQ(run->plan.body.reviewers.size(), 5U) << "four people, one of them with two keys";
+  EXPECT_EQ(held.preview_keys.size(), 5U);
+  constexpr auto kApprove = RulingDecision::kApprove;
+  const auto by_cara = [&](const Hash32& policy) {
+    return w.rule(cara, held.hold_notice->body, policy, kApprove);
+  };
+  // Before the rotation she rules for the owner who names the old key; that counts until she
+  // rotates, and under the new one she is nobody to this owner.
+  EXPECT_EQ(rule(2, image, kApprove).reason(), Reason::kWrongRole);
+  EXPECT_EQ(must(rule(2, data, kApprove)).state, JudgementState::kHeld);
+  must(w.call<Empty>(method::kRotate, RotateRequest{cara.chain.identity, rotation}));
+  w.clock.advance(1000);
+  EXPECT_EQ(by_cara(data).reason(), Reason::kConflict) << "she has ruled already";
+  EXPECT_EQ(must(by_cara(image)).state, JudgementState::kHeld);
+  EXPECT_EQ(must(rule(3, image, kApprove)).state, JudgementState::kHeld) << "data: none counts";
+  EXPECT_EQ(must(rule(0, data, kApprove)).state, JudgementState::kHeld);
+  EXPECT_EQ(must(rule(1, data, kApprove)).state, JudgementState::kReleased);
+  all_verify();
+}
+
 TEST_F(TwoOwners, OneOwnersReviewersDeclineForAll) {
   hold();
   EXPECT_EQ(must(rule(0, data, RulingDecision::kApprove)).state, JudgementState::kHeld);

@@ -347,9 +347,11 @@ class Core {
     Machine machine;
     OutputBody out;
     JobBody job;
-    std::size_t place = 0;  // of the caller among the plan's reviewers
+    std::vector<std::size_t> places;  // of the caller among the plan's reviewers; at least one
   };
   Result<HeldOutput> held_for(const Caller& who, const Hash32& job_id);
+  // Empty for whoever is not enrolled.
+  Result<std::string> standing_key(const Hash32& identity);
   Result<api::ReviewView> review_view(const Caller& who, const HeldOutput& held);
   Status lay_out(Transaction& t, const OutputBody& out);
   Status clear_desks(Transaction& t, const OutputBody& out);
