@@ -24,7 +24,8 @@ class Faults(faults.Case):
 
 
 class Killed(Faults):
-    """With one attempt where nothing of the attempt died."""
+    """With one attempt where nothing of the attempt died. What holds an output that is sealed takes it along, and 300 s later the job says that it is
+    lost: that is waited for where all messages are tried."""
 
     def test_broker_asked_by_the_plane(self):
         self.at_each("plane-broker", 2, 14, cluster.programs["broker"].kill)
@@ -39,7 +40,7 @@ class Killed(Faults):
         self.at_each("node-plane", 2, 32, cluster.programs["plane"].kill)
 
     def test_node(self):
-        self.at_each("node-plane", 1, 32, cluster.programs["node"].kill)
+        self.at_each("node-plane", 1, 32, cluster.programs["node"].kill, until=8)
 
     def kill_part(self, name):
         for pid in cluster.part(name):
@@ -49,10 +50,10 @@ class Killed(Faults):
                 pass  # with another one
 
     def test_agents_privileged_half(self):
-        self.at_each("agent-broker", 1, 16, lambda: self.kill_part("glovebox-agent run"))
+        self.at_each("agent-broker", 1, 16, lambda: self.kill_part("glovebox-agent run"), until=9)
 
     def test_agents_worker(self):
-        self.at_each("agent-broker", 1, 16, lambda: self.kill_part("glovebox-agent worker"))
+        self.at_each("agent-broker", 1, 16, lambda: self.kill_part("glovebox-agent worker"), until=9)
 
     def test_decryptfs(self):
         self.ambushed("glovebox-decryptfs", "Completed", "")
