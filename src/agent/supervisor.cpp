@@ -345,6 +345,9 @@ class Supervisor {
     if (request.logs.visibility != gate::LogVisibility::kNone) s.log_fd = logs_.get();
     s.request = request;
     GBX_ASSIGN(gate::GateOutcome outcome, gate::run_gate(std::move(s), *o_.clock));
+    if (!outcome.completed) {
+      o_.log->error("gate", fail(Reason::kOutputInvalid, std::string(enum_name(outcome.failure))));
+    }
     // The gate has read the inputs too: its copy check is worth what it could read.
     for (auto& in : inputs_) GBX_TRY(in.mount.intact());
     GateReply reply;

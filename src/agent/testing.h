@@ -238,7 +238,7 @@ class WorkerWorld {
     }
     if (op == operation::kGate) {
       GBX_ASSIGN(const auto request, from_json<gate::GateRequest>(body));
-      GBX_ASSIGN(out, memory_file(as_bytes("the checked output")));
+      GBX_ASSIGN(out, memory_file(as_bytes(bundle_of_gate_)));
       asked_ = request;
       return to_json(judged(request));
     }
@@ -264,6 +264,7 @@ class WorkerWorld {
 
  public:
   // Read after the threads ended.
+  std::string bundle_of_gate_ = "the checked output";
   gate::GateRequest asked_;  // of the gate
   std::vector<std::string>
       deeds_;  // what the privileged half was asked for, and what was handed in

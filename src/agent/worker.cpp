@@ -321,6 +321,11 @@ class Attempt {
       return fail(Reason::kOutputInvalid, "the gate judged another job");
     }
     GBX_ASSIGN(Bytes bundle_bytes, read_all(p.fd.get(), static_cast<std::size_t>(kMaxBundleBytes)));
+    // It crashed, hung or answered nonsense. Held, this would be nothing that anybody can open: not
+    // a reviewer, and not a consumer whose own policies ask nobody.
+    if (reply.result.recommendation != gate::Recommendation::kReject && bundle_bytes.empty()) {
+      return fail(Reason::kOutputInvalid, "the gate did not come to an end with this output");
+    }
     ResultInput in;
     in.job_id = job_->job_id;
     in.attempt = attempt();

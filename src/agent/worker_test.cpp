@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "agent/testing.h"
+#include "gate/gate.h"
 
 namespace gbx::agent {
 namespace {
@@ -149,6 +150,18 @@ TEST_F(WorkerTest, AVerdictAboutAnotherJobIsNotSealed) {
   supervisor_lie_ = lie_in<GateReply>(operation::kGate, [](GateReply& g) { g.result.attempt = 2; });
   const Outcome o = refused(Reason::kOutputInvalid, "the gate judged another job");
   EXPECT_EQ(o.count("broker agent.seal"), 0U);
+}
+
+// As a gate that was killed is answered for: held, and nothing there to open.
+TEST_F(WorkerTest, WhatTheGateDidNotJudgeIsNotSealed) {
+  bundle_of_gate_.clear();
+  supervisor_lie_ = lie_in<GateReply>(operation::kGate, [this](GateReply& g) {
+    g.result = gate::held_result(asked_, gate::GateReason::kGateCrashed);
+  });
+  const Outcome o = refused(Reason::kOutputInvalid, "did not come to an end");
+  EXPECT_EQ(o.count("destroy"), 1U);
+  EXPECT_EQ(o.count("broker agent.seal"), 0U);
+  EXPECT_EQ(o.end.reason, "output-invalid");
 }
 
 TEST_F(WorkerTest, AReleaseWithoutEveryDeclaredOutputIsNotSealed) {
