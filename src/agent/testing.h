@@ -249,7 +249,7 @@ class WorkerWorld {
     g.result.jobId = r.jobId;
     g.result.attempt = r.attempt;
     g.result.verdict = gate::RuleStatus::kPass;
-    g.result.charge = {200, 0, 0, gate::CodeId::kSchema};
+    g.result.charge = {gbx::testing::kJobBits, 0, 0, gate::CodeId::kSchema};
     g.result.manifest = {{"metrics", "metrics.json", Hash32{9}, 16}};
     g.result.exitClass = gate::RunExit::kOk;
     g.result.recommendation = gate::Recommendation::kRelease;

@@ -364,14 +364,7 @@ Status Core::check_statement(const RunStatement& s, const Found& f) const {
   if (!context.verdict.well_formed()) {
     return fail(Reason::kOutputInvalid, "a cause comes with a rejection and with nothing else");
   }
-  // Verified bits are those of tables with a recipe that the policies let the gate compute; the
-  // plan says how many the submission has.
-  for (const auto& c : plan.charges) {
-    if (context.verdict.charge.verified_bits <= c.verified_bits) continue;
-    return fail(Reason::kOutputInvalid, "verified bits")
-        .with("at most the plan's " + std::to_string(c.verified_bits),
-              std::to_string(context.verdict.charge.verified_bits));
-  }
+  GBX_TRY(policy::check_charge(plan, submission, context.verdict, capacity_));
   if (context.review.has_value() != !plan.reviewers.empty()) {
     return fail(Reason::kWrongRecipient, "the sealed review")
         .with(plan.reviewers.empty() ? "none" : "one", context.review ? "one" : "none");

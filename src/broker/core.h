@@ -39,6 +39,10 @@ struct ConnectionContext {
 using policy::kHoldSeconds;
 inline constexpr std::int64_t kLongestCredentialSeconds = 3600;
 inline constexpr std::size_t kHellosPerConnection = 8;
+// Rotations of one identity; and how many of them its signing keys sign. The rest is the recovery
+// key's alone: a thief of a signing key cannot use up what drives him out.
+inline constexpr std::size_t kRotations = 64;  // as many as a chain has room for
+inline constexpr std::size_t kOwnRotations = 32;
 
 class Core {
  public:

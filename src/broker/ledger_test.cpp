@@ -9,6 +9,7 @@ namespace {
 using namespace gbx::records;  // NOLINT
 using gbx::testing::BrokerWorld;
 using gbx::testing::clean_verdict;
+using gbx::testing::kJobBits;
 using gbx::testing::kNow;
 using gbx::testing::must;
 using gbx::testing::Person;
@@ -61,23 +62,21 @@ TEST_F(LedgerOf, AJobFromReservationToRelease) {
   const auto size = w.core->log_size();
   s = ask();
   EXPECT_EQ(s.body.entries[0].state, LedgerState::kReleased);
-  EXPECT_EQ(s.body.entries[0].free_bits, 200);
+  EXPECT_EQ(s.body.entries[0].free_bits, kJobBits);
   EXPECT_EQ(s.body.entries[0].verified_bits, 0);  // the plan has none
   EXPECT_EQ(s.body.entries[0].time, kNow + 5);
-  EXPECT_EQ(s.body.total_free_bits, 200);
+  EXPECT_EQ(s.body.total_free_bits, kJobBits);
   EXPECT_EQ(s.body.total_verified_bits, 0);
-  EXPECT_EQ(s.body.period_free_bits, 200);
+  EXPECT_EQ(s.body.period_free_bits, kJobBits);
   w.clock.advance(86'401'000);
   EXPECT_EQ(ask().body.period_free_bits, 0);
-  EXPECT_EQ(ask().body.total_free_bits, 200);
+  EXPECT_EQ(ask().body.total_free_bits, kJobBits);
   EXPECT_EQ(w.core->log_size(), size) << "asking is logged";
 }
 
 TEST_F(LedgerOf, RejectedAndCancelledJobsCostWhatTheyTold) {
-  GateVerdict bad = clean_verdict();
-  bad.recommendation = Recommendation::kReject;
-  bad.cause = GateCause::kMalformed;
-  const auto rejected = w.run_until_sealed(w.submission(), bad);
+  const auto rejected =
+      w.run_until_sealed(w.submission(), gbx::testing::rejection(GateCause::kMalformed));
   ASSERT_EQ(must(w.judge(rejected.job_id())).state, JudgementState::kRejected);
   auto cancelled = w.run_until_attested(w.submission());
   for (const std::int64_t stage : {1, 2}) {
@@ -110,7 +109,7 @@ TEST_F(LedgerOf, AConsumersPartIsTheOwn) {
   EXPECT_EQ(own.consumer, other.id());
   ASSERT_EQ(own.entries.size(), 1u);
   EXPECT_EQ(own.entries[0].consumer_id, other.id());
-  EXPECT_EQ(own.total_free_bits, 200);
+  EXPECT_EQ(own.total_free_bits, kJobBits);
   EXPECT_EQ(ask(Hash32{1}).body.count, 0);
 }
 

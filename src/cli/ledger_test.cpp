@@ -268,8 +268,8 @@ TEST(LedgerRead, ARealBrokersAddsUp) {
   const auto l = must(fetch_ledger(
       keys, {w.data.record.asset_id, w.owner.id(), std::nullopt}, w.random,
       [&](const LedgerRequest& r) { return w.call<Signed<LedgerStatement>>(method::kLedger, r); }));
-  EXPECT_EQ(l.head.total_free_bits, 600);
-  EXPECT_EQ(by_consumer(l).at(0).period_free_bits, 600);
+  EXPECT_EQ(l.head.total_free_bits, 3 * gbx::testing::kJobBits);
+  EXPECT_EQ(by_consumer(l).at(0).period_free_bits, 3 * gbx::testing::kJobBits);
 }
 
 // ---- beacons ----

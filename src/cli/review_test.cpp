@@ -172,6 +172,7 @@ TEST(Review, OpensAndRulesByTheKeysOfToday) {
       auto& stale = (data_first ? w.data : w.image).policy.clauses.reviewers.at(0);
       stale.key = other->key.public_key().text();
       stale.hpke = other->hpke.public_key().text();
+      for (auto* a : {&w.data, &w.image}) a->policy.clauses.may_preview.push_back(stale);
     });
     ASSERT_EQ(h.input->detail.preview_keys.size(), 2U);
     const auto r = h.open();

@@ -374,23 +374,44 @@ TEST_F(Judging, WhatOwnersSpentCounts) {
   }
 }
 
-TEST_F(Judging, MoreReviewersThanAPlanHoldsAreDenied) {
+// A policy's author says which keys a reviewer has, and could say his own: an output would be
+// sealed to it. So a reviewer is one with these keys only where every owner says the same.
+TEST_F(Judging, NobodyPutsAnotherKeyUnderAReviewersId) {
   inputs = 2;
-  std::vector<Hash32> ids;
-  for (std::size_t i = 0; i < 17; ++i) ids.push_back(random.fixed<32>());
-  for (std::size_t a = 0; a < 2; ++a) {
-    clauses(a).may_preview = ids;
-    clauses(a).reviewers.clear();
-    // The same people with other keys: each would have to get a preview.
-    for (const auto& id : ids) {
-      clauses(a).reviewers.push_back({id, to_hex(random.fixed<32>()), to_hex(random.fixed<32>())});
+  const Reviewer honest = as_reviewer(reviewer);
+  for (const std::size_t liar : {std::size_t{0}, std::size_t{1}}) {
+    for (std::string Reviewer::*part : {&Reviewer::key, &Reviewer::hpke}) {
+      for (std::size_t a = 0; a < 2; ++a) {
+        clauses(a).reviewers = {honest};
+        clauses(a).may_preview = {honest};
+      }
+      Reviewer forged = honest;
+      forged.*part = to_hex(random.fixed<32>());
+      // Beside the one whom everybody names, it is nobody's.
+      clauses(liar).reviewers = {forged};
+      EXPECT_EQ(judge_job().plan.value().reviewers, std::vector<Reviewer>{honest});
+      // In the place of it, nobody is left.
+      clauses(liar).may_preview = {forged};
+      EXPECT_TRUE(judge_job().plan.value().reviewers.empty());
+      EXPECT_TRUE(judge_job().plan.value().may_preview.empty());
     }
   }
-  clauses(2).may_preview = ids;  // the image's owner is asked, too
-  EXPECT_EQ(denied(), "merge:policy-unmergeable");
-  clauses(1).reviewers.resize(15);
-  EXPECT_EQ(denied(), "");
-  EXPECT_EQ(judge_job().plan->reviewers.size(), 32u);
+}
+// Whoever submits has agreed for his own assets: he names no reviewer of the others' data and keeps
+// none from it.
+TEST_F(Judging, TheConsumersOwnPolicyHasNoPartInReviews) {
+  const Reviewer honest = as_reviewer(reviewer);
+  Reviewer forged = honest;
+  forged.hpke = to_hex(random.fixed<32>());
+  clauses(0).reviewers = clauses(0).may_preview = {honest};
+  clauses(2).reviewers_needed = 2;
+  for (const auto& lets : {std::vector<Reviewer>{forged}, std::vector<Reviewer>{}}) {
+    clauses(2).reviewers = lets;
+    clauses(2).may_preview = lets;
+    const RunPlan plan = judge_job().plan.value();
+    EXPECT_EQ(plan.reviewers, std::vector<Reviewer>{honest});
+    EXPECT_EQ(plan.reviewers_needed, 1);
+  }
 }
 
 // Three owners, each of whom allows the job alone: nobody's clause is wrong, so each is shown.
@@ -854,18 +875,19 @@ TEST(Reviewers, AreNeverTheConsumerAndOneForEachPerson) {
     Reviewer r = good;
     change(r);
     policy.clauses.reviewers = {r};
-    return eligible_reviewers(policy, {other.id(), consumer.id()}, s).size();
+    return eligible_reviewers(policy, {r}, s).size();
   };
   EXPECT_EQ(eligible([](Reviewer&) {}), 1u);
   EXPECT_EQ(eligible([&](Reviewer& r) { r.identity_id = consumer.id(); }), 0u);
   EXPECT_EQ(eligible([&](Reviewer& r) { r.key = consumer.key.public_key().text(); }), 0u);
   EXPECT_EQ(eligible([&](Reviewer& r) { r.hpke = consumer.hpke.public_key().text(); }), 0u);
-  // whom not every owner lets look
-  EXPECT_EQ(eligible([](Reviewer& r) { r.identity_id = Hash32{1}; }), 0u);
   Reviewer again = good;
   again.key = other.recovery.public_key().text();
+  // whom not every owner lets look, with these keys
+  policy.clauses.reviewers = {good};
+  EXPECT_EQ(eligible_reviewers(policy, {again}, s).size(), 0u);
   policy.clauses.reviewers = {good, again};
-  EXPECT_EQ(eligible_reviewers(policy, {other.id()}, s).size(), 1u);
+  EXPECT_EQ(eligible_reviewers(policy, {good, again}, s).size(), 1u);
 }
 
 TEST(Tally, KOfN) {

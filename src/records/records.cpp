@@ -344,6 +344,11 @@ Status Clauses::validate() const {
     GBX_TRY(check_text(at + "root", tee[i].root));
     GBX_TRY(check_texts(at + "releases", tee[i].releases));
   }
+  std::set<Hash32> people;
+  for (const Reviewer& r : reviewers) {
+    if (people.insert(r.identity_id).second) continue;
+    return bad("clauses.reviewers", "each identity once", to_hex(r.identity_id));
+  }
   std::set<std::string> files;
   for (const TableRule& t : tables.value_or(std::vector<TableRule>{})) {
     const std::string at = "clauses.tables[" + std::to_string(files.size()) + "].";

@@ -42,11 +42,10 @@ class Desk:
     def policy(self, owner, kind, join, reviewers, needed, may_preview):
         path = os.path.join(self.up.dir, kind + ".yaml")
         named = []
-        for r in reviewers:
-            card = os.path.join(self.up.dir, "card-" + r.id)
-            named += ["--reviewer", h.write_json(card, r.run("identity", "show"))]
-        for p in may_preview:
-            named += ["--may-preview", p.id]
+        for option, people in (("--reviewer", reviewers), ("--may-preview", may_preview)):
+            for p in people:
+                card = os.path.join(self.up.dir, "card-" + p.id)
+                named += [option, h.write_json(card, p.run("identity", "show"))]
         # everything that leaves is held: no free bit goes without a person
         owner.policy(path, kind, self.digest, self.up.facts["nodeKey"], join,
                      extra=["--free-bits", "0", "--reviewers-needed", str(needed), *named])

@@ -831,9 +831,7 @@ TEST_P(CoreSuite, AnEndIsNeverToldWithoutItsReason) {
 }
 
 TEST_P(CoreSuite, ARejectionSaysTheReasonOfTheReleaseStatement) {
-  GateVerdict malformed = testing::clean_verdict();
-  malformed.recommendation = Recommendation::kReject;
-  malformed.cause = GateCause::kMalformed;
+  const GateVerdict malformed = testing::rejection(GateCause::kMalformed);
   const Hash32 id = p.submit();
   p.pump();
   const auto w = p.take();
@@ -1185,7 +1183,8 @@ class RotatedReviewer : public ::testing::TestWithParam<bool> {
     p.b.data.policy.clauses.reviewers = {named(now, p.b.reviewer)};
     p.b.image.policy.clauses.reviewers = {named(p.b.reviewer, p.b.reviewer), named(second, second)};
     for (testing::Asset* a : {&p.b.data, &p.b.image}) {
-      a->policy.clauses.may_preview = {now.id(), second.id()};
+      a->policy.clauses.may_preview = {named(now, now), named(p.b.reviewer, p.b.reviewer),
+                                       named(second, second)};
     }
     p.populate();
     p.enrol(p.b.reviewer, "reviewer", Role::kReviewer);
