@@ -169,7 +169,6 @@ class Core {
   };
   Status advance(const Hash32& job_id, std::int64_t now);
   Outcome weigh(const JobState& job, std::int64_t now) const;
-  std::vector<records::RulingRequest> standing_rulings(const JobState& job) const;
   policy::Panel panel(const JobState& job) const;
   Status release_allowed(const JobState& job, std::int64_t now) const;
   std::vector<records::PlanCharge> final_charges(const JobState& job,

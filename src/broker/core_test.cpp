@@ -1465,6 +1465,25 @@ TEST_F(TwoOwners, EachNamesTheKeyOfOnePersonThatItKnows) {
   all_verify();
 }
 
+// Two rulings of one second say the same; one falls with its key, and the receipt has the other.
+TEST_F(TwoOwners, ARulingThatFellIsInNoReceipt) {
+  hold();
+  constexpr auto kApprove = RulingDecision::kApprove;
+  EXPECT_EQ(must(rule(0, data, kApprove)).state, JudgementState::kHeld);
+  const auto& anna = people[0];
+  const auto newer = gbx::testing::make_person(w.random);
+  const auto rotation =
+      must(sign(w.set.id(), Rotation{anna.id(), 1, newer.key.public_key().text()}, anna.recovery));
+  must(w.call<Empty>(method::kRotate, RotateRequest{anna.chain.identity, rotation}));
+  must(rule(3, image, kApprove));
+  EXPECT_EQ(must(rule(2, data, kApprove)).state, JudgementState::kHeld) << "one of two";
+  EXPECT_EQ(must(rule(1, data, kApprove)).state, JudgementState::kReleased);
+  const auto receipt = must(w.call<Receipt>(method::kReceipt, JobRequest{run->job_id()}));
+  ASSERT_EQ(receipt.rulings.size(), 3U);
+  for (const auto& r : receipt.rulings) EXPECT_NE(r.key, anna.key.public_key().text());
+  all_verify();
+}
+
 TEST_F(TwoOwners, OneOwnersReviewersDeclineForAll) {
   hold();
   EXPECT_EQ(must(rule(0, data, RulingDecision::kApprove)).state, JudgementState::kHeld);

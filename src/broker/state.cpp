@@ -78,6 +78,18 @@ records::IdentityChain State::chain(const records::Identity& identity) const {
   if (it != rotations_.end()) c.rotations = it->second;
   return c;
 }
+std::vector<records::RulingRequest> State::standing_rulings(const JobState& job) const {
+  std::vector<records::RulingRequest> out;
+  if (!job.hold) return out;
+  for (const auto& r : job.hold->rulings) {
+    // the log holds no rotation that was not checked
+    const auto known = chain(r.reviewer.identity);
+    const std::string& key =
+        known.rotations.empty() ? known.identity.genesis_key : known.rotations.back().body.new_key;
+    if (key == r.ruling.key) out.push_back(r);
+  }
+  return out;
+}
 std::int64_t State::lease_uses(const Id16& lease_id, const Id16& asset_id) const {
   const auto it = lease_uses_.find(lease_key(lease_id, asset_id));
   return it == lease_uses_.end() ? 0 : it->second;
@@ -210,7 +222,7 @@ Status State::rule(const RulingEntry& e, std::int64_t time) {
 Status State::decide(const ReleaseEntry& e, std::int64_t time, std::int64_t leaf) {
   GBX_ASSIGN(JobState * job, find(e.job_id));
   if (!job->seal || job->decision) return broken("decision out of order");
-  job->decision = DecisionState{e, time, leaf, {}, {}};
+  job->decision = DecisionState{e, time, leaf, {}, standing_rulings(*job), {}};
   for (const auto& named : job->plan.body.policies) {
     const PolicyState* p = policy(named.policy_hash);
     if (p == nullptr || !p->beacon) continue;

@@ -93,6 +93,8 @@ struct DecisionState {
   std::int64_t leaf = 0;
   // The last beacons by then, in the order of the plan's policies.
   std::vector<records::Signed<records::OwnerBeacon>> beacons;
+  // Those that counted. The entry has their hashes, in which no signer is: two people's can be one.
+  std::vector<records::RulingRequest> rulings;
   std::vector<Bytes> outer_keys;
   template <class F>
   void fields(F& f) {
@@ -100,6 +102,7 @@ struct DecisionState {
     f("time", time);
     f("leaf", leaf);
     f("beacons", beacons);
+    f("rulings", rulings);
     f("outerKeys", outer_keys);
   }
 };
@@ -170,6 +173,9 @@ class State {
   std::optional<Hash32> owner_of(const Id16& asset_id) const;
   // The chain with the rotations that the log holds for this identity.
   records::IdentityChain chain(const records::Identity& identity) const;
+  // Of a held output. A ruling counts while its key is its reviewer's: one that was rotated away
+  // after it ruled may have been a thief's.
+  std::vector<records::RulingRequest> standing_rulings(const JobState& job) const;
   std::int64_t lease_uses(const Id16& lease_id, const Id16& asset_id) const;
   // On an asset by all jobs but `except`; the period counts this consumer's only.
   policy::Spent spent(const records::PlanCharge& asset, const Hash32& consumer_id,
