@@ -18,7 +18,18 @@ Error superseded(std::int64_t attempt, const std::string& why) {
 
 }  // namespace
 
+// By the key of now: whoever stole the one that signed gets nothing once it is rotated away.
+Status Core::submission_stands(const JobState& job) const {
+  const auto& s = job.submission;
+  GBX_ASSIGN(crypto::PublicKey key, state().chain(s.consumer.identity).current_key(set_id_));
+  if (key.text() == s.submission.key) return ok_status();
+  return fail(Reason::kChainBroken, "the key that signed this submission was rotated away since")
+      .with("the consumer's standing key", "an older one")
+      .hint("submit the job again");
+}
+
 Status Core::recheck(const JobState& job, std::int64_t now) const {
+  GBX_TRY(submission_stands(job));
   for (const auto& p : job.plan.body.policies) {
     const PolicyState* current = state().current_policy(p.asset_version_id);
     if (current == nullptr) return fail(Reason::kPolicyMissing, "policy of the plan");
