@@ -350,7 +350,11 @@ Result<KeyReply> Core::key(const Signed<KeyRequest>& r, const Call& c) {
   }
   if (body.seq <= static_cast<std::int64_t>(f.attempt.keys.size())) {
     const KeyEntry& stored = f.attempt.keys[static_cast<std::size_t>(body.seq) - 1];
-    if (stored.request.hash() == r.hash()) return stored.reply;
+    if (stored.request.hash() == r.hash()) {
+      // A node that held the first reply back must not hand the agent its keys after a revocation.
+      GBX_TRY(recheck(f.job, c.now));
+      return stored.reply;
+    }
     GBX_TRY(kill(body.job_id, body.attempt, Reason::kSequenceMismatch, c.now));
     return fail(Reason::kSequenceMismatch,
                 "two different requests with one number: the attempt is over");

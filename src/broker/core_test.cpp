@@ -691,6 +691,33 @@ TEST(BrokerKeys, RevokedOrChangedBetweenStages) {
   }
 }
 
+// A node that cuts the connection may have kept the reply from the agent: what comes again is the
+// same bytes, and nothing once the owner's acknowledged word is another.
+TEST(BrokerKeys, AReplayIsAskedAsTheFirstRequestWas) {
+  BrokerWorld w(36);
+  w.data.policy.clauses.fresh_for_seconds = 600;
+  w.start_and_publish();
+  auto run = w.run_until_attested(w.submission());
+  for (const std::int64_t stage : {1, 2}) {
+    run.keys.push_back(
+        must(w.key(run.agent, run.credential.body, run.evidence, stage, run.connection)));
+  }
+  const auto again = [&](std::size_t i) {
+    return w.call<KeyReply>(method::kKey, run.agent.sent[i], run.connection);
+  };
+  for (const std::size_t i : {0U, 1U}) {
+    EXPECT_EQ(canonical(to_json(must(again(i)))), canonical(to_json(run.keys[i])));
+  }
+  w.clock.advance(601'000);
+  for (const std::size_t i : {0U, 1U}) EXPECT_EQ(again(i).reason(), Reason::kPolicyNotFresh);
+  next_policy(w.data);
+  w.data.policy.revoked = true;
+  must(w.publish(w.data));
+  const auto size = w.core->log_size();
+  for (const std::size_t i : {0U, 1U}) EXPECT_EQ(again(i).reason(), Reason::kPolicyRevoked);
+  EXPECT_EQ(w.core->log_size(), size);
+}
+
 TEST(BrokerKeys, ExpiredOrStaleBetweenStages) {
   BrokerWorld w(28);
   w.data.policy.clauses.fresh_for_seconds = 600;
