@@ -230,7 +230,7 @@ constexpr NamedCheck kChecks[] = {
     {"purpose", check_purpose},     {"image", check_image},       {"command", check_command},
     {"join", check_join},           {"tee", check_tee},           {"custody", check_custody},
     {"rollback", check_rollback},   {"outputs", check_outputs},   {"logs", check_logs},
-    {"attempts", check_attempts},   {"budget", check_budget}};
+    {"attempts", check_attempts}};
 
 class Judge {
  public:
@@ -366,6 +366,11 @@ class Judge {
       const View view{in_, s_, binding, *facts, bits};
       for (const auto& c : kChecks) {
         if (!note(c.name, binding.name, view.policy().owner_id, c.run(view))) allowed = false;
+      }
+      // Yes or no says something of what others have spent: nothing to whom this owner lets do
+      // nothing.
+      if (check_consumer(view).ok()) {
+        allowed = note("budget", binding.name, view.policy().owner_id, check_budget(view)) && allowed;
       }
       take_lease(view);
       const bool seen = std::any_of(facts_.begin(), facts_.end(), [&](const AssetFacts& f) {
@@ -605,9 +610,10 @@ Status within_budget(const Spent& spent, const records::GateClause& gate, std::i
         .hint("declare smaller outputs, or wait until the period has passed");
   }
   if (spent.total_free_bits + bits > gate.total_free_bits) {
+    // How much is left is what others have spent, which only the owner reads in the ledger.
     return fail(Reason::kBudgetExceeded, "free bits of all consumers")
-        .with(number(gate.total_free_bits),
-              number(spent.total_free_bits) + " spent + " + number(bits));
+        .with("enough left for " + number(bits), "not enough left")
+        .hint("declare smaller outputs, or ask the owner");
   }
   return ok_status();
 }

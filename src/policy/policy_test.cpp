@@ -359,6 +359,32 @@ TEST_F(Judging, AnImageIsAnImageAndADatasetIsNot) {
   EXPECT_EQ(denied(), "published:wrong-asset");
 }
 
+// Others' jobs are the owner's to know: a consumer is told that not enough is left, and whoever may
+// not ask at all is told nothing of it.
+TEST_F(Judging, WhatOthersSpentIsNotTold) {
+  spent = {0, 131'072 - 77};
+  const auto lines = [&] {
+    std::string out;
+    for (const auto& c : judge_job().checks) {
+      if (c.check != "budget") continue;
+      out += c.asset + " " + c.what + " " + c.expected + " " + c.actual + " " + c.next + "\n";
+    }
+    return out;
+  };
+  const std::string told = lines();
+  EXPECT_EQ(denied(), "budget:budget-exceeded budget:budget-exceeded");
+  EXPECT_NE(told.find("not enough left"), std::string::npos) << told;
+  for (const std::int64_t other : {131'072 - 609, 131'072, 200'000}) {
+    spent.total_free_bits = other;
+    EXPECT_EQ(lines(), told);
+  }
+  // by the data's owner; by the image's he may
+  clauses(0).consumers = {Hash32{1}};
+  clauses(0).lease_required = false;
+  EXPECT_EQ(denied(), "consumer:consumer-not-allowed budget:budget-exceeded");
+  EXPECT_EQ(lines().find("in0"), std::string::npos) << lines();
+}
+
 TEST_F(Judging, WhatOwnersSpentCounts) {
   spent.period_free_bits = 16384 - 610;
   EXPECT_EQ(denied(), "");
