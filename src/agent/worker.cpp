@@ -284,6 +284,7 @@ class Attempt {
       in.name = spec().inputs[i].name;
       in.mount = spec().inputs[i].mount;
       in.versionId = to_hex(bundle().versions[job_->inputs[i]].body.id());
+      in.assetId = to_hex(bundle().versions[job_->inputs[i]].body.asset_id);
       in.fd = static_cast<std::int64_t>(4 + i);  // run_gate() fills in the real ones
       in.tables = tables_of(bundle().versions[job_->inputs[i]].body.id());
       g.inputs.push_back(std::move(in));

@@ -58,6 +58,7 @@ TEST_F(WorkerTest, TheGateLearnsWhatTheOwnerLetsRecipesRead) {
   EXPECT_EQ(asked_.inputs[0].tables[0].subject, "patient");
   EXPECT_EQ(asked_.inputs[0].tables[1].file, "others.csv");
   EXPECT_EQ(asked_.policy.cellSubjects, 15);
+  EXPECT_EQ(asked_.inputs[0].assetId, to_hex(world_.data.record.asset_id));
 }
 
 // Each answer is lost once, and the broker is away for a while: every request comes again as it
