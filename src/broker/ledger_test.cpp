@@ -165,6 +165,7 @@ TEST_F(LedgerOf, TheLimitsAreThoseOfTheNewestVersionsPolicyInForce) {
   EXPECT_EQ(publish(201), 301);
   version(10);
   EXPECT_EQ(publish(1'000), 1'000);
+}
 
 // Its reasons are reserved at once, and told with the decision: neither the ledger nor a refused
 // plan says before the owners' slot that somebody has ruled, or how.
