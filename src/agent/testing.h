@@ -54,13 +54,20 @@ class WorkerWorld {
         std::vector<records::TableRule>{{"visits.csv", "patient"}, {"others.csv", "who"}};
     for (auto* a : {&world_.data, &world_.image}) a->policy.clauses.gate.cell_subjects = 15;
     world_.start_and_publish();
-    const SignedSubmission submission = world_.submission();
+    take(world_.submission());
+  }
+  // The job of this submission is the one that is launched.
+  void take(const SignedSubmission& submission) {
+    bundle_ = {};
     bundle_.launch_config = world_.launch();
     bundle_.set = world_.set.chain;
     bundle_.submission = submission;
     bundle_.plan = gbx::testing::must(world_.authorise(submission));
     bundle_.credential = gbx::testing::must(world_.credential(bundle_.plan.body.job_id, 1));
     bundle_.owners = {world_.owner.chain};
+    if (world_.image.owner.id() != world_.owner.id()) {
+      bundle_.owners.push_back(world_.image.owner.chain);
+    }
     for (const auto* a : {&world_.data, &world_.image}) {
       bundle_.versions.push_back(
           gbx::testing::must(sign(world_.set.id(), a->record, a->owner.key)));

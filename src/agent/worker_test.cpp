@@ -58,6 +58,7 @@ TEST_F(WorkerTest, TheGateLearnsWhatTheOwnerLetsRecipesRead) {
   EXPECT_EQ(asked_.inputs[0].tables[0].subject, "patient");
   EXPECT_EQ(asked_.inputs[0].tables[1].file, "others.csv");
   EXPECT_EQ(asked_.policy.cellSubjects, 15);
+  EXPECT_EQ(asked_.inputs[0].assetId, to_hex(world_.data.record.asset_id));
 }
 
 // Each answer is lost once, and the broker is away for a while: every request comes again as it
@@ -80,6 +81,47 @@ TEST_F(WorkerTest, ALostReplyIsAskedForAgainOverANewConnection) {
   EXPECT_NE(requests_[2], requests_[3]);
   EXPECT_EQ(requests_[4], requests_[5]);  // the seal
   EXPECT_TRUE(lost_.empty());
+}
+
+// What the plane is told when the privileged half answers the order to unpack like this.
+std::string told_of(WorkerWorld& w, const Error& why) {
+  w.supervisor_lie_ = [&](std::string_view call, Json truth) -> Result<Json> {
+    if (call == operation::kUnpack) return why;
+    return truth;
+  };
+  const Outcome o = w.run();
+  EXPECT_EQ(o.status.reason(), why.reason);
+  EXPECT_EQ(o.count("mount"), 0U);
+  return o.end.reason + "|" + o.end.detail;
+}
+Error no_such_program(const std::string& program) {
+  return fail(Reason::kNotFound, "spec.command[0]")
+      .with("an executable file in the image", program);
+}
+
+// Room for the image is the consumer's to choose, and so is the program: each attempt would name a
+// file of somebody else's encrypted image, or say what is there.
+TEST(AnothersImage, OneReasonIsToldAndNoText) {
+  std::set<std::string> told;
+  for (const std::string file : {"app/secret-model.bin", "etc/passwd"}) {
+    const Error full = fail(Reason::kImageRefused, "No space left").with("4096", "8192");
+    for (const Error& why : {Error(full).at(file), Error(fail(Reason::kIo, file)),
+                             Error(fail(Reason::kTooLarge, file)), no_such_program("/" + file)}) {
+      WorkerWorld w;
+      told.insert(told_of(w, why));
+    }
+  }
+  EXPECT_EQ(told, std::set<std::string>{"image-refused|"});
+}
+TEST(OwnImage, ItsAuthorIsToldWhatIsWrong) {
+  WorkerWorld w;
+  w.world_.image = gbx::testing::make_asset(copy(w.world_.consumer), AssetKind::kImage,
+                                            w.world_.image_clauses(), w.world_.random);
+  w.world_.image.policy.clauses.gate.cell_subjects = 15;
+  must(w.world_.publish(w.world_.image));
+  w.take(w.world_.submission());
+  const std::string told = told_of(w, no_such_program("/bin/nope"));
+  EXPECT_EQ(told, "not-found|spec.command[0]");
 }
 
 // More often than a node has streams: what breaks is no answer, however it breaks.

@@ -221,8 +221,8 @@ policy::PolicyInputs Core::policy_inputs(const SignedSubmission& s, std::int64_t
   };
   in.spent = [this, &s, now](const policy::AssetFacts& f) {
     const auto& p = f.policy.body;
-    return state().spent({p.owner_id, p.asset_id, 0, 0}, s.submission.body.consumer_id,
-                         now - p.clauses.gate.period_days * 86400, s.submission.body.job_id());
+    return state().told_spent({p.owner_id, p.asset_id, 0, 0}, s.submission.body.consumer_id,
+                              now - p.clauses.gate.period_days * 86400, s.submission.body.job_id());
   };
   in.current_key = [this](const IdentityChain& chain) { return standing(chain); };
   return in;

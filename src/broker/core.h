@@ -145,8 +145,11 @@ class Core {
   }
 
   Result<Found> live(const Hash32& job_id, std::int64_t attempt) const;
-  // Every policy of the plan is still the one in force, and every lease that the plan rests on
-  // still good. kPolicyStale, kPolicyRevoked, kPolicyExpired, kLeaseExpired, kLeaseMissing.
+  // The consumer's key stands that signed the submission. kChainBroken.
+  Status submission_stands(const JobState& job) const;
+  // It does, every policy of the plan is still the one in force, and every lease that the plan
+  // rests on still good. kChainBroken, kPolicyStale, kPolicyRevoked, kPolicyExpired,
+  // kPolicyNotFresh, kLeaseExpired, kLeaseMissing.
   Status recheck(const JobState& job, std::int64_t now) const;
   Status lease_stands(const JobState& job, const LeaseUseEntry& use, std::int64_t now) const;
   Status check_credential(const records::AttestRequest& r, const Found& f, std::int64_t now) const;

@@ -341,6 +341,41 @@ TEST_F(RotatedAway, SignsNoRulingAndNoCancellation) {
             Reason::kBadStructure);
 }
 
+// The consumer's: a job that was submitted with it gets nothing more, wherever it stands.
+TEST_F(RotatedAway, TakesItsSubmissionsAlong) {
+  const auto submission = w.submission();
+  auto waiting = w.run_until_attested(w.submission());
+  auto loading = w.run_until_attested(w.submission());
+  must(w.key(loading.agent, loading.credential.body, loading.evidence, 1, loading.connection));
+  const auto sealed = w.run_until_sealed(w.submission());
+  const auto held = [&] {
+    GateVerdict v = clean_verdict();
+    v.recommendation = Recommendation::kHold;
+    return w.run_until_sealed(w.submission(), v);
+  }();
+  const auto notice = must(w.judge(held.job_id())).hold_notice->body;
+  const auto plan = must(w.authorise(submission));
+  rotate(w.consumer);
+  EXPECT_EQ(w.credential(plan.body.job_id, 1).reason(), Reason::kChainBroken);
+  EXPECT_EQ(w.key(waiting.agent, waiting.credential.body, waiting.evidence, 1, waiting.connection)
+                .reason(),
+            Reason::kChainBroken);
+  EXPECT_EQ(w.key(loading.agent, loading.credential.body, loading.evidence, 2, loading.connection)
+                .reason(),
+            Reason::kChainBroken);
+  for (const auto& named : held.plan.body.policies) {
+    must(w.rule(w.reviewer, notice, named.policy_hash, RulingDecision::kApprove));
+  }
+  for (const auto* run : {&sealed, &held}) {
+    const auto j = must(w.judge(run->job_id()));
+    ASSERT_EQ(j.state, JudgementState::kRejected);
+    EXPECT_EQ(j.release->statement.body.reasons, std::vector<std::string>{"key-rotated"});
+    const auto receipt = must(w.call<Receipt>(method::kReceipt, JobRequest{run->job_id()}));
+    const auto report = policy::verify_receipt(receipt, w.set.id());
+    EXPECT_TRUE(report.valid) << report.first_failure().line();
+  }
+}
+
 // ---- authorising ----
 TEST(BrokerAuthorise, TamperingAndTime) {
   BrokerWorld w(7);
@@ -689,6 +724,33 @@ TEST(BrokerKeys, RevokedOrChangedBetweenStages) {
               reason);
     EXPECT_EQ(w.credential(run.job_id(), 2).reason(), reason);
   }
+}
+
+// A node that cuts the connection may have kept the reply from the agent: what comes again is the
+// same bytes, and nothing once the owner's acknowledged word is another.
+TEST(BrokerKeys, AReplayIsAskedAsTheFirstRequestWas) {
+  BrokerWorld w(36);
+  w.data.policy.clauses.fresh_for_seconds = 600;
+  w.start_and_publish();
+  auto run = w.run_until_attested(w.submission());
+  for (const std::int64_t stage : {1, 2}) {
+    run.keys.push_back(
+        must(w.key(run.agent, run.credential.body, run.evidence, stage, run.connection)));
+  }
+  const auto again = [&](std::size_t i) {
+    return w.call<KeyReply>(method::kKey, run.agent.sent[i], run.connection);
+  };
+  for (const std::size_t i : {0U, 1U}) {
+    EXPECT_EQ(canonical(to_json(must(again(i)))), canonical(to_json(run.keys[i])));
+  }
+  w.clock.advance(601'000);
+  for (const std::size_t i : {0U, 1U}) EXPECT_EQ(again(i).reason(), Reason::kPolicyNotFresh);
+  next_policy(w.data);
+  w.data.policy.revoked = true;
+  must(w.publish(w.data));
+  const auto size = w.core->log_size();
+  for (const std::size_t i : {0U, 1U}) EXPECT_EQ(again(i).reason(), Reason::kPolicyRevoked);
+  EXPECT_EQ(w.core->log_size(), size);
 }
 
 TEST(BrokerKeys, ExpiredOrStaleBetweenStages) {

@@ -20,9 +20,11 @@ std::int64_t decide_at(const JobState& job) {
 
 }  // namespace
 
-// Revocation, expiry and freshness by the policy now in force; its other clauses bind new jobs. Its
-// reasons are those of policy::reason.
+// The submission by the key now standing; revocation, expiry and freshness by the policy now in
+// force, whose other clauses bind new jobs. Its reasons are those of policy::reason.
 Status Core::release_allowed(const JobState& job, std::int64_t now) const {
+  const Status stands = submission_stands(job);
+  if (!stands.ok()) return fail(stands.reason(), reason::kKeyRotated);
   for (const auto& p : job.plan.body.policies) {
     const Status s = policy::in_force(facts(*state().current_policy(p.asset_version_id)), now);
     if (!s.ok()) return fail(s.reason(), std::string(reason_code(s.reason())));

@@ -29,7 +29,7 @@ Result<Signed<LedgerStatement>> Core::ledger(const LedgerRequest& r, const Call&
   s.limits = policy.clauses.gate;
   s.row_bits = policy.clauses.row_bits;
   s.time = c.now;
-  const LedgerSums& sums = state().sums(s.owner_id, s.asset_id, r.consumer);
+  const LedgerSums& sums = state().told_sums(s.owner_id, s.asset_id, r.consumer);
   s.count = sums.count();
   s.total_free_bits = sums.free_bits();
   s.total_verified_bits = sums.verified_bits();
@@ -37,7 +37,7 @@ Result<Signed<LedgerStatement>> Core::ledger(const LedgerRequest& r, const Call&
   for (const Hash32& job_id : sums.page(r.after, kMaxLedgerPage)) {
     const LedgerLine& line = state().ledger(s.owner_id, s.asset_id)->at(to_hex(job_id));
     s.entries.push_back({job_id, line.consumer_id, state_of(line, *state().job(job_id)),
-                         line.free_bits, line.verified_bits, line.told()});
+                         line.told_bits, line.verified_bits, line.told_since});
   }
   return sign(std::move(s));
 }

@@ -166,6 +166,51 @@ TEST_F(LedgerOf, TheLimitsAreThoseOfTheNewestVersionsPolicyInForce) {
   EXPECT_EQ(publish(1'000), 1'000);
 }
 
+// Its reasons are reserved at once, and told with the decision: neither the ledger nor a refused
+// plan says before the owners' slot that somebody has ruled, or how.
+TEST_F(LedgerOf, ARulingMovesNothingBeforeItsSlot) {
+  BrokerWorld slotted(92);
+  for (auto* a : {&slotted.data, &slotted.image}) {
+    a->policy.clauses.gate.release_slot_seconds = 900;
+    a->policy.clauses.gate.period_days = 1;
+  }
+  slotted.start_and_publish();
+  GateVerdict v = clean_verdict();
+  v.recommendation = Recommendation::kHold;
+  const auto run = slotted.run_until_sealed(slotted.submission(), v);
+  const auto until_slot = [&] {
+    const auto at = must(slotted.judge(run.job_id())).decide_at;
+    slotted.clock.advance((at - slotted.clock.now().seconds()) * 1000);
+    return must(slotted.judge(run.job_id()));
+  };
+  const HoldNotice notice = until_slot().hold_notice->body;
+  const auto told = [&] {
+    const LedgerRequest r{slotted.data.record.asset_id, Nonce32{9}, slotted.consumer.id(), 0};
+    const auto s = must(slotted.call<Signed<LedgerStatement>>(method::kLedger, r)).body;
+    EXPECT_EQ(s.entries.size(), 1u);
+    const auto& asset = run.plan.body.charges[0];
+    const auto& state = slotted.core->state();
+    const auto plan = state.told_spent(asset, slotted.consumer.id(), 0, Hash32{});
+    EXPECT_EQ(plan.total_free_bits, s.total_free_bits);
+    EXPECT_EQ(plan.period_free_bits, s.total_free_bits);
+    return canonical(to_json(s.entries[0])) + std::to_string(s.total_free_bits) + " " +
+           std::to_string(s.period_free_bits);
+  };
+  const std::string before = told();
+  slotted.clock.advance(60'000);
+  const Hash32 policy = run.plan.body.policies[0].policy_hash;
+  must(slotted.rule(slotted.reviewer, notice, policy, RulingDecision::kReject, 0,
+                    {"small-cells", "dominance"}));
+  EXPECT_EQ(told(), before);
+  const auto& asset = run.plan.body.charges[0];
+  const auto reserved = [&] {
+    return slotted.core->state().spent(asset, slotted.consumer.id(), 0, Hash32{}).total_free_bits;
+  };
+  EXPECT_EQ(reserved(), asset.free_bits + 2 * policy::kReviewReasonBits);
+  ASSERT_EQ(until_slot().state, JudgementState::kRejected);
+  EXPECT_NE(told(), before);
+}
+
 TEST_F(LedgerOf, PagesAreBoundedAndAnUnknownAssetHasNone) {
   must(w.judge(w.run_until_sealed(w.submission()).job_id()));
   EXPECT_EQ(ask(std::nullopt, 1).body.entries.size(), 0u);

@@ -16,8 +16,29 @@ std::string lease_key(const Id16& lease, const Id16& asset) {
   return to_hex(lease) + "/" + to_hex(asset);
 }
 
-SumsLine sums_line(const Hash32& job_id, const LedgerLine& line) {
-  return {job_id, line.told(), line.time, line.free_bits, line.verified_bits};
+// One line as it counts: by what it has reserved, or by what of that is told.
+SumsLine as_reserved(const Hash32& job_id, const LedgerLine& line) {
+  return {job_id, line.told_since, line.time, line.free_bits, line.verified_bits};
+}
+SumsLine as_told(const Hash32& job_id, const LedgerLine& line) {
+  return {job_id, line.told_since, line.told_since, line.told_bits, line.verified_bits};
+}
+
+template <class Sums>
+void change(Sums& sums, const Hash32& consumer_id, const SumsLine* before, const SumsLine& after) {
+  LedgerSums& mine = sums.by_consumer[consumer_id];
+  if (before != nullptr) {
+    sums.all.remove(*before);
+    mine.remove(*before);
+  }
+  sums.all.add(after);
+  mine.add(after);
+}
+
+policy::Spent without(policy::Spent s, const SumsLine& own, bool in_period) {
+  s.total_free_bits -= own.free_bits;
+  if (in_period) s.period_free_bits -= own.free_bits;
+  return s;
 }
 
 template <class Body>
@@ -99,30 +120,48 @@ std::int64_t JobState::attempts_with_data() const {
                        [](const auto& a) { return a.has_data(); });
 }
 
-policy::Spent State::spent(const records::PlanCharge& asset, const Hash32& consumer_id,
-                           std::int64_t since, const Hash32& except) const {
-  policy::Spent s;
-  s.total_free_bits = sums(asset.owner_id, asset.asset_id, std::nullopt).free_bits();
-  s.period_free_bits = sums(asset.owner_id, asset.asset_id, consumer_id).free_bits_since(since);
-  const auto* lines = ledger(asset.owner_id, asset.asset_id);
-  if (lines == nullptr) return s;
-  const auto own = lines->find(to_hex(except));
-  if (own == lines->end()) return s;
-  s.total_free_bits -= own->second.free_bits;
-  if (own->second.consumer_id == consumer_id && own->second.time >= since) {
-    s.period_free_bits -= own->second.free_bits;
-  }
-  return s;
+const LedgerLine* State::find_line(const std::string& asset, const Hash32& job_id) const {
+  const auto lines = ledger_.find(asset);
+  if (lines == ledger_.end()) return nullptr;
+  const auto it = lines->second.find(to_hex(job_id));
+  return it == lines->second.end() ? nullptr : &it->second;
 }
 
-const LedgerSums& State::sums(const Hash32& owner, const Id16& asset,
-                              const std::optional<Hash32>& consumer) const {
+policy::Spent State::spent(const records::PlanCharge& asset, const Hash32& consumer_id,
+                           std::int64_t since, const Hash32& except) const {
+  const std::string key = ledger_key(asset.owner_id, asset.asset_id);
+  const policy::Spent all{sums_in(sums_, key, consumer_id).free_bits_since(since),
+                          sums_in(sums_, key, std::nullopt).free_bits()};
+  const LedgerLine* own = find_line(key, except);
+  if (own == nullptr) return all;
+  return without(all, as_reserved(except, *own),
+                 own->consumer_id == consumer_id && own->time >= since);
+}
+
+policy::Spent State::told_spent(const records::PlanCharge& asset, const Hash32& consumer_id,
+                                std::int64_t since, const Hash32& except) const {
+  const std::string key = ledger_key(asset.owner_id, asset.asset_id);
+  const policy::Spent all{sums_in(told_sums_, key, consumer_id).free_bits_since(since),
+                          sums_in(told_sums_, key, std::nullopt).free_bits()};
+  const LedgerLine* own = find_line(key, except);
+  if (own == nullptr) return all;
+  return without(all, as_told(except, *own),
+                 own->consumer_id == consumer_id && own->told_since >= since);
+}
+
+const LedgerSums& State::sums_in(const Sums& sums, const std::string& asset,
+                                 const std::optional<Hash32>& consumer) {
   static const LedgerSums kNothing{};
-  const auto of_asset = sums_.find(ledger_key(owner, asset));
-  if (of_asset == sums_.end()) return kNothing;
+  const auto of_asset = sums.find(asset);
+  if (of_asset == sums.end()) return kNothing;
   if (!consumer) return of_asset->second.all;
   const auto mine = of_asset->second.by_consumer.find(*consumer);
   return mine == of_asset->second.by_consumer.end() ? kNothing : mine->second;
+}
+
+const LedgerSums& State::told_sums(const Hash32& owner, const Id16& asset,
+                                   const std::optional<Hash32>& consumer) const {
+  return sums_in(told_sums_, ledger_key(owner, asset), consumer);
 }
 
 const std::map<std::string, LedgerLine>* State::ledger(const Hash32& owner,
@@ -155,19 +194,21 @@ void State::charge(const Hash32& job_id, const JobState& job,
     const std::string key = ledger_key(c.owner_id, c.asset_id);
     auto& lines = ledger_[key];
     const auto before = lines.find(to_hex(job_id));
-    const std::int64_t since = before == lines.end() ? time : before->second.since;
     const Hash32& consumer_id = job.submission.submission.body.consumer_id;
-    AssetSums& sums = sums_[key];
-    LedgerSums& mine = sums.by_consumer[consumer_id];
-    if (before != lines.end()) {
-      const SumsLine old = sums_line(job_id, before->second);
-      sums.all.remove(old);
-      mine.remove(old);
+    LedgerLine line{consumer_id, time, c.free_bits, c.verified_bits, committed, time, c.free_bits};
+    std::optional<LedgerLine> old;
+    if (before != lines.end()) old = before->second;
+    if (old && !committed) {
+      line.told_since = old->told_since;
+      line.told_bits = old->told_bits;
     }
-    LedgerLine& line = lines[to_hex(job_id)];
-    line = {consumer_id, time, c.free_bits, c.verified_bits, committed, since};
-    sums.all.add(sums_line(job_id, line));
-    mine.add(sums_line(job_id, line));
+    const auto changed = [&](Sums& sums, SumsLine (*as)(const Hash32&, const LedgerLine&)) {
+      const std::optional<SumsLine> was = old ? std::optional(as(job_id, *old)) : std::nullopt;
+      change(sums[key], consumer_id, was ? &*was : nullptr, as(job_id, line));
+    };
+    changed(sums_, as_reserved);
+    changed(told_sums_, as_told);
+    lines[to_hex(job_id)] = line;
   }
 }
 

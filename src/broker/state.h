@@ -139,9 +139,11 @@ struct LedgerLine {
   std::int64_t free_bits = 0;
   std::int64_t verified_bits = 0;
   bool committed = false;
-  // Of the first reservation. The ledger names it in place of a later one, which would tell when an
-  // attempt ended before the owners' slot does.
-  std::int64_t since = 0;
+  // Time and free bits as they are told: until the decision those of the first reservation. Later
+  // ones would tell before the owners' slot when an attempt ended, or a reviewer ruled with how
+  // many reasons.
+  std::int64_t told_since = 0;
+  std::int64_t told_bits = 0;
   template <class F>
   void fields(F& f) {
     f("consumerId", consumer_id);
@@ -149,9 +151,9 @@ struct LedgerLine {
     f("freeBits", free_bits);
     f("verifiedBits", verified_bits);
     f("committed", committed);
-    f("since", since);
+    f("toldSince", told_since);
+    f("toldBits", told_bits);
   }
-  std::int64_t told() const { return committed ? time : since; }
 };
 
 // The kind is known and the body is one of its kind, whatever came before. Errors: kBadStructure
@@ -177,14 +179,17 @@ class State {
   // after it ruled may have been a thief's.
   std::vector<records::RulingRequest> standing_rulings(const JobState& job) const;
   std::int64_t lease_uses(const Id16& lease_id, const Id16& asset_id) const;
-  // On an asset by all jobs but `except`; the period counts this consumer's only.
+  // On an asset by all jobs but `except`; the period counts this consumer's only. What is reserved,
+  // by which keys and releases are given; and what of it is told, by which consumers are answered.
   policy::Spent spent(const records::PlanCharge& asset, const Hash32& consumer_id,
                       std::int64_t since, const Hash32& except) const;
+  policy::Spent told_spent(const records::PlanCharge& asset, const Hash32& consumer_id,
+                           std::int64_t since, const Hash32& except) const;
   // By job, in hex; null when nothing was ever reserved.
   const std::map<std::string, LedgerLine>* ledger(const Hash32& owner, const Id16& asset) const;
-  // The same added up and in order, of all jobs or one consumer's.
-  const LedgerSums& sums(const Hash32& owner, const Id16& asset,
-                         const std::optional<Hash32>& consumer) const;
+  // What is told of it added up and in order, of all jobs or one consumer's.
+  const LedgerSums& told_sums(const Hash32& owner, const Id16& asset,
+                              const std::optional<Hash32>& consumer) const;
   // The policy in force of the asset's newest version; null when it was never published.
   const PolicyState* newest_policy(const Id16& asset) const;
   std::int64_t last_time() const { return last_time_; }
@@ -238,7 +243,12 @@ class State {
     LedgerSums all;
     std::map<Hash32, LedgerSums> by_consumer;
   };
-  std::map<std::string, AssetSums> sums_;  // by "owner/asset"
+  using Sums = std::map<std::string, AssetSums>;  // by "owner/asset"
+  const LedgerLine* find_line(const std::string& asset, const Hash32& job_id) const;
+  static const LedgerSums& sums_in(const Sums& sums, const std::string& asset,
+                                   const std::optional<Hash32>& consumer);
+  Sums sums_;       // of what is reserved
+  Sums told_sums_;  // of what is told
   struct Newest {
     std::int64_t version = 0;
     std::string version_id;

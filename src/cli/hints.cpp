@@ -66,8 +66,9 @@ std::string default_next(Reason reason) {
     case Reason::kImageUnsigned:
       return "have its owner import the image: glovebox image import";
     case Reason::kImageRefused:
-      return "raise spec.resources.image if it was too large, else build it anew; what it is: "
-             "glovebox image inspect FOLDER";
+      return "raise spec.resources.image if it was too large, and see that it holds "
+             "spec.command[0]; what it is: glovebox image inspect FOLDER. Of somebody else's image "
+             "no more is told";
     case Reason::kUnauthenticated:
       return "glovebox identity show; to enrol: glovebox identity enrol --invite-file FILE";
     case Reason::kWrongRole:

@@ -8,9 +8,9 @@ using records::Recommendation;
 
 const std::vector<std::string>& rejection_reasons() {
   static const std::vector<std::string> kReasons = {
-      reason::kMalformed,      reason::kCopies,      reason::kPolicyRevoked,
-      reason::kPolicyExpired,  reason::kNoReviewer,  reason::kDeclined,
-      reason::kPolicyNotFresh, reason::kHoldExpired, reason::kCancelled};
+      reason::kMalformed,  reason::kCopies,    reason::kPolicyRevoked,  reason::kPolicyExpired,
+      reason::kNoReviewer, reason::kDeclined,  reason::kPolicyNotFresh, reason::kHoldExpired,
+      reason::kCancelled,  reason::kKeyRotated};
   return kReasons;
 }
 

@@ -23,6 +23,7 @@ inline constexpr char kOpaqueOutput[] = "opaque-output";
 inline constexpr char kPolicyRevoked[] = "policy-revoked";
 inline constexpr char kPolicyExpired[] = "policy-expired";
 inline constexpr char kPolicyNotFresh[] = "policy-not-fresh";
+inline constexpr char kKeyRotated[] = "key-rotated";
 inline constexpr char kNoReviewer[] = "no-reviewer";
 inline constexpr char kDeclined[] = "reviewers-declined";
 inline constexpr char kHoldExpired[] = "hold-expired";

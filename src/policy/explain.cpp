@@ -1,6 +1,7 @@
 // Judges one submission against the policies in force: one line per check and owner, and the plan
 // when all allow.
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "base/log.h"
@@ -230,7 +231,7 @@ constexpr NamedCheck kChecks[] = {
     {"purpose", check_purpose},     {"image", check_image},       {"command", check_command},
     {"join", check_join},           {"tee", check_tee},           {"custody", check_custody},
     {"rollback", check_rollback},   {"outputs", check_outputs},   {"logs", check_logs},
-    {"attempts", check_attempts},   {"budget", check_budget}};
+    {"attempts", check_attempts}};
 
 class Judge {
  public:
@@ -326,7 +327,29 @@ class Judge {
     }
     return ok_status();
   }
+  // The gate compares the tables over one input. An asset under two inputs, or two of its versions,
+  // would give tables of the same people that nobody compares (docs/decisions/0017).
+  Status check_recipes() const {
+    std::map<Id16, std::string> read_as;  // asset -> the input through which recipes read it
+    for (const auto& o : s_.spec.spec.outputs) {
+      const Json* recipe = o.schema ? o.schema->find("recipe") : nullptr;
+      const Json* input = recipe == nullptr ? nullptr : recipe->find("input");
+      if (input == nullptr || input->string() == nullptr) continue;
+      const auto binding = std::find_if(s_.assets.begin(), s_.assets.end(),
+                                        [&](const auto& b) { return b.name == *input->string(); });
+      if (binding == s_.assets.end()) continue;
+      const auto facts = in_.asset(binding->version_id);
+      if (!facts || !facts->policy.body.clauses.tables) continue;
+      const auto [known, first] = read_as.emplace(facts->record.body.asset_id, binding->name);
+      if (first || known->second == binding->name) continue;
+      return fail(Reason::kOutputNotAllowed, "recipes that read one asset through two inputs")
+          .with("one input of each asset that recipes read", known->second + ", " + binding->name)
+          .hint("let every recipe name the same input, or compute the tables in two jobs");
+    }
+    return ok_status();
+  }
   Result<JobBits> capacity() const {
+    GBX_TRY(check_recipes());
     InputTables tables;
     for (const auto& binding : s_.assets) {
       const auto facts = in_.asset(binding.version_id);
@@ -366,6 +389,12 @@ class Judge {
       const View view{in_, s_, binding, *facts, bits};
       for (const auto& c : kChecks) {
         if (!note(c.name, binding.name, view.policy().owner_id, c.run(view))) allowed = false;
+      }
+      // Yes or no says something of what others have spent: nothing to whom this owner lets do
+      // nothing.
+      if (check_consumer(view).ok()) {
+        allowed =
+            note("budget", binding.name, view.policy().owner_id, check_budget(view)) && allowed;
       }
       take_lease(view);
       const bool seen = std::any_of(facts_.begin(), facts_.end(), [&](const AssetFacts& f) {
@@ -597,9 +626,10 @@ Status within_budget(const Spent& spent, const records::GateClause& gate, std::i
         .hint("declare smaller outputs, or wait until the period has passed");
   }
   if (spent.total_free_bits + bits > gate.total_free_bits) {
+    // How much is left is what others have spent, which only the owner reads in the ledger.
     return fail(Reason::kBudgetExceeded, "free bits of all consumers")
-        .with(number(gate.total_free_bits),
-              number(spent.total_free_bits) + " spent + " + number(bits));
+        .with("enough left for " + number(bits), "not enough left")
+        .hint("declare smaller outputs, or ask the owner");
   }
   return ok_status();
 }

@@ -359,6 +359,69 @@ TEST_F(Judging, AnImageIsAnImageAndADatasetIsNot) {
   EXPECT_EQ(denied(), "published:wrong-asset");
 }
 
+// One asset under two inputs, or two of its versions, would be the same people in tables that
+// nobody compares.
+TEST_F(Judging, RecipesReadEachAssetThroughOneInput) {
+  inputs = 2;
+  const auto reads = [](const std::string& input) {
+    return must(parse_json(R"({"maxRows":1,"columns":[],"recipe":{"input":")" + input +
+                           R"(","file":"visits.csv"}})"));
+  };
+  spec.spec.outputs[0].schema = reads("in0");
+  spec.spec.outputs.push_back(spec.spec.outputs[0]);
+  spec.spec.outputs[1].name = "second";
+  spec.spec.outputs[1].path = "second.csv";
+  spec.spec.outputs[1].schema = reads("in1");
+  for (auto& o : spec.spec.outputs) o.type = records::OutputType::kTable;
+  for (const std::size_t i : {0U, 1U}) {
+    clauses(i).tables = std::vector<records::TableRule>{{"visits.csv", "patient"}};
+  }
+  EXPECT_EQ(denied(), "") << "two assets";
+  for (const bool same_version : {true, false}) {
+    assets[1].owner = copy(hospital);
+    assets[1].record = assets[0].record;
+    assets[1].policy = assets[0].policy;
+    if (!same_version) {
+      assets[1].record.version = 2;
+      assets[1].record.root_hash = random.fixed<32>();
+      assets[1].policy.asset_version_id = assets[1].version_id();
+    }
+    EXPECT_EQ(denied(), "capacity:output-not-allowed") << same_version;
+    spec.spec.outputs[1].schema = reads("in0");
+    EXPECT_EQ(denied(), "") << "both by one input";
+    spec.spec.outputs[1].schema = reads("in1");
+  }
+  // of which the owner lets recipes read nothing: then all of it is free bits
+  assets[1].policy.clauses.tables.reset();
+  EXPECT_EQ(denied(), "");
+}
+
+// Others' jobs are the owner's to know: a consumer is told that not enough is left, and whoever may
+// not ask at all is told nothing of it.
+TEST_F(Judging, WhatOthersSpentIsNotTold) {
+  spent = {0, 131'072 - 77};
+  const auto lines = [&] {
+    std::string out;
+    for (const auto& c : judge_job().checks) {
+      if (c.check != "budget") continue;
+      out += c.asset + " " + c.what + " " + c.expected + " " + c.actual + " " + c.next + "\n";
+    }
+    return out;
+  };
+  const std::string told = lines();
+  EXPECT_EQ(denied(), "budget:budget-exceeded budget:budget-exceeded");
+  EXPECT_NE(told.find("not enough left"), std::string::npos) << told;
+  for (const std::int64_t other : {131'072 - 609, 131'072, 200'000}) {
+    spent.total_free_bits = other;
+    EXPECT_EQ(lines(), told);
+  }
+  // by the data's owner; by the image's he may
+  clauses(0).consumers = {Hash32{1}};
+  clauses(0).lease_required = false;
+  EXPECT_EQ(denied(), "consumer:consumer-not-allowed budget:budget-exceeded");
+  EXPECT_EQ(lines().find("in0"), std::string::npos) << lines();
+}
+
 TEST_F(Judging, WhatOwnersSpentCounts) {
   spent.period_free_bits = 16384 - 610;
   EXPECT_EQ(denied(), "");

@@ -507,6 +507,22 @@ TEST_P(CoreSuite, IdempotencyKeysNameOneJob) {
   EXPECT_EQ(must(p.core->jobs(p.consumer(), {}, {})).items.size(), 2U);
 }
 
+// Whoever has seen a submission's bytes learns nothing of the job by sending them again.
+TEST_P(CoreSuite, AnothersSubmissionIsAStrangersWhetherItsJobIsThereOrNot) {
+  const testing::Person other = testing::make_person(p.b.random);
+  p.enrol(other, "other", Role::kConsumer);
+  const plane::Caller stranger{other.id(), {Role::kConsumer}};
+  const SignedSubmission s = p.b.submission();
+  const auto told = [&] {
+    const auto r = p.core->submit(stranger, s, std::nullopt);
+    EXPECT_EQ(r.reason(), Reason::kWrongOwner);
+    return r.ok() ? "a job" : r.error().line();
+  };
+  const std::string before = told();
+  p.submit(s);
+  EXPECT_EQ(told(), before);
+}
+
 TEST_P(CoreSuite, QuotasAreKept) {
   p.config.quotas.live_jobs = 2;
   p.config.quotas.jobs_per_day = 3;
