@@ -215,8 +215,6 @@ class Guide(unittest.TestCase):
 
     def publish(self):
         card = os.path.join(self.folder, "reviewer.json")
-        with open(card, encoding="utf-8") as f:
-            reader = json.load(f)["identityId"]
         data = os.path.join(self.up.dir, "data")
         os.mkdir(data)
         h.write_json(os.path.join(data, "rows.json"), [1, 2, 3])
@@ -225,7 +223,7 @@ class Guide(unittest.TestCase):
                                       extra=["--free-bits", "0", "--reviewer", card, "--consumer", self.engineer.id, "--no-lease"])
         self.hospital.run("asset", "publish", data, "--name", "data", "--kind", "dataset", "--policy", policy)
         policy = self.engineer.policy(os.path.join(self.up.dir, "image.yaml"), "image", self.digest, node, self.hospital.id,
-                                      extra=["--may-preview", reader, "--consumer", self.engineer.id, "--no-lease"])
+                                      extra=["--consumer", self.engineer.id, "--no-lease"])
         self.engineer.run("image", "import", self.layout, "--name", "study-image", "--policy", policy)
 
     def held(self):
