@@ -136,7 +136,7 @@ class Core {
   Status refund_upload(const Caller& who, std::int64_t bytes);
 
   // ---- jobs ----
-  Status check_submission(const records::SignedSubmission& s);
+  Status check_submission(const Caller& who, const records::SignedSubmission& s);
   // One line for `job plan`: could any enrolled node ever run this? Denied with kNoCapacity when
   // none could; allowed with the reason `unavailable` when none that could answers now. Says
   // nothing about how busy they are.
