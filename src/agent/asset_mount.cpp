@@ -1,25 +1,37 @@
 #include "agent/asset_mount.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
 
 namespace gbx::agent {
 
 namespace {
+constexpr std::size_t kKeyBytes = 32;
 // To become ready: and for what is prefetched, as long as a slow store takes.
 constexpr std::int64_t kReadyMs = 30'000;
 constexpr std::int64_t kLeastBytesPerMs = 10'000;
 constexpr std::int64_t kMostReadyMs = std::int64_t{6} * 3600 * 1000;
 
+// The pipe comes from the worker, which may have been taken over: what does not hold the whole key
+// already, and then end, is not waited for.
 Result<DatasetKey> read_key(const Fd& pipe) {
-  SecretBuffer buffer(32);
-  const SecretAccess access{};
-  GBX_ASSIGN(Bytes raw, read_all(pipe.get(), 32));
-  if (raw.size() != 32) {
-    cleanse(raw);
-    return fail(Reason::kBadStructure, "dataset key of wrong length");
+  struct stat st {};
+  if (fstat(pipe.get(), &st) != 0 || !S_ISFIFO(st.st_mode) ||
+      fcntl(pipe.get(), F_SETFL, O_NONBLOCK) != 0) {
+    return fail(Reason::kBadStructure, "dataset key").with("a pipe", "another descriptor");
   }
-  std::memcpy(buffer.writable(access).data(), raw.data(), raw.size());
-  cleanse(raw);
+  SecretBuffer buffer(kKeyBytes);
+  const SecretAccess access{};
+  const MutableByteView key = buffer.writable(access);
+  std::uint8_t more = 0;
+  const ssize_t n = read(pipe.get(), key.data(), key.size());
+  if (n != static_cast<ssize_t>(kKeyBytes) || read(pipe.get(), &more, 1) != 0) {
+    cleanse(MutableByteView(&more, 1));
+    return fail(Reason::kBadStructure, "dataset key").with("32 bytes and their end", "others");
+  }
   return DatasetKey::adopt(std::move(buffer));
 }
 }  // namespace

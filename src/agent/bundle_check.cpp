@@ -130,7 +130,7 @@ Result<CheckedJob> check_bundle(LaunchBundle bundle, std::int64_t now) {
   }
   for (const auto& r : job.bundle.plan.body.reviewers) {
     const auto& may = job.bundle.plan.body.may_preview;
-    if (std::find(may.begin(), may.end(), r.identity_id) == may.end()) continue;
+    if (std::find(may.begin(), may.end(), r) == may.end()) continue;
     GBX_ASSIGN(crypto::HpkePublicKey key, crypto::HpkePublicKey::from_text(r.hpke));
     job.reviewers.push_back(key);
   }

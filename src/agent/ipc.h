@@ -1,7 +1,8 @@
 // Between the agent's two halves: the worker (own uid, holds keys, speaks to the broker) and its
 // privileged parent (mounts, runs, kills; sees no key but those in transit to DecryptFS as a pipe).
 // Messages are JSON over a SOCK_SEQPACKET pair, at most 1 MiB, each with at most one descriptor.
-// Both ends are measured code; parsing is strict all the same. One thread per end.
+// Both ends are measured code, but hostile bytes may have taken the worker over: the privileged
+// half parses strictly and believes nothing (docs/decisions/0004). One thread per end.
 #pragma once
 
 #include <optional>

@@ -27,6 +27,7 @@ struct Settings {
 };
 
 Status run_supervisor(const Settings& s) {
+  GBX_TRY(harden_process());  // keys pass through on their way to DecryptFS
   SystemClock clock;
   const Logger log(2, "agent", clock);
   GBX_ASSIGN(auto pair, make_packet_pair());

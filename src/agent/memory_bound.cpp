@@ -35,6 +35,11 @@ std::uint64_t less(std::uint64_t from, std::int64_t what) {
   return from > n ? from - n : 0;
 }
 
+std::int64_t total_of(const MemoryFacts& facts) {
+  return static_cast<std::int64_t>(
+      std::min<std::uint64_t>(facts.total_bytes, std::uint64_t{1} << 52));
+}
+
 }  // namespace
 
 Result<MemoryFacts> parse_memory_facts(std::string_view meminfo) {
@@ -50,9 +55,7 @@ Result<MemoryFacts> memory_facts() {
 }
 
 Status check_controls(const MemoryFacts& facts, const records::PlanControls& c) {
-  const std::int64_t total =
-      static_cast<std::int64_t>(std::min<std::uint64_t>(facts.total_bytes, std::uint64_t{1} << 52));
-  const std::int64_t lent = records::lent_memory_bytes(total);
+  const std::int64_t lent = records::lent_memory_bytes(total_of(facts));
   if (c.memory_bytes < 1 || c.scratch_bytes < 0 || c.image_bytes < 0 ||
       c.footprint_bytes() > lent) {
     return fail(Reason::kNoCapacity, "memory, scratch and image of the plan")
@@ -64,6 +67,20 @@ Status check_controls(const MemoryFacts& facts, const records::PlanControls& c) 
         .with("at most " + std::to_string(records::kMaxPids), std::to_string(c.pids));
   }
   return ok_status();
+}
+
+Status check_image_room(const MemoryFacts& facts, std::int64_t bytes) {
+  const std::int64_t lent = records::lent_memory_bytes(total_of(facts));
+  if (bytes >= 1 && bytes <= lent) return ok_status();
+  return fail(Reason::kNoCapacity, "room for the image")
+      .with("at most " + std::to_string(lent) + " bytes", std::to_string(bytes) + " bytes");
+}
+
+Status check_reading(const MemoryFacts& facts, std::int64_t held, std::int64_t more) {
+  const std::int64_t most = total_of(facts) / 2;
+  if (more >= 0 && held <= most && more <= most - held) return ok_status();
+  return fail(Reason::kTooLarge, "memory for prefetching")
+      .with("at most " + std::to_string(most) + " bytes in all", std::to_string(more) + " more");
 }
 
 std::uint64_t prefetch_bound(const MemoryFacts& facts, const records::PlanControls& controls) {

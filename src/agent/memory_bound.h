@@ -22,6 +22,12 @@ Result<MemoryFacts> memory_facts();
 // kNoCapacity.
 Status check_controls(const MemoryFacts& facts, const records::PlanControls& controls);
 
+// What the privileged half lends at the word of a worker that may have been taken over: room for an
+// image as a whole plan's, and to all prefetching together half of all memory. `held` was lent
+// before. kNoCapacity, kTooLarge.
+Status check_image_room(const MemoryFacts& facts, std::int64_t bytes);
+Status check_reading(const MemoryFacts& facts, std::int64_t held, std::int64_t more);
+
 // Half of all memory, and no more than is free once the attempt has what its plan promises: memory,
 // and scratch and the unpacked image, which are memory too. The other half is for the page cache
 // and the programs.

@@ -24,7 +24,7 @@ struct Reading {
   template <class F>
   void fields(F& f) {
     f("access", access);
-    f("prefetchLimit", prefetch_limit);
+    f("prefetchLimit", prefetch_limit, Bound{0, kMaxJsonInteger});
   }
 };
 struct UnpackRequest {
@@ -82,11 +82,11 @@ struct RunRequest {
   std::int64_t log_bytes = 0;
   template <class F>
   void fields(F& f) {
-    f("argv", argv, Bound{1, 320});
-    f("env", env, Bound{0, 64});
+    f("argv", argv, Bound{1, 320, records::kMaxArgumentBytes});
+    f("env", env, Bound{0, 64, records::kMaxArgumentBytes});
     f("controls", controls);
     f("runtime", runtime, Bound{1, 16});
-    f("logBytes", log_bytes);
+    f("logBytes", log_bytes, Bound{0, records::kMaxLogBytes});
   }
 };
 struct RunReply {

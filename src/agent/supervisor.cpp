@@ -9,12 +9,15 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <map>
+#include <utility>
 
 #include "agent/asset_mount.h"
+#include "agent/attempt_order.h"
 #include "agent/ipc.h"
 #include "agent/memory_bound.h"
-#include "agent/operations.h"
+#include "base/names.h"
 #include "gate/spawn.h"
 #include "oci/oci.h"
 #include "sandbox/sandbox.h"
@@ -59,7 +62,8 @@ class Supervisor {
   // The worker asks for it when all went well; when it is dead, nobody is left to be told but the
   // log.
   ~Supervisor() {
-    for (const auto& line : destroy()) o_.log->error("residue", fail(Reason::kSandboxSetup, line));
+    destroy();
+    for (const auto& line : residue_) o_.log->error("residue", fail(Reason::kSandboxSetup, line));
   }
 
   Status run() {
@@ -92,43 +96,64 @@ class Supervisor {
     return ok ? ok_status() : Status(io_error("tmpfs", errno));
   }
 
+  // A request that is refused, or that fails, ends the attempt: everything goes at once. What is
+  // answered after that is what was left of it; whoever asks for more was taken over.
   Status answer(Packet& packet) {
     Fd fd;
+    const bool over = order_.ended();
     auto body = perform(packet, fd);
     Json reply;
+    Status status = ok_status();
     if (body.ok()) {
       reply["body"] = std::move(*body);
     } else {
       o_.log->error("operation", body.error());
+      order_.end();
+      destroy();
       reply["error"]["reason"] = reason_code(body.error().reason);
       reply["error"]["what"] = printable(body.error().detail(), 400);
+      if (over) status = body.error();
     }
-    return send_packet(o_.worker, reply, fd.get());
+    GBX_TRY(send_packet(o_.worker, reply, fd.get()));
+    return status;
   }
 
   Result<Json> perform(Packet& packet, Fd& fd) {
     const Json* op = packet.body.find("op");
     const Json* body = packet.body.find("body");
-    if (op == nullptr || op->string() == nullptr || body == nullptr) {
-      return fail(Reason::kBadStructure, "operation");
+    const JsonObject* all = packet.body.object();
+    if (op == nullptr || op->string() == nullptr || body == nullptr || all->size() != 2) {
+      return fail(Reason::kBadStructure, "operation").with("{op, body}", "another message");
     }
-    const std::string& name = *op->string();
-    if (name == operation::kUnpack) {
-      return with<UnpackRequest>(*body,
-                                 [&](const auto& r) { return unpack(r, std::move(packet.fd)); });
+    GBX_ASSIGN(const Operation operation, enum_from<Operation>(*op->string()));
+    GBX_TRY(order_.admit(operation));
+    const bool keyed = operation == Operation::kUnpack || operation == Operation::kMount;
+    if (packet.fd.valid() != keyed) {
+      return fail(Reason::kBadStructure, "descriptor of " + *op->string())
+          .with(keyed ? "one" : "none", keyed ? "none" : "one");
     }
-    if (name == operation::kMount) {
-      return with<MountRequest>(
-          *body, [&](const auto& r) { return mount_input(r, std::move(packet.fd)); });
+    GBX_ASSIGN(Json reply, dispatch(operation, *body, std::move(packet.fd), fd));
+    order_.done(operation);
+    return reply;
+  }
+  Result<Json> dispatch(Operation operation, const Json& body, Fd key, Fd& fd) {
+    switch (operation) {
+      case Operation::kUnpack:
+        return with<UnpackRequest>(body, [&](const auto& r) { return unpack(r, std::move(key)); });
+      case Operation::kMount:
+        return with<MountRequest>(body,
+                                  [&](const auto& r) { return mount_input(r, std::move(key)); });
+      case Operation::kRun:
+        return with<RunRequest>(body, [&](const auto& r) { return run_container(r); });
+      case Operation::kGate:
+        return with<gate::GateRequest>(body, [&](const auto& r) { return run_gate(r, fd); });
+      case Operation::kDestroy:
+        return with<Empty>(body, [&](const Empty&) -> Result<DestroyReply> {
+          destroy();
+          return DestroyReply{std::exchange(residue_, {})};
+        });
     }
-    if (name == operation::kRun) {
-      return with<RunRequest>(*body, [&](const auto& r) { return run_container(r); });
-    }
-    if (name == operation::kGate) {
-      return with<gate::GateRequest>(*body, [&](const auto& r) { return run_gate(r, fd); });
-    }
-    if (name == operation::kDestroy) return Result<Json>(to_json(DestroyReply{destroy()}));
-    return fail(Reason::kNotFound, "no such operation");
+    return fail(Reason::kInternal, "operation");
   }
   template <class Request, class Handler>
   Result<Json> with(const Json& body, Handler handler) {
@@ -142,12 +167,21 @@ class Supervisor {
 
   Result<AssetMount> mount_asset(const VersionRecord& record, const Reading& reading,
                                  const std::string& at, Fd key) {
+    GBX_ASSIGN(const MemoryFacts facts, memory_facts());
+    GBX_TRY(check_reading(facts, prefetched_, reading.prefetch_limit));
+    prefetched_ += reading.prefetch_limit;
     GBX_TRY(make_dirs(at, 0755));
     return AssetMount::mount({at, o_.objects_dir, record, std::move(key), uid(next_uid_++),
                               reading.access, reading.prefetch_limit, o_.log});
   }
 
   Result<UnpackReply> unpack(const UnpackRequest& request, Fd key) {
+    GBX_ASSIGN(const MemoryFacts facts, memory_facts());
+    GBX_TRY(check_image_room(facts, request.room_bytes));
+    if (request.program.find('\0') != std::string::npos) {
+      return fail(Reason::kBadValue, "program").with("a path", "a path with a NUL");
+    }
+    room_bytes_ = request.room_bytes;
     const std::string at = o_.dir + "/image";
     GBX_ASSIGN(AssetMount image, mount_asset(request.record, request.reading, at, std::move(key)));
     GBX_ASSIGN(Fd layout, open_dir(at));
@@ -166,11 +200,24 @@ class Supervisor {
     return UnpackReply{unpacked->image.manifest_digest, unpacked->root_hash, pageable};
   }
 
-  Result<MountReply> mount_input(const MountRequest& request, Fd key) {
-    const std::string name = request.mount.substr(std::string_view("/data/").size());
-    if (name.empty() || name.find('/') != std::string::npos || name[0] == '.') {
-      return fail(Reason::kBadValue, "mount");
+  // What jobs are checked for when they are submitted (docs/jobspec.md).
+  Result<std::string> mount_name(const MountRequest& request) const {
+    constexpr std::string_view kBelow = "/data/";
+    const bool below = request.mount.rfind(kBelow, 0) == 0;
+    const std::string name = below ? request.mount.substr(kBelow.size()) : std::string();
+    if (!plain_name(name) || name[0] == '-') {
+      return fail(Reason::kBadValue, "mount")
+          .with("/data/ and one plain name", printable(request.mount, 200));
     }
+    for (const auto& in : inputs_) {
+      if (in.name != request.name && in.mount_name != name) continue;
+      return fail(Reason::kAlreadyExists, "input").with("a name and mount not used before", name);
+    }
+    return name;
+  }
+
+  Result<MountReply> mount_input(const MountRequest& request, Fd key) {
+    GBX_ASSIGN(const std::string name, mount_name(request));
     const std::string at = o_.dir + "/data/" + name;
     GBX_ASSIGN(AssetMount m, mount_asset(request.record, request.reading, at, std::move(key)));
     const MountReply reply{m.pageable()};
@@ -202,10 +249,22 @@ class Supervisor {
     return s;
   }
 
+  Status check_run(const RunRequest& request) const {
+    if (request.controls.image_bytes != room_bytes_) {
+      return fail(Reason::kPlanMismatch, "controls.imageBytes")
+          .with(std::to_string(room_bytes_), std::to_string(request.controls.image_bytes));
+    }
+    for (const auto& [name, unused] : request.env) {
+      if (!name.empty() && name.find('=') == std::string::npos) continue;
+      return fail(Reason::kBadValue, "env").with("a name", printable(name, 64));
+    }
+    return ok_status();
+  }
+
   Result<RunReply> run_container(const RunRequest& request) {
-    if (out_.valid()) return fail(Reason::kWrongState, "this attempt has run already");
     GBX_ASSIGN(const MemoryFacts facts, memory_facts());
     GBX_TRY(check_controls(facts, request.controls));
+    GBX_TRY(check_run(request));
     const sandbox::ContainerSpec spec = container(request);
     container_id_ = spec.id;
     sandbox::RunOptions options;
@@ -225,6 +284,7 @@ class Supervisor {
     reply.controls = r.controls;
     reply.listed = processes_are_listed();
     reply.exit = exit_of(r);
+    ran_ = reply;
     // Numbers only: what the container said stays inside.
     o_.log->info("container-ended", {{"outcome", enum_name(r.outcome)},
                                      {"code", r.code},
@@ -251,8 +311,25 @@ class Supervisor {
     return gate::RunExit::kFailed;
   }
 
+  // The gate judges this run, over all data that it had.
+  Status check_judged(const gate::GateRequest& request) const {
+    if (request.exitClass != ran_.exit || request.durationSeconds != ran_.duration_ms / 1000) {
+      return fail(Reason::kPlanMismatch, "exit and duration of the run")
+          .with(std::string(enum_name(ran_.exit)), std::string(enum_name(request.exitClass)));
+    }
+    const auto same = [](const Input& mounted, const gate::GateInput& in) {
+      return mounted.name == in.name && "/data/" + mounted.mount_name == in.mount;
+    };
+    if (!std::equal(inputs_.begin(), inputs_.end(), request.inputs.begin(), request.inputs.end(),
+                    same)) {
+      return fail(Reason::kPlanMismatch, "inputs of the gate")
+          .with("all that are mounted, in their order", "others");
+    }
+    return ok_status();
+  }
+
   Result<GateReply> run_gate(const gate::GateRequest& request, Fd& answer_fd) {
-    if (!out_.valid()) return fail(Reason::kWrongState, "nothing has run yet");
+    GBX_TRY(check_judged(request));
     gate::GateSpawn s;
     s.program = program_dir() + "/glovebox-gate";
     // The owner of /out, whatever modes the container left there; none of its processes is alive
@@ -260,20 +337,17 @@ class Supervisor {
     s.uid = uid(kContainerIds + kContainerUid);
     s.out_fd = out_.get();
     std::vector<Fd> folders;
-    for (const auto& in : request.inputs) {
-      for (const auto& mounted : inputs_) {
-        if (mounted.name != in.name) continue;
-        GBX_ASSIGN(Fd d, open_dir(mounted.path));
-        s.input_fds.push_back(d.get());
-        folders.push_back(std::move(d));
-      }
-    }
-    if (s.input_fds.size() != request.inputs.size()) {
-      return fail(Reason::kNotFound, "an input is not mounted");
+    for (const auto& in : inputs_) {
+      GBX_ASSIGN(Fd d, open_dir(in.path));
+      s.input_fds.push_back(d.get());
+      folders.push_back(std::move(d));
     }
     if (request.logs.visibility != gate::LogVisibility::kNone) s.log_fd = logs_.get();
     s.request = request;
     GBX_ASSIGN(gate::GateOutcome outcome, gate::run_gate(std::move(s), *o_.clock));
+    if (!outcome.completed) {
+      o_.log->error("gate", fail(Reason::kOutputInvalid, std::string(enum_name(outcome.failure))));
+    }
     // The gate has read the inputs too: its copy check is worth what it could read.
     for (auto& in : inputs_) GBX_TRY(in.mount.intact());
     GateReply reply;
@@ -288,9 +362,9 @@ class Supervisor {
     return reply;
   }
 
-  // Idempotent. What could not be removed, a line each.
-  std::vector<std::string> destroy() {
-    std::vector<std::string> residue;
+  // Idempotent. What could not be removed is in residue_, a line each.
+  void destroy() {
+    std::vector<std::string>& residue = residue_;
     out_.reset();
     logs_.reset();
     for (auto& in : inputs_) {
@@ -312,7 +386,6 @@ class Supervisor {
       mounted_.pop_back();
     }
     if (residue.size() > 64) residue.resize(64);
-    return residue;
   }
 
   struct Input {
@@ -324,6 +397,11 @@ class Supervisor {
   const SupervisorOptions& o_;
   std::vector<std::string> mounted_;
   std::vector<Input> inputs_;
+  std::vector<std::string> residue_;  // that nobody was told of yet
+  AttemptOrder order_;
+  std::int64_t prefetched_ = 0;  // bytes of memory that were lent for it
+  std::int64_t room_bytes_ = 0;  // of the image
+  RunReply ran_;
   std::int64_t next_uid_ = kFirstDecryptUid;
   std::string container_id_;
   Fd out_;

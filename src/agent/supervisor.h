@@ -1,6 +1,7 @@
 // The privileged half of the tee-agent: in a mount namespace of its own it mounts, unpacks, runs
 // and destroys, at the word of the worker. It parses nothing that comes from outside but through
-// confined children: glovebox-decryptfs, glovebox-unpack, glovebox-sandbox, glovebox-gate.
+// confined children: glovebox-decryptfs, glovebox-unpack, glovebox-sandbox, glovebox-gate. The
+// worker is not trusted: its requests come in one order and within bounds, or the attempt ends.
 // Single-threaded, so that children die with it.
 #pragma once
 

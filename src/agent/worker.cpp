@@ -207,6 +207,7 @@ class Attempt {
     const UnpackRequest unpack{image, bundle().submission.submission.body.image_digest,
                                reading(image), bundle().plan.body.controls.image_bytes,
                                spec().command[0]};
+    image_opened_ = image.owner_id != bundle().submission.submission.body.consumer_id;
     GBX_ASSIGN(image_, ask<UnpackReply>(o_.supervisor, operation::kUnpack, unpack, pipe.get()));
     pageable_ = image_.pageable;
     return ok_status();
@@ -284,6 +285,7 @@ class Attempt {
       in.name = spec().inputs[i].name;
       in.mount = spec().inputs[i].mount;
       in.versionId = to_hex(bundle().versions[job_->inputs[i]].body.id());
+      in.assetId = to_hex(bundle().versions[job_->inputs[i]].body.asset_id);
       in.fd = static_cast<std::int64_t>(4 + i);  // run_gate() fills in the real ones
       in.tables = tables_of(bundle().versions[job_->inputs[i]].body.id());
       g.inputs.push_back(std::move(in));
@@ -321,6 +323,11 @@ class Attempt {
       return fail(Reason::kOutputInvalid, "the gate judged another job");
     }
     GBX_ASSIGN(Bytes bundle_bytes, read_all(p.fd.get(), static_cast<std::size_t>(kMaxBundleBytes)));
+    // It crashed, hung or answered nonsense. Held, this would be nothing that anybody can open: not
+    // a reviewer, and not a consumer whose own policies ask nobody.
+    if (reply.result.recommendation != gate::Recommendation::kReject && bundle_bytes.empty()) {
+      return fail(Reason::kOutputInvalid, "the gate did not come to an end with this output");
+    }
     ResultInput in;
     in.job_id = job_->job_id;
     in.attempt = attempt();
@@ -370,7 +377,16 @@ class Attempt {
 
  public:
   const std::vector<std::string>& residue() const { return residue_; }
-  bool data_opened() const { return data_opened_; }  // keys of data were asked for
+  // What the job's author is told of an attempt that failed: everything before somebody else's
+  // bytes were opened; of another's image one reason, whatever it was; over data a reason of the
+  // closed list (docs/decisions/0020).
+  AgentEnd told(const Error& why) const {
+    AgentEnd end;
+    const bool image_only = image_opened_ && !data_opened_;
+    end.reason = reason_code(image_only ? Reason::kImageRefused : why.reason);
+    if (!image_opened_ && !data_opened_) end.detail = why.detail().substr(0, 500);
+    return end;
+  }
 
  private:
   const WorkerOptions& o_;
@@ -383,7 +399,8 @@ class Attempt {
   std::uint64_t prefetch_left_ = 0;
   bool pageable_ = false;
   UnpackReply image_;
-  bool data_opened_ = false;
+  bool image_opened_ = false;  // of another owner than the consumer
+  bool data_opened_ = false;   // keys of data were asked for
   RunReply run_;
   std::vector<std::string> residue_;
 };
@@ -407,17 +424,14 @@ Status run_worker(const WorkerOptions& o) {
   {
     Attempt attempt(o, node);
     auto manifest = attempt.run();
-    end.residue = attempt.residue();
     if (manifest.ok()) {
       end.sealed = true;
       end.manifest = *manifest;
     } else {
       status = manifest.error();
-      end.reason = reason_code(manifest.error().reason);
-      // Of what failed over opened data its author reads a reason of the closed list and nothing
-      // more.
-      if (!attempt.data_opened()) end.detail = manifest.error().detail().substr(0, 500);
+      end = attempt.told(manifest.error());
     }
+    end.residue = attempt.residue();
   }  // every key of the attempt is gone here
   if (!end.sealed) {
     auto gone = ask<DestroyReply>(o.supervisor, operation::kDestroy, Empty{});

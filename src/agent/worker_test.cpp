@@ -1,107 +1,19 @@
 // The worker among liars: a real broker in memory behind a real mux and TLS, a node and a
 // privileged half that do as each test says. Whatever they do, the attempt ends with its reason,
 // and nothing happens that should not have happened first.
-#include "agent/worker.h"
-
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <functional>
-#include <mutex>
-#include <set>
-#include <thread>
-
-#include "agent/ipc.h"
-#include "agent/operations.h"
-#include "broker/testing.h"
-#include "channel/rpc.h"
-#include "channel/tls.h"
+#include "agent/testing.h"
+#include "gate/gate.h"
 
 namespace gbx::agent {
 namespace {
 
 using namespace records;
-using gbx::testing::BrokerWorld;
 using gbx::testing::must;
 
-// What somebody answers instead of the truth; returns the answer to give.
-using Lie = std::function<Result<Json>(std::string_view call, Json truth)>;
-
-// An answer whose record was changed.
-template <class Record>
-Json changed(const Json& truth, const std::function<void(Record&)>& change) {
-  auto record = must(from_json<Record>(truth));
-  change(record);
-  return to_json(record);
-}
-// A lie in one answer, the truth in all others.
-template <class Record>
-Lie lie_in(std::string_view which, std::function<void(Record&)> change) {
-  return [which, change](std::string_view call, Json truth) -> Result<Json> {
-    return call == which ? changed<Record>(truth, change) : std::move(truth);
-  };
-}
-
-struct Outcome {
-  Status status = ok_status();
-  AgentEnd end;
-  std::vector<std::string> calls;  // of all three, in the order in which they came
-  std::vector<DatasetKey> keys;    // that reached DecryptFS
-  std::size_t count(const std::string& call) const {
-    return static_cast<std::size_t>(std::count(calls.begin(), calls.end(), call));
-  }
-};
-
-class WorkerTest : public ::testing::Test {
+class WorkerTest : public ::testing::Test, public WorkerWorld {
  protected:
-  WorkerTest() {
-    world_.data.policy.clauses.tables =
-        std::vector<records::TableRule>{{"visits.csv", "patient"}, {"others.csv", "who"}};
-    for (auto* a : {&world_.data, &world_.image}) a->policy.clauses.gate.cell_subjects = 15;
-    world_.start_and_publish();
-    const SignedSubmission submission = world_.submission();
-    bundle_.launch_config = world_.launch();
-    bundle_.set = world_.set.chain;
-    bundle_.submission = submission;
-    bundle_.plan = must(world_.authorise(submission));
-    bundle_.credential = must(world_.credential(bundle_.plan.body.job_id, 1));
-    bundle_.owners = {world_.owner.chain};
-    for (const auto* a : {&world_.data, &world_.image}) {
-      bundle_.versions.push_back(must(sign(world_.set.id(), a->record, a->owner.key)));
-      bundle_.policies.push_back(must(sign(world_.set.id(), a->policy, a->owner.key)));
-    }
-  }
-
-  Outcome run() {
-    auto [agent_end, node_end] = channel::make_memory_pipe();
-    auto pair = must(make_packet_pair());
-    std::thread privileged([&] { supervise(pair.second.get()); });
-    {
-      channel::Mux node_mux(*node_end, world_.clock);
-      std::thread node([&] {
-        (void)channel::serve(node_mux.stream(channel::kMuxControl), node_answers(), {},
-                             world_.clock);
-      });
-      node_mux_ = &node_mux;
-      {
-        channel::Mux agent_mux(*agent_end, world_.clock);
-        WorkerOptions o;
-        o.clock = &world_.clock;
-        o.random = &random_;
-        o.supervisor = pair.first.get();
-        o.mux = &agent_mux;
-        o.broker_tries = broker_tries_;
-        o.broker_pause_ms = 1;
-        outcome_.status = run_worker(o);
-      }
-      node_mux.close();
-      node.join();
-      if (broker_.joinable()) broker_.join();
-    }
-    pair.first.reset();
-    privileged.join();
-    return std::move(outcome_);
-  }
   // The attempt ends with this reason, both for the node and for the exit code, and hands out
   // nothing.
   Outcome refused(Reason reason, const std::string& what) {
@@ -117,159 +29,6 @@ class WorkerTest : public ::testing::Test {
     EXPECT_EQ(o.calls[o.calls.size() - 2], "destroy");
     return o;
   }
-
-  // The dataset's key under that name, sealed as a genuine release is.
-  Bytes released(const KeyReply& r, const Hash32& version) {
-    std::vector<BundledKey> keys;
-    keys.push_back({version, world_.data.key.clone()});
-    return must(seal_key_bundle(must(crypto::HpkePublicKey::from_text(agent_keys_.hpke)), r.context,
-                                keys, world_.random));
-  }
-
-  BrokerWorld world_{77};
-  SeededRandom random_{78};
-  LaunchBundle bundle_;
-  const crypto::SigningKey* broker_tls_ = &world_.set.tls;
-  Lie broker_lie_ = truth();
-  Lie supervisor_lie_ = truth();
-  AgentKeys agent_keys_;             // as the broker was told them
-  std::multiset<std::string> lost_;  // answers that do not arrive, one each
-  int broker_tries_ = 200;
-  int broker_away_ = 0;                // so many times nobody listens
-  int broker_breaks_ = 0;              // so many connections end as soon as they are there
-  std::vector<std::string> requests_;  // for keys, and seals, as the broker got them
-
- private:
-  static Lie truth() {
-    return [](std::string_view, Json answer) -> Result<Json> { return answer; };
-  }
-  void saw(const std::string& call) {
-    const std::lock_guard lock(mutex_);
-    outcome_.calls.push_back(call);
-  }
-
-  channel::Dispatch node_answers() {
-    return [this](std::string_view m, const Json& body) -> Result<Json> {
-      saw("node " + std::string(m));
-      if (m == method::kLaunch) return to_json(bundle_);
-      if (m == method::kIntroduce) {
-        GBX_ASSIGN(auto r, from_json<IntroduceRequest>(body));
-        const NodeIntroduction intro{r.report_data, r.launch_config, bundle_.plan.body.job_id, 1,
-                                     world_.clock.now().seconds()};
-        GBX_ASSIGN(auto signed_intro, sign(world_.set.id(), intro, world_.node));
-        return to_json(signed_intro);
-      }
-      if (m == method::kAgentBroker) return connect_broker();
-      if (m == method::kAgentPhase) return to_json(PhaseReply{});
-      if (m == method::kAgentEnd) {
-        GBX_ASSIGN(outcome_.end, from_json<AgentEnd>(body));
-      }
-      return to_json(Empty{});
-    };
-  }
-
-  Result<Json> connect_broker() {
-    if (broker_away_ > 0) {
-      --broker_away_;
-      return fail(Reason::kUnavailable, "broker");
-    }
-    if (broker_.joinable()) {
-      node_mux_->stream(channel::kMuxBroker).close();
-      broker_.join();
-    }
-    GBX_ASSIGN(channel::MuxStream * stream, node_mux_->fresh(channel::kMuxBroker));
-    broker_ = std::thread([this, stream, number = ++connections_] {
-      if (number > broker_breaks_) return serve_broker(*stream, static_cast<std::uint64_t>(number));
-      Bytes hello(1);
-      (void)stream->read(hello, channel::Deadline::after_ms(world_.clock, 20'000));
-      stream->close();
-    });
-    return to_json(BrokerStream{channel::kMuxBroker});
-  }
-  void serve_broker(channel::ByteStream& stream, std::uint64_t connection) {
-    channel::TlsOptions tls;
-    tls.clock = &world_.clock;
-    tls.key = broker_tls_;
-    tls.peer = channel::PeerPolicy::any_key_or_none();
-    auto opened = channel::TlsChannel::server(stream, tls);
-    if (!opened.ok()) return stream.close();
-    const broker::ConnectionContext context{connection, opened->peer_key(),
-                                            must(opened->exporter(kExporterLabel, {})),
-                                            broker::Peer::kStranger};
-    const auto answer = [&](std::string_view m, const Json& body) -> Result<Json> {
-      saw("broker " + std::string(m));
-      if (m == method::kKey || m == method::kSeal) requests_.push_back(canonical(body));
-      if (m == method::kAttest) {
-        GBX_ASSIGN(const auto request, from_json<AttestRequest>(body));
-        agent_keys_ = request.agent_keys;
-      }
-      GBX_ASSIGN(Json reply, world_.core->handle(m, body, context, world_.clock.now()));
-      if (const auto lost = lost_.find(std::string(m)); lost != lost_.end()) {
-        lost_.erase(lost);
-        stream.close();  // the broker has done it, and nobody hears of it
-      }
-      return broker_lie_(m, std::move(reply));
-    };
-    (void)channel::serve(*opened, answer, {}, world_.clock);
-  }
-
-  void supervise(int socket) {
-    for (;;) {
-      auto packet = receive_packet(socket);
-      if (!packet.ok() || !packet->has_value()) return;
-      const std::string op = *(*packet)->body.find("op")->string();
-      saw(op);
-      Fd file;
-      auto reply = perform(op, *(*packet)->body.find("body"), (*packet)->fd, file);
-      if (reply.ok()) reply = supervisor_lie_(op, std::move(*reply));
-      Json answer;
-      if (reply.ok()) {
-        answer["body"] = std::move(*reply);
-      } else {
-        answer["error"] = channel::error_to_json(reply.error());
-      }
-      if (!send_packet(socket, answer, file.get()).ok()) return;
-    }
-  }
-  Result<Json> perform(const std::string& op, const Json& body, const Fd& in, Fd& out) {
-    if (op == operation::kUnpack || op == operation::kMount) {
-      GBX_ASSIGN(const Bytes key, read_all(in.get(), 64));
-      outcome_.keys.push_back(DatasetKey::copy_of(key));
-      if (op == operation::kMount) return to_json(MountReply{});
-      return to_json(UnpackReply{gbx::testing::kImageDigest, Hash32{7}, false});
-    }
-    if (op == operation::kRun) {
-      return to_json(
-          RunReply{gate::RunExit::kOk, 1500, "crun 1.8", bundle_.plan.body.controls.mandatory});
-    }
-    if (op == operation::kGate) {
-      GBX_ASSIGN(const auto request, from_json<gate::GateRequest>(body));
-      GBX_ASSIGN(out, memory_file(as_bytes("the checked output")));
-      asked_ = request;
-      return to_json(judged(request));
-    }
-    return to_json(DestroyReply{});
-  }
-  static GateReply judged(const gate::GateRequest& r) {
-    GateReply g;
-    g.result.jobId = r.jobId;
-    g.result.attempt = r.attempt;
-    g.result.verdict = gate::RuleStatus::kPass;
-    g.result.charge = {200, 0, 0, gate::CodeId::kSchema};
-    g.result.manifest = {{"metrics", "metrics.json", Hash32{9}, 16}};
-    g.result.exitClass = gate::RunExit::kOk;
-    g.result.recommendation = gate::Recommendation::kRelease;
-    return g;
-  }
-
-  channel::Mux* node_mux_ = nullptr;
-  std::thread broker_;  // the connection that there is
-  int connections_ = 0;
-  std::mutex mutex_;
-  Outcome outcome_;  // calls guarded by mutex_; the rest is read after the threads ended
-
- protected:
-  gate::GateRequest asked_;  // of the gate; read after the threads ended
 };
 
 TEST_F(WorkerTest, DestroysBeforeItSealsAndSealsBeforeItHandsOver) {
@@ -299,6 +58,7 @@ TEST_F(WorkerTest, TheGateLearnsWhatTheOwnerLetsRecipesRead) {
   EXPECT_EQ(asked_.inputs[0].tables[0].subject, "patient");
   EXPECT_EQ(asked_.inputs[0].tables[1].file, "others.csv");
   EXPECT_EQ(asked_.policy.cellSubjects, 15);
+  EXPECT_EQ(asked_.inputs[0].assetId, to_hex(world_.data.record.asset_id));
 }
 
 // Each answer is lost once, and the broker is away for a while: every request comes again as it
@@ -321,6 +81,47 @@ TEST_F(WorkerTest, ALostReplyIsAskedForAgainOverANewConnection) {
   EXPECT_NE(requests_[2], requests_[3]);
   EXPECT_EQ(requests_[4], requests_[5]);  // the seal
   EXPECT_TRUE(lost_.empty());
+}
+
+// What the plane is told when the privileged half answers the order to unpack like this.
+std::string told_of(WorkerWorld& w, const Error& why) {
+  w.supervisor_lie_ = [&](std::string_view call, Json truth) -> Result<Json> {
+    if (call == operation::kUnpack) return why;
+    return truth;
+  };
+  const Outcome o = w.run();
+  EXPECT_EQ(o.status.reason(), why.reason);
+  EXPECT_EQ(o.count("mount"), 0U);
+  return o.end.reason + "|" + o.end.detail;
+}
+Error no_such_program(const std::string& program) {
+  return fail(Reason::kNotFound, "spec.command[0]")
+      .with("an executable file in the image", program);
+}
+
+// Room for the image is the consumer's to choose, and so is the program: each attempt would name a
+// file of somebody else's encrypted image, or say what is there.
+TEST(AnothersImage, OneReasonIsToldAndNoText) {
+  std::set<std::string> told;
+  for (const std::string file : {"app/secret-model.bin", "etc/passwd"}) {
+    const Error full = fail(Reason::kImageRefused, "No space left").with("4096", "8192");
+    for (const Error& why : {Error(full).at(file), Error(fail(Reason::kIo, file)),
+                             Error(fail(Reason::kTooLarge, file)), no_such_program("/" + file)}) {
+      WorkerWorld w;
+      told.insert(told_of(w, why));
+    }
+  }
+  EXPECT_EQ(told, std::set<std::string>{"image-refused|"});
+}
+TEST(OwnImage, ItsAuthorIsToldWhatIsWrong) {
+  WorkerWorld w;
+  w.world_.image = gbx::testing::make_asset(copy(w.world_.consumer), AssetKind::kImage,
+                                            w.world_.image_clauses(), w.world_.random);
+  w.world_.image.policy.clauses.gate.cell_subjects = 15;
+  must(w.world_.publish(w.world_.image));
+  w.take(w.world_.submission());
+  const std::string told = told_of(w, no_such_program("/bin/nope"));
+  EXPECT_EQ(told, "not-found|spec.command[0]");
 }
 
 // More often than a node has streams: what breaks is no answer, however it breaks.
@@ -391,6 +192,18 @@ TEST_F(WorkerTest, AVerdictAboutAnotherJobIsNotSealed) {
   supervisor_lie_ = lie_in<GateReply>(operation::kGate, [](GateReply& g) { g.result.attempt = 2; });
   const Outcome o = refused(Reason::kOutputInvalid, "the gate judged another job");
   EXPECT_EQ(o.count("broker agent.seal"), 0U);
+}
+
+// As a gate that was killed is answered for: held, and nothing there to open.
+TEST_F(WorkerTest, WhatTheGateDidNotJudgeIsNotSealed) {
+  bundle_of_gate_.clear();
+  supervisor_lie_ = lie_in<GateReply>(operation::kGate, [this](GateReply& g) {
+    g.result = gate::held_result(asked_, gate::GateReason::kGateCrashed);
+  });
+  const Outcome o = refused(Reason::kOutputInvalid, "did not come to an end");
+  EXPECT_EQ(o.count("destroy"), 1U);
+  EXPECT_EQ(o.count("broker agent.seal"), 0U);
+  EXPECT_EQ(o.end.reason, "output-invalid");
 }
 
 TEST_F(WorkerTest, AReleaseWithoutEveryDeclaredOutputIsNotSealed) {

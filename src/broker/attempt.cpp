@@ -18,7 +18,18 @@ Error superseded(std::int64_t attempt, const std::string& why) {
 
 }  // namespace
 
+// By the key of now: whoever stole the one that signed gets nothing once it is rotated away.
+Status Core::submission_stands(const JobState& job) const {
+  const auto& s = job.submission;
+  GBX_ASSIGN(crypto::PublicKey key, state().chain(s.consumer.identity).current_key(set_id_));
+  if (key.text() == s.submission.key) return ok_status();
+  return fail(Reason::kChainBroken, "the key that signed this submission was rotated away since")
+      .with("the consumer's standing key", "an older one")
+      .hint("submit the job again");
+}
+
 Status Core::recheck(const JobState& job, std::int64_t now) const {
+  GBX_TRY(submission_stands(job));
   for (const auto& p : job.plan.body.policies) {
     const PolicyState* current = state().current_policy(p.asset_version_id);
     if (current == nullptr) return fail(Reason::kPolicyMissing, "policy of the plan");
@@ -339,7 +350,11 @@ Result<KeyReply> Core::key(const Signed<KeyRequest>& r, const Call& c) {
   }
   if (body.seq <= static_cast<std::int64_t>(f.attempt.keys.size())) {
     const KeyEntry& stored = f.attempt.keys[static_cast<std::size_t>(body.seq) - 1];
-    if (stored.request.hash() == r.hash()) return stored.reply;
+    if (stored.request.hash() == r.hash()) {
+      // A node that held the first reply back must not hand the agent its keys after a revocation.
+      GBX_TRY(recheck(f.job, c.now));
+      return stored.reply;
+    }
     GBX_TRY(kill(body.job_id, body.attempt, Reason::kSequenceMismatch, c.now));
     return fail(Reason::kSequenceMismatch,
                 "two different requests with one number: the attempt is over");
@@ -364,14 +379,7 @@ Status Core::check_statement(const RunStatement& s, const Found& f) const {
   if (!context.verdict.well_formed()) {
     return fail(Reason::kOutputInvalid, "a cause comes with a rejection and with nothing else");
   }
-  // Verified bits are those of tables with a recipe that the policies let the gate compute; the
-  // plan says how many the submission has.
-  for (const auto& c : plan.charges) {
-    if (context.verdict.charge.verified_bits <= c.verified_bits) continue;
-    return fail(Reason::kOutputInvalid, "verified bits")
-        .with("at most the plan's " + std::to_string(c.verified_bits),
-              std::to_string(context.verdict.charge.verified_bits));
-  }
+  GBX_TRY(policy::check_charge(plan, submission, context.verdict, capacity_));
   if (context.review.has_value() != !plan.reviewers.empty()) {
     return fail(Reason::kWrongRecipient, "the sealed review")
         .with(plan.reviewers.empty() ? "none" : "one", context.review ? "one" : "none");

@@ -221,8 +221,8 @@ policy::PolicyInputs Core::policy_inputs(const SignedSubmission& s, std::int64_t
   };
   in.spent = [this, &s, now](const policy::AssetFacts& f) {
     const auto& p = f.policy.body;
-    return state().spent({p.owner_id, p.asset_id, 0, 0}, s.submission.body.consumer_id,
-                         now - p.clauses.gate.period_days * 86400, s.submission.body.job_id());
+    return state().told_spent({p.owner_id, p.asset_id, 0, 0}, s.submission.body.consumer_id,
+                              now - p.clauses.gate.period_days * 86400, s.submission.body.job_id());
   };
   in.current_key = [this](const IdentityChain& chain) { return standing(chain); };
   return in;
@@ -348,7 +348,20 @@ Result<Empty> Core::rotate(const RotateRequest& r, const Call& c) {
   if (!chain.rotations.empty() && chain.rotations.back().hash() == r.rotation.hash()) {
     return Empty{};
   }
-  if (chain.rotations.size() >= 64) return fail(Reason::kTooLarge, "rotations of one identity");
+  const auto own = static_cast<std::size_t>(
+      std::count_if(chain.rotations.begin(), chain.rotations.end(),
+                    [&](const auto& done) { return done.key != chain.identity.recovery_key; }));
+  const bool recovers = r.rotation.key == chain.identity.recovery_key;
+  if (!recovers && own >= kOwnRotations) {
+    return fail(Reason::kTooLarge, "rotations of one identity by its signing keys")
+        .with("at most " + std::to_string(kOwnRotations), std::to_string(own + 1))
+        .hint("sign this one with the recovery key");
+  }
+  if (chain.rotations.size() >= kRotations) {
+    return fail(Reason::kTooLarge, "rotations of one identity")
+        .with("at most " + std::to_string(kRotations), std::to_string(chain.rotations.size() + 1))
+        .hint("make a new identity");
+  }
   chain.rotations.push_back(r.rotation);
   GBX_TRY(chain.current_key(set_id_));
   GBX_TRY(log_->append({make_entry(c.now, RotateEntry{r.identity, r.rotation})}));

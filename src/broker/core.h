@@ -39,6 +39,10 @@ struct ConnectionContext {
 using policy::kHoldSeconds;
 inline constexpr std::int64_t kLongestCredentialSeconds = 3600;
 inline constexpr std::size_t kHellosPerConnection = 8;
+// Rotations of one identity; and how many of them its signing keys sign. The rest is the recovery
+// key's alone: a thief of a signing key cannot use up what drives him out.
+inline constexpr std::size_t kRotations = 64;  // as many as a chain has room for
+inline constexpr std::size_t kOwnRotations = 32;
 
 class Core {
  public:
@@ -141,8 +145,11 @@ class Core {
   }
 
   Result<Found> live(const Hash32& job_id, std::int64_t attempt) const;
-  // Every policy of the plan is still the one in force, and every lease that the plan rests on
-  // still good. kPolicyStale, kPolicyRevoked, kPolicyExpired, kLeaseExpired, kLeaseMissing.
+  // The consumer's key stands that signed the submission. kChainBroken.
+  Status submission_stands(const JobState& job) const;
+  // It does, every policy of the plan is still the one in force, and every lease that the plan
+  // rests on still good. kChainBroken, kPolicyStale, kPolicyRevoked, kPolicyExpired,
+  // kPolicyNotFresh, kLeaseExpired, kLeaseMissing.
   Status recheck(const JobState& job, std::int64_t now) const;
   Status lease_stands(const JobState& job, const LeaseUseEntry& use, std::int64_t now) const;
   Status check_credential(const records::AttestRequest& r, const Found& f, std::int64_t now) const;
@@ -165,7 +172,6 @@ class Core {
   };
   Status advance(const Hash32& job_id, std::int64_t now);
   Outcome weigh(const JobState& job, std::int64_t now) const;
-  std::vector<records::RulingRequest> standing_rulings(const JobState& job) const;
   policy::Panel panel(const JobState& job) const;
   Status release_allowed(const JobState& job, std::int64_t now) const;
   std::vector<records::PlanCharge> final_charges(const JobState& job,

@@ -14,7 +14,9 @@ using gbx::testing::clean_verdict;
 using gbx::testing::copy;
 using gbx::testing::FakeAgent;
 using gbx::testing::KeySet;
+using gbx::testing::kJobBits;
 using gbx::testing::kNow;
+using gbx::testing::rejection;
 
 using gbx::testing::make_agent;
 using gbx::testing::make_asset;
@@ -48,7 +50,7 @@ TEST(Broker, AWholeJob) {
   EXPECT_EQ(as_text(plain->view(SecretAccess{})), "the checked output");
   EXPECT_TRUE(j->release->statement.verify(w.set.id(), w.set.signing.public_key()).ok());
   EXPECT_EQ(j->release->statement.body.charges.size(), 2u);  // data and image
-  EXPECT_EQ(j->release->statement.body.charges[0].free_bits, 200);
+  EXPECT_EQ(j->release->statement.body.charges[0].free_bits, kJobBits);
   // Asking again gives the same bytes, also after a restart.
   const std::string first = canonical(to_json(*j));
   EXPECT_EQ(canonical(to_json(*w.judge(run.job_id()))), first);
@@ -233,6 +235,39 @@ class RotatedAway : public ::testing::Test {
   const crypto::SigningKey newer = new_key(w.random);
 };
 
+// A thief of the signing key rotates as often as he may: the recovery key still drives him out.
+TEST_F(RotatedAway, AThiefCannotUseUpTheRotations) {
+  crypto::SigningKey stolen = gbx::testing::copy(w.owner).key;
+  IdentityChain chain = w.owner.chain;
+  const auto next = [&](const crypto::SigningKey& by, const crypto::SigningKey& to) {
+    const auto n = static_cast<std::int64_t>(chain.rotations.size()) + 1;
+    auto r = must(sign(w.set.id(), Rotation{chain.id(), n, to.public_key().text()}, by));
+    const auto answer = w.call<Empty>(method::kRotate, RotateRequest{chain.identity, r});
+    if (answer.ok()) chain.rotations.push_back(std::move(r));
+    return answer.ok() ? ok_status() : Status(answer.error());
+  };
+  for (std::size_t i = 0; i < kOwnRotations; ++i) {
+    crypto::SigningKey his = new_key(w.random);
+    ASSERT_TRUE(next(stolen, his).ok()) << i;
+    stolen = std::move(his);
+  }
+  EXPECT_EQ(next(stolen, newer).reason(), Reason::kTooLarge);
+  ASSERT_TRUE(next(w.owner.recovery, newer).ok());
+  next_policy(w.data);
+  w.data.policy.revoked = true;
+  Publish p = make_publish(w.set, w.data, w.random);
+  p.owner.rotations = chain.rotations;
+  p.policy = must(sign(w.set.id(), p.policy.body, stolen));
+  EXPECT_EQ(w.call<Signed<PublishAck>>(method::kPublish, p).reason(), Reason::kBadSignature);
+  p.policy = must(sign(w.set.id(), p.policy.body, newer));
+  EXPECT_TRUE(w.call<Signed<PublishAck>>(method::kPublish, p).ok());
+  // It has as many left, and not more.
+  for (std::size_t i = kOwnRotations + 1; i < kRotations; ++i) {
+    ASSERT_TRUE(next(w.owner.recovery, newer).ok()) << i;
+  }
+  EXPECT_EQ(next(w.owner.recovery, newer).reason(), Reason::kTooLarge);
+}
+
 TEST_F(RotatedAway, SignsNoLease) {
   const SignedSubmission before = w.submission();
   auto running = w.run_until_attested(w.submission());
@@ -304,6 +339,41 @@ TEST_F(RotatedAway, SignsNoRulingAndNoCancellation) {
   }
   EXPECT_EQ(policy::verify_receipt(longer, w.set.id()).first_failure().reason,
             Reason::kBadStructure);
+}
+
+// The consumer's: a job that was submitted with it gets nothing more, wherever it stands.
+TEST_F(RotatedAway, TakesItsSubmissionsAlong) {
+  const auto submission = w.submission();
+  auto waiting = w.run_until_attested(w.submission());
+  auto loading = w.run_until_attested(w.submission());
+  must(w.key(loading.agent, loading.credential.body, loading.evidence, 1, loading.connection));
+  const auto sealed = w.run_until_sealed(w.submission());
+  const auto held = [&] {
+    GateVerdict v = clean_verdict();
+    v.recommendation = Recommendation::kHold;
+    return w.run_until_sealed(w.submission(), v);
+  }();
+  const auto notice = must(w.judge(held.job_id())).hold_notice->body;
+  const auto plan = must(w.authorise(submission));
+  rotate(w.consumer);
+  EXPECT_EQ(w.credential(plan.body.job_id, 1).reason(), Reason::kChainBroken);
+  EXPECT_EQ(w.key(waiting.agent, waiting.credential.body, waiting.evidence, 1, waiting.connection)
+                .reason(),
+            Reason::kChainBroken);
+  EXPECT_EQ(w.key(loading.agent, loading.credential.body, loading.evidence, 2, loading.connection)
+                .reason(),
+            Reason::kChainBroken);
+  for (const auto& named : held.plan.body.policies) {
+    must(w.rule(w.reviewer, notice, named.policy_hash, RulingDecision::kApprove));
+  }
+  for (const auto* run : {&sealed, &held}) {
+    const auto j = must(w.judge(run->job_id()));
+    ASSERT_EQ(j.state, JudgementState::kRejected);
+    EXPECT_EQ(j.release->statement.body.reasons, std::vector<std::string>{"key-rotated"});
+    const auto receipt = must(w.call<Receipt>(method::kReceipt, JobRequest{run->job_id()}));
+    const auto report = policy::verify_receipt(receipt, w.set.id());
+    EXPECT_TRUE(report.valid) << report.first_failure().line();
+  }
 }
 
 // ---- authorising ----
@@ -381,7 +451,7 @@ TEST(BrokerCancel, ComesTooLateAfterTheDecision) {
         .spent(run.plan.body.charges[0], w.consumer.id(), 0, Hash32{})
         .total_free_bits;
   };
-  EXPECT_EQ(spent(), 200);
+  EXPECT_EQ(spent(), kJobBits);
   const auto size = w.core->log_size();
   const Cancel wish{run.job_id(), w.consumer.id(), kNow};
   EXPECT_EQ(
@@ -389,7 +459,7 @@ TEST(BrokerCancel, ComesTooLateAfterTheDecision) {
                     CancelRequest{w.consumer.chain, must(sign(w.set.id(), wish, w.consumer.key))})
           .reason(),
       Reason::kWrongState);
-  EXPECT_EQ(spent(), 200);
+  EXPECT_EQ(spent(), kJobBits);
   EXPECT_EQ(w.core->log_size(), size);
 }
 
@@ -656,6 +726,33 @@ TEST(BrokerKeys, RevokedOrChangedBetweenStages) {
   }
 }
 
+// A node that cuts the connection may have kept the reply from the agent: what comes again is the
+// same bytes, and nothing once the owner's acknowledged word is another.
+TEST(BrokerKeys, AReplayIsAskedAsTheFirstRequestWas) {
+  BrokerWorld w(36);
+  w.data.policy.clauses.fresh_for_seconds = 600;
+  w.start_and_publish();
+  auto run = w.run_until_attested(w.submission());
+  for (const std::int64_t stage : {1, 2}) {
+    run.keys.push_back(
+        must(w.key(run.agent, run.credential.body, run.evidence, stage, run.connection)));
+  }
+  const auto again = [&](std::size_t i) {
+    return w.call<KeyReply>(method::kKey, run.agent.sent[i], run.connection);
+  };
+  for (const std::size_t i : {0U, 1U}) {
+    EXPECT_EQ(canonical(to_json(must(again(i)))), canonical(to_json(run.keys[i])));
+  }
+  w.clock.advance(601'000);
+  for (const std::size_t i : {0U, 1U}) EXPECT_EQ(again(i).reason(), Reason::kPolicyNotFresh);
+  next_policy(w.data);
+  w.data.policy.revoked = true;
+  must(w.publish(w.data));
+  const auto size = w.core->log_size();
+  for (const std::size_t i : {0U, 1U}) EXPECT_EQ(again(i).reason(), Reason::kPolicyRevoked);
+  EXPECT_EQ(w.core->log_size(), size);
+}
+
 TEST(BrokerKeys, ExpiredOrStaleBetweenStages) {
   BrokerWorld w(28);
   w.data.policy.clauses.fresh_for_seconds = 600;
@@ -722,7 +819,7 @@ TEST(BrokerAttempt, TheNextAttemptBuriesTheLast) {
   const auto j = must(w.judge(run.job_id()));
   ASSERT_EQ(j.state, JudgementState::kReleased);
   // the second attempt with the data: one bit more
-  EXPECT_EQ(j.release->statement.body.charges[0].free_bits, 200 + 1);
+  EXPECT_EQ(j.release->statement.body.charges[0].free_bits, kJobBits + 1);
   EXPECT_EQ(w.credential(run.job_id(), 3).reason(), Reason::kWrongState);
 }
 
@@ -758,11 +855,11 @@ TEST(BrokerKeys, BudgetIsReservedBeforeTheDataKey) {
       Reason::kBudgetExceeded);
   EXPECT_EQ(w.authorise(w.submission()).reason(), Reason::kBudgetExceeded);
   // What the first did not need is free again once it is decided; the second fits then.
+  const auto verdict = rejection(GateCause::kCopies);
   must(w.seal(
-      w.make_seal(first.agent, first.submission, first.plan, 1, first.evidence, clean_verdict())
-          .seal,
+      w.make_seal(first.agent, first.submission, first.plan, 1, first.evidence, verdict).seal,
       first.connection));
-  EXPECT_EQ(must(w.judge(first.job_id())).state, JudgementState::kReleased);
+  EXPECT_EQ(must(w.judge(first.job_id())).state, JudgementState::kRejected);
   EXPECT_TRUE(
       w.key(second.agent, second.credential.body, second.evidence, 2, second.connection).ok());
 }
@@ -836,9 +933,30 @@ TEST(BrokerSeal, MustBeWhatThePlanSays) {
          Reason::kWrongRecipient);
   refuse([](RunStatement& s) { s.manifest.wrapped_preview.clear(); }, Reason::kWrongRecipient);
   refuse([](RunStatement& s) { s.residual_channels.clear(); }, Reason::kPlanMismatch);
-  // the submission has no table that a recipe explains
-  refuse([](RunStatement& s) { s.manifest.context.verdict.charge.verified_bits = 1; },
-         Reason::kOutputInvalid);
+  // The charge follows from the declaration: less is a charge that is lost, more is one that nobody
+  // reserved, and the submission has no table that a recipe explains.
+  const auto charge = [&](std::int64_t free, std::int64_t verified, const char* code,
+                          JobExit exit = JobExit::kOk) {
+    refuse(
+        [&](RunStatement& s) {
+          s.manifest.context.verdict.charge = {free, verified, 0, code};
+          s.manifest.context.verdict.exit_class = exit;
+        },
+        Reason::kOutputInvalid);
+  };
+  const char* schema = policy::kSchemaCode;
+  charge(kJobBits, 1, schema);
+  charge(kJobBits - 1, 0, schema);
+  charge(kJobBits + 1, 0, schema);
+  charge(kJobBits, 0, policy::kControlCode);
+  charge(policy::kControlBits, 0, policy::kControlCode);
+  charge(kJobBits, 0, schema, JobExit::kFailed);
+  refuse(
+      [](RunStatement& s) {
+        s.manifest.context.verdict = rejection(GateCause::kCopies);
+        s.manifest.context.verdict.charge.free_bits += 1;
+      },
+      Reason::kOutputInvalid);
   // the release keys are bound to M
   refuse([](RunStatement& s) { s.manifest.context.verdict.duration_bucket = 9; }, Reason::kBadTag);
   Seal unsigned_seal = sealed.seal;
@@ -913,14 +1031,26 @@ TEST(BrokerDecision, WhatWaitsForAPerson) {
     s.outputs[0].type = OutputType::kOpaque;
     s.outputs[0].schema.reset();
   };
+  const auto text = [](BrokerWorld& w) {
+    for (auto* a : {&w.data, &w.image}) {
+      a->policy.clauses.gate.output_types.push_back(OutputType::kText);
+    }
+  };
+  // text without a word list, whatever the agent says of it
+  const auto unlisted = [](SpecBody& s) {
+    s.outputs[0].type = OutputType::kText;
+    s.outputs[0].schema = must(parse_json("{}"));
+  };
   const HoldCase cases[] = {
-      {"free-bits", [](GateVerdict& v) { v.charge.free_bits = 2049; }},
+      {"free-bits", [](GateVerdict& v) { v.charge.free_bits = 2049; },
+       [](BrokerWorld& w) { w.free_bits = 2049; }},
       {"verified-bits", [](GateVerdict& v) { v.charge.verified_bits = 65537; },
        [](BrokerWorld& w) { w.verified_bits = 65537; }},
       {"gate-holds", [](GateVerdict& v) { v.recommendation = Recommendation::kHold; }},
-      {"budget", [](GateVerdict& v) { v.charge.free_bits = 651; }, budget},
+      {"budget", [](GateVerdict& v) { v.charge.zcdp_micro = 1; }},
       {"opaque-output", [](GateVerdict&) {}, opaque, unparsed},
-      {"", [](GateVerdict& v) { v.charge.free_bits = 650; }, budget}};
+      {"gate-holds", [](GateVerdict&) {}, text, unlisted},
+      {"", [](GateVerdict&) {}, budget}};
   for (const auto& c : cases) {
     SCOPED_TRACE(c.reason);
     MemoryStore store;
@@ -952,9 +1082,7 @@ TEST(BrokerDecision, WhatWaitsForAPerson) {
 TEST(BrokerDecision, ARejectionCostsTheControlChannel) {
   BrokerWorld w(43);
   w.start_and_publish();
-  GateVerdict v = clean_verdict();
-  v.recommendation = Recommendation::kReject;
-  v.cause = GateCause::kCopies;
+  const GateVerdict v = rejection(GateCause::kCopies);
   auto run = w.run_until_sealed(w.submission(), v);
   const auto j = must(w.judge(run.job_id()));
   EXPECT_EQ(j.state, JudgementState::kRejected);
@@ -1162,7 +1290,7 @@ TEST(BrokerRuling, CountsOnlyWhileItsKeyStands) {
   const auto second = gbx::testing::make_person(w.random);
   for (auto* a : {&w.data, &w.image}) {
     a->policy.clauses.reviewers.push_back(gbx::testing::as_reviewer(second));
-    a->policy.clauses.may_preview.push_back(second.id());
+    a->policy.clauses.may_preview.push_back(gbx::testing::as_reviewer(second));
   }
   w.start_and_publish();
   const auto held = held_on_the_slot(w);
@@ -1224,7 +1352,7 @@ TEST(BrokerRuling, ReasonsAreReservedWithTheRulingOrRefused) {
     const auto second = gbx::testing::make_person(w.random);
     for (auto* a : {&w.data, &w.image}) {
       a->policy.clauses.reviewers.push_back(gbx::testing::as_reviewer(second));
-      a->policy.clauses.may_preview.push_back(second.id());
+      a->policy.clauses.may_preview.push_back(gbx::testing::as_reviewer(second));
       a->policy.clauses.gate.period_free_bits = kPlanned + (fits ? 8 : 7);
     }
     w.start_and_publish();
@@ -1271,7 +1399,7 @@ class TwoOwners : public ::testing::Test {
       c.reviewers.clear();
       c.may_preview.clear();
       for (const int i : who) c.reviewers.push_back(gbx::testing::as_reviewer(people[at(i)]));
-      for (const auto& p : people) c.may_preview.push_back(p.id());
+      for (const auto& p : people) c.may_preview.push_back(gbx::testing::as_reviewer(p));
       c.reviewers_needed = needed;
     };
     name(w.data.policy.clauses, {0, 1, 2}, 2);
@@ -1361,6 +1489,63 @@ TEST_F(TwoOwners, ARulingIsAboutTheseBytesAndByANamedKey) {
   EXPECT_TRUE(w.core->state().job(run->job_id())->hold->rulings.empty());
 }
 
+// Owners follow a rotation at different times. A person is one for each owner, with the key that
+// this owner names, as long as that key stands.
+TEST_F(TwoOwners, EachNamesTheKeyOfOnePersonThatItKnows) {
+  const auto newer = gbx::testing::make_person(w.random);
+  gbx::testing::Person cara = gbx::testing::copy(people[2]);
+  cara.key = gbx::testing::copy(newer).key;
+  const auto rotation =
+      must(sign(w.set.id(), Rotation{cara.id(), 1, cara.key.public_key().text()}, cara.recovery));
+  cara.chain.rotations.push_back(rotation);
+  for (Reviewer& r : w.image.policy.clauses.reviewers) {
+    if (r.identity_id == cara.id()) r.key = cara.key.public_key().text();
+  }
+  // Each lets her look with either key.
+  for (auto* a : {&w.data, &w.image}) {
+    a->policy.clauses.may_preview.push_back(gbx::testing::as_reviewer(cara));
+  }
+  w.image.policy.clauses.reviewers_needed = 2;
+  hold();
+  EXPECT_EQ(run->plan.body.reviewers.size(), 5U) << "four people, one of them with two keys";
+  EXPECT_EQ(held.preview_keys.size(), 5U);
+  constexpr auto kApprove = RulingDecision::kApprove;
+  const auto by_cara = [&](const Hash32& policy) {
+    return w.rule(cara, held.hold_notice->body, policy, kApprove);
+  };
+  // Before the rotation she rules for the owner who names the old key; that counts until she
+  // rotates, and under the new one she is nobody to this owner.
+  EXPECT_EQ(rule(2, image, kApprove).reason(), Reason::kWrongRole);
+  EXPECT_EQ(must(rule(2, data, kApprove)).state, JudgementState::kHeld);
+  must(w.call<Empty>(method::kRotate, RotateRequest{cara.chain.identity, rotation}));
+  w.clock.advance(1000);
+  EXPECT_EQ(by_cara(data).reason(), Reason::kConflict) << "she has ruled already";
+  EXPECT_EQ(must(by_cara(image)).state, JudgementState::kHeld);
+  EXPECT_EQ(must(rule(3, image, kApprove)).state, JudgementState::kHeld) << "data: none counts";
+  EXPECT_EQ(must(rule(0, data, kApprove)).state, JudgementState::kHeld);
+  EXPECT_EQ(must(rule(1, data, kApprove)).state, JudgementState::kReleased);
+  all_verify();
+}
+
+// Two rulings of one second say the same; one falls with its key, and the receipt has the other.
+TEST_F(TwoOwners, ARulingThatFellIsInNoReceipt) {
+  hold();
+  constexpr auto kApprove = RulingDecision::kApprove;
+  EXPECT_EQ(must(rule(0, data, kApprove)).state, JudgementState::kHeld);
+  const auto& anna = people[0];
+  const auto newer = gbx::testing::make_person(w.random);
+  const auto rotation =
+      must(sign(w.set.id(), Rotation{anna.id(), 1, newer.key.public_key().text()}, anna.recovery));
+  must(w.call<Empty>(method::kRotate, RotateRequest{anna.chain.identity, rotation}));
+  must(rule(3, image, kApprove));
+  EXPECT_EQ(must(rule(2, data, kApprove)).state, JudgementState::kHeld) << "one of two";
+  EXPECT_EQ(must(rule(1, data, kApprove)).state, JudgementState::kReleased);
+  const auto receipt = must(w.call<Receipt>(method::kReceipt, JobRequest{run->job_id()}));
+  ASSERT_EQ(receipt.rulings.size(), 3U);
+  for (const auto& r : receipt.rulings) EXPECT_NE(r.key, anna.key.public_key().text());
+  all_verify();
+}
+
 TEST_F(TwoOwners, OneOwnersReviewersDeclineForAll) {
   hold();
   EXPECT_EQ(must(rule(0, data, RulingDecision::kApprove)).state, JudgementState::kHeld);
@@ -1386,7 +1571,7 @@ TEST(BrokerRuling, TheConsumerNeverRulesOnHisOwnOutput) {
   BrokerWorld w(48);
   for (auto* a : {&w.data, &w.image}) {
     a->policy.clauses.reviewers = {gbx::testing::as_reviewer(w.consumer)};
-    a->policy.clauses.may_preview = {w.consumer.id()};
+    a->policy.clauses.may_preview = {gbx::testing::as_reviewer(w.consumer)};
   }
   w.start_and_publish();
   GateVerdict v = clean_verdict();

@@ -14,6 +14,7 @@ using namespace gbx::records;  // NOLINT
 using gbx::testing::BrokerWorld;
 using gbx::testing::clean_verdict;
 using gbx::testing::FakeAgent;
+using gbx::testing::kJobBits;
 using gbx::testing::kNow;
 using gbx::testing::make_agent;
 using gbx::testing::must;
@@ -157,7 +158,7 @@ TEST(BrokerCrash, AtEveryAppendBeforeAndAfter) {
         done = whole_job(w, LogText(store), p, &spent);
       }
       ASSERT_TRUE(done) << "append " << n << (after ? " after" : " before");
-      EXPECT_EQ(spent, 200);  // charged once
+      EXPECT_EQ(spent, kJobBits);  // charged once
       expect_same_fold(w, store);
       if (!crashed) break;
     }

@@ -20,9 +20,11 @@ std::int64_t decide_at(const JobState& job) {
 
 }  // namespace
 
-// Revocation, expiry and freshness by the policy now in force; its other clauses bind new jobs. Its
-// reasons are those of policy::reason.
+// The submission by the key now standing; revocation, expiry and freshness by the policy now in
+// force, whose other clauses bind new jobs. Its reasons are those of policy::reason.
 Status Core::release_allowed(const JobState& job, std::int64_t now) const {
+  const Status stands = submission_stands(job);
+  if (!stands.ok()) return fail(stands.reason(), reason::kKeyRotated);
   for (const auto& p : job.plan.body.policies) {
     const Status s = policy::in_force(facts(*state().current_policy(p.asset_version_id)), now);
     if (!s.ok()) return fail(s.reason(), std::string(reason_code(s.reason())));
@@ -47,18 +49,6 @@ std::vector<PlanCharge> Core::final_charges(const JobState& job, ReleaseDecision
   return out;
 }
 
-// A ruling counts while its key is its reviewer's: one that was rotated away after it ruled may
-// have been a thief's.
-std::vector<RulingRequest> Core::standing_rulings(const JobState& job) const {
-  std::vector<RulingRequest> out;
-  if (!job.hold) return out;
-  for (const auto& r : job.hold->rulings) {
-    const auto key = state().chain(r.reviewer.identity).current_key(set_id_);
-    if (key.ok() && key->text() == r.ruling.key) out.push_back(r);
-  }
-  return out;
-}
-
 policy::Panel Core::panel(const JobState& job) const {
   policy::Panel p;
   for (const auto& named : job.plan.body.policies) {
@@ -66,7 +56,7 @@ policy::Panel Core::panel(const JobState& job) const {
   }
   p.may_preview = job.plan.body.may_preview;
   p.submission = job.submission;
-  for (const auto& r : standing_rulings(job)) p.rulings.push_back(r.ruling.body);
+  for (const auto& r : state().standing_rulings(job)) p.rulings.push_back(r.ruling.body);
   return p;
 }
 
@@ -128,7 +118,7 @@ Status Core::decide(const Hash32& job_id, const JobState& job, const Outcome& ou
   entry.reasons = outcome.reasons;
   if (job.hold) {
     entry.hold_notice = job.hold->notice.hash();
-    for (const auto& r : standing_rulings(job)) entry.rulings.push_back(r.ruling.hash());
+    for (const auto& r : state().standing_rulings(job)) entry.rulings.push_back(r.ruling.hash());
   }
   entry.charges = final_charges(job, entry.decision);
   std::vector<LogEntry> entries{make_entry(now, JudgeEntry{job_id, outcome.what, outcome.reasons}),
@@ -367,11 +357,7 @@ Result<Receipt> Core::receipt(const JobRequest& r, const Call&) {
   GBX_ASSIGN(out.seal_ack, told_ack(*job));
   if (job->hold) {
     out.hold_notice = job->hold->notice;
-    const auto& counted = job->decision->entry.rulings;
-    for (const auto& ruling : job->hold->rulings) {
-      if (std::find(counted.begin(), counted.end(), ruling.ruling.hash()) == counted.end()) {
-        continue;
-      }
+    for (const auto& ruling : job->decision->rulings) {
       add(ruling.reviewer);
       out.rulings.push_back(ruling.ruling);
     }

@@ -1,7 +1,5 @@
 // What jobs cost an asset, signed for its owner and, each for itself, for its consumers. The plane
 // says whom it asks for; it knows all of it anyway, and can change nothing.
-#include <algorithm>
-
 #include "broker/core.h"
 
 namespace gbx::broker {
@@ -31,29 +29,16 @@ Result<Signed<LedgerStatement>> Core::ledger(const LedgerRequest& r, const Call&
   s.limits = policy.clauses.gate;
   s.row_bits = policy.clauses.row_bits;
   s.time = c.now;
-  std::vector<LedgerEntry> all;
-  const std::int64_t period = c.now - s.limits.period_days * 86400;
-  if (const auto* lines = state().ledger(s.owner_id, s.asset_id)) {
-    for (const auto& [job_hex, line] : *lines) {
-      if (r.consumer && line.consumer_id != *r.consumer) continue;
-      GBX_ASSIGN(const Hash32 job_id, fixed_from_hex<32>(job_hex));
-      const LedgerState state_now = state_of(line, *state().job(job_id));
-      const std::int64_t told = line.committed ? line.time : line.since;
-      all.push_back(
-          {job_id, line.consumer_id, state_now, line.free_bits, line.verified_bits, told});
-      s.total_free_bits += line.free_bits;
-      s.total_verified_bits += line.verified_bits;
-      if (line.time >= period) s.period_free_bits += line.free_bits;
-    }
+  const LedgerSums& sums = state().told_sums(s.owner_id, s.asset_id, r.consumer);
+  s.count = sums.count();
+  s.total_free_bits = sums.free_bits();
+  s.total_verified_bits = sums.verified_bits();
+  s.period_free_bits = sums.free_bits_since(c.now - s.limits.period_days * 86400);
+  for (const Hash32& job_id : sums.page(r.after, kMaxLedgerPage)) {
+    const LedgerLine& line = state().ledger(s.owner_id, s.asset_id)->at(to_hex(job_id));
+    s.entries.push_back({job_id, line.consumer_id, state_of(line, *state().job(job_id)),
+                         line.told_bits, line.verified_bits, line.told_since});
   }
-  s.count = static_cast<std::int64_t>(all.size());
-  std::sort(all.begin(), all.end(), [](const LedgerEntry& a, const LedgerEntry& b) {
-    return std::tie(a.time, a.job_id) < std::tie(b.time, b.job_id);
-  });
-  const auto from = static_cast<std::size_t>(std::min(r.after, s.count));
-  const std::size_t end = std::min(all.size(), from + static_cast<std::size_t>(kMaxLedgerPage));
-  s.entries.assign(all.begin() + static_cast<std::ptrdiff_t>(from),
-                   all.begin() + static_cast<std::ptrdiff_t>(end));
   return sign(std::move(s));
 }
 

@@ -9,6 +9,7 @@ namespace {
 using namespace gbx::records;  // NOLINT
 using gbx::testing::BrokerWorld;
 using gbx::testing::clean_verdict;
+using gbx::testing::kJobBits;
 using gbx::testing::kNow;
 using gbx::testing::must;
 using gbx::testing::Person;
@@ -61,23 +62,21 @@ TEST_F(LedgerOf, AJobFromReservationToRelease) {
   const auto size = w.core->log_size();
   s = ask();
   EXPECT_EQ(s.body.entries[0].state, LedgerState::kReleased);
-  EXPECT_EQ(s.body.entries[0].free_bits, 200);
+  EXPECT_EQ(s.body.entries[0].free_bits, kJobBits);
   EXPECT_EQ(s.body.entries[0].verified_bits, 0);  // the plan has none
   EXPECT_EQ(s.body.entries[0].time, kNow + 5);
-  EXPECT_EQ(s.body.total_free_bits, 200);
+  EXPECT_EQ(s.body.total_free_bits, kJobBits);
   EXPECT_EQ(s.body.total_verified_bits, 0);
-  EXPECT_EQ(s.body.period_free_bits, 200);
+  EXPECT_EQ(s.body.period_free_bits, kJobBits);
   w.clock.advance(86'401'000);
   EXPECT_EQ(ask().body.period_free_bits, 0);
-  EXPECT_EQ(ask().body.total_free_bits, 200);
+  EXPECT_EQ(ask().body.total_free_bits, kJobBits);
   EXPECT_EQ(w.core->log_size(), size) << "asking is logged";
 }
 
 TEST_F(LedgerOf, RejectedAndCancelledJobsCostWhatTheyTold) {
-  GateVerdict bad = clean_verdict();
-  bad.recommendation = Recommendation::kReject;
-  bad.cause = GateCause::kMalformed;
-  const auto rejected = w.run_until_sealed(w.submission(), bad);
+  const auto rejected =
+      w.run_until_sealed(w.submission(), gbx::testing::rejection(GateCause::kMalformed));
   ASSERT_EQ(must(w.judge(rejected.job_id())).state, JudgementState::kRejected);
   auto cancelled = w.run_until_attested(w.submission());
   for (const std::int64_t stage : {1, 2}) {
@@ -110,7 +109,7 @@ TEST_F(LedgerOf, AConsumersPartIsTheOwn) {
   EXPECT_EQ(own.consumer, other.id());
   ASSERT_EQ(own.entries.size(), 1u);
   EXPECT_EQ(own.entries[0].consumer_id, other.id());
-  EXPECT_EQ(own.total_free_bits, 200);
+  EXPECT_EQ(own.total_free_bits, kJobBits);
   EXPECT_EQ(ask(Hash32{1}).body.count, 0);
 }
 
@@ -132,6 +131,84 @@ TEST_F(LedgerOf, ALaterAttemptDoesNotMoveTheReservation) {
   const auto after = ask().body.entries;
   ASSERT_EQ(after.size(), 1u);
   EXPECT_EQ(canonical(to_json(after[0])), canonical(to_json(before[0])));
+}
+
+// Whatever the order in which versions and their policies came.
+TEST_F(LedgerOf, TheLimitsAreThoseOfTheNewestVersionsPolicyInForce) {
+  auto publish = [&](std::int64_t row_bits) {
+    w.data.policy.clauses.row_bits = row_bits;
+    must(w.publish(w.data));
+    return ask().body.row_bits;
+  };
+  // It is one owner's, whose keys cannot be copied: so one asset becomes each of its versions.
+  auto version = [&](std::int64_t number) {
+    w.data.record.version = number;
+    w.data.policy.asset_version_id = w.data.version_id();
+    w.data.policy.serial = 1;
+    w.data.policy.prev = {};
+  };
+  auto next = [&] { gbx::testing::next_policy(w.data); };
+  version(3);
+  EXPECT_EQ(publish(300), 300);
+  const Policy third = w.data.policy;
+  version(2);
+  EXPECT_EQ(publish(200), 300);
+  const Policy second = w.data.policy;
+  version(3);
+  w.data.policy = third;
+  next();
+  EXPECT_EQ(publish(301), 301);
+  version(2);
+  w.data.policy = second;
+  next();
+  EXPECT_EQ(publish(201), 301);
+  version(10);
+  EXPECT_EQ(publish(1'000), 1'000);
+}
+
+// Its reasons are reserved at once, and told with the decision: neither the ledger nor a refused
+// plan says before the owners' slot that somebody has ruled, or how.
+TEST_F(LedgerOf, ARulingMovesNothingBeforeItsSlot) {
+  BrokerWorld slotted(92);
+  for (auto* a : {&slotted.data, &slotted.image}) {
+    a->policy.clauses.gate.release_slot_seconds = 900;
+    a->policy.clauses.gate.period_days = 1;
+  }
+  slotted.start_and_publish();
+  GateVerdict v = clean_verdict();
+  v.recommendation = Recommendation::kHold;
+  const auto run = slotted.run_until_sealed(slotted.submission(), v);
+  const auto until_slot = [&] {
+    const auto at = must(slotted.judge(run.job_id())).decide_at;
+    slotted.clock.advance((at - slotted.clock.now().seconds()) * 1000);
+    return must(slotted.judge(run.job_id()));
+  };
+  const HoldNotice notice = until_slot().hold_notice->body;
+  const auto told = [&] {
+    const LedgerRequest r{slotted.data.record.asset_id, Nonce32{9}, slotted.consumer.id(), 0};
+    const auto s = must(slotted.call<Signed<LedgerStatement>>(method::kLedger, r)).body;
+    EXPECT_EQ(s.entries.size(), 1u);
+    const auto& asset = run.plan.body.charges[0];
+    const auto& state = slotted.core->state();
+    const auto plan = state.told_spent(asset, slotted.consumer.id(), 0, Hash32{});
+    EXPECT_EQ(plan.total_free_bits, s.total_free_bits);
+    EXPECT_EQ(plan.period_free_bits, s.total_free_bits);
+    return canonical(to_json(s.entries[0])) + std::to_string(s.total_free_bits) + " " +
+           std::to_string(s.period_free_bits);
+  };
+  const std::string before = told();
+  slotted.clock.advance(60'000);
+  const Hash32 policy = run.plan.body.policies[0].policy_hash;
+  must(slotted.rule(slotted.reviewer, notice, policy, RulingDecision::kReject, 0,
+                    {"small-cells", "dominance"}));
+  EXPECT_EQ(told(), before);
+  const auto& asset = run.plan.body.charges[0];
+  const auto reserved = [&] {
+    return slotted.core->state().spent(asset, slotted.consumer.id(), 0, Hash32{}).total_free_bits;
+  };
+  EXPECT_EQ(reserved(), asset.free_bits + 2 * policy::kReviewReasonBits);
+  ASSERT_EQ(until_slot().state, JudgementState::kRejected);
+  EXPECT_NE(told(), before);
 }
 
 TEST_F(LedgerOf, PagesAreBoundedAndAnUnknownAssetHasNone) {

@@ -10,8 +10,7 @@
 #include "base/os.h"
 #include "base/ready.h"
 #include "broker/server.h"
-#include "gate/schema.h"
-#include "gate/spawn.h"
+#include "capacity/capacity.h"
 
 namespace {
 
@@ -74,33 +73,6 @@ Result<Passphrase> passphrase(const Arguments& a) {
   return read_passphrase(fd.get());
 }
 
-static_assert(policy::kControlBits == gate::kControlBits);
-static_assert(policy::kGateSeconds * 1000 == gate::kTimeoutMs);
-
-// The most that a job can tell, by the gate's own reckoning.
-Result<policy::JobBits> capacity(const records::SpecBody& spec, const policy::InputTables& tables) {
-  std::vector<gate::OutputDeclaration> outputs;
-  for (const auto& o : spec.outputs) {
-    gate::OutputDeclaration d;
-    d.name = o.name;
-    d.path = o.path;
-    GBX_ASSIGN(d.type, enum_from<gate::OutputType>(enum_name(o.type)));
-    if (o.schema) d.schema = *o.schema;
-    d.maxBytes = o.max_bytes;
-    outputs.push_back(std::move(d));
-  }
-  const bool logs = spec.logs.visibility == records::LogVisibility::kConsumer;
-  std::vector<gate::GateInput> inputs;
-  for (const auto& i : spec.inputs) {
-    inputs.push_back({i.name, i.mount, "", -1, {}});
-    const auto known = tables.find(i.name);
-    if (known == tables.end()) continue;
-    for (const auto& t : known->second) inputs.back().tables.push_back({t.file, t.subject});
-  }
-  GBX_ASSIGN(gate::Charge c, gate::job_charge(outputs, inputs, logs ? spec.logs.max_bytes : 0));
-  return policy::JobBits{c.freeBits, c.verifiedBits};
-}
-
 Status init(const Arguments& a) {
   GBX_ASSIGN(std::string dir, a.text("state"));
   GBX_ASSIGN(Passphrase pass, passphrase(a));
@@ -158,7 +130,7 @@ Status serve(const Arguments& a, Fd& ready) {
              open_sqlite_store(dir + "/log.db", LogFile::kMustExist));
   GBX_ASSIGN(std::unique_ptr<Core> core,
              Core::open({keys.chain, std::move(keys.signing), std::move(keys.kek)}, *store, random,
-                        capacity));
+                        capacity::of_spec));
   GBX_ASSIGN(std::unique_ptr<Server> server, Server::start(options, *core, keys.tls, clock, logger,
                                                            [] { kill(getpid(), SIGTERM); }));
   options.listen.port = server->port();

@@ -7,6 +7,7 @@
 
 #include "broker/custody.h"
 #include "broker/testing.h"
+#include "capacity/capacity.h"
 #include "channel/net.h"
 #include "channel/rpc.h"
 #include "channel/tls.h"
@@ -237,7 +238,10 @@ TEST_F(Program, AJobOverTlsAndAKillInBetween) {
       must(w.call<KeyReply>(method::kKey, agent.sent[0], agent_connection->context));
   EXPECT_EQ(canonical(to_json(replay)), canonical(to_json(first)));
   must(w.key(agent, credential.body, evidence, 2, agent_connection->context));
-  const auto sealed = w.make_seal(agent, s, plan, 1, evidence, clean_verdict());
+  GateVerdict verdict = clean_verdict();
+  verdict.charge.free_bits =
+      must(capacity::of_spec(s.submission.body.spec.spec, {})).free_bits;  // as the program reckons
+  const auto sealed = w.make_seal(agent, s, plan, 1, evidence, verdict);
   must(w.seal(sealed.seal, agent_connection->context));
   const auto j = must(w.judge(plan.body.job_id));
   ASSERT_EQ(j.state, JudgementState::kReleased);

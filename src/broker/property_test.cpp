@@ -140,22 +140,51 @@ class AnyRequests {
       const PlanCharge asset{a->record.owner_id, a->record.asset_id, 0, 0};
       const auto* lines = state.ledger(asset.owner_id, asset.asset_id);
       if (lines == nullptr) continue;
+      in_order(state, asset, *lines);
       for (const auto& [except, asked] : *lines) {
         for (const std::int64_t since : {std::int64_t{0}, asked.time, asked.time + 1}) {
           policy::Spent naive;
+          policy::Spent told;
           for (const auto& [job, line] : *lines) {
             if (job == except) continue;
+            const bool own = line.consumer_id == asked.consumer_id;
             naive.total_free_bits += line.free_bits;
-            const bool counts = line.consumer_id == asked.consumer_id && line.time >= since;
-            naive.period_free_bits += counts ? line.free_bits : 0;
+            naive.period_free_bits += own && line.time >= since ? line.free_bits : 0;
+            told.total_free_bits += line.told_bits;
+            told.period_free_bits += own && line.told_since >= since ? line.told_bits : 0;
+            EXPECT_TRUE(!line.committed || line.told_bits == line.free_bits);
           }
-          const auto spent =
-              state.spent(asset, asked.consumer_id, since, must(fixed_from_hex<32>(except)));
+          const Hash32 job = must(fixed_from_hex<32>(except));
+          const auto spent = state.spent(asset, asked.consumer_id, since, job);
           EXPECT_EQ(spent.total_free_bits, naive.total_free_bits);
           EXPECT_EQ(spent.period_free_bits, naive.period_free_bits);
+          const auto shown = state.told_spent(asset, asked.consumer_id, since, job);
+          EXPECT_EQ(shown.total_free_bits, told.total_free_bits);
+          EXPECT_EQ(shown.period_free_bits, told.period_free_bits);
           ++sums_;
         }
       }
+    }
+  }
+  // And so is what the ledger answers, of all and of each consumer.
+  void in_order(const State& state, const PlanCharge& asset,
+                const std::map<std::string, LedgerLine>& lines) {
+    std::vector<std::optional<Hash32>> whose{std::nullopt};
+    for (const auto& [job, line] : lines) whose.emplace_back(line.consumer_id);
+    for (const auto& consumer : whose) {
+      std::vector<std::pair<std::int64_t, std::string>> naive;
+      std::int64_t free_bits = 0;
+      for (const auto& [job, line] : lines) {
+        if (consumer && line.consumer_id != *consumer) continue;
+        naive.emplace_back(line.told_since, job);
+        free_bits += line.told_bits;
+      }
+      std::sort(naive.begin(), naive.end());
+      const LedgerSums& sums = state.told_sums(asset.owner_id, asset.asset_id, consumer);
+      EXPECT_EQ(sums.free_bits(), free_bits);
+      const auto page = sums.page(0, sums.count());
+      ASSERT_EQ(page.size(), naive.size());
+      for (std::size_t i = 0; i < page.size(); ++i) EXPECT_EQ(to_hex(page[i]), naive[i].second);
     }
   }
   template <class T>

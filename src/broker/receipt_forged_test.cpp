@@ -24,6 +24,7 @@ struct Failure {
   Reason reason;
 };
 const char kAllows[] = "every owner's policy allows this job";
+const Failure kCharge{"the gate's charge is what was declared", Reason::kOutputInvalid};
 const char kSamePlan[] = "the plan is the one that these policies give";
 
 std::vector<Failure> failures(const Receipt& r, const BrokerWorld& w) {
@@ -298,7 +299,7 @@ TEST_F(Forged, Plan) {
   released_fails(other, [](RunPlan& p) { ++p.attempts; });
   released_fails(other, [](RunPlan& p) { ++p.gate.hold_score; });
   released_fails(other, [](RunPlan& p) { p.controls.mandatory.pop_back(); });
-  released_fails(other, [](RunPlan& p) { --p.charges[0].free_bits; });
+  released_fails({other[0], kCharge}, [](RunPlan& p) { --p.charges[0].free_bits; });
   released_fails(other, [](RunPlan& p) { p.charges[0].code_id = "other-1"; });
   released_fails(other, [](RunPlan& p) { p.residual_channels.pop_back(); });
   released_fails(other, [](RunPlan& p) { ++p.reviewers_needed; });
@@ -375,25 +376,31 @@ TEST_F(Forged, ReleasedWithoutAPerson) {
       for (auto& c : s.charges) change(c);
     };
   };
+  // The charge follows from the declaration, whatever the agent says and the set signs.
   released_fails(
-      person, [](RunStatement& s) { s.manifest.context.verdict.charge.free_bits = 2049; },
+      {person[0], kCharge},
+      [](RunStatement& s) { s.manifest.context.verdict.charge.free_bits = 2049; },
       charged([](PlanCharge& c) { c.free_bits = 2049; }));
-  // More verified bits than a release may have, and than the plan has tables for.
-  const Failure unplanned{"every owner was charged in full", Reason::kBudgetExceeded};
   released_fails(
-      {person[0], unplanned},
+      {kCharge}, [](RunStatement& s) { --s.manifest.context.verdict.charge.free_bits; },
+      charged([](PlanCharge& c) { --c.free_bits; }));
+  released_fails(
+      {kCharge}, [](RunStatement& s) { s.manifest.context.verdict.exit_class = JobExit::kFailed; },
+      [](ReleaseStatement&) {});
+  released_fails(
+      {person[0], kCharge},
       [](RunStatement& s) { s.manifest.context.verdict.charge.verified_bits = 65537; },
       charged([](PlanCharge& c) { c.verified_bits = 65537; }));
   released_fails(
-      {unplanned}, [](RunStatement& s) { s.manifest.context.verdict.charge.verified_bits = 1; },
+      {kCharge}, [](RunStatement& s) { s.manifest.context.verdict.charge.verified_bits = 1; },
       charged([](PlanCharge& c) { c.verified_bits = 1; }));
   released_fails(
       person, [](RunStatement& s) { s.manifest.context.verdict.charge.zcdp_micro = 1; },
       charged([](PlanCharge& c) { c.zcdp_micro = 1; }));
   // What the second attempt costs counts, too.
-  released_fails(
-      person, [](RunStatement& s) { s.manifest.context.verdict.charge.free_bits = 2048; },
-      charged([](PlanCharge& c) { c.free_bits = 2049; }), [](Credential& c) { c.attempt = 2; });
+  ReceiptForge full(Ending::kReleased, [](BrokerWorld& w) { w.free_bits = 2048; });
+  fails(full, person, charged([](PlanCharge& c) { c.free_bits = 2049; }),
+        [](Credential& c) { c.attempt = 2; });
   released_fails(
       person, [](Policy& p) { p.clauses.gate.output_types.push_back(OutputType::kOpaque); },
       [](RunPlan& p) { p.gate.output_types.push_back(OutputType::kOpaque); },
@@ -479,10 +486,11 @@ TEST_F(Forged, DecisionIsOfThisRun) {
                  [](ReleaseStatement& s) { s.job_id[0] ^= 1; });
   held_fails({{"names these rulings", Reason::kBadHash}},
              [](ReleaseStatement& s) { s.rulings.pop_back(); });
-  held_fails({{"the gate had not rejected it", Reason::kRejected}}, [](RunStatement& s) {
-    s.manifest.context.verdict.recommendation = Recommendation::kReject;
-    s.manifest.context.verdict.cause = GateCause::kMalformed;
-  });
+  held_fails({{"every owner was charged in full", Reason::kBudgetExceeded},
+              {"the gate had not rejected it", Reason::kRejected}},
+             [](RunStatement& s) {
+               s.manifest.context.verdict = gbx::testing::rejection(GateCause::kMalformed);
+             });
 }
 TEST_F(Forged, ChargedInFull) {
   const std::vector<Failure> charged{{"every owner was charged in full", Reason::kBudgetExceeded}};

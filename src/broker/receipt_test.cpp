@@ -108,10 +108,8 @@ TEST(ReceiptVerify, AHeldJobAndARejectedOne) {
   unheld.hold_notice.reset();
   EXPECT_FALSE(verify_receipt(unheld, w.set.id()).valid);
 
-  GateVerdict v = clean_verdict();
-  v.recommendation = Recommendation::kReject;
-  v.cause = GateCause::kMalformed;
-  const auto run = w.run_until_sealed(w.submission(), v);
+  const auto run =
+      w.run_until_sealed(w.submission(), gbx::testing::rejection(GateCause::kMalformed));
   must(w.judge(run.job_id()));
   report = verify_receipt(receipt_of(w, run), w.set.id());
   EXPECT_TRUE(report.valid) << report.first_failure().line();

@@ -41,11 +41,9 @@ class ReceiptForge {
     if (prepare) prepare(w);
     w.start_and_publish();
     GateVerdict v = clean_verdict();
+    v.charge.free_bits = w.free_bits;
     if (ending == Ending::kHeldAndReleased) v.recommendation = Recommendation::kHold;
-    if (ending == Ending::kRejected) {
-      v.recommendation = Recommendation::kReject;
-      v.cause = GateCause::kMalformed;
-    }
+    if (ending == Ending::kRejected) v = rejection(GateCause::kMalformed);
     BrokerWorld::Run run = w.run_until_sealed(w.submission(), v);
     const Judgement j = must(w.judge(run.job_id()));
     for (const auto& p : run.plan.body.policies) {

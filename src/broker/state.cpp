@@ -16,6 +16,31 @@ std::string lease_key(const Id16& lease, const Id16& asset) {
   return to_hex(lease) + "/" + to_hex(asset);
 }
 
+// One line as it counts: by what it has reserved, or by what of that is told.
+SumsLine as_reserved(const Hash32& job_id, const LedgerLine& line) {
+  return {job_id, line.told_since, line.time, line.free_bits, line.verified_bits};
+}
+SumsLine as_told(const Hash32& job_id, const LedgerLine& line) {
+  return {job_id, line.told_since, line.told_since, line.told_bits, line.verified_bits};
+}
+
+template <class Sums>
+void change(Sums& sums, const Hash32& consumer_id, const SumsLine* before, const SumsLine& after) {
+  LedgerSums& mine = sums.by_consumer[consumer_id];
+  if (before != nullptr) {
+    sums.all.remove(*before);
+    mine.remove(*before);
+  }
+  sums.all.add(after);
+  mine.add(after);
+}
+
+policy::Spent without(policy::Spent s, const SumsLine& own, bool in_period) {
+  s.total_free_bits -= own.free_bits;
+  if (in_period) s.period_free_bits -= own.free_bits;
+  return s;
+}
+
 template <class Body>
 Status reads_as(const Json& body) {
   const auto parsed = from_json<Body>(body);
@@ -74,6 +99,18 @@ records::IdentityChain State::chain(const records::Identity& identity) const {
   if (it != rotations_.end()) c.rotations = it->second;
   return c;
 }
+std::vector<records::RulingRequest> State::standing_rulings(const JobState& job) const {
+  std::vector<records::RulingRequest> out;
+  if (!job.hold) return out;
+  for (const auto& r : job.hold->rulings) {
+    // the log holds no rotation that was not checked
+    const auto known = chain(r.reviewer.identity);
+    const std::string& key =
+        known.rotations.empty() ? known.identity.genesis_key : known.rotations.back().body.new_key;
+    if (key == r.ruling.key) out.push_back(r);
+  }
+  return out;
+}
 std::int64_t State::lease_uses(const Id16& lease_id, const Id16& asset_id) const {
   const auto it = lease_uses_.find(lease_key(lease_id, asset_id));
   return it == lease_uses_.end() ? 0 : it->second;
@@ -83,36 +120,48 @@ std::int64_t JobState::attempts_with_data() const {
                        [](const auto& a) { return a.has_data(); });
 }
 
-policy::Spent State::spent(const records::PlanCharge& asset, const Hash32& consumer_id,
-                           std::int64_t since, const Hash32& except) const {
-  policy::Spent s;
-  const std::string key = ledger_key(asset.owner_id, asset.asset_id);
-  const auto sums = sums_.find(key);
-  if (sums == sums_.end()) return s;
-  s.total_free_bits = sums->second.free_bits;
-  const auto mine = sums->second.by_consumer.find(consumer_id);
-  if (mine != sums->second.by_consumer.end()) {
-    for (auto it = mine->second.lower_bound(since); it != mine->second.end(); ++it) {
-      s.period_free_bits += it->second;
-    }
-  }
-  const auto& lines = ledger_.at(key);
-  const auto own = lines.find(to_hex(except));
-  if (own == lines.end()) return s;
-  s.total_free_bits -= own->second.free_bits;
-  if (own->second.consumer_id == consumer_id && own->second.time >= since) {
-    s.period_free_bits -= own->second.free_bits;
-  }
-  return s;
+const LedgerLine* State::find_line(const std::string& asset, const Hash32& job_id) const {
+  const auto lines = ledger_.find(asset);
+  if (lines == ledger_.end()) return nullptr;
+  const auto it = lines->second.find(to_hex(job_id));
+  return it == lines->second.end() ? nullptr : &it->second;
 }
 
-void State::add_to_sums(const std::string& asset, const LedgerLine& line, std::int64_t sign) {
-  Sums& sums = sums_[asset];
-  sums.free_bits += sign * line.free_bits;
-  auto& mine = sums.by_consumer[line.consumer_id];
-  std::int64_t& then = mine[line.time];
-  then += sign * line.free_bits;
-  if (then == 0) mine.erase(line.time);
+policy::Spent State::spent(const records::PlanCharge& asset, const Hash32& consumer_id,
+                           std::int64_t since, const Hash32& except) const {
+  const std::string key = ledger_key(asset.owner_id, asset.asset_id);
+  const policy::Spent all{sums_in(sums_, key, consumer_id).free_bits_since(since),
+                          sums_in(sums_, key, std::nullopt).free_bits()};
+  const LedgerLine* own = find_line(key, except);
+  if (own == nullptr) return all;
+  return without(all, as_reserved(except, *own),
+                 own->consumer_id == consumer_id && own->time >= since);
+}
+
+policy::Spent State::told_spent(const records::PlanCharge& asset, const Hash32& consumer_id,
+                                std::int64_t since, const Hash32& except) const {
+  const std::string key = ledger_key(asset.owner_id, asset.asset_id);
+  const policy::Spent all{sums_in(told_sums_, key, consumer_id).free_bits_since(since),
+                          sums_in(told_sums_, key, std::nullopt).free_bits()};
+  const LedgerLine* own = find_line(key, except);
+  if (own == nullptr) return all;
+  return without(all, as_told(except, *own),
+                 own->consumer_id == consumer_id && own->told_since >= since);
+}
+
+const LedgerSums& State::sums_in(const Sums& sums, const std::string& asset,
+                                 const std::optional<Hash32>& consumer) {
+  static const LedgerSums kNothing{};
+  const auto of_asset = sums.find(asset);
+  if (of_asset == sums.end()) return kNothing;
+  if (!consumer) return of_asset->second.all;
+  const auto mine = of_asset->second.by_consumer.find(*consumer);
+  return mine == of_asset->second.by_consumer.end() ? kNothing : mine->second;
+}
+
+const LedgerSums& State::told_sums(const Hash32& owner, const Id16& asset,
+                                   const std::optional<Hash32>& consumer) const {
+  return sums_in(told_sums_, ledger_key(owner, asset), consumer);
 }
 
 const std::map<std::string, LedgerLine>* State::ledger(const Hash32& owner,
@@ -121,15 +170,8 @@ const std::map<std::string, LedgerLine>* State::ledger(const Hash32& owner,
   return it == ledger_.end() ? nullptr : &it->second;
 }
 const PolicyState* State::newest_policy(const Id16& asset) const {
-  const PolicyState* newest = nullptr;
-  for (const auto& [version, hash] : current_) {
-    const PolicyState& p = policies_.at(hash);
-    if (p.publish.policy.body.asset_id != asset) continue;
-    const bool newer =
-        newest == nullptr || p.publish.record.body.version > newest->publish.record.body.version;
-    if (newer) newest = &p;
-  }
-  return newest;
+  const auto it = newest_.find(to_hex(asset));
+  return it == newest_.end() ? nullptr : &policies_.at(current_.at(it->second.version_id));
 }
 
 Result<JobState*> State::find(const Hash32& job_id) {
@@ -152,16 +194,21 @@ void State::charge(const Hash32& job_id, const JobState& job,
     const std::string key = ledger_key(c.owner_id, c.asset_id);
     auto& lines = ledger_[key];
     const auto before = lines.find(to_hex(job_id));
-    const std::int64_t since = before == lines.end() ? time : before->second.since;
-    if (before != lines.end()) add_to_sums(key, before->second, -1);
-    LedgerLine& line = lines[to_hex(job_id)];
-    line = {job.submission.submission.body.consumer_id,
-            time,
-            c.free_bits,
-            c.verified_bits,
-            committed,
-            since};
-    add_to_sums(key, line, 1);
+    const Hash32& consumer_id = job.submission.submission.body.consumer_id;
+    LedgerLine line{consumer_id, time, c.free_bits, c.verified_bits, committed, time, c.free_bits};
+    std::optional<LedgerLine> old;
+    if (before != lines.end()) old = before->second;
+    if (old && !committed) {
+      line.told_since = old->told_since;
+      line.told_bits = old->told_bits;
+    }
+    const auto changed = [&](Sums& sums, SumsLine (*as)(const Hash32&, const LedgerLine&)) {
+      const std::optional<SumsLine> was = old ? std::optional(as(job_id, *old)) : std::nullopt;
+      change(sums[key], consumer_id, was ? &*was : nullptr, as(job_id, line));
+    };
+    changed(sums_, as_reserved);
+    changed(told_sums_, as_told);
+    lines[to_hex(job_id)] = line;
   }
 }
 
@@ -169,7 +216,11 @@ Status State::publish(const PublishEntry& e, std::int64_t time, std::int64_t lea
   const auto& p = e.publish.policy.body;
   const std::string hash = to_hex(e.publish.policy.hash());
   policies_[hash] = {e.publish, time, leaf, std::nullopt};
-  current_[to_hex(p.asset_version_id)] = hash;
+  const std::string version_id = to_hex(p.asset_version_id);
+  current_[version_id] = hash;
+  Newest& newest = newest_[to_hex(p.asset_id)];
+  const std::int64_t version = e.publish.record.body.version;
+  if (newest.version_id.empty() || version > newest.version) newest = {version, version_id};
   owners_[to_hex(p.asset_id)] = p.owner_id;
   return ok_status();
 }
@@ -212,7 +263,7 @@ Status State::rule(const RulingEntry& e, std::int64_t time) {
 Status State::decide(const ReleaseEntry& e, std::int64_t time, std::int64_t leaf) {
   GBX_ASSIGN(JobState * job, find(e.job_id));
   if (!job->seal || job->decision) return broken("decision out of order");
-  job->decision = DecisionState{e, time, leaf, {}, {}};
+  job->decision = DecisionState{e, time, leaf, {}, standing_rulings(*job), {}};
   for (const auto& named : job->plan.body.policies) {
     const PolicyState* p = policy(named.policy_hash);
     if (p == nullptr || !p->beacon) continue;

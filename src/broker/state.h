@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "broker/entries.h"
+#include "broker/ledger_sums.h"
 #include "policy/policy.h"
 
 namespace gbx::broker {
@@ -92,6 +93,8 @@ struct DecisionState {
   std::int64_t leaf = 0;
   // The last beacons by then, in the order of the plan's policies.
   std::vector<records::Signed<records::OwnerBeacon>> beacons;
+  // Those that counted. The entry has their hashes, in which no signer is: two people's can be one.
+  std::vector<records::RulingRequest> rulings;
   std::vector<Bytes> outer_keys;
   template <class F>
   void fields(F& f) {
@@ -99,6 +102,7 @@ struct DecisionState {
     f("time", time);
     f("leaf", leaf);
     f("beacons", beacons);
+    f("rulings", rulings);
     f("outerKeys", outer_keys);
   }
 };
@@ -135,9 +139,11 @@ struct LedgerLine {
   std::int64_t free_bits = 0;
   std::int64_t verified_bits = 0;
   bool committed = false;
-  // Of the first reservation. The ledger names it in place of a later one, which would tell when an
-  // attempt ended before the owners' slot does.
-  std::int64_t since = 0;
+  // Time and free bits as they are told: until the decision those of the first reservation. Later
+  // ones would tell before the owners' slot when an attempt ended, or a reviewer ruled with how
+  // many reasons.
+  std::int64_t told_since = 0;
+  std::int64_t told_bits = 0;
   template <class F>
   void fields(F& f) {
     f("consumerId", consumer_id);
@@ -145,7 +151,8 @@ struct LedgerLine {
     f("freeBits", free_bits);
     f("verifiedBits", verified_bits);
     f("committed", committed);
-    f("since", since);
+    f("toldSince", told_since);
+    f("toldBits", told_bits);
   }
 };
 
@@ -168,12 +175,21 @@ class State {
   std::optional<Hash32> owner_of(const Id16& asset_id) const;
   // The chain with the rotations that the log holds for this identity.
   records::IdentityChain chain(const records::Identity& identity) const;
+  // Of a held output. A ruling counts while its key is its reviewer's: one that was rotated away
+  // after it ruled may have been a thief's.
+  std::vector<records::RulingRequest> standing_rulings(const JobState& job) const;
   std::int64_t lease_uses(const Id16& lease_id, const Id16& asset_id) const;
-  // On an asset by all jobs but `except`; the period counts this consumer's only.
+  // On an asset by all jobs but `except`; the period counts this consumer's only. What is reserved,
+  // by which keys and releases are given; and what of it is told, by which consumers are answered.
   policy::Spent spent(const records::PlanCharge& asset, const Hash32& consumer_id,
                       std::int64_t since, const Hash32& except) const;
+  policy::Spent told_spent(const records::PlanCharge& asset, const Hash32& consumer_id,
+                           std::int64_t since, const Hash32& except) const;
   // By job, in hex; null when nothing was ever reserved.
   const std::map<std::string, LedgerLine>* ledger(const Hash32& owner, const Id16& asset) const;
+  // What is told of it added up and in order, of all jobs or one consumer's.
+  const LedgerSums& told_sums(const Hash32& owner, const Id16& asset,
+                              const std::optional<Hash32>& consumer) const;
   // The policy in force of the asset's newest version; null when it was never published.
   const PolicyState* newest_policy(const Id16& asset) const;
   std::int64_t last_time() const { return last_time_; }
@@ -221,14 +237,23 @@ class State {
   std::map<std::string, std::string> held_;  // hash of the notice -> job
   // "owner/asset" -> job -> line
   std::map<std::string, std::map<std::string, LedgerLine>> ledger_;
-  // What spent() asks for, kept beside the lines, from which it follows: with many jobs of an asset
-  // none of them is walked but the consumer's own of the period. No part of the snapshot.
-  struct Sums {
-    std::int64_t free_bits = 0;
-    std::map<Hash32, std::map<std::int64_t, std::int64_t>> by_consumer;  // and time: free bits
+  // What follows from the above, so that no question walks all jobs, versions or lines. No part of
+  // the snapshot.
+  struct AssetSums {
+    LedgerSums all;
+    std::map<Hash32, LedgerSums> by_consumer;
   };
-  void add_to_sums(const std::string& asset, const LedgerLine& line, std::int64_t sign);
-  std::map<std::string, Sums> sums_;
+  using Sums = std::map<std::string, AssetSums>;  // by "owner/asset"
+  const LedgerLine* find_line(const std::string& asset, const Hash32& job_id) const;
+  static const LedgerSums& sums_in(const Sums& sums, const std::string& asset,
+                                   const std::optional<Hash32>& consumer);
+  Sums sums_;       // of what is reserved
+  Sums told_sums_;  // of what is told
+  struct Newest {
+    std::int64_t version = 0;
+    std::string version_id;
+  };
+  std::map<std::string, Newest> newest_;  // by asset id
 };
 
 }  // namespace gbx::broker

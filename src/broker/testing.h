@@ -31,11 +31,21 @@ inline broker::BrokerKeys broker_keys(const KeySet& set) {
                                                 set.signing.private_bytes(SecretAccess{}))),
           must(crypto::HpkeKeyPair::from_private(set.kek.private_key()))};
 }
+// What the outputs of a job can tell, where a test sets nothing else (BrokerWorld::capacity).
+inline constexpr std::int64_t kJobBits = 608;
+
 inline records::GateVerdict clean_verdict() {
   records::GateVerdict v;
   v.recommendation = records::Recommendation::kRelease;
-  v.charge = {200, 0, 0, policy::kSchemaCode};
+  v.charge = {kJobBits, 0, 0, policy::kSchemaCode};
   v.exit_class = records::JobExit::kOk;
+  return v;
+}
+inline records::GateVerdict rejection(records::GateCause cause) {
+  records::GateVerdict v = clean_verdict();
+  v.recommendation = records::Recommendation::kReject;
+  v.cause = cause;
+  v.charge = {policy::kControlBits, 0, 0, policy::kControlCode};
   return v;
 }
 
@@ -282,9 +292,11 @@ class BrokerWorld {
   crypto::SigningKey node;
   Asset data;
   Asset image;
-  policy::Capacity capacity = [this](const records::SpecBody&, const policy::InputTables&) {
-    return Result<policy::JobBits>(policy::JobBits{608, verified_bits});
+  policy::Capacity capacity = [this](const records::SpecBody& spec, const policy::InputTables&) {
+    if (spec.outputs.empty()) return Result<policy::JobBits>({policy::kControlBits, 0});
+    return Result<policy::JobBits>({free_bits, verified_bits});
   };
+  std::int64_t free_bits = kJobBits;
   std::int64_t verified_bits = 0;
   std::unique_ptr<broker::Core> core;
   // Set: requests go there and not to `core`.

@@ -3,17 +3,11 @@
 #include <algorithm>
 
 #include "cli/output.h"
+#include "cli/wording.h"
 
 namespace gbx::cli {
 
 namespace {
-
-std::string ago(std::int64_t seconds) {
-  if (seconds < 120) return std::to_string(std::max<std::int64_t>(seconds, 0)) + " s";
-  if (seconds < 2 * 3600) return std::to_string(seconds / 60) + " min";
-  if (seconds < 2 * 86400) return std::to_string(seconds / 3600) + " h";
-  return std::to_string(seconds / 86400) + " days";
-}
 
 bool asks(const api::AssetView& v) {
   return !v.policy.body.revoked && v.policy.body.clauses.fresh_for_seconds > 0;
@@ -68,7 +62,7 @@ Freshness freshness(const api::AssetView& v, std::int64_t now) {
   f.json["freshUntil"] = format_time(until);
   f.json["fresh"] = fresh;
   f.text = std::string(fresh ? "Fresh" : "NOT FRESH, no key leaves") +
-           ": its owner last stood by it " + ago(now - last) + " ago (" +
+           ": its owner last stood by it " + rough_time(now - last) + " ago (" +
            (by_beacon ? "beacon" : "publication") + " of " + format_time(last) +
            "), which counts " + (fresh ? "until " : "no longer since ") + format_time(until) + ".";
   return f;

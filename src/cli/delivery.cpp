@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "base/os.h"
-#include "cli/capacity.h"
+#include "capacity/capacity.h"
 #include "cli/watch.h"
 #include "gate/records.h"
 #include "policy/receipt_verify.h"
@@ -162,7 +162,7 @@ Result<Delivered> fetch_result(Session& session, const Hash32& job_id, bool reco
   const DeliveryInput in{std::move(set),     job_id,
                          std::move(*signer), std::move(detail.submission),
                          std::move(receipt), std::move(result),
-                         gate_capacity()};
+                         capacity::of_spec};
   return open_delivery(in, key);
 }
 

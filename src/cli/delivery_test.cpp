@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 
 #include "base/os.h"
-#include "cli/capacity.h"
+#include "capacity/capacity.h"
 #include "cli/testing.h"
 
 namespace gbx::cli {
@@ -44,14 +44,14 @@ TEST(GateCapacity, IsWhatTheGateCharges) {
   records::SpecBody spec = gbx::testing::make_spec(true).spec;
   gate::GateRequest request;
   request.exitClass = gate::RunExit::kOk;
-  for (const auto& o : spec.outputs) request.outputs.push_back(must(declaration_of(o)));
+  for (const auto& o : spec.outputs) request.outputs.push_back(must(capacity::declaration_of(o)));
   request.logs.visibility = gate::LogVisibility::kConsumer;
   for (const std::int64_t log_bytes : {0, 1, 4000}) {
     spec.logs = {log_bytes == 0 ? records::LogVisibility::kNone : records::LogVisibility::kConsumer,
                  log_bytes};
     request.logs.maxBytes = log_bytes;
     request.policy.maxConsumerLogBytes = log_bytes;
-    EXPECT_EQ(must(gate_capacity()(spec, {})).free_bits,
+    EXPECT_EQ(must(capacity::of_spec(spec, {})).free_bits,
               must(gate::release_charge(request)).freeBits)
         << log_bytes;
   }

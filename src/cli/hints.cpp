@@ -66,8 +66,9 @@ std::string default_next(Reason reason) {
     case Reason::kImageUnsigned:
       return "have its owner import the image: glovebox image import";
     case Reason::kImageRefused:
-      return "raise spec.resources.image if it was too large, else build it anew; what it is: "
-             "glovebox image inspect FOLDER";
+      return "raise spec.resources.image if it was too large, and see that it holds "
+             "spec.command[0]; what it is: glovebox image inspect FOLDER. Of somebody else's image "
+             "no more is told";
     case Reason::kUnauthenticated:
       return "glovebox identity show; to enrol: glovebox identity enrol --invite-file FILE";
     case Reason::kWrongRole:
@@ -135,8 +136,11 @@ std::string default_next(Reason reason) {
              "you, then glovebox init";
     case Reason::kHeld:
       return "glovebox job wait ID --through-hold";
-    case Reason::kRejected:
     case Reason::kOutputInvalid:
+      return "nothing was let out, and what was reserved of the budgets stays spent; submit the "
+             "job "
+             "again, and if it happens again, have the operator read the node's log";
+    case Reason::kRejected:
     case Reason::kOutputCopiesInput:
     case Reason::kOutputTooLarge:
     case Reason::kOutputRefused:

@@ -10,6 +10,7 @@
 #include "cli/submission.h"
 #include "cli/texts.h"
 #include "cli/watch.h"
+#include "cli/wording.h"
 #include "gate/recipe.h"
 #include "policy/decision.h"
 
@@ -24,8 +25,6 @@ std::string bits_text(const records::PlanCharge& c) {
 }
 
 constexpr std::size_t kMaxIdempotencyKey = 128;
-
-std::string short_id(const Hash32& id) { return to_hex(id).substr(0, 16); }
 
 Json job_json(const api::JobView& v) {
   Json j = to_json(v);

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "cli/output.h"
+#include "cli/wording.h"
 
 namespace gbx::cli {
 
@@ -21,17 +22,13 @@ constexpr std::size_t kShown = 20;  // newest entries that people see
 constexpr std::size_t kPlotColumns = 60;
 constexpr std::size_t kPlotRows = 6;
 
-std::string grouped(std::int64_t n) {
-  std::string digits = std::to_string(n);
-  for (auto at = static_cast<std::ptrdiff_t>(digits.size()) - 3; at > (n < 0 ? 1 : 0); at -= 3) {
-    digits.insert(static_cast<std::size_t>(at), ",");
-  }
-  return digits;
-}
-std::string short_id(const Hash32& id) { return to_hex(id).substr(0, 16); }
 std::string with_rows(const LedgerStatement& head, std::int64_t bits) {
   const std::string rows = rows_of(head, bits);
-  return grouped(bits) + (rows.empty() ? "" : " = " + rows);
+  return grouped(bits) + (rows.empty() ? "" : " (" + rows + ")");
+}
+std::string free_bits(const LedgerStatement& head, std::int64_t bits) {
+  const std::string rows = rows_of(head, bits);
+  return grouped(bits) + " free bits" + (rows.empty() ? "" : " (" + rows + ")");
 }
 
 }  // namespace
@@ -75,15 +72,14 @@ Status check_sums(const Ledger& l) {
     last = e.time;
   }
   const auto sums = [](std::int64_t f, std::int64_t v, std::int64_t n) {
-    return std::to_string(f) + " free and " + std::to_string(v) + " verified bits in " +
-           std::to_string(n) + " jobs";
+    return grouped(f) + " free and " + grouped(v) + " verified bits in " + counted(n, "job");
   };
+  const LedgerStatement& h = l.head;
   const auto count = static_cast<std::int64_t>(l.entries.size());
-  const bool within = l.head.period_free_bits >= 0 && l.head.period_free_bits <= free;
-  if (free == l.head.total_free_bits && verified == l.head.total_verified_bits &&
-      count == l.head.count && within) {
-    return ok_status();
-  }
+  const bool within = h.period_free_bits >= 0 && h.period_free_bits <= h.total_free_bits;
+  const bool same = free == h.total_free_bits && verified == h.total_verified_bits;
+  const bool part = free <= h.total_free_bits && verified <= h.total_verified_bits;
+  if (count + l.earlier == h.count && within && (l.earlier == 0 ? same : part)) return ok_status();
   return fail(Reason::kBadStructure, "the ledger does not add up")
       .with(sums(l.head.total_free_bits, l.head.total_verified_bits, l.head.count),
             sums(free, verified, count));
@@ -98,30 +94,34 @@ bool same_state(const LedgerStatement& a, const LedgerStatement& b) {
          canonical(to_json(a.limits)) == canonical(to_json(b.limits));
 }
 
+Result<LedgerStatement> one_page(const records::SetChain::Keys& set, const LedgerQuestion& q,
+                                 Random& random, const AskLedger& ask, std::int64_t after) {
+  const records::LedgerRequest request{q.asset_id, random.fixed<32>(), q.consumer, after};
+  GBX_ASSIGN(records::Signed<LedgerStatement> page, ask(request));
+  GBX_TRY(verify_statement(set, q, request.nonce, page));
+  return std::move(page.body);
+}
+
 // Empty when it changed between two pages.
 Result<std::optional<Ledger>> read_once(const records::SetChain::Keys& set, const LedgerQuestion& q,
-                                        Random& random, const AskLedger& ask) {
+                                        Random& random, const AskLedger& ask, std::int64_t most) {
   Ledger l;
-  do {
-    records::LedgerRequest request{q.asset_id, random.fixed<32>(), q.consumer,
-                                   static_cast<std::int64_t>(l.entries.size())};
-    GBX_ASSIGN(records::Signed<LedgerStatement> page, ask(request));
-    GBX_TRY(verify_statement(set, q, request.nonce, page));
-    LedgerStatement& s = page.body;
-    if (s.count > kMostLedgerEntries) {
-      return fail(Reason::kTooLarge, "entries of the ledger")
-          .with("at most " + std::to_string(kMostLedgerEntries), std::to_string(s.count));
-    }
-    if (!l.entries.empty() && !same_state(l.head, s)) return std::optional<Ledger>();
+  GBX_ASSIGN(l.head, one_page(set, q, random, ask, 0));
+  l.entries = std::move(l.head.entries);
+  l.head.entries.clear();
+  if (l.head.count > most) {
+    l.earlier = l.head.count - most;
+    l.entries.clear();
+  }
+  while (static_cast<std::int64_t>(l.entries.size()) + l.earlier < l.head.count) {
     const std::size_t before = l.entries.size();
+    const auto after = static_cast<std::int64_t>(before) + l.earlier;
+    GBX_ASSIGN(const LedgerStatement s, one_page(set, q, random, ask, after));
+    if (!same_state(l.head, s)) return std::optional<Ledger>();
     l.entries.insert(l.entries.end(), s.entries.begin(), s.entries.end());
-    if (before == 0) {
-      s.entries.clear();
-      l.head = std::move(s);
-    }
     // A page without entries ends it: check_sums() says what is missing.
     if (l.entries.size() == before) break;
-  } while (static_cast<std::int64_t>(l.entries.size()) < l.head.count);
+  }
   GBX_TRY(check_sums(l));
   return std::optional<Ledger>(std::move(l));
 }
@@ -129,13 +129,18 @@ Result<std::optional<Ledger>> read_once(const records::SetChain::Keys& set, cons
 }  // namespace
 
 Result<Ledger> fetch_ledger(const records::SetChain::Keys& set, const LedgerQuestion& q,
-                            Random& random, const AskLedger& ask) {
+                            Random& random, const AskLedger& ask, std::int64_t most) {
   for (int round = 0; round < kRounds; ++round) {
-    GBX_ASSIGN(std::optional<Ledger> l, read_once(set, q, random, ask));
+    GBX_ASSIGN(std::optional<Ledger> l, read_once(set, q, random, ask, most));
     if (l) return std::move(*l);
   }
   return fail(Reason::kConflict, "the ledger changed each time while it was read")
       .hint("repeat the command");
+}
+
+Result<LedgerStatement> fetch_head(const records::SetChain::Keys& set, const LedgerQuestion& q,
+                                   Random& random, const AskLedger& ask) {
+  return one_page(set, q, random, ask, kHeadAlone);
 }
 
 std::vector<ConsumerSum> by_consumer(const Ledger& l) {
@@ -169,12 +174,14 @@ std::string rows_of(const LedgerStatement& head, std::int64_t bits) {
 
 Series series_of(const Ledger& l, std::size_t columns) {
   Series s;
+  if (!l.head.consumer) s.limit = l.head.limits.total_free_bits;
   if (columns == 0 || l.entries.empty()) return s;
   s.from = l.entries.front().time;
   s.to = std::max({l.head.time, l.entries.back().time, s.from + 1});
   const auto n = static_cast<std::int64_t>(columns);
   std::size_t next = 0;
-  std::int64_t sum = 0;
+  std::int64_t sum = l.head.total_free_bits;  // of those before the first
+  for (const auto& e : l.entries) sum -= e.free_bits;
   for (std::int64_t i = 1; i <= n; ++i) {
     const std::int64_t end = s.from + (s.to - s.from) / n * i + (s.to - s.from) % n * i / n;
     while (next < l.entries.size() && l.entries[next].time <= end) {
@@ -236,40 +243,73 @@ std::string xml_text(const std::string& text) {
 
 }  // namespace
 
+namespace {
+
+constexpr std::int64_t kLeft = 100;
+constexpr std::int64_t kTop = 48;
+constexpr std::int64_t kWide = 620;
+constexpr std::int64_t kHigh = 232;
+
+std::string svg_text(std::int64_t x, std::int64_t y, const char* anchor, const std::string& t) {
+  return fmt::format("  <text x=\"{}\" y=\"{}\" text-anchor=\"{}\">{}</text>\n", x, y, anchor,
+                     xml_text(t));
+}
+
+// For whoever does not see it: the figures themselves.
+std::string description(const Series& s) {
+  const std::string limit =
+      s.limit > 0 ? " The limit for all consumers is " + grouped(s.limit) + "." : "";
+  if (s.bits.empty()) return "No job has cost this asset anything yet." + limit;
+  return "Free bits added up rise to " + grouped(s.bits.back()) + " from " + format_time(s.from) +
+         " to " + format_time(s.to) + "." + limit;
+}
+
+}  // namespace
+
+// The limit is a line where it is at most ten times as high, and else would flatten the rest.
 std::string svg(const Series& s, const std::string& title) {
-  constexpr std::int64_t kLeft = 80;
-  constexpr std::int64_t kTop = 40;
-  constexpr std::int64_t kWide = 640;
-  constexpr std::int64_t kHigh = 240;
-  const std::int64_t most = s.bits.empty() ? 1 : std::max<std::int64_t>(1, s.bits.back());
-  const auto text = [](std::int64_t x, std::int64_t y, const char* anchor, const std::string& t) {
-    return fmt::format("  <text x=\"{}\" y=\"{}\" text-anchor=\"{}\">{}</text>\n", x, y, anchor,
-                       xml_text(t));
+  const std::int64_t spent = s.bits.empty() ? 0 : s.bits.back();
+  const bool near = s.limit > 0 && (s.bits.empty() || s.limit / 10 <= spent);
+  const std::int64_t most = std::max<std::int64_t>({1, spent, near ? s.limit : 0});
+  const auto height = [&](std::int64_t bits) {
+    return kTop + kHigh -
+           static_cast<std::int64_t>(static_cast<double>(bits) / static_cast<double>(most) * kHigh);
   };
   std::string line;
   const auto n = static_cast<std::int64_t>(s.bits.size());
   for (std::int64_t i = 0; i < n; ++i) {
-    const std::int64_t y = kTop + kHigh - s.bits[static_cast<std::size_t>(i)] * kHigh / most;
+    const std::int64_t y = height(s.bits[static_cast<std::size_t>(i)]);
     line += fmt::format("{}{},{} {},{}", i == 0 ? "" : " ", kLeft + kWide * i / n, y,
                         kLeft + kWide * (i + 1) / n, y);
   }
   std::string o = fmt::format(
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 760 330\" "
-      "font-family=\"sans-serif\" "
-      "font-size=\"12\">\n  <title>{}</title>\n  <rect width=\"760\" height=\"330\" "
-      "fill=\"white\"/>\n",
-      xml_text(title));
-  o += text(kLeft, 24, "start", title);
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 760 330\" role=\"img\" "
+      "aria-labelledby=\"title desc\" font-family=\"sans-serif\" font-size=\"12\">\n"
+      "  <title id=\"title\">{}</title>\n  <desc id=\"desc\">{}</desc>\n"
+      "  <rect width=\"760\" height=\"330\" fill=\"white\"/>\n",
+      xml_text(title), xml_text(description(s)));
+  o += svg_text(kLeft, 24, "start", title);
   o += fmt::format("  <path d=\"M{0} {1}V{2}H{3}\" fill=\"none\" stroke=\"black\"/>\n", kLeft, kTop,
                    kTop + kHigh, kLeft + kWide);
-  if (!line.empty()) {
+  o += svg_text(kLeft - 8, kTop - 10, "end", "free bits");
+  if (near) {
+    o += fmt::format("  <path d=\"M{0} {1}H{2}\" stroke=\"#555555\" stroke-dasharray=\"6 4\"/>\n",
+                     kLeft, height(s.limit), kLeft + kWide);
+    o += svg_text(kLeft + kWide, height(s.limit) - 6, "end", "limit " + grouped(s.limit));
+  }
+  if (line.empty()) {
+    o += svg_text(kLeft + kWide / 2, kTop + kHigh / 2, "middle", description({}));
+  } else {
     o += "  <polyline points=\"" + line +
          "\" fill=\"none\" stroke=\"#b00020\" stroke-width=\"2\"/>\n";
-    o += text(kLeft, kTop + kHigh + 20, "start", format_time(s.from));
-    o += text(kLeft + kWide, kTop + kHigh + 20, "end", format_time(s.to));
+    o += svg_text(kLeft, kTop + kHigh + 20, "start", format_time(s.from));
+    o += svg_text(kLeft + kWide, kTop + kHigh + 20, "end", format_time(s.to));
+    if (!near && s.limit > 0) {
+      o += svg_text(kLeft + kWide, 24, "end", "limit " + grouped(s.limit) + ", far above");
+    }
+    o += svg_text(kLeft - 8, height(spent) + 4, "end", grouped(spent));
   }
-  o += text(kLeft - 8, kTop + 4, "end", grouped(line.empty() ? 0 : most));
-  o += text(kLeft - 8, kTop + kHigh, "end", "0");
+  o += svg_text(kLeft - 8, kTop + kHigh, "end", "0");
   return o + "</svg>\n";
 }
 
@@ -288,7 +328,7 @@ std::string consumers_table(const Ledger& l) {
     rows.push_back(std::move(j));
   }
   return table({{"CONSUMER", "consumer"},
-                {"FREE BITS, " + std::to_string(l.head.limits.period_days) + " DAYS", "period"},
+                {"FREE BITS, " + grouped(l.head.limits.period_days) + " DAYS", "period"},
                 {"LEFT", "left"},
                 {"FOR EVER", "ever"},
                 {"VERIFIED", "verified"},
@@ -327,16 +367,21 @@ std::string ledger_text(const Ledger& l, const std::string& name) {
   const LedgerStatement& h = l.head;
   std::string o = printable(name) + ", all versions of asset " + to_hex(h.asset_id) + "\n";
   if (h.consumer) o += "  your own part\n";
-  o += "  without a person  " + with_rows(h, h.limits.auto_clear_free_bits) + " free bits and " +
+  o += "  without a person  " + free_bits(h, h.limits.auto_clear_free_bits) + " and " +
        grouped(h.limits.auto_clear_verified_bits) + " verified bits a release\n";
-  o += "  each consumer     " + with_rows(h, h.limits.period_free_bits) + " free bits in " +
-       std::to_string(h.limits.period_days) + " days\n";
-  o += "  all together      " + with_rows(h, h.limits.total_free_bits) + " free bits for ever\n";
-  o += "  spent             " + with_rows(h, h.total_free_bits) + " free bits, " +
-       grouped(h.total_verified_bits) + " verified bits, in " + grouped(h.count) + " jobs\n";
+  o += "  each consumer     " + free_bits(h, h.limits.period_free_bits) + " in " +
+       counted(h.limits.period_days, "day") + "\n";
+  o += "  all together      " + free_bits(h, h.limits.total_free_bits) + " for ever\n";
+  o += "  spent             " + free_bits(h, h.total_free_bits) + " and " +
+       grouped(h.total_verified_bits) + " verified bits in " + counted(h.count, "job") + "\n";
   if (!h.consumer) {
-    o += "  left for all      " + with_rows(h, left(h.limits.total_free_bits, h.total_free_bits)) +
-         " free bits\n";
+    o += "  left for all      " + free_bits(h, left(h.limits.total_free_bits, h.total_free_bits)) +
+         "\n";
+  }
+  if (l.earlier > 0) {
+    o += "  NOT LISTED        " + counted(l.earlier, "earlier job") +
+         ": what follows is of the newest " + grouped(static_cast<std::int64_t>(l.entries.size())) +
+         "\n";
   }
   if (!h.row_bits) {
     o += "  rows              the policy does not say how many bits a row holds (rowBits)\n";
@@ -347,8 +392,7 @@ std::string ledger_text(const Ledger& l, const std::string& name) {
   return o + entries_table(l);
 }
 
-Json limits_json(const Ledger& l) {
-  const LedgerStatement& h = l.head;
+Json limits_json(const LedgerStatement& h) {
   Json j;
   j["assetId"] = to_hex(h.asset_id);
   j["ownerId"] = to_hex(h.owner_id);
@@ -371,8 +415,10 @@ Json limits_json(const Ledger& l) {
 }
 
 Json ledger_json(const Ledger& l) {
-  Json j = limits_json(l);
-  j["time"] = format_time(l.head.time);
+  Json j = limits_json(l.head);
+  j["time"] = l.head.time;
+  j["jobs"] = l.head.count;
+  j["earlier"] = l.earlier;
   JsonArray consumers;
   for (const auto& c : by_consumer(l)) {
     Json one;
@@ -389,8 +435,8 @@ Json ledger_json(const Ledger& l) {
   for (const auto& e : l.entries) entries.push_back(to_json(e));
   j["entries"] = Json(std::move(entries));
   const Series s = series_of(l, kPlotColumns);
-  j["plot"]["from"] = format_time(s.from);
-  j["plot"]["to"] = format_time(s.to);
+  j["plot"]["from"] = s.from;
+  j["plot"]["to"] = s.to;
   j["plot"]["freeBits"] = Json(JsonArray(s.bits.begin(), s.bits.end()));
   return j;
 }

@@ -12,8 +12,10 @@
 
 namespace gbx::cli {
 
-// More entries than this are not read: 200 pages.
+// More entries than this are not read, the newest ones: 200 pages.
 inline constexpr std::int64_t kMostLedgerEntries = 200 * records::kMaxLedgerPage;
+// Beyond every entry: an answer with none of them.
+inline constexpr std::int64_t kHeadAlone = records::kMaxTreeSize;
 
 struct LedgerQuestion {
   Id16 asset_id{};
@@ -23,6 +25,7 @@ struct LedgerQuestion {
 struct Ledger {
   records::LedgerStatement head;              // of the first page, without its entries
   std::vector<records::LedgerEntry> entries;  // of all pages
+  std::int64_t earlier = 0;                   // how many came before them and were not read
 };
 
 // One page answers the question that was asked: signature of the set, nonce, asset, owner,
@@ -30,15 +33,21 @@ struct Ledger {
 Status verify_statement(const records::SetChain::Keys& set, const LedgerQuestion& question,
                         const Nonce32& nonce,
                         const records::Signed<records::LedgerStatement>& statement);
-// Every entry once, in order, and the sums are theirs. kBadStructure, with both sums.
+// Every entry once, in order, and the sums are theirs, or of those before them, too. kBadStructure,
+// with both sums.
 Status check_sums(const Ledger& ledger);
 
 using AskLedger =
     std::function<Result<records::Signed<records::LedgerStatement>>(const records::LedgerRequest&)>;
-// All pages. A ledger that changes between two of them is read again, three times at most:
-// kConflict. kTooLarge beyond kMostLedgerEntries.
+// All pages, of a longer ledger those of the newest `most` entries. One that changes between two of
+// them is read again, three times at most: kConflict.
 Result<Ledger> fetch_ledger(const records::SetChain::Keys& set, const LedgerQuestion& question,
-                            Random& random, const AskLedger& ask);
+                            Random& random, const AskLedger& ask,
+                            std::int64_t most = kMostLedgerEntries);
+// Limits and sums without the entries that they are of: one question however long the ledger is.
+Result<records::LedgerStatement> fetch_head(const records::SetChain::Keys& set,
+                                            const LedgerQuestion& question, Random& random,
+                                            const AskLedger& ask);
 
 struct ConsumerSum {
   Hash32 consumer_id{};
@@ -59,15 +68,16 @@ struct Series {
   std::int64_t from = 0;
   std::int64_t to = 0;
   std::vector<std::int64_t> bits;
+  std::int64_t limit = 0;  // for all consumers, for ever; 0: none is drawn
 };
 Series series_of(const Ledger& ledger, std::size_t columns);
 // A block chart for a terminal, `rows` lines high, with its axes. UTF-8.
 std::string plot(const Series& series, std::size_t rows);
-// The same as an SVG document of its own; `title` may be anything.
+// The same as an SVG document of its own, whose text says what it shows; `title` may be anything.
 std::string svg(const Series& series, const std::string& title);
 
 std::string ledger_text(const Ledger& ledger, const std::string& name);
 Json ledger_json(const Ledger& ledger);
-Json limits_json(const Ledger& ledger);
+Json limits_json(const records::LedgerStatement& head);
 
 }  // namespace gbx::cli

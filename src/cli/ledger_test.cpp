@@ -60,9 +60,10 @@ struct Pages {
       LedgerStatement s = said;
       s.nonce = r.nonce;
       s.consumer = r.consumer;
-      const auto from = static_cast<std::ptrdiff_t>(r.after);
-      const auto end = std::min(from + page, static_cast<std::ptrdiff_t>(said.entries.size()));
-      s.entries.assign(said.entries.begin() + from, said.entries.begin() + std::max(from, end));
+      const auto all = static_cast<std::ptrdiff_t>(said.entries.size());
+      const auto from = std::min(static_cast<std::ptrdiff_t>(r.after), all);
+      const auto end = std::min(from + page, all);
+      s.entries.assign(said.entries.begin() + from, said.entries.begin() + end);
       if (change) change(s, asked);
       return records::sign(set.id(), s, signer != nullptr ? *signer : set.signing);
     };
@@ -123,10 +124,40 @@ TEST(LedgerRead, SumsMustBeThoseOfTheEntries) {
   EXPECT_EQ(refused([](LedgerStatement& s) { std::swap(s.entries[1], s.entries[2]); }),
             Reason::kBadStructure);
   EXPECT_EQ(refused([](LedgerStatement& s) { s.count = kMostLedgerEntries + 1; }),
-            Reason::kTooLarge);
+            Reason::kBadStructure);
   Hash32 first{};
   first.fill(1);
   EXPECT_EQ(refused([](LedgerStatement&) {}, first), Reason::kBadStructure);  // has another's job
+}
+
+// However long a ledger has become: its newest entries, and sums that stay those of all.
+TEST(LedgerRead, OfAVeryLongOneTheNewestAreRead) {
+  Pages p;
+  const auto keys = must(p.set.chain.verify(p.set.id()));
+  const LedgerQuestion q{p.said.asset_id, p.said.owner_id, std::nullopt};
+  const Ledger l = must(fetch_ledger(keys, q, p.random, p.answer(), 2));
+  ASSERT_EQ(l.entries.size(), 2U);
+  EXPECT_EQ(l.earlier, 1);
+  EXPECT_EQ(l.entries[0].free_bits, 2000);
+  EXPECT_EQ(l.head.total_free_bits, 3600);
+  EXPECT_NE(ledger_text(l, "wdbc").find("NOT LISTED        1 earlier job:"), std::string::npos);
+  EXPECT_EQ(*ledger_json(l).find("earlier")->integer(), 1);
+  EXPECT_EQ(series_of(l, 1).bits, std::vector<std::int64_t>{3600}) << "it begins with theirs";
+  p.change = [](LedgerStatement& s, int) { s.total_free_bits = 2599; };
+  EXPECT_EQ(fetch_ledger(keys, q, p.random, p.answer(), 2).reason(), Reason::kBadStructure);
+}
+
+TEST(LedgerRead, TheHeadAloneIsOneQuestion) {
+  Pages p;
+  const auto keys = must(p.set.chain.verify(p.set.id()));
+  const LedgerQuestion q{p.said.asset_id, p.said.owner_id, std::nullopt};
+  const LedgerStatement head = must(fetch_head(keys, q, p.random, p.answer()));
+  EXPECT_EQ(p.asked, 1);
+  EXPECT_TRUE(head.entries.empty());
+  EXPECT_EQ(head.count, 3);
+  EXPECT_EQ(*limits_json(head).find("left")->integer(), 1400);
+  p.change = [](LedgerStatement& s, int) { s.nonce[0] ^= 1; };
+  EXPECT_EQ(fetch_head(keys, q, p.random, p.answer()).reason(), Reason::kNonceMismatch);
 }
 
 TEST(LedgerRead, OneThatChangesMeanwhileIsReadAgain) {
@@ -157,14 +188,24 @@ TEST(LedgerShown, ByConsumerWithWhatIsLeft) {
   unknown.head.row_bits.reset();
   EXPECT_EQ(rows_of(unknown.head, 100), "");
   const std::string text = ledger_text(ledger(), "wdbc");
-  for (const char* part :
-       {"3,600 = 30.0 rows free bits, 360 verified bits, in 3 jobs", "5,000 = 41.6 rows",
-        "1,400 = 11.6 rows free bits", "0202020202020202"}) {
+  for (const char* part : {"3,600 free bits (30.0 rows) and 360 verified bits in 3 jobs",
+                           "5,000 free bits (41.6 rows) for ever", "1,400 free bits (11.6 rows)",
+                           " in 30 days", "0202020202020202"}) {
     EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
   }
   const Json j = ledger_json(ledger());
   EXPECT_EQ(*j.find("left")->integer(), 1400);
   EXPECT_EQ(j.find("entries")->array()->size(), 3u);
+  // Times are numbers wherever they stand.
+  EXPECT_EQ(*j.find("time")->integer(), kNow + 40 * kDay);
+  EXPECT_EQ(*j.find("entries")->array()->at(1).find("time")->integer(), kNow + 10 * kDay);
+  EXPECT_EQ(*j.find("plot")->find("from")->integer(), kNow);
+  EXPECT_EQ(*j.find("plot")->find("to")->integer(), kNow + 40 * kDay);
+  Ledger one = ledger();
+  one.head.count = 1;
+  one.head.limits.period_days = 1;
+  EXPECT_NE(ledger_text(one, "wdbc").find("verified bits in 1 job\n"), std::string::npos);
+  EXPECT_NE(ledger_text(one, "wdbc").find("in 1 day\n"), std::string::npos);
 }
 
 TEST(LedgerShown, OverTime) {
@@ -187,10 +228,33 @@ TEST(LedgerShown, AsAPictureWhoseTextMovesNothing) {
   EXPECT_EQ(picture.rfind("<svg ", 0), 0u);
   EXPECT_NE(picture.find("a &lt;script&gt; &amp; &quot;b&quot;"), std::string::npos) << picture;
   EXPECT_EQ(picture.find('\x1b'), std::string::npos);
-  EXPECT_NE(picture.find("points=\"80,80 240,80 240,80 400,80 400,80 560,80 560,40 720,40\""),
-            std::string::npos)
+  EXPECT_NE(
+      picture.find("points=\"100,141 255,141 255,141 410,141 410,141 565,141 565,113 720,113\""),
+      std::string::npos)
       << picture;
-  EXPECT_NE(svg({}, "none").find("</svg>"), std::string::npos);
+}
+
+// Whoever does not see the picture hears its figures; an empty one says that it is.
+TEST(LedgerShown, AsAPictureThatSaysWhatItShows) {
+  const std::string picture = svg(series_of(ledger(), 4), "wdbc");
+  for (const char* part :
+       {"role=\"img\" aria-labelledby=\"title desc\"", "<title id=\"title\">wdbc</title>",
+        "rise to 3,600 from ", "The limit for all consumers is 5,000.", ">free bits</text>",
+        ">3,600</text>", ">limit 5,000</text>", "M100 48H720"}) {
+    EXPECT_NE(picture.find(part), std::string::npos) << part << "\n" << picture;
+  }
+  Ledger wide = ledger();
+  wide.head.limits.total_free_bits = 1'000'000;
+  const std::string far = svg(series_of(wide, 4), "wdbc");
+  EXPECT_NE(far.find("limit 1,000,000, far above"), std::string::npos) << far;
+  EXPECT_NE(far.find("565,48 720,48"), std::string::npos) << "drawn to its own height\n" << far;
+  Ledger none = ledger();
+  none.entries.clear();
+  none.head.count = none.head.total_free_bits = none.head.period_free_bits = 0;
+  const std::string empty = svg(series_of(none, 4), "wdbc");
+  EXPECT_NE(empty.find(">No job has cost this asset anything yet.</text>"), std::string::npos);
+  EXPECT_NE(empty.find(">limit 5,000</text>"), std::string::npos) << empty;
+  EXPECT_EQ(empty.find("<polyline"), std::string::npos);
 }
 
 TEST(LedgerRead, ARealBrokersAddsUp) {
@@ -204,8 +268,8 @@ TEST(LedgerRead, ARealBrokersAddsUp) {
   const auto l = must(fetch_ledger(
       keys, {w.data.record.asset_id, w.owner.id(), std::nullopt}, w.random,
       [&](const LedgerRequest& r) { return w.call<Signed<LedgerStatement>>(method::kLedger, r); }));
-  EXPECT_EQ(l.head.total_free_bits, 600);
-  EXPECT_EQ(by_consumer(l).at(0).period_free_bits, 600);
+  EXPECT_EQ(l.head.total_free_bits, 3 * gbx::testing::kJobBits);
+  EXPECT_EQ(by_consumer(l).at(0).period_free_bits, 3 * gbx::testing::kJobBits);
 }
 
 // ---- beacons ----

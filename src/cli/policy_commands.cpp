@@ -33,7 +33,7 @@ Status check_hex(const std::vector<std::string>& list, std::size_t digits,
 }
 
 // What a reviewer hands over: the answer of `glovebox -o json identity show`.
-Result<records::Reviewer> read_reviewer(const std::string& path) {
+Result<records::Reviewer> read_reviewer(const std::string& option, const std::string& path) {
   GBX_ASSIGN(const std::string text, read_text_file(path, 64U << 10));
   auto card = parse_json(text);
   if (!card.ok()) return card.error().at(path);
@@ -47,7 +47,7 @@ Result<records::Reviewer> read_reviewer(const std::string& path) {
   r.hpke = member("resultKey");
   if (!id.ok() || !crypto::PublicKey::from_text(r.key).ok() ||
       !crypto::HpkePublicKey::from_text(r.hpke).ok()) {
-    return fail(Reason::kBadValue, "--reviewer " + path)
+    return fail(Reason::kBadValue, option + " " + path)
         .with("a reviewer's identityId, key and resultKey", "something else")
         .hint("the reviewer makes it: glovebox -o json identity show > reviewer.json");
   }
@@ -57,11 +57,13 @@ Result<records::Reviewer> read_reviewer(const std::string& path) {
 
 Status draft_reviewers(PolicyDraft& d, const Invocation& in) {
   for (const auto& path : in.list("reviewer")) {
-    GBX_ASSIGN(records::Reviewer r, read_reviewer(path));
+    GBX_ASSIGN(records::Reviewer r, read_reviewer("--reviewer", path));
     d.reviewers.push_back(std::move(r));
   }
-  d.may_preview = in.list("may-preview");
-  GBX_TRY(check_hex(d.may_preview, 64, "--may-preview"));
+  for (const auto& path : in.list("may-preview")) {
+    GBX_ASSIGN(records::Reviewer r, read_reviewer("--may-preview", path));
+    d.may_preview.push_back(std::move(r));
+  }
   GBX_ASSIGN(d.reviewers_needed,
              in.integer("reviewers-needed", 1, Bound{1, records::kMaxReviewers}));
   const auto most = static_cast<std::int64_t>(d.reviewers.size());
@@ -81,6 +83,9 @@ Result<PolicyDraft> draft(Session& s, const Invocation& in) {
   d.consumers = in.list("consumer");
   d.lease_required = !in.has("no-lease");
   d.purposes = in.list("purpose");
+  if (std::find(d.purposes.begin(), d.purposes.end(), "") != d.purposes.end()) {
+    return fail(Reason::kUsage, "--purpose").with("words, or * for any", "nothing");
+  }
   d.image_digests = in.list("image-digest");
   d.image_signers = in.list("image-signer");
   for (const auto& c : in.list("command")) {
@@ -519,8 +524,9 @@ std::vector<Argument> policy_new_options() {
           "who may rule on held outputs: what they got from `glovebox -o json identity show`",
           ArgKind::kFile)),
       option("reviewers-needed", "N", "how many of them must approve", ArgKind::kInteger),
-      many(option("may-preview", "ID",
-                  "another owner's reviewer whom you let see previews, 64 hex digits")),
+      many(option("may-preview", "FILE",
+                  "another owner's reviewer whom you let see previews: what they got from the same",
+                  ArgKind::kFile)),
       option("attempts", "N", "attempts per job after keys were released", ArgKind::kInteger),
       option("log-bytes", "N", "let the consumer have so many bytes of logs, at most 65536",
              ArgKind::kInteger),

@@ -167,6 +167,14 @@ std::string flow(const std::vector<std::string>& words) {
   return "[" + out + "]";
 }
 std::string number(std::int64_t n) { return std::to_string(n); }
+std::string people(const char* member, const std::vector<records::Reviewer>& who) {
+  std::string o = std::string("  ") + member + (who.empty() ? ": []\n" : ":\n");
+  for (const auto& r : who) {
+    o += "    - identityId: " + quoted(to_hex(r.identity_id)) + "\n      key: " + quoted(r.key) +
+         "\n      hpke: " + quoted(r.hpke) + "\n";
+  }
+  return o;
+}
 
 void write_who(std::string& o, const PolicyDraft& d) {
   o += "  # Who. A lease is signed by you (`glovebox lease grant`) or by an issuer whose key "
@@ -258,16 +266,14 @@ void write_gate(std::string& o, const PolicyDraft& d) {
   o += d.row_bits ? "  rowBits: " + number(*d.row_bits) + "\n" : "  # rowBits: 100\n";
   o += "\n  # Who rules on held outputs ({identityId, key, hpke} each), how many are needed, and "
        "who may see previews.\n";
-  o += "  # Without reviewers a held output is rejected.\n";
-  std::vector<std::string> may_preview = d.may_preview;
-  o += d.reviewers.empty() ? "  reviewers: []\n" : "  reviewers:\n";
-  for (const auto& r : d.reviewers) {
-    o += "    - identityId: " + quoted(to_hex(r.identity_id)) + "\n      key: " + quoted(r.key) +
-         "\n      hpke: " + quoted(r.hpke) + "\n";
-    may_preview.push_back(to_hex(r.identity_id));
-  }
+  o += "  # Without reviewers a held output is rejected. Previews go to whom every owner names, "
+       "with the "
+       "same keys.\n";
+  std::vector<records::Reviewer> may_preview = d.reviewers;
+  may_preview.insert(may_preview.end(), d.may_preview.begin(), d.may_preview.end());
+  o += people("reviewers", d.reviewers);
   o += "  reviewersNeeded: " + number(d.reviewers_needed) + "\n";
-  o += "  mayPreview: " + flow(may_preview) + "\n";
+  o += people("mayPreview", may_preview);
   o += "  # Channels that you accept, beside those that the plan names by itself.\n  "
        "residualChannels: []\n";
   o += "\n  # Until when. freshForSeconds: without a beacon (glovebox policy beacon NAME) or a new "

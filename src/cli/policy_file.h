@@ -58,7 +58,7 @@ struct PolicyDraft {
   std::int64_t free_bits = 2048;
   std::vector<records::Reviewer> reviewers;
   std::int64_t reviewers_needed = 1;
-  std::vector<std::string> may_preview;  // identities, hex, beside the reviewers
+  std::vector<records::Reviewer> may_preview;  // beside the reviewers
   std::string logs = "none";
   std::int64_t log_bytes = 0;
   std::string not_after;  // RFC 3339

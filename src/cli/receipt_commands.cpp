@@ -1,7 +1,7 @@
 // receipt
 #include "base/log.h"
 #include "base/os.h"
-#include "cli/capacity.h"
+#include "capacity/capacity.h"
 #include "cli/catalogue.h"
 #include "cli/commands.h"
 #include "cli/session.h"
@@ -119,7 +119,7 @@ Status receipt_verify(Session& s, const Invocation& in) {
         .hint(kDistrust);
   }
   const policy::ReceiptReport report =
-      policy::verify_receipt(*receipt, pinned, policy::ReceiptOptions{s.now(), gate_capacity()});
+      policy::verify_receipt(*receipt, pinned, policy::ReceiptOptions{s.now(), capacity::of_spec});
   s.print(to_json(report), report_text(report));
   if (report.valid) return ok_status();
   Error e = report.first_failure();

@@ -121,19 +121,28 @@ Result<ReviewPolicy> check_policy(const ReviewInput& in, std::size_t i) {
   return p;
 }
 
+// Owners may follow a rotation at different times: the reviewer has a place for each of the keys
+// that they name, and rules by the one that signs today.
 Status check_reviewer(const ReviewInput& in, CheckedReview& out) {
   const auto& reviewers = in.detail.plan.body.reviewers;
-  const auto me = std::find_if(reviewers.begin(), reviewers.end(),
-                               [&](const auto& r) { return r.identity_id == in.self; });
-  if (me == reviewers.end()) {
+  bool named = false;
+  for (std::size_t i = 0; i < reviewers.size(); ++i) {
+    if (reviewers[i].identity_id != in.self) continue;
+    out.places.push_back(i);
+    named = named || reviewers[i].key == in.self_key.text();
+  }
+  if (out.places.empty()) {
     return fail(Reason::kWrongRole, "you are no reviewer of this output")
         .hint("the policies that held for the job name its reviewers; ask the owner");
   }
-  out.place = static_cast<std::size_t>(me - reviewers.begin());
-  if (me->key != in.self_key.text()) {
+  if (!named) {
     return fail(Reason::kWrongRole, "the owner's policy names another key of yours")
-        .with(me->key, in.self_key.text())
+        .with(reviewers[out.places[0]].key, in.self_key.text())
         .hint("after a rotation the owner has to name the new key in a new policy, for later jobs");
+  }
+  if (in.detail.preview_keys.size() != out.places.size()) {
+    return fail(Reason::kPlanMismatch, "keys of your previews")
+        .with(std::to_string(out.places.size()), std::to_string(in.detail.preview_keys.size()));
   }
   return ok_status();
 }
@@ -171,16 +180,20 @@ Result<CheckedReview> check_review(const ReviewInput& in) {
 Result<OpenedReview> open_review(const ReviewInput& in, const crypto::HpkeKeyPair& own) {
   OpenedReview out;
   GBX_ASSIGN(out.checked, check_review(in));
-  const auto& me = in.detail.plan.body.reviewers[out.checked.place];
-  if (me.hpke != own.public_key().text()) {
+  const auto& places = out.checked.places;
+  const auto& reviewers = in.detail.plan.body.reviewers;
+  const auto mine = std::find_if(places.begin(), places.end(), [&](std::size_t place) {
+    return reviewers[place].hpke == own.public_key().text();
+  });
+  if (mine == places.end()) {
     return fail(Reason::kWrongRecipient, "the preview is sealed to another key of yours")
-        .with(me.hpke, own.public_key().text())
+        .with(reviewers[places[0]].hpke, own.public_key().text())
         .hint("use the home whose result key the owner's policy names");
   }
+  const auto& key = in.detail.preview_keys[static_cast<std::size_t>(mine - places.begin())];
   GBX_ASSIGN(records::Preview preview,
-             records::open_preview(own, out.checked.place, manifest(in), in.detail.output,
-                                   records::hash_of(in.detail.review.hold_notice.body),
-                                   in.detail.preview_key));
+             records::open_preview(own, *mine, manifest(in), in.detail.output,
+                                   records::hash_of(in.detail.review.hold_notice.body), key));
   GBX_ASSIGN(out.content, take_bundle(manifest(in).context,
                                       in.detail.submission.submission.body.spec.spec.outputs,
                                       preview.bundle.view(kAccess)));

@@ -31,7 +31,9 @@ struct ReviewPolicy {
   std::optional<api::KeptRuling> own;
 };
 struct CheckedReview {
-  std::size_t place = 0;  // of the reviewer among those to whom previews are sealed
+  // Of the reviewer among those to whom previews are sealed: several where policies name different
+  // keys.
+  std::vector<std::size_t> places;
   std::vector<ReviewPolicy> policies;
   std::vector<std::string> reasons;  // why a person has to rule
   std::int64_t free_bits = 0;        // that a release costs each owner, at most

@@ -16,8 +16,10 @@ using gbx::testing::must;
 using records::RulingDecision;
 
 struct Held {
-  explicit Held(const std::function<void(Content&)>& change = {}) {
+  explicit Held(const std::function<void(Content&)>& change = {},
+                const std::function<void(BrokerWorld&)>& before = {}) {
     for (auto* a : {&world.data, &world.image}) a->policy.clauses.row_bits = 116;
+    if (before) before(world);
     world.start_and_publish();
     auto verdict = gbx::testing::clean_verdict();
     verdict.recommendation = records::Recommendation::kHold;
@@ -37,7 +39,10 @@ struct Held {
       d.policies.push_back(publish.policy);
     }
     d.run_statement = *judged.run_statement;
-    d.preview_key = judged.preview_keys.at(0);
+    for (std::size_t i = 0; i < d.plan.body.reviewers.size(); ++i) {
+      if (d.plan.body.reviewers[i].identity_id != world.reviewer.id()) continue;
+      d.preview_keys.push_back(judged.preview_keys.at(i));
+    }
     d.output = job->output;
     input.emplace(ReviewInput{must(world.set.chain.verify(world.set.id())), job->run.job_id(),
                               world.reviewer.id(), world.reviewer.key.public_key(), std::move(d),
@@ -105,7 +110,7 @@ TEST(Review, EveryLieOfThePlaneIsNamed) {
   EXPECT_EQ(h.with([](auto& in) { in.detail.output.wrapped_preview[0][5] ^= 1; }),
             Reason::kBadHash);
   EXPECT_EQ(h.with([](auto& in) { (*in.detail.output.review)[5] ^= 1; }), Reason::kBadHash);
-  EXPECT_EQ(h.with([](auto& in) { in.detail.preview_key[40] ^= 1; }), Reason::kBadTag);
+  EXPECT_EQ(h.with([](auto& in) { in.detail.preview_keys[0][40] ^= 1; }), Reason::kBadTag);
   EXPECT_EQ(h.with([](auto& in) { in.detail.policies[0].body.clauses.attempts = 9; }),
             Reason::kBadHash);
   EXPECT_EQ(h.with([](auto& in) { std::swap(in.detail.policies[0], in.detail.policies[1]); }),
@@ -139,7 +144,7 @@ TEST(Review, AnotherJobsOutputIsRefused) {
     in.detail.review.hold_notice = *judged.hold_notice;
     in.detail.run_statement = *judged.run_statement;
     in.detail.output = other.output;
-    in.detail.preview_key = judged.preview_keys[0];
+    in.detail.preview_keys = judged.preview_keys;
   }),
             Reason::kBadHash);
 }
@@ -155,6 +160,46 @@ TEST(Review, IsForItsReviewersInTime) {
   const std::int64_t expires = h.input->detail.review.hold_notice.body.expires;
   EXPECT_EQ(h.with([&](auto& in) { in.now = expires; }), Reason::kUninitialised);
   EXPECT_EQ(h.with([&](auto& in) { in.now = expires + 1; }), Reason::kExpired);
+}
+
+// One policy names keys that the reviewer has no more, or not yet: the preview opens at the place
+// whose key is here, and rulings go to whoever names the key that signs, whichever place is first.
+TEST(Review, OpensAndRulesByTheKeysOfToday) {
+  for (const bool data_first : {true, false}) {
+    std::optional<gbx::testing::Person> other;
+    Held h({}, [&](BrokerWorld& w) {
+      other.emplace(gbx::testing::make_person(w.random));
+      auto& stale = (data_first ? w.data : w.image).policy.clauses.reviewers.at(0);
+      stale.key = other->key.public_key().text();
+      stale.hpke = other->hpke.public_key().text();
+      for (auto* a : {&w.data, &w.image}) a->policy.clauses.may_preview.push_back(stale);
+    });
+    ASSERT_EQ(h.input->detail.preview_keys.size(), 2U);
+    const auto r = h.open();
+    ASSERT_TRUE(r.ok()) << r.error().line();
+    EXPECT_EQ(r->review.score, 60);
+    int mine = 0;
+    for (std::size_t i = 0; i < 2; ++i) {
+      const auto& p = r->checked.policies[i];
+      const auto& names = p.policy.clauses.reviewers.at(0).key;
+      EXPECT_EQ(p.mine, names == h.world.reviewer.key.public_key().text());
+      if (!p.mine) continue;
+      ++mine;
+      const records::RulingRequest request{h.world.reviewer.chain,
+                                           h.ruling(i, RulingDecision::kApprove)};
+      EXPECT_EQ(must(h.world.call<records::Judgement>(records::method::kRuling, request)).state,
+                records::JudgementState::kHeld);
+    }
+    EXPECT_EQ(mine, 1);
+    EXPECT_TRUE(open_review(*h.input, other->hpke).ok())
+        << "the other place is the reviewer's, too";
+    EXPECT_EQ(h.with([&](ReviewInput& in) { in.detail.preview_keys.pop_back(); }),
+              Reason::kPlanMismatch);
+    EXPECT_EQ(h.with([&](ReviewInput& in) {
+      std::swap(in.detail.preview_keys[0], in.detail.preview_keys[1]);
+    }),
+              Reason::kBadTag);
+  }
 }
 
 TEST(Review, CountsRulingsThatHold) {

@@ -29,9 +29,9 @@ class Column {
       return;
     }
     const auto number = gate::parse_decimal(cell);
-    numbers_ = number.ok() && number->exponent >= -kMostDecimals;
-    if (!numbers_) return;
     const double value = std::strtod(cell.c_str(), nullptr);
+    numbers_ = number.ok() && number->exponent >= -kMostDecimals && std::isfinite(value);
+    if (!numbers_) return;
     least_ = seen_ ? std::min(least_, value) : value;
     most_ = seen_ ? std::max(most_, value) : value;
     decimals_ = std::max(decimals_, -number->exponent);
@@ -42,6 +42,7 @@ class Column {
     const double words = std::log2(static_cast<double>(std::max<std::size_t>(words_.size(), 1)));
     if (!numbers_ || !seen_) return words;
     const double values = (most_ - least_) * std::pow(10.0, decimals_) + 1 + (empty_ ? 1 : 0);
+    if (!std::isfinite(values)) return words;  // more room than a double can say
     // Few numbers that recur, such as codes, are words.
     return words_.size() * 20 < count_ ? std::min(words, std::log2(values)) : std::log2(values);
   }
@@ -58,8 +59,9 @@ class Column {
   int decimals_ = 0;
 };
 
+// A double that no integer holds must not be made one.
 std::int64_t per_row(double bits) {
-  return std::clamp<std::int64_t>(static_cast<std::int64_t>(bits), 1, 1'000'000'000);
+  return std::isfinite(bits) ? static_cast<std::int64_t>(std::clamp(bits, 1.0, 1e9)) : 1;
 }
 
 Error no_csv(const std::string& what, const std::string& actual) {

@@ -49,6 +49,20 @@ TEST(RowBits, WordsAndCodesAreTheOnesThatOccur) {
   EXPECT_EQ(r->bits, 1);  // the rows repeat, and less than one bit is one
 }
 
+// Numbers beyond those of a double, and spans beyond them, are words that occur: 1,024 of them
+// here.
+TEST(RowBits, NumbersThatNoDoubleHoldsAreWords) {
+  for (const char* huge : {"1e308,", "1e400,", "-1e308,"}) {
+    std::string csv = "huge,other\n" + std::string(huge) + "1\n";
+    csv += std::string("1e308,") + "1\n";
+    for (int i = 0; i < 1024; ++i) csv += std::to_string(i) + ".5,1\n";
+    const auto r = row_bits_of(csv);
+    ASSERT_TRUE(r.ok()) << r.error().line();
+    EXPECT_EQ(r->columns, 10) << huge;
+    EXPECT_GT(r->bits, 1) << huge;
+  }
+}
+
 TEST(RowBits, WhatIsNoTableIsSaid) {
   for (const char* csv : {"", "a,b\n", "a,b\n1\n", "a,b\n1,\"two\nlines\"\n"}) {
     EXPECT_EQ(row_bits_of(csv).reason(), Reason::kBadValue) << csv;

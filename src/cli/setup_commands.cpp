@@ -372,8 +372,8 @@ void add_identity(CommandTree& t) {
          "Makes a new key and signs the change with the present one, or with the recovery key when "
          "the present one is lost or somebody else may know it: the first change that the broker "
          "logs is the one that counts. Your identity stays, the old key signs nothing more: give "
-         "new leases for those that it signed. A rotation that was interrupted goes on when the "
-         "command is given again.",
+         "new leases for those that it signed, and submit jobs again that have not ended. A "
+         "rotation that was interrupted goes on when the command is given again.",
          {},
          {flag("recovery",
                "sign with the recovery key (put `recovery` back into the home folder for it)")},

@@ -4,7 +4,7 @@
 #include <map>
 
 #include "base/os.h"
-#include "cli/capacity.h"
+#include "capacity/capacity.h"
 #include "cli/catalogue.h"
 #include "cli/yaml.h"
 #include "gate/schema.h"
@@ -24,7 +24,7 @@ constexpr const char* kRevokedHint = "ask its owner, or name another version: gl
 // Declared schemas as the gate will read them, so that a mistake shows before anything is sent.
 Status check_outputs(const records::JobSpec& spec) {
   for (std::size_t i = 0; i < spec.spec.outputs.size(); ++i) {
-    GBX_ASSIGN(gate::OutputDeclaration d, declaration_of(spec.spec.outputs[i]));
+    GBX_ASSIGN(gate::OutputDeclaration d, capacity::declaration_of(spec.spec.outputs[i]));
     auto s = gate::capacity(d);
     if (s.ok()) continue;
     Error e = s.error();
@@ -32,7 +32,7 @@ Status check_outputs(const records::JobSpec& spec) {
     return e;
   }
   // and recipes name the job's inputs
-  GBX_TRY(gate_capacity()(spec.spec, {}));
+  GBX_TRY(capacity::of_spec(spec.spec, {}));
   return ok_status();
 }
 

@@ -66,6 +66,8 @@ class Reader {
  public:
   Result<Json> run(std::string_view text) {
     yaml_parser_initialize(&parser_);
+    // libyaml ends the process at a null pointer, which an empty text may have.
+    if (text.data() == nullptr) text = "";
     // SAFETY: libyaml reads the text as bytes; text outlives the parser.
     yaml_parser_set_input_string(&parser_, reinterpret_cast<const unsigned char*>(text.data()),
                                  text.size());

@@ -451,6 +451,23 @@ TEST(Bundle, RoundTripsAndHasOneEncoding) {
   EXPECT_EQ(*encode_bundle(*back, 4096), bytes);
 }
 
+// A terminal that prints it obeys nobody, whoever made the bundle.
+TEST(Bundle, RefusesALogThatMovesATerminal) {
+  const auto decoded = [](std::string_view log) {
+    Bundle b = sample_bundle();
+    std::erase_if(b.entries, [](const auto& e) { return e.kind == EntryKind::kLog; });
+    b.entries.push_back({EntryKind::kLog, "log", to_bytes(as_bytes(log))});
+    return decode_bundle(*encode_bundle(b, 4096)).reason();
+  };
+  EXPECT_EQ(decoded("a line\n\tand another\n"), Reason::kUninitialised);
+  for (const char* log : {"\x1b[2J", "\x1b]0;title\x07", "over\rwritten",
+                          "\x9b"
+                          "31m",
+                          "\b", "\x7f", "\xe2\x80\xae"}) {
+    EXPECT_EQ(decoded(log), Reason::kBadStructure) << log;
+  }
+}
+
 TEST(Bundle, RefusesEveryOtherEncoding) {
   const Bytes good = *encode_bundle(sample_bundle(), 4096);
   std::size_t used = good.size();

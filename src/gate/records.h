@@ -222,8 +222,11 @@ struct GateInput {
   std::string versionId;
   std::int64_t fd = -1;
   std::vector<GateTable> tables = {};
+  // Of all its versions; empty: not known, as before the run.
+  std::string assetId = {};
   template <class F>
   void fields(F& f) {
+    f("assetId", assetId, Bound{0, 64});
     f("name", name, Bound{1, 64});
     f("mount", mount, Bound{1, 255});
     f("versionId", versionId, Bound{0, 128});

@@ -82,6 +82,10 @@ Result<Bundle> decode_bundle(ByteView bytes) {
   Bundle b;
   for (std::uint32_t i = 0; i < count; ++i) {
     GBX_ASSIGN(BundleEntry e, read_entry(r));
+    // What a gate that was taken over, or a host without a TEE, wrote is printed to a terminal.
+    if (e.kind == EntryKind::kLog && clean_log(e.content, e.content.size()) != e.content) {
+      return fail(Reason::kBadStructure, "bundle: a log with other than printable text");
+    }
     if (i != 0) {
       b.entries.push_back(std::move(e));
       continue;

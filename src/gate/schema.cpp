@@ -415,6 +415,19 @@ Status check_recipe(const Recipe& r, const std::vector<GateInput>& inputs,
       .with("no use of the column that names subjects, but to count them", by->table->subject);
 }
 
+// The rules between tables compare what is in one file of one input. One asset, or two of its
+// versions, under two inputs would be the same people in files that nobody compares.
+Status one_input_of_each_asset(const std::vector<const GateInput*>& read) {
+  for (const GateInput* a : read) {
+    for (const GateInput* b : read) {
+      if (a->name == b->name || a->assetId.empty() || a->assetId != b->assetId) continue;
+      return fail(Reason::kBadValue, "schema.recipe.input")
+          .with("one input of each asset that recipes read", a->name + ", " + b->name);
+    }
+  }
+  return ok_status();
+}
+
 }  // namespace
 
 Result<Charge> job_charge(const std::vector<OutputDeclaration>& outputs,
@@ -423,6 +436,7 @@ Result<Charge> job_charge(const std::vector<OutputDeclaration>& outputs,
   Charge c;
   c.freeBits = kControlBits;
   if (log > 0) c.freeBits += 8 * log + ceil_bits(log2_upper_q32(static_cast<UWide>(log) + 1));
+  std::vector<const GateInput*> read;  // by the recipes of tables that are computed
   for (const auto& o : outputs) {
     Result<Capacity> cap = capacity(o);
     if (!cap.ok()) return cap.error().at("output " + o.name);
@@ -432,9 +446,11 @@ Result<Charge> job_charge(const std::vector<OutputDeclaration>& outputs,
       const Status fits = check_recipe(schema.recipe->recipe, inputs, by);
       if (!fits.ok()) return Error(fits.error()).at("output " + o.name);
     }
+    if (by) read.push_back(by->input);
     (by ? c.verifiedBits : c.freeBits) += cap->bits;
     c.code = cap->code;
   }
+  GBX_TRY(one_input_of_each_asset(read));
   return c;
 }
 

@@ -108,7 +108,7 @@ class Tables : public ::testing::Test {
     const Fd out = std::move(*open_dir(root_ + "/out"));
     const Fd in = std::move(*open_dir(root_ + "/in"));
     request_.outFd = out.get();
-    request_.inputs[0].fd = in.get();
+    for (GateInput& i : request_.inputs) i.fd = in.get();
     return Gate::evaluate(request_, {});
   }
   static std::string told(const GateResult& r) {
@@ -239,6 +239,44 @@ TEST_F(Tables, A41TwoTablesThatDifferByOnePersonHold) {
   request_.outputs.erase(request_.outputs.begin());
   ASSERT_EQ(unlink((root_ + "/out/table.csv").c_str()), 0);
   EXPECT_EQ(told(run().result), "hold differences:fail:few-left-out");
+}
+
+// One person more in each cell: over one input it holds. Over two mounts of one version, or of two
+// versions of one asset, nobody would compare them, so neither plan nor gate takes such a job.
+TEST_F(Tables, TwoMountsOfOneVersionAreOneFile) {
+  input(visits(24));
+  const auto below = [](const std::string& threshold, const std::string& input) {
+    std::string s = kSchema;
+    s.replace(s.find("\"visits\""), 8, "\"" + input + "\"");
+    s.replace(
+        s.find("\"groupBy\""), 9,
+        R"("filter":[{"column":"cost","is":"below","value":")" + threshold + R"("}],"groupBy")");
+    return *parse_json(s);
+  };
+  request_.outputs[0].schema = below("112", "visits");
+  declare("more", kSchema);
+  request_.outputs[1].schema = below("113", "visits");
+  honest();
+  EXPECT_EQ(told(evaluate().result), "hold differences:fail:few-differ");
+  request_.outputs[1].schema = below("113", "again");
+  request_.inputs[0].assetId = "a1";
+  request_.inputs[0].versionId = "v1";
+  request_.inputs.push_back(request_.inputs[0]);
+  request_.inputs[1].name = "again";
+  request_.inputs[1].mount = "/data/again";
+  for (const char* version : {"v1", "v2"}) {
+    request_.inputs[1].versionId = version;
+    const auto charge = job_charge(request_.outputs, request_.inputs, 0);
+    EXPECT_EQ(charge.reason(), Reason::kBadValue) << version;
+    const Evaluation e = evaluate();
+    EXPECT_EQ(e.result.recommendation, Recommendation::kHold) << told(e.result);
+    EXPECT_FALSE(e.channel);
+  }
+  request_.inputs[1].assetId = "a2";
+  EXPECT_TRUE(job_charge(request_.outputs, request_.inputs, 0).ok());
+  request_.inputs[1].assetId = "a1";
+  request_.outputs.pop_back();
+  EXPECT_TRUE(job_charge(request_.outputs, request_.inputs, 0).ok());
 }
 
 TEST_F(Tables, A45AWholeGroupInOneCellHolds) {

@@ -36,10 +36,14 @@ Status MemoryStore::check(const Transaction& t) const {
   for (const auto& w : t.touches) {
     if (seq_of(w.machine.id) != w.expected_seq) return fail(Reason::kConflict, w.machine.id);
   }
+  // Of one transaction, too, as a database sees it, which writes them one after the other.
+  std::map<std::pair<std::string, std::string>, std::int64_t> written;
   for (const auto& w : t.records) {
     const auto it = records_.find({w.record.kind, w.record.id});
-    const std::int64_t revision = it == records_.end() ? 0 : it->second.revision;
-    if (revision != w.expected_revision) {
+    const std::int64_t stored = it == records_.end() ? 0 : it->second.revision;
+    std::int64_t& revision =
+        written.emplace(std::pair(w.record.kind, w.record.id), stored).first->second;
+    if (revision++ != w.expected_revision) {
       return fail(Reason::kConflict, w.record.kind + " " + w.record.id);
     }
   }

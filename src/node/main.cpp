@@ -316,7 +316,8 @@ int run_main(int argc, char** argv) {
     const int code = app.exit(e);
     return code == 0 ? 0 : static_cast<int>(ExitClass::kUsage);
   }
-  Status status = *serve_command ? serve(s) : print_key(s.key_file);
+  Status status = harden_process();  // both have the node's key
+  if (status.ok()) status = *serve_command ? serve(s) : print_key(s.key_file);
   if (!status.ok()) {
     const Error& e = status.error();
     std::cerr << "glovebox-node: " << e.line() << "\n";

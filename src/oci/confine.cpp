@@ -45,8 +45,8 @@ Error broken(const std::string& what, int error) {
   return fail(Reason::kSandboxSetup, what + ": " + strerror(error));
 }
 
-Status limit(int resource, std::uint64_t value, const char* name) {
-  const rlimit l{value, value};
+Status limit(int resource, std::uint64_t value, const char* name, std::uint64_t more = 0) {
+  const rlimit l{value, value + more};
   if (setrlimit(static_cast<__rlimit_resource>(resource), &l) != 0) {
     return broken(std::string("limit of ") + name, errno);
   }
@@ -171,7 +171,8 @@ Result<Confinement> confine(const ConfineOptions& o) {
   GBX_TRY(limit(RLIMIT_CORE, 0, "core dumps"));
   GBX_TRY(limit(RLIMIT_NOFILE, 512, "descriptors"));
   GBX_TRY(limit(RLIMIT_FSIZE, o.max_file_bytes, "file size"));
-  GBX_TRY(limit(RLIMIT_CPU, 3600, "CPU time"));
+  // The soft limit says SIGXCPU; where both are one, the kernel says SIGKILL, as anybody could.
+  GBX_TRY(limit(RLIMIT_CPU, o.cpu_seconds, "CPU time", 60));
   if (GBX_SANITIZED == 0) GBX_TRY(limit(RLIMIT_AS, std::uint64_t{1} << 30, "memory"));
   if (prctl(PR_SET_DUMPABLE, 0) != 0) return broken("dumpable", errno);
   if (unshare(CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) != 0) return broken("namespaces", errno);

@@ -20,6 +20,7 @@ struct ConfineOptions {
   int layout_fd = -1;
   int target_fd = -1;
   std::uint64_t max_file_bytes = 0;
+  std::uint64_t cpu_seconds = 3600;
 };
 struct Confinement {
   int landlock_abi = 0;

@@ -1,4 +1,5 @@
 #include <poll.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -80,6 +81,21 @@ Result<std::string> read_report(int fd, std::int64_t timeout_ms) {
   }
 }
 
+// What an image can bring about is a fault of the unpacker, a call that its confinement kills or
+// one of its limits, each with a signal of its own (confine.cpp). Only others send the rest:
+// whoever has the right to, and the kernel where the machine's memory ran out.
+Error ended_by_signal(int signal) {
+  if (signal == SIGKILL || signal == SIGTERM || signal == SIGINT || signal == SIGHUP ||
+      signal == SIGQUIT) {
+    return fail(Reason::kSandboxSetup,
+                "glovebox-unpack was killed from outside, which no image brings about")
+        .with("its exit", "signal " + std::to_string(signal))
+        .hint("submit the job again; if it goes on, ask the node's operator who or what kills it");
+  }
+  return fail(Reason::kImageRefused, "glovebox-unpack died of the image")
+      .with("its exit", "signal " + std::to_string(signal));
+}
+
 }  // namespace
 
 std::string result_to_json(const Result<UnpackedImage>& result) {
@@ -134,10 +150,7 @@ Result<UnpackedImage> unpack_confined(int layout_fd, int target_fd, const Unpack
   if (!report.ok()) return report.error();  // `process` is killed
   GBX_ASSIGN(const auto status, process.wait(10'000));
   if (!status) return fail(Reason::kTimedOut, "glovebox-unpack did not end");
-  if (!status->exited) {
-    return fail(Reason::kImageRefused, "glovebox-unpack was killed while it read the image")
-        .with("exit", "signal " + std::to_string(status->code));
-  }
+  if (!status->exited) return ended_by_signal(status->code);
   GBX_ASSIGN(UnpackedImage result, result_from_json(*report));
   result.image.manifest_digest = options.expected_digest;
   GBX_ASSIGN(result.root_hash, hash_tree(target_fd));

@@ -825,6 +825,29 @@ TEST_F(Oci, ConfinedEndsInTime) {
   EXPECT_EQ(unpack_child(layout_.write(), 0).reason(), Reason::kTimedOut);
 }
 
+// A signal that only others send says nothing about the image; every other one does.
+TEST_F(Oci, AKilledUnpackerIsNoHostileImage) {
+  layout_.layer(Tar().file("a", "1").finish());
+  const std::string digest = layout_.write();
+  const auto dies_of = [&](const std::string& signal) {
+    const std::string program = layout_.path() + "/dies.sh";
+    const std::string text = "#!/bin/sh\nulimit -c 0\nkill -" + signal + " $$\n";
+    EXPECT_TRUE(write_file_atomic(program, as_bytes(text), 0755).ok());
+    auto layout = open_dir(layout_.path());
+    auto target = open_dir(target_);
+    options_.expected_digest = digest;
+    auto r = unpack_confined(layout->get(), target->get(), options_, {program, 60'000});
+    EXPECT_FALSE(r.ok()) << signal;
+    return r.reason();
+  };
+  for (const char* outside : {"KILL", "TERM", "HUP", "INT", "QUIT"}) {
+    EXPECT_EQ(dies_of(outside), Reason::kSandboxSetup) << outside;
+  }
+  for (const char* of_it : {"SEGV", "SYS", "XCPU", "XFSZ", "ABRT", "BUS", "FPE", "ILL"}) {
+    EXPECT_EQ(dies_of(of_it), Reason::kImageRefused) << of_it;
+  }
+}
+
 TEST_F(Oci, ReportsOfTheChildAreNotTrusted) {
   for (const char* text : {"", "{}", "[]", "{\"reason\":\"nonsense\"}", "not json"}) {
     EXPECT_EQ(result_from_json(text).reason(), Reason::kImageRefused) << text;
@@ -902,6 +925,22 @@ TEST_F(Confine, OtherSystemCallsKill) {
             attempt([](int, int t) { return tried(syscall(SYS_mknodat, t, "n", S_IFCHR, 0)); }));
   EXPECT_EQ(-SIGSYS, attempt([](int, int) { return tried(syscall(SYS_setuid, 0)); }));
   EXPECT_EQ(-SIGSYS, attempt([](int, int) { return tried(syscall(SYS_kill, 1, 0)); }));
+}
+
+// By a signal that nobody outside would choose, so that it is known from a kill.
+TEST_F(Confine, ItsLimitOfCpuTimeNamesItself) {
+  auto layout = open_dir(layout_.path());
+  auto target = open_dir(target_);
+  const pid_t pid = fork();
+  if (pid == 0) {
+    if (!confine({layout->get(), target->get(), 1U << 20, 1}).ok()) _exit(200);
+    volatile bool on = true;
+    while (on) continue;
+  }
+  int status = 0;
+  ASSERT_EQ(pid, waitpid(pid, &status, 0));
+  ASSERT_TRUE(WIFSIGNALED(status));
+  EXPECT_EQ(WTERMSIG(status), SIGXCPU);
 }
 
 TEST_F(Confine, HoldsThreeCapabilitiesAndLimits) {

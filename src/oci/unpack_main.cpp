@@ -52,6 +52,7 @@ Result<oci::UnpackOptions> parse_arguments(int argc, char** argv) {
 }
 
 Result<oci::UnpackedImage> run(int argc, char** argv) {
+  GBX_TRY(harden_process());
   GBX_ASSIGN(oci::UnpackOptions options, parse_arguments(argc, argv));
   options.hash = false;  // the parent would not believe it
   GBX_TRY(oci::confine({kLayoutFd, kTargetFd, options.limits.max_bytes}));

@@ -8,9 +8,9 @@ using records::Recommendation;
 
 const std::vector<std::string>& rejection_reasons() {
   static const std::vector<std::string> kReasons = {
-      reason::kMalformed,      reason::kCopies,      reason::kPolicyRevoked,
-      reason::kPolicyExpired,  reason::kNoReviewer,  reason::kDeclined,
-      reason::kPolicyNotFresh, reason::kHoldExpired, reason::kCancelled};
+      reason::kMalformed,  reason::kCopies,    reason::kPolicyRevoked,  reason::kPolicyExpired,
+      reason::kNoReviewer, reason::kDeclined,  reason::kPolicyNotFresh, reason::kHoldExpired,
+      reason::kCancelled,  reason::kKeyRotated};
   return kReasons;
 }
 
@@ -92,12 +92,67 @@ std::int64_t rejection_bits(const records::RunPlan& plan, std::int64_t attempts_
   return kControlBits + attempts_bits(run, attempts_with_data);
 }
 
+namespace {
+
+// What the gate charges when it hands on content.
+Result<records::GateCharge> content_charge(const records::RunPlan& plan,
+                                           const records::SpecBody& spec, records::JobExit exit,
+                                           const Capacity& capacity) {
+  records::GateCharge due;
+  due.code_id = kControlCode;
+  if (exit != records::JobExit::kOk) {
+    records::SpecBody silent = spec;
+    silent.outputs.clear();
+    GBX_ASSIGN(const JobBits told, capacity(silent, {}));
+    due.free_bits = told.free_bits;
+    return due;
+  }
+  if (plan.charges.empty()) return fail(Reason::kOutputInvalid, "a plan that charges nobody");
+  // Each owner is reserved the same.
+  const auto& reserved = plan.charges.front();
+  const TimedRun run{plan.controls.run_seconds, plan.gate.release_slot_seconds};
+  due.free_bits = reserved.free_bits - attempts_bits(run, plan.attempts);
+  due.verified_bits = reserved.verified_bits;
+  if (!spec.outputs.empty()) due.code_id = kSchemaCode;
+  return due;
+}
+
+std::string in_words(const records::GateCharge& c) {
+  return std::to_string(c.free_bits) + " free and " + std::to_string(c.verified_bits) +
+         " verified bits by " + c.code_id;
+}
+
+}  // namespace
+
+Status check_charge(const records::RunPlan& plan, const records::Submission& submission,
+                    const records::GateVerdict& verdict, const Capacity& capacity) {
+  const auto says = [&](const records::GateCharge& due) {
+    const auto& c = verdict.charge;
+    return c.free_bits == due.free_bits && c.verified_bits == due.verified_bits &&
+           c.code_id == due.code_id;
+  };
+  records::GateCharge due;
+  due.free_bits = kControlBits;
+  due.code_id = kControlCode;
+  const bool may_be_empty = verdict.recommendation != Recommendation::kRelease;
+  if (may_be_empty && says(due)) return ok_status();
+  if (verdict.recommendation != Recommendation::kReject) {
+    GBX_ASSIGN(due, content_charge(plan, submission.spec.spec, verdict.exit_class, capacity));
+    if (says(due)) return ok_status();
+  }
+  return fail(Reason::kOutputInvalid, "charge of the verdict")
+      .with(in_words(due), in_words(verdict.charge));
+}
+
 std::set<std::string> hold_reasons(const records::Submission& submission,
                                    const records::GateVerdict& verdict) {
   std::set<std::string> out;
   if (verdict.recommendation != Recommendation::kRelease) out.insert(reason::kGateHolds);
   for (const auto& o : submission.spec.spec.outputs) {
     if (o.type == records::OutputType::kOpaque) out.insert(reason::kOpaqueOutput);
+    // docs/gate.md: text without a word list is bounded by nothing, whatever an agent says of it
+    const bool words = o.schema && o.schema->find("enum") != nullptr;
+    if (o.type == records::OutputType::kText && !words) out.insert(reason::kGateHolds);
   }
   return out;
 }

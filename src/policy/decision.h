@@ -23,6 +23,7 @@ inline constexpr char kOpaqueOutput[] = "opaque-output";
 inline constexpr char kPolicyRevoked[] = "policy-revoked";
 inline constexpr char kPolicyExpired[] = "policy-expired";
 inline constexpr char kPolicyNotFresh[] = "policy-not-fresh";
+inline constexpr char kKeyRotated[] = "key-rotated";
 inline constexpr char kNoReviewer[] = "no-reviewer";
 inline constexpr char kDeclined[] = "reviewers-declined";
 inline constexpr char kHoldExpired[] = "hold-expired";
@@ -53,8 +54,17 @@ std::int64_t release_bits(const records::RunPlan& plan, const records::GateVerdi
 // The same of a job that had the data and delivers nothing.
 std::int64_t rejection_bits(const records::RunPlan& plan, std::int64_t attempts_with_data);
 
-// Why an output must wait for a person, whatever the policy; and under one policy. Empty: it need
-// not. Budgets are the ledger's matter.
+// The gate's charge follows from what was signed before the run and from how it ended, so nobody
+// takes the agent's word for it: what the plan reserved for the outputs of a run that ended well
+// (attempts aside); the log's part of that (`capacity`, not asked otherwise) of one that did not;
+// the control channel alone for a rejection, and for a hold that has no content. Its third currency
+// is nobody's yet (hold_reasons). Errors: kOutputInvalid; those of `capacity`.
+Status check_charge(const records::RunPlan& plan, const records::Submission& submission,
+                    const records::GateVerdict& verdict, const Capacity& capacity);
+
+// Why an output must wait for a person, whatever the policy: by what the submission declares, and
+// by what the gate says of it; and under one policy. Empty: it need not. Budgets are the ledger's
+// matter.
 std::set<std::string> hold_reasons(const records::Submission& submission,
                                    const records::GateVerdict& verdict);
 std::set<std::string> hold_reasons(const records::Policy& policy,
@@ -72,7 +82,7 @@ inline std::int64_t held_at(const records::HoldNotice& notice) {
 // The policies of a plan with their rulings.
 struct Panel {
   std::vector<records::Signed<records::Policy>> policies;
-  std::vector<Hash32> may_preview;
+  std::vector<records::Reviewer> may_preview;
   records::SignedSubmission submission;
   std::vector<records::Ruling> rulings;  // signatures checked, one for each reviewer and policy
 };

@@ -24,7 +24,7 @@ TEST(RulingDenied, AboutAnotherOutputPolicyOrByAnother) {
                                make_clauses(consumer.key.public_key(), {&reviewer}), random);
   Panel panel;
   panel.policies = {must(sign(set.id(), data.policy, data.owner.key))};
-  panel.may_preview = {reviewer.id()};
+  panel.may_preview = {gbx::testing::as_reviewer(reviewer)};
   panel.submission.consumer = consumer.chain;
   panel.submission.submission.body.consumer_id = consumer.id();
   const HoldNotice notice{

@@ -376,7 +376,7 @@ class Meeting {
           std::count_if(c.reviewers.begin(), c.reviewers.end(), [&](const auto& r) {
             return std::all_of(assets_.begin(), assets_.end(), [&](const auto& b) {
               const auto& may = clauses(b).may_preview;
-              return std::find(may.begin(), may.end(), r.identity_id) != may.end();
+              return std::find(may.begin(), may.end(), r) != may.end();
             });
           });
       out_.lines.push_back("What is held needs " + std::to_string(c.reviewers_needed) + " of " +

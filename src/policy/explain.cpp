@@ -1,6 +1,7 @@
 // Judges one submission against the policies in force: one line per check and owner, and the plan
 // when all allow.
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "base/log.h"
@@ -230,7 +231,7 @@ constexpr NamedCheck kChecks[] = {
     {"purpose", check_purpose},     {"image", check_image},       {"command", check_command},
     {"join", check_join},           {"tee", check_tee},           {"custody", check_custody},
     {"rollback", check_rollback},   {"outputs", check_outputs},   {"logs", check_logs},
-    {"attempts", check_attempts},   {"budget", check_budget}};
+    {"attempts", check_attempts}};
 
 class Judge {
  public:
@@ -326,7 +327,29 @@ class Judge {
     }
     return ok_status();
   }
+  // The gate compares the tables over one input. An asset under two inputs, or two of its versions,
+  // would give tables of the same people that nobody compares (docs/decisions/0017).
+  Status check_recipes() const {
+    std::map<Id16, std::string> read_as;  // asset -> the input through which recipes read it
+    for (const auto& o : s_.spec.spec.outputs) {
+      const Json* recipe = o.schema ? o.schema->find("recipe") : nullptr;
+      const Json* input = recipe == nullptr ? nullptr : recipe->find("input");
+      if (input == nullptr || input->string() == nullptr) continue;
+      const auto binding = std::find_if(s_.assets.begin(), s_.assets.end(),
+                                        [&](const auto& b) { return b.name == *input->string(); });
+      if (binding == s_.assets.end()) continue;
+      const auto facts = in_.asset(binding->version_id);
+      if (!facts || !facts->policy.body.clauses.tables) continue;
+      const auto [known, first] = read_as.emplace(facts->record.body.asset_id, binding->name);
+      if (first || known->second == binding->name) continue;
+      return fail(Reason::kOutputNotAllowed, "recipes that read one asset through two inputs")
+          .with("one input of each asset that recipes read", known->second + ", " + binding->name)
+          .hint("let every recipe name the same input, or compute the tables in two jobs");
+    }
+    return ok_status();
+  }
   Result<JobBits> capacity() const {
+    GBX_TRY(check_recipes());
     InputTables tables;
     for (const auto& binding : s_.assets) {
       const auto facts = in_.asset(binding.version_id);
@@ -366,6 +389,12 @@ class Judge {
       const View view{in_, s_, binding, *facts, bits};
       for (const auto& c : kChecks) {
         if (!note(c.name, binding.name, view.policy().owner_id, c.run(view))) allowed = false;
+      }
+      // Yes or no says something of what others have spent: nothing to whom this owner lets do
+      // nothing.
+      if (check_consumer(view).ok()) {
+        allowed =
+            note("budget", binding.name, view.policy().owner_id, check_budget(view)) && allowed;
       }
       take_lease(view);
       const bool seen = std::any_of(facts_.begin(), facts_.end(), [&](const AssetFacts& f) {
@@ -440,7 +469,7 @@ class Judge {
     GBX_TRY(check_leases());
     GBX_ASSIGN(plan.gate, gate_);
     GBX_TRY(merge_environment(plan));
-    GBX_TRY(merge_reviewers(plan));
+    merge_reviewers(plan);
     GBX_TRY(fill_controls(plan));
     out_.explanation.plan = std::move(plan);
     return ok_status();
@@ -471,28 +500,26 @@ class Judge {
     plan.residual_channels.assign(channels.begin(), channels.end());
     return ok_status();
   }
-  // A reviewer whom the plan had no room for could rule on what he cannot open.
-  Status merge_reviewers(RunPlan& plan) const {
-    plan.may_preview = facts_[0].policy.body.clauses.may_preview;
+  // Each is in the mayPreview of the first policy that is asked, with the same keys: so the plan
+  // has room for them all.
+  void merge_reviewers(RunPlan& plan) const {
+    bool first = true;
     for (const auto& f : facts_) {
-      const auto& m = f.policy.body.clauses.may_preview;
-      std::erase_if(plan.may_preview, [&](const Hash32& id) { return !contains(m, id); });
-      plan.reviewers_needed =
-          std::max(plan.reviewers_needed, f.policy.body.clauses.reviewers_needed);
+      // The consumer asks nobody: he neither names who looks at the others' data nor keeps
+      // somebody from it.
+      if (!needs_rulings(f.policy.body, s_)) continue;
+      const Clauses& c = f.policy.body.clauses;
+      if (first) plan.may_preview = c.may_preview;
+      std::erase_if(plan.may_preview, [&](const auto& r) { return !contains(c.may_preview, r); });
+      plan.reviewers_needed = std::max(plan.reviewers_needed, c.reviewers_needed);
+      first = false;
     }
     for (const auto& f : facts_) {
+      if (!needs_rulings(f.policy.body, s_)) continue;
       for (const auto& r : eligible_reviewers(f.policy.body, plan.may_preview, in_.submission)) {
-        const bool known =
-            std::any_of(plan.reviewers.begin(), plan.reviewers.end(), [&](const auto& k) {
-              return k.identity_id == r.identity_id && k.key == r.key && k.hpke == r.hpke;
-            });
-        if (!known) plan.reviewers.push_back(r);
+        if (!contains(plan.reviewers, r)) plan.reviewers.push_back(r);
       }
     }
-    const auto count = static_cast<std::int64_t>(plan.reviewers.size());
-    if (count <= records::kMaxReviewers) return ok_status();
-    return fail(Reason::kPolicyUnmergeable, "reviewers of all owners")
-        .with("at most " + number(records::kMaxReviewers), number(count));
   }
   Status fill_controls(RunPlan& plan) const {
     const records::Access access = plan.controls.access;
@@ -515,13 +542,7 @@ class Judge {
     }
     if (!asks) return;  // held, and released without anybody's ruling
     records::GateVerdict verdict;
-    // docs/gate.md: text without a word list is bounded by nothing
-    const bool unbounded = std::any_of(
-        s_.spec.spec.outputs.begin(), s_.spec.spec.outputs.end(), [](const records::SpecOutput& o) {
-          const bool words = o.schema && o.schema->find("enum") != nullptr;
-          return o.type == records::OutputType::kText && !words;
-        });
-    verdict.recommendation = unbounded ? Recommendation::kHold : Recommendation::kRelease;
+    verdict.recommendation = Recommendation::kRelease;
     verdict.charge.free_bits = told.free_bits;
     verdict.charge.verified_bits = told.verified_bits;
     const std::int64_t bits = release_bits(*out_.explanation.plan, verdict, 1);
@@ -605,9 +626,10 @@ Status within_budget(const Spent& spent, const records::GateClause& gate, std::i
         .hint("declare smaller outputs, or wait until the period has passed");
   }
   if (spent.total_free_bits + bits > gate.total_free_bits) {
+    // How much is left is what others have spent, which only the owner reads in the ledger.
     return fail(Reason::kBudgetExceeded, "free bits of all consumers")
-        .with(number(gate.total_free_bits),
-              number(spent.total_free_bits) + " spent + " + number(bits));
+        .with("enough left for " + number(bits), "not enough left")
+        .hint("declare smaller outputs, or ask the owner");
   }
   return ok_status();
 }

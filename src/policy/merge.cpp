@@ -114,14 +114,12 @@ const std::vector<std::string>& mandatory_controls() {
 }
 
 std::vector<records::Reviewer> eligible_reviewers(const records::Policy& policy,
-                                                  const std::vector<Hash32>& may_preview,
+                                                  const std::vector<records::Reviewer>& may_preview,
                                                   const records::SignedSubmission& submission) {
   const auto& s = submission.submission.body;
   std::vector<records::Reviewer> out;
   for (const auto& r : policy.clauses.reviewers) {
-    if (std::find(may_preview.begin(), may_preview.end(), r.identity_id) == may_preview.end()) {
-      continue;
-    }
+    if (std::find(may_preview.begin(), may_preview.end(), r) == may_preview.end()) continue;
     if (r.identity_id == s.consumer_id || r.key == submission.submission.key) continue;
     const bool result_key = std::any_of(s.result_keys.begin(), s.result_keys.end(),
                                         [&](const auto& k) { return k.hpke == r.hpke; });

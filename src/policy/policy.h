@@ -110,10 +110,10 @@ std::string gate_terms(const records::GateClause& gate);
 std::vector<records::PlatformRule> merge_platforms(const std::vector<records::PlatformRule>& a,
                                                    const std::vector<records::PlatformRule>& b);
 
-// Who may rule on a held output under one policy: its reviewers whom every owner lets preview,
-// never the consumer.
+// Who may rule on a held output under one policy: its reviewers whom every owner lets preview, by
+// id and both keys, never the consumer.
 std::vector<records::Reviewer> eligible_reviewers(const records::Policy& policy,
-                                                  const std::vector<Hash32>& may_preview,
+                                                  const std::vector<records::Reviewer>& may_preview,
                                                   const records::SignedSubmission& submission);
 // An owner who is the consumer has agreed by signing the submission, so this policy asks nobody
 // else.

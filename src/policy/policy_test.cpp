@@ -359,6 +359,69 @@ TEST_F(Judging, AnImageIsAnImageAndADatasetIsNot) {
   EXPECT_EQ(denied(), "published:wrong-asset");
 }
 
+// One asset under two inputs, or two of its versions, would be the same people in tables that
+// nobody compares.
+TEST_F(Judging, RecipesReadEachAssetThroughOneInput) {
+  inputs = 2;
+  const auto reads = [](const std::string& input) {
+    return must(parse_json(R"({"maxRows":1,"columns":[],"recipe":{"input":")" + input +
+                           R"(","file":"visits.csv"}})"));
+  };
+  spec.spec.outputs[0].schema = reads("in0");
+  spec.spec.outputs.push_back(spec.spec.outputs[0]);
+  spec.spec.outputs[1].name = "second";
+  spec.spec.outputs[1].path = "second.csv";
+  spec.spec.outputs[1].schema = reads("in1");
+  for (auto& o : spec.spec.outputs) o.type = records::OutputType::kTable;
+  for (const std::size_t i : {0U, 1U}) {
+    clauses(i).tables = std::vector<records::TableRule>{{"visits.csv", "patient"}};
+  }
+  EXPECT_EQ(denied(), "") << "two assets";
+  for (const bool same_version : {true, false}) {
+    assets[1].owner = copy(hospital);
+    assets[1].record = assets[0].record;
+    assets[1].policy = assets[0].policy;
+    if (!same_version) {
+      assets[1].record.version = 2;
+      assets[1].record.root_hash = random.fixed<32>();
+      assets[1].policy.asset_version_id = assets[1].version_id();
+    }
+    EXPECT_EQ(denied(), "capacity:output-not-allowed") << same_version;
+    spec.spec.outputs[1].schema = reads("in0");
+    EXPECT_EQ(denied(), "") << "both by one input";
+    spec.spec.outputs[1].schema = reads("in1");
+  }
+  // of which the owner lets recipes read nothing: then all of it is free bits
+  assets[1].policy.clauses.tables.reset();
+  EXPECT_EQ(denied(), "");
+}
+
+// Others' jobs are the owner's to know: a consumer is told that not enough is left, and whoever may
+// not ask at all is told nothing of it.
+TEST_F(Judging, WhatOthersSpentIsNotTold) {
+  spent = {0, 131'072 - 77};
+  const auto lines = [&] {
+    std::string out;
+    for (const auto& c : judge_job().checks) {
+      if (c.check != "budget") continue;
+      out += c.asset + " " + c.what + " " + c.expected + " " + c.actual + " " + c.next + "\n";
+    }
+    return out;
+  };
+  const std::string told = lines();
+  EXPECT_EQ(denied(), "budget:budget-exceeded budget:budget-exceeded");
+  EXPECT_NE(told.find("not enough left"), std::string::npos) << told;
+  for (const std::int64_t other : {131'072 - 609, 131'072, 200'000}) {
+    spent.total_free_bits = other;
+    EXPECT_EQ(lines(), told);
+  }
+  // by the data's owner; by the image's he may
+  clauses(0).consumers = {Hash32{1}};
+  clauses(0).lease_required = false;
+  EXPECT_EQ(denied(), "consumer:consumer-not-allowed budget:budget-exceeded");
+  EXPECT_EQ(lines().find("in0"), std::string::npos) << lines();
+}
+
 TEST_F(Judging, WhatOwnersSpentCounts) {
   spent.period_free_bits = 16384 - 610;
   EXPECT_EQ(denied(), "");
@@ -374,23 +437,44 @@ TEST_F(Judging, WhatOwnersSpentCounts) {
   }
 }
 
-TEST_F(Judging, MoreReviewersThanAPlanHoldsAreDenied) {
+// A policy's author says which keys a reviewer has, and could say his own: an output would be
+// sealed to it. So a reviewer is one with these keys only where every owner says the same.
+TEST_F(Judging, NobodyPutsAnotherKeyUnderAReviewersId) {
   inputs = 2;
-  std::vector<Hash32> ids;
-  for (std::size_t i = 0; i < 17; ++i) ids.push_back(random.fixed<32>());
-  for (std::size_t a = 0; a < 2; ++a) {
-    clauses(a).may_preview = ids;
-    clauses(a).reviewers.clear();
-    // The same people with other keys: each would have to get a preview.
-    for (const auto& id : ids) {
-      clauses(a).reviewers.push_back({id, to_hex(random.fixed<32>()), to_hex(random.fixed<32>())});
+  const Reviewer honest = as_reviewer(reviewer);
+  for (const std::size_t liar : {std::size_t{0}, std::size_t{1}}) {
+    for (std::string Reviewer::*part : {&Reviewer::key, &Reviewer::hpke}) {
+      for (std::size_t a = 0; a < 2; ++a) {
+        clauses(a).reviewers = {honest};
+        clauses(a).may_preview = {honest};
+      }
+      Reviewer forged = honest;
+      forged.*part = to_hex(random.fixed<32>());
+      // Beside the one whom everybody names, it is nobody's.
+      clauses(liar).reviewers = {forged};
+      EXPECT_EQ(judge_job().plan.value().reviewers, std::vector<Reviewer>{honest});
+      // In the place of it, nobody is left.
+      clauses(liar).may_preview = {forged};
+      EXPECT_TRUE(judge_job().plan.value().reviewers.empty());
+      EXPECT_TRUE(judge_job().plan.value().may_preview.empty());
     }
   }
-  clauses(2).may_preview = ids;  // the image's owner is asked, too
-  EXPECT_EQ(denied(), "merge:policy-unmergeable");
-  clauses(1).reviewers.resize(15);
-  EXPECT_EQ(denied(), "");
-  EXPECT_EQ(judge_job().plan->reviewers.size(), 32u);
+}
+// Whoever submits has agreed for his own assets: he names no reviewer of the others' data and keeps
+// none from it.
+TEST_F(Judging, TheConsumersOwnPolicyHasNoPartInReviews) {
+  const Reviewer honest = as_reviewer(reviewer);
+  Reviewer forged = honest;
+  forged.hpke = to_hex(random.fixed<32>());
+  clauses(0).reviewers = clauses(0).may_preview = {honest};
+  clauses(2).reviewers_needed = 2;
+  for (const auto& lets : {std::vector<Reviewer>{forged}, std::vector<Reviewer>{}}) {
+    clauses(2).reviewers = lets;
+    clauses(2).may_preview = lets;
+    const RunPlan plan = judge_job().plan.value();
+    EXPECT_EQ(plan.reviewers, std::vector<Reviewer>{honest});
+    EXPECT_EQ(plan.reviewers_needed, 1);
+  }
 }
 
 // Three owners, each of whom allows the job alone: nobody's clause is wrong, so each is shown.
@@ -854,18 +938,19 @@ TEST(Reviewers, AreNeverTheConsumerAndOneForEachPerson) {
     Reviewer r = good;
     change(r);
     policy.clauses.reviewers = {r};
-    return eligible_reviewers(policy, {other.id(), consumer.id()}, s).size();
+    return eligible_reviewers(policy, {r}, s).size();
   };
   EXPECT_EQ(eligible([](Reviewer&) {}), 1u);
   EXPECT_EQ(eligible([&](Reviewer& r) { r.identity_id = consumer.id(); }), 0u);
   EXPECT_EQ(eligible([&](Reviewer& r) { r.key = consumer.key.public_key().text(); }), 0u);
   EXPECT_EQ(eligible([&](Reviewer& r) { r.hpke = consumer.hpke.public_key().text(); }), 0u);
-  // whom not every owner lets look
-  EXPECT_EQ(eligible([](Reviewer& r) { r.identity_id = Hash32{1}; }), 0u);
   Reviewer again = good;
   again.key = other.recovery.public_key().text();
+  // whom not every owner lets look, with these keys
+  policy.clauses.reviewers = {good};
+  EXPECT_EQ(eligible_reviewers(policy, {again}, s).size(), 0u);
   policy.clauses.reviewers = {good, again};
-  EXPECT_EQ(eligible_reviewers(policy, {other.id()}, s).size(), 1u);
+  EXPECT_EQ(eligible_reviewers(policy, {good, again}, s).size(), 1u);
 }
 
 TEST(Tally, KOfN) {

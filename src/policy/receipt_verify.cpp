@@ -615,6 +615,17 @@ class Verifier {
     const auto& charges = r_.release.body.charges;
     return charges.empty() ? 0 : charges.front().free_bits;
   }
+  // What the gate charged follows from the declaration; only how the run ended is the agent's word.
+  void judged_charge(const GateVerdict& verdict) {
+    const bool ok = verdict.exit_class == JobExit::kOk;
+    if (!ok && !options_.capacity) {
+      claimed("the gate's charge", "of a run that failed: reckoned by the set");
+      return;
+    }
+    proved("the gate's charge is what was declared",
+           check_charge(r_.plan.body, r_.submission.body, verdict, options_.capacity),
+           "of a run that ended as " + std::string(enum_name(verdict.exit_class)));
+  }
   // The attempts that had the data are in the set's log. Here they are at least one, and no more
   // than the number of this attempt and the attempts of the plan.
   void charges() {
@@ -631,10 +642,8 @@ class Verifier {
     const std::int64_t least = due(1);
     const std::int64_t most = due(tries);
     const std::int64_t bits = charged_bits();
+    judged_charge(verdict);
     bool right = s.charges.size() == planned.size() && bits >= least && bits <= most;
-    for (const auto& c : planned) {
-      right = right && verdict.charge.verified_bits <= c.verified_bits;
-    }
     for (std::size_t i = 0; right && i < planned.size(); ++i) {
       const auto& c = s.charges[i];
       right = c.owner_id == planned[i].owner_id && c.asset_id == planned[i].asset_id &&

@@ -99,7 +99,7 @@ inline records::Clauses make_clauses(const crypto::PublicKey& node,
   c.gate.release_slot_seconds = 0;
   for (const Person* r : reviewers) {
     c.reviewers.push_back(as_reviewer(*r));
-    c.may_preview.push_back(r->id());
+    c.may_preview.push_back(as_reviewer(*r));
   }
   c.attempts = 3;
   c.not_after = kNow + 1'000'000;

@@ -134,10 +134,13 @@ struct GateClause {
     f("cellSubjects", cell_subjects, Bound{1, 1'000'000});
   }
 };
+// Nothing in an identity names its HPKE key, so a policy's author could put a key of his own beside
+// somebody's id: every owner who lets somebody preview names all three.
 struct Reviewer {
   Hash32 identity_id{};
   std::string key;   // signs rulings
   std::string hpke;  // previews are sealed to it
+  bool operator==(const Reviewer&) const = default;
   template <class F>
   void fields(F& f) {
     f("identityId", identity_id);
@@ -172,7 +175,7 @@ struct Clauses {
   GateClause gate;
   std::vector<Reviewer> reviewers;
   std::int64_t reviewers_needed = 1;
-  std::vector<Hash32> may_preview;
+  std::vector<Reviewer> may_preview;
   std::int64_t attempts = 1;  // per job, after keys were released
   Access access = Access::kPrefetch;
   std::vector<std::string> residual_channels;

@@ -300,7 +300,7 @@ struct RunPlan {
   std::vector<PlatformRule> tee;
   std::vector<Reviewer> reviewers;
   std::int64_t reviewers_needed = 1;
-  std::vector<Hash32> may_preview;
+  std::vector<Reviewer> may_preview;  // whom every owner who is asked lets
   // the most that a release can cost, known before the run
   std::vector<PlanCharge> charges;
   std::int64_t attempts = 1;

@@ -2,9 +2,11 @@
 #include <set>
 
 #include "base/bundle_size.h"
+#include "base/json_count.h"
 #include "base/log.h"
 #include "base/names.h"
 #include "records/messages.h"
+#include "records/value_limits.h"
 
 namespace gbx::records {
 
@@ -204,6 +206,12 @@ Status check_digest(const std::string& path, const std::string& digest) {
   return bad(path, "sha256: and 64 lower-case hex digits", printable(digest));
 }
 
+Status check_values(const std::string& path, std::int64_t values, std::int64_t most) {
+  if (values <= most) return ok_status();
+  return fail(Reason::kTooLarge, path)
+      .with("at most " + std::to_string(most) + " JSON values", std::to_string(values));
+}
+
 Status validate_inputs(const SpecBody& s) {
   std::set<std::string> names{"image"};
   std::set<std::string> mounts;
@@ -259,6 +267,18 @@ Status validate_outputs(const SpecBody& s) {
     }
   }
   return ok_status();
+}
+
+Status validate_schemas(const SpecBody& s) {
+  std::int64_t all = 0;
+  for (std::size_t i = 0; i < s.outputs.size(); ++i) {
+    if (!s.outputs[i].schema) continue;
+    const auto values = static_cast<std::int64_t>(value_count(*s.outputs[i].schema));
+    GBX_TRY(
+        check_values("spec.outputs[" + std::to_string(i) + "].schema", values, kMaxSchemaValues));
+    all += values;
+  }
+  return check_values("spec.outputs: all schemas together", all, kMaxSchemasValues);
 }
 
 // What may leave travels as one bundle, as large as what is declared.
@@ -324,6 +344,11 @@ Status Clauses::validate() const {
     GBX_TRY(check_text(at + "root", tee[i].root));
     GBX_TRY(check_texts(at + "releases", tee[i].releases));
   }
+  std::set<Hash32> people;
+  for (const Reviewer& r : reviewers) {
+    if (people.insert(r.identity_id).second) continue;
+    return bad("clauses.reviewers", "each identity once", to_hex(r.identity_id));
+  }
   std::set<std::string> files;
   for (const TableRule& t : tables.value_or(std::vector<TableRule>{})) {
     const std::string at = "clauses.tables[" + std::to_string(files.size()) + "].";
@@ -335,6 +360,10 @@ Status Clauses::validate() const {
 }
 
 Status Publish::validate() const {
+  // Of a revocation too: it stands in lists as every policy does.
+  GBX_TRY(check_values("policy.clauses",
+                       static_cast<std::int64_t>(value_count(to_json(policy.body.clauses))),
+                       kMaxClausesValues));
   GBX_TRY(check_text("record.name", record.body.name));
   if (!record.body.content_digest.empty()) {
     GBX_TRY(check_digest("record.contentDigest", record.body.content_digest));
@@ -394,6 +423,7 @@ Status JobSpec::validate() const {
   GBX_TRY(validate_texts(*this));
   GBX_TRY(validate_inputs(spec));
   GBX_TRY(validate_outputs(spec));
+  GBX_TRY(validate_schemas(spec));
   GBX_TRY(validate_bundle(spec));
   GBX_TRY(validate_resources(spec));
   if (spec.sandbox.runtime && *spec.sandbox.runtime != "crun" && *spec.sandbox.runtime != "runc") {

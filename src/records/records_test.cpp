@@ -3,10 +3,12 @@
 #include <gtest/gtest.h>
 
 #include "base/bundle_size.h"
+#include "base/json_count.h"
 #include "base/schema.h"
 #include "crypto/testing.h"
 #include "records/messages.h"
 #include "records/sealing.h"
+#include "records/value_limits.h"
 
 namespace gbx::records {
 namespace {
@@ -504,6 +506,112 @@ TEST(Limits, OneTextOfAListIsRefusedAtItsLimit) {
   PlanCharge charge = most;
   charge.code_id.clear();  // bits that nobody says how to reckon
   EXPECT_EQ(from_json<PlanCharge>(to_json(charge)).reason(), Reason::kBadValue);
+}
+
+Json empty_values(std::int64_t count) {  // `count` values: one list of empty ones
+  return JsonArray(static_cast<std::size_t>(count - 1), Json(JsonArray{}));
+}
+// Clauses of exactly so many values, which each take two or three bytes.
+Clauses fat_clauses(std::int64_t values) {
+  Clauses c;
+  c.rollback = "unprotected";
+  const auto count = [&] { return static_cast<std::int64_t>(value_count(to_json(c))); };
+  while (count() + 260 < values) c.commands.push_back({std::vector<std::string>(256), {}});
+  if (count() + 3 <= values) c.commands.push_back({{}, {}});
+  while (count() < values) c.commands.back().argv.emplace_back();
+  EXPECT_EQ(count(), values);
+  return c;
+}
+
+TEST(Limits, ValuesOfASchemaOfAllSchemasAndOfAPolicy) {
+  JobSpec s = good_spec();
+  s.spec.outputs.resize(1);
+  s.spec.outputs[0].schema = empty_values(kMaxSchemaValues);
+  EXPECT_TRUE(s.validate().ok());
+  s.spec.outputs[0].schema = empty_values(kMaxSchemaValues + 1);
+  Status refused = s.validate();
+  EXPECT_EQ(refused.reason(), Reason::kTooLarge);
+  EXPECT_EQ(refused.error().what, "spec.outputs[0].schema");
+  EXPECT_EQ(refused.error().actual, std::to_string(kMaxSchemaValues + 1));
+  const std::int64_t most = kMaxSchemasValues / kMaxSchemaValues;
+  s.spec.outputs[0].schema = empty_values(kMaxSchemaValues);
+  for (std::int64_t i = 1; i <= most; ++i) {
+    EXPECT_TRUE(s.validate().ok());
+    s.spec.outputs.push_back(s.spec.outputs[0]);
+    s.spec.outputs.back().name += std::to_string(i);
+    s.spec.outputs.back().path += std::to_string(i);
+    s.spec.outputs.back().max_bytes = 1;
+  }
+  refused = s.validate();
+  EXPECT_EQ(refused.reason(), Reason::kTooLarge);
+  EXPECT_EQ(refused.error().what, "spec.outputs: all schemas together");
+
+  Publish p;
+  p.record.body.name = "data";
+  p.wrapped_key = Bytes(80);
+  p.policy.body.clauses = fat_clauses(kMaxClausesValues);
+  EXPECT_TRUE(p.validate().ok());
+  p.policy.body.clauses = fat_clauses(kMaxClausesValues + 1);
+  EXPECT_EQ(p.validate().reason(), Reason::kTooLarge);
+  p.policy.body.revoked = true;
+  p.wrapped_key.reset();
+  EXPECT_EQ(p.validate().reason(), Reason::kTooLarge);
+}
+
+// What many hands fill together, each to its limit, is still read by everybody who has to.
+TEST(Limits, TheLargestBundleAndReceiptFitEveryReader) {
+  const auto times = [](std::int64_t n, auto one) {
+    return std::vector<decltype(one)>(static_cast<std::size_t>(n), one);
+  };
+  IdentityChain chain;
+  chain.rotations.resize(64);
+  Signed<Policy> policy;
+  policy.body.clauses = fat_clauses(kMaxClausesValues);
+  Signed<Submission> submission;
+  submission.body.spec = good_spec();
+  SpecBody& spec = submission.body.spec.spec;
+  spec.command.resize(64);
+  spec.args.resize(256);
+  for (int i = 0; i < 64; ++i) spec.env[std::to_string(i)] = "";
+  spec.inputs = times(32, SpecInput{});
+  spec.outputs = times(kMaxOutputs, SpecOutput{});
+  for (std::int64_t i = 0; i < kMaxSchemasValues / kMaxSchemaValues; ++i) {
+    spec.outputs[static_cast<std::size_t>(i)].schema = empty_values(kMaxSchemaValues);
+  }
+  submission.body.assets.resize(kMaxAssets);
+  submission.body.result_keys.resize(8);
+  submission.body.leases.resize(32);
+  Signed<RunPlan> plan;
+  plan.body.policies.resize(kMaxAssets);
+  PlatformRule rule;
+  rule.releases.resize(32);
+  plan.body.tee = times(16, rule);
+  plan.body.reviewers.resize(kMaxReviewers);
+  plan.body.charges = times(kMaxAssets, PlanCharge{{}, {}, 0, 0, 0, {}, Hash32{}});
+  plan.body.residual_channels.resize(32);
+  plan.body.controls.mandatory.resize(64);
+
+  LaunchBundle b;
+  b.submission = {chain, submission, times(32, Signed<Lease>{})};
+  b.plan = plan;
+  b.owners = times(kMaxAssets, chain);
+  b.versions.resize(kMaxAssets);
+  b.policies = times(kMaxAssets, policy);
+  Receipt r;
+  r.identities = times(128, chain);
+  r.versions = b.versions;
+  r.policies = b.policies;
+  r.beacons.resize(kMaxAssets);
+  r.leases.resize(32);
+  r.submission = submission;
+  r.plan = plan;
+  Signed<Ruling> ruling;
+  ruling.body.reasons.resize(16);
+  r.rulings = times(kMaxRulings, ruling);
+  r.cosignatures.resize(32);
+  const std::size_t slack = 10'000;  // for what few make, and what travels around it
+  EXPECT_LT(value_count(to_json(b)) + slack, JsonLimits{}.max_values);
+  EXPECT_LT(value_count(to_json(r)) + slack, JsonLimits{}.max_values);
 }
 
 TEST(JobSpec, SizesAndStableHash) {

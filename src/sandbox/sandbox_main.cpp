@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/inner_program.h"
+#include "base/os.h"
 #include "base/seams.h"
 #include "sandbox/supervise.h"
 
@@ -13,6 +14,7 @@ namespace {
 using namespace gbx;
 
 Result<sandbox::ContainerSpec> read_spec() {
+  GBX_TRY(harden_process());  // what a container printed passes through here
   GBX_ASSIGN(const Bytes text, read_all(sandbox::kSpecFd, 4U << 20));
   GBX_ASSIGN(sandbox::ContainerSpec spec, from_json_text<sandbox::ContainerSpec>(as_text(text)));
   GBX_TRY(sandbox::check_spec(spec));

@@ -6,6 +6,7 @@ import ctypes
 import hashlib
 import json
 import os
+import random
 import select
 import shutil
 import signal
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import harness as h  # noqa: E402
@@ -23,7 +25,14 @@ import harness as h  # noqa: E402
 UID_BASE = 1_300_000_000  # nobody else's: processes are found by it
 FIRST_AGENT = 100         # docs/architecture.md: user ids on one machine
 PER_SLOT = 140_000
+FULL = os.environ.get("GBX_FAULTS") == "all"
+SEED = os.environ.get("GBX_FAULTS_SEED") or str(random.SystemRandom().randrange(1 << 32))
 ENDS = ("Completed", "Denied", "Failed", "Rejected", "Cancelled", "Expired", "Revoked")
+
+
+def chance(what):
+    """Which fault is injected where, unless all are: another one at every run, the same under GBX_FAULTS_SEED whatever else runs."""
+    return random.Random("%s %s" % (SEED, what))
 
 
 class Relay:
@@ -232,9 +241,11 @@ class Program:
 class Cluster:
     """Made by `glovebox up`, which is then stopped; from then on each program runs alone. `wrap` maps a program's name to words before its own."""
 
-    def __init__(self, lease_seconds=5, wrap=None):
+    def __init__(self, lease_seconds=5, wrap=None, uid_base=UID_BASE):
+        print("GBX_FAULTS_SEED=" + SEED, file=sys.stderr)
         layout, digest = h.image("noop-image")
-        self.up = h.Installation(UID_BASE)
+        self.uid_base = uid_base
+        self.up = h.Installation(uid_base)
         self.dir, self.state, self.facts = self.up.dir, self.up.state, self.up.facts
         self.owner = h.Person(self.up, "owner", ["owner"])
         self.me = h.Person(self.up, "me", ["owner", "consumer"])
@@ -272,8 +283,8 @@ class Cluster:
 
     def _key(self, program, *words):
         return subprocess.run([os.path.join(self.bin, program), "key", *words], stdout=subprocess.PIPE, text=True, check=True,
-                              user=UID_BASE + 2 if program == "glovebox-plane" else 0,
-                              group=UID_BASE + 2 if program == "glovebox-plane" else 0).stdout.split("\n")[0]
+                              user=self.uid_base + 2 if program == "glovebox-plane" else 0,
+                              group=self.uid_base + 2 if program == "glovebox-plane" else 0).stdout.split("\n")[0]
 
     def _configure(self, lease_seconds, wrap):
         d = lambda name: os.path.join(self.state, name)  # noqa: E731
@@ -290,9 +301,9 @@ class Cluster:
                       "--lease-seconds", str(lease_seconds)],
             "node": ["serve", "--name", "local", "--plane", via["node-plane"], "--plane-key", self.facts["nodesKey"],
                      "--broker", via["agent-broker"], "--key", d("node/key"), "--objects", d("objects"), "--state", d("environments"),
-                     "--slots", "1", "--uid-base", str(UID_BASE + FIRST_AGENT)],
+                     "--slots", "1", "--uid-base", str(self.uid_base + FIRST_AGENT)],
         }
-        users = {"broker": UID_BASE + 1, "plane": UID_BASE + 2, "node": 0}
+        users = {"broker": self.uid_base + 1, "plane": self.uid_base + 2, "node": 0}
         self.programs = {
             name: Program(name, [*wrap.get(name, []), os.path.join(self.bin, "glovebox-" + name), *words[name]], users[name], self.log,
                           ready=name != "node", passphrase=passphrase if name == "broker" else None)
@@ -391,7 +402,7 @@ class Cluster:
         """What there is of the job's environments on this machine."""
         environments = os.path.join(self.state, "environments")
         everything = h.processes()
-        first = UID_BASE + FIRST_AGENT
+        first = self.uid_base + FIRST_AGENT
         found = [("process", p[0], p[3]) for p in everything if first <= p[2] < first + PER_SLOT or environments + "/" in p[3]]
         found += [("mount", p[0]) for p in everything if environments + "/" in p[4] or "glovebox-gbx-" + job[:16] in p[4]]
         with open("/proc/self/mounts", encoding="utf-8", errors="replace") as f:
@@ -491,3 +502,64 @@ class Cluster:
                 if len(name) == 64 and content != name:
                     wrong.append("half-written: " + os.path.join(folder, name))
         return wrong
+
+
+class Case(unittest.TestCase):
+    """With `cluster`, a Cluster that all tests of a module share."""
+
+    def setUp(self):
+        self.ends = {}
+        for relay in self.cluster.relays.values():
+            relay.trap(0, None)
+            relay.delay, relay.spoil = 0.0, None
+
+    def job(self, name, seconds=90, **how):
+        """A job to its end, and nothing of it left on the machine."""
+        began = time.monotonic()
+        job = self.cluster.submit(name, **how)
+        self.ends[job] = self.cluster.ended(job, seconds)
+        self.cluster.leaves_nothing(job)
+        if FULL:
+            print("%s: %s, %d attempts, %.1f s" % (name, self.ends[job]["state"], len(self.ends[job]["environments"]), time.monotonic() - began),
+                  file=sys.stderr)
+        return self.ends[job]
+
+    def all_is_well(self):
+        wrong = self.cluster.judge(self.ends)
+        self.assertEqual(wrong, [], self.cluster.tail())
+
+    # A seal that the broker has and an output that nobody has any more: after 300 s the job says so.
+    def completes(self, end, sealed_may_be_lost=False):
+        if sealed_may_be_lost and end["state"] == "Expired":
+            self.assertEqual(end["outcome"]["reason"], "lost", end)
+            return
+        self.assertEqual(end["state"], "Completed", (end, self.cluster.tail()))
+
+    def at_each(self, link, few, most, what, attempts=None, until=None):
+        """One job for each n: `what` happens when the n-th message of that link has arrived and was not passed on. `few` of the first `until` unless
+        all of the first `most`."""
+        left = list(range(1, most + 1))
+        if not FULL:
+            left = left[:until]
+            chance(self.id() + link).shuffle(left)
+        happened = 0
+        while left and (FULL or happened < few):
+            n = left.pop(0)
+            fired = threading.Event()
+
+            def now():
+                what()
+                fired.set()
+            self.cluster.relays[link].trap(n, now)
+            name = "%s-%s-%d" % (self.id().rsplit(".", 1)[1].replace("_", "-")[5:40], link, n)
+            with self.subTest(name):
+                end = self.job(name, 400 if FULL else 90)
+                self.completes(end, sealed_may_be_lost=FULL and attempts is None)
+                if attempts:
+                    self.assertEqual(len(end["environments"]), attempts, end)
+            happened += fired.is_set()
+            self.cluster.relays[link].trap(0, None)
+            if not fired.is_set():  # nor would any after it
+                left = [other for other in left if other < n]
+        self.assertGreaterEqual(happened, few)
+        self.all_is_well()

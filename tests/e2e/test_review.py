@@ -42,11 +42,10 @@ class Desk:
     def policy(self, owner, kind, join, reviewers, needed, may_preview):
         path = os.path.join(self.up.dir, kind + ".yaml")
         named = []
-        for r in reviewers:
-            card = os.path.join(self.up.dir, "card-" + r.id)
-            named += ["--reviewer", h.write_json(card, r.run("identity", "show"))]
-        for p in may_preview:
-            named += ["--may-preview", p.id]
+        for option, people in (("--reviewer", reviewers), ("--may-preview", may_preview)):
+            for p in people:
+                card = os.path.join(self.up.dir, "card-" + p.id)
+                named += [option, h.write_json(card, p.run("identity", "show"))]
         # everything that leaves is held: no free bit goes without a person
         owner.policy(path, kind, self.digest, self.up.facts["nodeKey"], join,
                      extra=["--free-bits", "0", "--reviewers-needed", str(needed), *named])
@@ -216,8 +215,6 @@ class Guide(unittest.TestCase):
 
     def publish(self):
         card = os.path.join(self.folder, "reviewer.json")
-        with open(card, encoding="utf-8") as f:
-            reader = json.load(f)["identityId"]
         data = os.path.join(self.up.dir, "data")
         os.mkdir(data)
         h.write_json(os.path.join(data, "rows.json"), [1, 2, 3])
@@ -226,7 +223,7 @@ class Guide(unittest.TestCase):
                                       extra=["--free-bits", "0", "--reviewer", card, "--consumer", self.engineer.id, "--no-lease"])
         self.hospital.run("asset", "publish", data, "--name", "data", "--kind", "dataset", "--policy", policy)
         policy = self.engineer.policy(os.path.join(self.up.dir, "image.yaml"), "image", self.digest, node, self.hospital.id,
-                                      extra=["--may-preview", reader, "--consumer", self.engineer.id, "--no-lease"])
+                                      extra=["--consumer", self.engineer.id, "--no-lease"])
         self.engineer.run("image", "import", self.layout, "--name", "study-image", "--policy", policy)
 
     def held(self):

@@ -507,6 +507,22 @@ TEST_P(CoreSuite, IdempotencyKeysNameOneJob) {
   EXPECT_EQ(must(p.core->jobs(p.consumer(), {}, {})).items.size(), 2U);
 }
 
+// Whoever has seen a submission's bytes learns nothing of the job by sending them again.
+TEST_P(CoreSuite, AnothersSubmissionIsAStrangersWhetherItsJobIsThereOrNot) {
+  const testing::Person other = testing::make_person(p.b.random);
+  p.enrol(other, "other", Role::kConsumer);
+  const plane::Caller stranger{other.id(), {Role::kConsumer}};
+  const SignedSubmission s = p.b.submission();
+  const auto told = [&] {
+    const auto r = p.core->submit(stranger, s, std::nullopt);
+    EXPECT_EQ(r.reason(), Reason::kWrongOwner);
+    return r.ok() ? "a job" : r.error().line();
+  };
+  const std::string before = told();
+  p.submit(s);
+  EXPECT_EQ(told(), before);
+}
+
 TEST_P(CoreSuite, QuotasAreKept) {
   p.config.quotas.live_jobs = 2;
   p.config.quotas.jobs_per_day = 3;
@@ -831,9 +847,7 @@ TEST_P(CoreSuite, AnEndIsNeverToldWithoutItsReason) {
 }
 
 TEST_P(CoreSuite, ARejectionSaysTheReasonOfTheReleaseStatement) {
-  GateVerdict malformed = testing::clean_verdict();
-  malformed.recommendation = Recommendation::kReject;
-  malformed.cause = GateCause::kMalformed;
+  const GateVerdict malformed = testing::rejection(GateCause::kMalformed);
   const Hash32 id = p.submit();
   p.pump();
   const auto w = p.take();
@@ -1081,7 +1095,7 @@ TEST_P(HeldSuite, IsReviewedAndReleased) {
   // What is handed out opens with the reviewer's key.
   const api::ReviewDetail d = must(p.core->review(p.reviewer(), id));
   const auto opened = open_preview(p.b.reviewer.hpke, 0, d.run_statement.body.manifest, d.output,
-                                   hash_of(d.review.hold_notice.body), d.preview_key);
+                                   hash_of(d.review.hold_notice.body), d.preview_keys.at(0));
   ASSERT_TRUE(opened.ok()) << opened.error().line();
   EXPECT_EQ(d.plan.hash(), d.run_statement.body.manifest.context.plan_hash);
   EXPECT_EQ(must(rule(ruling(policy(0), RulingDecision::kApprove))).state, JudgementState::kHeld);
@@ -1168,6 +1182,100 @@ TEST_P(HeldSuite, PagesCoverAllOnce) {
     ASSERT_LT(pages, 4);
   }
   EXPECT_EQ(seen.size(), 5U);
+}
+
+// One owner names the key that the reviewer had before a rotation, another the one after it: one
+// desk, two places among those whom previews are sealed to, and a ruling for whoever names the key
+// that stands.
+class RotatedReviewer : public ::testing::TestWithParam<bool> {
+ protected:
+  RotatedReviewer() : p(GetParam()), now(testing::copy(p.b.reviewer)), second(person()) {
+    const auto next = person();
+    now.key = testing::copy(next).key;
+    now.hpke = testing::copy(next).hpke;
+    rotation = must(sign(p.b.set.id(), Rotation{now.id(), 1, now.key.public_key().text()},
+                         p.b.reviewer.recovery));
+    now.chain.rotations.push_back(rotation);
+    p.b.data.policy.clauses.reviewers = {named(now, p.b.reviewer)};
+    p.b.image.policy.clauses.reviewers = {named(p.b.reviewer, p.b.reviewer), named(second, second)};
+    for (testing::Asset* a : {&p.b.data, &p.b.image}) {
+      a->policy.clauses.may_preview = {named(now, now), named(p.b.reviewer, p.b.reviewer),
+                                       named(second, second)};
+    }
+    p.populate();
+    p.enrol(p.b.reviewer, "reviewer", Role::kReviewer);
+    p.enrol(second, "second", Role::kReviewer);
+  }
+  testing::Person person() { return testing::make_person(p.b.random); }
+  static Reviewer named(const testing::Person& keys, const testing::Person& who) {
+    return {who.id(), keys.key.public_key().text(), keys.hpke.public_key().text()};
+  }
+  void rotate() {
+    must(p.core->check_rotation(p.reviewer(), {p.b.reviewer.chain.identity, rotation}));
+    const RotateRequest request{p.b.reviewer.chain.identity, rotation};
+    must(p.b.call<Empty>(method::kRotate, request));
+    must(p.core->accept_rotation(p.reviewer(), request));
+  }
+  plane::Caller caller(const testing::Person& who) { return {who.id(), {Role::kReviewer}}; }
+  Result<Judgement> rule(const testing::Person& by, std::size_t policy) {
+    const api::ReviewDetail d = must(p.core->review(caller(by), id));
+    const HoldNotice& notice = d.review.hold_notice.body;
+    const Ruling r{d.review.hold_notice.hash(), notice.manifest,
+                   notice.ciphertext,           d.plan.body.policies.at(policy).policy_hash,
+                   RulingDecision::kApprove,    {},
+                   p.b.clock.now().seconds()};
+    const RulingRequest request{by.chain, must(sign(p.b.set.id(), r, by.key))};
+    must(p.core->begin_ruling(caller(by), id, request));
+    auto j = p.b.call<Judgement>(method::kRuling, request);
+    must(p.core->end_ruling(caller(by), id, request, j));
+    return j;
+  }
+  Plane p;
+  testing::Person now;  // the reviewer, as he is after the rotation
+  testing::Person second;
+  Signed<Rotation> rotation;
+  Hash32 id{};
+};
+INSTANTIATE_TEST_SUITE_P(Stores, RotatedReviewer, ::testing::Values(false, true),
+                         [](const auto& i) { return i.param ? "Sqlite" : "Memory"; });
+
+TEST_P(RotatedReviewer, HasOneDeskAndRulesByTheKeyThatStands) {
+  rotate();
+  id = p.submit();
+  p.pump();
+  const auto w = p.take();
+  GateVerdict verdict = testing::clean_verdict();
+  verdict.recommendation = Recommendation::kHold;
+  must(p.core->output(p.node(), p.upload(*w, p.work(*w, verdict))));
+  must(p.core->destroyed(p.node(), p.claim(*w)));
+  p.pump();
+  ASSERT_EQ(p.job(id).output->state, "Held");
+  const api::ReviewList list = must(p.core->reviews(p.reviewer(), {}));
+  ASSERT_EQ(list.items.size(), 1U);
+  const api::ReviewDetail d = must(p.core->review(p.reviewer(), id));
+  ASSERT_EQ(d.plan.body.reviewers.size(), 3U);
+  ASSERT_EQ(d.preview_keys.size(), 2U) << "of both of his places";
+  std::size_t key = 0;
+  for (std::size_t i = 0; i < 3; ++i) {
+    const Reviewer& r = d.plan.body.reviewers[i];
+    if (r.identity_id != now.id()) continue;
+    const auto& own = r.key == now.key.public_key().text() ? now.hpke : p.b.reviewer.hpke;
+    const auto opened = open_preview(own, i, d.run_statement.body.manifest, d.output,
+                                     hash_of(d.review.hold_notice.body), d.preview_keys.at(key++));
+    EXPECT_TRUE(opened.ok()) << opened.error().line();
+  }
+  const std::size_t data = list.items[0].policies[0].mine ? 0 : 1;
+  EXPECT_TRUE(list.items[0].policies[data].mine);
+  EXPECT_FALSE(list.items[0].policies[1 - data].mine) << "it names a key that stands no more";
+  EXPECT_EQ(list.items[0].policies[1 - data].reviewers, 2);
+  EXPECT_EQ(rule(now, 1 - data).reason(), Reason::kWrongRole);
+  EXPECT_EQ(must(rule(now, data)).state, JudgementState::kHeld);
+  EXPECT_EQ(must(rule(second, 1 - data)).state, JudgementState::kReleased);
+  p.pump();
+  EXPECT_EQ(p.job(id).state, "Completed");
+  for (const auto& who : {caller(now), caller(second)}) {
+    EXPECT_TRUE(must(p.core->reviews(who, {})).items.empty());
+  }
 }
 
 TEST_P(CoreSuite, AHoldThatRunsOutExpires) {

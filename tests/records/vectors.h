@@ -1,6 +1,10 @@
 // What tests/records/vectors.json holds for each record (docs/formats/records-v1.md).
 #pragma once
 
+#include <cstdlib>
+#include <stdexcept>
+
+#include "base/os.h"
 #include "records/messages.h"
 
 namespace gbx::vectors {
@@ -146,5 +150,22 @@ struct File {
     f("receipt", receipt);
   }
 };
+
+// The folder of the sources, for tests that read what lies there.
+inline std::string source_dir() {
+  const char* root = std::getenv("GBX_SOURCE_DIR");
+  return root == nullptr ? "." : root;
+}
+
+// tests/records/vectors.json, read once. Throws where it cannot be read: no test can go on.
+inline const File& file() {
+  static const File kFile = [] {
+    const auto bytes = read_file(source_dir() + "/tests/records/vectors.json", kMaxFileBytes);
+    auto parsed = from_json_text<File>(as_text(bytes.value()), {.max_bytes = kMaxFileBytes});
+    if (!parsed.ok()) throw std::runtime_error("vectors.json: " + parsed.error().line());
+    return std::move(parsed).value();
+  }();
+  return kFile;
+}
 
 }  // namespace gbx::vectors

@@ -9,7 +9,6 @@
 #include <regex>
 #include <set>
 
-#include "base/os.h"
 #include "broker/entries.h"
 #include "policy/receipt_verify.h"
 #include "translog/translog.h"
@@ -18,20 +17,6 @@ namespace gbx::vectors {
 namespace {
 
 using namespace gbx::records;  // NOLINT
-
-std::string source_dir() {
-  const char* root = std::getenv("GBX_SOURCE_DIR");
-  return root == nullptr ? "." : root;
-}
-const File& file() {
-  static const File kFile = [] {
-    const auto bytes = read_file(source_dir() + "/tests/records/vectors.json", kMaxFileBytes);
-    auto parsed = from_json_text<File>(as_text(bytes.value()), {.max_bytes = kMaxFileBytes});
-    if (!parsed.ok()) throw std::runtime_error("vectors.json: " + parsed.error().line());
-    return std::move(parsed).value();
-  }();
-  return kFile;
-}
 
 // Which optional members, lists and maps were ever filled, by path.
 struct Coverage {

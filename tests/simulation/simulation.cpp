@@ -710,8 +710,7 @@ class NodeActor final : public Caller {
     if (luck < 3) {
       v.recommendation = Recommendation::kHold;
     } else if (luck == 3) {
-      v.recommendation = Recommendation::kReject;
-      v.cause = GateCause::kCopies;
+      v = testing::rejection(GateCause::kCopies);
     }
     return v;
   }

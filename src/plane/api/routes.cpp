@@ -56,7 +56,7 @@ Status check_parameter(const QueryParameter& p, const std::string& value) {
     return Status(fail(Reason::kBadValue, where).with(expected, "something else"));
   };
   if (p.kind == ParameterKind::kInteger) {
-    if (value.empty() || value.size() > 15 || (value.size() > 1 && value[0] == '0')) {
+    if (value.empty() || value.size() > 16 || (value.size() > 1 && value[0] == '0')) {
       return bad("a decimal number");
     }
     std::int64_t v = 0;

@@ -464,7 +464,9 @@ struct ReviewDetail {
   std::vector<records::Signed<records::Policy>> policies;
   records::Signed<records::RunStatement> run_statement;
   std::vector<KeptRuling> rulings;
-  Bytes preview_key;  // E(the caller, aad = H(HoldNotice), Kp)
+  // E(the caller, aad = H(HoldNotice), Kp), for each of the caller's places among the plan's
+  // reviewers: one, or more where policies name different keys of his.
+  std::vector<Bytes> preview_keys;
   records::SealedOutput output;
   template <class F>
   void fields(F& f) {
@@ -476,7 +478,7 @@ struct ReviewDetail {
     f("policies", policies, Bound{1, records::kMaxAssets});
     f("runStatement", run_statement);
     f("rulings", rulings, Bound{0, records::kMaxRulings});
-    f("previewKey", preview_key, Bound{32, 512});
+    f("previewKeys", preview_keys, Bound{1, records::kMaxReviewers, 512});
     f("output", output);
   }
 };

@@ -13,6 +13,7 @@
 #include "base/seams.h"
 #include "machines/store.h"
 #include "plane/core/bodies.h"
+#include "plane/core/cursor.h"
 #include "plane/core/sight.h"
 
 namespace gbx::plane {
@@ -347,9 +348,11 @@ class Core {
     Machine machine;
     OutputBody out;
     JobBody job;
-    std::size_t place = 0;  // of the caller among the plan's reviewers
+    std::vector<std::size_t> places;  // of the caller among the plan's reviewers; at least one
   };
   Result<HeldOutput> held_for(const Caller& who, const Hash32& job_id);
+  // Empty for whoever is not enrolled.
+  Result<std::string> standing_key(const Hash32& identity);
   Result<api::ReviewView> review_view(const Caller& who, const HeldOutput& held);
   Status lay_out(Transaction& t, const OutputBody& out);
   Status clear_desks(Transaction& t, const OutputBody& out);
@@ -398,8 +401,5 @@ std::string output_machine(const Hash32& job_id);
 bool passing(Reason reason);
 Error from_outcome(const api::Outcome& outcome);
 api::Outcome to_outcome(const Error& error);
-// Cursors are "<number>.<id>"; untrusted. Empty text is the beginning.
-Result<std::optional<std::pair<std::int64_t, std::string>>> parse_cursor(const std::string& text);
-std::string make_cursor(std::int64_t order, const std::string& id);
 
 }  // namespace gbx::plane

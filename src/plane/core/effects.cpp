@@ -395,6 +395,7 @@ Error not_released(Reason reason, const OutputBody& o) {
       {"no-reviewer", "an output that needs no review, or policies that name reviewers"},
       {"reviewers-declined", "the reviewers' approval"},
       {"hold-expired", "the reviewers' approval in time"},
+      {"key-rotated", "a submission under the consumer's standing key"},
   };
   const std::vector<std::string> reasons =
       o.release ? o.release->statement.body.reasons : std::vector<std::string>{};

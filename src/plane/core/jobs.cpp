@@ -27,14 +27,18 @@ Hash32 fingerprint(const records::Submission& s) {
 }
 constexpr std::int64_t kMaxEvents = 1000;
 
+Status sent_by_its_consumer(const Caller& who, const records::SignedSubmission& s) {
+  const Hash32& named = s.submission.body.consumer_id;
+  if (s.consumer.id() == who.identity && named == who.identity) return ok_status();
+  return fail(Reason::kWrongOwner, "a submission is sent by its own consumer")
+      .with(to_hex(who.identity), to_hex(named));
+}
+
 }  // namespace
 
 Status Core::check_submission(const Caller& who, const records::SignedSubmission& s) {
+  GBX_TRY(sent_by_its_consumer(who, s));
   const records::Submission& body = s.submission.body;
-  if (s.consumer.id() != who.identity || body.consumer_id != who.identity) {
-    return fail(Reason::kWrongOwner, "a submission is sent by its own consumer")
-        .with(to_hex(who.identity), to_hex(body.consumer_id));
-  }
   GBX_ASSIGN(crypto::PublicKey key, s.consumer.current_key(config_.set_id));
   GBX_TRY(s.submission.verify(config_.set_id, key));
   GBX_TRY(body.validate());
@@ -64,6 +68,8 @@ Status Core::check_submission(const Caller& who, const records::SignedSubmission
 Result<api::JobView> Core::submit(const Caller& who, const records::SignedSubmission& s,
                                   const std::optional<std::string>& idempotency_key) {
   const Lock lock(mutex_);
+  // First: whether this job is there already is told to nobody else.
+  GBX_TRY(sent_by_its_consumer(who, s));
   const records::Submission& submission = s.submission.body;
   const Hash32 id = submission.job_id();
   const std::string owner = to_hex(who.identity);

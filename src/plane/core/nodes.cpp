@@ -450,7 +450,12 @@ Status Core::end_attempt(Transaction& t, Machine& env, EnvironmentEvent event, R
   // credential: spent for this attempt, and another attempt gets its own.
   const bool again = passing(reason) || reason == Reason::kCredentialUsed;
   if (again && e.attempt < allowed) return step_job(t, job, body, JobEvent::kRetry, nullptr);
-  const Error why = fail(reason, detail.empty() ? "the attempt ended without an output" : detail);
+  if (detail.empty()) {
+    detail = reason == Reason::kOutputInvalid
+                 ? "the gate failed: it gave no verdict that holds, so no output was sealed"
+                 : "the attempt ended without an output";
+  }
+  const Error why = fail(reason, detail);
   return step_job(t, job, body,
                   reason == Reason::kPolicyRevoked ? JobEvent::kRevoke : JobEvent::kFail, &why);
 }

@@ -22,16 +22,28 @@ std::string desk_id(const Hash32& job_id, const Hash32& reviewer) {
 // The same for a job that does not exist, one that is not held and one that others review.
 Error nothing_held() { return fail(Reason::kNotFound, "held output").hint("glovebox review list"); }
 
-// Place among the plan's reviewers, which is that of what is sealed to them; empty: none of them.
-std::optional<std::size_t> place_of(const records::RunPlan& plan, const Hash32& identity) {
+// Places among the plan's reviewers, which are those of what is sealed to them: several where
+// policies name different keys of one person.
+std::vector<std::size_t> places_of(const records::RunPlan& plan, const Hash32& identity) {
+  std::vector<std::size_t> out;
   for (std::size_t i = 0; i < plan.reviewers.size(); ++i) {
-    if (plan.reviewers[i].identity_id == identity) return i;
+    if (plan.reviewers[i].identity_id == identity) out.push_back(i);
   }
-  return std::nullopt;
+  return out;
+}
+// One desk for each person, however many places are theirs.
+std::set<Hash32> people_of(const records::RunPlan& plan) {
+  std::set<Hash32> out;
+  for (const auto& r : plan.reviewers) out.insert(r.identity_id);
+  return out;
 }
 
+struct Ruler {
+  Hash32 identity{};
+  std::string key;  // that stands
+};
 api::ReviewTally tally_of(const records::Signed<records::Policy>& policy, const JobBody& job,
-                          const OutputBody& out, const Hash32& caller) {
+                          const OutputBody& out, const Ruler& caller) {
   const auto who =
       policy::eligible_reviewers(policy.body, job.plan->body.may_preview, job.submission);
   api::ReviewTally t;
@@ -40,12 +52,13 @@ api::ReviewTally tally_of(const records::Signed<records::Policy>& policy, const 
   t.reviewers = static_cast<std::int64_t>(who.size());
   t.needed = policy.body.clauses.reviewers_needed;
   t.row_bits = policy.body.clauses.row_bits;
-  t.mine =
-      std::any_of(who.begin(), who.end(), [&](const auto& r) { return r.identity_id == caller; });
+  t.mine = std::any_of(who.begin(), who.end(), [&](const auto& r) {
+    return r.identity_id == caller.identity && r.key == caller.key;
+  });
   for (const api::KeptRuling& kept : out.rulings) {
     if (!kept.taken || kept.ruling.body.owner_policy_hash != t.policy_hash) continue;
     ++(kept.ruling.body.decision == records::RulingDecision::kApprove ? t.approved : t.declined);
-    t.ruled = t.ruled || kept.reviewer == caller;
+    t.ruled = t.ruled || kept.reviewer == caller.identity;
   }
   return t;
 }
@@ -58,9 +71,9 @@ Status Core::lay_out(Transaction& t, const OutputBody& out) {
   GBX_ASSIGN(const Machine job, need_machine(job_machine(out.job_id), "job"));
   GBX_ASSIGN(const JobBody body, from_json<JobBody>(job.body));
   if (!body.plan) return fail(Reason::kInternal, "held without a plan");
-  for (const auto& r : body.plan->body.reviewers) {
+  for (const Hash32& person : people_of(body.plan->body)) {
     RecordWrite w;
-    w.record = {kDesk, desk_id(out.job_id, r.identity_id), to_hex(r.identity_id), "", now_ms(),
+    w.record = {kDesk, desk_id(out.job_id, person),  to_hex(person), "", now_ms(),
                 0,     to_json(DeskBody{out.job_id})};
     t.records.push_back(std::move(w));
   }
@@ -72,9 +85,8 @@ Status Core::clear_desks(Transaction& t, const OutputBody& out) {
   GBX_ASSIGN(const Machine job, need_machine(job_machine(out.job_id), "job"));
   GBX_ASSIGN(const JobBody body, from_json<JobBody>(job.body));
   if (!body.plan) return ok_status();
-  for (const auto& r : body.plan->body.reviewers) {
-    GBX_ASSIGN(std::optional<Record> record,
-               store_.record(kDesk, desk_id(out.job_id, r.identity_id)));
+  for (const Hash32& person : people_of(body.plan->body)) {
+    GBX_ASSIGN(std::optional<Record> record, store_.record(kDesk, desk_id(out.job_id, person)));
     if (!record || record->owner.empty()) continue;
     record->owner.clear();  // nobody's: no list finds it any more
     t.records.push_back({record->revision, std::move(*record)});
@@ -90,11 +102,17 @@ Result<Core::HeldOutput> Core::held_for(const Caller& who, const Hash32& job_id)
   GBX_ASSIGN(const Machine job, need_machine(job_machine(job_id), "job"));
   GBX_ASSIGN(h.job, from_json<JobBody>(job.body));
   if (!h.out.hold_notice || !h.job.plan) return nothing_held();
-  const auto place = place_of(h.job.plan->body, who.identity);
-  if (!place) return nothing_held();
-  h.place = *place;
+  h.places = places_of(h.job.plan->body, who.identity);
+  if (h.places.empty()) return nothing_held();
   h.machine = std::move(*out);
   return h;
+}
+
+Result<std::string> Core::standing_key(const Hash32& identity) {
+  GBX_ASSIGN(const auto found, find_identity(identity));
+  if (!found) return std::string();
+  GBX_ASSIGN(const crypto::PublicKey key, found->second.chain.current_key(config_.set_id));
+  return key.text();
 }
 
 Result<api::ReviewView> Core::review_view(const Caller& who, const HeldOutput& h) {
@@ -110,12 +128,14 @@ Result<api::ReviewView> Core::review_view(const Caller& who, const HeldOutput& h
   v.free_bits = policy::release_bits(plan, context.verdict, context.attempt);
   v.verified_bits = context.verdict.charge.verified_bits;
   v.held_since_ms = h.machine.updated_ms;
+  Ruler ruler{who.identity, {}};
+  GBX_ASSIGN(ruler.key, standing_key(who.identity));
   std::set<std::string> reasons = policy::hold_reasons(submission, context.verdict);
   for (const auto& named : plan.policies) {
     GBX_ASSIGN(const api::PolicyView p, policy(named.policy_hash));
     reasons.merge(policy::hold_reasons(p.policy.body, context.verdict, v.free_bits));
     if (!policy::needs_rulings(p.policy.body, submission)) continue;
-    v.policies.push_back(tally_of(p.policy, h.job, h.out, who.identity));
+    v.policies.push_back(tally_of(p.policy, h.job, h.out, ruler));
   }
   // What is left is the ledger's matter, which the broker alone knows.
   if (reasons.empty()) reasons.insert(policy::reason::kBudget);
@@ -163,10 +183,12 @@ Result<api::ReviewDetail> Core::review(const Caller& who, const Hash32& job_id) 
   d.policies = std::move(b.policies);
   d.run_statement = *h.out.run_statement;
   d.rulings = std::move(h.out.rulings);
-  if (h.place >= h.out.preview_keys.size()) {
-    return fail(Reason::kInternal, "no preview key for this reviewer");
+  for (const std::size_t place : h.places) {
+    if (place >= h.out.preview_keys.size()) {
+      return fail(Reason::kInternal, "no preview key for this reviewer");
+    }
+    d.preview_keys.push_back(std::move(h.out.preview_keys[place]));
   }
-  d.preview_key = std::move(h.out.preview_keys[h.place]);
   GBX_ASSIGN(d.output, stored_output(h.out));
   return d;
 }

@@ -93,6 +93,14 @@ TEST_P(StoreSuite, ConflictLeavesNothing) {
   EXPECT_EQ(store->commit(again).reason(), Reason::kConflict);
 }
 
+// Both stores see it: what one lets pass and the other does not, no test over the first one finds.
+TEST_P(StoreSuite, OneRecordTwiceInATransactionIsAConflict) {
+  Transaction t;
+  for (int i = 0; i < 2; ++i) t.records.push_back({0, {"kind", "id", "", "", 1, 0, Json(i)}});
+  EXPECT_EQ(store->commit(t).reason(), Reason::kConflict);
+  EXPECT_FALSE(store->record("kind", "id")->has_value());
+}
+
 TEST_P(StoreSuite, RecordsAreFencedByRevision) {
   Transaction t;
   t.records.push_back({0, {"asset", "a", "o", "n", 5, 0, Json("one")}});

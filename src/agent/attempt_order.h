@@ -1,0 +1,48 @@
+// The one way an attempt goes, as the privileged half sees it: unpack, mount each input, run once,
+// judge once, destroy. The worker that asks may have been taken over, so the order is kept here and
+// not believed. Pure; one thread.
+#pragma once
+
+#include <span>
+
+#include "agent/operations.h"
+
+namespace gbx::agent {
+
+enum class Operation { kUnpack, kMount, kRun, kGate, kDestroy };
+inline std::span<const EnumName<Operation>> enum_names(Operation) {
+  static constexpr EnumName<Operation> k[] = {{Operation::kUnpack, operation::kUnpack.data()},
+                                              {Operation::kMount, operation::kMount.data()},
+                                              {Operation::kRun, operation::kRun.data()},
+                                              {Operation::kGate, operation::kGate.data()},
+                                              {Operation::kDestroy, operation::kDestroy.data()}};
+  return k;
+}
+
+// What was done last.
+enum class Stage { kNothing, kUnpacked, kMounted, kRan, kJudged, kEnded };
+inline std::span<const EnumName<Stage>> enum_names(Stage) {
+  static constexpr EnumName<Stage> k[] = {
+      {Stage::kNothing, "nothing"}, {Stage::kUnpacked, "unpack"}, {Stage::kMounted, "mount"},
+      {Stage::kRan, "run"},         {Stage::kJudged, "gate"},     {Stage::kEnded, "its end"}};
+  return k;
+}
+
+// What one job may have beside its image.
+inline constexpr std::int64_t kMostInputs = records::kMaxAssets - 1;
+
+class AttemptOrder {
+ public:
+  // kWrongState where `next` may not follow what was done; kTooLarge for one input too many.
+  Status admit(Operation next) const;
+  void done(Operation op);
+  // Whatever went wrong: only kDestroy is admitted from here.
+  void end() { stage_ = Stage::kEnded; }
+  bool ended() const { return stage_ == Stage::kEnded; }
+
+ private:
+  Stage stage_ = Stage::kNothing;
+  std::int64_t inputs_ = 0;
+};
+
+}  // namespace gbx::agent
