@@ -63,6 +63,29 @@ Result<std::string> check_result(const DeliveryInput& in) {
 
 }  // namespace
 
+Status verify_job(const records::SetChain::Keys& set, const Hash32& job_id,
+                  const records::SignedSubmission& submission,
+                  const records::Signed<records::RunPlan>* plan) {
+  const auto& s = submission.submission;
+  const auto other = [](const char* what, const Hash32& expected, const Hash32& actual) {
+    return chain_error(Reason::kBadHash, what, expected, actual)
+        .hint("the plane served something else than what was signed: tell the operator");
+  };
+  if (s.body.job_id() != job_id) {
+    return other("the plane answers with another job", job_id, s.body.job_id());
+  }
+  if (submission.consumer.id() != s.body.consumer_id) {
+    return other("consumer of the job", s.body.consumer_id, submission.consumer.id());
+  }
+  GBX_TRY(records::verify_by_identity(set.set_id, submission.consumer, s));
+  // The consumer wrote the names of the files that reviewers make with --out.
+  GBX_TRY(s.body.validate());
+  if (plan == nullptr) return ok_status();
+  GBX_TRY(plan->verify(set.set_id, set.signing));
+  if (plan->body.job_id != job_id) return other("job of the plan", job_id, plan->body.job_id);
+  return ok_status();
+}
+
 Result<Delivered> take_bundle(const records::SealContext& context,
                               const std::vector<records::SpecOutput>& declared, ByteView plain) {
   if (plain.size() < kSaltSize) return fail(Reason::kTruncated, "content of the result");
@@ -137,6 +160,9 @@ Result<Delivered> fetch_result(Session& session, const Hash32& job_id, bool reco
   GBX_ASSIGN(Plane * plane, session.plane());
   GBX_ASSIGN(records::SetChain::Keys set, session.set());
   GBX_ASSIGN(api::JobView job, plane->job(job_id));
+  if (job.job_id != job_id) {
+    return chain_error(Reason::kBadHash, "the plane answers with another job", job_id, job.job_id);
+  }
   // A failed job has something to fetch too: what the gate let out of it, its logs first of all.
   if (!job.output || job.output->state != "Released") {
     const Status ended = outcome_of(job);

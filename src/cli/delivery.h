@@ -21,6 +21,11 @@ struct DeliveryInput {
   api::JobResult result;
   policy::Capacity capacity;  // of declared outputs: the planned charges are reckoned again
 };
+// Submission and plan are this job's, valid, each signed by whom it must be. Errors: kBadHash,
+// kBadSignature, kBadValue.
+Status verify_job(const records::SetChain::Keys& set, const Hash32& job_id,
+                  const records::SignedSubmission& submission,
+                  const records::Signed<records::RunPlan>* plan);
 // Everything but decryption; returns how the environment was protected, in words. Checked: the
 // whole receipt, and that result and submission are its own. Errors: kBadSignature, kBadHash,
 // kPlanMismatch, kBadInclusion, kRejected, …

@@ -285,11 +285,18 @@ Status job_submit(Session& s, const Invocation& in) {
   return finish_waiting(s, last, notes);
 }
 
+// Where a job is, is the plane's word; of which job is not.
+Result<api::JobView> asked_for(const Hash32& id, Result<api::JobView> answer) {
+  if (!answer.ok() || answer->job_id == id) return answer;
+  return fail(Reason::kBadHash, "the plane answers with another job")
+      .with(to_hex(id), to_hex(answer->job_id));
+}
+
 Status job_wait(Session& s, const Invocation& in) {
   GBX_ASSIGN(const Hash32 id, resolve_job(s, in.text("id")));
   GBX_ASSIGN(WatchOptions o, watch_options(in));
   GBX_ASSIGN(Plane * plane, s.plane());
-  GBX_ASSIGN(api::JobView v, plane->job(id));
+  GBX_ASSIGN(api::JobView v, asked_for(id, plane->job(id)));
   GBX_ASSIGN(api::JobView last, watch_job(s, std::move(v), o));
   return finish_waiting(s, last, {});
 }
@@ -297,7 +304,7 @@ Status job_wait(Session& s, const Invocation& in) {
 Status job_get(Session& s, const Invocation& in) {
   GBX_ASSIGN(const Hash32 id, resolve_job(s, in.text("id")));
   GBX_ASSIGN(Plane * plane, s.plane());
-  GBX_ASSIGN(api::JobView v, plane->job(id));
+  GBX_ASSIGN(api::JobView v, asked_for(id, plane->job(id)));
   s.print(job_json(v), job_text(v));
   return ok_status();
 }
@@ -355,7 +362,10 @@ namespace {
 Status job_describe(Session& s, const Invocation& in) {
   GBX_ASSIGN(const Hash32 id, resolve_job(s, in.text("id")));
   GBX_ASSIGN(Plane * plane, s.plane());
+  GBX_ASSIGN(records::SetChain::Keys set, s.set());
   GBX_ASSIGN(api::JobDetail d, plane->job_detail(id));
+  GBX_TRY(asked_for(id, d.job));
+  GBX_TRY(verify_job(set, id, d.submission, d.plan ? &*d.plan : nullptr));
   GBX_ASSIGN(api::JobEvents events, plane->job_events(id));
   std::string o = detail_text(d);
   JsonArray rows;
@@ -394,7 +404,7 @@ Status job_cancel(Session& s, const Invocation& in) {
   GBX_ASSIGN(r.cancel,
              records::sign(set.set_id, records::Cancel{id, keys->id, s.now()}, *keys->signing));
   GBX_ASSIGN(Plane * plane, s.plane());
-  GBX_ASSIGN(api::JobView v, plane->cancel(r));
+  GBX_ASSIGN(api::JobView v, asked_for(id, plane->cancel(r)));
   s.print(job_json(v), job_text(v));
   return ok_status();
 }

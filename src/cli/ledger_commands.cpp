@@ -182,7 +182,9 @@ Status ledger_show(Session& s, const Invocation& in) {
   }
   Json j;
   j["items"] = Json(std::move(items));
-  if (text.empty()) text = "no assets of yours, and none that your jobs have used\n";
+  if (text.empty() && all.bad.empty()) {
+    text = "no assets of yours, and none that your jobs have used\n";
+  }
   all.tell(j, text);
   s.print(j, text);
   return all.end();
@@ -213,15 +215,18 @@ Status ledger_limits(Session& s, const Invocation& in) {
   }
   Json j;
   j["items"] = Json(std::move(items));
-  std::string text = table({{"ASSET", "name"},
-                            {"WHOSE", "whose"},
-                            {"CLEARED ALONE", "clear"},
-                            {"EACH CONSUMER", "period"},
-                            {"ALL", "total"},
-                            {"SPENT", "spent"},
-                            {"LEFT", "left"},
-                            {"AS ROWS", "rows"}},
-                           rows, "no assets of yours, and none that your jobs have used");
+  std::string text;
+  if (!rows.empty() || all.bad.empty()) {
+    text = table({{"ASSET", "name"},
+                  {"WHOSE", "whose"},
+                  {"CLEARED ALONE", "clear"},
+                  {"EACH CONSUMER", "period"},
+                  {"ALL", "total"},
+                  {"SPENT", "spent"},
+                  {"LEFT", "left"},
+                  {"AS ROWS", "rows"}},
+                 rows, "no assets of yours, and none that your jobs have used");
+  }
   all.tell(j, text);
   s.print(j, text);
   return all.end();

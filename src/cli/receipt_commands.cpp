@@ -19,6 +19,16 @@ Status receipt_get(Session& s, const Invocation& in) {
   if (r.submission.body.job_id() != id) {
     return fail(Reason::kBadHash, "the receipt is another job's");
   }
+  // What is kept here under a job's name is believed later, by others too: nothing false is. Times
+  // ahead of this machine's clock make nothing false, and `receipt verify` says them.
+  GBX_ASSIGN(const Context* context, s.context());
+  const policy::ReceiptReport report = policy::verify_receipt(
+      r, context->set_id, policy::ReceiptOptions{std::nullopt, capacity::of_spec});
+  if (!report.valid) {
+    return report.first_failure().at("receipt").hint(
+        "the plane served a receipt that does not hold, and nothing was written: tell the "
+        "operator and the owners");
+  }
   const Json document = to_json(r);
   if (!in.has("out")) {
     s.print(document, pretty(document));
@@ -134,7 +144,8 @@ void add_receipts(CommandTree& t) {
   t.add({"receipt", "proof of what ran and what was released", "", {}, {}, {}, {}, {}});
   t.add("receipt", {"get",
                     "fetch the receipt of a job",
-                    "",
+                    "Nothing is written or printed unless it holds under your pinned key set, as "
+                    "`receipt verify` checks it.",
                     {positional("id", "job id, or its first 4 or more digits")},
                     {option("out", "FILE", "write here instead of standard output", ArgKind::kFile),
                      flag("force", "replace the file")},

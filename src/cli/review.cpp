@@ -32,23 +32,11 @@ const records::OutputManifest& manifest(const ReviewInput& in) {
 Status check_job(const ReviewInput& in) {
   const auto& d = in.detail;
   const auto& s = d.submission.submission;
-  if (s.body.job_id() != in.job_id) {
-    return other_bytes("the plane answers with another job", in.job_id, s.body.job_id());
-  }
-  if (d.submission.consumer.id() != s.body.consumer_id) {
-    return other_bytes("consumer of the job", s.body.consumer_id, d.submission.consumer.id());
-  }
-  GBX_TRY(records::verify_by_identity(in.set.set_id, d.submission.consumer, s));
-  // The consumer wrote the names of the files that --out makes here.
-  GBX_TRY(s.body.validate());
+  GBX_TRY(verify_job(in.set, in.job_id, d.submission, &d.plan));
   if (s.body.consumer_id == in.self) {
     return fail(Reason::kWrongRole, "nobody reviews an output of their own job")
         .hint("the owners' other reviewers decide: glovebox job wait " +
               to_hex(in.job_id).substr(0, 16) + " --through-hold");
-  }
-  GBX_TRY(d.plan.verify(in.set.set_id, in.set.signing));
-  if (d.plan.body.job_id != in.job_id) {
-    return other_bytes("job of the plan", in.job_id, d.plan.body.job_id);
   }
   return ok_status();
 }

@@ -195,6 +195,26 @@ std::string after_ruling(const records::Judgement& j) {
   return "held still: more rulings are needed\nNext: glovebox review list";
 }
 
+// That it is held still, or when it takes effect, is the plane's word; what was decided is the
+// set's.
+Status check_answer(const ReviewInput& in, const records::Judgement& j) {
+  const bool released = j.state == records::JudgementState::kReleased;
+  const bool decided = released || j.state == records::JudgementState::kRejected;
+  if (decided != j.release.has_value()) {
+    return fail(Reason::kBadStructure, "answer to the ruling")
+        .with("a signed decision, or none", std::string(enum_name(j.state)));
+  }
+  if (!decided) return ok_status();
+  const auto& r = j.release->statement;
+  GBX_TRY(r.verify(in.set.set_id, in.set.signing));
+  const bool same = (r.body.decision == records::ReleaseDecision::kRelease) == released;
+  if (r.body.job_id == in.job_id && same) return ok_status();
+  return fail(Reason::kBadHash, "the plane answers with another decision")
+      .with(to_hex(in.job_id) + " " + std::string(enum_name(j.state)),
+            to_hex(r.body.job_id) + " " + std::string(enum_name(r.body.decision)))
+      .hint("the ruling was sent; glovebox review list");
+}
+
 // On a terminal, below the output itself.
 Status ask_first(Session& s, const Desk& d, const std::string& verb, std::size_t policies) {
   s.note(review_text(d.in, d.opened));
@@ -221,6 +241,7 @@ Status rule(Session& s, const Invocation& in, const RulingChoice& how) {
     GBX_ASSIGN(auto ruling, next_ruling(d, *keys, *p, how));
     if (!ruling) continue;
     GBX_ASSIGN(last, plane->rule(d.in.job_id, {keys->file.chain, *ruling}));
+    GBX_TRY(check_answer(d.in, last));
     ++sent;
     // The first ruling against may have decided; so may the last one for.
     if (last.state != records::JudgementState::kHeld) break;

@@ -20,6 +20,7 @@ struct SealedJob {
   BrokerWorld::Run run;
   records::SealedOutput output;
   records::Signed<records::RunStatement> statement;
+  records::Signed<records::SealAck> ack;
 };
 
 inline Content make_content(const Hash32& job_id, Random& random) {
@@ -35,9 +36,10 @@ inline Content make_content(const Hash32& job_id, Random& random) {
 }
 
 // From submission to seal; the assets of `world` are published. `change` may break the content.
-inline SealedJob seal_a_job(BrokerWorld& world, const records::GateVerdict& verdict,
+inline SealedJob seal_a_job(BrokerWorld& world, const records::SignedSubmission& submission,
+                            const records::GateVerdict& verdict,
                             const std::function<void(Content&)>& change = {}) {
-  SealedJob job{world.run_until_attested(world.submission()), {}, {}};
+  SealedJob job{world.run_until_attested(submission), {}, {}, {}};
   auto& run = job.run;
   for (std::int64_t stage = 1; stage <= 2; ++stage) {
     must(world.key(run.agent, run.credential.body, run.evidence, stage, run.connection));
@@ -69,9 +71,13 @@ inline SealedJob seal_a_job(BrokerWorld& world, const records::GateVerdict& verd
   st.unpacked_root_hash = Hash32{7};
   st.residual_channels = run.plan.body.residual_channels;
   job.statement = must(records::sign(world.set.id(), st, run.agent.sig));
-  must(world.seal({job.statement, sealed.release_keys}, run.connection));
+  job.ack = must(world.seal({job.statement, sealed.release_keys}, run.connection));
   job.output = std::move(sealed.output);
   return job;
+}
+inline SealedJob seal_a_job(BrokerWorld& world, const records::GateVerdict& verdict,
+                            const std::function<void(Content&)>& change = {}) {
+  return seal_a_job(world, world.submission(), verdict, change);
 }
 
 }  // namespace gbx::testing

@@ -1,5 +1,6 @@
 #include "node/attempt.h"
 
+#include <algorithm>
 #include <atomic>
 #include <functional>
 #include <thread>
@@ -14,6 +15,7 @@ using namespace records;
 namespace {
 
 constexpr std::int64_t kPlaneTimeoutMs = 30'000;
+constexpr std::int64_t kMostRunSeconds = 604'800;  // a spec's longest
 
 class Running {
  public:
@@ -34,8 +36,11 @@ class Running {
   std::string name() const {
     return to_hex(job_id_).substr(0, 16) + "-" + std::to_string(bundle_.credential.body.attempt);
   }
+  // The plan is the plane's word here, and only the agent checks it: no number of it is to
+  // overflow.
   std::int64_t life_ms() const {
-    return bundle_.plan.body.controls.run_seconds * 1000 + o_.grace_ms;
+    const std::int64_t planned = bundle_.plan.body.controls.run_seconds;
+    return std::clamp<std::int64_t>(planned, 0, kMostRunSeconds) * 1000 + o_.grace_ms;
   }
 
   // Until the agent said `end`, broke its stream, or ran out of time.

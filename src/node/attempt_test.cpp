@@ -140,6 +140,19 @@ TEST_F(NodeAttempt, ABrokerThatHangsHoldsNobody) {
   EXPECT_TRUE(ended_.ok()) << ended_.error().line();
 }
 
+// As nanoseconds it would be a time before now, and the agent would find nobody.
+TEST_F(NodeAttempt, APlanThatRunsForAgesIsWaitedForAsLongAsAnyMay) {
+  bundle_.plan.body.controls.run_seconds = std::int64_t{1} << 52;
+  const channel::Listener silent = channel::listen_tcp({}).value();
+  run(silent.port);
+  const auto stream = connect();
+  ASSERT_TRUE(stream.ok()) << stream.error().line();
+  ASSERT_TRUE((*stream)->write_all(as_bytes("is anybody there?"), in_ms(kPatienceMs)).ok());
+  stop_.request(Reason::kLost);
+  join();
+  EXPECT_TRUE(ended_.ok()) << ended_.error().line();
+}
+
 // A tunnel or a balancer before a broker that is away: connections open and end at once, some with
 // a word. However often: the agent says how long it insists.
 TEST_F(NodeAttempt, ConnectionsThatBreakAtOnceAreNotUsedUp) {

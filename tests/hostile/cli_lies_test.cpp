@@ -1,0 +1,556 @@
+// The plane lies to people: in each answer that a command of theirs reads, over the real client and
+// a real HTTPS server. Commands are recorded once against a genuine plane and broker; then each
+// runs again and again, every time with one lie in one answer. A command that is lied to ends with
+// a reason: it has printed no answer, written no file and sent nothing that it would not have sent
+// anyhow. Or the lie is in a member that cli_lies.txt lists, with the reason why it harms nobody.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <mutex>
+#include <sstream>
+
+#include "capacity/capacity.h"
+#include "cli/commands.h"
+#include "cli/session.h"
+#include "cli/testing.h"
+#include "lies.h"
+#include "plane/http/server.h"
+#include "plane/plane_world.h"
+#include "plane/service/api.h"
+#include "storage/memory_store.h"
+
+namespace gbx::cli {
+namespace {
+
+namespace fs = std::filesystem;
+namespace server = gbx::plane::http;
+using gbx::testing::must;
+using gbx::testing::Person;
+using hostile::Choice;
+using hostile::Harmless;
+using hostile::Lie;
+using hostile::Pool;
+
+// ---- the genuine plane ----
+
+class WorldBroker final : public plane::Broker {
+ public:
+  explicit WorldBroker(gbx::testing::BrokerWorld& b) : b_(b) {}
+  Result<Json> call(std::string_view method, const Json& body) override {
+    return b_.core->handle(method, body, b_.plane(), b_.clock.now());
+  }
+  bool connected() const override { return true; }
+  std::string trouble() const override { return ""; }
+
+ private:
+  gbx::testing::BrokerWorld& b_;
+};
+
+struct Jobs {
+  std::string released, held, waiting;  // ids
+};
+
+// A plane with two assets, a job that is released, one that is held and one that waits.
+struct Genuine {
+  Genuine() : p(false, 5), broker(p.b) {
+    p.b.capacity = capacity::of_spec;
+    must(p.b.start());
+    name(p.b.data, "wdbc");
+    name(p.b.image, "study-image");
+    p.b.data.policy.clauses.row_bits = 116;
+    p.b.data.policy.clauses.fresh_for_seconds = 86'400;
+    p.populate();
+    p.enrol(p.b.reviewer, "reviewer", plane::Role::kReviewer);
+    p.enrol(boss, "boss", plane::Role::kOperator);
+    must(p.core->add_lease(p.owner(), lease()));
+    jobs.released = run(gbx::testing::clean_verdict());
+    auto doubtful = gbx::testing::clean_verdict();
+    doubtful.recommendation = records::Recommendation::kHold;
+    jobs.held = run(doubtful);
+    jobs.waiting = to_hex(p.submit());
+    p.pump();
+    plane::ApiOptions o;
+    o.shares = {.burst = 100'000, .per_second = 1'000};
+    api.emplace(*p.core, broker, objects, p.b.clock, p.b.random, o);
+    routes.emplace(plane::PlaneApi::routes(), *api,
+                   [this](const server::Request& r) { return api->authenticate(r); });
+  }
+  static void name(gbx::testing::Asset& a, const std::string& name) {
+    a.record.name = name;
+    a.policy.asset_version_id = a.record.id();
+  }
+  records::Signed<records::Lease> lease() {
+    return gbx::testing::make_lease(p.b.set.id(), p.b.data, p.b.consumer, 5, p.b.random);
+  }
+  std::string run(records::GateVerdict verdict) {
+    const auto submission = p.b.submission();
+    verdict.charge.free_bits =
+        must(capacity::of_spec(submission.submission.body.spec.spec, {})).free_bits;
+    const Hash32 id = p.submit(submission);
+    p.pump();
+    const auto work = p.take();
+    const auto job = gbx::testing::seal_a_job(p.b, submission, verdict);
+    must(p.core->phase(p.node(), p.phase(*work, records::EnvironmentPhase::kWorking)));
+    must(p.core->output(p.node(), {id, 1, job.ack, job.output}));
+    must(p.core->destroyed(p.node(), p.claim(*work)));
+    p.pump();
+    return to_hex(id);
+  }
+  plane::Plane p;
+  Person boss = gbx::testing::make_person(p.b.random);
+  WorldBroker broker;
+  storage::MemoryStore objects;
+  Jobs jobs;
+  std::optional<plane::PlaneApi> api;
+  std::optional<plane::api::Dispatcher<plane::PlaneApi>> routes;
+};
+
+// ---- what a command did ----
+
+struct Exchange {
+  std::string method, target;
+  int status = 200;
+  std::string sent;
+  Bytes body;
+  // "GET /v1/jobs/*/detail": the same for all ids.
+  std::string route() const {
+    std::string out = method + " ", part;
+    for (const char c : target.substr(0, target.find('?')) + "/") {
+      if (c != '/') {
+        part += c;
+        continue;
+      }
+      const bool id = part.size() >= 32;
+      out += (part.empty() ? "" : "/") + (id ? std::string("*") : part);
+      part.clear();
+    }
+    return out;
+  }
+  bool changes() const { return method != "GET"; }
+};
+
+struct Outcome {
+  Status status = ok_status();
+  std::string printed;
+  std::string noted;                   // on standard error
+  std::map<std::string, Bytes> files;  // that were asked for, by name
+  std::vector<std::string> sent;       // what changes something
+};
+
+// Standard output and error of a command, for as long as it lives.
+class Captured {
+ public:
+  Captured() : file_(memfd_create("out", MFD_CLOEXEC)), notes_(memfd_create("err", MFD_CLOEXEC)) {
+    std::fflush(stdout);
+    std::fflush(stderr);
+    out_ = Fd(dup(STDOUT_FILENO));
+    err_ = Fd(dup(STDERR_FILENO));
+    dup2(file_.get(), STDOUT_FILENO);
+    dup2(notes_.get(), STDERR_FILENO);
+  }
+  std::pair<std::string, std::string> end() {
+    std::fflush(stderr);
+    dup2(out_.get(), STDOUT_FILENO);
+    dup2(err_.get(), STDERR_FILENO);
+    return {text_of(file_), text_of(notes_)};
+  }
+
+ private:
+  static std::string text_of(const Fd& file) {
+    lseek(file.get(), 0, SEEK_SET);
+    const Bytes all = must(read_all(file.get(), 64U << 20));
+    return std::string(as_text(all));
+  }
+  Fd file_, notes_, out_, err_;
+};
+
+// ---- commands over a server that says what it is told to ----
+
+struct Told {
+  std::string who;  // whose home
+  std::vector<std::string> words;
+};
+
+class Desk {
+ public:
+  Desk() {
+    char name[] = "/tmp/gbx-lies-XXXXXX";
+    dir_ = mkdtemp(name);
+    start();
+    make_home("consumer", genuine.p.b.consumer, {"consumer"});
+    make_home("owner", genuine.p.b.owner, {"owner"});
+    make_home("reviewer", genuine.p.b.reviewer, {"reviewer"});
+    make_home("boss", genuine.boss, {"operator"});
+    Session owner({Format::kTable, dir_ + "/owner", "", {}}, genuine.p.b.clock, genuine.p.b.random);
+    for (const auto* a : {&genuine.p.b.data, &genuine.p.b.image}) {
+      must(owner.store_dataset_key(a->record.asset_id, a->record.version, a->key));
+    }
+    auto spec = gbx::testing::make_spec(true);
+    spec.spec.inputs[0].asset = "wdbc";
+    must(write_file_atomic(dir_ + "/job.json", as_bytes(canonical(to_json(spec))), 0600));
+  }
+  ~Desk() {
+    server_.reset();
+    (void)remove_tree(dir_);
+  }
+
+  // Runs it in a copy of its home; `answer` gives the answers.
+  using Answer = std::function<Exchange(std::size_t nth, const Exchange& request)>;
+  Outcome run(const Told& told, std::uint64_t seed, const Answer& answer) {
+    const std::string here = dir_ + "/run";
+    must(remove_tree(here));
+    fs::create_directory(here);
+    fs::copy(dir_ + "/" + told.who, here + "/home", fs::copy_options::recursive);
+    Outcome out;
+    {
+      const std::lock_guard lock(mutex_);
+      answer_ = answer;
+      asked_ = 0;
+      sent_ = &out.sent;
+    }
+    std::vector<std::string> words;
+    for (std::string w : told.words) {
+      for (const auto& [mark, text] : std::map<std::string, std::string>{
+               {"{dir}", dir_}, {"{out}", here + "/out"}, {"{home}", here + "/home"}}) {
+        if (const auto at = w.find(mark); at != std::string::npos) {
+          w.replace(at, mark.size(), text);
+        }
+      }
+      words.push_back(std::move(w));
+    }
+    SeededRandom random(seed);
+    const auto parsed = must(parse_command_line(tree_, words));
+    Captured captured;
+    {
+      Session session({Format::kTable, here + "/home", "", {}}, genuine.p.b.clock, random);
+      out.status = parsed.command->run(session, parsed.invocation);
+    }
+    std::tie(out.printed, out.noted) = captured.end();
+    for (const auto& e : fs::recursive_directory_iterator(here)) {
+      const std::string path = e.path().string().substr(here.size());
+      if (e.is_regular_file() && path.rfind("/out", 0) == 0) {
+        out.files[path] = must(read_file(e.path().string(), 16U << 20));
+      }
+    }
+    return out;
+  }
+  Genuine genuine;
+
+ private:
+  void make_home(const std::string& name, const Person& who, std::vector<std::string> roles) {
+    const Home home(dir_ + "/" + name);
+    must(home.make("keys"));
+    must(home.save(Context{"127.0.0.1", server_->port(), ca_, genuine.p.b.set.id(),
+                           genuine.p.b.set.chain.epoch.body.epoch}));
+    must(home.save(IdentityFile{name, std::move(roles), who.chain, who.hpke.public_key().text(),
+                                who.hpke.public_key().text()}));
+    constexpr SecretAccess kAccess{};
+    must(write_key_file(home.signing_key(), KeyKind::kSigning,
+                        who.key.private_bytes(kAccess).view(kAccess), kAccess, nullptr,
+                        genuine.p.b.random));
+    must(write_key_file(home.result_key(), KeyKind::kHpke, who.hpke.private_key().view(kAccess),
+                        kAccess, nullptr, genuine.p.b.random));
+  }
+  void start() {
+    using crypto::SignatureAlgorithm;
+    Random& random = genuine.p.b.random;
+    const auto ca = must(crypto::SigningKey::generate(SignatureAlgorithm::kEcdsaP256, random));
+    const auto key = must(crypto::SigningKey::generate(SignatureAlgorithm::kEcdsaP256, random));
+    const std::int64_t now = SystemClock().now().seconds();
+    const auto issued = must(
+        crypto::issue_server_certificate(ca, key, {}, {"127.0.0.1"}, now - 86'400, now + 86'400));
+    ca_ = issued.ca_der;
+    must(write_file_atomic(dir_ + "/ca.der", ca_, 0600));
+    server::ServerOptions o;
+    o.certificate_der = issued.server_der;
+    o.key_pkcs8_der = key.pkcs8_der(SecretAccess{});
+    server_ =
+        must(server::Server::start(std::move(o), [this](const auto& r) { return handle(r); }));
+  }
+  server::Response handle(const server::Request& r) {
+    const std::lock_guard lock(mutex_);
+    Exchange request{r.method, r.target, 200, std::string(as_text(r.body)), {}};
+    if (request.changes()) sent_->push_back(r.method + " " + r.target + " " + request.sent);
+    request_ = &r;
+    const Exchange e = answer_(asked_++, request);
+    server::Response out;
+    out.status = e.status;
+    out.body = e.body;
+    out.known_caller = true;
+    return out;
+  }
+
+ public:
+  // The genuine plane's answer to the request that is being answered.
+  Exchange truth(const Exchange& request) {
+    const auto reply = genuine.routes->handle(*request_);
+    Exchange e = request;
+    e.status = reply.status;
+    e.body = reply.body;
+    return e;
+  }
+  std::uint16_t port() const { return server_->port(); }
+
+ private:
+  std::string dir_;
+  Bytes ca_;
+  const CommandTree tree_ = make_tree();
+  std::mutex mutex_;
+  Answer answer_;                             // guarded by mutex_
+  std::size_t asked_ = 0;                     // guarded by mutex_
+  std::vector<std::string>* sent_ = nullptr;  // guarded by mutex_
+  const server::Request* request_ = nullptr;  // guarded by mutex_
+  std::unique_ptr<server::Server> server_;
+};
+
+// ---- telling lies ----
+
+// How far a lie may reach that was taken.
+enum class Reach {
+  kNothing,  // everything is as with the truth
+  kShown,    // what is printed differs: the plane's word, and shown as such
+  kFewer,    // something that the plane withheld is missing in what is sent
+  kFile,     // or in a file
+};
+// A line of cli_lies.txt.
+struct Excuse {
+  Reach reach = Reach::kNothing;
+  std::string command, place;  // "*" at its end: all that begins so
+};
+std::vector<Excuse> read_excuses() {
+  const char* root = std::getenv("GBX_SOURCE_DIR");
+  const std::string file =
+      std::string(root == nullptr ? "." : root) + "/tests/hostile/cli_lies.txt";
+  std::istringstream in(must(read_text_file(file, 1U << 20)));
+  std::vector<Excuse> out;
+  for (std::string line; std::getline(in, line);) {
+    if (line.empty() || line[0] == '#') continue;
+    std::istringstream words(line);
+    std::vector<std::string> parts;
+    for (std::string w; std::getline(words, w, '|');) {
+      parts.push_back(w.substr(w.find_first_not_of(' '),
+                               w.find_last_not_of(' ') + 1 - w.find_first_not_of(' ')));
+    }
+    if (parts.size() != 4) throw std::runtime_error(file + ": " + line);
+    const Reach reach = parts[0] == "shown"   ? Reach::kShown
+                        : parts[0] == "fewer" ? Reach::kFewer
+                        : parts[0] == "file"  ? Reach::kFile
+                                              : Reach::kNothing;
+    out.push_back({reach, parts[1], parts[2]});
+  }
+  return out;
+}
+const std::vector<Excuse>& excuses() {
+  static const std::vector<Excuse> kAll = read_excuses();
+  return kAll;
+}
+bool begins(const std::string& text, const std::string& pattern) {
+  if (pattern.empty()) return true;
+  if (pattern.back() != '*') return text == pattern;
+  return text.compare(0, pattern.size() - 1, pattern, 0, pattern.size() - 1) == 0;
+}
+
+class CliLies : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() { desk_ = new Desk; }
+  static void TearDownTestSuite() {
+    delete desk_;
+    desk_ = nullptr;
+    std::printf("%zu lies\n", told_);
+    if (!Choice().all()) return;
+    for (std::size_t i = 0; i < excuses().size(); ++i) {
+      if (used_.count(i) == 0) {
+        std::printf("nothing was taken: %s, %s\n", excuses()[i].command.c_str(),
+                    excuses()[i].place.c_str());
+      }
+    }
+  }
+
+  // At most `most` lies of those that GBX_LIES names.
+  void lie(const Told& told, std::size_t most = 120) {
+    // Of its own for each command: no plane takes a nonce twice.
+    const Hash32 named = crypto::sha256(as_bytes(told.who + told.words[0] + told.words[1]));
+    const std::uint64_t seed = named[0] + 256U * named[1] + 65'536U * named[2];
+    std::vector<Exchange> genuine;
+    const Outcome truth = desk_->run(told, seed, [&](std::size_t, const Exchange& request) {
+      genuine.push_back(desk_->truth(request));
+      return genuine.back();
+    });
+    ASSERT_TRUE(truth.status.ok()) << told.words[0] << truth.status.error().line();
+    ASSERT_FALSE(truth.printed.empty());
+    for (const auto& e : genuine) {
+      if (const auto j = parse_json(as_text(e.body)); j.ok()) pool_.collect(*j);
+    }
+    struct Plan {
+      std::size_t nth;
+      Lie lie;
+    };
+    std::vector<Plan> plans;
+    Choice choice;
+    for (std::size_t n = 0; n < genuine.size(); ++n) {
+      const auto j = parse_json(as_text(genuine[n].body), {64U << 20, 64, 1'000'000});
+      if (!j.ok()) continue;
+      for (auto& l : choice.some(lies_about(pool_, *j), 1)) plans.push_back({n, std::move(l)});
+    }
+    SeededRandom some(seed);
+    while (!choice.all() && plans.size() > most) {
+      plans.erase(plans.begin() + static_cast<std::ptrdiff_t>(some.below(plans.size())));
+    }
+    for (const auto& plan : plans) {
+      const Outcome lied = desk_->run(told, seed, [&](std::size_t n, const Exchange& request) {
+        return replay(genuine, n, request, plan.nth, plan.lie);
+      });
+      judge(told, genuine[plan.nth].route(), plan.lie, truth, lied);
+    }
+    told_ += plans.size();
+    report(told, choice, plans.size());
+  }
+
+ private:
+  static Exchange replay(const std::vector<Exchange>& genuine, std::size_t n,
+                         const Exchange& request, std::size_t lied_at, const Lie& lie) {
+    if (n < genuine.size() && genuine[n].target == request.target) {
+      Exchange e = genuine[n];
+      if (n == lied_at) e.body = to_bytes(as_bytes(lie.text));
+      return e;
+    }
+    for (const auto& e : genuine) {
+      if (e.target == request.target && e.method == request.method) return e;
+    }
+    Exchange none = request;
+    const auto refused = server::error_response(fail(Reason::kNotFound, "nothing there"));
+    none.status = refused.status;
+    none.body = refused.body;
+    return none;
+  }
+
+  // Nothing; or an overview without what does not hold, which names it and has nothing else in it
+  // than with the truth.
+  static bool is_less(const std::string& printed, const std::string& truth) {
+    if (printed.empty()) return true;
+    const auto lines = [](const std::string& text) {
+      std::set<std::string> out;  // without the blanks that make columns
+      std::istringstream in(text);
+      for (std::string line; std::getline(in, line);) {
+        std::istringstream words(line);
+        std::string one;
+        for (std::string w; words >> w;) one += w + " ";
+        out.insert(one);
+      }
+      return out;
+    };
+    const std::set<std::string> known = lines(truth);
+    bool named = false;
+    for (const std::string& line : lines(printed)) {
+      const bool not_shown = line.rfind("NOT SHOWN: ", 0) == 0;
+      named = named || not_shown;
+      if (!not_shown && !line.empty() && known.count(line) == 0) return false;
+    }
+    return named;
+  }
+
+  void judge(const Told& told, const std::string& route, const Lie& lie, const Outcome& truth,
+             const Outcome& lied) {
+    const std::string what = told.words[0] + " " + told.words[1] + ", " + route + ": " + lie.what();
+    const bool as_far = lied.sent.size() <= truth.sent.size() &&
+                        std::equal(lied.sent.begin(), lied.sent.end(), truth.sent.begin());
+    if (!lied.status.ok()) {
+      ++refused_[lied.status.reason()];
+      EXPECT_NE(exit_class(lied.status.reason()), ExitClass::kInternal)
+          << what << lied.status.error().line();
+      EXPECT_TRUE(is_less(lied.printed, truth.printed))
+          << what << lied.status.error().line() << lied.printed;
+      EXPECT_TRUE(lied.files.empty()) << what;
+      if (!as_far) excuse(told, route + " " + lie.place(), Reach::kFewer, what);
+      return;
+    }
+    // A list is shown without what does not verify, and says so.
+    if (lied.noted.find("do not verify and are left out") != std::string::npos) {
+      EXPECT_EQ(lied.sent, truth.sent) << what;
+      EXPECT_EQ(lied.files, truth.files) << what;
+      return;
+    }
+    const Reach reach = lied.files != truth.files       ? Reach::kFile
+                        : lied.sent != truth.sent       ? Reach::kFewer
+                        : lied.printed != truth.printed ? Reach::kShown
+                                                        : Reach::kNothing;
+    excuse(told, route + " " + lie.place(), reach, what);
+  }
+  void excuse(const Told& told, const std::string& place, Reach reach, const std::string& what) {
+    const std::string command = told.words[0] + " " + told.words[1];
+    for (std::size_t i = 0; i < excuses().size(); ++i) {
+      const Excuse& e = excuses()[i];
+      if (begins(command, e.command) && begins(place, e.place) && reach <= e.reach) {
+        used_.insert(i);
+        return;
+      }
+    }
+    const char* words[] = {"nothing", "shown", "sent", "file"};
+    taken_[place + " [" + words[static_cast<int>(reach)] + "]"] = what;
+  }
+  void report(const Told& told, const Choice& choice, std::size_t tried) {
+    std::printf("%s %s: %zu lies (GBX_LIES=%s)", told.words[0].c_str(), told.words[1].c_str(),
+                tried, choice.text().c_str());
+    for (const auto& [reason, n] : refused_) {
+      std::printf(", %d %s", n, std::string(reason_code(reason)).c_str());
+    }
+    std::printf("\n");
+    for (const auto& [place, what] : taken_) ADD_FAILURE() << "taken: " << place << "  " << what;
+    refused_.clear();
+    taken_.clear();
+  }
+
+  std::map<Reason, int> refused_;
+  std::map<std::string, std::string> taken_;
+  static inline Desk* desk_ = nullptr;
+  static inline Pool pool_;
+  static inline std::size_t told_ = 0;
+  static inline std::set<std::size_t> used_;
+
+ protected:
+  static const Jobs& jobs() { return desk_->genuine.jobs; }
+  static gbx::testing::BrokerWorld& world() { return desk_->genuine.p.b; }
+};
+
+TEST_F(CliLies, ToConsumers) {
+  lie({"consumer", {"asset", "show", "wdbc"}}, 500);
+  lie({"consumer", {"job", "get", jobs().released}});
+  lie({"consumer", {"job", "list"}});
+  lie({"consumer", {"job", "describe", jobs().released}});
+  lie({"consumer", {"job", "result", jobs().released, "--out", "{out}"}}, 400);
+  lie({"consumer", {"job", "logs", jobs().released}});
+  lie({"consumer", {"receipt", "get", jobs().released, "--out", "{out}"}}, 300);
+  lie({"consumer", {"ledger", "show", "wdbc"}});
+  lie({"consumer", {"ledger", "limits"}});
+  lie({"consumer", {"lease", "list"}});
+  lie({"consumer", {"policy", "explain", "wdbc", "--with", "study-image"}});
+  lie({"consumer", {"job", "plan", "{dir}/job.json"}});
+  lie({"consumer", {"job", "cancel", jobs().waiting}});
+  lie({"consumer", {"job", "submit", "{dir}/job.json"}});
+}
+
+TEST_F(CliLies, ToReviewers) {
+  lie({"reviewer", {"review", "list"}});
+  lie({"reviewer", {"review", "show", jobs().held, "--out", "{out}"}}, 400);
+  lie({"reviewer", {"review", "reject", jobs().held, "--yes", "--reason", "small-cells"}});
+}
+
+TEST_F(CliLies, ToOwners) {
+  lie({"owner", {"asset", "list"}}, 200);
+  lie({"owner", {"image", "sign", "study-image"}});
+  lie({"owner", {"ledger", "show", "wdbc", "--svg", "{out}"}});
+  lie({"owner",
+       {"lease", "grant", "--asset", "wdbc", "--consumer", to_hex(world().consumer.id())}});
+  lie({"owner", {"policy", "beacon", "wdbc"}});
+  lie({"owner", {"policy", "sign", "wdbc", "--renew"}}, 300);
+  lie({"owner", {"asset", "delist", "wdbc"}});
+}
+
+TEST_F(CliLies, ToOperators) { lie({"boss", {"node", "list"}}); }
+
+}  // namespace
+}  // namespace gbx::cli
