@@ -259,13 +259,15 @@ Status Core::check_request(const Signed<KeyRequest>& r, const AttemptState& a) c
 }
 
 // Beside what other jobs have spent and reserved.
+policy::Spent Core::spent_beside(const JobState& job, const Policy& policy,
+                                 const PlanCharge& charge, std::int64_t now) const {
+  return state().spent(charge, job.submission.submission.body.consumer_id,
+                       now - policy.clauses.gate.period_days * 86400, job.plan.body.job_id);
+}
 Status Core::within_budget(const JobState& job, const Policy& policy, const PlanCharge& charge,
                            std::int64_t now) const {
-  const auto& gate = policy.clauses.gate;
-  const auto& submission = job.submission.submission.body;
-  const policy::Spent spent = state().spent(charge, submission.consumer_id,
-                                            now - gate.period_days * 86400, submission.job_id());
-  return policy::within_budget(spent, gate, charge.free_bits);
+  return policy::within_budget(spent_beside(job, policy, charge, now), policy.clauses.gate,
+                               charge.free_bits);
 }
 
 Result<std::vector<PlanCharge>> Core::reserve(const JobState& job, std::int64_t now) const {

@@ -13,6 +13,7 @@
 #include "base/seams.h"
 #include "broker/log.h"
 #include "policy/decision.h"
+#include "records/held_ledger.h"
 #include "records/sealing.h"
 
 namespace gbx::broker {
@@ -113,6 +114,8 @@ class Core {
   Result<records::Empty> cancel(const records::CancelRequest& r, const Call& c);
   Result<records::Signed<records::LedgerStatement>> ledger(const records::LedgerRequest& r,
                                                            const Call& c);
+  Result<records::Signed<records::HeldLedgerStatement>> held_ledger(
+      const records::HeldLedgerRequest& r, const Call& c);
   // attempt.cpp
   Result<records::Signed<records::Credential>> credential(const records::CredentialRequest& r,
                                                           const Call& c);
@@ -150,6 +153,9 @@ class Core {
                                            const Connection& own, const Call& c) const;
   Status check_bound(const Hash32& job_id, std::int64_t attempt, const Call& c) const;
   Status check_request(const records::Signed<records::KeyRequest>& r, const AttemptState& a) const;
+  // By other jobs, as far as it counts for this one under the policy.
+  policy::Spent spent_beside(const JobState& job, const records::Policy& policy,
+                             const records::PlanCharge& charge, std::int64_t now) const;
   Status within_budget(const JobState& job, const records::Policy& policy,
                        const records::PlanCharge& charge, std::int64_t now) const;
   Result<std::vector<records::PlanCharge>> reserve(const JobState& job, std::int64_t now) const;

@@ -304,4 +304,13 @@ Result<Hash32> resolve_job(Session& session, const std::string& text) {
   return choose_id(text, ids, "job", "glovebox job list");
 }
 
+void print_jobs(Session& s, JsonArray items, std::vector<Column> columns, const std::string& none) {
+  columns.insert(columns.begin(), {"JOB", "jobId"});
+  JsonArray shown = items;
+  for (Json& row : shown) row["jobId"] = row.find("jobId")->string()->substr(0, 16);
+  Json j;
+  j["items"] = Json(std::move(items));
+  s.print(j, table(columns, shown, none));
+}
+
 }  // namespace gbx::cli

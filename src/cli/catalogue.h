@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/output.h"
 #include "cli/session.h"
 
 namespace gbx::cli {
@@ -70,5 +71,10 @@ std::string version_label(const api::AssetView& view);
 Result<Hash32> choose_id(const std::string& prefix, const std::vector<Hash32>& ids,
                          const char* what, const char* list_command);
 Result<Hash32> resolve_job(Session& session, const std::string& text);
+
+// A list with a job in each row: whole for programs, for people with the beginning of each id in a
+// first column.
+void print_jobs(Session& session, JsonArray items, std::vector<Column> columns,
+                const std::string& none);
 
 }  // namespace gbx::cli

@@ -309,22 +309,14 @@ Status job_list(Session& s, const Invocation& in) {
   GBX_ASSIGN(std::vector<api::JobView> jobs,
              plane->jobs(in.text("state"), static_cast<std::size_t>(limit)));
   JsonArray rows;
-  JsonArray shown;
-  for (const auto& v : jobs) {
-    Json j = job_json(v);
-    rows.push_back(j);
-    j["jobId"] = short_id(v.job_id);
-    shown.push_back(std::move(j));
-  }
-  Json j;
-  j["items"] = Json(std::move(rows));
-  s.print(j, table({{"JOB", "jobId"},
-                    {"NAME", "name"},
-                    {"PHASE", "phase"},
-                    {"REASON", "outcome.reason"},
-                    {"CREATED", "created"},
-                    {"UPDATED", "updated"}},
-                   shown, "no jobs"));
+  for (const auto& v : jobs) rows.push_back(job_json(v));
+  print_jobs(s, std::move(rows),
+             {{"NAME", "name"},
+              {"PHASE", "phase"},
+              {"REASON", "outcome.reason"},
+              {"CREATED", "created"},
+              {"UPDATED", "updated"}},
+             "no jobs");
   return ok_status();
 }
 

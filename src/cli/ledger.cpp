@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "cli/output.h"
+#include "policy/rows.h"
 
 namespace gbx::cli {
 
@@ -30,7 +31,7 @@ std::string grouped(std::int64_t n) {
 }
 std::string short_id(const Hash32& id) { return to_hex(id).substr(0, 16); }
 std::string with_rows(const LedgerStatement& head, std::int64_t bits) {
-  const std::string rows = rows_of(head, bits);
+  const std::string rows = policy::equivalent_rows(bits, head.row_bits);
   return grouped(bits) + (rows.empty() ? "" : " = " + rows);
 }
 
@@ -159,12 +160,6 @@ std::vector<ConsumerSum> by_consumer(const Ledger& l) {
 
 std::int64_t left(std::int64_t limit, std::int64_t spent) {
   return std::max<std::int64_t>(0, limit - spent);
-}
-
-std::string rows_of(const LedgerStatement& head, std::int64_t bits) {
-  if (!head.row_bits || *head.row_bits <= 0) return {};
-  const std::int64_t tenths = bits * 10 / *head.row_bits;
-  return grouped(tenths / 10) + "." + std::to_string(tenths % 10) + " rows";
 }
 
 Series series_of(const Ledger& l, std::size_t columns) {

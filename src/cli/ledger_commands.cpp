@@ -5,6 +5,7 @@
 #include "cli/commands.h"
 #include "cli/ledger.h"
 #include "cli/output.h"
+#include "policy/rows.h"
 
 namespace gbx::cli {
 
@@ -108,7 +109,7 @@ Status ledger_limits(Session& s, const Invocation& in) {
     row["total"] = std::to_string(h.limits.total_free_bits);
     row["spent"] = std::to_string(h.total_free_bits);
     row["left"] = std::to_string(*j.find("left")->integer());
-    const std::string rows_left = rows_of(h, *j.find("left")->integer());
+    const std::string rows_left = policy::equivalent_rows(*j.find("left")->integer(), h.row_bits);
     row["rows"] = rows_left.empty() ? "-" : rows_left;
     items.push_back(std::move(j));
     rows.push_back(std::move(row));

@@ -10,7 +10,6 @@
 #include "cli/policy_file.h"
 #include "cli/policy_interview.h"
 #include "cli/publishing.h"
-#include "cli/row_bits.h"
 #include "cli/texts.h"
 #include "cli/yaml.h"
 #include "policy/policy.h"
@@ -32,34 +31,8 @@ Status check_hex(const std::vector<std::string>& list, std::size_t digits,
   return ok_status();
 }
 
-// What a reviewer hands over: the answer of `glovebox -o json identity show`.
-Result<records::Reviewer> read_reviewer(const std::string& path) {
-  GBX_ASSIGN(const std::string text, read_text_file(path, 64U << 10));
-  auto card = parse_json(text);
-  if (!card.ok()) return card.error().at(path);
-  const auto member = [&card](const char* name) {
-    const Json* found = card->find(name);
-    return found != nullptr && found->string() != nullptr ? *found->string() : std::string();
-  };
-  records::Reviewer r;
-  const auto id = fixed_from_hex<32>(member("identityId"));
-  r.key = member("key");
-  r.hpke = member("resultKey");
-  if (!id.ok() || !crypto::PublicKey::from_text(r.key).ok() ||
-      !crypto::HpkePublicKey::from_text(r.hpke).ok()) {
-    return fail(Reason::kBadValue, "--reviewer " + path)
-        .with("a reviewer's identityId, key and resultKey", "something else")
-        .hint("the reviewer makes it: glovebox -o json identity show > reviewer.json");
-  }
-  r.identity_id = *id;
-  return r;
-}
-
 Status draft_reviewers(PolicyDraft& d, const Invocation& in) {
-  for (const auto& path : in.list("reviewer")) {
-    GBX_ASSIGN(records::Reviewer r, read_reviewer(path));
-    d.reviewers.push_back(std::move(r));
-  }
+  for (const auto& path : in.list("reviewer")) GBX_TRY(add_reviewer(d, path));
   d.may_preview = in.list("may-preview");
   GBX_TRY(check_hex(d.may_preview, 64, "--may-preview"));
   GBX_ASSIGN(d.reviewers_needed,
@@ -68,7 +41,8 @@ Status draft_reviewers(PolicyDraft& d, const Invocation& in) {
   if (in.has("reviewers-needed") && d.reviewers_needed > most) {
     return fail(Reason::kUsage, "--reviewers-needed")
         .with("at most as many as --reviewer names, " + std::to_string(most),
-              std::to_string(d.reviewers_needed));
+              std::to_string(d.reviewers_needed))
+        .hint("name each of them with --reviewer FILE");
   }
   return ok_status();
 }
@@ -95,18 +69,11 @@ Result<PolicyDraft> draft(Session& s, const Invocation& in) {
   d.join_assets = in.list("join-asset");
   d.join_owners = in.list("join-owner");
   if (in.has("data")) {
-    GBX_ASSIGN(const RowBits row, measure_row_bits(in.text("data")));
-    d.row_bits = row.bits;
-    s.note(printable(row.file) + ": a row holds about " + std::to_string(row.bits) + " bits (" +
-           std::to_string(row.columns) + " by its columns' values, " + std::to_string(row.zlib) +
-           " compressed; " + std::to_string(row.rows) + " rows)");
+    GBX_TRY(measure_data(s, in.text("data"), d));
   }
   for (const auto& t : in.list("table")) {
-    const auto at = t.rfind('=');
-    if (at == std::string::npos || at == 0 || at + 1 == t.size()) {
-      return fail(Reason::kUsage, "--table").with("FILE=COLUMN", t.substr(0, 80));
-    }
-    d.tables.push_back({t.substr(0, at), t.substr(at + 1)});
+    GBX_ASSIGN(records::TableRule rule, read_table("--table", t));
+    d.tables.push_back(std::move(rule));
   }
   d.output_types = in.list("output-type");
   if (d.output_types.empty()) d.output_types = {"table", "json", "metrics", "text"};
@@ -115,6 +82,9 @@ Result<PolicyDraft> draft(Session& s, const Invocation& in) {
   GBX_ASSIGN(d.release_slot, in.integer("release-slot", 900, Bound{0, 86400}));
   GBX_ASSIGN(d.attempts, in.integer("attempts", 1, Bound{1, 100}));
   GBX_ASSIGN(d.free_bits, in.integer("free-bits", 2048, Bound{0, std::int64_t{1} << 40}));
+  GBX_ASSIGN(d.verified_bits,
+             in.integer("verified-bits", d.verified_bits, Bound{0, std::int64_t{1} << 40}));
+  GBX_ASSIGN(d.cell_subjects, in.integer("cell-subjects", d.cell_subjects, Bound{1, 1'000'000}));
   GBX_ASSIGN(d.log_bytes, in.integer("log-bytes", 0, Bound{0, records::kMaxLogBytes}));
   GBX_TRY(draft_reviewers(d, in));
   d.logs = d.log_bytes > 0 ? "consumer" : "none";
@@ -324,7 +294,12 @@ Result<policy::NamedPolicy> policy_of(Session& s, const std::string& what,
     return n;
   }
   auto v = resolve_asset(s, what, Listed::kAll);
-  if (!v.ok()) return v.error().at("neither a file nor an asset");
+  if (!v.ok() && v.reason() == Reason::kUsage) {
+    Error e = v.error();
+    e.what = "neither a file that is there nor an asset";
+    return e;
+  }
+  if (!v.ok()) return v.error().at("no such file is there; as an asset");
   if (fresh != nullptr) *fresh = freshness(*v, s.now());
   n.name = printable(v->record.body.name);
   n.policy = v->policy.body;
@@ -516,7 +491,12 @@ std::vector<Argument> policy_new_options() {
       many(option("table", "FILE=COLUMN",
                   "file that recipes may read, and its column that says whom a row is about")),
       slot,
-      option("free-bits", "N", "cleared without a person, per release", ArgKind::kInteger),
+      option("free-bits", "N", "cleared without a person, per release; 0: nothing is",
+             ArgKind::kInteger),
+      option("verified-bits", "N",
+             "the same for bits of tables that the gate counts itself (--table)",
+             ArgKind::kInteger),
+      option("cell-subjects", "N", "fewest subjects of a cell of such a table", ArgKind::kInteger),
       many(option(
           "reviewer", "FILE",
           "who may rule on held outputs: what they got from `glovebox -o json identity show`",

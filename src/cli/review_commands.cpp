@@ -6,6 +6,7 @@
 #include "cli/commands.h"
 #include "cli/review.h"
 #include "policy/decision.h"
+#include "policy/rows.h"
 
 namespace gbx::cli {
 
@@ -33,7 +34,7 @@ Json review_row(const api::ReviewView& v, std::int64_t now) {
   for (const auto& p : v.policies) {
     const std::string owner = short_id(p.owner_id);
     if (std::find(owners.begin(), owners.end(), owner) == owners.end()) owners.push_back(owner);
-    const std::string r = equivalent_rows(v.free_bits, p.row_bits);
+    const std::string r = policy::equivalent_rows(v.free_bits, p.row_bits);
     if (!r.empty()) rows.push_back(r);
     rulings.push_back(std::to_string(p.approved) + " of " + std::to_string(p.needed));
     waits = waits || (p.mine && !p.ruled);
@@ -52,26 +53,20 @@ Status review_list(Session& s, const Invocation&) {
   GBX_ASSIGN(records::SetChain::Keys set, s.set());
   GBX_ASSIGN(std::vector<api::ReviewView> reviews, plane->reviews(kMostReviews));
   JsonArray rows;
-  JsonArray shown;
   for (const auto& v : reviews) {
     GBX_TRY(v.hold_notice.verify(set.set_id, set.signing));
-    Json j = review_row(v, s.now());
-    rows.push_back(j);
-    j["jobId"] = short_id(v.job_id);
-    shown.push_back(std::move(j));
+    rows.push_back(review_row(v, s.now()));
   }
-  Json j;
-  j["items"] = Json(std::move(rows));
-  s.print(j, table({{"JOB", "jobId"},
-                    {"NAME", "name"},
-                    {"OWNERS", "owners"},
-                    {"HELD FOR", "why"},
-                    {"FREE BITS", "freeBits"},
-                    {"AS MUCH AS", "rows"},
-                    {"LEFT", "expiresIn"},
-                    {"APPROVED", "rulings"},
-                    {"YOU", "you"}},
-                   shown, "nothing waits for you"));
+  print_jobs(s, std::move(rows),
+             {{"NAME", "name"},
+              {"OWNERS", "owners"},
+              {"HELD FOR", "why"},
+              {"FREE BITS", "freeBits"},
+              {"AS MUCH AS", "rows"},
+              {"LEFT", "expiresIn"},
+              {"APPROVED", "rulings"},
+              {"YOU", "you"}},
+             "nothing waits for you");
   return ok_status();
 }
 
@@ -120,7 +115,11 @@ Result<Desk> open_desk(Session& s, const Invocation& invocation) {
   if (!id.ok()) return id.error();
   auto detail = plane->review(*id);
   if (!detail.ok()) return refused(s, *id, detail.error());
-  Desk d{{std::move(set), *id, keys->id, keys->signing->public_key(), std::move(*detail), s.now()},
+  const Nonce32 nonce = s.random().fixed<32>();
+  auto ledger = plane->review_ledger(*id, nonce);
+  if (!ledger.ok()) return ledger.error().at("what is spent already");
+  Desk d{{std::move(set), *id, keys->id, keys->signing->public_key(), std::move(*detail), nonce,
+          std::move(*ledger), s.now()},
          {}};
   GBX_ASSIGN(const crypto::HpkeKeyPair own, s.result_key(false));
   GBX_ASSIGN(d.opened, open_review(d.in, own));

@@ -243,13 +243,13 @@ class Cluster:
 
     def __init__(self, lease_seconds=5, wrap=None, uid_base=UID_BASE):
         print("GBX_FAULTS_SEED=" + SEED, file=sys.stderr)
-        layout, digest = h.image("noop-image")
+        layout, self.digest = h.image("noop-image")
         self.uid_base = uid_base
         self.up = h.Installation(uid_base)
         self.dir, self.state, self.facts = self.up.dir, self.up.state, self.up.facts
         self.owner = h.Person(self.up, "owner", ["owner"])
         self.me = h.Person(self.up, "me", ["owner", "consumer"])
-        self._publish(layout, digest)
+        self._publish(layout, self.digest)
         self.up.stop()
         self.log = open(os.path.join(self.dir, "programs.log"), "ab")
         self.bin = os.path.join(self.dir, "bin")
