@@ -814,6 +814,32 @@ TEST_P(CoreSuite, PublicationsOfADayAreLimited) {
   must(p.core->accept_publish(next, must(p.b.call<Signed<PublishAck>>(method::kPublish, next))));
 }
 
+// Who confirms many policies every hour can still publish, and the other way round.
+TEST_P(CoreSuite, BeaconsHaveAQuotaOfTheirOwn) {
+  p.config.quotas.publications_per_day = 2;
+  p.config.quotas.beacons_per_day = 3;
+  p.b.data.policy.clauses.fresh_for_seconds = 3600;
+  p.start();
+  p.populate();  // all publications of the day
+  const auto beacon = [&] {
+    p.b.clock.advance(1'000);
+    const OwnerBeacon body{p.b.owner.id(), p.b.data.version_id(), hash_of(p.b.data.policy),
+                           p.b.clock.now().seconds()};
+    return BeaconRequest{p.b.owner.chain, must(sign(p.b.set.id(), body, p.b.owner.key))};
+  };
+  for (int i = 0; i < 3; ++i) {
+    const BeaconRequest r = beacon();
+    must(p.core->check_beacon(p.owner(), r));
+    must(p.core->accept_beacon(r, must(p.b.call<Signed<BeaconAck>>(method::kBeacon, r))));
+    EXPECT_TRUE(p.core->check_beacon(p.owner(), r).ok()) << "the same once more costs nothing";
+  }
+  const auto refused = p.core->check_beacon(p.owner(), beacon());
+  EXPECT_EQ(refused.reason(), Reason::kQuotaExceeded);
+  EXPECT_NE(refused.error().line().find("beacons per day"), std::string::npos);
+  p.b.clock.advance(86'400'000);
+  EXPECT_TRUE(p.core->check_beacon(p.owner(), beacon()).ok());
+}
+
 // Another thread ends the job between the reads of one answer.
 TEST_P(CoreSuite, AnEndIsNeverToldWithoutItsReason) {
   SignedSubmission s = p.b.submission();

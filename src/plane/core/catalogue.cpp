@@ -11,7 +11,9 @@ using machines::RecordWrite;
 
 namespace {
 constexpr char kPublications[] = "publications-per-day";
-constexpr char kPublicationsText[] = "publications, renewals of policies and beacons per day";
+constexpr char kPublicationsText[] = "publications and renewals of policies per day";
+constexpr char kBeacons[] = "beacons-per-day";
+constexpr char kBeaconsText[] = "beacons per day";
 }  // namespace
 
 Status Core::check_publish(const Caller& who, const records::Publish& p) {
@@ -96,7 +98,7 @@ Status Core::check_beacon(const Caller& who, const records::BeaconRequest& r) {
   GBX_TRY(r.beacon.verify(config_.set_id, key));
   GBX_ASSIGN(const api::PolicyView p, policy(r.beacon.body.policy_hash));
   if (p.beacon && p.beacon->request.beacon.hash() == r.beacon.hash()) return ok_status();
-  const Daily d{kPublications, kPublicationsText, config_.quotas.publications_per_day};
+  const Daily d{kBeacons, kBeaconsText, config_.quotas.beacons_per_day};
   GBX_ASSIGN(const Record today, todays(d, owner));
   GBX_ASSIGN(const CountBody count, from_json<CountBody>(today.body));
   return within(d, count.count);
@@ -118,7 +120,7 @@ Status Core::accept_beacon(const records::BeaconRequest& r, const Signed<records
   record->body = to_json(body);
   Transaction t;
   t.records.push_back({record->revision, *record});
-  const Daily d{kPublications, kPublicationsText, config_.quotas.publications_per_day};
+  const Daily d{kBeacons, kBeaconsText, config_.quotas.beacons_per_day};
   GBX_TRY(count_today(d, b.owner_id, true, t));
   return commit(t);
 }

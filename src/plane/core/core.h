@@ -25,8 +25,9 @@ struct Quotas {
   std::int64_t live_jobs = 32;        // per consumer
   std::int64_t jobs_per_day = 2'000;  // per consumer
   // What the broker's log and the catalogue keep for ever grows no faster than this.
-  // per owner, renewals of policies and beacons among them
-  std::int64_t publications_per_day = 200;
+  std::int64_t publications_per_day = 200;  // per owner, renewals of policies among them
+  // per owner: 200 policies that are fresh for an hour, confirmed twice as often
+  std::int64_t beacons_per_day = 10'000;
   std::int64_t leases_per_day = 2'000;                // per identity that hands them in
   std::int64_t object_bytes = std::int64_t{1} << 40;  // uploaded per owner
   std::int64_t identities = 10'000;
