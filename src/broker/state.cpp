@@ -152,8 +152,11 @@ void State::charge(const Hash32& job_id, const JobState& job,
       sums.all.remove(old);
       mine.remove(old);
     }
+    // A later reservation counts from the time of the first: the sum of the period would tell when
+    // it came.
+    const std::int64_t counts = committed ? time : since;
     LedgerLine& line = lines[to_hex(job_id)];
-    line = {consumer_id, time, c.free_bits, c.verified_bits, committed, since};
+    line = {consumer_id, counts, c.free_bits, c.verified_bits, committed, since};
     sums.all.add(sums_line(job_id, line));
     mine.add(sums_line(job_id, line));
   }
