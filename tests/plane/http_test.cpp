@@ -736,6 +736,11 @@ TEST_F(PlaneHttp, ALedgerIsShownToWhomItIsAbout) {
   const std::string nonce = std::string(64, 'a');
   const std::string own = path + "?nonce=" + nonce + "&consumer=" + to_hex(b.consumer.id());
   using Statement = Signed<LedgerStatement>;
+  int asked = 0;
+  broker.instead = [&](std::string_view m, const Json&) {
+    asked += m == method::kLedger ? 1 : 0;
+    return std::optional<Result<Json>>();
+  };
   const auto all = expect<Statement>(200, send(&b.owner, "GET", path + "?nonce=" + nonce));
   EXPECT_TRUE(all.verify(b.set.id(), b.set.signing.public_key()).ok());
   EXPECT_EQ(to_hex(all.body.nonce), nonce);
@@ -743,6 +748,7 @@ TEST_F(PlaneHttp, ALedgerIsShownToWhomItIsAbout) {
   EXPECT_EQ(expect<Statement>(200, send(&b.consumer, "GET", own)).body.count, 1);
   EXPECT_EQ(expect<Statement>(200, send(&b.owner, "GET", own + "&after=1")).body.entries.size(),
             0u);
+  EXPECT_EQ(asked, 3);
   EXPECT_EQ(send(&b.consumer, "GET", path + "?nonce=" + nonce).reason(), "wrong-owner");
   EXPECT_EQ(send(&b.consumer, "GET", path + "?nonce=" + nonce + "&consumer=" + nonce).reason(),
             "wrong-owner");
@@ -752,11 +758,13 @@ TEST_F(PlaneHttp, ALedgerIsShownToWhomItIsAbout) {
   EXPECT_EQ(send(&b.owner, "GET", "/v1/ledgers/zz?nonce=" + nonce).reason(), "not-found");
   EXPECT_EQ(
       send(&b.owner, "GET", "/v1/ledgers/" + std::string(32, '0') + "?nonce=" + nonce).reason(),
-      "not-found");
+      "wrong-owner")
+      << "the same for what is another's and what is nobody's";
   for (const char* bad : {"?nonce=12", "?nonce=zz", "?after=-1", "?nonce=&after=x"}) {
     const Answer a = send(&b.owner, "GET", path + bad);
     EXPECT_EQ(a.status, 422) << bad << a.text;
   }
+  EXPECT_EQ(asked, 3) << "what is refused makes the broker no work";
 }
 
 TEST_F(PlaneHttp, ABeaconIsItsOwnersAndCountsAsAPublication) {
