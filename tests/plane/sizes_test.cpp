@@ -110,8 +110,9 @@ class Sizes : public ::testing::Test {
     Json fields = values ? Json(JsonArray(most, Json(JsonArray{}))) : text;
     first.schema = Json();
     (*first.schema)["x"] = fields;
+    const SpecOutput copied = first;
     for (int i = 1; i < 4; ++i) {
-      SpecOutput next = first;
+      SpecOutput next = copied;
       next.name += std::to_string(i);
       next.path += std::to_string(i);
       s.submission.body.spec.spec.outputs.push_back(next);
