@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include <algorithm>
 #include <functional>
 #include <set>
 #include <stdexcept>
@@ -48,7 +49,7 @@ class StoppingStore final : public machines::Store {
     return inner_->machine(id);
   }
   Result<std::vector<Machine>> machines(const machines::MachineQuery& q) override {
-    return inner_->machines(q);
+    return counted(inner_->machines(q));
   }
   Result<std::int64_t> count(const machines::MachineQuery& q) override { return inner_->count(q); }
   Result<std::vector<machines::TransitionRow>> history(const std::string& m, std::int64_t a,
@@ -61,7 +62,7 @@ class StoppingStore final : public machines::Store {
     return inner_->record(k, i);
   }
   Result<std::vector<machines::Record>> records(const machines::RecordQuery& q) override {
-    return inner_->records(q);
+    return counted(inner_->records(q));
   }
   Result<std::vector<machines::Effect>> due(std::int64_t now, std::size_t l) override {
     return inner_->due(now, l);
@@ -71,8 +72,14 @@ class StoppingStore final : public machines::Store {
   std::function<void()> before_history;  // once: what another thread does meanwhile
   std::int64_t stop_at = 0;              // 2n: before the n-th commit; 2n + 1: after it
   std::int64_t full_at = 0;              // the n-th commit is refused
+  std::size_t rows = 0;                  // that lists were made of
 
  private:
+  template <class T>
+  Result<std::vector<T>> counted(Result<std::vector<T>> found) {
+    rows += found.ok() ? found->size() : 0;
+    return found;
+  }
   std::unique_ptr<machines::Store> inner_;
 };
 
@@ -425,27 +432,32 @@ TEST(Queue, JobsForAnAbsentNodeStarveNobody) {
 
 // All but the first stand in the store as if they had come through the API, which would take
 // minutes.
-TEST(Queue, TenThousandJobsWaitAndAThousandAreListedAtOnce) {
-  Plane p(true);
-  p.populate();
-  const Hash32 oldest = p.submit();
-  p.pump();
-  const Machine first = *need(p.store->machine(job_machine(oldest)));
+// Copies of a job that waits, each a millisecond younger.
+void add_waiting(Plane& p, const Hash32& like, int many) {
+  const Machine first = need(p.store->machine(job_machine(like))).value();
   SignedSubmission s = need(from_json<JobBody>(first.body)).submission;
-  constexpr int kAll = 10'000;
-  for (int made = 1; made < kAll;) {
+  for (int made = 0; made < many;) {
     machines::Transaction t;
-    for (; made < kAll && t.machines.size() < 1'000; ++made) {
+    for (; made < many && t.machines.size() < 1'000; ++made) {
       s.submission.body.nonce = p.b.random.fixed<32>();
       Machine m = first;
       m.id = job_machine(s.submission.body.job_id());
       m.body["submission"] = to_json(s);
       m.seq = 0;
-      machines::add_begin(t, m, "Authorized", {}, p.b.clock.now().ms + made);
+      machines::add_begin(t, m, "Authorized", {}, p.b.clock.now().ms + 1 + made);
     }
     need(p.store->commit(t));
   }
-  p.b.clock.advance(kAll);
+  p.b.clock.advance(many + 1);
+}
+
+TEST(Queue, TenThousandJobsWaitAndAThousandAreListedAtOnce) {
+  Plane p(true);
+  p.populate();
+  const Hash32 oldest = p.submit();
+  p.pump();
+  constexpr int kAll = 10'000;
+  add_waiting(p, oldest, kAll - 1);
   const auto page = need(p.core->jobs(p.consumer(), {}, {{}, 1'000}));
   EXPECT_EQ(page.items.size(), 1'000U);
   const auto next = need(p.core->jobs(p.consumer(), {}, {page.next, 1'000}));
@@ -459,6 +471,27 @@ TEST(Queue, TenThousandJobsWaitAndAThousandAreListedAtOnce) {
   const auto work = p.take();
   ASSERT_TRUE(work);
   EXPECT_EQ(work->credential.body.job_id, oldest);
+}
+
+// No index finds what a consumer's filter wants: one request looks at so many and no more.
+TEST(Queue, AFilterPassesOverAThousandJobsInOneRequest) {
+  Plane p(true);
+  p.populate();
+  const Hash32 oldest = p.submit();
+  p.pump();
+  add_waiting(p, oldest, static_cast<int>(kPassesOver) + 100);
+  ASSERT_TRUE(p.take());
+  const std::string state = need(p.core->job(p.consumer(), oldest)).state;
+  ASSERT_NE(state, "Authorized");
+  p.store->rows = 0;
+  const auto none = need(p.core->jobs(p.consumer(), {state, {}, {}}, {{}, 50}));
+  EXPECT_LE(p.store->rows, kPassesOver + 51);
+  EXPECT_EQ(none.items.size(), 0U);
+  ASSERT_NE(none.next, "");
+  const auto found = need(p.core->jobs(p.consumer(), {state, {}, {}}, {none.next, 50}));
+  ASSERT_EQ(found.items.size(), 1U);
+  EXPECT_EQ(found.items[0].job_id, oldest);
+  EXPECT_EQ(found.next, "");
 }
 
 // An older job that waits again comes before younger ones, though the node had passed its place in
@@ -569,6 +602,39 @@ TEST_P(CoreSuite, PagesOfJobsCoverAllOnceAndOthersSeeNothing) {
   const plane::Caller auditor{stranger.id(), {Role::kAuditor}};
   EXPECT_EQ(must(p.core->jobs(auditor, {}, {})).items.size(), 5U);
   EXPECT_EQ(p.core->result(auditor, *ids.begin()).reason(), Reason::kWrongOwner);
+}
+
+// However many leases others have posted.
+TEST_P(CoreSuite, LeasesAreListedForTheirConsumerAndForWhoeverPostedThem) {
+  const testing::Person stranger = testing::make_person(p.b.random);
+  const plane::Caller other{stranger.id(), {Role::kOwner}};
+  const auto post = [&](const plane::Caller& who, const testing::Person& consumer) {
+    p.b.clock.advance(1);
+    const auto lease = testing::make_lease(p.b.set.id(), p.b.data, consumer, 1, p.b.random);
+    must(p.core->add_lease(who, lease));
+    return lease.body.lease_id;
+  };
+  std::vector<Id16> own;
+  for (int i = 0; i < 100; ++i) {
+    if (i % 20 == 0) own.push_back(post(p.owner(), i % 40 == 0 ? p.b.consumer : p.b.owner));
+    post(other, p.b.consumer);
+    if (i == 50) own.push_back(post(other, p.b.owner));
+  }
+  std::reverse(own.begin(), own.end());  // the newest first
+  p.store->rows = 0;
+  std::vector<Id16> listed;
+  Page page{"", 2};
+  do {
+    const api::LeaseList list = must(p.core->leases(p.owner(), page));
+    EXPECT_LE(list.items.size(), 2U);
+    for (const auto& v : list.items) listed.push_back(v.lease.body.lease_id);
+    page.cursor = list.next;
+  } while (!page.cursor.empty());
+  EXPECT_EQ(listed, own);
+  EXPECT_LE(p.store->rows, 30U);
+  EXPECT_EQ(must(p.core->leases(p.consumer(), {"", 200})).items.size(), 103U);
+  const plane::Caller auditor{stranger.id(), {Role::kAuditor}};
+  EXPECT_EQ(must(p.core->leases(auditor, {"", 200})).items.size(), 106U);
 }
 
 // The node died before its first report and started again: the broker knows the first agent

@@ -11,6 +11,9 @@ using machines::RecordWrite;
 
 namespace {
 constexpr char kPublications[] = "publications-per-day";
+// A lease is listed for its consumer and for whoever posted it, each by an index: its record is the
+// consumer's, and beside it lies one of this kind, which is the poster's.
+constexpr char kPosted[] = "lease-posted";
 constexpr char kPublicationsText[] = "publications, renewals of policies and beacons per day";
 }  // namespace
 
@@ -152,19 +155,20 @@ Result<api::AssetList> Core::assets(const AssetFilter& filter, const Page& page)
   q.limit = 200;
   GBX_ASSIGN(q.after, parse_cursor(page.cursor));
   api::AssetList out;
+  std::size_t passed = 0;
   for (;;) {
     GBX_ASSIGN(std::vector<Record> rows, store_.records(q));
     for (const Record& row : rows) {
-      q.after = std::pair(row.order, row.id);
       GBX_ASSIGN(api::AssetView v, asset_view(row));
-      if (v.delisted && !filter.delisted) continue;
-      if (filter.kind && v.record.body.kind != *filter.kind) continue;
-      if (out.items.size() == page.limit) {
-        const api::AssetView& last = out.items.back();
-        out.next = make_cursor(last.created_ms, to_hex(last.version_id));
+      const bool wanted = (!v.delisted || filter.delisted) &&
+                          (!filter.kind || v.record.body.kind == *filter.kind);
+      if (passed == kPassesOver || (wanted && out.items.size() == page.limit)) {
+        out.next = make_cursor(q.after->first, q.after->second);
         return out;
       }
-      out.items.push_back(std::move(v));
+      if (wanted) out.items.push_back(std::move(v));
+      passed += wanted ? 0 : 1;
+      q.after = std::pair(row.order, row.id);
     }
     if (rows.size() < q.limit) return out;
   }
@@ -230,8 +234,11 @@ Status Core::add_lease(const Caller& who, const Signed<records::Lease>& lease) {
   w.record = {
       "lease", id,           to_hex(lease.body.consumer_id), to_hex(lease.body.asset_id), now_ms(),
       0,       to_json(view)};
+  RecordWrite posted;
+  posted.record = {kPosted, id, to_hex(who.identity), "", w.record.order, 0, Json(JsonObject{})};
   Transaction t;
   t.records.push_back(std::move(w));
+  t.records.push_back(std::move(posted));
   GBX_TRY(count_today({"leases-per-day", "leases per day", config_.quotas.leases_per_day},
                       who.identity, false, t));
   return commit(t);
@@ -240,29 +247,38 @@ Status Core::add_lease(const Caller& who, const Signed<records::Lease>& lease) {
 Result<api::LeaseList> Core::leases(const Caller& who, const Page& page) {
   RecordQuery q;
   q.kind = "lease";
-  q.limit = 200;
+  q.limit = page.limit + 1;
   q.newest_first = true;
   GBX_ASSIGN(q.after, parse_cursor(page.cursor));
   const bool all = who.has(Role::kOperator) || who.has(Role::kAuditor);
-  // An owner also sees what it posted for others, so only pure consumers are narrowed by the index.
-  if (!all && !who.has(Role::kOwner)) q.owner = to_hex(who.identity);
+  if (!all) q.owner = to_hex(who.identity);
+  GBX_ASSIGN(std::vector<Record> rows, store_.records(q));
+  if (!all) GBX_TRY(add_posted(q, rows));
   api::LeaseList out;
-  std::pair<std::int64_t, std::string> last;
-  for (;;) {
-    GBX_ASSIGN(std::vector<Record> rows, store_.records(q));
-    for (const Record& row : rows) {
-      q.after = std::pair(row.order, row.id);
-      GBX_ASSIGN(api::LeaseView v, from_json<api::LeaseView>(row.body));
-      if (!all && v.posted_by != who.identity && v.lease.body.consumer_id != who.identity) continue;
-      if (out.items.size() == page.limit) {
-        out.next = make_cursor(last.first, last.second);
-        return out;
-      }
-      last = *q.after;
-      out.items.push_back(std::move(v));
-    }
-    if (rows.size() < q.limit) return out;
+  for (std::size_t i = 0; i < rows.size() && i < page.limit; ++i) {
+    GBX_ASSIGN(api::LeaseView v, from_json<api::LeaseView>(rows[i].body));
+    out.items.push_back(std::move(v));
   }
+  if (rows.size() > page.limit) {
+    out.next = make_cursor(rows[page.limit - 1].order, rows[page.limit - 1].id);
+  }
+  return out;
+}
+
+// Those that the caller posted for others among those for the caller: one list, the newest first.
+Status Core::add_posted(RecordQuery q, std::vector<Record>& rows) {
+  q.kind = kPosted;
+  GBX_ASSIGN(const std::vector<Record> posted, store_.records(q));
+  for (const Record& p : posted) {
+    GBX_ASSIGN(std::optional<Record> lease, store_.record("lease", p.id));
+    if (!lease) return fail(Reason::kInternal, "a lease that was posted is gone");
+    if (lease->owner != *q.owner) rows.push_back(std::move(*lease));
+  }
+  std::sort(rows.begin(), rows.end(), [](const Record& a, const Record& b) {
+    return std::tie(b.order, b.id) < std::tie(a.order, a.id);
+  });
+  if (rows.size() > q.limit) rows.resize(q.limit);
+  return ok_status();
 }
 
 }  // namespace gbx::plane

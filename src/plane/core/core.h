@@ -57,6 +57,10 @@ struct BrokerCall {
   Json body;
 };
 
+// Rows that a filter passes over in one request, where no index finds what it wants: the page then
+// ends early, with a cursor.
+inline constexpr std::size_t kPassesOver = 1'000;
+
 struct Page {
   std::string cursor;
   std::size_t limit = 50;
@@ -276,6 +280,7 @@ class Core {
   Result<records::IdentityChain> newest_chain(const records::IdentityChain& chain);
   Result<std::pair<machines::Record, NodeBody>> find_node(const crypto::PublicKey& key);
   Result<api::AssetView> asset_view(const machines::Record& record);
+  Status add_posted(machines::RecordQuery q, std::vector<machines::Record>& rows);
   Status put_identity(const records::IdentityChain& chain, const std::string& name,
                       std::vector<Role> roles, Transaction t);
   Status add_upload(const Caller& who, std::int64_t bytes);

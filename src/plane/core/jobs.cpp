@@ -234,7 +234,7 @@ Result<api::JobView> Core::view(const Seen& s) {
 }
 
 // A consumer's filter is held against what that consumer may see, so that asking tells no more than
-// looking.
+// looking; so no index finds what it wants.
 Result<api::JobList> Core::jobs(const Caller& who, const JobFilter& filter, const Page& page) {
   MachineQuery q;
   q.kind = "job";
@@ -248,17 +248,19 @@ Result<api::JobList> Core::jobs(const Caller& who, const JobFilter& filter, cons
   q.owner = all ? filter.consumer : std::optional<std::string>(to_hex(who.identity));
   GBX_ASSIGN(q.after, parse_cursor(page.cursor));
   api::JobList out;
+  std::size_t passed = 0;
   for (;;) {
     GBX_ASSIGN(std::vector<Machine> rows, store_.machines(q));
     for (const Machine& row : rows) {
       GBX_ASSIGN(api::JobView v, view(who, row));
       const bool wanted =
           (!filter.state || v.state == *filter.state) && (!filter.live || v.ended != *filter.live);
-      if (wanted && out.items.size() == page.limit) {
+      if (passed == kPassesOver || (wanted && out.items.size() == page.limit)) {
         out.next = make_cursor(q.after->first, q.after->second);
         return out;
       }
       if (wanted) out.items.push_back(std::move(v));
+      passed += wanted ? 0 : 1;
       q.after = std::pair(row.created_ms, row.id);
     }
     if (rows.size() < q.limit) return out;

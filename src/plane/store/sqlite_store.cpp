@@ -17,7 +17,7 @@ using machines::TransitionRow;
 
 namespace {
 
-constexpr int kSchemaVersion = 2;
+constexpr int kSchemaVersion = 3;
 
 // Migration n brings a file from version n to n + 1. Entries are never changed, only added.
 const std::vector<std::vector<const char*>>& migrations() {
@@ -62,6 +62,17 @@ const std::vector<std::vector<const char*>>& migrations() {
           "CREATE INDEX records_by_kind ON records (kind, ordinal, id)",
           "CREATE INDEX outbox_in_order ON outbox (due_ms, machine, seq)",
           "DROP INDEX outbox_by_due",
+      },
+      {
+          // Whoever posted a lease finds it again without a walk over everybody's.
+          "INSERT INTO records (kind, id, owner, name, ordinal, revision, body) SELECT "
+          "'lease-posted', id, json_extract(body, '$.postedBy'), '', ordinal, 1, '{}' FROM records "
+          "WHERE kind = 'lease'",
+          // What ended and is not told yet, of one consumer and on one node.
+          "CREATE INDEX machines_held_of_owner ON machines (kind, owner, live, deadline_ms, id) "
+          "WHERE deadline_ms > 0",
+          "CREATE INDEX machines_held_on_node ON machines (kind, node, live, deadline_ms, id) "
+          "WHERE deadline_ms > 0",
       },
   };
   return all;

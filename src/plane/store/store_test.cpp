@@ -289,6 +289,18 @@ TEST(SqliteStore, EveryQuestionOfTheCoreIsAnsweredByAnIndex) {
   machines([](auto& q) { q.node = "n", q.live = true; });
   machines([](auto& q) { q.live = true, q.deadline_until_ms = 7; });
   machines([](auto& q) { q.live = false, q.deadline_until_ms = 7; });
+  // What ended and is not told yet: neither of everybody, nor all that ended of this one.
+  const auto held = [&](const char* index, const std::function<void(MachineQuery&)>& set) {
+    MachineQuery q;
+    q.kind = "job";
+    q.live = false;
+    q.deadline_until_ms = 7;
+    set(q);
+    const auto steps = store->steps(q);
+    EXPECT_TRUE(by_index(steps) && steps->find(index) != std::string::npos) << *steps;
+  };
+  held("machines_held_of_owner", [](auto& q) { q.owner = "alice"; });
+  held("machines_held_on_node", [](auto& q) { q.node = "n"; });
   for (const bool owner : {false, true}) {
     for (const bool name : {false, true}) {
       RecordQuery q;
@@ -319,6 +331,11 @@ TEST(SqliteStore, AFileOfTheFirstSchemaIsBroughtUpToDate) {
           "machines_with_deadline", "deadlines_of_live", "records_by_kind", "outbox_in_order"}) {
       s << std::string("DROP INDEX ") + index;
     }
+    for (const char* index : {"machines_held_of_owner", "machines_held_on_node"}) {
+      s << std::string("DROP INDEX ") + index;
+    }
+    s << "INSERT INTO records (kind, id, owner, name, ordinal, revision, body) VALUES ('lease', "
+         "'l1', 'consumer', '', 5, 1, '{\"postedBy\":\"poster\"}')";
     s << "CREATE INDEX machines_by_node ON machines (kind, node, live)";
     s << "CREATE INDEX machines_by_deadline ON machines (live, deadline_ms)";
     s << "CREATE INDEX outbox_by_due ON outbox (due_ms)";
@@ -330,6 +347,12 @@ TEST(SqliteStore, AFileOfTheFirstSchemaIsBroughtUpToDate) {
   MachineQuery q;
   q.kind = "job";
   EXPECT_TRUE(by_index(store->steps(q)));
+  RecordQuery posted;
+  posted.kind = "lease-posted";
+  posted.owner = "poster";
+  const auto leases = store->records(posted);
+  ASSERT_TRUE(leases.ok() && leases->size() == 1U);
+  EXPECT_EQ((*leases)[0].id, "l1");
 }
 
 }  // namespace
