@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """Writes seeds without any code of ours: usage fuzz/hand_seeds.py FOLDER (scripts/fuzz --seeds calls it)."""
+import base64
 import gzip
 import io
 import json
@@ -110,8 +111,8 @@ def yaml(root):
 
 
 def records(root):
-    put(root, "records_json", "numbers", '{"a":9007199254740991,"b":-0,"c":[],"\\ud83d\\ude00":1,"\\uffff":2}', "0")
-    put(root, "records_json", "duplicate", '{"a":1,"a":2}', "0")
+    put(root, "records_json", "numbers", '{"a":9007199254740991,"b":-0,"c":[],"\\ud83d\\ude00":1,"\\uffff":2}', "records::Submission\n")
+    put(root, "records_json", "duplicate", '{"a":1,"a":2}', "records::Submission\n")
 
 
 ASSET, OBJECT, WORD, BUNDLE = bytes(range(1, 17)), b"\4" * 16, b"gbx1", b"GBXOUT1\n"
@@ -181,6 +182,30 @@ def keys(root):
     put(root, "keys", "x25519_text", "x25519:" + raw.hex(), "2")
 
 
+def words(root):
+    policy = """apiVersion: glovebox/v1
+kind: Policy
+for: dataset
+clauses:
+  consumers: []
+  purposes: [study]
+  images: [{digest: "%s"}]
+  commands: [{argv: [/bin/true]}]
+""" % DIGEST
+    put(root, "cli_files", "policy", policy, "0")
+    with open(os.path.join(root, "keys", "ed25519_certificate"), "rb") as f:
+        der = f.read()[1:]
+    pem = base64.encodebytes(der).decode()
+    put(root, "cli_files", "certificate_der", der, "1")
+    put(root, "cli_files", "certificate_pem", "-----BEGIN CERTIFICATE-----\n%s-----END CERTIFICATE-----\n" % pem, "1")
+    for name, text in (("address", "https://plane.example:8443/"), ("address_v6", "[::1]:8443"), ("address_bare", "::1:8443")):
+        put(root, "cli_files", name, text, "2")
+    for name, text in (("date", "2027-01-31"), ("date_time", "2027-01-31T00:00:00Z"), ("date_none", "2027-02-30")):
+        put(root, "cli_files", name, text, "3")
+    for name, text in (("first", "0.a"), ("number", "1700000000000.ab/cd"), ("zeros", "007.x"), ("no_dot", "17"), ("no_number", ".x")):
+        put(root, "plane_cursor", name, text)
+
+
 def bundles(root):
     status = json.dumps({"attempt": 1, "durationBucket": 0, "exitClass": "ok", "jobId": "job"}, separators=(",", ":"), sort_keys=True)
 
@@ -209,5 +234,5 @@ def bundles(root):
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("usage: hand_seeds.py FOLDER")
-    for write in (tars, images, gate, http, yaml, records, assets, keys, bundles):
+    for write in (tars, images, gate, http, yaml, records, assets, keys, words, bundles):
         write(sys.argv[1])

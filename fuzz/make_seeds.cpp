@@ -4,7 +4,11 @@
 #include <cstdio>
 
 #include "asset/format.h"
+#include "asset/journal.h"
 #include "base/os.h"
+#include "broker/receipt_testing.h"
+#include "fuzz/program_documents.h"
+#include "fuzz/record_documents.h"
 #include "fuzz/tree_input.h"
 #include "gate/gate.h"
 #include "httpsig/request_signing.h"
@@ -66,34 +70,43 @@ class Seeds {
       std::exit(1);
     }
   }
+  // What the lists of documents are called with.
   template <class Record>
-  void record(const std::string& target, const std::string& name, char choice) {
-    for (const bool full : {false, true}) {
-      Record r;
-      Filler filler{full};
-      r.fields(filler);
-      const std::string text = canonical(to_json(r));
-      if (const auto read = from_json_text<Record>(text); !read.ok()) {
-        std::fprintf(stderr, "%s: %s\n", name.c_str(), read.error().line().c_str());
-        std::exit(1);
-      }
-      add(target, name + (full ? "_full" : "_least"), choice, as_bytes(text));
+  void add(const std::string& name) {
+    for (const bool full : {false, true}) document<Record>(name, full ? "_full" : "_least", full);
+    if constexpr (requires { Record::kType; }) {
+      document<records::Signed<Record>>(name, "_signed", true);
     }
   }
+  const std::string& root() const { return root_; }
+  void documents_of(std::string target) { documents_ = std::move(target); }
 
  private:
+  template <class Record>
+  void document(const std::string& name, const char* form, bool full) {
+    Record r;
+    Filler filler{full};
+    r.fields(filler);
+    const std::string text = canonical(to_json(r));
+    if (const auto read = from_json_text<Record>(text); !read.ok()) {
+      std::fprintf(stderr, "%s: %s\n", name.c_str(), read.error().line().c_str());
+      std::exit(1);
+    }
+    const std::string file = name.substr(name.rfind(':') + 1) + form;
+    add(documents_, file, 0, as_bytes(name + "\n" + text));
+  }
+
   std::string root_;
+  std::string documents_;
 };
 
-void records_seeds(Seeds& s) {
-  s.record<records::Submission>("records_json", "submission", '0');
-  s.record<records::LaunchBundle>("records_json", "launch_bundle", '1');
-  s.record<records::Receipt>("records_json", "receipt", '2');
-  s.record<records::Publish>("records_json", "publish", '3');
-  s.record<records::JobSpec>("records_json", "job_spec", '4');
-  s.record<records::SealedOutput>("records_json", "sealed_output", '5');
-  s.record<records::Seal>("records_json", "seal", '6');
-  s.record<records::AttestRequest>("records_json", "attest", '7');
+void document_seeds(Seeds& s) {
+  s.documents_of("records_json");
+  fuzz::every_record(s);
+  fuzz::every_log_entry(s);
+  s.documents_of("programs_json");
+  fuzz::every_api_document(s);
+  fuzz::every_program_document(s);
 }
 
 void key_seeds(Seeds& s) {
@@ -263,6 +276,92 @@ void http_seeds(Seeds& s) {
   s.add("http_signing", "signed_request", '0', as_bytes(text));
 }
 
+// The logs of a job that was released, of one that was held and ruled on, of a cancelled one, and
+// of an owner's beacon.
+void log_seeds(Seeds& s) {
+  using namespace testing;
+  const auto save = [&s](const std::string& name, const broker::MemoryStore& store) {
+    std::string text;
+    for (std::uint64_t i = 0; i < must(store.size()); ++i) {
+      text += must(store.entry(i)).entry + "\n";
+    }
+    s.add("broker_log", name, 0, as_bytes(text));
+  };
+  for (const bool held : {false, true}) {
+    broker::MemoryStore store;
+    BrokerWorld w(80, &store);
+    w.start_and_publish();
+    records::GateVerdict verdict = clean_verdict();
+    if (held) verdict.recommendation = records::Recommendation::kHold;
+    const auto run = w.run_until_sealed(w.submission(), verdict);
+    const auto judged = must(w.judge(run.job_id()));
+    for (const auto& p : run.plan.body.policies) {
+      if (!held) break;
+      must(w.rule(w.reviewer, judged.hold_notice->body, p.policy_hash,
+                  records::RulingDecision::kApprove));
+    }
+    save(held ? "held" : "released", store);
+  }
+  broker::MemoryStore store;
+  BrokerWorld w(81, &store);
+  w.start_and_publish();
+  const auto run = w.run_until_attested(w.submission());
+  const records::Cancel cancel{run.job_id(), w.consumer.id(), kNow};
+  must(w.call<records::Empty>(
+      records::method::kCancel,
+      records::CancelRequest{w.consumer.chain,
+                             must(records::sign(w.set.id(), cancel, w.consumer.key))}));
+  save("cancelled", store);
+}
+
+void receipt_seeds(Seeds& s) {
+  using testing::Ending;
+  for (const auto& [name, ending] :
+       {std::pair("released", Ending::kReleased), std::pair("held", Ending::kHeldAndReleased),
+        std::pair("rejected", Ending::kRejected)}) {
+    const testing::ReceiptForge forge(ending);
+    s.add("receipt", name, 0, as_bytes(canonical(to_json(forge.receipt))));
+  }
+}
+
+void sealed_seeds(Seeds& s) {
+  records::GateReview review;
+  Filler filler{true};
+  review.fields(filler);
+  ByteWriter plain;
+  plain.bytes32(as_bytes(canonical(to_json(review)))).raw(Bytes(16, 0));
+  s.add("sealed_plain", "review", '0', plain.bytes());
+  s.add("sealed_plain", "two_keys", '1', Bytes(128, 7));
+  for (const char choice : {'0', '1'}) {
+    ByteWriter proof;
+    proof.u64(1).u64(5).raw(Bytes(96, 3));
+    s.add("log_proofs", choice == '0' ? "any_inclusion" : "any_consistency", choice, proof.bytes());
+  }
+  s.add("log_proofs", "changed_inclusion", '2', Bytes{5, 20, 1, 2, 3});
+  s.add("log_proofs", "changed_consistency", '3', Bytes{5, 20, 1, 2, 3});
+}
+
+void journal_seeds(Seeds& s) {
+  SeededRandom random(3);
+  const DatasetKey key = DatasetKey::copy_of(Bytes(32, 5));
+  const std::string path = s.root() + "/.journal";
+  asset::JournalWriter journal =
+      asset::JournalWriter::create(path, key, fuzz::kTreeAsset, random).value();
+  asset::JournalEntry entry;
+  entry.seq = 1;
+  Status written = journal.entry(entry);
+  entry.seq = 2;
+  entry.parent_seq = 1;
+  entry.path = "file";
+  entry.inode = sample_file(fuzz::kTreeAsset, 100'000);
+  entry.extents = {asset::Extent{0, Id16{4}, asset::kHeaderSize, 2}};
+  if (written.ok()) written = journal.entry(entry);
+  if (written.ok()) written = journal.started(Id16{4});
+  if (written.ok()) written = journal.done({Id16{4}, 4096, Hash32{1}, asset::ObjectKind::kData});
+  s.add("asset_journal", "four_frames", 0, read_file(path, 1U << 20).value());
+  std::remove(path.c_str());
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -271,7 +370,11 @@ int main(int argc, char** argv) {
     return 2;
   }
   Seeds seeds(argv[1]);
-  records_seeds(seeds);
+  document_seeds(seeds);
+  log_seeds(seeds);
+  receipt_seeds(seeds);
+  sealed_seeds(seeds);
+  journal_seeds(seeds);
   key_seeds(seeds);
   asset_seeds(seeds);
   tree_seeds(seeds);

@@ -120,6 +120,12 @@ Result<GateReview> open_review(ByteView key, const SealContext& c, const SealedO
   }
   const Bytes aad = content_aad("gbx/1/review", c.job_id, c.attempt, c.plan_hash);
   GBX_ASSIGN(Bytes plain, crypto::open_once(key, kAccess, aad, *output.review));
+  return parse_review(plain);
+}
+
+}  // namespace
+
+Result<GateReview> parse_review(ByteView plain) {
   ByteReader r(plain);
   GBX_ASSIGN(const std::uint32_t size, r.u32());
   GBX_ASSIGN(const ByteView json, r.take(size));
@@ -129,8 +135,6 @@ Result<GateReview> open_review(ByteView key, const SealContext& c, const SealedO
   }
   return from_json_text<GateReview>(as_text(json));
 }
-
-}  // namespace
 
 Hash32 dataset_key_commitment(const Id16& asset_id, const DatasetKey& key) {
   return crypto::key_commitment(key.view(kAccess), kAccess, asset_id);

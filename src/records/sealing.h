@@ -68,6 +68,9 @@ Result<Bytes> seal_outer_key(const crypto::HpkePublicKey& to, const Hash32& mani
 Result<SecretBuffer> open_result(const crypto::HpkeKeyPair& own, std::size_t recipient,
                                  const OutputManifest& manifest, const SealedOutput& output,
                                  ByteView outer_key);
+// What an environment says beside its output: u32 length, JSON, zeros. It has read hostile bytes.
+// Errors: kBadStructure, kTruncated and those of reading.
+Result<GateReview> parse_review(ByteView plain);
 struct Preview {
   SecretBuffer bundle;
   GateReview review;

@@ -307,10 +307,107 @@ def limits_self_test():
             sys.exit("tidy self-test: no rule fires on the limit %s" % bad)
 
 
+# ---- what reads strangers' bytes ----
+# Who reads bytes or JSON by hand -> the fuzz target that runs it, or why there is none.
+READERS = {
+    "src/agent/ipc.cpp": "of its own uid's programs; the documents inside: programs_json",
+    "src/asset/format.cpp": "asset_format", "src/asset/journal.cpp": "asset_journal",
+    "src/base/fields.h": "records_json", "src/base/json.cpp": "records_json", "src/base/json.h": "records_json",
+    "src/broker/custody.cpp": "nothing is read before the tag of the passphrase's key holds",
+    "src/broker/log.cpp": "broker_log",
+    "src/channel/mux.cpp": "channel_frames", "src/channel/rpc.cpp": "channel_frames",
+    "src/cli/home.cpp": "cli_files", "src/cli/policy_commands.cpp": "cli_files", "src/cli/policy_interview.cpp": "cli_files",
+    "src/cli/http/client.cpp": "programs_json", "src/cli/yaml.cpp": "yaml",
+    "src/gate/gate.cpp": "gate_bundle", "src/gate/release.cpp": "gate_bundle",
+    "src/oci/layout.cpp": "oci_json",
+    "src/plane/store/sqlite_store.cpp": "what the plane wrote itself, as records that it read before",
+    "src/records/sealing.cpp": "sealed_plain",
+    "src/sandbox/controls.cpp": "the configuration that the sandbox wrote itself",
+}
+# Records that no stranger writes, and why.
+OWN_RECORDS = {
+    "Request": "channel_frames", "Response": "channel_frames", "WireError": "channel_frames", "ErrorBody": "http_signing",
+    "BundleStatus": "gate_bundle", "PolicyDocument": "cli_files", "Clauses": "cli_files",
+    "KeyEntry": "as its two kinds", "Head": "the plane's own store", "Ready": "a child's, started by `up`",
+    "FirstInvites": "the operator's file",
+}
+OWN_FOLDERS = {  # records of these files stay within one program and its own folder
+    "src/plane/core/bodies.h", "src/plane/service/server.cpp", "src/plane/main.cpp", "src/plane/core/core.cpp",
+    "src/cli/home.cpp", "src/cli/home.h", "src/cli/up.cpp", "src/cli/publishing.cpp", "src/cli/setup_commands.cpp",
+    "src/base/ready.cpp", "src/oci/confined.cpp",
+}
+READS_BYTES = re.compile(r"\bByteReader\b|\bparse_json\(")
+READS_RECORD = re.compile(r"\b(?:from_json|from_json_text|read_json_body)<((?:[\w:]+)(?:<[\w:]+>)?)>\(")
+METHOD_LINE = re.compile(r"(?:^// (.*)\n)?^inline constexpr std::string_view k\w+ = \"[\w.]+\";(?: *// (.*))?", re.M)
+DOCUMENT = re.compile(r"^  GBX_DOCUMENT\(([\w:]+)\)", re.M)
+
+
+def bare(name):
+    """`records::Signed<records::Lease>` is read as `Lease` is."""
+    inside = re.fullmatch(r"(?:\w+::)*Signed<(.*)>", name)
+    return (inside.group(1) if inside else name).rpartition("::")[2]
+
+
+def records_read(path, text):
+    """(line, record) for each record that a file reads, or that a signed record or a method of it is."""
+    for number, line in enumerate(text.split("\n"), 1):
+        for name in READS_RECORD.findall(line.split("//")[0]):
+            yield number, bare(name)
+    for match in re.finditer(r"^struct (\w+)[^{]*\{\n  static constexpr std::string_view k(?:Type|Kind) =", text, re.M):
+        yield text[:match.start()].count("\n") + 1, match.group(1)
+    for match in METHOD_LINE.finditer(text) if path.endswith("/messages.h") else ():
+        said = " ".join(part for part in match.groups() if part and "->" in part)
+        for name in re.findall(r"\b[A-Z]\w+[a-z](?:<\w+>)?", said):
+            yield text[:match.end()].count("\n") + 1, bare(name)
+
+
+def check_readers(path, text, targets, documents, own):
+    if READS_BYTES.search(text) and path not in ("src/base/bytes.h", "src/base/bytes.cpp"):
+        reader = READERS.get(path)
+        if reader is None:
+            yield 1, "reads bytes or JSON: name its fuzz target in tests/tidy/tidy.py (READERS)"
+        elif " " not in reader and reader not in targets:
+            yield 1, "its fuzz target %s is not in fuzz/CMakeLists.txt" % reader
+    for number, name in records_read(path, text):
+        if len(name) > 1 and name not in documents and name not in own and name not in ("Reply", "Record", "Body"):
+            yield number, "%s is read and in no list of fuzz/*_documents.h" % name
+
+
+def readers(files):
+    def read(path):
+        with open(os.path.join(ROOT, path), encoding="utf-8") as f:
+            return f.read()
+    targets = set(re.findall(r"^gbx_fuzz\((\w+)", read("fuzz/CMakeLists.txt"), re.M))
+    documents = {bare(name) for page in ("fuzz/record_documents.h", "fuzz/program_documents.h") for name in DOCUMENT.findall(read(page))}
+    own = set(OWN_RECORDS).union(*(re.findall(r"^ *struct (\w+)", read(p), re.M) for p in OWN_FOLDERS))
+    for path in files:
+        if path.startswith("src/") and not is_test_code(path):
+            yield from ("%s:%d: %s" % (path, n, m) for n, m in check_readers(path, read(path), targets, documents, own))
+    for name in documents:
+        found = [f for f in os.listdir(os.path.join(ROOT, "fuzz/corpus/records_json")) + os.listdir(os.path.join(ROOT, "fuzz/corpus/programs_json"))
+                 if f == name + "_full"]
+        if not found:
+            yield "fuzz/corpus: no seed of %s (scripts/fuzz --seeds)" % name
+
+
+def readers_self_test():
+    method = '// Ask -> Signed<Answer>; idempotent\ninline constexpr std::string_view kAsk = "x.ask";\n'
+    good = {"src/asset/journal.cpp": "ByteReader r(x);", "src/a.cpp": "from_json<records::Signed<api::Known>>(x)", "src/records/messages.h": method}
+    for path, text in good.items():
+        if list(check_readers(path, text, {"asset_journal"}, {"Known", "Ask", "Answer"}, set())):
+            sys.exit("tidy self-test: a reader that is fuzzed is refused: " + path)
+    bad = {"src/new.cpp": "ByteReader r(x);", "src/asset/journal.cpp": "parse_json(x)", "src/a.cpp": "from_json_text<records::Unknown>(x)",
+           "src/b.h": 'struct New {\n  static constexpr std::string_view kType = "new";\n', "src/records/messages.h": method}
+    for path, text in bad.items():
+        if not list(check_readers(path, text, set(), {"Ask"}, set())):
+            sys.exit("tidy self-test: no rule fires on the reader " + path)
+
+
 def self_test():
     citations_self_test()
     labels_self_test()
     limits_self_test()
+    readers_self_test()
     bad = {
         "src/base/x.h": "int x;\n",
         "src/base/a.cpp": '#include "crypto/crypto.h"\n',
@@ -348,6 +445,7 @@ def main():
     problems += citations()
     problems += labels(files)
     problems += limits()
+    problems += readers(files)
     if len(heavy) > 6:
         problems.append("Beast or SSL headers in more than six translation units: " + " ".join(heavy))
     for p in problems:

@@ -52,26 +52,6 @@ api::Outcome to_outcome(const Error& e) {
           e.actual.substr(0, 1000), e.next.substr(0, 1000)};
 }
 
-Result<std::optional<std::pair<std::int64_t, std::string>>> parse_cursor(const std::string& text) {
-  using Position = std::pair<std::int64_t, std::string>;
-  if (text.empty()) return std::optional<Position>();
-  const std::size_t dot = text.find('.');
-  if (dot == std::string::npos || dot == 0 || dot > 15 || text.size() > 256) {
-    return fail(Reason::kBadValue, "cursor").hint("pass the value of `next` as it was");
-  }
-  std::int64_t n = 0;
-  for (std::size_t i = 0; i < dot; ++i) {
-    if (text[i] < '0' || text[i] > '9') {
-      return fail(Reason::kBadValue, "cursor").hint("pass the value of `next` as it was");
-    }
-    n = n * 10 + (text[i] - '0');
-  }
-  return std::optional<Position>(Position(n, text.substr(dot + 1)));
-}
-std::string make_cursor(std::int64_t order, const std::string& id) {
-  return std::to_string(order) + "." + id;
-}
-
 Status MemoryShelf::put(const std::string& name, ByteView content) {
   const std::lock_guard lock(mutex_);
   content_[name] = to_bytes(content);

@@ -13,6 +13,7 @@
 #include "base/seams.h"
 #include "machines/store.h"
 #include "plane/core/bodies.h"
+#include "plane/core/cursor.h"
 #include "plane/core/sight.h"
 
 namespace gbx::plane {
@@ -400,8 +401,5 @@ std::string output_machine(const Hash32& job_id);
 bool passing(Reason reason);
 Error from_outcome(const api::Outcome& outcome);
 api::Outcome to_outcome(const Error& error);
-// Cursors are "<number>.<id>"; untrusted. Empty text is the beginning.
-Result<std::optional<std::pair<std::int64_t, std::string>>> parse_cursor(const std::string& text);
-std::string make_cursor(std::int64_t order, const std::string& id);
 
 }  // namespace gbx::plane
