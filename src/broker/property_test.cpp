@@ -169,7 +169,8 @@ class AnyRequests {
       std::int64_t free_bits = 0;
       for (const auto& [job, line] : lines) {
         if (consumer && line.consumer_id != *consumer) continue;
-        naive.emplace_back(line.committed ? line.time : line.since, job);
+        const bool reserved = line.state == LedgerState::kReserved;
+        naive.emplace_back(reserved ? line.since : line.time, job);
         free_bits += line.free_bits;
       }
       std::sort(naive.begin(), naive.end());
