@@ -312,7 +312,8 @@ def limits_self_test():
 READERS = {
     "src/agent/ipc.cpp": "of its own uid's programs; the documents inside: programs_json",
     "src/asset/format.cpp": "asset_format", "src/asset/journal.cpp": "asset_journal",
-    "src/base/fields.h": "records_json", "src/base/json.cpp": "records_json", "src/base/json.h": "records_json",
+    "src/base/fields.h": "records_json", "src/base/json_count.h": "records_json", "src/records/value_limits.h": "records_json",
+    "src/base/json.cpp": "records_json", "src/base/json.h": "records_json",
     "src/broker/custody.cpp": "nothing is read before the tag of the passphrase's key holds",
     "src/broker/log.cpp": "broker_log",
     "src/channel/mux.cpp": "channel_frames", "src/channel/rpc.cpp": "channel_frames",
