@@ -4,9 +4,11 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include <atomic>
 #include <functional>
 #include <set>
 #include <sstream>
+#include <thread>
 
 #include "base/os.h"
 #include "broker/testing.h"
@@ -292,9 +294,10 @@ class PlaneHttp : public ::testing::Test {
   }
 
   // The enrolled node; one at a time.
-  std::unique_ptr<NodeClient> connect_node() {
+  std::unique_ptr<NodeClient> connect_node() { return connect_node(b.node); }
+  std::unique_ptr<NodeClient> connect_node(const crypto::SigningKey& key) {
     return std::make_unique<NodeClient>(
-        port("nodes"), b.node, must(crypto::PublicKey::from_text(*ready.find("nodeKey")->string())),
+        port("nodes"), key, must(crypto::PublicKey::from_text(*ready.find("nodeKey")->string())),
         clock);
   }
   NodeInfo node_info() const {
@@ -622,14 +625,40 @@ TEST_F(PlaneHttp, OneIdentityThatWaitsLeavesOthersPlacesToWait) {
 }
 
 TEST_F(PlaneHttp, AFloodByANodeIsRefusedAndEndsNothing) {
-  const auto flood = connect_node();
-  must(flood->call(method::kNodeRegister, node_info()));
+  enrol_all();
+  publish();
+  const auto key =
+      must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, b.random));
+  const api::NodeEnrolRequest enrolled{"second", key.public_key().text()};
+  ASSERT_EQ(send(&*boss, "POST", "/v1/nodes", canonical(to_json(enrolled))).status, 201);
+  const auto flood = connect_node(key);
+  NodeInfo info = node_info();
+  info.name = enrolled.name;
+  info.key = enrolled.key;
+  must(flood->call(method::kNodeRegister, info));
   std::optional<Reason> last;
   for (int i = 0; i < 20'000 && !last; ++i) {
-    const auto r = flood->call(method::kNodeHeartbeat, Heartbeat{"local", {}});
+    const auto r = flood->call(method::kNodeHeartbeat, Heartbeat{"second", {}});
     if (!r.ok()) last = r.reason();
   }
   EXPECT_EQ(last, Reason::kRateLimited);
+  // While it goes on, another node gets a job and finishes it.
+  std::atomic<bool> over{false};
+  std::atomic<int> refused{0};
+  std::thread on([&] {
+    while (!over) {
+      refused += flood->call(method::kNodeHeartbeat, Heartbeat{"second", {}}).ok() ? 0 : 1;
+    }
+  });
+  const auto node = connect_node();
+  must(node->call(method::kNodeRegister, node_info()));
+  const auto job = expect<api::JobView>(
+      201, send(&b.consumer, "POST", "/v1/jobs", canonical(to_json(b.submission()))));
+  run_next(*node, testing::clean_verdict());
+  EXPECT_EQ(wait_for(job.job_id, [](const api::JobView& v) { return v.ended; }).state, "Completed");
+  over = true;
+  on.join();
+  EXPECT_GT(refused, 0);
   EXPECT_EQ(send(nullptr, "GET", "/readyz").status, 200);
 }
 
