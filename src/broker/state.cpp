@@ -25,9 +25,10 @@ SumsLine as_told(const Hash32& job_id, const LedgerLine& line) {
 }
 
 template <class Sums>
-void change(Sums& sums, const Hash32& consumer_id, const SumsLine* before, const SumsLine& after) {
+void change(Sums& sums, const Hash32& consumer_id, const std::optional<SumsLine>& before,
+            const SumsLine& after) {
   LedgerSums& mine = sums.by_consumer[consumer_id];
-  if (before != nullptr) {
+  if (before) {
     sums.all.remove(*before);
     mine.remove(*before);
   }
@@ -35,9 +36,14 @@ void change(Sums& sums, const Hash32& consumer_id, const SumsLine* before, const
   mine.add(after);
 }
 
-policy::Spent without(policy::Spent s, const SumsLine& own, bool in_period) {
-  s.total_free_bits -= own.free_bits;
-  if (in_period) s.period_free_bits -= own.free_bits;
+// What all jobs of an asset and, since a time, one consumer's have spent, without one job's line
+// where it has one; `own_is_mine`: that job is the consumer's.
+policy::Spent spent_without(const LedgerSums& all, const LedgerSums& mine, std::int64_t since,
+                            const std::optional<SumsLine>& own, bool own_is_mine) {
+  policy::Spent s{mine.free_bits_since(since), all.free_bits()};
+  if (!own) return s;
+  s.total_free_bits -= own->free_bits;
+  if (own_is_mine && own->time >= since) s.period_free_bits -= own->free_bits;
   return s;
 }
 
@@ -130,23 +136,20 @@ const LedgerLine* State::find_line(const std::string& asset, const Hash32& job_i
 policy::Spent State::spent(const records::PlanCharge& asset, const Hash32& consumer_id,
                            std::int64_t since, const Hash32& except) const {
   const std::string key = ledger_key(asset.owner_id, asset.asset_id);
-  const policy::Spent all{sums_in(sums_, key, consumer_id).free_bits_since(since),
-                          sums_in(sums_, key, std::nullopt).free_bits()};
   const LedgerLine* own = find_line(key, except);
-  if (own == nullptr) return all;
-  return without(all, as_reserved(except, *own),
-                 own->consumer_id == consumer_id && own->time >= since);
+  return spent_without(sums_in(sums_, key, std::nullopt), sums_in(sums_, key, consumer_id), since,
+                       own ? std::optional(as_reserved(except, *own)) : std::nullopt,
+                       own != nullptr && own->consumer_id == consumer_id);
 }
 
 policy::Spent State::told_spent(const records::PlanCharge& asset, const Hash32& consumer_id,
                                 std::int64_t since, const Hash32& except) const {
   const std::string key = ledger_key(asset.owner_id, asset.asset_id);
-  const policy::Spent all{sums_in(told_sums_, key, consumer_id).free_bits_since(since),
-                          sums_in(told_sums_, key, std::nullopt).free_bits()};
   const LedgerLine* own = find_line(key, except);
-  if (own == nullptr) return all;
-  return without(all, as_told(except, *own),
-                 own->consumer_id == consumer_id && own->told_since >= since);
+  return spent_without(sums_in(told_sums_, key, std::nullopt),
+                       sums_in(told_sums_, key, consumer_id), since,
+                       own ? std::optional(as_told(except, *own)) : std::nullopt,
+                       own != nullptr && own->consumer_id == consumer_id);
 }
 
 const LedgerSums& State::sums_in(const Sums& sums, const std::string& asset,
@@ -204,7 +207,7 @@ void State::charge(const Hash32& job_id, const JobState& job,
     }
     const auto changed = [&](Sums& sums, SumsLine (*as)(const Hash32&, const LedgerLine&)) {
       const std::optional<SumsLine> was = old ? std::optional(as(job_id, *old)) : std::nullopt;
-      change(sums[key], consumer_id, was ? &*was : nullptr, as(job_id, line));
+      change(sums[key], consumer_id, was, as(job_id, line));
     };
     changed(sums_, as_reserved);
     changed(told_sums_, as_told);

@@ -138,8 +138,7 @@ std::string default_next(Reason reason) {
       return "glovebox job wait ID --through-hold";
     case Reason::kOutputInvalid:
       return "nothing was let out, and what was reserved of the budgets stays spent; submit the "
-             "job "
-             "again, and if it happens again, have the operator read the node's log";
+             "job again, and if it happens again, have the operator read the node's log";
     case Reason::kRejected:
     case Reason::kOutputCopiesInput:
     case Reason::kOutputTooLarge:

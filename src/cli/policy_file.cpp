@@ -267,8 +267,7 @@ void write_gate(std::string& o, const PolicyDraft& d) {
   o += "\n  # Who rules on held outputs ({identityId, key, hpke} each), how many are needed, and "
        "who may see previews.\n";
   o += "  # Without reviewers a held output is rejected. Previews go to whom every owner names, "
-       "with the "
-       "same keys.\n";
+       "with the same keys.\n";
   std::vector<records::Reviewer> may_preview = d.reviewers;
   may_preview.insert(may_preview.end(), d.may_preview.begin(), d.may_preview.end());
   o += people("reviewers", d.reviewers);

@@ -958,14 +958,7 @@ TEST_P(HeldSuite, ARulingWhoseAnswerIsLostIsSentAgain) {
 TEST_P(HeldSuite, PagesCoverAllOnce) {
   for (int i = 0; i < 4; ++i) {
     p.b.clock.advance(1000);
-    const Hash32 more = p.submit();
-    p.pump();
-    const auto w = p.take();
-    GateVerdict verdict = testing::clean_verdict();
-    verdict.recommendation = Recommendation::kHold;
-    must(p.core->output(p.node(), p.upload(*w, p.work(*w, verdict))));
-    must(p.core->destroyed(p.node(), p.claim(*w)));
-    p.pump();
+    const Hash32 more = p.held_job();
     ASSERT_EQ(p.job(more).output->state, "Held");
   }
   std::set<Hash32> seen;
@@ -1037,14 +1030,7 @@ INSTANTIATE_TEST_SUITE_P(Stores, RotatedReviewer, ::testing::Values(false, true)
 
 TEST_P(RotatedReviewer, HasOneDeskAndRulesByTheKeyThatStands) {
   rotate();
-  id = p.submit();
-  p.pump();
-  const auto w = p.take();
-  GateVerdict verdict = testing::clean_verdict();
-  verdict.recommendation = Recommendation::kHold;
-  must(p.core->output(p.node(), p.upload(*w, p.work(*w, verdict))));
-  must(p.core->destroyed(p.node(), p.claim(*w)));
-  p.pump();
+  id = p.held_job();
   ASSERT_EQ(p.job(id).output->state, "Held");
   const api::ReviewList list = must(p.core->reviews(p.reviewer(), {}));
   ASSERT_EQ(list.items.size(), 1U);

@@ -197,6 +197,18 @@ class Plane {
                                              {}},
                               b.node));
   }
+  // A job whose output the gate holds, up to the broker's answer; its id.
+  Hash32 held_job() {
+    const Hash32 id = submit();
+    pump();
+    const auto w = take();
+    GateVerdict verdict = testing::clean_verdict();
+    verdict.recommendation = Recommendation::kHold;
+    testing::must(core->output(node(), upload(*w, work(*w, verdict))));
+    testing::must(core->destroyed(node(), claim(*w)));
+    pump();
+    return id;
+  }
   PhaseReport phase(const LaunchBundle& w, EnvironmentPhase p, std::string reason = {}) {
     return {w.credential.body.job_id, w.credential.body.attempt, p, std::move(reason), {}};
   }
