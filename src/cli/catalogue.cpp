@@ -226,6 +226,8 @@ Result<api::AssetView> resolve_asset(Session& session, const std::string& text, 
     Plane::AssetFilter filter;
     filter.delisted = listed == Listed::kAll;
     if (name.id_prefix.empty()) filter.name = name.name;
+    // Whole bytes of it: what others published under the name is neither sent nor read.
+    filter.owner = name.owner_prefix.substr(0, name.owner_prefix.size() / 2 * 2);
     GBX_ASSIGN(candidates, plane->assets(filter));
   }
   GBX_ASSIGN(const api::AssetView* chosen, choose_asset(name, candidates));

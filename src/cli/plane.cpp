@@ -133,6 +133,7 @@ Result<records::Signed<records::LedgerStatement>> Plane::ledger(const records::L
 Result<std::vector<api::AssetView>> Plane::assets(const AssetFilter& f) {
   std::string target = with_query(
       with_query(with_query("/v1/assets", "name", f.name), "owner", f.owner), "kind", f.kind);
+  target = with_query(target, "digest", f.digest);
   if (f.delisted) target = with_query(target, "delisted", "1");
   return pages<api::AssetList>(target, kMostItems);
 }

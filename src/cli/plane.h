@@ -42,8 +42,9 @@ class Plane {
   Result<records::Signed<records::BeaconAck>> beacon(const records::BeaconRequest& beacon);
   struct AssetFilter {
     std::string name;
-    std::string owner;  // hex
+    std::string owner;  // hex, or the beginning of it
     std::string kind;
+    std::string digest;     // of an image's content
     bool delisted = false;  // also what is no longer offered
   };
   Result<std::vector<api::AssetView>> assets(const AssetFilter& filter);

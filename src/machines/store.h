@@ -128,6 +128,9 @@ struct MachineQuery {
   // last row.
   std::optional<std::pair<std::int64_t, std::string>> after;
   std::size_t limit = 100;
+  // The answer ends with the row with which its bodies have so many bytes of canonical text: a
+  // short answer is then not the last one, only an empty one is. 0: no such end.
+  std::size_t max_bytes = 0;
 };
 struct RecordQuery {
   std::string kind;
@@ -136,6 +139,7 @@ struct RecordQuery {
   std::optional<std::pair<std::int64_t, std::string>> after;
   bool newest_first = false;
   std::size_t limit = 100;
+  std::size_t max_bytes = 0;  // as for machines
 };
 
 // Thread-safe.

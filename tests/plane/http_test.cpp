@@ -551,6 +551,15 @@ TEST_F(PlaneHttp, NobodyHasMoreThanTwoUploadsAtOneTime) {
   EXPECT_EQ(send(&b.owner, "PUT", "/v1/objects/six", bytes, type).status, 201);
 }
 
+TEST_F(PlaneHttp, AListCostsByWhatItAsksFor) {
+  enrol_all();
+  o.shares = {.burst = 30, .per_second = 1};
+  start();
+  EXPECT_EQ(send(&b.consumer, "GET", "/v1/jobs?limit=1000").status, 200);  // 21 tokens
+  EXPECT_EQ(send(&b.consumer, "GET", "/v1/jobs?limit=1000").reason(), "rate-limited");
+  EXPECT_EQ(send(&b.consumer, "GET", "/v1/jobs?limit=1").status, 200);
+}
+
 TEST_F(PlaneHttp, AFloodByOneIdentityLeavesOthersTheirShare) {
   enrol_all();
   o.shares = {.burst = 20, .per_second = 1};

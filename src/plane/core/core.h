@@ -25,9 +25,12 @@ using records::Signed;
 struct Quotas {
   std::int64_t live_jobs = 32;        // per consumer
   std::int64_t jobs_per_day = 2'000;  // per consumer
+  // per consumer: signed submissions in canonical form, whatever becomes of them
+  std::int64_t job_bytes_per_day = std::int64_t{64} << 20;
   // What the broker's log and the catalogue keep for ever grows no faster than this.
   // per owner, renewals of policies and beacons among them
   std::int64_t publications_per_day = 200;
+  std::int64_t publication_bytes_per_day = std::int64_t{16} << 20;  // of these
   std::int64_t leases_per_day = 2'000;                // per identity that hands them in
   std::int64_t object_bytes = std::int64_t{1} << 40;  // uploaded per owner
   std::int64_t identities = 10'000;
@@ -121,8 +124,9 @@ class Core {
   Result<api::AssetView> asset(const Hash32& version_id);
   struct AssetFilter {
     std::optional<std::string> name;
-    std::optional<std::string> owner;  // hex
+    std::optional<std::string> owner;  // hex, or the beginning of it
     std::optional<records::AssetKind> kind;
+    std::optional<std::string> digest;  // of an image's content
     bool delisted = false;
   };
   Result<api::AssetList> assets(const AssetFilter& filter, const Page& page);
@@ -277,6 +281,7 @@ class Core {
   Result<records::IdentityChain> newest_chain(const records::IdentityChain& chain);
   Result<std::pair<machines::Record, NodeBody>> find_node(const crypto::PublicKey& key);
   Result<api::AssetView> asset_view(const machines::Record& record);
+  Result<api::AssetView> asset_view(const machines::Record& record, const AssetBody& body);
   Status put_identity(const records::IdentityChain& chain, const std::string& name,
                       std::vector<Role> roles, Transaction t);
   Status add_upload(const Caller& who, std::int64_t bytes);
@@ -286,8 +291,11 @@ class Core {
     const char* kind;
     const char* what;
     std::int64_t most;
+    std::int64_t more = 1;
   };
   static Status within(const Daily& d, std::int64_t count);
+  Status check_published_today(const Hash32& owner, std::int64_t bytes);
+  Status count_published(const Hash32& owner, std::int64_t bytes, Transaction& t);
   Result<machines::Record> todays(const Daily& d, const Hash32& identity);
   // One more, within the quota unless the broker has taken it already.
   Status count_today(const Daily& d, const Hash32& identity, bool done_already, Transaction& t);

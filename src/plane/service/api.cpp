@@ -1,6 +1,9 @@
 #include "plane/service/api.h"
 
 #include <algorithm>
+#include <charconv>
+
+#include "plane/http/target.h"
 
 namespace gbx::plane {
 
@@ -14,6 +17,22 @@ constexpr std::int64_t kDefaultPage = 50;
 constexpr std::size_t kChunk = 256U << 10;
 // A POST has the store write, and mostly the broker judge, one request at a time.
 constexpr std::int64_t kTokensOfAChange = 4;
+// So many entries asked for cost a token more: a page looks at as much as it is asked for.
+constexpr std::int64_t kEntriesOfAToken = 50;
+
+// What a request costs its caller, known before its route is.
+std::int64_t tokens_of(const http::Request& request, std::int64_t most) {
+  if (request.method == "POST") return kTokensOfAChange;
+  const auto target = http::parse_target(request.target);
+  if (!target.ok()) return 1;
+  const auto limit = target->query.find("limit");
+  if (limit == target->query.end()) return 1;
+  const std::string& text = limit->second;
+  std::int64_t entries = 0;
+  const auto read = std::from_chars(text.data(), text.data() + text.size(), entries);
+  if (read.ec != std::errc() || entries < 0) return 1;  // refused by the route
+  return std::min(1 + entries / kEntriesOfAToken, most);
+}
 
 Page page_of(const Call& call) {
   const std::int64_t limit = call.query_integer("limit", kDefaultPage);
@@ -90,7 +109,7 @@ Result<api::Caller> PlaneApi::authenticate(const http::Request& request) {
   if (!unknown) GBX_TRY(known);
   // Before the memory of nonces: what is refused here may be sent again as it is.
   GBX_ASSIGN(std::shared_ptr<void> share,
-             shares_.enter(unknown ? Hash32{} : identity, post ? kTokensOfAChange : 1,
+             shares_.enter(unknown ? Hash32{} : identity, tokens_of(request, options_.shares.burst),
                            clock_.steady_ms()));
   GBX_TRY((unknown ? stranger_replays_ : replays_).remember(verified, now));
   if (!request.stream && crypto::sha256(request.body) != verified.body_hash) {
@@ -229,6 +248,7 @@ Response PlaneApi::assets(const Call& call) {
   Core::AssetFilter filter;
   filter.name = optional_query(call, "name");
   filter.owner = optional_query(call, "owner");
+  filter.digest = optional_query(call, "digest");
   filter.delisted = call.query_integer("delisted", 0) == 1;
   if (const auto kind = optional_query(call, "kind")) {
     const auto parsed = enum_from<records::AssetKind>(*kind);

@@ -30,8 +30,9 @@ constexpr QueryParameter kAssets[] = {
     kPage[0],
     kPage[1],
     {"name", "public label of the version", ParameterKind::kText, 64},
-    {"owner", "identity of the owner", ParameterKind::kHex, 64},
+    {"owner", "identity of the owner, or how it begins", ParameterKind::kHex, 64},
     {"kind", "dataset, model or image", ParameterKind::kText, 16},
+    {"digest", "content of an image, as sha256:…", ParameterKind::kText, 71},
     {"delisted", "1: also what is no longer offered", ParameterKind::kInteger, 1},
 };
 constexpr QueryParameter kJobs[] = {

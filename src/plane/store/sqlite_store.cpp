@@ -352,6 +352,38 @@ struct RecordRow {
   }
 };
 
+// The rows of a SELECT as text. Documents are parsed once the lock is released, for that takes a
+// hundred times as long as to fetch them: a large one keeps nobody else waiting.
+template <class Row>
+std::vector<Row> fetch(Query& q, std::size_t max_bytes) {
+  Row row;
+  row.bind(q);
+  std::vector<Row> out;
+  std::size_t bytes = 0;
+  for (bool more = q.first(); more; more = q.next()) {
+    out.push_back(row);
+    bytes += row.body.size();
+    if (max_bytes != 0 && bytes >= max_bytes) break;
+  }
+  return out;
+}
+template <class T, class Row>
+Result<std::vector<T>> parsed(std::vector<Row> rows) {
+  std::vector<T> out;
+  out.reserve(rows.size());
+  for (Row& row : rows) {
+    GBX_ASSIGN(T one, row.take());
+    out.push_back(std::move(one));
+    row.body = {};  // the text is not kept beside what was made of it
+  }
+  return out;
+}
+template <class T, class Row>
+Result<std::optional<T>> parsed_one(std::vector<Row> rows) {
+  GBX_ASSIGN(std::vector<T> found, parsed<T>(std::move(rows)));
+  return found.empty() ? std::optional<T>() : std::optional<T>(std::move(found[0]));
+}
+
 // The WHERE part of a machine query; the same conditions are then bound in the same order.
 std::string where(const MachineQuery& q) {
   std::string sql = " WHERE kind = :kind";
@@ -427,38 +459,31 @@ Status SqliteStore::commit(const Transaction& t) {
 }
 
 Result<std::optional<Machine>> SqliteStore::machine(const std::string& id) {
-  const std::lock_guard lock(database_->mutex);
+  std::vector<MachineRow> rows;
   try {
-    MachineRow row;
+    const std::lock_guard lock(database_->mutex);
     Query q(database_->session,
             std::string("SELECT ") + MachineRow::kColumns + " FROM machines WHERE id = :id");
     q.bind(id);
-    row.bind(q);
-    if (!q.first()) return std::optional<Machine>();
-    GBX_ASSIGN(Machine m, row.take());
-    return std::optional<Machine>(std::move(m));
+    rows = fetch<MachineRow>(q, 0);
   } catch (const std::exception& e) {
     return database_error(e);
   }
+  return parsed_one<Machine>(std::move(rows));
 }
 
 Result<std::vector<Machine>> SqliteStore::machines(const MachineQuery& query) {
-  const std::lock_guard lock(database_->mutex);
+  std::vector<MachineRow> rows;
   try {
-    MachineRow row;
+    const std::lock_guard lock(database_->mutex);
     Query q(database_->session, select(query));
     bind_where(q, query);
     bind_page(q, query.after, query.limit);
-    row.bind(q);
-    std::vector<Machine> out;
-    for (bool more = q.first(); more; more = q.next()) {
-      GBX_ASSIGN(Machine m, row.take());
-      out.push_back(std::move(m));
-    }
-    return out;
+    rows = fetch<MachineRow>(q, query.max_bytes);
   } catch (const std::exception& e) {
     return database_error(e);
   }
+  return parsed<Machine>(std::move(rows));
 }
 
 Result<std::int64_t> SqliteStore::count(const MachineQuery& query) {
@@ -513,37 +538,30 @@ Result<std::vector<TransitionRow>> SqliteStore::history(const std::string& machi
 }
 
 Result<std::optional<Record>> SqliteStore::record(const std::string& kind, const std::string& id) {
-  const std::lock_guard lock(database_->mutex);
+  std::vector<RecordRow> rows;
   try {
-    RecordRow row;
+    const std::lock_guard lock(database_->mutex);
     Query q(database_->session, std::string("SELECT ") + RecordRow::kColumns +
                                     " FROM records WHERE kind = :k AND id = :i");
     q.bind(kind).bind(id);
-    row.bind(q);
-    if (!q.first()) return std::optional<Record>();
-    GBX_ASSIGN(Record r, row.take());
-    return std::optional<Record>(std::move(r));
+    rows = fetch<RecordRow>(q, 0);
   } catch (const std::exception& e) {
     return database_error(e);
   }
+  return parsed_one<Record>(std::move(rows));
 }
 
 Result<std::vector<Record>> SqliteStore::records(const RecordQuery& query) {
-  const std::lock_guard lock(database_->mutex);
+  std::vector<RecordRow> rows;
   try {
-    RecordRow row;
+    const std::lock_guard lock(database_->mutex);
     Query q(database_->session, select(query));
     bind_all(q, query);
-    row.bind(q);
-    std::vector<Record> out;
-    for (bool more = q.first(); more; more = q.next()) {
-      GBX_ASSIGN(Record r, row.take());
-      out.push_back(std::move(r));
-    }
-    return out;
+    rows = fetch<RecordRow>(q, query.max_bytes);
   } catch (const std::exception& e) {
     return database_error(e);
   }
+  return parsed<Record>(std::move(rows));
 }
 
 Result<std::vector<Effect>> SqliteStore::due(std::int64_t now_ms, std::size_t limit) {
