@@ -303,5 +303,38 @@ TEST_F(Sizes, AnOwnersBeginningAndAnImagesDigestNarrowTheCatalogue) {
   EXPECT_EQ(names("", "sha256:" + std::string(64, '0')).size(), 0U);
 }
 
+// One row that cannot be read keeps no other deadline, hold or silence from being seen.
+TEST_F(Sizes, ARowThatCannotBeReadStopsNoOther) {
+  populate();
+  const auto broken = [&](const char* kind, std::int64_t deadline, bool live) {
+    Machine m;
+    m.id = std::string(kind) + "/" + to_hex(b.random.fixed<32>());
+    m.kind = kind;
+    m.live = live;
+    m.deadline_ms = deadline;
+    machines::Transaction t;
+    machines::add_begin(t, m, m.kind == "job" ? "Submitted" : "Requested", {}, 1);
+    must(store->commit(t));
+  };
+  // More than a page of them, and before all others.
+  for (int i = 0; i < 120; ++i) broken("job", 1, true);
+  for (int i = 0; i < 120; ++i) broken("env", 1, true);
+  const Hash32 late = must(core->submit(consumer(), b.submission(), std::nullopt)).job_id;
+  Machine held;
+  held.id = "job/" + to_hex(b.random.fixed<32>());
+  held.kind = "job";
+  held.deadline_ms = b.clock.now().ms + 1'000;
+  machines::Transaction t;
+  machines::add_begin(t, held, "Failed", {}, 1);
+  t.machines[0].machine.live = false;
+  must(store->commit(t));
+  b.clock.advance(86'400'000);
+  core->was_away();
+  b.clock.advance(config.lease_seconds * 1000);
+  EXPECT_FALSE(core->tick().ok()) << "nobody would learn of it";
+  EXPECT_EQ(must(core->job(consumer(), late)).state, "Expired");
+  EXPECT_EQ(must(store->machine(held.id))->deadline_ms, 0);
+}
+
 }  // namespace
 }  // namespace gbx::plane

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <set>
@@ -299,7 +300,12 @@ class Core {
   Result<machines::Record> todays(const Daily& d, const Hash32& identity);
   // One more, within the quota unless the broker has taken it already.
   Status count_today(const Daily& d, const Hash32& identity, bool done_already, Transaction& t);
-  Status forget_holds();
+  Status forget_holds(const char* kind);
+  // Every machine of the query, whatever becomes of the others; the first failure is returned.
+  Status for_each(machines::MachineQuery q, const std::function<Status(Machine&)>& step);
+  Status expire_job(Machine& job, bool nodes_may_report);
+  Status lose_late(const Machine& env);
+  Status lose_silent(const Machine& env);
   Result<std::int64_t> jobs_at_one_time(const std::string& owner);
   // Steps; each adds to `t` and leaves the commit to the caller.
   Status step_job(Transaction& t, Machine& m, JobBody& body, machines::JobEvent event,
