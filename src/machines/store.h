@@ -151,7 +151,8 @@ class Store {
   virtual Status commit(const Transaction& t) = 0;
   virtual Result<std::optional<Machine>> machine(const std::string& id) = 0;
   virtual Result<std::vector<Machine>> machines(const MachineQuery& q) = 0;
-  // `after` and `limit` are not used
+  // `after`, `limit` and `max_bytes` are not used. By kind, state and life alone it is a look at
+  // few numbers, however many machines there are.
   virtual Result<std::int64_t> count(const MachineQuery& q) = 0;
   virtual Result<std::vector<TransitionRow>> history(const std::string& machine,
                                                      std::int64_t after_seq, std::size_t limit) = 0;

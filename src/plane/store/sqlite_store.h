@@ -34,6 +34,7 @@ class SqliteStore final : public machines::Store {
   // How SQLite would find the answer, a step a line: tests hold it to the indexes.
   Result<std::string> steps(const machines::MachineQuery& q);
   Result<std::string> steps(const machines::RecordQuery& q);
+  Result<std::string> count_steps(const machines::MachineQuery& q);
 
  private:
   struct Database;

@@ -144,6 +144,39 @@ TEST_P(StoreSuite, PagesCoverEverythingOnceInBothDirections) {
   EXPECT_EQ(*store->count(all), 1);
 }
 
+// The counts follow every change, and nothing else: a machine that begins, goes on, ends or is only
+// touched, and a transaction that left no trace.
+TEST_P(StoreSuite, CountsByStateAndLifeFollowEveryChange) {
+  const auto count = [&](std::optional<std::string> state, std::optional<bool> live) {
+    MachineQuery q;
+    q.kind = "job";
+    q.state = std::move(state);
+    q.live = live;
+    return *store->count(q);
+  };
+  EXPECT_EQ(count(std::nullopt, std::nullopt), 0);
+  Machine a = job("job/a", 1);
+  Machine b = job("job/b", 2);
+  job("job/c", 3, "bob");
+  EXPECT_EQ(count("Submitted", std::nullopt), 3);
+  Transaction t;
+  add_step(t, a, "authorise", "Authorized", true, {}, 4, "", "");
+  add_step(t, b, "deny", "Denied", false, {}, 4, "expired", "");
+  ASSERT_TRUE(store->commit(t).ok());
+  EXPECT_EQ(store->commit(t).reason(), Reason::kConflict);  // a step that was taken already
+  Transaction touch;
+  a.deadline_ms = 77;
+  touch.touches.push_back({a.seq, a});
+  ASSERT_TRUE(store->commit(touch).ok());
+  EXPECT_EQ(count("Submitted", std::nullopt), 1);
+  EXPECT_EQ(count("Authorized", std::nullopt), 1);
+  EXPECT_EQ(count("Authorized", false), 0);
+  EXPECT_EQ(count("Denied", std::nullopt), 1);
+  EXPECT_EQ(count(std::nullopt, true), 2);
+  EXPECT_EQ(count(std::nullopt, false), 1);
+  EXPECT_EQ(count(std::nullopt, std::nullopt), 3);
+}
+
 TEST_P(StoreSuite, RecordPagesAndFilters) {
   for (int i = 0; i < 5; ++i) {
     Transaction t;
@@ -301,6 +334,26 @@ TEST(SqliteStore, EveryQuestionOfTheCoreIsAnsweredByAnIndex) {
   }
 }
 
+// What metrics ask for, with each scrape, is not counted among a million jobs that ended.
+TEST(SqliteStore, MachinesInAStateAreCountedWithoutALookAtThem) {
+  const Directory directory;
+  auto store = std::move(SqliteStore::open(directory.file()).value());
+  for (const bool live : {false, true}) {
+    MachineQuery q;
+    q.kind = live ? "env" : "job";
+    q.state = "Working";
+    if (live) q.live = true;
+    const auto steps = store->count_steps(q);
+    EXPECT_TRUE(by_index(steps));
+    EXPECT_EQ(steps->find("machines"), std::string::npos) << *steps;
+  }
+  MachineQuery owned;  // of one identity, bounded by its quota
+  owned.kind = "job";
+  owned.owner = "alice";
+  owned.live = true;
+  EXPECT_TRUE(by_index(store->count_steps(owned)));
+}
+
 TEST(SqliteStore, AFileOfTheFirstSchemaIsBroughtUpToDate) {
   const Directory directory;
   {
@@ -322,6 +375,9 @@ TEST(SqliteStore, AFileOfTheFirstSchemaIsBroughtUpToDate) {
     s << "CREATE INDEX machines_by_node ON machines (kind, node, live)";
     s << "CREATE INDEX machines_by_deadline ON machines (live, deadline_ms)";
     s << "CREATE INDEX outbox_by_due ON outbox (due_ms)";
+    s << "DROP TRIGGER tally_of_new";
+    s << "DROP TRIGGER tally_of_changed";
+    s << "DROP TABLE tallies";
     s << "UPDATE schema_version SET version = 1";
   }
   auto store = std::move(SqliteStore::open(directory.file()).value());
@@ -330,6 +386,9 @@ TEST(SqliteStore, AFileOfTheFirstSchemaIsBroughtUpToDate) {
   MachineQuery q;
   q.kind = "job";
   EXPECT_TRUE(by_index(store->steps(q)));
+  EXPECT_EQ(*store->count(q), 1);  // of what was there before anybody counted, too
+  q.state = "Submitted";
+  EXPECT_EQ(*store->count(q), 1);
 }
 
 }  // namespace
