@@ -359,13 +359,13 @@ TEST_F(Judging, AnImageIsAnImageAndADatasetIsNot) {
   EXPECT_EQ(denied(), "published:wrong-asset");
 }
 
-// One asset under two inputs, or two of its versions, would be the same people in tables that
-// nobody compares.
-TEST_F(Judging, RecipesReadEachAssetThroughOneInput) {
+// One asset under two inputs, two of its versions, or two of its files would be the same people in
+// tables that nobody compares.
+TEST_F(Judging, RecipesReadOneFileOfEachAsset) {
   inputs = 2;
-  const auto reads = [](const std::string& input) {
+  const auto reads = [](const std::string& input, const std::string& file = "visits.csv") {
     return must(parse_json(R"({"maxRows":1,"columns":[],"recipe":{"input":")" + input +
-                           R"(","file":"visits.csv"}})"));
+                           R"(","file":")" + file + R"("}})"));
   };
   spec.spec.outputs[0].schema = reads("in0");
   spec.spec.outputs.push_back(spec.spec.outputs[0]);
@@ -374,9 +374,15 @@ TEST_F(Judging, RecipesReadEachAssetThroughOneInput) {
   spec.spec.outputs[1].schema = reads("in1");
   for (auto& o : spec.spec.outputs) o.type = records::OutputType::kTable;
   for (const std::size_t i : {0U, 1U}) {
-    clauses(i).tables = std::vector<records::TableRule>{{"visits.csv", "patient"}};
+    clauses(i).tables =
+        std::vector<records::TableRule>{{"visits.csv", "patient"}, {"patients.csv", "patient"}};
   }
   EXPECT_EQ(denied(), "") << "two assets";
+  spec.spec.outputs[1].schema = reads("in0", "patients.csv");
+  EXPECT_EQ(denied(), "capacity:output-not-allowed") << "two files";
+  spec.spec.outputs[1].schema = reads("in0", "notes.csv");
+  EXPECT_EQ(denied(), "") << "a file that no recipe may read: all of it is free bits";
+  spec.spec.outputs[1].schema = reads("in1");
   for (const bool same_version : {true, false}) {
     assets[1].owner = copy(hospital);
     assets[1].record = assets[0].record;
