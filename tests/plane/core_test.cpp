@@ -383,6 +383,39 @@ TEST_P(CoreSuite, PagesOfJobsCoverAllOnceAndOthersSeeNothing) {
   EXPECT_EQ(p.core->result(auditor, *ids.begin()).reason(), Reason::kWrongOwner);
 }
 
+// However many leases others have posted.
+TEST_P(CoreSuite, LeasesAreListedForTheirConsumerAndForWhoeverPostedThem) {
+  const testing::Person stranger = testing::make_person(p.b.random);
+  const plane::Caller other{stranger.id(), {Role::kOwner}};
+  const auto post = [&](const plane::Caller& who, const testing::Person& consumer) {
+    p.b.clock.advance(1);
+    const auto lease = testing::make_lease(p.b.set.id(), p.b.data, consumer, 1, p.b.random);
+    must(p.core->add_lease(who, lease));
+    return lease.body.lease_id;
+  };
+  std::vector<Id16> own;
+  for (int i = 0; i < 100; ++i) {
+    if (i % 20 == 0) own.push_back(post(p.owner(), i % 40 == 0 ? p.b.consumer : p.b.owner));
+    post(other, p.b.consumer);
+    if (i == 50) own.push_back(post(other, p.b.owner));
+  }
+  std::reverse(own.begin(), own.end());  // the newest first
+  p.store->rows = 0;
+  std::vector<Id16> listed;
+  Page page{"", 2};
+  do {
+    const api::LeaseList list = must(p.core->leases(p.owner(), page));
+    EXPECT_LE(list.items.size(), 2U);
+    for (const auto& v : list.items) listed.push_back(v.lease.body.lease_id);
+    page.cursor = list.next;
+  } while (!page.cursor.empty());
+  EXPECT_EQ(listed, own);
+  EXPECT_LE(p.store->rows, 30U);
+  EXPECT_EQ(must(p.core->leases(p.consumer(), {"", 200})).items.size(), 103U);
+  const plane::Caller auditor{stranger.id(), {Role::kAuditor}};
+  EXPECT_EQ(must(p.core->leases(auditor, {"", 200})).items.size(), 106U);
+}
+
 // The node died before its first report and started again: the broker knows the first agent
 // already.
 TEST_P(CoreSuite, ASpentCredentialIsForOneAttemptAndTheJobGetsAnother) {

@@ -57,7 +57,9 @@ class StoppingStore final : public machines::Store {
     return inner_->record(k, i);
   }
   Result<std::vector<machines::Record>> records(const machines::RecordQuery& q) override {
-    return inner_->records(q);
+    auto found = inner_->records(q);
+    rows += found.ok() ? found->size() : 0;
+    return found;
   }
   Result<std::vector<machines::Effect>> due(std::int64_t now, std::size_t l) override {
     return inner_->due(now, l);
@@ -67,6 +69,7 @@ class StoppingStore final : public machines::Store {
   std::function<void()> before_history;  // once: what another thread does meanwhile
   std::int64_t stop_at = 0;              // 2n: before the n-th commit; 2n + 1: after it
   std::int64_t full_at = 0;              // the n-th commit is refused
+  std::size_t rows = 0;                  // of records that lists were made of
 
  private:
   std::unique_ptr<machines::Store> inner_;

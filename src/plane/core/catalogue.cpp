@@ -14,6 +14,9 @@ constexpr char kPublications[] = "publications-per-day";
 constexpr char kPublicationsText[] = "publications, renewals of policies and beacons per day";
 constexpr char kPublicationBytes[] = "publication-bytes-per-day";
 constexpr char kPublicationBytesText[] = "bytes of publications, renewals and beacons per day";
+// Beside each lease lies one record of this kind for its consumer and one for whoever posted it: a
+// list is found by the index of owners, however many leases others have.
+constexpr char kLeaseOf[] = "lease-of";
 
 template <class Request>
 std::int64_t size_of(const Request& r) {
@@ -237,43 +240,36 @@ Status Core::add_lease(const Caller& who, const Signed<records::Lease>& lease) {
     if (stored.lease.hash() == lease.hash()) return ok_status();
     return fail(Reason::kAlreadyExists, "another lease has this id");
   }
-  RecordWrite w;
-  w.record = {
-      "lease", id,           to_hex(lease.body.consumer_id), to_hex(lease.body.asset_id), now_ms(),
-      0,       to_json(view)};
+  const std::string consumer = to_hex(lease.body.consumer_id);
+  const std::int64_t now = now_ms();
   Transaction t;
-  t.records.push_back(std::move(w));
+  t.records.push_back(
+      {0, {"lease", id, consumer, to_hex(lease.body.asset_id), now, 0, to_json(view)}});
+  for (const std::string& whose : std::set<std::string>{consumer, to_hex(who.identity)}) {
+    t.records.push_back({0, {kLeaseOf, id + "/" + whose, whose, id, now, 0, Json(JsonObject{})}});
+  }
   GBX_TRY(count_today({"leases-per-day", "leases per day", config_.quotas.leases_per_day},
                       who.identity, false, t));
   return commit(t);
 }
 
 Result<api::LeaseList> Core::leases(const Caller& who, const Page& page) {
+  using View = std::optional<api::LeaseView>;
+  const auto lease_in = [](const Record& row) -> Result<View> {
+    GBX_ASSIGN(api::LeaseView v, from_json<api::LeaseView>(row.body));
+    return View(std::move(v));
+  };
   RecordQuery q;
-  q.kind = "lease";
-  q.limit = 200;
   q.newest_first = true;
-  GBX_ASSIGN(q.after, parse_cursor(page.cursor));
-  const bool all = who.has(Role::kOperator) || who.has(Role::kAuditor);
-  // An owner also sees what it posted for others, so only pure consumers are narrowed by the index.
-  if (!all && !who.has(Role::kOwner)) q.owner = to_hex(who.identity);
-  api::LeaseList out;
-  std::pair<std::int64_t, std::string> last;
-  for (;;) {
-    GBX_ASSIGN(std::vector<Record> rows, store_.records(q));
-    for (const Record& row : rows) {
-      q.after = std::pair(row.order, row.id);
-      GBX_ASSIGN(api::LeaseView v, from_json<api::LeaseView>(row.body));
-      if (!all && v.posted_by != who.identity && v.lease.body.consumer_id != who.identity) continue;
-      if (out.items.size() == page.limit) {
-        out.next = make_cursor(last.first, last.second);
-        return out;
-      }
-      last = *q.after;
-      out.items.push_back(std::move(v));
-    }
-    if (rows.size() < q.limit) return out;
-  }
+  q.kind = "lease";
+  if (sees_all(who)) return page_of<api::LeaseList>(store_, q, page, lease_in);
+  q.kind = kLeaseOf;
+  q.owner = to_hex(who.identity);
+  return page_of<api::LeaseList>(store_, q, page, [&](const Record& row) -> Result<View> {
+    GBX_ASSIGN(const std::optional<Record> lease, store_.record("lease", row.name));
+    if (!lease) return fail(Reason::kInternal, "a lease that is listed is gone").at(row.name);
+    return lease_in(*lease);
+  });
 }
 
 }  // namespace gbx::plane

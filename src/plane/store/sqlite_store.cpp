@@ -17,7 +17,26 @@ using machines::TransitionRow;
 
 namespace {
 
-constexpr int kSchemaVersion = 3;
+constexpr int kSchemaVersion = 4;
+
+// From version 3 to 4.
+std::vector<const char*> leases_and_what_is_held() {
+  return {
+      // A lease is found by its consumer and by whoever posted it, without a walk over
+      // everybody's.
+      "INSERT INTO records (kind, id, owner, name, ordinal, revision, body) SELECT 'lease-of', "
+      "id || '/' || owner, owner, id, ordinal, 1, '{}' FROM records WHERE kind = 'lease'",
+      "INSERT INTO records (kind, id, owner, name, ordinal, revision, body) SELECT 'lease-of', "
+      "id || '/' || json_extract(body, '$.postedBy'), json_extract(body, '$.postedBy'), id, "
+      "ordinal, 1, '{}' FROM records WHERE kind = 'lease' AND owner != json_extract(body, "
+      "'$.postedBy')",
+      // What ended and is not told yet, of one consumer and on one node.
+      "CREATE INDEX machines_held_of_owner ON machines (kind, owner, live, deadline_ms, id) "
+      "WHERE deadline_ms > 0",
+      "CREATE INDEX machines_held_on_node ON machines (kind, node, live, deadline_ms, id) "
+      "WHERE deadline_ms > 0",
+  };
+}
 
 // Migration n brings a file from version n to n + 1. Entries are never changed, only added.
 const std::vector<std::vector<const char*>>& migrations() {
@@ -79,6 +98,7 @@ const std::vector<std::vector<const char*>>& migrations() {
           "(NEW.kind, NEW.state, NEW.live, 1) ON CONFLICT (kind, state, live) DO UPDATE SET "
           "machines = machines + 1; END",
       },
+      leases_and_what_is_held(),
   };
   return all;
 }

@@ -322,6 +322,18 @@ TEST(SqliteStore, EveryQuestionOfTheCoreIsAnsweredByAnIndex) {
   machines([](auto& q) { q.node = "n", q.live = true; });
   machines([](auto& q) { q.live = true, q.deadline_until_ms = 7; });
   machines([](auto& q) { q.live = false, q.deadline_until_ms = 7; });
+  // What ended and is not told yet: neither of everybody, nor all that ended of this one.
+  const auto held = [&](const char* index, const std::function<void(MachineQuery&)>& set) {
+    MachineQuery q;
+    q.kind = "job";
+    q.live = false;
+    q.deadline_until_ms = 7;
+    set(q);
+    const auto steps = store->steps(q);
+    EXPECT_TRUE(by_index(steps) && steps->find(index) != std::string::npos) << *steps;
+  };
+  held("machines_held_of_owner", [](auto& q) { q.owner = "alice"; });
+  held("machines_held_on_node", [](auto& q) { q.node = "n"; });
   for (const bool owner : {false, true}) {
     for (const bool name : {false, true}) {
       RecordQuery q;
@@ -369,8 +381,15 @@ TEST(SqliteStore, AFileOfTheFirstSchemaIsBroughtUpToDate) {
     soci::session s(soci::sqlite3, "dbname=" + directory.file());
     for (const char* index :
          {"machines_by_time", "machines_by_life", "machines_by_owner_life", "machines_on_node",
-          "machines_with_deadline", "deadlines_of_live", "records_by_kind", "outbox_in_order"}) {
+          "machines_with_deadline", "deadlines_of_live", "records_by_kind", "outbox_in_order",
+          "machines_held_of_owner", "machines_held_on_node"}) {
       s << std::string("DROP INDEX ") + index;
+    }
+    for (const char* poster : {"poster", "consumer"}) {
+      s << "INSERT INTO records (kind, id, owner, name, ordinal, revision, body) VALUES ('lease', "
+           "'of-" +
+               std::string(poster) + "', 'consumer', '', 5, 1, '{\"postedBy\":\"" + poster +
+               "\"}')";
     }
     s << "CREATE INDEX machines_by_node ON machines (kind, node, live)";
     s << "CREATE INDEX machines_by_deadline ON machines (live, deadline_ms)";
@@ -389,6 +408,17 @@ TEST(SqliteStore, AFileOfTheFirstSchemaIsBroughtUpToDate) {
   EXPECT_EQ(*store->count(q), 1);  // of what was there before anybody counted, too
   q.state = "Submitted";
   EXPECT_EQ(*store->count(q), 1);
+  const auto leases_of = [&](const char* whose) {
+    RecordQuery leases;
+    leases.kind = "lease-of";
+    leases.owner = whose;
+    std::vector<std::string> names;
+    const auto found = store->records(leases);
+    for (const auto& r : found.value()) names.push_back(r.name);
+    return names;
+  };
+  EXPECT_EQ(leases_of("consumer"), (std::vector<std::string>{"of-consumer", "of-poster"}));
+  EXPECT_EQ(leases_of("poster"), std::vector<std::string>{"of-poster"});
 }
 
 }  // namespace
