@@ -70,6 +70,20 @@ Caller caller_of(const Call& call) {
   return c;
 }
 
+// One of few places, while it lives; none where all are taken.
+class Place {
+ public:
+  Place(std::atomic<int>& taken, int most) : all_(taken), taken_(++all_ <= most) {}
+  Place(const Place&) = delete;
+  Place& operator=(const Place&) = delete;
+  ~Place() { --all_; }
+  bool taken() const { return taken_; }
+
+ private:
+  std::atomic<int>& all_;
+  const bool taken_;
+};
+
 }  // namespace
 
 PlaneApi::PlaneApi(Core& core, Broker& broker, storage::ObjectStore& objects, const Clock& clock,
@@ -80,7 +94,8 @@ PlaneApi::PlaneApi(Core& core, Broker& broker, storage::ObjectStore& objects, co
       clock_(clock),
       random_(random),
       options_(std::move(options)),
-      shares_(options_.shares) {}
+      shares_(options_.shares),
+      openapi_(openapi(options_.version)) {}
 
 template <class T>
 Result<T> PlaneApi::ask(std::string_view method, const Json& body) {
@@ -146,13 +161,19 @@ Response PlaneApi::broker_info(const Call& call) {
     return error_response(
         fail(Reason::kBadValue, "nonce").with("64 hex digits", call.query("nonce").substr(0, 64)));
   }
+  const Place place(strangers_at_broker_, options_.strangers_at_broker);
+  if (!place.taken()) {
+    return error_response(
+        fail(Reason::kRateLimited, "questions to the broker without a signature, at one time")
+            .with("at most " + std::to_string(options_.strangers_at_broker), "one more")
+            .hint("ask again in a moment"));
+  }
   return api::reply_or_error(
       200, ask<records::InfoReply>(records::method::kInfo, to_json(records::InfoRequest{*nonce})));
 }
 
 Response PlaneApi::openapi_json(const Call&) {
-  const auto document = openapi(options_.version);
-  return document.ok() ? http::json_response(200, *document) : error_response(document.error());
+  return openapi_.ok() ? http::json_response(200, *openapi_) : error_response(openapi_.error());
 }
 
 Response PlaneApi::healthz(const Call&) { return api::reply(200, api::HealthView{}); }
