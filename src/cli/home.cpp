@@ -74,7 +74,7 @@ crypto::ScryptParameters scrypt_parameters() {
 }  // namespace
 
 Status write_key_file(const std::string& path, KeyKind kind, ByteView key, SecretAccess,
-                      const Passphrase* passphrase, Random& random) {
+                      const Passphrase* passphrase, Random& random, FileWriter write) {
   if (key.size() != kKeySize) return fail(Reason::kInternal, "key of wrong length");
   ByteWriter w;
   w.text(kKeyMagic).u8(static_cast<std::uint8_t>(kind));
@@ -90,7 +90,7 @@ Status write_key_file(const std::string& path, KeyKind kind, ByteView key, Secre
     w.raw(sealed);
   }
   Bytes content = w.take();
-  Status s = write_file_atomic(path, content, 0600);
+  Status s = write(path, content, 0600);
   cleanse(content);
   return s;
 }

@@ -68,9 +68,7 @@ struct Genuine {
     p.enrol(boss, "boss", plane::Role::kOperator);
     must(p.core->add_lease(p.owner(), lease()));
     jobs.released = run(gbx::testing::clean_verdict());
-    auto doubtful = gbx::testing::clean_verdict();
-    doubtful.recommendation = records::Recommendation::kHold;
-    jobs.held = run(doubtful);
+    jobs.held = run(doubtful());
     jobs.waiting = to_hex(p.submit());
     p.pump();
     plane::ApiOptions o;
@@ -86,8 +84,13 @@ struct Genuine {
   records::Signed<records::Lease> lease() {
     return gbx::testing::make_lease(p.b.set.id(), p.b.data, p.b.consumer, 5, p.b.random);
   }
-  std::string run(records::GateVerdict verdict) {
-    const auto submission = p.b.submission();
+  static records::GateVerdict doubtful() {
+    auto v = gbx::testing::clean_verdict();
+    v.recommendation = records::Recommendation::kHold;
+    return v;
+  }
+  std::string run(const records::GateVerdict& verdict) { return run(p.b.submission(), verdict); }
+  std::string run(const records::SignedSubmission& submission, records::GateVerdict verdict) {
     verdict.charge.free_bits =
         must(capacity::of_spec(submission.submission.body.spec.spec, {})).free_bits;
     const Hash32 id = p.submit(submission);
@@ -138,6 +141,7 @@ struct Outcome {
   std::string printed;
   std::string noted;                   // on standard error
   std::map<std::string, Bytes> files;  // that were asked for, by name
+  std::map<std::string, Bytes> keys;   // of the home, afterwards
   std::vector<std::string> sent;       // what changes something
 };
 
@@ -168,11 +172,38 @@ class Captured {
   Fd file_, notes_, out_, err_;
 };
 
+// All plain files below a folder, by their names in it.
+std::map<std::string, Bytes> files_below(const std::string& folder) {
+  std::map<std::string, Bytes> out;
+  if (!fs::exists(folder)) return out;
+  for (const auto& e : fs::recursive_directory_iterator(folder)) {
+    if (!e.is_regular_file()) continue;
+    out[e.path().string().substr(folder.size())] = must(read_file(e.path().string(), 16U << 20));
+  }
+  return out;
+}
+
 // ---- commands over a server that says what it is told to ----
 
 struct Told {
   std::string who;  // whose home
   std::vector<std::string> words;
+};
+
+// The bytes of an upload, as a streaming route gets them.
+class Sent final : public server::BodyReader {
+ public:
+  explicit Sent(Bytes all) : all_(std::move(all)) {}
+  Result<std::size_t> read(MutableByteView out) override {
+    const std::size_t n = std::min(out.size(), all_.size() - at_);
+    std::memcpy(out.data(), all_.data() + at_, n);
+    at_ += n;
+    return n;
+  }
+
+ private:
+  const Bytes all_;
+  std::size_t at_ = 0;
 };
 
 class Desk {
@@ -198,13 +229,18 @@ class Desk {
     (void)remove_tree(dir_);
   }
 
-  // Runs it in a copy of its home; `answer` gives the answers.
+  // Runs it in a copy of its home, or in the home of the command before; `answer` gives the
+  // answers.
   using Answer = std::function<Exchange(std::size_t nth, const Exchange& request)>;
-  Outcome run(const Told& told, std::uint64_t seed, const Answer& answer) {
+  enum class Start { kAfresh, kGoesOn };
+  Outcome run(const Told& told, std::uint64_t seed, const Answer& answer,
+              Start start = Start::kAfresh) {
     const std::string here = dir_ + "/run";
-    must(remove_tree(here));
-    fs::create_directory(here);
-    fs::copy(dir_ + "/" + told.who, here + "/home", fs::copy_options::recursive);
+    if (start == Start::kAfresh) {
+      must(remove_tree(here));
+      fs::create_directory(here);
+      fs::copy(dir_ + "/" + told.who, here + "/home", fs::copy_options::recursive);
+    }
     Outcome out;
     {
       const std::lock_guard lock(mutex_);
@@ -230,13 +266,21 @@ class Desk {
       out.status = parsed.command->run(session, parsed.invocation);
     }
     std::tie(out.printed, out.noted) = captured.end();
-    for (const auto& e : fs::recursive_directory_iterator(here)) {
-      const std::string path = e.path().string().substr(here.size());
-      if (e.is_regular_file() && path.rfind("/out", 0) == 0) {
-        out.files[path] = must(read_file(e.path().string(), 16U << 20));
-      }
+    for (auto& [path, content] : files_below(here)) {
+      if (path.rfind("/out", 0) == 0) out.files[path] = std::move(content);
     }
+    out.keys = files_below(here + "/home/keys");
     return out;
+  }
+  // As they were before any command.
+  std::map<std::string, Bytes> keys_of(const std::string& who) const {
+    return files_below(dir_ + "/" + who + "/keys");
+  }
+  // A file that commands find at "{dir}/NAME".
+  void put(const std::string& name, const std::string& text) {
+    const std::string path = dir_ + "/" + name;
+    must(make_dirs(path.substr(0, path.rfind('/')), 0700));
+    must(write_file_atomic(path, as_bytes(text), 0600));
   }
   Genuine genuine;
 
@@ -287,10 +331,27 @@ class Desk {
  public:
   // The genuine plane's answer to the request that is being answered.
   Exchange truth(const Exchange& request) {
-    const auto reply = genuine.routes->handle(*request_);
+    server::Request asked = *request_;
+    if (request.method == "PUT") asked.stream = std::make_shared<Sent>(asked.body);
+    asked.content_length = asked.body.size();
+    const auto reply = genuine.routes->handle(asked);
     Exchange e = request;
     e.status = reply.status;
     e.body = reply.body;
+    if (reply.source) {
+      e.body.resize(reply.source_length.value());
+      for (std::size_t at = 0; at < e.body.size();) {
+        at += must(reply.source(MutableByteView(e.body).subspan(at)));
+      }
+    }
+    return e;
+  }
+  // A refusal, in the form that the plane gives it.
+  static Exchange refusal(const Exchange& request, Reason reason) {
+    const auto refused = server::error_response(fail(reason, "said the plane"));
+    Exchange e = request;
+    e.status = refused.status;
+    e.body = refused.body;
     return e;
   }
   std::uint16_t port() const { return server_->port(); }
@@ -421,11 +482,7 @@ class CliLies : public ::testing::Test {
     for (const auto& e : genuine) {
       if (e.target == request.target && e.method == request.method) return e;
     }
-    Exchange none = request;
-    const auto refused = server::error_response(fail(Reason::kNotFound, "nothing there"));
-    none.status = refused.status;
-    none.body = refused.body;
-    return none;
+    return Desk::refusal(request, Reason::kNotFound);
   }
 
   // Nothing; or an overview without what does not hold, which names it and has nothing else in it
@@ -456,6 +513,10 @@ class CliLies : public ::testing::Test {
   void judge(const Told& told, const std::string& route, const Lie& lie, const Outcome& truth,
              const Outcome& lied) {
     const std::string what = told.words[0] + " " + told.words[1] + ", " + route + ": " + lie.what();
+    for (const auto& [name, key] : desk_->keys_of(told.who)) {
+      const auto kept = lied.keys.find(name);
+      EXPECT_TRUE(kept != lied.keys.end() && kept->second == key) << what << " loses " << name;
+    }
     const bool as_far = lied.sent.size() <= truth.sent.size() &&
                         std::equal(lied.sent.begin(), lied.sent.end(), truth.sent.begin());
     if (!lied.status.ok()) {
@@ -514,6 +575,7 @@ class CliLies : public ::testing::Test {
  protected:
   static const Jobs& jobs() { return desk_->genuine.jobs; }
   static gbx::testing::BrokerWorld& world() { return desk_->genuine.p.b; }
+  static Desk& desk() { return *desk_; }
 };
 
 TEST_F(CliLies, ToConsumers) {
@@ -548,6 +610,123 @@ TEST_F(CliLies, ToOwners) {
   lie({"owner", {"policy", "beacon", "wdbc"}});
   lie({"owner", {"policy", "sign", "wdbc", "--renew"}}, 300);
   lie({"owner", {"asset", "delist", "wdbc"}});
+}
+
+// ---- lies over several commands ----
+
+// An owner who publishes one version after the other, in one home.
+class Publishing : public CliLies {
+ protected:
+  void SetUp() override {
+    desk().put("policy.yaml",
+               "apiVersion: glovebox/v1\nkind: ReleasePolicy\nclauses:\n  notAfter: 2040-01-31\n");
+    keys_ = publish("genuine", genuine()).keys;
+    keys_ = publish("genuine, too", genuine()).keys;
+    ASSERT_EQ(keys_.size(), desk().keys_of("owner").size() + 2);
+  }
+  static Desk::Answer genuine() {
+    return [](std::size_t, const Exchange& e) { return desk().truth(e); };
+  }
+  // The newest version is not in what the plane lists.
+  static Desk::Answer without_version(std::int64_t version) {
+    return [version](std::size_t, const Exchange& e) {
+      Exchange answer = desk().truth(e);
+      if (e.route() != "GET /v1/assets") return answer;
+      Json j = must(parse_json(as_text(answer.body)));
+      auto* items = j["items"].array();
+      std::erase_if(*items,
+                    [&](Json& v) { return *v["record"]["body"]["version"].integer() == version; });
+      answer.body = to_bytes(as_bytes(canonical(j)));
+      return answer;
+    };
+  }
+  // Refused; what was sent is done all the same.
+  static Desk::Answer refuses(const std::string& route, Reason reason) {
+    return [route, reason](std::size_t, const Exchange& e) {
+      const Exchange answer = desk().truth(e);
+      return begins(e.route(), route) ? Desk::refusal(e, reason) : answer;
+    };
+  }
+  Outcome publish(const std::string& content, const Desk::Answer& answer) {
+    desk().put("data/rows", content);
+    const Told told{
+        "owner",
+        {"asset", "publish", "{dir}/data", "--name", name_, "--policy", "{dir}/policy.yaml"}};
+    const auto start = keys_.empty() ? Desk::Start::kAfresh : Desk::Start::kGoesOn;
+    return desk().run(told, ++seed_, answer, start);
+  }
+  // Every key of before is as it was; so many are new.
+  void expect_kept(const Outcome& out, std::size_t more) {
+    for (const auto& [name, key] : keys_) {
+      const auto kept = out.keys.find(name);
+      EXPECT_TRUE(kept != out.keys.end() && kept->second == key) << name << " is lost";
+    }
+    EXPECT_EQ(out.keys.size(), keys_.size() + more);
+    keys_ = out.keys;
+  }
+  static bool sent_to(const Outcome& out, const std::string& what) {
+    return std::any_of(out.sent.begin(), out.sent.end(),
+                       [&](const auto& line) { return line.rfind(what, 0) == 0; });
+  }
+
+  std::map<std::string, Bytes> keys_;
+  const std::string name_ = "rows-" + std::to_string(seed_);  // of this test alone
+  static inline std::uint64_t seed_ = 1'000'000;              // no plane takes a nonce twice
+};
+
+TEST_F(Publishing, AVersionThatThePlaneHidesKeepsItsKey) {
+  for (const auto& answer : {without_version(2), without_version(2)}) {
+    const Outcome lied = publish("the next", answer);
+    EXPECT_EQ(lied.status.reason(), Reason::kConflict) << lied.status.error().line();
+    EXPECT_NE(lied.status.error().next.find("-2.key"), std::string::npos);
+    EXPECT_TRUE(lied.sent.empty()) << lied.sent.front();
+    expect_kept(lied, 0);
+  }
+  const Outcome honest = publish("the next", genuine());
+  EXPECT_TRUE(honest.status.ok()) << honest.status.error().line();
+  expect_kept(honest, 1);
+}
+
+// The broker has the version, and the plane says that it was refused.
+TEST_F(Publishing, WhatWasSentKeepsItsKeyWhateverThePlaneAnswers) {
+  for (const Reason reason :
+       {Reason::kConflict, Reason::kAlreadyExists, Reason::kWrongOwner, Reason::kWrongVersion,
+        Reason::kWrongRole, Reason::kUnauthenticated, Reason::kBadValue, Reason::kNotFound,
+        Reason::kPolicyMismatch, Reason::kQuotaExceeded}) {
+    const std::string text(reason_code(reason));
+    const Outcome lied = publish(text, refuses("POST /v1/assets", reason));
+    EXPECT_EQ(lied.status.reason(), reason) << lied.status.error().line();
+    EXPECT_TRUE(sent_to(lied, "POST /v1/assets"));
+    expect_kept(lied, 1);
+    const Outcome honest = publish(text, genuine());
+    EXPECT_TRUE(honest.status.ok()) << text << " " << honest.status.error().line();
+    const bool forgotten = reason == Reason::kConflict || reason == Reason::kAlreadyExists ||
+                           reason == Reason::kWrongOwner;
+    expect_kept(honest, forgotten ? 1 : 0);  // begun anew, as the next version; or gone on with
+  }
+}
+
+// Begun and not finished: it waits for a plane that shows what it builds on, and then goes on.
+TEST_F(Publishing, WhatWasBegunIsKeptWhileThePlaneHidesTheVersionBefore) {
+  const Outcome begun = publish("begun", refuses("PUT /v1/objects*", Reason::kQuotaExceeded));
+  EXPECT_EQ(begun.status.reason(), Reason::kQuotaExceeded) << begun.status.error().line();
+  expect_kept(begun, 1);
+  const Outcome lied = publish("begun", without_version(2));
+  EXPECT_EQ(lied.status.reason(), Reason::kConflict) << lied.status.error().line();
+  expect_kept(lied, 0);
+  const Outcome honest = publish("begun", genuine());
+  EXPECT_TRUE(honest.status.ok()) << honest.status.error().line();
+  expect_kept(honest, 0);
+}
+
+// Nothing was signed yet: the key of what nobody can have goes, and that one alone.
+TEST_F(Publishing, WhatWasRefusedAtOnceLeavesNoKey) {
+  for (const Reason reason : {Reason::kWrongRole, Reason::kConflict, Reason::kUnauthenticated}) {
+    const Outcome lied = publish("refused", refuses("PUT /v1/objects*", reason));
+    EXPECT_EQ(lied.status.reason(), reason) << lied.status.error().line();
+    EXPECT_FALSE(sent_to(lied, "POST /v1/assets"));
+    expect_kept(lied, 0);
+  }
 }
 
 TEST_F(CliLies, ToOperators) { lie({"boss", {"node", "list"}}); }
