@@ -289,10 +289,11 @@ std::string review_text(const ReviewInput& in, const OpenedReview& r) {
   const auto& s = in.detail.submission.submission.body;
   const auto& notice = in.detail.review.hold_notice.body;
   const auto& context = manifest(in).context;
-  std::string o = "job       " + to_hex(in.job_id) + "\nname      " +
-                  printable(s.spec.metadata.name) + "\nconsumer  " + to_hex(s.consumer_id) +
-                  "\npurpose   " + printable(s.spec.spec.purpose) + "\nimage     " +
-                  printable(s.image_digest) + "\ncommand   " + words(s.spec.spec.command, " ") +
+  std::string o = "job       " + to_hex(in.job_id) + "\noutput    " + to_hex(notice.manifest) +
+                  "\nname      " + printable(s.spec.metadata.name) + "\nconsumer  " +
+                  to_hex(s.consumer_id) + "\npurpose   " + printable(s.spec.spec.purpose) +
+                  "\nimage     " + printable(s.image_digest) + "\ncommand   " +
+                  words(s.spec.spec.command, " ") +
                   (s.spec.spec.args.empty() ? "" : " " + words(s.spec.spec.args, " ")) + "\n";
   for (const auto& [name, value] : s.spec.spec.env) {
     o += "variable  " + printable(name) + "=" + printable(value, 400) + "\n";
@@ -321,6 +322,7 @@ Json review_json(const ReviewInput& in, const OpenedReview& r) {
   const auto& s = in.detail.submission.submission.body;
   Json j;
   j["jobId"] = to_hex(in.job_id);
+  j["manifest"] = to_hex(in.detail.review.hold_notice.body.manifest);
   j["name"] = s.spec.metadata.name;
   j["consumerId"] = to_hex(s.consumer_id);
   j["purpose"] = s.spec.spec.purpose;

@@ -5,6 +5,7 @@
 #include "cli/catalogue.h"
 #include "cli/commands.h"
 #include "cli/review.h"
+#include "cli/shown.h"
 #include "policy/decision.h"
 
 namespace gbx::cli {
@@ -75,8 +76,24 @@ Status review_list(Session& s, const Invocation&) {
   return ok_status();
 }
 
-// Whole, or the beginning of one that waits.
-Result<Hash32> resolve_review(Session& s, const std::string& text) {
+Result<ShownOutputs> shown_to(Session& s) {
+  GBX_ASSIGN(Context * context, s.context());
+  GBX_ASSIGN(Keys * keys, s.keys());
+  return ShownOutputs(s.home(), context->set_id, keys->id);
+}
+
+ShownOutput shown_now(const ReviewInput& in) {
+  const auto& notice = in.detail.review.hold_notice.body;
+  return {in.job_id, notice.manifest, notice.expires};
+}
+
+// Where a beginning of an id is looked for: in the plane's list, for what is then shown whole; in
+// what this home has shown, for what is ruled on unseen. Consumers make ids that begin alike, and
+// the plane may list another of them than it listed for `review show`.
+enum class Among { kWaiting, kShown };
+
+// Whole, or the beginning of one.
+Result<Hash32> resolve_review(Session& s, const std::string& text, Among among) {
   if (text.size() == 64) {
     const auto id = fixed_from_hex<32>(text);
     if (id.ok()) return id;
@@ -86,6 +103,11 @@ Result<Hash32> resolve_review(Session& s, const std::string& text) {
     return fail(Reason::kUsage, "job id")
         .with("4 to 64 hex digits", printable(text, 80))
         .hint("glovebox review list");
+  }
+  if (among == Among::kShown) {
+    GBX_ASSIGN(const ShownOutputs memory, shown_to(s));
+    GBX_ASSIGN(const std::vector<ShownOutput> shown, memory.all(s.now()));
+    return choose_shown(text, shown);
   }
   GBX_ASSIGN(Plane * plane, s.plane());
   GBX_ASSIGN(std::vector<api::ReviewView> reviews, plane->reviews(kMostReviews));
@@ -112,11 +134,11 @@ struct Desk {
   OpenedReview opened;
 };
 // Fetches, checks and opens: whatever follows is about these bytes.
-Result<Desk> open_desk(Session& s, const Invocation& invocation) {
+Result<Desk> open_desk(Session& s, const Invocation& invocation, Among among) {
   GBX_ASSIGN(Keys * keys, s.keys());
   GBX_ASSIGN(Plane * plane, s.plane());
   GBX_ASSIGN(records::SetChain::Keys set, s.set());
-  auto id = resolve_review(s, invocation.text("job"));
+  auto id = resolve_review(s, invocation.text("job"), among);
   if (!id.ok()) return id.error();
   auto detail = plane->review(*id);
   if (!detail.ok()) return refused(s, *id, detail.error());
@@ -128,7 +150,7 @@ Result<Desk> open_desk(Session& s, const Invocation& invocation) {
 }
 
 Status review_show(Session& s, const Invocation& in) {
-  GBX_ASSIGN(const Desk d, open_desk(s, in));
+  GBX_ASSIGN(const Desk d, open_desk(s, in, Among::kWaiting));
   Json j = review_json(d.in, d.opened);
   std::string text = review_text(d.in, d.opened);
   if (in.has("out")) {
@@ -136,7 +158,9 @@ Status review_show(Session& s, const Invocation& in) {
     j["out"] = in.text("out");
     text += "\nwrote " + printable(in.text("out"), 500) + "\n";
   }
-  const std::string id = short_id(d.in.job_id);
+  GBX_ASSIGN(const ShownOutputs memory, shown_to(s));
+  GBX_TRY(memory.add(shown_now(d.in), s.now()));
+  const std::string id = to_hex(d.in.job_id);
   s.print(j, text + "\nNext: glovebox review approve " + id + "\n   or glovebox review reject " +
                  id + "\n   or glovebox review request-changes " + id + " --reason CODE\n");
   return ok_status();
@@ -152,6 +176,11 @@ Result<std::vector<const ReviewPolicy*>> under(const Desk& d, const Invocation& 
   for (const auto& p : d.opened.checked.policies) {
     const bool chosen = to_hex(p.policy.owner_id).rfind(owner, 0) == 0;
     if (p.mine && chosen) out.push_back(&p);
+  }
+  for (const auto* p : out) {
+    if (p->policy.owner_id == out[0]->policy.owner_id || !in.has("owner")) continue;
+    return fail(Reason::kConflict, "several owners' ids begin with " + owner)
+        .hint("write more digits");
   }
   if (!out.empty()) return out;
   return fail(Reason::kWrongRole, in.has("owner") ? "no policy of this owner asks you"
@@ -228,11 +257,15 @@ Status ask_first(Session& s, const Desk& d, const std::string& verb, std::size_t
 }
 
 Status rule(Session& s, const Invocation& in, const RulingChoice& how) {
-  GBX_ASSIGN(const Desk d, open_desk(s, in));
+  const bool unseen = in.has("yes");
+  GBX_ASSIGN(const Desk d, open_desk(s, in, unseen ? Among::kShown : Among::kWaiting));
+  GBX_ASSIGN(const ShownOutputs memory, shown_to(s));
+  GBX_ASSIGN(const std::vector<ShownOutput> shown, memory.all(s.now()));
+  GBX_TRY(check_shown(shown_now(d.in), shown));
   GBX_ASSIGN(Keys * keys, s.keys());
   GBX_ASSIGN(const auto policies, under(d, in));
   const std::string verb(enum_name(how.decision));
-  if (!in.has("yes")) GBX_TRY(ask_first(s, d, verb, policies.size()));
+  if (!unseen) GBX_TRY(ask_first(s, d, verb, policies.size()));
   GBX_ASSIGN(Plane * plane, s.plane());
   records::Judgement last;
   last.state = records::JudgementState::kHeld;
@@ -247,13 +280,16 @@ Status rule(Session& s, const Invocation& in, const RulingChoice& how) {
     if (last.state != records::JudgementState::kHeld) break;
   }
   Json j;
+  const Hash32 manifest = shown_now(d.in).manifest;
   j["jobId"] = to_hex(d.in.job_id);
+  j["manifest"] = to_hex(manifest);
   j["decision"] = verb;
   j["rulings"] = sent;
   j["state"] = std::string(enum_name(last.state));
   if (last.state == records::JudgementState::kPending) j["decideAt"] = last.decide_at;
   s.print(j, verb + ": " + std::to_string(sent) + (sent == 1 ? " ruling" : " rulings") +
-                 " signed and taken\n" + (sent == 0 ? "you had ruled so already\n" : "") +
+                 " signed and taken\n  job     " + to_hex(d.in.job_id) + "\n  output  " +
+                 to_hex(manifest) + "\n" + (sent == 0 ? "you had ruled so already\n" : "") +
                  after_ruling(last) + "\n");
   return ok_status();
 }
@@ -300,6 +336,8 @@ std::string reason_details() {
 
 void add_reviews(CommandTree& t) {
   const Argument job = positional("job", "job id, or its first 4 or more digits");
+  const Argument ruled = positional(
+      "job", "job id, or its first 4 or more digits; with --yes, of one that you were shown");
   const Argument yes = flag("yes", "do not ask");
   const Argument owner =
       option("owner", "ID", "only under policies of this owner, by 4 or more digits");
@@ -330,12 +368,14 @@ void add_reviews(CommandTree& t) {
   const std::string opens =
       "Fetches, checks and opens the output first, as `review show` does, and signs over these "
       "very "
-      "bytes: what does not hold is not ruled on. One ruling is signed for each policy that names "
-      "you. A ruling stands.";
+      "bytes: what does not hold is not ruled on, nor other bytes than `review show` opened on "
+      "this machine. With --yes nothing is shown: then the job is one that `review show` opened "
+      "here, or its whole id is given. One ruling is signed for each policy that names you. A "
+      "ruling stands.";
   t.add("review", {"approve",
                    "sign that these bytes may be released",
                    opens,
-                   {job},
+                   {ruled},
                    {owner, yes},
                    {},
                    review_approve,
@@ -343,7 +383,7 @@ void add_reviews(CommandTree& t) {
   t.add("review", {"reject",
                    "sign that these bytes must not be released",
                    opens + "\n\n" + reason_details(),
-                   {job},
+                   {ruled},
                    {reason, owner, yes},
                    {},
                    review_reject,
@@ -354,7 +394,7 @@ void add_reviews(CommandTree& t) {
          "The job ends as with `review reject`, and the consumer reads the codes: a changed study "
          "is a new job.\n\n" +
              opens + "\n\n" + reason_details(),
-         {job},
+         {ruled},
          {required(reason), owner, yes},
          {{"glovebox review request-changes 3f9a --reason small-cells", "ask for larger cells"}},
          review_request_changes,

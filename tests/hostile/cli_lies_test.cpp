@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstdio>
 #include <filesystem>
 #include <mutex>
@@ -52,6 +53,7 @@ class WorldBroker final : public plane::Broker {
 
 struct Jobs {
   std::string released, held, waiting;  // ids
+  std::array<std::string, 2> alike;     // held; their ids begin with the same four digits
 };
 
 // A plane with two assets, a job that is released, one that is held and one that waits.
@@ -69,6 +71,7 @@ struct Genuine {
     must(p.core->add_lease(p.owner(), lease()));
     jobs.released = run(gbx::testing::clean_verdict());
     jobs.held = run(doubtful());
+    jobs.alike = two_that_begin_alike();
     jobs.waiting = to_hex(p.submit());
     p.pump();
     plane::ApiOptions o;
@@ -90,6 +93,16 @@ struct Genuine {
     return v;
   }
   std::string run(const records::GateVerdict& verdict) { return run(p.b.submission(), verdict); }
+  // A consumer chooses nonces until two of his jobs begin with the same four digits.
+  std::array<std::string, 2> two_that_begin_alike() {
+    std::map<std::string, records::SignedSubmission> made;
+    for (;;) {
+      auto s = p.b.submission();
+      const std::string id = to_hex(s.submission.body.job_id());
+      const auto [alike, fresh] = made.emplace(id.substr(0, 4), s);
+      if (!fresh) return {run(alike->second, doubtful()), run(s, doubtful())};
+    }
+  }
   std::string run(const records::SignedSubmission& submission, records::GateVerdict verdict) {
     verdict.charge.free_bits =
         must(capacity::of_spec(submission.submission.body.spec.spec, {})).free_bits;
@@ -727,6 +740,87 @@ TEST_F(Publishing, WhatWasRefusedAtOnceLeavesNoKey) {
     EXPECT_FALSE(sent_to(lied, "POST /v1/assets"));
     expect_kept(lied, 0);
   }
+}
+
+// A reviewer for whom the plane lists one job, and another that begins alike a moment later.
+class Alike : public CliLies {
+ protected:
+  static Desk::Answer lists(const std::string& job) {
+    return [job](std::size_t, const Exchange& e) {
+      Exchange answer = desk().truth(e);
+      if (e.route() != "GET /v1/reviews") return answer;
+      Json j = must(parse_json(as_text(answer.body)));
+      std::erase_if(*j["items"].array(), [&](Json& v) { return *v["jobId"].string() != job; });
+      answer.body = to_bytes(as_bytes(canonical(j)));
+      return answer;
+    };
+  }
+  static Outcome review(const std::vector<std::string>& words, const Desk::Answer& answer,
+                        Desk::Start start) {
+    std::vector<std::string> all{"review"};
+    all.insert(all.end(), words.begin(), words.end());
+    return desk().run({"reviewer", all}, ++seed_, answer, start);
+  }
+  std::string beginning() const { return harmless_.substr(0, 4); }
+  static bool ruled(const Outcome& out, const std::string& job) {
+    return std::any_of(out.sent.begin(), out.sent.end(), [&](const auto& line) {
+      return line.find("/v1/reviews/" + job) != std::string::npos;
+    });
+  }
+  const std::string harmless_ = jobs().alike[0], other_ = jobs().alike[1];
+  static inline std::uint64_t seed_ = 2'000'000;  // no plane takes a nonce twice
+};
+
+TEST_F(Alike, ARulingIsOnTheJobThatWasShown) {
+  ASSERT_EQ(other_.substr(0, 4), beginning());
+  ASSERT_NE(other_, harmless_);
+  // Not shown here: only the whole id names it.
+  for (const auto& digits : {beginning(), other_.substr(0, 16), other_.substr(0, 63)}) {
+    const auto out = review({"reject", digits, "--yes"}, lists(other_), Desk::Start::kAfresh);
+    EXPECT_EQ(out.status.reason(), Reason::kUsage) << digits;
+    EXPECT_TRUE(out.sent.empty()) << digits;
+  }
+  // Shown both, four digits name neither.
+  for (const auto& job : {harmless_, other_}) {
+    ASSERT_TRUE(review({"show", job}, lists(other_),
+                       job == harmless_ ? Desk::Start::kAfresh : Desk::Start::kGoesOn)
+                    .status.ok());
+  }
+  const auto both = review({"reject", beginning(), "--yes"}, lists(other_), Desk::Start::kGoesOn);
+  EXPECT_EQ(both.status.reason(), Reason::kConflict);
+  EXPECT_TRUE(both.sent.empty());
+  // Shown: it is the one, whatever the plane lists.
+  const auto shown = review({"show", beginning()}, lists(harmless_), Desk::Start::kAfresh);
+  ASSERT_TRUE(shown.status.ok()) << shown.status.error().line();
+  EXPECT_NE(shown.printed.find("job       " + harmless_), std::string::npos);
+  EXPECT_NE(shown.printed.find("review approve " + harmless_), std::string::npos);
+  for (const std::string verb : {"approve", "reject"}) {
+    const auto lied = review(
+        {verb, beginning(), "--yes"},
+        [&](std::size_t n, const Exchange& e) {
+          // Nor does it get the one that was shown.
+          return e.target == "/v1/reviews/" + harmless_ ? Desk::refusal(e, Reason::kNotFound)
+                                                        : lists(other_)(n, e);
+        },
+        Desk::Start::kGoesOn);
+    EXPECT_EQ(lied.status.reason(), Reason::kNotFound);
+    EXPECT_TRUE(lied.sent.empty()) << verb;
+  }
+  const auto ruled_on =
+      review({"approve", beginning(), "--yes"}, lists(other_), Desk::Start::kGoesOn);
+  ASSERT_TRUE(ruled_on.status.ok()) << ruled_on.status.error().line();
+  EXPECT_TRUE(ruled(ruled_on, harmless_));
+  EXPECT_FALSE(ruled(ruled_on, other_));
+  EXPECT_NE(ruled_on.printed.find(harmless_), std::string::npos);
+  const auto output = shown.printed.find("output    ");
+  ASSERT_NE(output, std::string::npos);
+  EXPECT_NE(ruled_on.printed.find("output  " + shown.printed.substr(output + 10, 64)),
+            std::string::npos)
+      << ruled_on.printed;
+  // The other one by its whole id: nobody can make two of these.
+  const auto whole = review({"reject", other_, "--yes"}, lists(harmless_), Desk::Start::kAfresh);
+  ASSERT_TRUE(whole.status.ok()) << whole.status.error().line();
+  EXPECT_TRUE(ruled(whole, other_));
 }
 
 TEST_F(CliLies, ToOperators) { lie({"boss", {"node", "list"}}); }
