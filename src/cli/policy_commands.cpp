@@ -200,6 +200,16 @@ Result<std::vector<api::AssetView>> versions_to_sign(const Invocation& in, const
   return std::vector<api::AssetView>{chosen};
 }
 
+// Which version is the newest is the plane's word, but that there is a later one, its key says.
+Status check_newest(Session& s, const OwnVersions& own, const std::string& next) {
+  const auto& newest = own.all.back();
+  const std::int64_t later = newest.record.body.version + 1;
+  if (!path_exists(s.home().dataset_key(newest.record.body.asset_id, later))) return ok_status();
+  return fail(Reason::kWrongVersion, "the key of a later version is here, and the plane shows none")
+      .with(printable(newest.record.body.name) + "@" + std::to_string(later), version_label(newest))
+      .hint(next);
+}
+
 // Versions count from 1: one that the plane does not show is one that it keeps from being revoked.
 Status check_gaps(const OwnVersions& own) {
   std::int64_t next = 1;
@@ -264,6 +274,11 @@ Status policy_sign(Session& s, const Invocation& in) {
     GBX_TRY(check_kind(*file, kind));
     GBX_ASSIGN(warned, note_policy(s, file->clauses, kind));
   }
+  if (!own.one && !wish.revoked) {
+    GBX_TRY(check_newest(s, own,
+                         "nothing was signed; if the one that it shows is meant, name it: " +
+                             version_label(own.all.back())));
+  }
   GBX_ASSIGN(const std::vector<api::AssetView> versions, versions_to_sign(in, own));
   JsonArray items;
   std::string text;
@@ -286,7 +301,11 @@ Status policy_sign(Session& s, const Invocation& in) {
   j["warnings"] = Json(JsonArray(warned.begin(), warned.end()));
   if (!text.empty()) s.print(j, text);
   GBX_TRY(result);
-  if (wish.revoked && !own.one) return check_gaps(own);
+  if (wish.revoked && !own.one) {
+    GBX_TRY(check_gaps(own));
+    return check_newest(s, own,
+                        "all that it showed is revoked; ask its operator for the later one");
+  }
   note_other_versions(s, own);
   return ok_status();
 }

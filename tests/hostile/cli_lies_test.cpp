@@ -700,6 +700,24 @@ TEST_F(Publishing, AVersionThatThePlaneHidesKeepsItsKey) {
   expect_kept(honest, 1);
 }
 
+// Nor is the version before it signed for, or taken for all that there is to revoke.
+TEST_F(Publishing, AVersionThatThePlaneHidesIsNotForgotten) {
+  const auto policy = [this](const std::string& what) {
+    return Told{"owner", {"policy", "sign", name_, what}};
+  };
+  const Outcome renewed =
+      desk().run(policy("--renew"), ++seed_, without_version(2), Desk::Start::kGoesOn);
+  EXPECT_EQ(renewed.status.reason(), Reason::kWrongVersion) << renewed.status.error().line();
+  EXPECT_NE(renewed.status.error().next.find(name_ + "@1"), std::string::npos);
+  EXPECT_TRUE(renewed.sent.empty());
+  const Outcome revoked =
+      desk().run(policy("--revoke"), ++seed_, without_version(2), Desk::Start::kGoesOn);
+  EXPECT_EQ(revoked.status.reason(), Reason::kWrongVersion) << revoked.status.error().line();
+  EXPECT_EQ(revoked.sent.size(), 1U) << "the one that it showed";
+  const Outcome honest = desk().run(policy("--revoke"), ++seed_, genuine(), Desk::Start::kGoesOn);
+  EXPECT_TRUE(honest.status.ok()) << honest.status.error().line();
+}
+
 // The broker has the version, and the plane says that it was refused.
 TEST_F(Publishing, WhatWasSentKeepsItsKeyWhateverThePlaneAnswers) {
   for (const Reason reason :
