@@ -124,6 +124,40 @@ TEST_P(CoreSuite, ASecondOutputIsRefused) {
   EXPECT_EQ(p.job(id).state, "Completed");
 }
 
+// A disk can take seconds for an output. Nobody waits for it; what happened meanwhile counts.
+TEST_P(CoreSuite, WhileAnOutputIsWrittenEverybodyElseIsAnswered) {
+  const Hash32 id = p.submit();
+  p.pump();
+  const auto w = p.take();
+  const auto upload = p.upload(*w, p.work(*w));
+  std::string seen;
+  p.shelf.during_put = [&] { seen = p.job(id).state; };
+  must(p.core->output(p.node(), upload));
+  EXPECT_EQ(seen, "Running");
+  must(p.core->destroyed(p.node(), p.claim(*w)));
+
+  const Hash32 twice = p.submit();
+  p.pump();
+  const auto second = p.take();
+  const auto again = p.upload(*second, p.work(*second));
+  p.shelf.during_put = [&] { must(p.core->output(p.node(), again)); };
+  must(p.core->output(p.node(), again));
+  must(p.core->destroyed(p.node(), p.claim(*second)));
+
+  const Hash32 given_up = p.submit();
+  p.pump();
+  const auto third = p.take();
+  const auto late = p.upload(*third, p.work(*third));
+  const Cancel wish{given_up, p.b.consumer.id(), p.b.clock.now().seconds()};
+  const CancelRequest cancel{p.b.consumer.chain, must(sign(p.b.set.id(), wish, p.b.consumer.key))};
+  p.shelf.during_put = [&] { must(p.core->cancel(p.consumer(), cancel)); };
+  EXPECT_EQ(p.core->output(p.node(), late).reason(), Reason::kWrongState);
+  p.pump();
+  EXPECT_EQ(p.job(id).state, "Completed");
+  EXPECT_EQ(p.job(twice).state, "Completed");
+  EXPECT_EQ(p.job(given_up).state, "Cancelled");
+}
+
 // The broker acknowledged it and knows nothing of it any more.
 TEST_P(CoreSuite, AnOutputThatTheBrokerForgotFailsTheJob) {
   const Hash32 id = p.submit();

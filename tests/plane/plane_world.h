@@ -75,6 +75,20 @@ class StoppingStore final : public machines::Store {
   std::unique_ptr<machines::Store> inner_;
 };
 
+// While an output is written, something else can be done to the plane.
+class TestShelf final : public OutputShelf {
+ public:
+  Status put(const std::string& name, ByteView content) override {
+    if (const auto meanwhile = std::exchange(during_put, nullptr)) meanwhile();
+    return kept_.put(name, content);
+  }
+  Result<Bytes> get(const std::string& name) override { return kept_.get(name); }
+  std::function<void()> during_put;  // once
+
+ private:
+  MemoryShelf kept_;
+};
+
 class Plane {
  public:
   explicit Plane(bool sqlite, std::uint64_t seed = 1) : b(seed), sqlite_(sqlite) {
@@ -218,7 +232,7 @@ class Plane {
 
   testing::BrokerWorld b;
   CoreConfig config;
-  MemoryShelf shelf;
+  TestShelf shelf;
   std::unique_ptr<StoppingStore> store;
   const Clock* clock = &b.clock;
   std::unique_ptr<Core> core;

@@ -372,6 +372,14 @@ class Core {
   Status clear_desks(Transaction& t, const OutputBody& out);
   Status touch(HeldOutput held);
   Result<records::SealedOutput> stored_output(const OutputBody& out);
+  // Where an output belongs, or that this very one is there already. kConflict, kWrongState and
+  // those of own_environment(). Under the lock.
+  struct OutputPlace {
+    bool there = false;
+    machines::Machine env, job;
+  };
+  Result<OutputPlace> place_for(const crypto::PublicKey& key, const records::OutputUpload& upload,
+                                const Hash32& content);
   Status same_slot(const records::DestroyedClaim& claim);
   Result<std::int64_t> judge_at_ms(const Machine& out, const OutputBody& o);
   Status judge_later(const machines::Effect& effect, Machine out, OutputBody o, std::int64_t at_ms);

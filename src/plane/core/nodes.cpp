@@ -574,27 +574,44 @@ Status Core::output(const crypto::PublicKey& key, const records::OutputUpload& u
   }
   const std::string stored = canonical(to_json(upload.output));
   const Hash32 content = crypto::sha256(as_bytes(stored));
+  // Everybody waits for the lock, and a disk can take seconds for 22 MiB: they are written between
+  // two looks, the second of which counts. What is refused then stays on the shelf, of which there
+  // can be as much as this node has attempts.
+  {
+    const Lock lock(mutex_);
+    GBX_ASSIGN(const OutputPlace place, place_for(key, upload, content));
+    if (place.there) return ok_status();
+  }
+  GBX_TRY(shelf_.put(to_hex(content), as_bytes(stored)));
   const Lock lock(mutex_);
+  GBX_ASSIGN(OutputPlace place, place_for(key, upload, content));
+  if (place.there) return ok_status();
+  return accept_output(upload, place.env, std::move(place.job),
+                       static_cast<std::int64_t>(stored.size()), content);
+}
+
+Result<Core::OutputPlace> Core::place_for(const crypto::PublicKey& key,
+                                          const records::OutputUpload& upload,
+                                          const Hash32& content) {
   const std::string node = key.text();
   GBX_TRY(find_node(key));
   last_seen_ms_[node] = patience_ms();
-  GBX_ASSIGN(Machine env, own_environment(node, upload.job_id, upload.attempt));
-  GBX_ASSIGN(Machine job, need_machine(job_machine(upload.job_id), "job"));
+  OutputPlace place;
+  GBX_ASSIGN(place.env, own_environment(node, upload.job_id, upload.attempt));
+  GBX_ASSIGN(place.job, need_machine(job_machine(upload.job_id), "job"));
   GBX_ASSIGN(std::optional<Machine> existing, store_.machine(output_machine(upload.job_id)));
   if (existing) {
     GBX_ASSIGN(OutputBody o, from_json<OutputBody>(existing->body));
-    if (o.attempt == upload.attempt && o.content == content && o.manifest == ack.manifest) {
-      return ok_status();
-    }
+    place.there = o.attempt == upload.attempt && o.content == content &&
+                  o.manifest == upload.ack.body.manifest;
+    if (place.there) return place;
     return fail(Reason::kConflict, "this job has an output already");
   }
-  if (job.state != enum_name(JobState::kRunning) && job.state != enum_name(JobState::kAuthorized)) {
-    return fail(Reason::kWrongState, "this job takes no output any more")
-        .with("Running", job.state);
+  const std::string& state = place.job.state;
+  if (state != enum_name(JobState::kRunning) && state != enum_name(JobState::kAuthorized)) {
+    return fail(Reason::kWrongState, "this job takes no output any more").with("Running", state);
   }
-  GBX_TRY(shelf_.put(to_hex(content), as_bytes(stored)));
-  return accept_output(upload, env, std::move(job), static_cast<std::int64_t>(stored.size()),
-                       content);
+  return place;
 }
 
 // A claim goes into the receipt, beside the acknowledged seal and a decision that is asked for at
