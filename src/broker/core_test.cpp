@@ -1310,6 +1310,10 @@ TEST(BrokerRuling, CountsOnlyWhileItsKeyStands) {
   const auto receipt = must(w.call<Receipt>(method::kReceipt, JobRequest{held.run.job_id()}));
   ASSERT_EQ(receipt.rulings.size(), 2u);
   for (const auto& r : receipt.rulings) EXPECT_EQ(r.key, second.key.public_key().text());
+  // The same when the job was read again from the log.
+  for (int i = 0; i < 2; ++i) must(w.authorise(w.submission()));
+  const auto again = must(w.call<Receipt>(method::kReceipt, JobRequest{held.run.job_id()}));
+  EXPECT_EQ(canonical(to_json(again)), canonical(to_json(receipt)));
   const auto report = policy::verify_receipt(receipt, w.set.id());
   EXPECT_TRUE(report.valid) << report.first_failure().line();
 }

@@ -6,17 +6,6 @@ namespace gbx::broker {
 
 using namespace records;  // NOLINT: the contract's names are this file's vocabulary
 
-namespace {
-
-LedgerState state_of(const LedgerLine& line, const JobState& job) {
-  if (!line.committed) return LedgerState::kReserved;
-  if (job.cancelled) return LedgerState::kCancelled;
-  const bool released = job.decision && job.decision->entry.decision == ReleaseDecision::kRelease;
-  return released ? LedgerState::kReleased : LedgerState::kRejected;
-}
-
-}  // namespace
-
 Result<Signed<LedgerStatement>> Core::ledger(const LedgerRequest& r, const Call& c) {
   const PolicyState* newest = state().newest_policy(r.asset_id);
   if (newest == nullptr) return fail(Reason::kNotFound, "asset").with("", to_hex(r.asset_id));
@@ -36,8 +25,8 @@ Result<Signed<LedgerStatement>> Core::ledger(const LedgerRequest& r, const Call&
   s.period_free_bits = sums.free_bits_since(c.now - s.limits.period_days * 86400);
   for (const Hash32& job_id : sums.page(r.after, kMaxLedgerPage)) {
     const LedgerLine& line = state().ledger(s.owner_id, s.asset_id)->at(to_hex(job_id));
-    s.entries.push_back({job_id, line.consumer_id, state_of(line, *state().job(job_id)),
-                         line.told_bits, line.verified_bits, line.told_since});
+    s.entries.push_back({job_id, line.consumer_id, line.state, line.told_bits, line.verified_bits,
+                         line.told_since});
   }
   return sign(std::move(s));
 }
