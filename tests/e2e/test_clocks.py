@@ -53,6 +53,7 @@ class Clocks(faults.Case):
         for n in range(1, most + 1) if faults.FULL else [faults.chance(self.id() + str(seconds)).randint(1, 8)]:
             def wrong():
                 cluster.set(name, seconds)
+                self.struck += 1
                 threading.Timer(2, cluster.set, [name, 0]).start()
             cluster.relays[link].trap(n, wrong)
             cluster.relays[link].delay = 0.3  # so that it is wrong for a while of this job
