@@ -114,6 +114,7 @@ Result<Json> Core::dispatch(std::string_view m, const Json& body, const Call& c)
   if (m == method::kRotate) return call(&Core::rotate, body, c);
   if (m == method::kBeacon) return call(&Core::beacon, body, c);
   if (m == method::kLedger) return call(&Core::ledger, body, c);
+  if (m == method::kHeldLedger) return call(&Core::held_ledger, body, c);
   if (m == method::kExplain) return call(&Core::explain, body, c);
   if (m == method::kAuthorise) return call(&Core::authorise, body, c);
   if (m == method::kCancel) return call(&Core::cancel, body, c);

@@ -13,6 +13,7 @@
 #include "base/seams.h"
 #include "broker/log.h"
 #include "policy/decision.h"
+#include "records/held_ledger.h"
 #include "records/sealing.h"
 
 namespace gbx::broker {
@@ -119,6 +120,8 @@ class Core {
   Result<records::Empty> cancel(const records::CancelRequest& r, const Call& c);
   Result<records::Signed<records::LedgerStatement>> ledger(const records::LedgerRequest& r,
                                                            const Call& c);
+  Result<records::Signed<records::HeldLedgerStatement>> held_ledger(
+      const records::HeldLedgerRequest& r, const Call& c);
   // attempt.cpp
   Result<records::Signed<records::Credential>> credential(const records::CredentialRequest& r,
                                                           const Call& c);

@@ -193,6 +193,11 @@ Result<std::vector<api::ReviewView>> Plane::reviews(std::size_t limit) {
 Result<api::ReviewDetail> Plane::review(const Hash32& job_id) {
   return get<api::ReviewDetail>("/v1/reviews/" + to_hex(job_id));
 }
+Result<records::Signed<records::HeldLedgerStatement>> Plane::review_ledger(const Hash32& job_id,
+                                                                           const Nonce32& nonce) {
+  return get<records::Signed<records::HeldLedgerStatement>>(
+      with_query("/v1/reviews/" + to_hex(job_id) + "/ledger", "nonce", to_hex(nonce)));
+}
 Result<records::Judgement> Plane::rule(const Hash32& job_id, const records::RulingRequest& r) {
   // The broker takes the same ruling once, so it may be repeated.
   return post<records::Judgement>("/v1/reviews/" + to_hex(job_id), to_json(r),

@@ -10,6 +10,7 @@
 
 #include "cli/http/client.h"
 #include "plane/api/types.h"
+#include "records/held_ledger.h"
 #include "storage/object_store.h"
 
 namespace gbx::cli {
@@ -70,6 +71,8 @@ class Plane {
 
   Result<std::vector<api::ReviewView>> reviews(std::size_t limit);
   Result<api::ReviewDetail> review(const Hash32& job_id);
+  Result<records::Signed<records::HeldLedgerStatement>> review_ledger(const Hash32& job_id,
+                                                                      const Nonce32& nonce);
   Result<records::Judgement> rule(const Hash32& job_id, const records::RulingRequest& request);
 
   Result<std::vector<api::NodeView>> nodes();

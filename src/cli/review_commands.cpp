@@ -7,6 +7,7 @@
 #include "cli/review.h"
 #include "cli/shown.h"
 #include "policy/decision.h"
+#include "policy/rows.h"
 
 namespace gbx::cli {
 
@@ -34,7 +35,7 @@ Json review_row(const api::ReviewView& v, std::int64_t now) {
   for (const auto& p : v.policies) {
     const std::string owner = short_id(p.owner_id);
     if (std::find(owners.begin(), owners.end(), owner) == owners.end()) owners.push_back(owner);
-    const std::string r = equivalent_rows(v.free_bits, p.row_bits);
+    const std::string r = policy::equivalent_rows(v.free_bits, p.row_bits);
     if (!r.empty()) rows.push_back(r);
     rulings.push_back(std::to_string(p.approved) + " of " + std::to_string(p.needed));
     waits = waits || (p.mine && !p.ruled);
@@ -142,7 +143,11 @@ Result<Desk> open_desk(Session& s, const Invocation& invocation, Among among) {
   if (!id.ok()) return id.error();
   auto detail = plane->review(*id);
   if (!detail.ok()) return refused(s, *id, detail.error());
-  Desk d{{std::move(set), *id, keys->id, keys->signing->public_key(), std::move(*detail), s.now()},
+  const Nonce32 nonce = s.random().fixed<32>();
+  auto ledger = plane->review_ledger(*id, nonce);
+  if (!ledger.ok()) return ledger.error().at("what is spent already");
+  Desk d{{std::move(set), *id, keys->id, keys->signing->public_key(), std::move(*detail), nonce,
+          std::move(*ledger), s.now()},
          {}};
   GBX_ASSIGN(const crypto::HpkeKeyPair own, s.result_key(false));
   GBX_ASSIGN(d.opened, open_review(d.in, own));

@@ -95,6 +95,9 @@ class Review(unittest.TestCase):
         out = os.path.join(world.up.dir, "look")
         shown = anna.run("review", "show", job[:12], "--out", out)
         self.assertEqual(shown["purpose"], h.PURPOSE)
+        for policy in shown["policies"]:
+            for sums in (policy["budget"]["period"], policy["budget"]["total"]):
+                self.assertEqual((policy["budget"]["release"], sums["after"] - sums["before"]), (CHARGED, CHARGED))
         self.assertEqual(shown["command"], [h.PYTHON, "-c", SCRIPT])
         self.assertEqual([f["path"] for f in shown["files"]], ["m.json"])
         with open(os.path.join(out, "m.json"), encoding="utf-8") as f:

@@ -768,6 +768,42 @@ TEST_F(PlaneHttp, ALedgerIsShownToWhomItIsAbout) {
   }
 }
 
+// What a release would spend is told to who must rule; others hear that there is no such output.
+TEST_F(PlaneHttp, TheBudgetsOfAHeldOutputAreItsReviewers) {
+  enrol_all();
+  const testing::Person colleague = testing::make_person(random);
+  ASSERT_EQ(enrol(colleague, {Role::kReviewer}, "colleague").status, 201);
+  publish();
+  const SignedSubmission s = b.submission();
+  const Hash32 held = s.submission.body.job_id();
+  ASSERT_EQ(send(&b.consumer, "POST", "/v1/jobs", canonical(to_json(s))).status, 201);
+  const auto node = connect_node();
+  must(node->call(method::kNodeRegister, node_info()));
+  GateVerdict verdict = testing::clean_verdict();
+  verdict.recommendation = Recommendation::kHold;
+  run_next(*node, verdict);
+  wait_for(held, [](const api::JobView& v) { return v.output && v.output->state == "Held"; });
+  const std::string nonce = std::string(64, 'a');
+  const auto path = [&](const std::string& job) {
+    return "/v1/reviews/" + job + "/ledger?nonce=" + nonce;
+  };
+  using Statement = Signed<HeldLedgerStatement>;
+  const auto all = expect<Statement>(200, send(&b.reviewer, "GET", path(to_hex(held))));
+  EXPECT_TRUE(all.verify(b.set.id(), b.set.signing.public_key()).ok());
+  EXPECT_EQ(to_hex(all.body.nonce), nonce);
+  EXPECT_EQ(all.body.reviewer, b.reviewer.id());
+  const Answer none = send(&b.reviewer, "GET", path(std::string(64, '0')));
+  EXPECT_EQ(none.reason(), "not-found");
+  const Answer others = send(&colleague, "GET", path(to_hex(held)));
+  EXPECT_EQ(others.status, none.status);
+  EXPECT_EQ(others.reason(), none.reason());
+  EXPECT_EQ(send(&b.consumer, "GET", path(to_hex(held))).reason(), "wrong-role");
+  EXPECT_EQ(send(nullptr, "GET", path(to_hex(held))).status, 401);
+  const std::string bare = "/v1/reviews/" + to_hex(held) + "/ledger";
+  EXPECT_EQ(send(&b.reviewer, "GET", bare).reason(), "bad-value");
+  EXPECT_EQ(send(&b.reviewer, "GET", bare + "?nonce=12").status, 422);
+}
+
 TEST_F(PlaneHttp, ABeaconIsItsOwnersAndCountsAsAPublication) {
   testing::next_policy(b.data);
   b.data.policy.clauses.fresh_for_seconds = 600;
@@ -938,6 +974,7 @@ TEST_F(PlaneHttp, EveryOperationOfTheDocumentAnswersAsItSays) {
   const std::string review = "/v1/reviews/" + to_hex(held);
   get(&b.reviewer, review);
   EXPECT_EQ(send(&b.reviewer, "GET", "/v1/reviews/" + std::string(64, '0')).status, 404);
+  get(&b.reviewer, review + "/ledger?nonce=" + to_hex(random.fixed<32>()));
   for (const Hash32& policy : notice.policy_hashes) {
     const Ruling r{hash_of(notice),          notice.manifest,
                    notice.ciphertext,        policy,

@@ -5,6 +5,8 @@
 
 #include "plane/http/target.h"
 
+#include "records/held_ledger.h"
+
 namespace gbx::plane {
 
 using api::Call;
@@ -58,6 +60,11 @@ Result<std::optional<Hash32>> optional_hash(const Call& call, const std::string&
     return fail(Reason::kBadValue, name).with("64 hex digits", printable(v.substr(0, 64)));
   }
   return std::optional<Hash32>(*hash);
+}
+Result<Nonce32> statement_nonce(const Call& call) {
+  GBX_ASSIGN(const std::optional<Hash32> nonce, optional_hash(call, "nonce"));
+  if (!nonce) return fail(Reason::kBadValue, "nonce").with("64 hex digits", "none");
+  return *nonce;
 }
 // The core's form of a caller: the same roles as a set.
 Caller caller_of(const Call& call) {
@@ -314,9 +321,7 @@ Response PlaneApi::ledger(const Call& call) {
       return fail(Reason::kNotFound, "asset").with("32 hex digits", printable(asset.substr(0, 64)));
     }
     request.asset_id = *id;
-    GBX_ASSIGN(const std::optional<Hash32> nonce, optional_hash(call, "nonce"));
-    if (!nonce) return fail(Reason::kBadValue, "nonce").with("64 hex digits", "none");
-    request.nonce = *nonce;
+    GBX_ASSIGN(request.nonce, statement_nonce(call));
     GBX_ASSIGN(request.consumer, optional_hash(call, "consumer"));
     request.after = call.query_integer("after", 0);
     GBX_ASSIGN(Statement s, ask<Statement>(records::method::kLedger, to_json(request)));
@@ -575,6 +580,22 @@ Response PlaneApi::review(const Call& call) {
   const auto id = hash_parameter(call, "id");
   if (!id.ok()) return error_response(id.error());
   return api::reply_or_error(200, core_.review(caller_of(call), *id));
+}
+
+Response PlaneApi::review_ledger(const Call& call) {
+  using Statement = records::Signed<records::HeldLedgerStatement>;
+  const auto run = [&]() -> Result<Statement> {
+    records::HeldLedgerRequest request;
+    GBX_ASSIGN(request.job_id, hash_parameter(call, "id"));
+    GBX_ASSIGN(request.nonce, statement_nonce(call));
+    const Caller who = caller_of(call);
+    request.reviewer = who.identity;
+    // Before the broker is asked: to everybody else there is no such output.
+    const auto held = core_.review(who, request.job_id);
+    if (!held.ok()) return held.error();
+    return ask<Statement>(records::method::kHeldLedger, to_json(request));
+  };
+  return api::reply_or_error(200, run());
 }
 
 Response PlaneApi::rule(const Call& call) {

@@ -81,6 +81,7 @@ class PlaneApi {
   http::Response enrol_node(const api::Call& call);
   http::Response reviews(const api::Call& call);
   http::Response review(const api::Call& call);
+  http::Response review_ledger(const api::Call& call);
   http::Response rule(const api::Call& call);
 
  private:
