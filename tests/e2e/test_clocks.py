@@ -19,14 +19,14 @@ FAKETIME = "/usr/lib/%s-linux-gnu/faketime/libfaketimeMT.so.1" % os.uname().mach
 class Cluster(faults.Cluster):
     """Wall clocks of single programs are set by libfaketime; what they measure by the monotonic clock stays."""
 
-    def __init__(self):
+    def __init__(self, ids=10_000_000):
         self.clocks = tempfile.mkdtemp(prefix="gbx-clocks-", dir="/tmp")
         os.chmod(self.clocks, 0o755)
         names = ("broker", "plane", "node")
         for name in names:
             self.set(name, 0)
         # Ids of its own: test_faults.py may run at the same time.
-        super().__init__(uid_base=faults.UID_BASE + 10_000_000, wrap={name: [
+        super().__init__(uid_base=faults.UID_BASE + ids, wrap={name: [
             "/usr/bin/env", "LD_PRELOAD=" + FAKETIME, "FAKETIME_TIMESTAMP_FILE=" + os.path.join(self.clocks, name), "FAKETIME_NO_CACHE=1",
             "FAKETIME_DONT_FAKE_MONOTONIC=1"] for name in names})
 
