@@ -693,6 +693,55 @@ TEST_P(CoreSuite, PublicationsOfADayAreLimited) {
   must(p.core->accept_publish(next, must(p.b.call<Signed<PublishAck>>(method::kPublish, next))));
 }
 
+BeaconRequest beacon_of(testing::BrokerWorld& b) {
+  b.clock.advance(1'000);
+  const OwnerBeacon body{b.owner.id(), b.data.version_id(), hash_of(b.data.policy),
+                         b.clock.now().seconds()};
+  return BeaconRequest{b.owner.chain, must(sign(b.set.id(), body, b.owner.key))};
+}
+
+// A policy that asks for beacons, which the owner publishes after those of populate().
+void ask_for_beacons(Plane& p) {
+  testing::next_policy(p.b.data);
+  p.b.data.policy.clauses.fresh_for_seconds = 3600;
+  const Publish next = testing::make_publish(p.b.set, p.b.data, p.b.random);
+  must(p.core->check_publish(p.owner(), next));
+  must(p.core->accept_publish(next, must(p.b.call<Signed<PublishAck>>(method::kPublish, next))));
+}
+
+// Who confirms many policies every hour can still publish, and the other way round.
+TEST_P(CoreSuite, BeaconsHaveAQuotaOfTheirOwn) {
+  p.config.quotas.publications_per_day = 3;
+  p.config.quotas.beacons_per_day = 3;
+  p.start();
+  p.populate();
+  ask_for_beacons(p);  // all publications of the day
+  for (int i = 0; i < 3; ++i) {
+    const BeaconRequest r = beacon_of(p.b);
+    must(p.core->check_beacon(p.owner(), r));
+    must(p.core->accept_beacon(r, must(p.b.call<Signed<BeaconAck>>(method::kBeacon, r))));
+    EXPECT_TRUE(p.core->check_beacon(p.owner(), r).ok()) << "the same once more costs nothing";
+  }
+  const auto refused = p.core->check_beacon(p.owner(), beacon_of(p.b));
+  EXPECT_EQ(refused.reason(), Reason::kQuotaExceeded);
+  EXPECT_EQ(refused.error().what, "beacons per day");
+  p.b.clock.advance(86'400'000);
+  EXPECT_TRUE(p.core->check_beacon(p.owner(), beacon_of(p.b)).ok());
+}
+
+TEST_P(CoreSuite, BytesOfBeaconsOfADayAreLimited) {
+  const std::string one = canonical(to_json(beacon_of(p.b)));
+  p.config.quotas.beacon_bytes_per_day = 2 * static_cast<std::int64_t>(one.size()) - 1;
+  p.start();
+  p.populate();
+  ask_for_beacons(p);
+  const BeaconRequest first = beacon_of(p.b);
+  must(p.core->check_beacon(p.owner(), first));
+  must(p.core->accept_beacon(first, must(p.b.call<Signed<BeaconAck>>(method::kBeacon, first))));
+  EXPECT_EQ(p.core->check_beacon(p.owner(), beacon_of(p.b)).error().what,
+            "bytes of beacons per day");
+}
+
 // Another thread ends the job between the reads of one answer.
 TEST_P(CoreSuite, AnEndIsNeverToldWithoutItsReason) {
   SignedSubmission s = p.b.submission();

@@ -804,7 +804,7 @@ TEST_F(PlaneHttp, TheBudgetsOfAHeldOutputAreItsReviewers) {
   EXPECT_EQ(send(&b.reviewer, "GET", bare + "?nonce=12").status, 422);
 }
 
-TEST_F(PlaneHttp, ABeaconIsItsOwnersAndCountsAsAPublication) {
+TEST_F(PlaneHttp, ABeaconIsItsOwnersAndIsTakenOnce) {
   testing::next_policy(b.data);
   b.data.policy.clauses.fresh_for_seconds = 600;
   enrol_all();

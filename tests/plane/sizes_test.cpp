@@ -233,7 +233,7 @@ TEST_F(Sizes, BytesOfADaysPublicationsAreCounted) {
       static_cast<std::int64_t>(canonical(to_json(large)).size());
   start();
   EXPECT_EQ(check().reason(), Reason::kQuotaExceeded);
-  EXPECT_EQ(check().error().what, "bytes of publications, renewals and beacons per day");
+  EXPECT_EQ(check().error().what, "bytes of publications and renewals per day");
   b.clock.advance(86'400'000);
   EXPECT_TRUE(check().ok());
   must(core->accept_publish(large, must(b.call<Signed<PublishAck>>(method::kPublish, large))));

@@ -11,9 +11,13 @@ using machines::RecordWrite;
 
 namespace {
 constexpr char kPublications[] = "publications-per-day";
-constexpr char kPublicationsText[] = "publications, renewals of policies and beacons per day";
+constexpr char kPublicationsText[] = "publications and renewals of policies per day";
 constexpr char kPublicationBytes[] = "publication-bytes-per-day";
-constexpr char kPublicationBytesText[] = "bytes of publications, renewals and beacons per day";
+constexpr char kPublicationBytesText[] = "bytes of publications and renewals per day";
+constexpr char kBeacons[] = "beacons-per-day";
+constexpr char kBeaconsText[] = "beacons per day";
+constexpr char kBeaconBytes[] = "beacon-bytes-per-day";
+constexpr char kBeaconBytesText[] = "bytes of beacons per day";
 // Beside each lease lies one record of this kind for its consumer and one for whoever posted it: a
 // list is found by the index of owners, however many leases others have.
 constexpr char kLeaseOf[] = "lease-of";
@@ -24,11 +28,19 @@ std::int64_t size_of(const Request& r) {
 }
 }  // namespace
 
-Status Core::check_published_today(const Hash32& owner, std::int64_t bytes) {
-  for (const Daily& d :
-       {Daily{kPublications, kPublicationsText, config_.quotas.publications_per_day},
-        Daily{kPublicationBytes, kPublicationBytesText, config_.quotas.publication_bytes_per_day,
-              bytes}}) {
+Core::Kept Core::publications(std::int64_t bytes) const {
+  const Quotas& q = config_.quotas;
+  return {Daily{kPublications, kPublicationsText, q.publications_per_day},
+          Daily{kPublicationBytes, kPublicationBytesText, q.publication_bytes_per_day, bytes}};
+}
+Core::Kept Core::beacons(std::int64_t bytes) const {
+  const Quotas& q = config_.quotas;
+  return {Daily{kBeacons, kBeaconsText, q.beacons_per_day},
+          Daily{kBeaconBytes, kBeaconBytesText, q.beacon_bytes_per_day, bytes}};
+}
+
+Status Core::check_kept_today(const Hash32& owner, const Kept& kept) {
+  for (const Daily& d : kept) {
     GBX_ASSIGN(const Record today, todays(d, owner));
     GBX_ASSIGN(const CountBody count, from_json<CountBody>(today.body));
     GBX_TRY(within(d, count.count));
@@ -37,12 +49,9 @@ Status Core::check_published_today(const Hash32& owner, std::int64_t bytes) {
 }
 
 // The broker has taken it already.
-Status Core::count_published(const Hash32& owner, std::int64_t bytes, Transaction& t) {
-  GBX_TRY(count_today({kPublications, kPublicationsText, config_.quotas.publications_per_day},
-                      owner, true, t));
-  return count_today(
-      {kPublicationBytes, kPublicationBytesText, config_.quotas.publication_bytes_per_day, bytes},
-      owner, true, t);
+Status Core::count_kept(const Hash32& owner, const Kept& kept, Transaction& t) {
+  for (const Daily& d : kept) GBX_TRY(count_today(d, owner, true, t));
+  return ok_status();
 }
 
 Status Core::check_publish(const Caller& who, const records::Publish& p) {
@@ -67,7 +76,7 @@ Status Core::check_publish(const Caller& who, const records::Publish& p) {
   }
   GBX_ASSIGN(std::optional<Record> known, store_.record("policy", to_hex(p.policy.hash())));
   if (known) return ok_status();  // the same once more, for its answer may have been lost
-  return check_published_today(owner, size_of(p));
+  return check_kept_today(owner, publications(size_of(p)));
 }
 
 Status Core::accept_publish(const records::Publish& p, const Signed<records::PublishAck>& ack) {
@@ -93,7 +102,7 @@ Status Core::accept_publish(const records::Publish& p, const Signed<records::Pub
     t.records.push_back(std::move(w));
     // The broker has it: whoever publishes from several places at once gets a few more through, and
     // pays for them.
-    GBX_TRY(count_published(p.owner.id(), size_of(p), t));
+    GBX_TRY(count_kept(p.owner.id(), publications(size_of(p)), t));
   }
   AssetBody body{p.record, p.owner, policy_hash, false};
   RecordWrite w;
@@ -123,7 +132,7 @@ Status Core::check_beacon(const Caller& who, const records::BeaconRequest& r) {
   GBX_TRY(r.beacon.verify(config_.set_id, key));
   GBX_ASSIGN(const api::PolicyView p, policy(r.beacon.body.policy_hash));
   if (p.beacon && p.beacon->request.beacon.hash() == r.beacon.hash()) return ok_status();
-  return check_published_today(owner, size_of(r));
+  return check_kept_today(owner, beacons(size_of(r)));
 }
 
 Status Core::accept_beacon(const records::BeaconRequest& r, const Signed<records::BeaconAck>& ack) {
@@ -142,7 +151,7 @@ Status Core::accept_beacon(const records::BeaconRequest& r, const Signed<records
   record->body = to_json(body);
   Transaction t;
   t.records.push_back({record->revision, *record});
-  GBX_TRY(count_published(b.owner_id, size_of(r), t));
+  GBX_TRY(count_kept(b.owner_id, beacons(size_of(r)), t));
   return commit(t);
 }
 

@@ -5,6 +5,7 @@
 // said otherwise. Nothing here blocks on anything but the store, except wait().
 #pragma once
 
+#include <array>
 #include <condition_variable>
 #include <functional>
 #include <map>
@@ -29,11 +30,13 @@ struct Quotas {
   // per consumer: signed submissions in canonical form, whatever becomes of them
   std::int64_t job_bytes_per_day = std::int64_t{64} << 20;
   // What the broker's log and the catalogue keep for ever grows no faster than this.
-  // per owner, renewals of policies and beacons among them
-  std::int64_t publications_per_day = 200;
+  std::int64_t publications_per_day = 200;  // per owner, renewals of policies among them
   std::int64_t publication_bytes_per_day = std::int64_t{16} << 20;  // of these
-  std::int64_t leases_per_day = 2'000;                // per identity that hands them in
-  std::int64_t object_bytes = std::int64_t{1} << 40;  // uploaded per owner
+  // per owner: 200 policies that are fresh for an hour, confirmed twice as often
+  std::int64_t beacons_per_day = 10'000;
+  std::int64_t beacon_bytes_per_day = std::int64_t{16} << 20;  // of these
+  std::int64_t leases_per_day = 2'000;                         // per identity that hands them in
+  std::int64_t object_bytes = std::int64_t{1} << 40;           // uploaded per owner
   std::int64_t identities = 10'000;
 };
 struct CoreConfig {
@@ -295,8 +298,12 @@ class Core {
     std::int64_t more = 1;
   };
   static Status within(const Daily& d, std::int64_t count);
-  Status check_published_today(const Hash32& owner, std::int64_t bytes);
-  Status count_published(const Hash32& owner, std::int64_t bytes, Transaction& t);
+  // What the broker's log keeps of an owner's: how many, and how many bytes.
+  using Kept = std::array<Daily, 2>;
+  Kept publications(std::int64_t bytes) const;
+  Kept beacons(std::int64_t bytes) const;
+  Status check_kept_today(const Hash32& owner, const Kept& kept);
+  Status count_kept(const Hash32& owner, const Kept& kept, Transaction& t);
   Result<machines::Record> todays(const Daily& d, const Hash32& identity);
   // One more, within the quota unless the broker has taken it already.
   Status count_today(const Daily& d, const Hash32& identity, bool done_already, Transaction& t);
