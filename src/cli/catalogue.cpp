@@ -295,7 +295,7 @@ Result<Hash32> choose_id(const std::string& prefix, const std::vector<Hash32>& i
 Result<Hash32> resolve_job(Session& session, const std::string& text) {
   if (!is_hex(text) || text.size() < 4 || text.size() > 64) {
     return fail(Reason::kUsage, "job id")
-        .with("4 to 64 hex digits", printable(text, 80))
+        .with("4 to 64 hex digits, a to f in small letters", printable(text, 80))
         .hint("glovebox job list");
   }
   if (text.size() == 64) return fixed_from_hex<32>(text);

@@ -342,6 +342,13 @@ Status explain_several(Session& s, const Invocation& in, policy::NamedPolicy fir
           .hint("glovebox asset list");
     }
     GBX_ASSIGN(policy::NamedPolicy other, policy_of(s, what));
+    const auto twice = std::find_if(assets.begin(), assets.end(), [&](const auto& known) {
+      return known.policy.asset_version_id == other.policy.asset_version_id;
+    });
+    if (twice != assets.end()) {
+      return fail(Reason::kUsage, "--with")
+          .with("other assets, each once", printable(what, 200) + ", which is " + twice->name);
+    }
     assets.push_back(std::move(other));
   }
   const policy::Together t = policy::explain_together(assets, s.now());
