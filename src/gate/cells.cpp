@@ -78,12 +78,9 @@ class Table {
     rows_.resize(cells);
     left_out_.resize(cells);
     sums_.resize(cells * adding_.size());
-    for (const auto& g : groups()) {
+    for (std::size_t i = 0; i < groups().size(); ++i) {
       words_.emplace_back();
-      for (const auto& w : task_.recipe->words[words_.size() - 1]) {
-        words_.back().emplace(w, words_.back().size());
-      }
-      (void)g;
+      for (const auto& w : task_.recipe->words[i]) words_.back().emplace(w, words_.back().size());
     }
   }
 
