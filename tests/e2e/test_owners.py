@@ -167,6 +167,10 @@ class Owners(unittest.TestCase):
         together = world.engineer.run("policy", "explain", "data", "--with", "model", "--with", "tool")
         self.assertEqual(together["obstacles"], [])
         self.assertTrue(any("count against data, model, tool" in line for line in together["together"]), together)
+        for again in (["data"], ["model", "model"]):
+            with self.assertRaises(h.CommandFailed) as caught:
+                world.engineer.run("policy", "explain", "data", *[word for name in again for word in ("--with", name)])
+            self.assertEqual((caught.exception.code, caught.exception.reason), (h.USAGE, "usage"), again)
 
 
 class Interview(unittest.TestCase):
