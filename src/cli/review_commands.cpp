@@ -6,6 +6,7 @@
 #include "cli/commands.h"
 #include "cli/review.h"
 #include "cli/shown.h"
+#include "cli/wording.h"
 #include "policy/decision.h"
 #include "policy/rows.h"
 
@@ -17,64 +18,85 @@ namespace {
 
 constexpr std::size_t kMostReviews = 2000;
 
-std::string short_id(const Hash32& id) { return to_hex(id).substr(0, 16); }
-
-std::string time_left(std::int64_t seconds) {
-  if (seconds <= 0) return "over";
-  if (seconds >= 2 * 86'400) return std::to_string(seconds / 86'400) + " days";
-  if (seconds >= 2 * 3'600) return std::to_string(seconds / 3'600) + " hours";
-  return std::to_string(seconds / 60) + " minutes";
+// Whether the user is still to rule on it: a closed word, for programs.
+const char* stand_of(const api::ReviewView& v) {
+  const auto any = [&](auto is) { return std::any_of(v.policies.begin(), v.policies.end(), is); };
+  if (any([](const auto& p) { return p.mine && !p.ruled; })) return "asked";
+  return any([](const auto& p) { return p.ruled; }) ? "ruled" : "not-asked";
 }
 
-Json review_row(const api::ReviewView& v, std::int64_t now) {
+Json review_item(const api::ReviewView& v, std::int64_t now) {
   Json j = to_json(v);
-  std::vector<std::string> owners;
-  std::vector<std::string> rows;
-  std::vector<std::string> rulings;
-  bool waits = false;
-  for (const auto& p : v.policies) {
-    const std::string owner = short_id(p.owner_id);
-    if (std::find(owners.begin(), owners.end(), owner) == owners.end()) owners.push_back(owner);
-    const std::string r = policy::equivalent_rows(v.free_bits, p.row_bits);
-    if (!r.empty()) rows.push_back(r);
-    rulings.push_back(std::to_string(p.approved) + " of " + std::to_string(p.needed));
-    waits = waits || (p.mine && !p.ruled);
-  }
-  j["owners"] = joined(owners, ", ");
-  j["rows"] = joined(rows, ", ");
-  j["rulings"] = joined(rulings, "; ");
-  j["why"] = joined(v.reasons, ", ");
-  j["expiresIn"] = time_left(v.hold_notice.body.expires - now);
-  j["you"] = waits ? "waits for you" : "ruled";
+  const std::int64_t expires = v.hold_notice.body.expires;
+  j["expires"] = expires;
+  j["secondsLeft"] = std::max<std::int64_t>(0, expires - now);
+  j["you"] = stand_of(v);
   return j;
 }
 
+// For people. What is said of each policy stands in one order in every column.
+Json review_row(const api::ReviewView& v, std::int64_t now) {
+  std::vector<std::string> owners;
+  std::vector<std::string> rows;
+  std::vector<std::string> rulings;
+  for (const auto& p : v.policies) {
+    owners.push_back(short_id(p.owner_id));
+    const std::string r = policy::equivalent_rows(v.free_bits, p.row_bits);
+    rows.push_back(r.empty() ? "-" : r);
+    rulings.push_back(grouped(p.approved) + " of " + grouped(p.needed));
+  }
+  const std::string_view stand = stand_of(v);
+  const std::int64_t left = v.hold_notice.body.expires - now;
+  Json j;
+  j["job"] = short_id(v.job_id);
+  j["name"] = printable(v.name);
+  j["owners"] = joined(owners, "; ");
+  j["why"] = printable(joined(v.reasons, ", "), 400);
+  j["bits"] = grouped(v.free_bits);
+  j["rows"] = joined(rows, "; ");
+  j["left"] = left > 0 ? rough_time(left) : "over";
+  j["rulings"] = joined(rulings, "; ");
+  j["you"] = stand == "asked" ? "waits for you" : stand == "ruled" ? "you ruled" : "not you";
+  return j;
+}
+
+// What does not hold is named, and takes nothing of the rest away.
 Status review_list(Session& s, const Invocation&) {
   GBX_ASSIGN(Plane * plane, s.plane());
   GBX_ASSIGN(records::SetChain::Keys set, s.set());
   GBX_ASSIGN(std::vector<api::ReviewView> reviews, plane->reviews(kMostReviews));
-  JsonArray rows;
+  JsonArray items;
+  JsonArray refused;
   JsonArray shown;
+  std::string bad;
+  Status end = ok_status();
   for (const auto& v : reviews) {
-    GBX_TRY(v.hold_notice.verify(set.set_id, set.signing));
-    Json j = review_row(v, s.now());
-    rows.push_back(j);
-    j["jobId"] = short_id(v.job_id);
-    shown.push_back(std::move(j));
+    const Status holds = v.hold_notice.verify(set.set_id, set.signing);
+    if (holds.ok()) {
+      items.push_back(review_item(v, s.now()));
+      shown.push_back(review_row(v, s.now()));
+      continue;
+    }
+    Error why = holds.error();
+    why.at("the hold notice of job " + short_id(v.job_id));
+    Json one;
+    one["jobId"] = to_hex(v.job_id);
+    one["reason"] = reason_code(why.reason);
+    one["what"] = why.what;
+    refused.push_back(std::move(one));
+    bad += "\nNOT SHOWN: job " + short_id(v.job_id) + ": " + why.line() + "\n";
+    if (end.ok()) end = why;
   }
   Json j;
-  j["items"] = Json(std::move(rows));
-  s.print(j, table({{"JOB", "jobId"},
-                    {"NAME", "name"},
-                    {"OWNERS", "owners"},
-                    {"HELD FOR", "why"},
-                    {"FREE BITS", "freeBits"},
-                    {"AS MUCH AS", "rows"},
-                    {"LEFT", "expiresIn"},
-                    {"APPROVED", "rulings"},
-                    {"YOU", "you"}},
-                   shown, "nothing waits for you"));
-  return ok_status();
+  j["items"] = Json(std::move(items));
+  j["refused"] = Json(std::move(refused));
+  const std::vector<Column> columns{
+      {"JOB", "job"},      {"NAME", "name"},        {"OWNERS", "owners"},
+      {"HELD FOR", "why"}, {"FREE BITS", "bits"},   {"AS MUCH AS", "rows"},
+      {"LEFT", "left"},    {"APPROVED", "rulings"}, {"YOU", "you"}};
+  const bool none = shown.empty() && !bad.empty();  // which is not to say that nothing waits
+  s.print(j, none ? bad.substr(1) : table(columns, shown, "nothing waits for you") + bad);
+  return end;
 }
 
 Result<ShownOutputs> shown_to(Session& s) {
@@ -102,7 +124,7 @@ Result<Hash32> resolve_review(Session& s, const std::string& text, Among among) 
   const bool hex = text.find_first_not_of("0123456789abcdef") == std::string::npos;
   if (!hex || text.size() < 4 || text.size() > 63) {
     return fail(Reason::kUsage, "job id")
-        .with("4 to 64 hex digits", printable(text, 80))
+        .with("4 to 64 hex digits, a to f in small letters", printable(text, 80))
         .hint("glovebox review list");
   }
   if (among == Among::kShown) {
@@ -155,6 +177,10 @@ Result<Desk> open_desk(Session& s, const Invocation& invocation, Among among) {
 }
 
 Status review_show(Session& s, const Invocation& in) {
+  if (in.has("force") && !in.has("out")) {
+    return fail(Reason::kUsage, "--force")
+        .with("--out DIR, whose files it lets replace", "no --out");
+  }
   GBX_ASSIGN(const Desk d, open_desk(s, in, Among::kWaiting));
   Json j = review_json(d.in, d.opened);
   std::string text = review_text(d.in, d.opened);
