@@ -316,12 +316,12 @@ Result<policy::NamedPolicy> policy_of(Session& s, const std::string& what,
     return n;
   }
   auto v = resolve_asset(s, what, Listed::kAll);
-  if (!v.ok() && v.reason() == Reason::kUsage) {
+  if (!v.ok()) {
     Error e = v.error();
-    e.what = "neither a file that is there nor an asset";
+    const bool unknown = e.reason == Reason::kUsage || e.reason == Reason::kNotFound;
+    if (unknown) e.what = "neither a file that is there nor an asset";
     return e;
   }
-  if (!v.ok()) return v.error().at("no such file is there; as an asset");
   if (fresh != nullptr) *fresh = freshness(*v, s.now());
   n.name = printable(v->record.body.name);
   n.policy = v->policy.body;
@@ -347,7 +347,8 @@ Status explain_several(Session& s, const Invocation& in, policy::NamedPolicy fir
     });
     if (twice != assets.end()) {
       return fail(Reason::kUsage, "--with")
-          .with("other assets, each once", printable(what, 200) + ", which is " + twice->name);
+          .with("other assets, each once", printable(what, 200) + " again")
+          .hint("glovebox asset list");
     }
     assets.push_back(std::move(other));
   }

@@ -38,6 +38,7 @@ class Interview {
  private:
   bool left_out(const char* option) const { return !in_.has(option); }
 
+  void not_taken(const Error& e) const { s_.note("  not taken: " + e.detail()); }
   // Asks until an empty line; `take` checks and keeps one answer. What cannot be one is said, and
   // asked for again: nobody types everything anew for one slip.
   template <class Take>
@@ -48,7 +49,7 @@ class Interview {
                  s_.ask(more ? "  more? (an empty line ends the list)" : question));
       if (answer.empty()) return ok_status();
       const Status taken = take(answer);
-      if (!taken.ok()) s_.note(taken.error().line());
+      if (!taken.ok()) not_taken(taken.error());
       more = more || taken.ok();
     }
     return ok_status();
@@ -60,7 +61,7 @@ class Interview {
       GBX_ASSIGN(const std::string answer, s_.ask(question));
       const Status taken = take(answer);
       if (taken.ok()) return taken;
-      s_.note(taken.error().line());
+      not_taken(taken.error());
     }
     return fail(Reason::kUsage, "no answer that can be one");
   }

@@ -9,8 +9,15 @@ namespace gbx::policy {
 
 namespace {
 
+std::string grouped(std::int64_t n) {
+  std::string digits = std::to_string(n);
+  for (auto at = static_cast<std::ptrdiff_t>(digits.size()) - 3; at > (n < 0 ? 1 : 0); at -= 3) {
+    digits.insert(static_cast<std::size_t>(at), ",");
+  }
+  return digits;
+}
 std::string count(std::int64_t n, const std::string& one) {
-  return std::to_string(n) + " " + one + (n == 1 ? "" : "s");
+  return grouped(n) + " " + one + (n == 1 ? "" : "s");
 }
 template <class T, class Text>
 std::string list(const std::vector<T>& items, Text text) {
@@ -147,11 +154,7 @@ std::string equivalent_rows(std::int64_t bits, const std::optional<std::int64_t>
   std::int64_t tenths = (bits % *row_bits * 10 + *row_bits - 1) / *row_bits;
   whole += tenths / 10;
   tenths %= 10;
-  std::string digits = std::to_string(whole);
-  for (auto at = static_cast<std::ptrdiff_t>(digits.size()) - 3; at > 0; at -= 3) {
-    digits.insert(static_cast<std::size_t>(at), ",");
-  }
-  return digits + "." + std::to_string(tenths) + " rows";
+  return grouped(whole) + "." + std::to_string(tenths) + " rows";
 }
 
 std::vector<std::string> dead_ends(const records::Policy& p, records::AssetKind kind,

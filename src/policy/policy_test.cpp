@@ -788,8 +788,8 @@ TEST(Describe, SaysTheDangerousThingsInPlainWords) {
   EXPECT_TRUE(says("What one row of this data holds is not said (rowBits)"));
   p.clauses.row_bits = 116;
   EXPECT_TRUE(says("One row of this data holds 116 bits"));
-  EXPECT_TRUE(says("Without a person: up to 2048 free bits (17.7 rows) a release"));
-  EXPECT_TRUE(says("16384 free bits (141.3 rows) per consumer in 30 days"));
+  EXPECT_TRUE(says("Without a person: up to 2,048 free bits (17.7 rows) a release"));
+  EXPECT_TRUE(says("16,384 free bits (141.3 rows) per consumer in 30 days"));
   p.clauses.row_bits.reset();
   EXPECT_FALSE(says("Every result is held"));
   p.clauses.gate.auto_clear_free_bits = 7;

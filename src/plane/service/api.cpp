@@ -4,7 +4,6 @@
 #include <charconv>
 
 #include "plane/http/target.h"
-
 #include "records/held_ledger.h"
 
 namespace gbx::plane {
