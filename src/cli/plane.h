@@ -89,7 +89,8 @@ class Plane {
                  const std::string& idempotency_key = {});
   template <class List>
   Result<std::vector<typename decltype(List::items)::value_type>> pages(const std::string& target,
-                                                                        std::size_t limit);
+                                                                        std::size_t limit,
+                                                                        std::size_t page);
 
   std::unique_ptr<http::Client> client_;
 };
