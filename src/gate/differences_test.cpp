@@ -27,11 +27,11 @@ std::string csv_of(const std::vector<Row>& rows) {
   return s;
 }
 
-// A table over the days from `from` to `to`, in one cell or, with a cut, in two.
+// A table over the days from `from` to `to`, in one cell or, with cuts, in more.
 struct Question {
   int from = 0;
   int to = 1000;
-  std::optional<int> cut = {};
+  std::vector<int> cuts = {};
   bool rows = false;
   bool cost = true;
 };
@@ -51,16 +51,21 @@ OutputDeclaration declaration(const Question& q) {
     measures += R"(,{"name":"sum","of":"sum","column":"cost"})";
   }
   std::string groups;
-  if (q.cut) {
-    columns = R"({"name":"when","type":"text","enum":["before","after"]},)" + columns;
-    groups = R"("groupBy":[{"name":"when","column":"day","cuts":[")" + std::to_string(*q.cut) +
-             R"("]}],)";
+  if (!q.cuts.empty()) {
+    std::string words = R"("w")";
+    std::string cuts;
+    for (const int cut : q.cuts) {
+      cuts += (cuts.empty() ? "\"" : ",\"") + std::to_string(cut) + "\"";
+      words += ",\"w" + std::to_string(cut) + "\"";
+    }
+    columns = R"({"name":"when","type":"text","enum":[)" + words + "]}," + columns;
+    groups = R"("groupBy":[{"name":"when","column":"day","cuts":[)" + cuts + "]}],";
   }
   OutputDeclaration d;
   d.type = OutputType::kTable;
   d.name = d.path = "table";
   d.maxBytes = 1 << 16;
-  d.schema["maxRows"] = 2;
+  d.schema["maxRows"] = static_cast<std::int64_t>(q.cuts.size()) + 1;
   d.schema["columns"] = *parse_json("[" + columns + "]");
   d.schema["recipe"] =
       *parse_json(R"({"input":"i","file":"f","filter":[)" + day("at-least", q.from) + "," +
@@ -103,7 +108,7 @@ TEST(Differences, ByFewSubjectsOfACellOrAWhole) {
   EXPECT_FALSE(tell_of_few(rows, below, at_most, 1)) << "one is as many as the owner asks for";
   EXPECT_FALSE(tell_of_few(rows, below, below, 10));
   // The whole of one table is a cell of the other but for one person.
-  EXPECT_TRUE(tell_of_few(rows, {0, 1000, 51, false, false}, below, 10));
+  EXPECT_TRUE(tell_of_few(rows, {0, 1000, {51}, false, false}, below, 10));
   // Ten more are enough to hide among.
   for (int i = 0; i < 9; ++i) rows.push_back({100 + i, 50, 111 + i});
   EXPECT_FALSE(tell_of_few(rows, below, at_most, 10));
@@ -122,8 +127,8 @@ TEST(Differences, ByOnesRowsWhereThePeopleAreTheSame) {
   EXPECT_FALSE(tell_of_few(rows, {0, 49, {}, false, false}, {0, 50, {}, false, false}, 10));
   EXPECT_FALSE(tell_of_few(rows, below, {0, 50, {}, true, false}, 10));
   // A cell and a whole, too.
-  EXPECT_TRUE(tell_of_few(rows, {0, 1000, 50}, at_most, 10));
-  EXPECT_FALSE(tell_of_few(visits(), {0, 1000, 50}, {0, 1000, 50}, 10));
+  EXPECT_TRUE(tell_of_few(rows, {0, 1000, {50}}, at_most, 10));
+  EXPECT_FALSE(tell_of_few(visits(), {0, 1000, {50}}, {0, 1000, {50}}, 10));
 }
 
 TEST(Differences, ThatOneOrTwoMakeUp) {
@@ -147,6 +152,24 @@ TEST(Differences, ThatOneOrTwoMakeUp) {
                            {0, 50, {}, true, false}, 10));
 }
 
+// Ages of one visit each: two cells of one table are one of the other, but for one person.
+TEST(Differences, BetweenCellsThatAreTakenTogether) {
+  std::vector<Row> rows;
+  for (int i = 0; i < 60; ++i) rows.push_back({i, i < 20 ? 30 : i < 40 ? 45 : 60, 100 + i});
+  const auto by = [](std::vector<int> cuts) { return Question{0, 1000, std::move(cuts)}; };
+  EXPECT_FALSE(tell_of_few(rows, by({40, 50}), by({51}), 10)) << "nobody is 50";
+  EXPECT_FALSE(tell_of_few(rows, by({40, 50}), by({20, 40}), 10));
+  rows.push_back({77, 50, 444});
+  EXPECT_TRUE(tell_of_few(rows, by({40, 50}), by({51}), 10));
+  EXPECT_TRUE(tell_of_few(rows, by({40, 50}), by({44, 51}), 10)) << "two cells and two";
+  EXPECT_TRUE(tell_of_few(rows, by({40, 50, 55}), by({51, 58}), 10));
+  // As many as the owner asks for, alike; and as many, of whom one makes up the difference.
+  for (int i = 0; i < 11; ++i) rows.push_back({100 + i, 50, 440 + i});
+  EXPECT_FALSE(tell_of_few(rows, by({40, 50}), by({51}), 10));
+  for (int i = 0; i < 11; ++i) rows[rows.size() - 1 - static_cast<std::size_t>(i)].cost = 1;
+  EXPECT_TRUE(tell_of_few(rows, by({40, 50}), by({51}), 10));
+}
+
 TEST(Differences, WhatIsTooMuchToLookAtCountsAsFew) {
   const Question all;
   EXPECT_FALSE(tell_of_few(visits(), all, all, 10));
@@ -158,15 +181,21 @@ struct Naive {
   std::set<std::size_t> rows;
   std::set<int> people;
 };
-std::vector<Naive> parts(const std::vector<Row>& rows, const Question& q) {
-  std::vector<Naive> cells(q.cut ? 2 : 1);
+std::vector<Naive> cells_of(const std::vector<Row>& rows, const Question& q) {
+  std::vector<Naive> cells(q.cuts.size() + 1);
   for (std::size_t i = 0; i < rows.size(); ++i) {
     if (rows[i].day < q.from || rows[i].day > q.to) continue;
-    Naive& cell = cells[q.cut && rows[i].day >= *q.cut ? 1 : 0];
+    const auto above = std::upper_bound(q.cuts.begin(), q.cuts.end(), rows[i].day);
+    Naive& cell = cells[static_cast<std::size_t>(above - q.cuts.begin())];
     cell.rows.insert(i);
     cell.people.insert(rows[i].who);
   }
   std::erase_if(cells, [](const Naive& c) { return c.rows.empty(); });
+  return cells;
+}
+// At most two cells, and the whole.
+std::vector<Naive> parts(const std::vector<Row>& rows, const Question& q) {
+  std::vector<Naive> cells = cells_of(rows, q);
   if (cells.size() == 2) {
     Naive whole = cells[0];
     whole.rows.merge(Naive(cells[1]).rows);
@@ -223,7 +252,7 @@ TEST(Differences, EqualTheSameQuestionOfTheRows) {
       Question q;
       q.from = below(2);
       q.to = 3 + below(4);
-      if (below(2) == 0) q.cut = 1 + below(4);
+      if (below(2) == 0) q.cuts = {1 + below(4)};
       q.rows = below(2) == 0;
       q.cost = below(3) != 0;
       return q;
@@ -242,6 +271,55 @@ TEST(Differences, EqualTheSameQuestionOfTheRows) {
   }));
   EXPECT_GT(found, 0);
   EXPECT_GT(not_found, 0);
+}
+
+// With one row for each, every union of cells of one table beside every union of the other.
+TEST(Differences, OfFewPeopleBetweenAnyUnionsAreFound) {
+  int found = 0;
+  EXPECT_TRUE(rc::check([&](std::uint64_t seed) {
+    SeededRandom dice(seed);
+    const auto below = [&dice](int n) {
+      return static_cast<int>(dice.below(static_cast<std::uint64_t>(n)));
+    };
+    std::vector<Row> rows;
+    const int people = 10 + below(30);
+    for (int i = 0; i < people; ++i) rows.push_back({i, below(8), 1});
+    const auto question = [&] {
+      Question q;
+      q.cost = false;
+      for (int cut = 1; cut < 8 && q.cuts.size() < 4; ++cut) {
+        if (below(3) == 0) q.cuts.push_back(cut);
+      }
+      return q;
+    };
+    const Question a = question();
+    const Question b = question();
+    const auto of_a = cells_of(rows, a);
+    const auto of_b = cells_of(rows, b);
+    const auto together = [](const std::vector<Naive>& all, unsigned some) {
+      std::set<int> people_of;
+      for (std::size_t i = 0; i < all.size(); ++i) {
+        if ((some >> i & 1U) != 0) people_of.insert(all[i].people.begin(), all[i].people.end());
+      }
+      return people_of;
+    };
+    const std::size_t least = 2 + static_cast<std::size_t>(below(4));
+    bool due = false;
+    for (unsigned x = 1; x < 1U << of_a.size(); ++x) {
+      for (unsigned y = 1; y < 1U << of_b.size(); ++y) {
+        const auto in_a = together(of_a, x);
+        const auto in_b = together(of_b, y);
+        std::vector<int> apart;
+        std::set_symmetric_difference(in_a.begin(), in_a.end(), in_b.begin(), in_b.end(),
+                                      std::back_inserter(apart));
+        const bool common = in_a.size() + in_b.size() != apart.size();
+        due = due || (common && !apart.empty() && apart.size() < least);
+      }
+    }
+    RC_ASSERT(tell_of_few(rows, a, b, static_cast<std::int64_t>(least)) == due);
+    found += due ? 1 : 0;
+  }));
+  EXPECT_GT(found, 0);
 }
 
 }  // namespace

@@ -99,6 +99,8 @@ class PlaneNegatives : public PlaneHttp {
     places_["GET /v1/jobs/{id}/result"].refused = "held";
     places_["GET /v1/jobs/{id}/receipt"].refused = "wrong-state";
     places_["GET /v1/reviews/{id}"] = {reviewer, "/v1/reviews/" + job_};
+    places_["GET /v1/reviews/{id}/ledger"] = {reviewer, "/v1/reviews/" + job_ + "/ledger"};
+    places_["GET /v1/reviews/{id}/ledger"].query = nonce;
     places_["POST /v1/assets/{id}/delist"] = {owner, asset + "/delist"};
     const auto body = [&](const std::string& route, const testing::Person* who,
                           const std::string& path, const auto& record) {
