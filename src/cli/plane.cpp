@@ -63,9 +63,16 @@ Result<T> Plane::post(const std::string& target, const Json& body,
 template <class List>
 Result<std::vector<typename decltype(List::items)::value_type>> Plane::pages(
     const std::string& target, std::size_t limit, std::size_t page) {
+  // A page can be empty and not the last: what it looked at was not asked for.
+  constexpr int kMostPages = 10'000;
   std::vector<typename decltype(List::items)::value_type> out;
   std::string cursor;
+  int looked = 0;
   do {
+    if (++looked > kMostPages) {
+      return fail(Reason::kBadStructure, "the plane's list has no end")
+          .with("at most " + std::to_string(kMostPages) + " pages", "more");
+    }
     const std::size_t want = std::min(page, limit - out.size());
     GBX_ASSIGN(List list, get<List>(with_query(with_query(target, "limit", std::to_string(want)),
                                                "cursor", cursor)));

@@ -79,8 +79,10 @@ Result<std::size_t> zlib_bytes(std::string_view rows) {
 Result<std::size_t> xz_bytes(std::string_view rows) {
   Bytes buffer(lzma_stream_buffer_bound(rows.size()));
   std::size_t packed = 0;
+  // A window of 8 MiB, as large as what is looked at; the larger ones take half a gigabyte.
+  constexpr std::uint32_t kPreset = 6 | LZMA_PRESET_EXTREME;
   // SAFETY: liblzma reads rows.size() bytes and writes at most buffer.size() of them.
-  const lzma_ret done = lzma_easy_buffer_encode(9, LZMA_CHECK_NONE, nullptr,
+  const lzma_ret done = lzma_easy_buffer_encode(kPreset, LZMA_CHECK_NONE, nullptr,
                                                 reinterpret_cast<const std::uint8_t*>(rows.data()),
                                                 rows.size(), buffer.data(), &packed, buffer.size());
   if (done != LZMA_OK) return fail(Reason::kInternal, "liblzma");

@@ -69,7 +69,8 @@ struct Share {
 // One table while the input goes by.
 class Table {
  public:
-  Table(TableTask task, const CellLimits& limits) : task_(std::move(task)), limits_(limits) {
+  // `room` is what all tables of the pass have left of CellLimits::subject_cells.
+  Table(TableTask task, std::size_t& room) : task_(std::move(task)), room_(&room) {
     const auto& measures = recipe().measures;
     for (std::size_t m = 0; m < measures.size(); ++m) {
       if (measures[m].of != MeasureKind::kSubjects) adding_.push_back(m);
@@ -146,6 +147,9 @@ class Table {
     for (std::size_t c = 0; c < rows_.size(); ++c) {
       CellFacts& facts = out.cells[c];
       std::sort(of_cell[c].begin(), of_cell[c].end());
+      facts.subjects.reserve(of_cell[c].size());
+      facts.row_marks.reserve(of_cell[c].size());
+      facts.added.reserve(of_cell[c].size() * adding_.size());
       for (const auto& [subject, entry] : of_cell[c]) {
         facts.subjects.push_back(subject);
         facts.row_marks.push_back(marks_[entry]);
@@ -237,11 +241,12 @@ class Table {
              std::uint64_t mark) {
     const std::uint64_t key = (static_cast<std::uint64_t>(cell) << 32) | subject;
     const auto [it, fresh] = entries_.emplace(key, entries_.size());
-    if (fresh && entries_.size() > limits_.subject_cells) {
-      fail(GateReason::kRecipeTooLarge);
-      return;
-    }
     if (fresh) {
+      if (*room_ < 1 + adding_.size()) {
+        fail(GateReason::kRecipeTooLarge);
+        return;
+      }
+      *room_ -= 1 + adding_.size();
       shares_.resize(shares_.size() + adding_.size());
       marks_.push_back(0);
     }
@@ -317,7 +322,7 @@ class Table {
   }
 
   TableTask task_;
-  CellLimits limits_;
+  std::size_t* room_;
   GateReason failure_ = GateReason::kNone;
   std::vector<std::size_t> adding_;  // measures that add something up
   std::vector<std::unordered_map<std::string, std::size_t>> words_;
@@ -337,9 +342,10 @@ class Table {
 
 class CellCounter::Impl {
  public:
-  Impl(std::vector<TableTask> tasks, CellLimits limits, const Hash32& salt) : limits_(limits) {
+  Impl(std::vector<TableTask> tasks, CellLimits limits, const Hash32& salt)
+      : limits_(limits), room_(limits.subject_cells) {
     std::memcpy(&salt_, salt.data(), sizeof salt_);
-    for (auto& t : tasks) tables_.emplace_back(std::move(t), limits_);
+    for (auto& t : tasks) tables_.emplace_back(std::move(t), room_);
   }
   void feed(ByteView chunk) {
     std::string_view rest = as_text(chunk);
@@ -414,6 +420,7 @@ class CellCounter::Impl {
   }
 
   CellLimits limits_;
+  std::size_t room_;
   std::vector<Table> tables_;
   std::vector<std::size_t> subject_at_;
   std::string line_;

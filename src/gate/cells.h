@@ -19,7 +19,9 @@ struct CellLimits {
   std::size_t columns = 4096;
   std::size_t subjects = 2'000'000;        // of one input file
   std::size_t subject_bytes = 256U << 20;  // of all their names together
-  std::size_t subject_cells = 4'000'000;   // pairs of a subject and a cell, of one table
+  // Of all tables of one pass: pairs of a subject with a cell, and with each measure in it that
+  // adds something up. Some hundred bytes each, of which all must fit the gate's memory.
+  std::size_t subject_cells = 12'000'000;
 };
 
 // What is true of one cell. Subjects are numbered within the input file.

@@ -576,7 +576,7 @@ Status Core::output(const crypto::PublicKey& key, const records::OutputUpload& u
   const Hash32 content = crypto::sha256(as_bytes(stored));
   // Everybody waits for the lock, and a disk can take seconds for 22 MiB: they are written between
   // two looks, the second of which counts. What is refused then stays on the shelf, of which there
-  // can be as much as this node has attempts.
+  // can be as much as this node has attempts, times the calls that it makes at one time.
   {
     const Lock lock(mutex_);
     GBX_ASSIGN(const OutputPlace place, place_for(key, upload, content));

@@ -1,5 +1,6 @@
 // The plane's Store in one SQLite file through SOCI: hashes as hex text, documents as canonical
-// JSON text, portable SQL only, so that PostgreSQL can take its place. WAL and full
+// JSON text, and but for schema changes and triggers portable SQL, so that PostgreSQL can take its
+// place. WAL and full
 // synchronisation: a committed transaction survives power loss. Thread-safe: one connection, one
 // mutex. The file is trusted as far as availability goes, no further.
 #pragma once
