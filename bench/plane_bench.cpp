@@ -14,9 +14,11 @@
 
 #include "base/os.h"
 #include "broker/testing.h"
+#include "plane/core/bodies.h"
 #include "plane/core/core.h"
 #include "plane/core/testing.h"
 #include "plane/store/sqlite_store.h"
+#include "plane_fill.h"
 
 namespace {
 
@@ -97,18 +99,13 @@ class Bench {
       : directory_(directory),
         log_(must(broker::open_sqlite_store(directory + "/log.db"))),
         b_(1, log_.get()),
-        store_(must(plane::SqliteStore::open(directory + "/plane.db"))),
         bare_(directory + "/bare.db") {
     for (testing::Asset* a : {&b_.data, &b_.image}) {
       a->policy.clauses.gate.period_free_bits = std::int64_t{1} << 39;
       a->policy.clauses.gate.total_free_bits = std::int64_t{1} << 39;
     }
     must(b_.start());
-    plane::CoreConfig config;
-    config.set = b_.set.chain;
-    config.set_id = b_.set.id();
-    config.quotas.live_jobs = config.quotas.jobs_per_day = std::int64_t{1} << 40;
-    core_ = must(plane::Core::create(*store_, shelf_, b_.clock, config));
+    open_plane();
     for (const auto& [who, role] : {std::pair(&b_.owner, plane::Role::kOwner),
                                     std::pair(&b_.consumer, plane::Role::kConsumer)}) {
       must(testing::enrol(*core_, who->chain, who->key.public_key(), std::string(enum_name(role)),
@@ -120,14 +117,7 @@ class Bench {
                                               records::method::kPublish, publish))));
     }
     must(core_->enrol_node("n", node().text()));
-    must(core_->register_node(node(), {"n",
-                                       node().text(),
-                                       {records::Technology::kNone},
-                                       8,
-                                       std::int64_t{8} << 30,
-                                       1,
-                                       "bench",
-                                       records::kMaxPids}));
+    register_node();
   }
 
   // A job from submission to receipt; measured when `samples` is there.
@@ -155,6 +145,7 @@ class Bench {
       std::fprintf(stderr, "bench-plane: the job is %s\n", view.state.c_str());
       std::exit(1);
     }
+    samples.timed("metrics", [&] { must(core_->numbers()); });
     samples.timed("newest 50", [&] { must(core_->jobs(consumer(), {}, {{}, 50})); });
     const std::string body = canonical(must(store_->machine(plane::job_machine(id)))->body);
     samples.timed("bare transaction", [&] { bare_.insert(body); });
@@ -163,32 +154,45 @@ class Bench {
     return id;
   }
 
-  // Copies of an ended job, each with a submission of its own, until `stored` are there.
+  // Copies of an ended job until `stored` are there.
   void fill(const Hash32& like, std::int64_t stored) {
     const machines::Machine ended = *must(store_->machine(plane::job_machine(like)));
-    const machines::Machine environment =
-        *must(store_->machine(plane::environment_machine(like, 1)));
-    const machines::Machine output = *must(store_->machine(plane::output_machine(like)));
-    while (filled_ < stored) {
-      machines::Transaction t;
-      for (int i = 0; i < 500 && filled_ < stored; ++i, ++filled_) {
-        machines::Machine job = ended;
-        Json& submission = job.body["submission"]["submission"]["body"];
-        submission["nonce"] = to_hex(b_.random.fixed<32>());
-        const Hash32 id = must(from_json<records::Submission>(submission)).job_id();
-        copy(t, std::move(job), plane::job_machine(id));
-        copy(t, environment, plane::environment_machine(id, 1));
-        copy(t, output, plane::output_machine(id));
-      }
-      must(store_->commit(t));
-      if (filled_ % 50'000 == 0) {
-        std::fprintf(stderr, "  %lld jobs stored\n", static_cast<long long>(filled_));
-      }
+    const auto body = must(from_json<plane::JobBody>(ended.body));
+    close_plane();
+    bench::fill_plane(directory_ + "/plane.db", body.submission.submission.body, stored - 1,
+                      b_.random);
+    open_plane();
+    register_node();
+    if (must(core_->numbers()).jobs.at("Completed") != stored) {
+      std::fprintf(stderr, "bench-plane: not all were stored\n");
+      std::exit(1);
     }
   }
   std::uint64_t bytes() const { return std::filesystem::file_size(directory_ + "/plane.db"); }
 
  private:
+  void open_plane() {
+    plane::CoreConfig config;
+    config.set = b_.set.chain;
+    config.set_id = b_.set.id();
+    config.quotas.live_jobs = config.quotas.jobs_per_day = std::int64_t{1} << 40;
+    store_ = must(plane::SqliteStore::open(directory_ + "/plane.db"));
+    core_ = must(plane::Core::create(*store_, shelf_, b_.clock, config));
+  }
+  void close_plane() {
+    core_.reset();
+    store_.reset();
+  }
+  void register_node() {
+    must(core_->register_node(node(), {"n",
+                                       node().text(),
+                                       {records::Technology::kNone},
+                                       8,
+                                       std::int64_t{8} << 30,
+                                       1,
+                                       "bench",
+                                       records::kMaxPids}));
+  }
   plane::Caller consumer() const { return {b_.consumer.id(), {plane::Role::kConsumer}}; }
   crypto::PublicKey node() const { return b_.node.public_key(); }
 
@@ -240,15 +244,6 @@ class Bench {
       signed_.push_back(testing::make_publish(b_.set, *a, b_.random));
     }
   }
-  void copy(machines::Transaction& t, machines::Machine m, std::string id) {
-    const std::string state = m.state;
-    m.id = std::move(id);
-    m.seq = 0;
-    m.deadline_ms = 0;
-    machines::add_begin(t, m, state, {}, b_.clock.now().ms);
-    t.machines.back().machine.live = false;
-  }
-
   const std::string directory_;
   std::unique_ptr<broker::LogStore> log_;
   testing::BrokerWorld b_;
@@ -257,7 +252,6 @@ class Bench {
   std::unique_ptr<plane::Core> core_;
   BareStore bare_;
   std::vector<records::Publish> signed_;
-  std::int64_t filled_ = 0;
 };
 
 }  // namespace

@@ -15,6 +15,7 @@ template <class Record>
 void read_document(const Json& json) {
   const auto record = from_json<Record>(json);
   if (!record.ok()) return;
+  document_accepted = true;
   require(canonical(to_json(*record)) == canonical(json));
   if constexpr (requires { record->validate(); }) (void)record->validate();
 }

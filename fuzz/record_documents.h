@@ -4,6 +4,7 @@
 #pragma once
 
 #include "broker/entries.h"
+#include "records/held_ledger.h"
 
 #define GBX_DOCUMENT(type) f.template add<type>(#type)
 
@@ -34,6 +35,8 @@ void every_record(F& f) {
   GBX_DOCUMENT(records::Explanation);
   GBX_DOCUMENT(records::GateReview);
   GBX_DOCUMENT(records::Heartbeat);
+  GBX_DOCUMENT(records::HeldLedgerRequest);
+  GBX_DOCUMENT(records::HeldLedgerStatement);
   GBX_DOCUMENT(records::HelloReply);
   GBX_DOCUMENT(records::HoldNotice);
   GBX_DOCUMENT(records::Identity);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <filesystem>
 #include <set>
@@ -18,6 +19,7 @@
 
 #include "base/fields.h"
 #include "base/log.h"
+#include "base/new_file.h"
 #include "base/os.h"
 #include "base/seams.h"
 #include "base/secret.h"
@@ -478,6 +480,31 @@ TEST(Files, AKilledWriterLeavesNothingHalfWritten) {
     names += entry.path().filename() == "a" ? 1U : 100U;
   }
   EXPECT_EQ(names, 1U);
+}
+
+// Whoever comes second is told so, and what is there stays as it is.
+TEST(Files, ANewFileReplacesNothing) {
+  TempDir t;
+  const std::string path = t.path + "/key";
+  ASSERT_TRUE(write_new_file(path, as_bytes("first"), 0600).ok());
+  EXPECT_EQ(write_new_file(path, as_bytes("second"), 0600).reason(), Reason::kAlreadyExists);
+  EXPECT_EQ(as_text(*read_file(path, 10)), "first");
+  ASSERT_EQ(symlink("nowhere", (t.path + "/link").c_str()), 0);
+  EXPECT_EQ(write_new_file(t.path + "/link", as_bytes("x"), 0600).reason(), Reason::kAlreadyExists);
+  // Of several at one time one has it, and its bytes are the file's.
+  std::vector<std::thread> writers;
+  std::array<bool, 4> made{};
+  for (std::size_t n = 0; n < made.size(); ++n) {
+    writers.emplace_back([&, n] {
+      made[n] = write_new_file(t.path + "/both", Bytes(1, static_cast<std::uint8_t>(n)), 0600).ok();
+    });
+  }
+  for (auto& w : writers) w.join();
+  ASSERT_EQ(std::count(made.begin(), made.end(), true), 1);
+  EXPECT_TRUE(made.at((*read_file(t.path + "/both", 10)).at(0)));
+  std::size_t names = 0;
+  for ([[maybe_unused]] const auto& e : std::filesystem::directory_iterator(t.path)) ++names;
+  EXPECT_EQ(names, 3U) << "key, link, both";
 }
 
 TEST(Files, AtomicWriteAndBeneath) {

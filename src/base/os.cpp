@@ -19,6 +19,8 @@
 #include <chrono>
 #include <set>
 
+#include "base/new_file.h"
+
 namespace gbx {
 
 Fd& Fd::operator=(Fd&& o) noexcept {
@@ -117,15 +119,24 @@ Fd unnamed_file(const std::string& dir, const std::string& path, std::string& te
   return Fd(mkostemp(temporary.data(), O_CLOEXEC));
 }
 
+enum class Existing { kReplaced, kKept };
+
+// The name goes from one to the other only where the other is free; EEXIST where it is not.
+bool rename_to_new(const std::string& from, const std::string& to) {
+  if (renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return true;
+  if (errno != EINVAL) return false;  // what this file system cannot do, a second name can
+  return link(from.c_str(), to.c_str()) == 0 && unlink(from.c_str()) == 0;
+}
+
 // What is there already can only be replaced by a file with a name: it has one for that moment.
-bool name_file(const Fd& fd, const std::string& path, std::string& temporary) {
+bool name_file(const Fd& fd, const std::string& path, std::string& temporary, Existing existing) {
   if (temporary.empty()) {
     const std::string self = "/proc/self/fd/" + std::to_string(fd.get());
     const auto link_as = [&](const std::string& name) {
       return linkat(AT_FDCWD, self.c_str(), AT_FDCWD, name.c_str(), AT_SYMLINK_FOLLOW) == 0;
     };
     if (link_as(path)) return true;
-    if (errno != EEXIST) return false;
+    if (errno != EEXIST || existing == Existing::kKept) return false;
     const std::string name =
         path + ".tmp." + std::to_string(getpid()) + "." + std::to_string(fd.get());
     // One of a dead process with this number may be in the way.
@@ -134,13 +145,12 @@ bool name_file(const Fd& fd, const std::string& path, std::string& temporary) {
     }
     temporary = name;
   }
+  if (existing == Existing::kKept) return rename_to_new(temporary, path);
   return rename(temporary.c_str(), path.c_str()) == 0;
 }
 
-}  // namespace
-
 // The file appears whole or not at all, and a process that is killed leaves nothing half-written.
-Status write_file_atomic(const std::string& path, ByteView content, mode_t mode) {
+Status write_whole(const std::string& path, ByteView content, mode_t mode, Existing existing) {
   const auto slash = path.rfind('/');
   const std::string dir =
       slash == std::string::npos ? "." : path.substr(0, std::max<std::size_t>(slash, 1));
@@ -150,7 +160,10 @@ Status write_file_atomic(const std::string& path, ByteView content, mode_t mode)
   Status s = write_all(fd.get(), content);
   if (s.ok() && fchmod(fd.get(), mode) != 0) s = io_error(path, errno);
   if (s.ok() && fsync(fd.get()) != 0) s = io_error(path, errno);
-  if (s.ok() && !name_file(fd, path, temporary)) s = io_error(path, errno);
+  if (s.ok() && !name_file(fd, path, temporary, existing)) {
+    const bool taken = existing == Existing::kKept && errno == EEXIST;
+    s = taken ? Status(fail(Reason::kAlreadyExists, path)) : Status(io_error(path, errno));
+  }
   if (!s.ok()) {
     if (!temporary.empty()) unlink(temporary.c_str());
     return s;
@@ -158,6 +171,15 @@ Status write_file_atomic(const std::string& path, ByteView content, mode_t mode)
   Fd d(open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!d.valid() || fsync(d.get()) != 0) return io_error(dir, errno);
   return ok_status();
+}
+
+}  // namespace
+
+Status write_file_atomic(const std::string& path, ByteView content, mode_t mode) {
+  return write_whole(path, content, mode, Existing::kReplaced);
+}
+Status write_new_file(const std::string& path, ByteView content, mode_t mode) {
+  return write_whole(path, content, mode, Existing::kKept);
 }
 
 Status make_dirs(const std::string& path, mode_t mode) {

@@ -12,7 +12,7 @@ namespace gbx::broker {
 using namespace records;  // NOLINT: the contract's names are this file's vocabulary
 
 Result<std::unique_ptr<Core>> Core::open(BrokerKeys keys, LogStore& store, Random& random,
-                                         policy::Capacity capacity) {
+                                         policy::Capacity capacity, std::size_t awake_jobs) {
   if (keys.signing.public_key().algorithm() != crypto::SignatureAlgorithm::kEd25519) {
     return fail(Reason::kBadSuite, "the set's signing key")
         .with("ed25519", keys.signing.public_key().text());
@@ -33,7 +33,7 @@ Result<std::unique_ptr<Core>> Core::open(BrokerKeys keys, LogStore& store, Rando
   }
   core->epoch_ = names.epoch;
   core->set_key_ = names.set_key.text();
-  GBX_ASSIGN(core->log_, Log::open(store, random));
+  GBX_ASSIGN(core->log_, Log::open(store, random, awake_jobs));
   if (core->log_->size() > 0) {
     GBX_ASSIGN(Json first, core->log_->entry(0));
     GBX_ASSIGN(LogEntry entry, from_json<LogEntry>(first));
@@ -49,13 +49,19 @@ Result<std::unique_ptr<Core>> Core::open(BrokerKeys keys, LogStore& store, Rando
 Status Core::ended_by() const {
   if (rolled_back_) return *rolled_back_;
   if (healthy()) return ok_status();
-  return fail(Reason::kDatabase, "the log could not be written").hint("start the broker again");
+  return fail(Reason::kDatabase, "the log could not be written or read")
+      .hint("start the broker again");
 }
 
 namespace {
 
 // As for requests that people sign (httpsig).
 constexpr std::int64_t kOwnerSkewSeconds = 120;
+
+Error unavailable() {
+  return fail(Reason::kUnavailable, "the log must be read again after a failure")
+      .hint("restart the broker");
+}
 
 Status may_call(std::string_view m, const ConnectionContext& c) {
   if (m == method::kInfo || c.peer == Peer::kPlane) return ok_status();
@@ -82,10 +88,7 @@ Status small_enough(const char* what, const Json& json, std::int64_t limit) {
 Result<Json> Core::handle(std::string_view m, const Json& body, const ConnectionContext& connection,
                           TimeMs now) {
   // What is in memory after a failed append may not be durable, so nothing may be told of it.
-  if (!healthy()) {
-    return fail(Reason::kUnavailable, "the log must be read again after a failure")
-        .hint("restart the broker");
-  }
+  if (!healthy()) return unavailable();
   GBX_TRY(may_call(m, connection));
   // An old log would forget revocations and charges: nobody gets anything by it.
   if (!resumed_ && m != method::kInfo && m != method::kResume) {
@@ -93,8 +96,14 @@ Result<Json> Core::handle(std::string_view m, const Json& body, const Connection
         .hint("start the plane; glovebox doctor says whether it reaches the broker");
   }
   GBX_TRY(small_enough("request", body, kMaxRequestBytes));
+  log_->rest();
   // Time never runs backwards for the log, whatever the machine's clock does.
-  return dispatch(m, body, Call{connection, std::max(now.seconds(), log_->state().last_time())});
+  Result<Json> reply =
+      dispatch(m, body, Call{connection, std::max(now.seconds(), log_->state().last_time())});
+  // A job whose entries could not be read again looks like one that nobody knows: whatever was
+  // answered may rest on that, a refusal too.
+  if (log_->unreadable()) return unavailable();
+  return reply;
 }
 
 Result<Json> Core::dispatch(std::string_view m, const Json& body, const Call& c) {
@@ -105,6 +114,7 @@ Result<Json> Core::dispatch(std::string_view m, const Json& body, const Call& c)
   if (m == method::kRotate) return call(&Core::rotate, body, c);
   if (m == method::kBeacon) return call(&Core::beacon, body, c);
   if (m == method::kLedger) return call(&Core::ledger, body, c);
+  if (m == method::kHeldLedger) return call(&Core::held_ledger, body, c);
   if (m == method::kExplain) return call(&Core::explain, body, c);
   if (m == method::kAuthorise) return call(&Core::authorise, body, c);
   if (m == method::kCancel) return call(&Core::cancel, body, c);

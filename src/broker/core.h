@@ -13,6 +13,7 @@
 #include "base/seams.h"
 #include "broker/log.h"
 #include "policy/decision.h"
+#include "records/held_ledger.h"
 #include "records/sealing.h"
 
 namespace gbx::broker {
@@ -48,11 +49,13 @@ class Core {
  public:
   // Verifies keys and log. Nothing is written, and nothing but evidence is answered, until the
   // plane has shown its copy of the log's head with broker.resume (docs/decisions/0018). `store`
-  // and `random` must outlive the Core. Errors: kWrongSet when log and keys do not belong together,
+  // and `random` must outlive the Core; of all but `awake_jobs` jobs the state is read again from
+  // the log when it is asked for. Errors: kWrongSet when log and keys do not belong together,
   // kBadSuite, kUnsupported when the charter promises what this version does not do, and those of
   // Log::open.
   static Result<std::unique_ptr<Core>> open(BrokerKeys keys, LogStore& store, Random& random,
-                                            policy::Capacity capacity);
+                                            policy::Capacity capacity,
+                                            std::size_t awake_jobs = kAwakeJobs);
 
   // Methods of records::method, "broker.*" and "agent.*". kNotFound for any other, kUnauthenticated
   // for a peer who may not call it, kTooLarge for a body above records::kMaxRequestBytes.
@@ -117,6 +120,8 @@ class Core {
   Result<records::Empty> cancel(const records::CancelRequest& r, const Call& c);
   Result<records::Signed<records::LedgerStatement>> ledger(const records::LedgerRequest& r,
                                                            const Call& c);
+  Result<records::Signed<records::HeldLedgerStatement>> held_ledger(
+      const records::HeldLedgerRequest& r, const Call& c);
   // attempt.cpp
   Result<records::Signed<records::Credential>> credential(const records::CredentialRequest& r,
                                                           const Call& c);

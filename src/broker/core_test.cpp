@@ -1079,6 +1079,48 @@ TEST(BrokerDecision, WhatWaitsForAPerson) {
   }
 }
 
+// How a job ended is told by every release, also by one that delivers no file; and bits that the
+// gate verified open no way round.
+TEST(BrokerDecision, NothingGoesAloneWhereTheOwnerClearsNoFreeBits) {
+  const auto usual = [](BrokerWorld&, GateVerdict&) {};
+  const auto least = [](BrokerWorld& w, GateVerdict& v) {
+    w.free_bits = v.charge.free_bits = policy::kControlBits;
+  };
+  const auto failed = [](BrokerWorld&, GateVerdict& v) {
+    v.charge = {policy::kControlBits, 0, 0, policy::kControlCode};
+    v.exit_class = JobExit::kFailed;
+  };
+  const auto verified = [](BrokerWorld& w, GateVerdict& v) {
+    w.free_bits = v.charge.free_bits = policy::kControlBits;
+    w.verified_bits = v.charge.verified_bits = 60;
+  };
+  const std::function<void(BrokerWorld&, GateVerdict&)> ends[] = {usual, least, failed, verified};
+  for (const bool reviewed : {true, false}) {
+    for (const auto& end : ends) {
+      BrokerWorld w(42);
+      GateVerdict v = clean_verdict();
+      end(w, v);
+      w.data.policy.clauses.gate.auto_clear_free_bits = 0;  // one owner's word is enough
+      if (!reviewed) {
+        for (auto* a : {&w.data, &w.image}) {
+          a->policy.clauses.reviewers.clear();
+          a->policy.clauses.may_preview.clear();
+        }
+      }
+      w.start_and_publish();
+      const auto j = must(w.judge(w.run_until_sealed(w.submission(), v).job_id()));
+      if (reviewed) {
+        EXPECT_EQ(j.state, JudgementState::kHeld);
+        EXPECT_FALSE(j.release.has_value());
+        continue;
+      }
+      ASSERT_EQ(j.state, JudgementState::kRejected);
+      EXPECT_EQ(j.release->statement.body.reasons, std::vector<std::string>{"no-reviewer"});
+      EXPECT_TRUE(j.release->outer_keys.empty());
+    }
+  }
+}
+
 TEST(BrokerDecision, ARejectionCostsTheControlChannel) {
   BrokerWorld w(43);
   w.start_and_publish();
@@ -1310,6 +1352,10 @@ TEST(BrokerRuling, CountsOnlyWhileItsKeyStands) {
   const auto receipt = must(w.call<Receipt>(method::kReceipt, JobRequest{held.run.job_id()}));
   ASSERT_EQ(receipt.rulings.size(), 2u);
   for (const auto& r : receipt.rulings) EXPECT_EQ(r.key, second.key.public_key().text());
+  // The same when the job was read again from the log.
+  for (int i = 0; i < 2; ++i) must(w.authorise(w.submission()));
+  const auto again = must(w.call<Receipt>(method::kReceipt, JobRequest{held.run.job_id()}));
+  EXPECT_EQ(canonical(to_json(again)), canonical(to_json(receipt)));
   const auto report = policy::verify_receipt(receipt, w.set.id());
   EXPECT_TRUE(report.valid) << report.first_failure().line();
 }

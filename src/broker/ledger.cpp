@@ -1,21 +1,13 @@
-// What jobs cost an asset, signed for its owner and, each for itself, for its consumers. The plane
-// says whom it asks for; it knows all of it anyway, and can change nothing.
+// What jobs cost an asset, signed for its owner and, each for itself, for its consumers; and what a
+// held output would add, for those who rule on it. The plane says whom it asks for; it knows all of
+// it anyway, and can change nothing.
+#include <algorithm>
+
 #include "broker/core.h"
 
 namespace gbx::broker {
 
 using namespace records;  // NOLINT: the contract's names are this file's vocabulary
-
-namespace {
-
-LedgerState state_of(const LedgerLine& line, const JobState& job) {
-  if (!line.committed) return LedgerState::kReserved;
-  if (job.cancelled) return LedgerState::kCancelled;
-  const bool released = job.decision && job.decision->entry.decision == ReleaseDecision::kRelease;
-  return released ? LedgerState::kReleased : LedgerState::kRejected;
-}
-
-}  // namespace
 
 Result<Signed<LedgerStatement>> Core::ledger(const LedgerRequest& r, const Call& c) {
   const PolicyState* newest = state().newest_policy(r.asset_id);
@@ -36,8 +28,41 @@ Result<Signed<LedgerStatement>> Core::ledger(const LedgerRequest& r, const Call&
   s.period_free_bits = sums.free_bits_since(c.now - s.limits.period_days * 86400);
   for (const Hash32& job_id : sums.page(r.after, kMaxLedgerPage)) {
     const LedgerLine& line = state().ledger(s.owner_id, s.asset_id)->at(to_hex(job_id));
-    s.entries.push_back({job_id, line.consumer_id, state_of(line, *state().job(job_id)),
-                         line.told_bits, line.verified_bits, line.told_since});
+    s.entries.push_back({job_id, line.consumer_id, line.state, line.told_bits, line.verified_bits,
+                         line.told_since});
+  }
+  return sign(std::move(s));
+}
+
+// One answer for every job that this identity has no held output of: there is none, another's, or
+// one that was decided. Like every sum that is told it says nothing of what waits for a decision: a
+// reviewer may be another job's consumer.
+Result<Signed<HeldLedgerStatement>> Core::held_ledger(const HeldLedgerRequest& r, const Call& c) {
+  const JobState* job = state().job(r.job_id);
+  const auto asks = [&](const Reviewer& known) { return known.identity_id == r.reviewer; };
+  if (job == nullptr || !job->hold || job->decision ||
+      std::none_of(job->plan.body.reviewers.begin(), job->plan.body.reviewers.end(), asks)) {
+    return fail(Reason::kNotFound, "held output").hint("glovebox review list");
+  }
+  const RunPlan& plan = job->plan.body;
+  HeldLedgerStatement s;
+  s.job_id = r.job_id;
+  s.hold_notice = job->hold->notice.hash();
+  s.reviewer = r.reviewer;
+  s.nonce = r.nonce;
+  s.time = c.now;
+  const std::vector<PlanCharge> charges = final_charges(*job, ReleaseDecision::kRelease);
+  for (const auto& named : plan.policies) {
+    const Policy& policy = state().policy(named.policy_hash)->publish.policy.body;
+    const auto charge = std::find_if(charges.begin(), charges.end(), [&](const PlanCharge& x) {
+      return x.owner_id == policy.owner_id && x.asset_id == policy.asset_id;
+    });
+    if (charge == charges.end()) return fail(Reason::kInternal, "a policy without a charge");
+    const policy::Spent spent =
+        state().told_spent(*charge, job->submission.submission.body.consumer_id,
+                           c.now - policy.clauses.gate.period_days * 86400, r.job_id);
+    s.budgets.push_back(
+        {named.policy_hash, spent.period_free_bits, spent.total_free_bits, charge->free_bits});
   }
   return sign(std::move(s));
 }

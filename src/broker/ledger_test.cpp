@@ -14,7 +14,8 @@ using gbx::testing::kNow;
 using gbx::testing::must;
 using gbx::testing::Person;
 
-constexpr std::int64_t kPlanned = 610;  // 608 of the outputs, and the attempts
+constexpr std::int64_t kPlanned = 610;         // 608 of the outputs, and the attempts
+constexpr std::int64_t kNothingDelivered = 8;  // how it ended; one attempt tells nothing more
 
 class LedgerOf : public ::testing::Test {
  protected:
@@ -94,8 +95,8 @@ TEST_F(LedgerOf, RejectedAndCancelledJobsCostWhatTheyTold) {
   EXPECT_EQ(s.entries[0].state, LedgerState::kRejected);
   EXPECT_EQ(s.entries[1].state, LedgerState::kCancelled);
   for (const auto& e : s.entries) {
-    EXPECT_GE(e.free_bits, policy::kControlBits);
-    EXPECT_LT(e.free_bits, 20);
+    EXPECT_EQ(e.free_bits, policy::rejection_bits(rejected.plan.body, 1));
+    EXPECT_EQ(e.free_bits, kNothingDelivered);
   }
 }
 
@@ -119,7 +120,7 @@ TEST_F(LedgerOf, ALaterAttemptDoesNotMoveTheReservation) {
   for (const std::int64_t stage : {1, 2}) {
     must(w.key(run.agent, run.credential.body, run.evidence, stage, run.connection));
   }
-  const auto before = ask().body.entries;
+  const auto before = ask().body;
   w.clock.advance(50'000);
   const auto second = must(w.credential(run.job_id(), 2));
   auto agent = gbx::testing::make_agent(w.random);
@@ -128,9 +129,15 @@ TEST_F(LedgerOf, ALaterAttemptDoesNotMoveTheReservation) {
   for (const std::int64_t stage : {1, 2}) {
     must(w.key(agent, second.body, evidence, stage, connection));
   }
-  const auto after = ask().body.entries;
-  ASSERT_EQ(after.size(), 1u);
-  EXPECT_EQ(canonical(to_json(after[0])), canonical(to_json(before[0])));
+  auto after = ask().body;
+  ASSERT_EQ(after.entries.size(), 1u);
+  after.time = before.time;  // of the question
+  EXPECT_EQ(canonical(to_json(after)), canonical(to_json(before)));
+  // Head and entries go by one time: the reservation leaves the period of a day as one.
+  w.clock.advance(86'400'000 - 50'000);
+  EXPECT_EQ(ask().body.period_free_bits, before.total_free_bits);
+  w.clock.advance(1'000);
+  EXPECT_EQ(ask().body.period_free_bits, 0);
 }
 
 // Whatever the order in which versions and their policies came.
@@ -221,6 +228,123 @@ TEST_F(LedgerOf, PagesAreBoundedAndAnUnknownAssetHasNone) {
       Reason::kNotFound);
   EXPECT_EQ(w.core
                 ->handle(method::kLedger, to_json(LedgerRequest{w.data.record.asset_id, {}, {}, 0}),
+                         w.connect(gbx::testing::make_agent(w.random)), w.clock.now())
+                .reason(),
+            Reason::kUnauthenticated);
+}
+
+// ---- for who must rule ----
+
+class LedgerOfAHeldOutput : public LedgerOf {
+ protected:
+  BrokerWorld::Run held(const SignedSubmission& submission) {
+    GateVerdict v = clean_verdict();
+    v.recommendation = Recommendation::kHold;
+    auto run = w.run_until_sealed(submission, v);
+    EXPECT_EQ(must(w.judge(run.job_id())).state, JudgementState::kHeld);
+    return run;
+  }
+  Result<Signed<HeldLedgerStatement>> ask_for(const Hash32& job, const Hash32& reviewer) {
+    return w.call<Signed<HeldLedgerStatement>>(method::kHeldLedger,
+                                               HeldLedgerRequest{job, reviewer, Nonce32{7}});
+  }
+  const HeldBudget& of(const Signed<HeldLedgerStatement>& s, const BrokerWorld::Run& run,
+                       const gbx::testing::Asset& asset) {
+    const auto& policies = run.plan.body.policies;
+    EXPECT_EQ(s.body.budgets.size(), policies.size());
+    std::size_t i = 0;
+    while (policies[i].asset_version_id != asset.version_id()) ++i;
+    EXPECT_EQ(s.body.budgets[i].policy_hash, policies[i].policy_hash);
+    return s.body.budgets[i];
+  }
+};
+
+// Another consumer's spending counts for all and not for this one; the job's own reservation is
+// what it would be released for, and counted once.
+TEST_F(LedgerOfAHeldOutput, SaysWhatOthersSpentAndWhatAReleaseAdds) {
+  const Person other = gbx::testing::make_person(w.random);
+  must(w.judge(w.run_until_sealed(by(other)).job_id()));
+  must(w.judge(w.run_until_sealed(by(w.consumer)).job_id()));
+  const auto run = held(by(w.consumer));
+  const auto size = w.core->log_size();
+  const auto s = must(ask_for(run.job_id(), w.reviewer.id()));
+  EXPECT_TRUE(s.verify(w.set.id(), w.set.signing.public_key()).ok());
+  EXPECT_EQ(s.body.job_id, run.job_id());
+  EXPECT_EQ(s.body.reviewer, w.reviewer.id());
+  EXPECT_EQ(s.body.nonce, Nonce32{7});
+  EXPECT_EQ(s.body.hold_notice, must(w.judge(run.job_id())).hold_notice->hash());
+  EXPECT_EQ(of(s, run, w.data).period_free_bits, kJobBits);
+  EXPECT_EQ(of(s, run, w.data).total_free_bits, 2 * kJobBits);
+  EXPECT_EQ(of(s, run, w.data).release_free_bits, kJobBits);
+  w.clock.advance(86'401'000);  // the data's period is a day, the image's longer
+  const auto later = must(ask_for(run.job_id(), w.reviewer.id()));
+  EXPECT_EQ(of(later, run, w.data).period_free_bits, 0);
+  EXPECT_EQ(of(later, run, w.data).total_free_bits, 2 * kJobBits);
+  EXPECT_EQ(of(later, run, w.image).period_free_bits, kJobBits);
+  EXPECT_EQ(w.core->log_size(), size) << "asking is logged";
+}
+
+// A reviewer of one job may be the consumer of another, whose own ledger says nothing of it either.
+TEST(LedgerOfAHeldOutputInSlots, TellsNoOtherJobsRulings) {
+  BrokerWorld w(93);
+  for (auto* a : {&w.data, &w.image}) a->policy.clauses.gate.release_slot_seconds = 900;
+  w.start_and_publish();
+  GateVerdict v = clean_verdict();
+  v.recommendation = Recommendation::kHold;
+  const auto until_slot = [&](const Hash32& job) {
+    const auto j = must(w.judge(job));
+    if (j.state != JudgementState::kPending) return j;
+    w.clock.advance((j.decide_at - w.clock.now().seconds()) * 1000);
+    return must(w.judge(job));
+  };
+  const auto theirs = w.run_until_sealed(w.submission(), v);
+  const HoldNotice notice = until_slot(theirs.job_id()).hold_notice->body;
+  const auto run = w.run_until_sealed(w.submission(), v);
+  ASSERT_EQ(until_slot(run.job_id()).state, JudgementState::kHeld);
+  const auto told = [&] {
+    const HeldLedgerRequest r{run.job_id(), w.reviewer.id(), Nonce32{7}};
+    const auto s = must(w.call<Signed<HeldLedgerStatement>>(method::kHeldLedger, r));
+    std::string text;
+    for (const auto& b : s.body.budgets) text += canonical(to_json(b));
+    return text;
+  };
+  const auto& asset = run.plan.body.charges[0];
+  const auto reserved = [&] {
+    return w.core->state().spent(asset, w.consumer.id(), 0, run.job_id()).period_free_bits;
+  };
+  const std::string before = told();
+  const std::int64_t bits = reserved();
+  w.clock.advance(60'000);
+  must(w.rule(w.reviewer, notice, theirs.plan.body.policies[0].policy_hash, RulingDecision::kReject,
+              0, {"small-cells"}));
+  EXPECT_EQ(reserved(), bits + policy::kReviewReasonBits);
+  EXPECT_EQ(told(), before);
+  ASSERT_EQ(until_slot(theirs.job_id()).state, JudgementState::kRejected);
+  EXPECT_NE(told(), before);
+}
+
+// Of a job that is not theirs to rule on, not held or decided, people hear what is said of none.
+TEST_F(LedgerOfAHeldOutput, IsForItsReviewersWhileItIsHeld) {
+  const auto run = held(by(w.consumer));
+  const auto released = w.run_until_sealed(by(w.consumer));
+  must(w.judge(released.job_id()));
+  const Person stranger = gbx::testing::make_person(w.random);
+  const auto none = ask_for(Hash32{1}, w.reviewer.id());
+  ASSERT_FALSE(none.ok());
+  EXPECT_EQ(none.reason(), Reason::kNotFound);
+  for (const auto& [job, who] : {std::pair{run.job_id(), stranger.id()},
+                                 {run.job_id(), w.owner.id()},
+                                 {run.job_id(), w.consumer.id()},
+                                 {released.job_id(), w.reviewer.id()}}) {
+    EXPECT_EQ(ask_for(job, who).error().line(), none.error().line());
+  }
+  ASSERT_TRUE(ask_for(run.job_id(), w.reviewer.id()).ok());
+  must(w.rule(w.reviewer, must(w.judge(run.job_id())).hold_notice->body,
+              run.plan.body.policies[0].policy_hash, RulingDecision::kReject));
+  EXPECT_EQ(ask_for(run.job_id(), w.reviewer.id()).error().line(), none.error().line());
+  EXPECT_EQ(w.core
+                ->handle(method::kHeldLedger,
+                         to_json(HeldLedgerRequest{run.job_id(), w.reviewer.id(), {}}),
                          w.connect(gbx::testing::make_agent(w.random)), w.clock.now())
                 .reason(),
             Reason::kUnauthenticated);

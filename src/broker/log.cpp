@@ -2,8 +2,9 @@
 
 namespace gbx::broker {
 
-Result<std::unique_ptr<Log>> Log::open(LogStore& store, Random& random) {
-  std::unique_ptr<Log> log(new Log(store, random));
+Result<std::unique_ptr<Log>> Log::open(LogStore& store, Random& random, std::size_t awake_jobs) {
+  std::unique_ptr<Log> log(new Log(store, random, awake_jobs));
+  log->state_ = log->empty_state();
   GBX_TRY(log->replay());
   return log;
 }
@@ -25,6 +26,28 @@ Result<std::vector<translog::Node>> add_leaf(translog::Frontier& frontier, const
 
 }  // namespace
 
+// Whoever can write the file must not give a sleeping job another past: the entry is read with its
+// path to the root that is in memory. After a failure nothing is answered until the next start,
+// which reads everything.
+Result<LogEntry> Log::read_again(std::int64_t leaf) const {
+  const auto index = static_cast<std::uint64_t>(leaf);
+  const auto read = [&]() -> Result<LogEntry> {
+    GBX_ASSIGN(const StoredEntry e, store_.entry(index));
+    GBX_ASSIGN(const records::Inclusion proof,
+               translog::prove_inclusion(store_, index, frontier_.size(), e.salt));
+    GBX_TRY(translog::verify(
+        proof, as_bytes(e.entry),
+        translog::TreeHead{static_cast<std::int64_t>(frontier_.size()), frontier_.root()}));
+    return read_entry(e.entry, kReplayLimits);
+  };
+  Result<LogEntry> entry = read();
+  if (!entry.ok()) unreadable_ = true;
+  return entry;
+}
+State Log::empty_state() {
+  return State([this](std::int64_t leaf) { return read_again(leaf); });
+}
+
 Status Log::replay() {
   GBX_ASSIGN(std::uint64_t size, store_.size());
   for (std::uint64_t i = 0; i < size; ++i) {
@@ -41,6 +64,7 @@ Status Log::replay() {
         return fail(Reason::kBadHash, where).with(to_hex(n.hash), to_hex(stored));
       }
     }
+    rest();
   }
   return ok_status();
 }
@@ -55,7 +79,7 @@ Status Log::fold(const std::vector<LogEntry>& entries) {
     if (s.ok()) continue;
     if (i == 0) return s;
     broken_ = true;
-    state_ = State{};
+    state_ = empty_state();
     frontier_ = translog::Frontier{};
     GBX_TRY(replay());
     broken_ = false;
@@ -65,7 +89,7 @@ Status Log::fold(const std::vector<LogEntry>& entries) {
 }
 
 Status Log::append(const std::vector<LogEntry>& entries) {
-  if (broken_) {
+  if (broken()) {
     return fail(Reason::kUnavailable, "the log must be read again after a failure")
         .hint("restart the broker");
   }

@@ -18,14 +18,19 @@ class Log {
  public:
   // Reads all entries, hashes every leaf again and folds them. `store` and `random` must outlive
   // the Log. Errors: kBadHash, kBadStructure, kBadJson, and those of the store.
-  static Result<std::unique_ptr<Log>> open(LogStore& store, Random& random);
+  static Result<std::unique_ptr<Log>> open(LogStore& store, Random& random,
+                                           std::size_t awake_jobs = kAwakeJobs);
 
   // Folds and stores all of `entries` or none. What could not be read or folded again is refused
   // before anything is stored, and nothing has changed: kTooLarge, kBadValue and the like,
   // kBadStructure. After a failure of the store nothing is known of the stored state: every later
   // call fails with kUnavailable until the program starts again.
   Status append(const std::vector<LogEntry>& entries);
-  bool broken() const { return broken_; }
+  bool broken() const { return broken_ || unreadable_; }
+  // An entry that was folded before could not be read again: some job was not found that is there.
+  bool unreadable() const { return unreadable_; }
+  // Between two requests: what State::job gave is gone then.
+  void rest() { state_.rest(awake_jobs_); }
   const State& state() const { return state_; }
   std::uint64_t size() const { return frontier_.size(); }
   Hash32 root() const { return frontier_.root(); }
@@ -40,15 +45,20 @@ class Log {
   Result<Json> entry(std::int64_t leaf) const;
 
  private:
-  Log(LogStore& store, Random& random) : store_(store), random_(random) {}
+  Log(LogStore& store, Random& random, std::size_t awake_jobs)
+      : store_(store), random_(random), awake_jobs_(awake_jobs) {}
+  State empty_state();
+  Result<LogEntry> read_again(std::int64_t leaf) const;
   Status replay();
   Status fold(const std::vector<LogEntry>& entries);
 
   LogStore& store_;
   Random& random_;
+  const std::size_t awake_jobs_;
   translog::Frontier frontier_;
   State state_;
   bool broken_ = false;
+  mutable bool unreadable_ = false;
 };
 
 }  // namespace gbx::broker

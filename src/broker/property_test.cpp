@@ -152,7 +152,7 @@ class AnyRequests {
             naive.period_free_bits += own && line.time >= since ? line.free_bits : 0;
             told.total_free_bits += line.told_bits;
             told.period_free_bits += own && line.told_since >= since ? line.told_bits : 0;
-            EXPECT_TRUE(!line.committed || line.told_bits == line.free_bits);
+            EXPECT_TRUE(line.state == LedgerState::kReserved || line.told_bits == line.free_bits);
           }
           const Hash32 job = must(fixed_from_hex<32>(except));
           const auto spent = state.spent(asset, asked.consumer_id, since, job);

@@ -6,6 +6,8 @@
 
 namespace gbx::broker {
 
+using records::LedgerState;
+
 namespace {
 
 Error broken(const std::string& what) { return fail(Reason::kBadStructure, "log entry: " + what); }
@@ -84,15 +86,74 @@ const PolicyState* State::policy(const Hash32& policy_hash) const {
 }
 const JobState* State::held_under(const Hash32& notice) const {
   const auto it = held_.find(to_hex(notice));
-  return it == held_.end() ? nullptr : &jobs_.at(it->second);
+  if (it == held_.end()) return nullptr;
+  const auto id = fixed_from_hex<32>(it->second);
+  return id.ok() ? job(*id) : nullptr;
 }
 const PolicyState* State::current_policy(const Hash32& version_id) const {
   const auto it = current_.find(to_hex(version_id));
   return it == current_.end() ? nullptr : &policies_.at(it->second);
 }
 const JobState* State::job(const Hash32& job_id) const {
-  const auto it = jobs_.find(to_hex(job_id));
-  return it == jobs_.end() ? nullptr : &it->second;
+  const auto it = jobs_.find(job_id);
+  if (it == jobs_.end()) return nullptr;
+  const auto woken = wake(it->second);
+  return woken.ok() ? *woken : nullptr;
+}
+
+Result<JobState*> State::wake(Job& job) const {
+  if (job.awake) {
+    recent_.splice(recent_.begin(), recent_, job.recent);
+    return job.awake.get();
+  }
+  State scratch;
+  JobState* read = nullptr;
+  GBX_TRY(read_into(job, scratch, &read));
+  job.awake = std::make_unique<JobState>(std::move(*read));
+  job.recent = recent_.insert(recent_.begin(), &job);
+  return job.awake.get();
+}
+
+// Folds the job's entries in a state of their own. Neither policies nor rotations are there: which
+// beacons and rulings its decision rests on was noted when it was folded first.
+Status State::read_into(const Job& job, State& scratch, JobState** out) const {
+  for (const std::int64_t leaf : job.leaves) {
+    GBX_ASSIGN(const LogEntry entry, read_again_(leaf));
+    GBX_TRY(scratch.apply(entry, leaf));
+  }
+  if (scratch.jobs_.size() != 1) return broken("entries of several jobs");
+  *out = scratch.jobs_.begin()->second.awake.get();
+  if (!(*out)->decision) return ok_status();
+  DecisionState& decision = *(*out)->decision;
+  for (const std::int64_t leaf : job.beacons) {
+    GBX_ASSIGN(const LogEntry entry, read_again_(leaf));
+    GBX_ASSIGN(const BeaconEntry e, from_json<BeaconEntry>(entry.body));
+    decision.beacons.push_back(e.request.beacon);
+  }
+  decision.rulings.clear();
+  for (const std::size_t i : job.rulings) {
+    decision.rulings.push_back((*out)->hold->rulings.at(i));
+  }
+  return ok_status();
+}
+
+void State::rest(std::size_t awake) {
+  if (!read_again_) return;
+  while (recent_.size() > awake) {
+    recent_.back()->awake.reset();
+    recent_.pop_back();
+  }
+}
+
+std::map<std::string, JobState> State::jobs() const {
+  std::map<std::string, JobState> all;
+  for (auto& [id, job] : jobs_) {
+    State scratch;
+    JobState* state = job.awake.get();
+    if (state == nullptr && !read_into(job, scratch, &state).ok()) continue;
+    all.emplace(to_hex(id), *state);
+  }
+  return all;
 }
 std::optional<Hash32> State::owner_of(const Id16& asset_id) const {
   const auto it = owners_.find(to_hex(asset_id));
@@ -107,13 +168,18 @@ records::IdentityChain State::chain(const records::Identity& identity) const {
 }
 std::vector<records::RulingRequest> State::standing_rulings(const JobState& job) const {
   std::vector<records::RulingRequest> out;
-  if (!job.hold) return out;
-  for (const auto& r : job.hold->rulings) {
+  for (const std::size_t i : standing_indices(job)) out.push_back(job.hold->rulings[i]);
+  return out;
+}
+std::vector<std::size_t> State::standing_indices(const JobState& job) const {
+  std::vector<std::size_t> out;
+  for (std::size_t i = 0; job.hold && i < job.hold->rulings.size(); ++i) {
+    const auto& r = job.hold->rulings[i];
     // the log holds no rotation that was not checked
     const auto known = chain(r.reviewer.identity);
     const std::string& key =
         known.rotations.empty() ? known.identity.genesis_key : known.rotations.back().body.new_key;
-    if (key == r.ruling.key) out.push_back(r);
+    if (key == r.ruling.key) out.push_back(i);
   }
   return out;
 }
@@ -178,9 +244,10 @@ const PolicyState* State::newest_policy(const Id16& asset) const {
 }
 
 Result<JobState*> State::find(const Hash32& job_id) {
-  const auto it = jobs_.find(to_hex(job_id));
+  const auto it = jobs_.find(job_id);
   if (it == jobs_.end()) return broken("unknown job");
-  return &it->second;
+  touched_ = &it->second;
+  return wake(it->second);
 }
 Result<AttemptState*> State::find(const Hash32& job_id, std::int64_t attempt) {
   GBX_ASSIGN(JobState * job, find(job_id));
@@ -192,16 +259,16 @@ Result<AttemptState*> State::find(const Hash32& job_id, std::int64_t attempt) {
 
 void State::charge(const Hash32& job_id, const JobState& job,
                    const std::vector<records::PlanCharge>& charges, std::int64_t time,
-                   bool committed) {
+                   LedgerState state) {
   for (const auto& c : charges) {
     const std::string key = ledger_key(c.owner_id, c.asset_id);
     auto& lines = ledger_[key];
     const auto before = lines.find(to_hex(job_id));
     const Hash32& consumer_id = job.submission.submission.body.consumer_id;
-    LedgerLine line{consumer_id, time, c.free_bits, c.verified_bits, committed, time, c.free_bits};
+    LedgerLine line{consumer_id, time, c.free_bits, c.verified_bits, state, time, c.free_bits};
     std::optional<LedgerLine> old;
     if (before != lines.end()) old = before->second;
-    if (old && !committed) {
+    if (old && state == LedgerState::kReserved) {
       line.told_since = old->told_since;
       line.told_bits = old->told_bits;
     }
@@ -246,7 +313,7 @@ Status State::key(const KeyEntry& e, std::int64_t time, std::int64_t leaf) {
   if (r.stage != 2) return ok_status();
   job->reserved = e.reserved;
   job->reserved_leaf = leaf;
-  charge(r.job_id, *job, e.reserved, time, false);
+  charge(r.job_id, *job, e.reserved, time, LedgerState::kReserved);
   return ok_status();
 }
 
@@ -259,7 +326,7 @@ Status State::rule(const RulingEntry& e, std::int64_t time) {
   const std::int64_t told = policy::ruling_bits({e.request.ruling.body});
   if (told == 0) return ok_status();
   for (auto& c : job->reserved) c.free_bits += told;
-  charge(e.job_id, *job, job->reserved, time, false);
+  charge(e.job_id, *job, job->reserved, time, LedgerState::kReserved);
   return ok_status();
 }
 
@@ -267,13 +334,18 @@ Status State::decide(const ReleaseEntry& e, std::int64_t time, std::int64_t leaf
   GBX_ASSIGN(JobState * job, find(e.job_id));
   if (!job->seal || job->decision) return broken("decision out of order");
   job->decision = DecisionState{e, time, leaf, {}, standing_rulings(*job), {}};
+  touched_->rulings = standing_indices(*job);
   for (const auto& named : job->plan.body.policies) {
     const PolicyState* p = policy(named.policy_hash);
     if (p == nullptr || !p->beacon) continue;
     const auto& beacon = p->beacon->request.beacon;
-    if (beacon.body.time <= time) job->decision->beacons.push_back(beacon);
+    if (beacon.body.time > time) continue;
+    job->decision->beacons.push_back(beacon);
+    touched_->beacons.push_back(p->beacon->leaf);
   }
-  charge(e.job_id, *job, e.charges, time, true);
+  const bool released = e.decision == records::ReleaseDecision::kRelease;
+  const LedgerState spent = released ? LedgerState::kReleased : LedgerState::kRejected;
+  charge(e.job_id, *job, e.charges, time, job->cancelled ? LedgerState::kCancelled : spent);
   return ok_status();
 }
 
@@ -326,7 +398,7 @@ Status State::apply_job(const LogEntry& entry, std::int64_t leaf) {
       return broken("cancellation that charges for something else");
     }
     job->cancelled = true;
-    charge(e.request.cancel.body.job_id, *job, e.charges, entry.time, true);
+    charge(e.request.cancel.body.job_id, *job, e.charges, entry.time, LedgerState::kCancelled);
   } else {
     return broken("unknown kind").with("", entry.kind);
   }
@@ -335,7 +407,9 @@ Status State::apply_job(const LogEntry& entry, std::int64_t leaf) {
 
 Status State::apply(const LogEntry& entry, std::int64_t leaf) {
   if (entry.time < last_time_) return broken("time fell");
+  touched_ = nullptr;
   GBX_TRY(apply_any(entry, leaf));
+  if (touched_ != nullptr) touched_->leaves.push_back(leaf);
   last_time_ = entry.time;
   return ok_status();
 }
@@ -355,12 +429,14 @@ Status State::apply_any(const LogEntry& entry, std::int64_t leaf) {
     rotations_[to_hex(e.identity.id())].push_back(e.rotation);
   } else if (entry.kind == AuthoriseEntry::kKind) {
     GBX_ASSIGN(AuthoriseEntry e, from_json<AuthoriseEntry>(entry.body));
-    const std::string id = to_hex(e.plan.body.job_id);
+    const Hash32 id = e.plan.body.job_id;
     if (jobs_.count(id) != 0) return broken("second plan for one job");
-    JobState job;
-    job.submission = std::move(e.submission);
-    job.plan = std::move(e.plan);
-    jobs_.emplace(id, std::move(job));
+    Job& job = jobs_[id];
+    job.awake = std::make_unique<JobState>();
+    job.awake->submission = std::move(e.submission);
+    job.awake->plan = std::move(e.plan);
+    job.recent = recent_.insert(recent_.begin(), &job);
+    touched_ = &job;
   } else if (entry.kind == LeaseUseEntry::kKind) {
     GBX_ASSIGN(LeaseUseEntry e, from_json<LeaseUseEntry>(entry.body));
     GBX_ASSIGN(JobState * job, find(e.job_id));

@@ -1,9 +1,14 @@
-// The broker's state: the fold of its log, with nothing that cannot be replayed. Members are
-// described by fields(), so that two states can be compared as JSON. Not thread-safe.
+// The broker's state: the fold of its log, with nothing that cannot be replayed. Of a job that
+// nobody asked for lately only the places of its entries are in memory; they are folded again when
+// somebody does (docs/decisions/0021-jobs-that-sleep.md). Members are described by fields(), so
+// that two states can be compared as JSON. Not thread-safe.
 #pragma once
 
 #include <algorithm>
+#include <functional>
+#include <list>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -138,7 +143,7 @@ struct LedgerLine {
   std::int64_t time = 0;
   std::int64_t free_bits = 0;
   std::int64_t verified_bits = 0;
-  bool committed = false;
+  records::LedgerState state = records::LedgerState::kReserved;
   // Time and free bits as they are told: until the decision those of the first reservation. Later
   // ones would tell before the owners' slot when an attempt ended, or a reviewer ruled with how
   // many reasons.
@@ -150,7 +155,7 @@ struct LedgerLine {
     f("time", time);
     f("freeBits", free_bits);
     f("verifiedBits", verified_bits);
-    f("committed", committed);
+    f("state", state);
     f("toldSince", told_since);
     f("toldBits", told_bits);
   }
@@ -160,15 +165,27 @@ struct LedgerLine {
 // and those of reading.
 Status check_body(const LogEntry& entry);
 
+// Jobs whose state is in memory between two requests. The largest ones take some megabytes each.
+inline constexpr std::size_t kAwakeJobs = 64;
+
 class State {
  public:
+  // Gives the entry of a leaf that was folded before, proved to be the one. When it fails it has
+  // seen to it that nothing of this state leaves.
+  using ReadAgain = std::function<Result<LogEntry>(std::int64_t leaf)>;
+  explicit State(ReadAgain read_again = {}) : read_again_(std::move(read_again)) {}
   // Folds one entry, the `leaf`-th, or changes nothing. kBadStructure when it cannot follow what
   // came before: the log is not this broker's.
   Status apply(const LogEntry& entry, std::int64_t leaf);
 
   const PolicyState* current_policy(const Hash32& version_id) const;
   const PolicyState* policy(const Hash32& policy_hash) const;
+  // Null when nobody authorised it, and when its entries could not be read again. Stays until the
+  // next rest().
   const JobState* job(const Hash32& job_id) const;
+  // Forgets what can be read again of all but the `awake` jobs that were asked for last.
+  void rest(std::size_t awake);
+  std::size_t awake() const { return recent_.size(); }
   // By the hash of the notice, also when it was decided since.
   const JobState* held_under(const Hash32& notice) const;
   // Of an asset that somebody has published.
@@ -194,7 +211,8 @@ class State {
   const PolicyState* newest_policy(const Id16& asset) const;
   std::int64_t last_time() const { return last_time_; }
   std::int64_t boots() const { return boots_; }
-  const std::map<std::string, JobState>& jobs() const { return jobs_; }
+  // All of them, by id in hex, each read again where it has to be: for tests.
+  std::map<std::string, JobState> jobs() const;
   Json snapshot() const { return to_json(*this); }
 
   template <class F>
@@ -206,12 +224,27 @@ class State {
     f("owners", owners_);
     f("rotations", rotations_);
     f("leaseUses", lease_uses_);
-    f("jobs", jobs_);
+    auto jobs = this->jobs();
+    f("jobs", jobs);
     f("held", held_);
     f("ledger", ledger_);
   }
 
  private:
+  struct Job {
+    std::vector<std::int64_t> leaves;  // of its entries
+    // What its decision rests on: the leaves of beacons, and which of the hold's rulings stood. It
+    // follows from policies and identities as they were then.
+    std::vector<std::int64_t> beacons;
+    std::vector<std::size_t> rulings;
+    std::unique_ptr<JobState> awake;
+    std::list<Job*>::iterator recent;  // while awake
+  };
+  // The job in memory. Errors: those of reading, kBadStructure.
+  Result<JobState*> wake(Job& job) const;
+  Status read_into(const Job& job, State& scratch, JobState** out) const;
+
+  std::vector<std::size_t> standing_indices(const JobState& job) const;
   Status apply_any(const LogEntry& entry, std::int64_t leaf);
   Status apply_job(const LogEntry& entry, std::int64_t leaf);
   Status publish(const PublishEntry& e, std::int64_t time, std::int64_t leaf);
@@ -220,7 +253,8 @@ class State {
   Status rule(const RulingEntry& e, std::int64_t time);
   Status decide(const ReleaseEntry& e, std::int64_t time, std::int64_t leaf);
   void charge(const Hash32& job_id, const JobState& job,
-              const std::vector<records::PlanCharge>& charges, std::int64_t time, bool committed);
+              const std::vector<records::PlanCharge>& charges, std::int64_t time,
+              records::LedgerState state);
   Result<JobState*> find(const Hash32& job_id);
   Result<AttemptState*> find(const Hash32& job_id, std::int64_t attempt);
 
@@ -233,7 +267,11 @@ class State {
   std::map<std::string, Hash32> owners_;
   std::map<std::string, std::vector<records::Signed<records::Rotation>>> rotations_;  // by identity
   std::map<std::string, std::int64_t> lease_uses_;  // "lease/asset"
-  std::map<std::string, JobState> jobs_;
+  // Which of them are awake is no part of the state.
+  mutable std::map<Hash32, Job> jobs_;
+  mutable std::list<Job*> recent_;  // those awake; the last one asked for is the first
+  Job* touched_ = nullptr;          // by the entry that is being folded
+  ReadAgain read_again_;
   std::map<std::string, std::string> held_;  // hash of the notice -> job
   // "owner/asset" -> job -> line
   std::map<std::string, std::map<std::string, LedgerLine>> ledger_;

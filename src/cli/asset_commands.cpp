@@ -70,6 +70,12 @@ Status publish_and_print(Session& s, const Invocation& in, PublishRequest r) {
   GBX_ASSIGN(PolicyFile file, read_policy_file(in.text("policy")));
   GBX_TRY(check_kind(file, r.kind));
   GBX_ASSIGN(const std::vector<std::string> warned, note_policy(s, file.clauses, r.kind));
+  if (r.kind == records::AssetKind::kDataset && !file.clauses.row_bits) {
+    s.note(
+        "note: the policy does not say how many bits a row of this data holds (rowBits), so no "
+        "screen can show bits as rows: glovebox policy new --data " +
+        shell_word(printable(r.source)) + " measures it");
+  }
   r.clauses = std::move(file.clauses);
   GBX_ASSIGN(Published p, publish_asset(s, std::move(r)));
   print_published(s, p, warned);

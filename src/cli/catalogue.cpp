@@ -226,6 +226,8 @@ Result<api::AssetView> resolve_asset(Session& session, const std::string& text, 
     Plane::AssetFilter filter;
     filter.delisted = listed == Listed::kAll;
     if (name.id_prefix.empty()) filter.name = name.name;
+    // Whole bytes of it: what others published under the name is neither sent nor read.
+    filter.owner = name.owner_prefix.substr(0, name.owner_prefix.size() / 2 * 2);
     GBX_ASSIGN(candidates, plane->assets(filter));
   }
   GBX_ASSIGN(const api::AssetView* chosen, choose_asset(name, candidates));
@@ -293,7 +295,7 @@ Result<Hash32> choose_id(const std::string& prefix, const std::vector<Hash32>& i
 Result<Hash32> resolve_job(Session& session, const std::string& text) {
   if (!is_hex(text) || text.size() < 4 || text.size() > 64) {
     return fail(Reason::kUsage, "job id")
-        .with("4 to 64 hex digits", printable(text, 80))
+        .with("4 to 64 hex digits, a to f in small letters", printable(text, 80))
         .hint("glovebox job list");
   }
   if (text.size() == 64) return fixed_from_hex<32>(text);

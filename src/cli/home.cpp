@@ -19,8 +19,9 @@ constexpr SecretAccess kAccess{};
 constexpr std::string_view kKeyMagic = "gbx-key/1";
 constexpr std::size_t kKeySize = 32;
 constexpr std::size_t kSaltSize = 16;
-constexpr std::uint8_t kClear = 0;
+constexpr std::uint8_t kUnchecked = 0;  // in the clear, as it was written before there was a check
 constexpr std::uint8_t kScrypt = 1;
+constexpr std::uint8_t kClear = 2;
 constexpr std::uint8_t kScryptLog2 = 15;
 constexpr std::size_t kMaxSetting = 1U << 20;
 constexpr const char* kPutBack = "put it back there from your copy: nobody else has this key";
@@ -45,6 +46,9 @@ Status write_setting(const Home& home, const std::string& path, const Json& valu
 Error key_error(Reason reason, const std::string& path, std::string what) {
   return fail(reason, std::move(what)).at(path);
 }
+
+// Of all bytes of the file before it.
+Hash32 key_check(ByteView content) { return crypto::labelled_hash("gbx/1/key-file", content); }
 
 // Nobody else may read it, and it is not a link to somewhere else.
 Result<Bytes> read_private(const std::string& path) {
@@ -74,12 +78,15 @@ crypto::ScryptParameters scrypt_parameters() {
 }  // namespace
 
 Status write_key_file(const std::string& path, KeyKind kind, ByteView key, SecretAccess,
-                      const Passphrase* passphrase, Random& random) {
+                      const Passphrase* passphrase, Random& random, FileWriter write) {
   if (key.size() != kKeySize) return fail(Reason::kInternal, "key of wrong length");
   ByteWriter w;
   w.text(kKeyMagic).u8(static_cast<std::uint8_t>(kind));
   if (passphrase == nullptr) {
     w.u8(kClear).raw(key);
+    // So that a damaged key is no other key: its owner would sign with one that nobody knows.
+    const Hash32 check = key_check(w.bytes());
+    w.raw(check);
   } else {
     const Bytes salt = to_bytes(random.fixed<kSaltSize>());
     w.u8(kScrypt).u8(kScryptLog2).raw(salt);
@@ -90,7 +97,7 @@ Status write_key_file(const std::string& path, KeyKind kind, ByteView key, Secre
     w.raw(sealed);
   }
   Bytes content = w.take();
-  Status s = write_file_atomic(path, content, 0600);
+  Status s = write(path, content, 0600);
   cleanse(content);
   return s;
 }
@@ -114,9 +121,18 @@ Result<SecretBuffer> parse_key_file(const std::string& path, KeyKind kind,
     return fail(Reason::kBadStructure, "key of another kind");
   }
   GBX_ASSIGN(const std::uint8_t protection, r.u8());
-  if (protection == kClear) {
+  if (protection == kClear || protection == kUnchecked) {
     GBX_ASSIGN(ByteView key, r.take(kKeySize));
+    const std::size_t checked = r.position();
+    if (protection == kUnchecked) {
+      GBX_TRY(r.finish());
+      return secret(key);
+    }
+    GBX_ASSIGN(ByteView check, r.take(Hash32{}.size()));
     GBX_TRY(r.finish());
+    if (!constant_time_equal(key_check(ByteView(content).first(checked)), check)) {
+      return fail(Reason::kBadHash, "a byte of this key file was changed");
+    }
     return secret(key);
   }
   GBX_ASSIGN(const std::uint8_t log2, r.u8());
@@ -149,7 +165,8 @@ Result<SecretBuffer> read_key_file(const std::string& path, KeyKind kind,
   if (key.ok()) return key;
   const Reason why = key.reason();
   const bool damaged = why == Reason::kBadMagic || why == Reason::kBadStructure ||
-                       why == Reason::kTruncated || why == Reason::kTrailingBytes;
+                       why == Reason::kTruncated || why == Reason::kTrailingBytes ||
+                       why == Reason::kBadHash;
   return damaged ? key.error().at(path).hint(kPutBack) : key.error();
 }
 

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "base/os.h"
 #include "records/identity.h"
 
 namespace gbx::cli {
@@ -47,11 +48,15 @@ struct IdentityFile {
 enum class KeyKind : std::uint8_t { kSigning = 1, kHpke = 2, kDataset = 3 };
 using PassphraseSource = std::function<Result<Passphrase>(const std::string& why)>;
 
-// A key file: "gbx-key/1", kind, and the 32 bytes, in clear or sealed under a passphrase with
-// scrypt.
+// A key file: "gbx-key/1", kind, and the 32 bytes, in clear with a hash against damage, or sealed
+// under a passphrase with scrypt. `write` puts it in its place: write_new_file() where no other key
+// may lose it.
+using FileWriter = Status (*)(const std::string& path, ByteView content, mode_t mode);
 Status write_key_file(const std::string& path, KeyKind kind, ByteView key, SecretAccess,
-                      const Passphrase* passphrase, Random& random);
-// Errors: kNotFound, kIo (readable by others), kBadMagic, kBadStructure, kWrongPassphrase.
+                      const Passphrase* passphrase, Random& random,
+                      FileWriter write = write_file_atomic);
+// Errors: kNotFound, kIo (readable by others), kBadMagic, kBadStructure, kTruncated,
+// kTrailingBytes, kBadHash (a byte was changed), kWrongPassphrase.
 Result<SecretBuffer> read_key_file(const std::string& path, KeyKind kind,
                                    const PassphraseSource& ask);
 

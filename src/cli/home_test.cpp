@@ -63,23 +63,25 @@ TEST(KeyFile, RoundTripsInClearAndUnderAPassphrase) {
             Reason::kWrongPassphrase);
 }
 
-TEST(KeyFile, EveryDamageIsRefused) {
+// Every `step`-th byte changed, one cut off, one more. What a passphrase does not open may also be
+// a mistyped one.
+void expect_damage_refused(const Passphrase* secret, std::size_t step) {
   TempHome t;
   SeededRandom random(2);
   ASSERT_TRUE(t.home->make("keys").ok());
   const auto key = random.fixed<32>();
   const std::string path = t.home->signing_key();
-  const Passphrase secret = Passphrase::copy_of(as_bytes("p"));
-  ASSERT_TRUE(write_key_file(path, KeyKind::kSigning, key, kAccess, &secret, random).ok());
-  EXPECT_EQ(read_key_file(path, KeyKind::kHpke, phrase("p")).reason(), Reason::kBadStructure);
+  const auto ask = secret == nullptr ? nobody() : phrase("p");
+  ASSERT_TRUE(write_key_file(path, KeyKind::kSigning, key, kAccess, secret, random).ok());
+  EXPECT_EQ(read_key_file(path, KeyKind::kHpke, ask).reason(), Reason::kBadStructure);
   const Bytes good = must(read_file(path, 4096));
-  // The file's scrypt costs a tenth of a second, so every fourth byte.
-  for (std::size_t i = 0; i < good.size(); i += 4) {
+  for (std::size_t i = 0; i < good.size(); i += step) {
     Bytes bad = good;
-    bad[i] = static_cast<std::uint8_t>(bad[i] ^ 1U);
+    bad[i] = static_cast<std::uint8_t>(bad[i] ^ (1U << (i % 8)));
     ASSERT_TRUE(write_file_atomic(path, bad, 0600).ok());
-    const auto read = read_key_file(path, KeyKind::kSigning, phrase("p"));
-    EXPECT_FALSE(read.ok()) << i;
+    const auto read = read_key_file(path, KeyKind::kSigning, ask);
+    ASSERT_FALSE(read.ok()) << i;
+    EXPECT_TRUE(secret != nullptr || read.reason() != Reason::kWrongPassphrase) << i;
     // Nobody made it but its owner, and nobody can give it again.
     const bool damaged = read.reason() != Reason::kWrongPassphrase;
     EXPECT_EQ(read.error().next.find("put it back there from your copy") != std::string::npos,
@@ -89,11 +91,43 @@ TEST(KeyFile, EveryDamageIsRefused) {
   Bytes longer = good;
   longer.push_back(0);
   ASSERT_TRUE(write_file_atomic(path, longer, 0600).ok());
-  EXPECT_EQ(read_key_file(path, KeyKind::kSigning, phrase("p")).reason(), Reason::kTrailingBytes);
+  EXPECT_EQ(read_key_file(path, KeyKind::kSigning, ask).reason(), Reason::kTrailingBytes);
   ASSERT_TRUE(write_file_atomic(path, ByteView(good).first(good.size() - 1), 0600).ok());
-  const auto shorter = read_key_file(path, KeyKind::kSigning, phrase("p"));
+  const auto shorter = read_key_file(path, KeyKind::kSigning, ask);
   EXPECT_EQ(shorter.reason(), Reason::kTruncated);
   EXPECT_NE(shorter.error().next.find("put it back there from your copy"), std::string::npos);
+}
+
+TEST(KeyFile, EveryDamageIsRefused) {
+  const Passphrase secret = Passphrase::copy_of(as_bytes("p"));
+  expect_damage_refused(&secret, 4);  // each costs a tenth of a second
+}
+
+TEST(KeyFile, EveryDamageOfAKeyInTheClearIsRefused) { expect_damage_refused(nullptr, 1); }
+
+TEST(KeyFile, AKeyInTheClearHasTheBytesThatTheFormatSays) {
+  TempHome t;
+  SeededRandom random(4);
+  ASSERT_TRUE(t.home->make("keys").ok());
+  const std::string path = t.home->signing_key();
+  const Bytes key(32, 7);
+  ASSERT_TRUE(write_key_file(path, KeyKind::kSigning, key, kAccess, nullptr, random).ok());
+  const Bytes check =
+      must(from_hex("03b0a00c2ade64218f3fcaa03ca2d64791565168943f7667b730b59a7a5d5ff5"));
+  EXPECT_EQ(must(read_file(path, 4096)), concat({as_bytes("gbx-key/1"), Bytes{1, 2}, key, check}));
+}
+
+// Written before keys in the clear had a check.
+TEST(KeyFile, AnOlderKeyInTheClearIsStillRead) {
+  TempHome t;
+  ASSERT_TRUE(t.home->make("keys").ok());
+  const Bytes key(32, 7);
+  const std::string path = t.home->signing_key();
+  ASSERT_TRUE(
+      write_file_atomic(path, concat({as_bytes("gbx-key/1"), Bytes{1, 0}, key}), 0600).ok());
+  const auto back = read_key_file(path, KeyKind::kSigning, nobody());
+  ASSERT_TRUE(back.ok()) << back.error().line();
+  EXPECT_TRUE(equal(back->view(kAccess), key));
 }
 
 TEST(KeyFile, WhatOthersCanReadIsRefused) {

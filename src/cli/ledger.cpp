@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "cli/output.h"
 #include "cli/wording.h"
+#include "policy/rows.h"
 
 namespace gbx::cli {
 
@@ -23,11 +24,11 @@ constexpr std::size_t kPlotColumns = 60;
 constexpr std::size_t kPlotRows = 6;
 
 std::string with_rows(const LedgerStatement& head, std::int64_t bits) {
-  const std::string rows = rows_of(head, bits);
+  const std::string rows = policy::equivalent_rows(bits, head.row_bits);
   return grouped(bits) + (rows.empty() ? "" : " (" + rows + ")");
 }
 std::string free_bits(const LedgerStatement& head, std::int64_t bits) {
-  const std::string rows = rows_of(head, bits);
+  const std::string rows = policy::equivalent_rows(bits, head.row_bits);
   return grouped(bits) + " free bits" + (rows.empty() ? "" : " (" + rows + ")");
 }
 
@@ -164,12 +165,6 @@ std::vector<ConsumerSum> by_consumer(const Ledger& l) {
 
 std::int64_t left(std::int64_t limit, std::int64_t spent) {
   return std::max<std::int64_t>(0, limit - spent);
-}
-
-std::string rows_of(const LedgerStatement& head, std::int64_t bits) {
-  if (!head.row_bits || *head.row_bits <= 0) return {};
-  const std::int64_t tenths = bits * 10 / *head.row_bits;
-  return grouped(tenths / 10) + "." + std::to_string(tenths % 10) + " rows";
 }
 
 Series series_of(const Ledger& l, std::size_t columns) {

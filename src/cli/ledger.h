@@ -60,8 +60,6 @@ struct ConsumerSum {
 std::vector<ConsumerSum> by_consumer(const Ledger& ledger);
 // What is still free: in this period for a consumer who spent `period_bits` of it, and for all.
 std::int64_t left(std::int64_t limit, std::int64_t spent);
-// "5.5 rows"; empty where the policy does not say what a row holds.
-std::string rows_of(const records::LedgerStatement& head, std::int64_t bits);
 
 // Free bits spent by the end of each of `columns` equal steps from the first entry to now.
 struct Series {

@@ -10,6 +10,7 @@
 #include "cli/ledger.h"
 #include "cli/output.h"
 #include "cli/wording.h"
+#include "policy/rows.h"
 
 namespace gbx::cli {
 
@@ -208,7 +209,7 @@ Status ledger_limits(Session& s, const Invocation& in) {
     row["total"] = grouped(h.limits.total_free_bits);
     row["spent"] = grouped(h.total_free_bits);
     row["left"] = grouped(*j.find("left")->integer());
-    const std::string rows_left = rows_of(h, *j.find("left")->integer());
+    const std::string rows_left = policy::equivalent_rows(*j.find("left")->integer(), h.row_bits);
     row["rows"] = rows_left.empty() ? "-" : rows_left;
     items.push_back(std::move(j));
     rows.push_back(std::move(row));

@@ -3,8 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "broker/testing.h"
 #include "cli/beacon.h"
+#include "translog/translog.h"
 
 namespace gbx::cli {
 namespace {
@@ -182,14 +185,9 @@ TEST(LedgerShown, ByConsumerWithWhatIsLeft) {
   EXPECT_EQ(sums[1].jobs, 2);
   EXPECT_EQ(left(3000, 600), 2400);
   EXPECT_EQ(left(3000, 4000), 0);
-  EXPECT_EQ(rows_of(ledger().head, 3600), "30.0 rows");
-  EXPECT_EQ(rows_of(ledger().head, 100), "0.8 rows");
-  Ledger unknown = ledger();
-  unknown.head.row_bits.reset();
-  EXPECT_EQ(rows_of(unknown.head, 100), "");
   const std::string text = ledger_text(ledger(), "wdbc");
   for (const char* part : {"3,600 free bits (30.0 rows) and 360 verified bits in 3 jobs",
-                           "5,000 free bits (41.6 rows) for ever", "1,400 free bits (11.6 rows)",
+                           "5,000 free bits (41.7 rows) for ever", "1,400 free bits (11.7 rows)",
                            " in 30 days", "0202020202020202"}) {
     EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
   }
@@ -270,6 +268,73 @@ TEST(LedgerRead, ARealBrokersAddsUp) {
       [&](const LedgerRequest& r) { return w.call<Signed<LedgerStatement>>(method::kLedger, r); }));
   EXPECT_EQ(l.head.total_free_bits, 3 * gbx::testing::kJobBits);
   EXPECT_EQ(by_consumer(l).at(0).period_free_bits, 3 * gbx::testing::kJobBits);
+}
+
+// Appends the entries from `first` on so many times again, each time with another id of their job.
+std::vector<Hash32> append_copies(broker::LogStore& store, std::uint64_t first, const Hash32& job,
+                                  std::int64_t copies, Random& random) {
+  std::vector<std::string> like;
+  for (std::uint64_t i = first; i < must(store.size()); ++i) {
+    like.push_back(must(store.entry(i)).entry);
+  }
+  auto frontier = must(translog::Frontier::load(store, must(store.size())));
+  const std::string old = to_hex(job);
+  std::vector<Hash32> jobs = {job};
+  std::vector<broker::StoredEntry> entries;
+  std::vector<translog::Node> nodes;
+  for (std::int64_t i = 0; i < copies; ++i) {
+    const std::string id = to_hex(jobs.emplace_back(random.fixed<32>()));
+    for (std::string text : like) {
+      for (std::size_t at = 0; (at = text.find(old, at)) != std::string::npos;) {
+        text.replace(at, id.size(), id);
+      }
+      entries.push_back({random.fixed<32>(), std::move(text)});
+      const auto& e = entries.back();
+      const auto more = must(frontier.append(translog::leaf_hash(e.salt, as_bytes(e.entry))));
+      nodes.insert(nodes.end(), more.begin(), more.end());
+    }
+  }
+  must(store.append(must(store.size()), entries, nodes));
+  return jobs;
+}
+
+// More jobs than one answer holds, in a real broker: `ledger show` reads on, and all adds up.
+TEST(LongLedger, OfARealBrokerIsReadPageByPage) {
+  broker::MemoryStore store;
+  BrokerWorld w(24, &store);
+  w.start_and_publish();
+  const std::uint64_t before = must(store.size());
+  const Hash32 first = w.run_until_sealed(w.submission()).job_id();
+  must(w.judge(first));
+  auto jobs = append_copies(store, before, first, kMaxLedgerPage + 4, w.random);
+  must(w.start());
+  std::vector<std::int64_t> asked_after;
+  const auto keys = must(w.set.chain.verify(w.set.id()));
+  const LedgerQuestion q{w.data.record.asset_id, w.owner.id(), std::nullopt};
+  const AskLedger ask = [&](const LedgerRequest& r) {
+    asked_after.push_back(r.after);
+    auto answer = w.call<Signed<LedgerStatement>>(method::kLedger, r);
+    EXPECT_LE(canonical(to_json(must(answer))).size(), kMaxRequestBytes);
+    return answer;
+  };
+  const Ledger l = must(fetch_ledger(keys, q, w.random, ask));
+  EXPECT_EQ(asked_after, (std::vector<std::int64_t>{0, kMaxLedgerPage}));
+  std::vector<Hash32> listed;
+  for (const auto& e : l.entries) listed.push_back(e.job_id);
+  std::sort(jobs.begin(), jobs.end());  // those of one second are listed by their ids
+  EXPECT_TRUE(listed == jobs) << listed.size();
+  EXPECT_EQ(l.earlier, 0);
+  const auto all = static_cast<std::int64_t>(jobs.size()) * gbx::testing::kJobBits;
+  EXPECT_EQ(l.head.total_free_bits, all);
+  ASSERT_EQ(by_consumer(l).size(), 1U);
+  EXPECT_EQ(by_consumer(l)[0].period_free_bits, all);
+
+  // Of more than are wanted the newest: what came earlier is in the sums alone.
+  const Ledger newest = must(fetch_ledger(keys, q, w.random, ask, kMaxLedgerPage));
+  EXPECT_EQ(newest.earlier, 5);
+  ASSERT_EQ(newest.entries.size(), static_cast<std::size_t>(kMaxLedgerPage));
+  EXPECT_EQ(newest.entries.back().job_id, jobs.back());
+  EXPECT_EQ(newest.head.total_free_bits, all);
 }
 
 // ---- beacons ----

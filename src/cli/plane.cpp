@@ -14,6 +14,8 @@ namespace gbx::cli {
 namespace {
 
 constexpr std::size_t kPage = 200;
+// Few have one name or digest, and a plane charges by what is asked for: up to this it is least.
+constexpr std::size_t kNarrowPage = 40;
 constexpr std::size_t kMostItems = 20'000;
 constexpr std::size_t kOpenObjects = 3;
 constexpr std::uint64_t kLargestObject = std::uint64_t{128} << 20;
@@ -60,11 +62,18 @@ Result<T> Plane::post(const std::string& target, const Json& body,
 }
 template <class List>
 Result<std::vector<typename decltype(List::items)::value_type>> Plane::pages(
-    const std::string& target, std::size_t limit) {
+    const std::string& target, std::size_t limit, std::size_t page) {
+  // A page can be empty and not the last: what it looked at was not asked for.
+  constexpr int kMostPages = 10'000;
   std::vector<typename decltype(List::items)::value_type> out;
   std::string cursor;
+  int looked = 0;
   do {
-    const std::size_t want = std::min(kPage, limit - out.size());
+    if (++looked > kMostPages) {
+      return fail(Reason::kBadStructure, "the plane's list has no end")
+          .with("at most " + std::to_string(kMostPages) + " pages", "more");
+    }
+    const std::size_t want = std::min(page, limit - out.size());
     GBX_ASSIGN(List list, get<List>(with_query(with_query(target, "limit", std::to_string(want)),
                                                "cursor", cursor)));
     if (list.next == cursor && !cursor.empty()) {
@@ -133,8 +142,10 @@ Result<records::Signed<records::LedgerStatement>> Plane::ledger(const records::L
 Result<std::vector<api::AssetView>> Plane::assets(const AssetFilter& f) {
   std::string target = with_query(
       with_query(with_query("/v1/assets", "name", f.name), "owner", f.owner), "kind", f.kind);
+  target = with_query(target, "digest", f.digest);
   if (f.delisted) target = with_query(target, "delisted", "1");
-  return pages<api::AssetList>(target, kMostItems);
+  const bool narrow = !f.name.empty() || !f.digest.empty();
+  return pages<api::AssetList>(target, kMostItems, narrow ? kNarrowPage : kPage);
 }
 Result<api::AssetView> Plane::asset(const Hash32& id) {
   return get<api::AssetView>("/v1/assets/" + to_hex(id));
@@ -149,7 +160,7 @@ Status Plane::add_lease(const records::Signed<records::Lease>& lease) {
   return ok_status();
 }
 Result<std::vector<api::LeaseView>> Plane::leases() {
-  return pages<api::LeaseList>("/v1/leases", kMostItems);
+  return pages<api::LeaseList>("/v1/leases", kMostItems, kPage);
 }
 
 Result<records::Explanation> Plane::explain(const records::SignedSubmission& s) {
@@ -163,7 +174,7 @@ Result<api::JobView> Plane::submit(const records::SignedSubmission& s,
       idempotency_key.empty() ? to_hex(s.submission.body.nonce) : idempotency_key);
 }
 Result<std::vector<api::JobView>> Plane::jobs(const std::string& state, std::size_t limit) {
-  return pages<api::JobList>(with_query("/v1/jobs", "state", state), limit);
+  return pages<api::JobList>(with_query("/v1/jobs", "state", state), limit, kPage);
 }
 Result<api::JobView> Plane::job(const Hash32& id) { return get<api::JobView>(job_path(id)); }
 Result<api::JobView> Plane::job_after(const Hash32& id, std::int64_t after, std::int64_t wait_ms) {
@@ -187,10 +198,15 @@ Result<records::Receipt> Plane::receipt(const Hash32& id) {
   return get<records::Receipt>(job_path(id) + "/receipt");
 }
 Result<std::vector<api::ReviewView>> Plane::reviews(std::size_t limit) {
-  return pages<api::ReviewList>("/v1/reviews", limit);
+  return pages<api::ReviewList>("/v1/reviews", limit, kPage);
 }
 Result<api::ReviewDetail> Plane::review(const Hash32& job_id) {
   return get<api::ReviewDetail>("/v1/reviews/" + to_hex(job_id));
+}
+Result<records::Signed<records::HeldLedgerStatement>> Plane::review_ledger(const Hash32& job_id,
+                                                                           const Nonce32& nonce) {
+  return get<records::Signed<records::HeldLedgerStatement>>(
+      with_query("/v1/reviews/" + to_hex(job_id) + "/ledger", "nonce", to_hex(nonce)));
 }
 Result<records::Judgement> Plane::rule(const Hash32& job_id, const records::RulingRequest& r) {
   // The broker takes the same ruling once, so it may be repeated.
@@ -203,7 +219,7 @@ Status Plane::enrol_node(const api::NodeEnrolRequest& n) {
   return ok_status();
 }
 Result<std::vector<api::NodeView>> Plane::nodes() {
-  return pages<api::NodeList>("/v1/nodes", kMostItems);
+  return pages<api::NodeList>("/v1/nodes", kMostItems, kPage);
 }
 
 // ---- objects ----

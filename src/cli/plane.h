@@ -10,6 +10,7 @@
 
 #include "cli/http/client.h"
 #include "plane/api/types.h"
+#include "records/held_ledger.h"
 #include "storage/object_store.h"
 
 namespace gbx::cli {
@@ -42,8 +43,9 @@ class Plane {
   Result<records::Signed<records::BeaconAck>> beacon(const records::BeaconRequest& beacon);
   struct AssetFilter {
     std::string name;
-    std::string owner;  // hex
+    std::string owner;  // hex, or the beginning of it
     std::string kind;
+    std::string digest;     // of an image's content
     bool delisted = false;  // also what is no longer offered
   };
   Result<std::vector<api::AssetView>> assets(const AssetFilter& filter);
@@ -69,6 +71,8 @@ class Plane {
 
   Result<std::vector<api::ReviewView>> reviews(std::size_t limit);
   Result<api::ReviewDetail> review(const Hash32& job_id);
+  Result<records::Signed<records::HeldLedgerStatement>> review_ledger(const Hash32& job_id,
+                                                                      const Nonce32& nonce);
   Result<records::Judgement> rule(const Hash32& job_id, const records::RulingRequest& request);
 
   Result<std::vector<api::NodeView>> nodes();
@@ -85,7 +89,8 @@ class Plane {
                  const std::string& idempotency_key = {});
   template <class List>
   Result<std::vector<typename decltype(List::items)::value_type>> pages(const std::string& target,
-                                                                        std::size_t limit);
+                                                                        std::size_t limit,
+                                                                        std::size_t page);
 
   std::unique_ptr<http::Client> client_;
 };

@@ -54,6 +54,10 @@ class PlaneStoreTest : public ::testing::Test {
   }
   server::Response handle(const server::Request& r) {
     const std::lock_guard lock(mutex_);
+    if (r.path.size() == 2 && r.path[1] == "assets") {
+      asked_.push_back(r.query.at("limit"));
+      return server::json_response(200, to_json(api::AssetList{}));
+    }
     if (r.path.size() != 3 || r.path[1] != "objects") {
       return server::error_response(fail(Reason::kNotFound, "route"));
     }
@@ -87,6 +91,7 @@ class PlaneStoreTest : public ::testing::Test {
   std::mutex mutex_;
   std::map<std::string, Bytes> objects_;  // guarded by mutex_
   int downloads_ = 0;                     // guarded by mutex_
+  std::vector<std::string> asked_;        // guarded by mutex_: the limit of each list of assets
   std::unique_ptr<server::Server> server_;
   std::unique_ptr<Plane> plane_;
 };
@@ -139,6 +144,19 @@ TEST_F(PlaneStoreTest, FewObjectsStayOpen) {
   EXPECT_EQ(downloads_, 4);
   EXPECT_EQ(as_text(store.get_all("b", 10).value()), "b");
   EXPECT_EQ(downloads_, 5);
+}
+
+// The plane charges a list by what is asked for: whoever submits job after job by name would use up
+// a share on looking two names up.
+TEST_F(PlaneStoreTest, ALookupByNameOrDigestAsksForFew) {
+  ASSERT_TRUE(plane_->assets({}).ok());
+  Plane::AssetFilter filter;
+  filter.name = "study";
+  ASSERT_TRUE(plane_->assets(filter).ok());
+  filter = {};
+  filter.digest = "sha256:" + std::string(64, '0');
+  ASSERT_TRUE(plane_->assets(filter).ok());
+  EXPECT_EQ(asked_, (std::vector<std::string>{"200", "40", "40"}));
 }
 
 TEST_F(PlaneStoreTest, TheServersErrorsKeepTheirReasons) {

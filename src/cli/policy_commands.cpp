@@ -10,7 +10,6 @@
 #include "cli/policy_file.h"
 #include "cli/policy_interview.h"
 #include "cli/publishing.h"
-#include "cli/row_bits.h"
 #include "cli/texts.h"
 #include "cli/yaml.h"
 #include "policy/policy.h"
@@ -32,37 +31,12 @@ Status check_hex(const std::vector<std::string>& list, std::size_t digits,
   return ok_status();
 }
 
-// What a reviewer hands over: the answer of `glovebox -o json identity show`.
-Result<records::Reviewer> read_reviewer(const std::string& option, const std::string& path) {
-  GBX_ASSIGN(const std::string text, read_text_file(path, 64U << 10));
-  auto card = parse_json(text);
-  if (!card.ok()) return card.error().at(path);
-  const auto member = [&card](const char* name) {
-    const Json* found = card->find(name);
-    return found != nullptr && found->string() != nullptr ? *found->string() : std::string();
-  };
-  records::Reviewer r;
-  const auto id = fixed_from_hex<32>(member("identityId"));
-  r.key = member("key");
-  r.hpke = member("resultKey");
-  if (!id.ok() || !crypto::PublicKey::from_text(r.key).ok() ||
-      !crypto::HpkePublicKey::from_text(r.hpke).ok()) {
-    return fail(Reason::kBadValue, option + " " + path)
-        .with("a reviewer's identityId, key and resultKey", "something else")
-        .hint("the reviewer makes it: glovebox -o json identity show > reviewer.json");
-  }
-  r.identity_id = *id;
-  return r;
-}
-
 Status draft_reviewers(PolicyDraft& d, const Invocation& in) {
   for (const auto& path : in.list("reviewer")) {
-    GBX_ASSIGN(records::Reviewer r, read_reviewer("--reviewer", path));
-    d.reviewers.push_back(std::move(r));
+    GBX_TRY(add_reviewer(d.reviewers, "--reviewer", path));
   }
   for (const auto& path : in.list("may-preview")) {
-    GBX_ASSIGN(records::Reviewer r, read_reviewer("--may-preview", path));
-    d.may_preview.push_back(std::move(r));
+    GBX_TRY(add_reviewer(d.may_preview, "--may-preview", path));
   }
   GBX_ASSIGN(d.reviewers_needed,
              in.integer("reviewers-needed", 1, Bound{1, records::kMaxReviewers}));
@@ -70,7 +44,8 @@ Status draft_reviewers(PolicyDraft& d, const Invocation& in) {
   if (in.has("reviewers-needed") && d.reviewers_needed > most) {
     return fail(Reason::kUsage, "--reviewers-needed")
         .with("at most as many as --reviewer names, " + std::to_string(most),
-              std::to_string(d.reviewers_needed));
+              std::to_string(d.reviewers_needed))
+        .hint("name each of them with --reviewer FILE");
   }
   return ok_status();
 }
@@ -97,18 +72,11 @@ Result<PolicyDraft> draft(Session& s, const Invocation& in) {
   d.join_assets = in.list("join-asset");
   d.join_owners = in.list("join-owner");
   if (in.has("data")) {
-    GBX_ASSIGN(const RowBits row, measure_row_bits(in.text("data")));
-    d.row_bits = row.bits;
-    s.note(printable(row.file) + ": a row holds about " + std::to_string(row.bits) + " bits (" +
-           std::to_string(row.columns) + " by its columns' values, " + std::to_string(row.zlib) +
-           " compressed; " + std::to_string(row.rows) + " rows)");
+    GBX_TRY(measure_data(s, in.text("data"), d));
   }
   for (const auto& t : in.list("table")) {
-    const auto at = t.rfind('=');
-    if (at == std::string::npos || at == 0 || at + 1 == t.size()) {
-      return fail(Reason::kUsage, "--table").with("FILE=COLUMN", t.substr(0, 80));
-    }
-    d.tables.push_back({t.substr(0, at), t.substr(at + 1)});
+    GBX_ASSIGN(records::TableRule rule, read_table("--table", t));
+    d.tables.push_back(std::move(rule));
   }
   d.output_types = in.list("output-type");
   if (d.output_types.empty()) d.output_types = {"table", "json", "metrics", "text"};
@@ -117,6 +85,9 @@ Result<PolicyDraft> draft(Session& s, const Invocation& in) {
   GBX_ASSIGN(d.release_slot, in.integer("release-slot", 900, Bound{0, 86400}));
   GBX_ASSIGN(d.attempts, in.integer("attempts", 1, Bound{1, 100}));
   GBX_ASSIGN(d.free_bits, in.integer("free-bits", 2048, Bound{0, std::int64_t{1} << 40}));
+  GBX_ASSIGN(d.verified_bits,
+             in.integer("verified-bits", d.verified_bits, Bound{0, std::int64_t{1} << 40}));
+  GBX_ASSIGN(d.cell_subjects, in.integer("cell-subjects", d.cell_subjects, Bound{1, 1'000'000}));
   GBX_ASSIGN(d.log_bytes, in.integer("log-bytes", 0, Bound{0, records::kMaxLogBytes}));
   GBX_TRY(draft_reviewers(d, in));
   d.logs = d.log_bytes > 0 ? "consumer" : "none";
@@ -200,6 +171,16 @@ Result<std::vector<api::AssetView>> versions_to_sign(const Invocation& in, const
   return std::vector<api::AssetView>{chosen};
 }
 
+// Which version is the newest is the plane's word, but that there is a later one, its key says.
+Status check_newest(Session& s, const OwnVersions& own, const std::string& next) {
+  const auto& newest = own.all.back();
+  const std::int64_t later = newest.record.body.version + 1;
+  if (!path_exists(s.home().dataset_key(newest.record.body.asset_id, later))) return ok_status();
+  return fail(Reason::kWrongVersion, "the key of a later version is here, and the plane shows none")
+      .with(printable(newest.record.body.name) + "@" + std::to_string(later), version_label(newest))
+      .hint(next);
+}
+
 // Versions count from 1: one that the plane does not show is one that it keeps from being revoked.
 Status check_gaps(const OwnVersions& own) {
   std::int64_t next = 1;
@@ -264,6 +245,11 @@ Status policy_sign(Session& s, const Invocation& in) {
     GBX_TRY(check_kind(*file, kind));
     GBX_ASSIGN(warned, note_policy(s, file->clauses, kind));
   }
+  if (!own.one && !wish.revoked) {
+    GBX_TRY(check_newest(s, own,
+                         "nothing was signed; if the one that it shows is meant, name it: " +
+                             version_label(own.all.back())));
+  }
   GBX_ASSIGN(const std::vector<api::AssetView> versions, versions_to_sign(in, own));
   JsonArray items;
   std::string text;
@@ -286,7 +272,11 @@ Status policy_sign(Session& s, const Invocation& in) {
   j["warnings"] = Json(JsonArray(warned.begin(), warned.end()));
   if (!text.empty()) s.print(j, text);
   GBX_TRY(result);
-  if (wish.revoked && !own.one) return check_gaps(own);
+  if (wish.revoked && !own.one) {
+    GBX_TRY(check_gaps(own));
+    return check_newest(s, own,
+                        "all that it showed is revoked; ask its operator for the later one");
+  }
   note_other_versions(s, own);
   return ok_status();
 }
@@ -326,7 +316,12 @@ Result<policy::NamedPolicy> policy_of(Session& s, const std::string& what,
     return n;
   }
   auto v = resolve_asset(s, what, Listed::kAll);
-  if (!v.ok()) return v.error().at("neither a file nor an asset");
+  if (!v.ok()) {
+    Error e = v.error();
+    const bool unknown = e.reason == Reason::kUsage || e.reason == Reason::kNotFound;
+    if (unknown) e.what = "neither a file that is there nor an asset";
+    return e;
+  }
   if (fresh != nullptr) *fresh = freshness(*v, s.now());
   n.name = printable(v->record.body.name);
   n.policy = v->policy.body;
@@ -347,6 +342,14 @@ Status explain_several(Session& s, const Invocation& in, policy::NamedPolicy fir
           .hint("glovebox asset list");
     }
     GBX_ASSIGN(policy::NamedPolicy other, policy_of(s, what));
+    const auto twice = std::find_if(assets.begin(), assets.end(), [&](const auto& known) {
+      return known.policy.asset_version_id == other.policy.asset_version_id;
+    });
+    if (twice != assets.end()) {
+      return fail(Reason::kUsage, "--with")
+          .with("other assets, each once", printable(what, 200) + " again")
+          .hint("glovebox asset list");
+    }
     assets.push_back(std::move(other));
   }
   const policy::Together t = policy::explain_together(assets, s.now());
@@ -491,11 +494,12 @@ std::vector<Argument> policy_new_options() {
   custody.choices = {"operator", "tee"};
   Argument types = many(option("output-type", "TYPE", "what may leave", ArgKind::kChoice));
   types.choices = {"table", "json", "metrics", "text", "opaque"};
-  Argument slot = option("release-slot", "SECONDS",
-                         "decisions fall on multiples of it; 0 is at once", ArgKind::kInteger);
-  slot.standard = "900";
-  Argument days = option("days", "N", "how long it holds", ArgKind::kInteger);
-  days.standard = "365";
+  const auto number = [](const char* name, const char* unit, const char* help,
+                         const char* standard) {
+    Argument a = option(name, unit, help, ArgKind::kInteger);
+    a.standard = standard;
+    return a;
+  };
   return {
       kind,
       option("asset", "ASSET", "a published asset that it is for"),
@@ -517,8 +521,12 @@ std::vector<Argument> policy_new_options() {
              ArgKind::kDirectory),
       many(option("table", "FILE=COLUMN",
                   "file that recipes may read, and its column that says whom a row is about")),
-      slot,
-      option("free-bits", "N", "cleared without a person, per release", ArgKind::kInteger),
+      number("release-slot", "SECONDS", "decisions fall on multiples of it; 0 is at once", "900"),
+      number("free-bits", "N", "cleared without a person, per release; 0: a person looks at each",
+             "2048"),
+      number("verified-bits", "N",
+             "the same for bits of tables that the gate counts itself (--table)", "65536"),
+      number("cell-subjects", "N", "fewest subjects of a cell of such a table", "10"),
       many(option(
           "reviewer", "FILE",
           "who may rule on held outputs: what they got from `glovebox -o json identity show`",
@@ -530,7 +538,7 @@ std::vector<Argument> policy_new_options() {
       option("attempts", "N", "attempts per job after keys were released", ArgKind::kInteger),
       option("log-bytes", "N", "let the consumer have so many bytes of logs, at most 65536",
              ArgKind::kInteger),
-      days,
+      number("days", "N", "how long it holds", "365"),
       option("not-after", "TIME", "until when instead, like 2027-01-31"),
       option("out", "FILE", "write here instead of standard output", ArgKind::kFile),
       flag("force", "replace the file"),

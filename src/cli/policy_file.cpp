@@ -247,7 +247,8 @@ void write_gate(std::string& o, const PolicyDraft& d) {
   o += "    # The same for bits of tables that the gate computes itself, by a recipe of the job, "
        "and the "
        "fewest\n    # subjects of a cell of these.\n";
-  o += "    autoClearVerifiedBits: 65536\n    cellSubjects: 10\n";
+  o += "    autoClearVerifiedBits: " + number(d.verified_bits) +
+       "\n    cellSubjects: " + number(d.cell_subjects) + "\n";
   o += "    # Per consumer in periodDays, and over all consumers for ever.\n";
   o += "    periodFreeBits: 16384\n    periodDays: 30\n    totalFreeBits: 131072\n";
   o += "    maxOutputBytes: 16777216\n    maxRows: 5000\n    copyCheck: true\n";

@@ -56,6 +56,8 @@ struct PolicyDraft {
   std::int64_t release_slot = 900;
   std::int64_t attempts = 1;
   std::int64_t free_bits = 2048;
+  std::int64_t verified_bits = 65536;
+  std::int64_t cell_subjects = 10;
   std::vector<records::Reviewer> reviewers;
   std::int64_t reviewers_needed = 1;
   std::vector<records::Reviewer> may_preview;  // beside the reviewers

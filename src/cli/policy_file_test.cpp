@@ -176,7 +176,7 @@ TEST(PolicyFile, ReadsBackEveryDraftThatItWrites) {
   for (const auto& line : policy::explain_policy(p, records::AssetKind::kDataset)) {
     all += line + "\n";
   }
-  for (const char* part : {"NO TEE", "/bin/x", "sha256:ccc", "4096 bytes of logs"}) {
+  for (const char* part : {"NO TEE", "/bin/x", "sha256:ccc", "4,096 bytes of logs"}) {
     EXPECT_NE(all.find(part), std::string::npos) << part << "\n" << all;
   }
 }

@@ -1,7 +1,12 @@
 #include "cli/policy_interview.h"
 
+#include <algorithm>
+
 #include "base/log.h"
+#include "base/os.h"
 #include "cli/catalogue.h"
+#include "cli/row_bits.h"
+#include "policy/policy.h"
 
 namespace gbx::cli {
 
@@ -21,28 +26,63 @@ class Interview {
     GBX_TRY(company());
     GBX_TRY(places());
     GBX_TRY(guards());
-    return amounts();
+    if (d_.kind == records::AssetKind::kDataset) {
+      GBX_TRY(rows());
+      GBX_TRY(tables());
+    }
+    GBX_TRY(reviewers());
+    GBX_TRY(amounts());
+    return until();
   }
 
  private:
   bool left_out(const char* option) const { return !in_.has(option); }
 
-  // Asks until an empty line; `take` checks and keeps one answer.
+  void not_taken(const Error& e) const { s_.note("  not taken: " + e.detail()); }
+  // Asks until an empty line; `take` checks and keeps one answer. What cannot be one is said, and
+  // asked for again: nobody types everything anew for one slip.
   template <class Take>
   Status each(const std::string& question, Take take) {
+    bool more = false;
     for (std::size_t i = 0; i < kMostAnswers; ++i) {
-      GBX_ASSIGN(const std::string answer, s_.ask(question + (i == 0 ? "" : " (more?)")));
+      GBX_ASSIGN(const std::string answer,
+                 s_.ask(more ? "  more? (an empty line ends the list)" : question));
       if (answer.empty()) return ok_status();
-      GBX_TRY(take(answer));
+      const Status taken = take(answer);
+      if (!taken.ok()) not_taken(taken.error());
+      more = more || taken.ok();
     }
     return ok_status();
   }
+  // The same for one answer.
+  template <class Take>
+  Status once(const std::string& question, Take take) {
+    for (std::size_t i = 0; i < kMostAnswers; ++i) {
+      GBX_ASSIGN(const std::string answer, s_.ask(question));
+      const Status taken = take(answer);
+      if (taken.ok()) return taken;
+      not_taken(taken.error());
+    }
+    return fail(Reason::kUsage, "no answer that can be one");
+  }
   Result<std::int64_t> number(const std::string& question, std::int64_t standard, Bound bound) {
-    GBX_ASSIGN(const std::string answer, s_.ask(question + " [" + std::to_string(standard) + "]"));
-    if (answer.empty()) return standard;
-    Invocation typed;
-    typed.add("the answer", answer);
-    return typed.integer("the answer", standard, bound);
+    std::int64_t value = standard;
+    const Status asked = once(question + " [" + std::to_string(standard) + "]",
+                              [&](const std::string& answer) -> Status {
+                                if (answer.empty()) return ok_status();
+                                Invocation typed;
+                                typed.add("the answer", answer);
+                                auto n = typed.integer("the answer", standard, bound);
+                                if (!n.ok()) {
+                                  Error e = n.error();
+                                  e.what = "the answer";  // no option
+                                  return e;
+                                }
+                                value = *n;
+                                return ok_status();
+                              });
+    if (!asked.ok()) return asked.error();
+    return value;
   }
   static Status hex_answer(const std::string& answer, std::size_t digits) {
     if (answer.size() == digits && from_hex(answer).ok()) return ok_status();
@@ -52,14 +92,17 @@ class Interview {
 
   Status what() {
     if (!left_out("kind")) return ok_status();
-    GBX_ASSIGN(const std::string answer, s_.ask("What is it: dataset, model or image? [dataset]"));
-    if (answer.empty()) return ok_status();
-    const auto kind = enum_from<records::AssetKind>(answer);
-    if (!kind.ok()) {
-      return fail(Reason::kUsage, "the answer").with("dataset, model or image", printable(answer));
-    }
-    d_.kind = *kind;
-    return ok_status();
+    return once("What is it: dataset, model or image? [dataset]",
+                [this](const std::string& answer) -> Status {
+                  if (answer.empty()) return ok_status();
+                  const auto kind = enum_from<records::AssetKind>(answer);
+                  if (!kind.ok()) {
+                    return fail(Reason::kUsage, "the answer")
+                        .with("dataset, model or image", printable(answer, 80));
+                  }
+                  d_.kind = *kind;
+                  return ok_status();
+                });
   }
   Status purposes() {
     if (!left_out("purpose") || d_.kind == records::AssetKind::kImage) return ok_status();
@@ -189,20 +232,99 @@ class Interview {
     if (yes) d_.rollback = "unprotected";
     return ok_status();
   }
+  Status rows() {
+    if (!left_out("data")) return ok_status();
+    return once(
+        "In which folder here does the data lie? What a row of its largest CSV file holds is "
+        "measured, so that every screen can say how many rows would fit into what leaves; nothing "
+        "of it is sent. An empty line: do not measure:",
+        [this](const std::string& folder) -> Status {
+          return folder.empty() ? ok_status() : measure_data(s_, folder, d_);
+        });
+  }
+  Status tables() {
+    if (!left_out("table")) return ok_status();
+    const Status files = each(
+        "Which files may the gate itself count, so that a table of counts holds nothing that the "
+        "code chose? FILE=COLUMN, the column that says whom a row is about, like "
+        "visits.csv=patient; an empty line ends the list:",
+        [this](const std::string& answer) -> Status {
+          GBX_ASSIGN(records::TableRule rule, read_table("the answer", answer));
+          d_.tables.push_back(std::move(rule));
+          return ok_status();
+        });
+    GBX_TRY(files);
+    if (d_.tables.empty()) return ok_status();
+    if (left_out("cell-subjects")) {
+      GBX_ASSIGN(
+          d_.cell_subjects,
+          number("How many of those whom the rows are about must a cell of such a table have "
+                 "at least?",
+                 d_.cell_subjects, Bound{1, 1'000'000}));
+    }
+    if (!left_out("verified-bits")) return ok_status();
+    GBX_ASSIGN(d_.verified_bits,
+               number("How many bits of such tables may leave without a person who looks? 0: a "
+                      "person looks at each of them.",
+                      d_.verified_bits, Bound{0, std::int64_t{1} << 40}));
+    return ok_status();
+  }
+  Status reviewers() {
+    if (left_out("reviewer")) {
+      const Status people = each(
+          "Who looks at what may not leave by itself, and rules on it? The file that a reviewer "
+          "made with `glovebox -o json identity show > reviewer.json`; an empty line ends the "
+          "list:",
+          [this](const std::string& answer) {
+            return add_reviewer(d_.reviewers, "reviewer", answer);
+          });
+      GBX_TRY(people);
+    }
+    GBX_TRY(others_reviewers());
+    const auto n = static_cast<std::int64_t>(d_.reviewers.size());
+    if (n < 2 || !left_out("reviewers-needed")) return ok_status();
+    GBX_ASSIGN(d_.reviewers_needed,
+               number("How many of these " + std::to_string(n) + " must approve?",
+                      d_.reviewers_needed, Bound{1, n}));
+    return ok_status();
+  }
+  // Whom not every owner lets look cannot rule for the others either.
+  Status others_reviewers() {
+    const bool alone = d_.join_assets.empty() && d_.join_owners.empty();
+    if (alone || !left_out("may-preview")) return ok_status();
+    return each(
+        "Whom else do you let look, because another owner of the same job asks them? The same kind "
+        "of file; an empty line ends the list:",
+        [this](const std::string& answer) {
+          return add_reviewer(d_.may_preview, "reviewer", answer);
+        });
+  }
   Status amounts() {
     if (left_out("free-bits")) {
+      const std::string row =
+          d_.row_bits ? "One row of this data holds about " + std::to_string(*d_.row_bits)
+                      : "One row of a table is often about 120";
       GBX_ASSIGN(
           d_.free_bits,
           number("How many bits may the code of one job choose and send out without a person "
-                 "who looks? One row of a table is often about 120; 0: a person looks at "
-                 "everything.",
+                 "who looks? " +
+                     row + "; 0: a person looks at every release.",
                  d_.free_bits, Bound{0, std::int64_t{1} << 40}));
     }
-    if (left_out("days") && left_out("not-after")) {
-      GBX_ASSIGN(const std::int64_t days,
-                 number("For how many days does this hold?", 365, Bound{1, 3650}));
-      d_.not_after = format_time(s_.now() + days * 86400);
-    }
+    if (!d_.reviewers.empty()) return ok_status();
+    s_.note(
+        d_.free_bits < policy::kControlBits
+            ? "note: every release tells " + std::to_string(policy::kControlBits) +
+                  " bits at least, so all must be looked at, and nobody is named who may: every "
+                  "result of somebody else's job is rejected"
+            : "note: nobody is named who may look: what may not leave by itself is rejected");
+    return ok_status();
+  }
+  Status until() {
+    if (!left_out("days") || !left_out("not-after")) return ok_status();
+    GBX_ASSIGN(const std::int64_t days,
+               number("For how many days does this hold?", 365, Bound{1, 3650}));
+    d_.not_after = format_time(s_.now() + days * 86400);
     return ok_status();
   }
 
@@ -243,6 +365,59 @@ Result<std::vector<std::string>> split_command(const std::string& at, const std:
     return fail(Reason::kUsage, at).with("an absolute path and its arguments", text.substr(0, 200));
   }
   return argv;
+}
+
+Status add_reviewer(std::vector<records::Reviewer>& list, const std::string& at,
+                    const std::string& path) {
+  constexpr const char* kHowMade =
+      "the reviewer makes it: glovebox -o json identity show > reviewer.json";
+  GBX_ASSIGN(const std::string text, read_text_file(path, 64U << 10));
+  auto card = parse_json(text);
+  if (!card.ok()) return card.error().at(at + " " + path).hint(kHowMade);
+  const auto member = [&card](const char* name) {
+    const Json* found = card->find(name);
+    return found != nullptr && found->string() != nullptr ? *found->string() : std::string();
+  };
+  records::Reviewer r;
+  const auto id = fixed_from_hex<32>(member("identityId"));
+  r.key = member("key");
+  r.hpke = member("resultKey");
+  if (!id.ok() || !crypto::PublicKey::from_text(r.key).ok() ||
+      !crypto::HpkePublicKey::from_text(r.hpke).ok()) {
+    return fail(Reason::kBadValue, at + " " + path)
+        .with("a reviewer's identityId, key and resultKey", "something else")
+        .hint(kHowMade);
+  }
+  r.identity_id = *id;
+  const auto same = [&](const auto& known) { return known.identity_id == r.identity_id; };
+  if (std::any_of(list.begin(), list.end(), same)) {
+    return fail(Reason::kUsage, at + " " + path)
+        .with("each reviewer once", to_hex(r.identity_id) + " again")
+        .hint("one person counts once, however many must approve");
+  }
+  list.push_back(std::move(r));
+  return ok_status();
+}
+
+Result<records::TableRule> read_table(const std::string& at, const std::string& text) {
+  const auto split = text.rfind('=');
+  if (split == std::string::npos || split == 0 || split + 1 == text.size()) {
+    return fail(Reason::kUsage, at)
+        .with("FILE=COLUMN, a CSV file in the asset and its column that says whom a row is about",
+              printable(text, 80))
+        .hint("like visits.csv=patient");
+  }
+  return records::TableRule{text.substr(0, split), text.substr(split + 1)};
+}
+
+Status measure_data(Session& session, const std::string& folder, PolicyDraft& d) {
+  GBX_ASSIGN(const RowBits row, measure_row_bits(folder));
+  d.row_bits = row.bits;
+  session.note(printable(row.file) + ": a row holds about " + std::to_string(row.bits) + " bits (" +
+               std::to_string(row.columns) + " by its columns' values, " +
+               std::to_string(row.zlib) + " compressed by zlib, " + std::to_string(row.xz) +
+               " by xz; " + std::to_string(row.rows) + " rows)");
+  return ok_status();
 }
 
 Status interview(Session& session, const Invocation& given, PolicyDraft& draft) {

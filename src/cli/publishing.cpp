@@ -25,10 +25,12 @@ constexpr std::int64_t kMaxClockDifference = 300;  // seconds, for a remark only
 struct Pending {
   Id16 asset_id{};
   std::int64_t version = 1;
+  Hash32 commit_dk{};  // of the key that this publication made: any other is not its own
   template <class F>
   void fields(F& f) {
     f("assetId", asset_id);
     f("version", version, Bound{1, kMaxJsonInteger});
+    f("commitDk", commit_dk);
   }
 };
 
@@ -68,12 +70,10 @@ class Publication {
             ? said + "stopped; what is finished is kept. Give the same command to go on\n"
             : std::string());
     auto out = go_on();
-    // What was refused is not kept for ever, nor is the key of what nobody will see.
-    if (out.ok() || (refused_ && forget_)) GBX_TRY(remove_tree(file("")));
+    if (out.ok()) GBX_TRY(remove_tree(file("")));
+    // What was refused is not kept for ever.
+    if (!out.ok() && refused_ && forget_) GBX_TRY(forget());
     (void)rmdir(file("").c_str());  // where nothing was begun; one that holds something stays
-    if (!out.ok() && refused_ && forget_ && pending_.asset_id != Id16{}) {
-      GBX_TRY(remove_tree(session_.home().dataset_key(pending_.asset_id, pending_.version)));
-    }
     return out;
   }
 
@@ -107,12 +107,31 @@ class Publication {
         exit_class(e.reason) == ExitClass::kDenied || exit_class(e.reason) == ExitClass::kUsage;
     refused_ = answered;
     forget_ = e.reason == Reason::kConflict || e.reason == Reason::kAlreadyExists ||
-              e.reason == Reason::kWrongRole || e.reason == Reason::kWrongOwner ||
-              e.reason == Reason::kWrongVersion || e.reason == Reason::kUnauthenticated;
-    // What the source holds cannot be published as it is: nothing of it was announced yet.
-    if (e.reason == Reason::kBadValue || e.reason == Reason::kNotFound) {
-      forget_ = !path_exists(file("state/record.json"));
+              e.reason == Reason::kWrongOwner || e.reason == Reason::kWrongVersion;
+    // Who is refused, or cannot publish what the source holds, has announced nothing yet.
+    if (e.reason == Reason::kWrongRole || e.reason == Reason::kUnauthenticated ||
+        e.reason == Reason::kBadValue || e.reason == Reason::kNotFound) {
+      forget_ = !finished();
     }
+  }
+  // A record is there to be signed: the broker may have taken it, whatever the plane answered.
+  bool finished() const { return path_exists(file("state/record.json")); }
+  std::string key_path() const {
+    return session_.home().dataset_key(pending_.asset_id, pending_.version);
+  }
+  // The key file holds the key that this publication made.
+  Result<bool> has_own_key() {
+    GBX_ASSIGN(DatasetKey key, session_.dataset_key(pending_.asset_id, pending_.version));
+    return records::dataset_key_commitment(pending_.asset_id, key) == pending_.commit_dk;
+  }
+  // The key goes only if nothing was ever signed for it and no other publication made it: on the
+  // plane's word alone nobody loses what opens their data.
+  Status forget() {
+    if (pending_.asset_id != Id16{} && !finished()) {
+      const auto own = has_own_key();
+      if (own.ok() && *own) GBX_TRY(remove_tree(key_path()));
+    }
+    return remove_tree(file(""));
   }
 
   std::string file(const std::string& name) const {
@@ -148,19 +167,50 @@ class Publication {
                 std::string(enum_name(r_.kind)))
           .hint("use another --name");
     }
-    if (pending_.asset_id == Id16{}) {
+    const bool begun = pending_.asset_id != Id16{};
+    if (!begun) {
       pending_.asset_id =
           previous_ ? previous_->record.body.asset_id : session_.random().fixed<16>();
       pending_.version = previous_ ? previous_->record.body.version + 1 : 1;
-      GBX_TRY(make_key());
-      return write_file_atomic(file("pending.json"), as_bytes(canonical(to_json(pending_))), 0600);
     }
-    return ok_status();
+    if (pending_.version > 1 && !(begun && finished())) {
+      GBX_ASSIGN(before_, version_before());
+    }
+    return begun ? check_key() : make_key();
   }
-  // The key is on the disk before anything is sealed under it.
+  // Of a publication that goes on: killed before its key was there, it makes another.
+  Status check_key() {
+    const auto own = has_own_key();
+    if (own.reason() == Reason::kNotFound && !finished()) return make_key();
+    if (!own.ok()) return own.error();
+    return *own ? ok_status() : Status(key_is_taken());
+  }
+  // The key is on the disk before anything is sealed under it, and what says whose it is before
+  // the key.
   Status make_key() {
+    // What lies there was sealed under another key, and serves nobody.
+    GBX_TRY(remove_tree(file("")));
+    GBX_TRY(session_.home().make(folder_));
     const auto key = session_.random().secret<DatasetKey>(32);
-    return session_.store_dataset_key(pending_.asset_id, pending_.version, key);
+    pending_.commit_dk = records::dataset_key_commitment(pending_.asset_id, key);
+    GBX_TRY(write_file_atomic(file("pending.json"), as_bytes(canonical(to_json(pending_))), 0600));
+    const Status made = session_.store_dataset_key(pending_.asset_id, pending_.version, key);
+    return made.reason() == Reason::kAlreadyExists ? Status(key_is_taken()) : made;
+  }
+  // Which version is next is the plane's word; which keys are here is not.
+  Error key_is_taken() {
+    refused_ = true;
+    forget_ = !finished();
+    const auto label = [this](std::int64_t n) { return r_.name + "@" + std::to_string(n); };
+    return fail(Reason::kConflict, "the key of " + label(pending_.version) +
+                                       " is here, and the plane shows no such version of yours")
+        .with(label(pending_.version),
+              previous_ ? label(previous_->record.body.version) + " as the newest" : "none")
+        .hint(
+            "nothing was changed. Was it published? Then the plane keeps it back, or went back "
+            "to an old copy: ask its operator. Was it never? Then end its publication by the "
+            "command that began it, or move " +
+            key_path() + " to another place");
   }
 
   Result<records::VersionRecord> encrypt() {
@@ -175,18 +225,7 @@ class Publication {
     o.content_digest = r_.content_digest;
     o.asset_id = pending_.asset_id;
     GBX_ASSIGN(o.key, session_.dataset_key(pending_.asset_id, pending_.version));
-    if (previous_ && previous_->record.body.version + 1 == pending_.version) {
-      // Without the old key nothing can be shared with the old version, and everything is sealed
-      // anew.
-      auto old = session_.dataset_key(pending_.asset_id, previous_->record.body.version);
-      if (!old.ok()) {
-        return old.error()
-            .at("the key of the version before")
-            .hint("restore it to " +
-                  session_.home().dataset_key(pending_.asset_id, previous_->record.body.version));
-      }
-      o.previous = asset::PreviousVersion{previous_->record.body, std::move(*old)};
-    }
+    o.previous = std::move(before_);
     PlaneStore store(*plane_, session_.home().file("spool"));
     Progress bar(session_, "encrypt and upload " + r_.name);
     auto result =
@@ -199,6 +238,27 @@ class Publication {
     return result->record;
   }
 
+  // With its key: nothing can be shared with a version that does not open.
+  Result<asset::PreviousVersion> version_before() {
+    const std::int64_t version = pending_.version - 1;
+    const std::int64_t shown = previous_ ? previous_->record.body.version : 0;
+    if (shown != version) {
+      return fail(Reason::kConflict, "the plane does not show the version before any more")
+          .with("version " + std::to_string(version), "version " + std::to_string(shown))
+          .hint("what was begun is kept, and can go on when it does; ask the plane's operator");
+    }
+    const std::string restore =
+        "restore it to " + session_.home().dataset_key(pending_.asset_id, version);
+    auto old = session_.dataset_key(pending_.asset_id, version);
+    if (!old.ok()) return old.error().at("the key of the version before").hint(restore);
+    const auto& record = previous_->record.body;
+    if (records::dataset_key_commitment(record.asset_id, *old) != record.commit_dk) {
+      return fail(Reason::kBadCommitment, "the key of the version before is another one")
+          .hint("move it to another place, and " + restore);
+    }
+    return asset::PreviousVersion{record, std::move(*old)};
+  }
+
   Result<Published> announce(records::VersionRecord record) {
     if (record.asset_id != pending_.asset_id || record.version != pending_.version) {
       refused_ = forget_ = true;
@@ -207,48 +267,59 @@ class Publication {
                 "version " + std::to_string(record.version))
           .hint("publish again");
     }
-    records::Publish p;
-    const std::string sent = file("sent.json");
     GBX_ASSIGN(BrokerCheck broker, check_broker(session_));
-    if (path_exists(sent)) {
-      GBX_ASSIGN(std::string text, read_text_file(sent, 4U << 20));
-      GBX_ASSIGN(p, from_json_text<records::Publish>(text));
-      const bool same = p.record.body.id() == record.id() &&
-                        p.policy.body.kek_epoch == broker.keys.epoch &&
-                        to_json(p.policy.body.clauses) == to_json(r_.clauses);
-      if (!same) {
-        return fail(Reason::kConflict,
-                    "an earlier publication with another policy was not acknowledged")
-            .hint("publish with the earlier policy, then `glovebox policy sign`");
-      }
-    } else {
-      p.owner = keys_->file.chain;
-      records::Policy policy;
-      policy.asset_version_id = record.id();
-      policy.asset_id = record.asset_id;
-      policy.owner_id = keys_->id;
-      policy.kek_epoch = broker.keys.epoch;
-      policy.commit_dk = record.commit_dk;
-      policy.clauses = r_.clauses;
-      GBX_ASSIGN(DatasetKey key, session_.dataset_key(record.asset_id, record.version));
-      if (records::dataset_key_commitment(record.asset_id, key) != record.commit_dk) {
-        return fail(Reason::kBadCommitment, "the kept key is not the one of this version");
-      }
-      GBX_ASSIGN(p.wrapped_key,
-                 records::wrap_dataset_key(broker.keys.kek, policy, key, session_.random()));
-      GBX_ASSIGN(p.record, records::sign(broker.keys.set_id, std::move(record), *keys_->signing));
-      GBX_ASSIGN(p.policy, records::sign(broker.keys.set_id, std::move(policy), *keys_->signing));
-      GBX_TRY(write_file_atomic(sent, as_bytes(canonical(to_json(p))), 0600));
-    }
+    GBX_ASSIGN(records::Publish p, to_send(broker.keys, std::move(record)));
     auto ack = plane_->publish(p);
     if (!ack.ok()) {
       judge(ack.error());
-      // Refused for its policy: the next one may be another, and the ciphertext still serves.
-      if (refused_) GBX_TRY(remove_tree(sent));
+      if (refused_) GBX_TRY(write_file_atomic(file("refused"), {}, 0600));
       return ack.error();
     }
     GBX_TRY(verify_publish_ack(broker.keys, p, *ack));
     return Published{std::move(p.record), std::move(p.policy), std::move(*ack), files_, bytes_};
+  }
+  // What was sent is sent again as it was, for the broker's proof is about those very bytes; or a
+  // new one under another policy, where that was refused. Of a refusal there is the plane's word
+  // only: what it is about is kept until there is another.
+  Result<records::Publish> to_send(const records::SetChain::Keys& set,
+                                   records::VersionRecord record) {
+    const std::string sent = file("sent.json");
+    if (path_exists(sent)) {
+      GBX_ASSIGN(std::string text, read_text_file(sent, 4U << 20));
+      GBX_ASSIGN(records::Publish p, from_json_text<records::Publish>(text));
+      const bool same = p.record.body.id() == record.id() && p.policy.body.kek_epoch == set.epoch &&
+                        to_json(p.policy.body.clauses) == to_json(r_.clauses);
+      if (same) return p;
+      if (!path_exists(file("refused"))) {
+        return fail(Reason::kConflict,
+                    "an earlier publication with another policy was not acknowledged")
+            .hint("publish with the earlier policy, then `glovebox policy sign`");
+      }
+    }
+    GBX_ASSIGN(records::Publish p, sign_publish(set, std::move(record)));
+    GBX_TRY(remove_tree(file("refused")));
+    GBX_TRY(write_file_atomic(sent, as_bytes(canonical(to_json(p))), 0600));
+    return p;
+  }
+  Result<records::Publish> sign_publish(const records::SetChain::Keys& set,
+                                        records::VersionRecord record) {
+    records::Publish p;
+    p.owner = keys_->file.chain;
+    records::Policy policy;
+    policy.asset_version_id = record.id();
+    policy.asset_id = record.asset_id;
+    policy.owner_id = keys_->id;
+    policy.kek_epoch = set.epoch;
+    policy.commit_dk = record.commit_dk;
+    policy.clauses = r_.clauses;
+    GBX_ASSIGN(DatasetKey key, session_.dataset_key(record.asset_id, record.version));
+    if (records::dataset_key_commitment(record.asset_id, key) != record.commit_dk) {
+      return fail(Reason::kBadCommitment, "the kept key is not the one of this version");
+    }
+    GBX_ASSIGN(p.wrapped_key, records::wrap_dataset_key(set.kek, policy, key, session_.random()));
+    GBX_ASSIGN(p.record, records::sign(set.set_id, std::move(record), *keys_->signing));
+    GBX_ASSIGN(p.policy, records::sign(set.set_id, std::move(policy), *keys_->signing));
+    return p;
   }
 
   Session& session_;
@@ -258,6 +329,7 @@ class Publication {
   std::string folder_;
   Pending pending_;
   std::optional<api::AssetView> previous_;
+  std::optional<asset::PreviousVersion> before_;  // the same, with its key
   std::uint64_t files_ = 0;
   std::uint64_t bytes_ = 0;
   bool refused_ = false;

@@ -3,7 +3,9 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "cli/wording.h"
 #include "policy/decision.h"
+#include "policy/rows.h"
 #include "records/sealing.h"
 
 namespace gbx::cli {
@@ -71,6 +73,26 @@ Status check_notice(const ReviewInput& in) {
   return ok_status();
 }
 
+// The set says what is spent, for this job, notice, reviewer and question.
+Status check_ledger(const ReviewInput& in) {
+  GBX_TRY(in.ledger.verify(in.set.set_id, in.set.signing));
+  const auto& l = in.ledger.body;
+  if (l.nonce != in.nonce) {
+    return fail(Reason::kNonceMismatch, "what is said of the budgets answers another question")
+        .with(to_hex(in.nonce), to_hex(l.nonce));
+  }
+  if (l.job_id != in.job_id) return other_bytes("job of the budgets", in.job_id, l.job_id);
+  const Hash32 notice = in.detail.review.hold_notice.hash();
+  if (l.hold_notice != notice) {
+    return other_bytes("hold notice of the budgets", notice, l.hold_notice);
+  }
+  if (l.reviewer != in.self) {
+    return fail(Reason::kWrongOwner, "what is said of the budgets is for another reviewer")
+        .with(to_hex(in.self), to_hex(l.reviewer));
+  }
+  return ok_status();
+}
+
 Result<ReviewPolicy> check_policy(const ReviewInput& in, std::size_t i) {
   const auto& d = in.detail;
   const auto& named = d.plan.body.policies[i];
@@ -85,6 +107,10 @@ Result<ReviewPolicy> check_policy(const ReviewInput& in, std::size_t i) {
   if (owner == d.owners.end()) return fail(Reason::kWrongOwner, "the owner of a policy is missing");
   GBX_TRY(policy::verify_asset(in.set.set_id, {*owner, d.versions[i], signed_policy, 0}));
   p.policy = signed_policy.body;
+  p.budget = in.ledger.body.budgets[i];
+  if (p.budget.policy_hash != p.hash) {
+    return other_bytes("policy of the budgets", p.hash, p.budget.policy_hash);
+  }
   p.asset = d.versions[i].body.name + "@" + std::to_string(d.versions[i].body.version);
   p.asks = policy::needs_rulings(p.policy, d.submission.submission.body);
   const auto who = policy::eligible_reviewers(p.policy, d.plan.body.may_preview, d.submission);
@@ -144,22 +170,28 @@ Result<CheckedReview> check_review(const ReviewInput& in) {
   GBX_TRY(check_reviewer(in, out));
   const auto& d = in.detail;
   const std::size_t n = d.plan.body.policies.size();
+  GBX_TRY(check_ledger(in));
   if (d.policies.size() != n || d.versions.size() != n ||
-      d.review.hold_notice.body.policy_hashes.size() != n) {
+      d.review.hold_notice.body.policy_hashes.size() != n || in.ledger.body.budgets.size() != n) {
     return fail(Reason::kPlanMismatch, "policies of the plan")
         .with(std::to_string(n), std::to_string(d.policies.size()));
   }
   const auto& context = manifest(in).context;
   const auto& submission = d.submission.submission.body;
-  out.free_bits = policy::release_bits(d.plan.body, context.verdict, context.attempt);
   out.verified_bits = context.verdict.charge.verified_bits;
   std::set<std::string> reasons = policy::hold_reasons(submission, context.verdict);
   for (std::size_t i = 0; i < n; ++i) {
     GBX_ASSIGN(ReviewPolicy p, check_policy(in, i));
-    reasons.merge(policy::hold_reasons(p.policy, context.verdict, out.free_bits));
+    const std::int64_t bits = p.budget.release_free_bits;
+    reasons.merge(policy::hold_reasons(p.policy, context.verdict, bits));
+    const policy::Spent spent{p.budget.period_free_bits, p.budget.total_free_bits};
+    if (!policy::within_budget(spent, p.policy.clauses.gate, bits).ok()) {
+      reasons.insert(policy::reason::kBudget);
+    }
     out.policies.push_back(std::move(p));
   }
-  // Budgets are in the broker's ledger: it holds for them alone where nothing else would.
+  // It was held, so something was spent then that is not told: a job that was cancelled since, or
+  // bits that are reserved until another job's decision.
   if (reasons.empty()) reasons.insert(policy::reason::kBudget);
   out.reasons = {reasons.begin(), reasons.end()};
   return out;
@@ -200,12 +232,6 @@ records::Ruling make_ruling(const ReviewInput& in, const Hash32& policy, const R
   r.reasons = how.reasons;
   r.time = in.now;
   return r;
-}
-
-std::string equivalent_rows(std::int64_t bits, const std::optional<std::int64_t>& row_bits) {
-  if (!row_bits) return "";
-  const std::int64_t tenths = (bits * 10 + *row_bits - 1) / *row_bits;  // never too few
-  return std::to_string(tenths / 10) + "." + std::to_string(tenths % 10) + " rows";
 }
 
 namespace {
@@ -254,19 +280,40 @@ std::string files_text(const ReviewInput& in, const Delivered& content) {
   return o;
 }
 
+std::string in_rows(std::int64_t bits, const std::optional<std::int64_t>& row_bits) {
+  const std::string rows = policy::equivalent_rows(bits, row_bits);
+  return rows.empty() ? "" : " (" + rows + ")";
+}
+std::string bits_text(std::int64_t bits, const std::optional<std::int64_t>& row_bits) {
+  return counted(bits, "free bit") + in_rows(bits, row_bits);
+}
+
+// One budget before and after a release, and whether it is kept.
+std::string budget_line(const ReviewPolicy& p, const std::string& whose, std::int64_t spent,
+                        std::int64_t limit) {
+  const auto& row_bits = p.policy.clauses.row_bits;
+  const std::int64_t after = spent + p.budget.release_free_bits;
+  return "          spent " + whose + ": " + grouped(spent) + in_rows(spent, row_bits) + " now, " +
+         grouped(after) + in_rows(after, row_bits) + " after a release, of " + grouped(limit) +
+         in_rows(limit, row_bits) + " free bits" +
+         (after > limit ? "; MORE THAN THE BUDGET by " + bits_text(after - limit, row_bits) : "") +
+         "\n";
+}
+
 std::string policies_text(const CheckedReview& c) {
   std::string o;
   for (const auto& p : c.policies) {
     const auto& gate = p.policy.clauses.gate;
-    const std::string rows = equivalent_rows(c.free_bits, p.policy.clauses.row_bits);
+    const auto& row_bits = p.policy.clauses.row_bits;
     o += "policy    " + to_hex(p.hash).substr(0, 16) + " for " + printable(p.asset) + " of owner " +
          to_hex(p.policy.owner_id).substr(0, 16) + "\n";
-    o += "          released without a person up to " + std::to_string(gate.auto_clear_free_bits) +
-         " free bits; " + std::to_string(gate.period_free_bits) + " in " +
-         std::to_string(gate.period_days) + " days for one consumer, " +
-         std::to_string(gate.total_free_bits) + " for all, for ever\n";
-    o += "          a release costs at most " + std::to_string(c.free_bits) + " free bits" +
-         (rows.empty() ? "" : ", as much as " + rows + " of this data") + "\n";
+    o += "          released without a person up to " +
+         bits_text(gate.auto_clear_free_bits, row_bits) + "\n";
+    o += "          a release costs " + bits_text(p.budget.release_free_bits, row_bits) + "\n";
+    o += budget_line(p, "by this consumer in " + std::to_string(gate.period_days) + " days",
+                     p.budget.period_free_bits, gate.period_free_bits);
+    o +=
+        budget_line(p, "by all consumers for ever", p.budget.total_free_bits, gate.total_free_bits);
     if (!p.asks) {
       o += "          asks nobody: its owner is the consumer\n";
       continue;
@@ -289,10 +336,11 @@ std::string review_text(const ReviewInput& in, const OpenedReview& r) {
   const auto& s = in.detail.submission.submission.body;
   const auto& notice = in.detail.review.hold_notice.body;
   const auto& context = manifest(in).context;
-  std::string o = "job       " + to_hex(in.job_id) + "\nname      " +
-                  printable(s.spec.metadata.name) + "\nconsumer  " + to_hex(s.consumer_id) +
-                  "\npurpose   " + printable(s.spec.spec.purpose) + "\nimage     " +
-                  printable(s.image_digest) + "\ncommand   " + words(s.spec.spec.command, " ") +
+  std::string o = "job       " + to_hex(in.job_id) + "\noutput    " + to_hex(notice.manifest) +
+                  "\nname      " + printable(s.spec.metadata.name) + "\nconsumer  " +
+                  to_hex(s.consumer_id) + "\npurpose   " + printable(s.spec.spec.purpose) +
+                  "\nimage     " + printable(s.image_digest) + "\ncommand   " +
+                  words(s.spec.spec.command, " ") +
                   (s.spec.spec.args.empty() ? "" : " " + words(s.spec.spec.args, " ")) + "\n";
   for (const auto& [name, value] : s.spec.spec.env) {
     o += "variable  " + printable(name) + "=" + printable(value, 400) + "\n";
@@ -317,10 +365,34 @@ std::string review_text(const ReviewInput& in, const OpenedReview& r) {
   return o + files_text(in, r.content);
 }
 
+namespace {
+
+Json budget_json(const ReviewPolicy& p) {
+  const auto& gate = p.policy.clauses.gate;
+  const std::int64_t more = p.budget.release_free_bits;
+  const auto of = [&](std::int64_t spent, std::int64_t limit) {
+    Json j;
+    j["before"] = spent;
+    j["after"] = spent + more;
+    j["limit"] = limit;
+    j["rowsAfter"] = policy::equivalent_rows(spent + more, p.policy.clauses.row_bits);
+    return j;
+  };
+  Json j;
+  j["release"] = more;
+  j["releaseRows"] = policy::equivalent_rows(more, p.policy.clauses.row_bits);
+  j["period"] = of(p.budget.period_free_bits, gate.period_free_bits);
+  j["total"] = of(p.budget.total_free_bits, gate.total_free_bits);
+  return j;
+}
+
+}  // namespace
+
 Json review_json(const ReviewInput& in, const OpenedReview& r) {
   const auto& s = in.detail.submission.submission.body;
   Json j;
   j["jobId"] = to_hex(in.job_id);
+  j["manifest"] = to_hex(in.detail.review.hold_notice.body.manifest);
   j["name"] = s.spec.metadata.name;
   j["consumerId"] = to_hex(s.consumer_id);
   j["purpose"] = s.spec.spec.purpose;
@@ -331,7 +403,6 @@ Json review_json(const ReviewInput& in, const OpenedReview& r) {
   j["reasons"] = to_json(r.checked.reasons);
   j["expires"] = in.detail.review.hold_notice.body.expires;
   j["verdict"] = to_json(manifest(in).context.verdict);
-  j["freeBits"] = r.checked.free_bits;
   j["verifiedBits"] = r.checked.verified_bits;
   JsonArray policies;
   for (const auto& p : r.checked.policies) {
@@ -340,7 +411,7 @@ Json review_json(const ReviewInput& in, const OpenedReview& r) {
     one["asset"] = p.asset;
     one["ownerId"] = to_hex(p.policy.owner_id);
     one["gate"] = to_json(p.policy.clauses.gate);
-    one["equivalentRows"] = equivalent_rows(r.checked.free_bits, p.policy.clauses.row_bits);
+    one["budget"] = budget_json(p);
     one["needed"] = p.policy.clauses.reviewers_needed;
     one["reviewers"] = p.reviewers;
     one["approved"] = p.approved;

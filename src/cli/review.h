@@ -16,6 +16,8 @@ struct ReviewInput {
   Hash32 self{};               // the reviewer
   crypto::PublicKey self_key;  // that signs
   api::ReviewDetail detail;
+  Nonce32 nonce{};  // that the statement on the budgets must answer
+  records::Signed<records::HeldLedgerStatement> ledger;
   std::int64_t now = 0;
 };
 // One owner's policy, as far as it concerns the ruling.
@@ -29,6 +31,7 @@ struct ReviewPolicy {
   std::int64_t approved = 0;  // by rulings whose signatures were checked
   std::int64_t declined = 0;
   std::optional<api::KeptRuling> own;
+  records::HeldBudget budget;  // the set's word: what is spent, and what a release would add
 };
 struct CheckedReview {
   // Of the reviewer among those to whom previews are sealed: several where policies name different
@@ -36,7 +39,6 @@ struct CheckedReview {
   std::vector<std::size_t> places;
   std::vector<ReviewPolicy> policies;
   std::vector<std::string> reasons;  // why a person has to rule
-  std::int64_t free_bits = 0;        // that a release costs each owner, at most
   std::int64_t verified_bits = 0;
 };
 // Everything but decryption. Errors: kWrongRole (no reviewer, or no longer with this key; one's own
@@ -61,7 +63,5 @@ records::Ruling make_ruling(const ReviewInput& in, const Hash32& policy, const R
 // moved.
 std::string review_text(const ReviewInput& in, const OpenedReview& opened);
 Json review_json(const ReviewInput& in, const OpenedReview& opened);
-// "3.2 rows" of each owner who says what a row holds; "" where none does.
-std::string equivalent_rows(std::int64_t bits, const std::optional<std::int64_t>& row_bits);
 
 }  // namespace gbx::cli

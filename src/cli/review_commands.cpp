@@ -5,7 +5,10 @@
 #include "cli/catalogue.h"
 #include "cli/commands.h"
 #include "cli/review.h"
+#include "cli/shown.h"
+#include "cli/wording.h"
 #include "policy/decision.h"
+#include "policy/rows.h"
 
 namespace gbx::cli {
 
@@ -15,68 +18,105 @@ namespace {
 
 constexpr std::size_t kMostReviews = 2000;
 
-std::string short_id(const Hash32& id) { return to_hex(id).substr(0, 16); }
-
-std::string time_left(std::int64_t seconds) {
-  if (seconds <= 0) return "over";
-  if (seconds >= 2 * 86'400) return std::to_string(seconds / 86'400) + " days";
-  if (seconds >= 2 * 3'600) return std::to_string(seconds / 3'600) + " hours";
-  return std::to_string(seconds / 60) + " minutes";
+// Whether the user is still to rule on it: a closed word, for programs.
+const char* stand_of(const api::ReviewView& v) {
+  const auto any = [&](auto is) { return std::any_of(v.policies.begin(), v.policies.end(), is); };
+  if (any([](const auto& p) { return p.mine && !p.ruled; })) return "asked";
+  return any([](const auto& p) { return p.ruled; }) ? "ruled" : "not-asked";
 }
 
-Json review_row(const api::ReviewView& v, std::int64_t now) {
+Json review_item(const api::ReviewView& v, std::int64_t now) {
   Json j = to_json(v);
-  std::vector<std::string> owners;
-  std::vector<std::string> rows;
-  std::vector<std::string> rulings;
-  bool waits = false;
-  for (const auto& p : v.policies) {
-    const std::string owner = short_id(p.owner_id);
-    if (std::find(owners.begin(), owners.end(), owner) == owners.end()) owners.push_back(owner);
-    const std::string r = equivalent_rows(v.free_bits, p.row_bits);
-    if (!r.empty()) rows.push_back(r);
-    rulings.push_back(std::to_string(p.approved) + " of " + std::to_string(p.needed));
-    waits = waits || (p.mine && !p.ruled);
-  }
-  j["owners"] = joined(owners, ", ");
-  j["rows"] = joined(rows, ", ");
-  j["rulings"] = joined(rulings, "; ");
-  j["why"] = joined(v.reasons, ", ");
-  j["expiresIn"] = time_left(v.hold_notice.body.expires - now);
-  j["you"] = waits ? "waits for you" : "ruled";
+  const std::int64_t expires = v.hold_notice.body.expires;
+  j["expires"] = expires;
+  j["secondsLeft"] = std::max<std::int64_t>(0, expires - now);
+  j["you"] = stand_of(v);
   return j;
 }
 
+// For people. What is said of each policy stands in one order in every column.
+Json review_row(const api::ReviewView& v, std::int64_t now) {
+  std::vector<std::string> owners;
+  std::vector<std::string> rows;
+  std::vector<std::string> rulings;
+  for (const auto& p : v.policies) {
+    owners.push_back(short_id(p.owner_id));
+    const std::string r = policy::equivalent_rows(v.free_bits, p.row_bits);
+    rows.push_back(r.empty() ? "-" : r);
+    rulings.push_back(grouped(p.approved) + " of " + grouped(p.needed));
+  }
+  const std::string_view stand = stand_of(v);
+  const std::int64_t left = v.hold_notice.body.expires - now;
+  Json j;
+  j["job"] = short_id(v.job_id);
+  j["name"] = printable(v.name);
+  j["owners"] = joined(owners, "; ");
+  j["why"] = printable(joined(v.reasons, ", "), 400);
+  j["bits"] = grouped(v.free_bits);
+  j["rows"] = joined(rows, "; ");
+  j["left"] = left > 0 ? rough_time(left) : "over";
+  j["rulings"] = joined(rulings, "; ");
+  j["you"] = stand == "asked" ? "waits for you" : stand == "ruled" ? "you ruled" : "not you";
+  return j;
+}
+
+// What does not hold is named, and takes nothing of the rest away.
 Status review_list(Session& s, const Invocation&) {
   GBX_ASSIGN(Plane * plane, s.plane());
   GBX_ASSIGN(records::SetChain::Keys set, s.set());
   GBX_ASSIGN(std::vector<api::ReviewView> reviews, plane->reviews(kMostReviews));
-  JsonArray rows;
+  JsonArray items;
+  JsonArray refused;
   JsonArray shown;
+  std::string bad;
+  Status end = ok_status();
   for (const auto& v : reviews) {
-    GBX_TRY(v.hold_notice.verify(set.set_id, set.signing));
-    Json j = review_row(v, s.now());
-    rows.push_back(j);
-    j["jobId"] = short_id(v.job_id);
-    shown.push_back(std::move(j));
+    const Status holds = v.hold_notice.verify(set.set_id, set.signing);
+    if (holds.ok()) {
+      items.push_back(review_item(v, s.now()));
+      shown.push_back(review_row(v, s.now()));
+      continue;
+    }
+    Error why = holds.error();
+    why.at("the hold notice of job " + short_id(v.job_id));
+    Json one;
+    one["jobId"] = to_hex(v.job_id);
+    one["reason"] = reason_code(why.reason);
+    one["what"] = why.what;
+    refused.push_back(std::move(one));
+    bad += "\nNOT SHOWN: job " + short_id(v.job_id) + ": " + why.line() + "\n";
+    if (end.ok()) end = why;
   }
   Json j;
-  j["items"] = Json(std::move(rows));
-  s.print(j, table({{"JOB", "jobId"},
-                    {"NAME", "name"},
-                    {"OWNERS", "owners"},
-                    {"HELD FOR", "why"},
-                    {"FREE BITS", "freeBits"},
-                    {"AS MUCH AS", "rows"},
-                    {"LEFT", "expiresIn"},
-                    {"APPROVED", "rulings"},
-                    {"YOU", "you"}},
-                   shown, "nothing waits for you"));
-  return ok_status();
+  j["items"] = Json(std::move(items));
+  j["refused"] = Json(std::move(refused));
+  const std::vector<Column> columns{
+      {"JOB", "job"},      {"NAME", "name"},        {"OWNERS", "owners"},
+      {"HELD FOR", "why"}, {"FREE BITS", "bits"},   {"AS MUCH AS", "rows"},
+      {"LEFT", "left"},    {"APPROVED", "rulings"}, {"YOU", "you"}};
+  const bool none = shown.empty() && !bad.empty();  // which is not to say that nothing waits
+  s.print(j, none ? bad.substr(1) : table(columns, shown, "nothing waits for you") + bad);
+  return end;
 }
 
-// Whole, or the beginning of one that waits.
-Result<Hash32> resolve_review(Session& s, const std::string& text) {
+Result<ShownOutputs> shown_to(Session& s) {
+  GBX_ASSIGN(Context * context, s.context());
+  GBX_ASSIGN(Keys * keys, s.keys());
+  return ShownOutputs(s.home(), context->set_id, keys->id);
+}
+
+ShownOutput shown_now(const ReviewInput& in) {
+  const auto& notice = in.detail.review.hold_notice.body;
+  return {in.job_id, notice.manifest, notice.expires};
+}
+
+// Where a beginning of an id is looked for: in the plane's list, for what is then shown whole; in
+// what this home has shown, for what is ruled on unseen. Consumers make ids that begin alike, and
+// the plane may list another of them than it listed for `review show`.
+enum class Among { kWaiting, kShown };
+
+// Whole, or the beginning of one.
+Result<Hash32> resolve_review(Session& s, const std::string& text, Among among) {
   if (text.size() == 64) {
     const auto id = fixed_from_hex<32>(text);
     if (id.ok()) return id;
@@ -84,8 +124,13 @@ Result<Hash32> resolve_review(Session& s, const std::string& text) {
   const bool hex = text.find_first_not_of("0123456789abcdef") == std::string::npos;
   if (!hex || text.size() < 4 || text.size() > 63) {
     return fail(Reason::kUsage, "job id")
-        .with("4 to 64 hex digits", printable(text, 80))
+        .with("4 to 64 hex digits, a to f in small letters", printable(text, 80))
         .hint("glovebox review list");
+  }
+  if (among == Among::kShown) {
+    GBX_ASSIGN(const ShownOutputs memory, shown_to(s));
+    GBX_ASSIGN(const std::vector<ShownOutput> shown, memory.all(s.now()));
+    return choose_shown(text, shown);
   }
   GBX_ASSIGN(Plane * plane, s.plane());
   GBX_ASSIGN(std::vector<api::ReviewView> reviews, plane->reviews(kMostReviews));
@@ -112,15 +157,19 @@ struct Desk {
   OpenedReview opened;
 };
 // Fetches, checks and opens: whatever follows is about these bytes.
-Result<Desk> open_desk(Session& s, const Invocation& invocation) {
+Result<Desk> open_desk(Session& s, const Invocation& invocation, Among among) {
   GBX_ASSIGN(Keys * keys, s.keys());
   GBX_ASSIGN(Plane * plane, s.plane());
   GBX_ASSIGN(records::SetChain::Keys set, s.set());
-  auto id = resolve_review(s, invocation.text("job"));
+  auto id = resolve_review(s, invocation.text("job"), among);
   if (!id.ok()) return id.error();
   auto detail = plane->review(*id);
   if (!detail.ok()) return refused(s, *id, detail.error());
-  Desk d{{std::move(set), *id, keys->id, keys->signing->public_key(), std::move(*detail), s.now()},
+  const Nonce32 nonce = s.random().fixed<32>();
+  auto ledger = plane->review_ledger(*id, nonce);
+  if (!ledger.ok()) return ledger.error().at("what is spent already");
+  Desk d{{std::move(set), *id, keys->id, keys->signing->public_key(), std::move(*detail), nonce,
+          std::move(*ledger), s.now()},
          {}};
   GBX_ASSIGN(const crypto::HpkeKeyPair own, s.result_key(false));
   GBX_ASSIGN(d.opened, open_review(d.in, own));
@@ -128,7 +177,11 @@ Result<Desk> open_desk(Session& s, const Invocation& invocation) {
 }
 
 Status review_show(Session& s, const Invocation& in) {
-  GBX_ASSIGN(const Desk d, open_desk(s, in));
+  if (in.has("force") && !in.has("out")) {
+    return fail(Reason::kUsage, "--force")
+        .with("--out DIR, whose files it lets replace", "no --out");
+  }
+  GBX_ASSIGN(const Desk d, open_desk(s, in, Among::kWaiting));
   Json j = review_json(d.in, d.opened);
   std::string text = review_text(d.in, d.opened);
   if (in.has("out")) {
@@ -136,7 +189,9 @@ Status review_show(Session& s, const Invocation& in) {
     j["out"] = in.text("out");
     text += "\nwrote " + printable(in.text("out"), 500) + "\n";
   }
-  const std::string id = short_id(d.in.job_id);
+  GBX_ASSIGN(const ShownOutputs memory, shown_to(s));
+  GBX_TRY(memory.add(shown_now(d.in), s.now()));
+  const std::string id = to_hex(d.in.job_id);
   s.print(j, text + "\nNext: glovebox review approve " + id + "\n   or glovebox review reject " +
                  id + "\n   or glovebox review request-changes " + id + " --reason CODE\n");
   return ok_status();
@@ -152,6 +207,11 @@ Result<std::vector<const ReviewPolicy*>> under(const Desk& d, const Invocation& 
   for (const auto& p : d.opened.checked.policies) {
     const bool chosen = to_hex(p.policy.owner_id).rfind(owner, 0) == 0;
     if (p.mine && chosen) out.push_back(&p);
+  }
+  for (const auto* p : out) {
+    if (p->policy.owner_id == out[0]->policy.owner_id || !in.has("owner")) continue;
+    return fail(Reason::kConflict, "several owners' ids begin with " + owner)
+        .hint("write more digits");
   }
   if (!out.empty()) return out;
   return fail(Reason::kWrongRole, in.has("owner") ? "no policy of this owner asks you"
@@ -228,11 +288,15 @@ Status ask_first(Session& s, const Desk& d, const std::string& verb, std::size_t
 }
 
 Status rule(Session& s, const Invocation& in, const RulingChoice& how) {
-  GBX_ASSIGN(const Desk d, open_desk(s, in));
+  const bool unseen = in.has("yes");
+  GBX_ASSIGN(const Desk d, open_desk(s, in, unseen ? Among::kShown : Among::kWaiting));
+  GBX_ASSIGN(const ShownOutputs memory, shown_to(s));
+  GBX_ASSIGN(const std::vector<ShownOutput> shown, memory.all(s.now()));
+  GBX_TRY(check_shown(shown_now(d.in), shown));
   GBX_ASSIGN(Keys * keys, s.keys());
   GBX_ASSIGN(const auto policies, under(d, in));
   const std::string verb(enum_name(how.decision));
-  if (!in.has("yes")) GBX_TRY(ask_first(s, d, verb, policies.size()));
+  if (!unseen) GBX_TRY(ask_first(s, d, verb, policies.size()));
   GBX_ASSIGN(Plane * plane, s.plane());
   records::Judgement last;
   last.state = records::JudgementState::kHeld;
@@ -247,13 +311,16 @@ Status rule(Session& s, const Invocation& in, const RulingChoice& how) {
     if (last.state != records::JudgementState::kHeld) break;
   }
   Json j;
+  const Hash32 manifest = shown_now(d.in).manifest;
   j["jobId"] = to_hex(d.in.job_id);
+  j["manifest"] = to_hex(manifest);
   j["decision"] = verb;
   j["rulings"] = sent;
   j["state"] = std::string(enum_name(last.state));
   if (last.state == records::JudgementState::kPending) j["decideAt"] = last.decide_at;
   s.print(j, verb + ": " + std::to_string(sent) + (sent == 1 ? " ruling" : " rulings") +
-                 " signed and taken\n" + (sent == 0 ? "you had ruled so already\n" : "") +
+                 " signed and taken\n  job     " + to_hex(d.in.job_id) + "\n  output  " +
+                 to_hex(manifest) + "\n" + (sent == 0 ? "you had ruled so already\n" : "") +
                  after_ruling(last) + "\n");
   return ok_status();
 }
@@ -300,6 +367,8 @@ std::string reason_details() {
 
 void add_reviews(CommandTree& t) {
   const Argument job = positional("job", "job id, or its first 4 or more digits");
+  const Argument ruled = positional(
+      "job", "job id, or its first 4 or more digits; with --yes, of one that you were shown");
   const Argument yes = flag("yes", "do not ask");
   const Argument owner =
       option("owner", "ID", "only under policies of this owner, by 4 or more digits");
@@ -330,12 +399,14 @@ void add_reviews(CommandTree& t) {
   const std::string opens =
       "Fetches, checks and opens the output first, as `review show` does, and signs over these "
       "very "
-      "bytes: what does not hold is not ruled on. One ruling is signed for each policy that names "
-      "you. A ruling stands.";
+      "bytes: what does not hold is not ruled on, nor other bytes than `review show` opened on "
+      "this machine. With --yes nothing is shown: then the job is one that `review show` opened "
+      "here, or its whole id is given. One ruling is signed for each policy that names you. A "
+      "ruling stands.";
   t.add("review", {"approve",
                    "sign that these bytes may be released",
                    opens,
-                   {job},
+                   {ruled},
                    {owner, yes},
                    {},
                    review_approve,
@@ -343,7 +414,7 @@ void add_reviews(CommandTree& t) {
   t.add("review", {"reject",
                    "sign that these bytes must not be released",
                    opens + "\n\n" + reason_details(),
-                   {job},
+                   {ruled},
                    {reason, owner, yes},
                    {},
                    review_reject,
@@ -354,7 +425,7 @@ void add_reviews(CommandTree& t) {
          "The job ends as with `review reject`, and the consumer reads the codes: a changed study "
          "is a new job.\n\n" +
              opens + "\n\n" + reason_details(),
-         {job},
+         {ruled},
          {required(reason), owner, yes},
          {{"glovebox review request-changes 3f9a --reason small-cells", "ask for larger cells"}},
          review_request_changes,

@@ -44,9 +44,19 @@ struct Held {
       d.preview_keys.push_back(judged.preview_keys.at(i));
     }
     d.output = job->output;
+    const Nonce32 nonce{3};
     input.emplace(ReviewInput{must(world.set.chain.verify(world.set.id())), job->run.job_id(),
                               world.reviewer.id(), world.reviewer.key.public_key(), std::move(d),
+                              nonce, ledger(job->run.job_id(), nonce),
                               world.clock.now().seconds()});
+  }
+  records::Signed<records::HeldLedgerStatement> ledger(const Hash32& id, const Nonce32& nonce) {
+    return must(world.call<records::Signed<records::HeldLedgerStatement>>(
+        records::method::kHeldLedger, records::HeldLedgerRequest{id, world.reviewer.id(), nonce}));
+  }
+  // As the set would say it.
+  records::Signed<records::HeldLedgerStatement> say(records::HeldLedgerStatement s) {
+    return must(records::sign(world.set.id(), std::move(s), world.set.signing));
   }
   Result<OpenedReview> open() { return open_review(*input, world.reviewer.hpke); }
   Reason with(const std::function<void(ReviewInput&)>& change) {
@@ -77,8 +87,12 @@ TEST(Review, AGenuineOutputOpensAndItsRulingIsTaken) {
   ASSERT_EQ(r->checked.policies.size(), 2U);
   for (const auto& p : r->checked.policies) EXPECT_TRUE(p.mine && p.asks && !p.own);
   const std::string text = review_text(*h.input, *r);
-  for (const char* said : {"gate-holds", "metrics.json (metrics, 14 bytes)", "| {\"auc\"",
-                           "0 of 1 approvals", " rows of this data", "score     60 of 100"}) {
+  for (const char* said :
+       {"gate-holds", "metrics.json (metrics, 14 bytes)", "| {\"auc\"", "0 of 1 approvals",
+        "score     60 of 100", "a release costs 608 free bits (5.3 rows)",
+        "by this consumer in 30 days: 0 (0.0 rows) now, 608 (5.3 rows) after a release, "
+        "of 16,384 (141.3 rows) free bits\n",
+        "by all consumers for ever: 0 (0.0 rows) now, "}) {
     EXPECT_NE(text.find(said), std::string::npos) << said << "\n" << text;
   }
   // The rulings that this input makes are those that the broker takes.
@@ -125,6 +139,50 @@ TEST(Review, EveryLieOfThePlaneIsNamed) {
   }),
             Reason::kBadValue);
   EXPECT_EQ(h.with([](auto& in) { in.detail.owners.clear(); }), Reason::kWrongOwner);
+  EXPECT_EQ(h.with([](auto& in) { in.ledger.body.budgets[0].total_free_bits = 0; }),
+            Reason::kUninitialised)
+      << "control: it was 0";
+  EXPECT_EQ(h.with([](auto& in) { in.ledger.body.budgets[0].release_free_bits -= 1; }),
+            Reason::kBadSignature);
+  EXPECT_EQ(h.with([](auto& in) { in.nonce[0] ^= 1; }), Reason::kNonceMismatch) << "an older one";
+}
+
+// Signed by the set, and about something else all the same.
+TEST(Review, AnotherAnswerAboutTheBudgetsIsRefused) {
+  Held h;
+  using Statement = records::HeldLedgerStatement;
+  const auto said = [&](const std::function<void(Statement&)>& change) {
+    return h.with([&](auto& in) {
+      Statement s = in.ledger.body;
+      change(s);
+      in.ledger = h.say(std::move(s));
+    });
+  };
+  EXPECT_EQ(said([](auto&) {}), Reason::kUninitialised);
+  EXPECT_EQ(said([](auto& s) { s.job_id[0] ^= 1; }), Reason::kBadHash);
+  EXPECT_EQ(said([](auto& s) { s.hold_notice[0] ^= 1; }), Reason::kBadHash);
+  EXPECT_EQ(said([&](auto& s) { s.reviewer = h.world.owner.id(); }), Reason::kWrongOwner);
+  EXPECT_EQ(said([](auto& s) { s.budgets.pop_back(); }), Reason::kPlanMismatch);
+  EXPECT_EQ(said([](auto& s) { std::swap(s.budgets[0], s.budgets[1]); }), Reason::kBadHash);
+}
+
+TEST(Review, ABudgetThatAReleaseWouldBreakIsNamed) {
+  Held h;
+  auto s = h.input->ledger.body;
+  s.budgets[0].period_free_bits = 16384 - 607;
+  h.input->ledger = h.say(std::move(s));
+  const auto r = h.open();
+  ASSERT_TRUE(r.ok()) << r.error().line();
+  EXPECT_EQ(r->checked.reasons, (std::vector<std::string>{"budget", "gate-holds"}));
+  const std::string text = review_text(*h.input, *r);
+  EXPECT_NE(text.find("MORE THAN THE BUDGET by 1 free bit (0.1 rows)\n"), std::string::npos)
+      << text;
+  const Json j = review_json(*h.input, *r);
+  const Json& budget = *j.find("policies")->array()->at(0).find("budget");
+  EXPECT_EQ(*budget.find("period")->find("before")->integer(), 16384 - 607);
+  EXPECT_EQ(*budget.find("period")->find("after")->integer(), 16385);
+  EXPECT_EQ(*budget.find("period")->find("rowsAfter")->string(), "141.3 rows");
+  EXPECT_EQ(*budget.find("total")->find("after")->integer(), 608);
 }
 
 // Everything of another job of the same consumer, each part as it was signed.
@@ -245,14 +303,6 @@ TEST(Review, WhatAnOutputSaysIsEscaped) {
   EXPECT_EQ(text.find("\xe2\x80\xae"), std::string::npos);
   EXPECT_EQ(text.find("\nscore     0 "), std::string::npos) << text;
   EXPECT_NE(text.find("  | \\x1b[2Jx"), std::string::npos) << text;
-}
-
-TEST(Review, BitsAsRowsAreNeverTooFew) {
-  EXPECT_EQ(equivalent_rows(0, 116), "0.0 rows");
-  EXPECT_EQ(equivalent_rows(1, 116), "0.1 rows");
-  EXPECT_EQ(equivalent_rows(116, 116), "1.0 rows");
-  EXPECT_EQ(equivalent_rows(117, 116), "1.1 rows");
-  EXPECT_EQ(equivalent_rows(117, std::nullopt), "");
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "cli/row_bits.h"
 
+#include <lzma.h>
 #include <zlib.h>
 
 #include <algorithm>
@@ -15,7 +16,8 @@ namespace gbx::cli {
 namespace {
 
 constexpr std::size_t kMostBytes = 64U << 20;
-constexpr std::size_t kMostWords = 100'000;  // more are as good as all different
+constexpr std::size_t kMostXzBytes = 8U << 20;  // it is slow
+constexpr std::size_t kMostWords = 100'000;     // more are as good as all different
 constexpr int kMostDecimals = 9;
 
 // What is seen of one column, which is enough to say how many values it has room for.
@@ -64,6 +66,37 @@ std::int64_t per_row(double bits) {
   return std::isfinite(bits) ? static_cast<std::int64_t>(std::clamp(bits, 1.0, 1e9)) : 1;
 }
 
+// How many bytes a compressor makes of the rows.
+Result<std::size_t> zlib_bytes(std::string_view rows) {
+  uLongf packed = compressBound(rows.size());
+  Bytes buffer(packed);
+  // SAFETY: zlib reads rows.size() bytes and writes at most `packed`, the size of the buffer.
+  const int done = compress2(buffer.data(), &packed, reinterpret_cast<const Bytef*>(rows.data()),
+                             rows.size(), Z_BEST_COMPRESSION);
+  if (done != Z_OK) return fail(Reason::kInternal, "zlib");
+  return packed;
+}
+Result<std::size_t> xz_bytes(std::string_view rows) {
+  Bytes buffer(lzma_stream_buffer_bound(rows.size()));
+  std::size_t packed = 0;
+  // A window of 8 MiB, as large as what is looked at; the larger ones take half a gigabyte.
+  constexpr std::uint32_t kPreset = 6 | LZMA_PRESET_EXTREME;
+  // SAFETY: liblzma reads rows.size() bytes and writes at most buffer.size() of them.
+  const lzma_ret done = lzma_easy_buffer_encode(kPreset, LZMA_CHECK_NONE, nullptr,
+                                                reinterpret_cast<const std::uint8_t*>(rows.data()),
+                                                rows.size(), buffer.data(), &packed, buffer.size());
+  if (done != LZMA_OK) return fail(Reason::kInternal, "liblzma");
+  return packed;
+}
+// What the first rows hold each, in so many bytes at most.
+Result<std::int64_t> first_rows(std::string_view rows) {
+  if (rows.size() > kMostXzBytes) rows = rows.substr(0, rows.rfind('\n', kMostXzBytes) + 1);
+  if (rows.empty()) return per_row(1e9);  // one row longer than all that
+  const auto lines = std::count(rows.begin(), rows.end(), '\n') + (rows.back() == '\n' ? 0 : 1);
+  GBX_ASSIGN(const std::size_t packed, xz_bytes(rows));
+  return per_row(8.0 * static_cast<double>(packed) / static_cast<double>(lines));
+}
+
 Error no_csv(const std::string& what, const std::string& actual) {
   return fail(Reason::kBadValue, what)
       .with("a CSV file with a header and rows, without line breaks in cells", actual)
@@ -102,15 +135,11 @@ Result<RowBits> row_bits_of(std::string_view csv) {
   double bits = 0;
   for (const Column& c : columns) bits += c.bits();
   const std::string_view rows = csv.substr(body);
-  uLongf packed = compressBound(rows.size());
-  Bytes buffer(packed);
-  // SAFETY: zlib reads rows.size() bytes and writes at most `packed`, the size of the buffer.
-  const int done = compress2(buffer.data(), &packed, reinterpret_cast<const Bytef*>(rows.data()),
-                             rows.size(), Z_BEST_COMPRESSION);
-  if (done != Z_OK) return fail(Reason::kInternal, "zlib");
+  GBX_ASSIGN(const std::size_t packed, zlib_bytes(rows));
   out.columns = per_row(bits);
   out.zlib = per_row(8.0 * static_cast<double>(packed) / static_cast<double>(out.rows));
-  out.bits = std::min(out.columns, out.zlib);
+  GBX_ASSIGN(out.xz, first_rows(rows));
+  out.bits = std::min({out.columns, out.zlib, out.xz});
   return out;
 }
 

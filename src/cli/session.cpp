@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "base/log.h"
+#include "base/new_file.h"
 #include "base/os.h"
 #include "cli/interrupt.h"
 
@@ -230,7 +231,7 @@ Status Session::store_dataset_key(const Id16& asset_id, std::int64_t version,
   GBX_TRY(home_.make("keys/assets"));
   const std::optional<Passphrase> phrase = same_protection();
   return write_key_file(home_.dataset_key(asset_id, version), KeyKind::kDataset, key.view(kAccess),
-                        kAccess, phrase ? &*phrase : nullptr, random_);
+                        kAccess, phrase ? &*phrase : nullptr, random_, write_new_file);
 }
 Result<DatasetKey> Session::dataset_key(const Id16& asset_id, std::int64_t version) {
   auto raw = read_key_file(home_.dataset_key(asset_id, version), KeyKind::kDataset,

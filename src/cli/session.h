@@ -77,6 +77,7 @@ class Session {
   Result<crypto::HpkeKeyPair> result_key(bool recovery);
   // Protects a new key like the keys that were opened.
   std::optional<Passphrase> same_protection() const;
+  // kAlreadyExists: no key of a version takes the place of another.
   Status store_dataset_key(const Id16& asset_id, std::int64_t version, const DatasetKey& key);
   Result<DatasetKey> dataset_key(const Id16& asset_id, std::int64_t version);
 

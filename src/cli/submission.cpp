@@ -89,6 +89,7 @@ class Builder {
     GBX_ASSIGN(Plane * plane, session_.plane());
     Plane::AssetFilter filter;
     filter.kind = std::string(enum_name(records::AssetKind::kImage));
+    filter.digest = digest;
     GBX_ASSIGN(std::vector<api::AssetView> images, plane->assets(filter));
     std::erase_if(images, [&](const auto& v) {
       return v.record.body.content_digest != digest || !verify_asset_view(*set_, v).ok();

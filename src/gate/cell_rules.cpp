@@ -4,6 +4,7 @@
 #include <map>
 
 #include "gate/analysers.h"
+#include "gate/differences.h"
 
 namespace gbx::gate {
 namespace {
@@ -50,9 +51,10 @@ std::vector<std::int64_t> rows_of_cells(const BoundRecipe& r, const Canonical& t
   std::map<std::vector<std::string>, std::int64_t> by_words;
   for (auto& [row, words] : rows) by_words.emplace(std::move(words), row);
   std::vector<std::int64_t> out;
-  for (const RecipeCell& cell : r.cells) {
+  for (std::size_t n = 0; n < r.cell_count; ++n) {
+    const std::vector<std::size_t> cell = cell_words(r, n);
     std::vector<std::string> words;
-    for (std::size_t g = 0; g < cell.words.size(); ++g) words.push_back(r.words[g][cell.words[g]]);
+    for (std::size_t g = 0; g < cell.size(); ++g) words.push_back(r.words[g][cell[g]]);
     const auto it = by_words.find(words);
     out.push_back(it == by_words.end() ? -1 : it->second);
   }
@@ -69,7 +71,7 @@ void recompute(GateView& view, const Explained& file) {
         {&*o.schema.recipe, &o.schema, file.table->subject, view.request.policy.cellSubjects});
     tables.push_back(&o);
   }
-  CellCounter counter(std::move(tasks));
+  CellCounter counter(std::move(tasks), {}, view.request.salt);
   const Status read = stream_file(static_cast<int>(file.input->fd), file.table->file,
                                   [&](ByteView chunk) { counter.feed(chunk); });
   std::vector<RecomputedTable> found = counter.finish();
@@ -132,9 +134,9 @@ std::vector<AnalyserResult> over_tables(GateView& view, RuleId rule, Look look) 
 // All cells of a line along group `g` are those whose other words agree.
 std::vector<std::vector<std::size_t>> lines_along(const BoundRecipe& r, std::size_t g) {
   std::map<std::vector<std::size_t>, std::vector<std::size_t>> lines;
-  for (std::size_t n = 0; n < r.cells.size(); ++n) {
-    if (r.cells[n].structural_zero) continue;
-    std::vector<std::size_t> others = r.cells[n].words;
+  for (std::size_t n = 0; n < r.cell_count; ++n) {
+    if (r.structural_zeros[n]) continue;
+    std::vector<std::size_t> others = cell_words(r, n);
     others[g] = 0;
     lines[others].push_back(n);
   }
@@ -194,8 +196,8 @@ std::vector<AnalyserResult> analyse_groups(GateView& view) {
       findings.add(RuleStatus::kFail, why, {view.request.outputs[i].name, rows[n], -1});
     };
     const auto empty = [&](std::size_t n) { return o.table.cells[n].subjects.empty(); };
-    for (std::size_t n = 0; n < r.cells.size(); ++n) {
-      if (r.cells[n].structural_zero) continue;
+    for (std::size_t n = 0; n < r.cell_count; ++n) {
+      if (r.structural_zeros[n]) continue;
       if (empty(n)) found(GateReason::kEmptyCell, n);
       if (o.table.cells[n].all_same) found(GateReason::kSameValues, n);
     }
@@ -214,6 +216,7 @@ std::vector<AnalyserResult> analyse_groups(GateView& view) {
 
 std::vector<AnalyserResult> analyse_differences(GateView& view) {
   const std::int64_t least = view.request.policy.cellSubjects;
+  DifferenceSteps steps;
   return over_tables(view, RuleId::kDifferences, [&](std::size_t i, Findings& findings) {
     const OutputView& o = view.outputs[i];
     const std::string& name = view.request.outputs[i].name;
@@ -226,7 +229,7 @@ std::vector<AnalyserResult> analyse_differences(GateView& view) {
     for (std::size_t k = 0; k < i; ++k) {
       const OutputView& other = view.outputs[k];
       if (!other.explained || other.explained->table != o.explained->table) continue;
-      if (!other.table.ok() || !differ_by_few(o.table, other.table, least)) continue;
+      if (!other.table.ok() || !differ_by_few(o.table, other.table, least, steps)) continue;
       findings.add(RuleStatus::kFail, GateReason::kFewDiffer, {name, -1, -1});
     }
   });

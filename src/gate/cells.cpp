@@ -1,15 +1,16 @@
 #include "gate/cells.h"
 
 #include <algorithm>
+#include <cstring>
 #include <unordered_map>
 
 #include "gate/csv.h"
+#include "gate/tokens.h"
 
 namespace gbx::gate {
 namespace {
 
 constexpr int kScale = 12;  // decimals that sums keep exactly
-constexpr std::size_t kMaxPairs = 50'000'000;
 
 // Sums of limits.rows values of this size, times three, fit 127 bits.
 Wide largest_value() {
@@ -59,24 +60,28 @@ struct Sum {
   Wide most = 0;
 };
 
+// What one subject adds to one measure of one cell.
+struct Share {
+  UWide absolute = 0;
+  Wide net = 0;
+};
+
 // One table while the input goes by.
 class Table {
  public:
-  Table(TableTask task, const CellLimits& limits) : task_(std::move(task)), limits_(limits) {
+  // `room` is what all tables of the pass have left of CellLimits::subject_cells.
+  Table(TableTask task, std::size_t& room) : task_(std::move(task)), room_(&room) {
     const auto& measures = recipe().measures;
     for (std::size_t m = 0; m < measures.size(); ++m) {
       if (measures[m].of != MeasureKind::kSubjects) adding_.push_back(m);
     }
-    const std::size_t cells = task_.recipe->cells.size();
+    const std::size_t cells = task_.recipe->cell_count;
     rows_.resize(cells);
     left_out_.resize(cells);
     sums_.resize(cells * adding_.size());
-    for (const auto& g : groups()) {
+    for (std::size_t i = 0; i < groups().size(); ++i) {
       words_.emplace_back();
-      for (const auto& w : task_.recipe->words[words_.size() - 1]) {
-        words_.back().emplace(w, words_.back().size());
-      }
-      (void)g;
+      for (const auto& w : task_.recipe->words[i]) words_.back().emplace(w, words_.back().size());
     }
   }
 
@@ -103,7 +108,7 @@ class Table {
     (void)find(task_.subject);
   }
 
-  void row(const std::vector<std::string>& cells, std::uint32_t subject) {
+  void row(const std::vector<std::string>& cells, std::uint32_t subject, std::uint64_t mark) {
     if (failed()) return;
     const bool inside = passes(cells);
     if (failed()) return;
@@ -114,14 +119,14 @@ class Table {
       if (why == GateReason::kNone) leave_out(cell, subject);
       return;
     }
-    if (why == GateReason::kNone && task_.recipe->cells[cell].structural_zero) {
+    if (why == GateReason::kNone && task_.recipe->structural_zeros[cell]) {
       why = GateReason::kRecipeDomain;
     }
     if (why != GateReason::kNone) {
       fail(why);
       return;
     }
-    count(cells, cell, subject);
+    count(cells, cell, subject, mark);
   }
 
   RecomputedTable finish() {
@@ -130,36 +135,31 @@ class Table {
       out.failure = failure_;
       return out;
     }
+    for (const std::size_t m : adding_) {
+      out.adds.push_back(recipe().measures[m].column.value_or(""));
+    }
     out.cells.resize(rows_.size());
-    std::vector<UWide> largest(sums_.size());
-    std::vector<UWide> second(sums_.size());
+    std::vector<std::vector<std::pair<std::uint32_t, std::size_t>>> of_cell(rows_.size());
     for (const auto& [key, entry] : entries_) {
-      const auto cell = static_cast<std::size_t>(key >> 32);
-      out.cells[cell].subjects.push_back(static_cast<std::uint32_t>(key));
-      for (std::size_t a = 0; a < adding_.size(); ++a) {
-        const UWide share = shares_[entry * adding_.size() + a];
-        UWide& first = largest[cell * adding_.size() + a];
-        UWide& next = second[cell * adding_.size() + a];
-        if (share > first) {
-          next = first;
-          first = share;
-        } else if (share > next) {
-          next = share;
-        }
-      }
+      of_cell[static_cast<std::size_t>(key >> 32)].emplace_back(static_cast<std::uint32_t>(key),
+                                                                entry);
     }
     for (std::size_t c = 0; c < rows_.size(); ++c) {
       CellFacts& facts = out.cells[c];
-      std::sort(facts.subjects.begin(), facts.subjects.end());
+      std::sort(of_cell[c].begin(), of_cell[c].end());
+      facts.subjects.reserve(of_cell[c].size());
+      facts.row_marks.reserve(of_cell[c].size());
+      facts.added.reserve(of_cell[c].size() * adding_.size());
+      for (const auto& [subject, entry] : of_cell[c]) {
+        facts.subjects.push_back(subject);
+        facts.row_marks.push_back(marks_[entry]);
+        for (std::size_t a = 0; a < adding_.size(); ++a) {
+          facts.added.push_back(shares_[entry * adding_.size() + a].net);
+        }
+      }
       facts.rows = rows_[c];
       facts.left_out = left_out_[c].size();
-      for (std::size_t a = 0; a < adding_.size() && facts.rows > 0; ++a) {
-        const std::size_t i = c * adding_.size() + a;
-        const Sum& sum = sums_[i];
-        if (dominated(largest[i], second[i], sum.absolute)) facts.dominated = true;
-        const bool values = recipe().measures[adding_[a]].of != MeasureKind::kRows;
-        if (values && sum.least == sum.most) facts.all_same = true;
-      }
+      if (facts.rows > 0) judge(c, of_cell[c], facts);
     }
     out.failure = write(out);
     return out;
@@ -220,14 +220,37 @@ class Table {
     if (known.size() >= static_cast<std::size_t>(task_.least)) return;
     if (std::find(known.begin(), known.end(), subject) == known.end()) known.push_back(subject);
   }
-  void count(const std::vector<std::string>& cells, std::size_t cell, std::uint32_t subject) {
+  // Dominance and equal values, by what each of the cell's subjects adds.
+  void judge(std::size_t c, const std::vector<std::pair<std::uint32_t, std::size_t>>& subjects,
+             CellFacts& facts) const {
+    for (std::size_t a = 0; a < adding_.size(); ++a) {
+      UWide largest = 0;
+      UWide second = 0;
+      for (const auto& [subject, entry] : subjects) {
+        const UWide share = shares_[entry * adding_.size() + a].absolute;
+        second = std::max(second, std::min(largest, share));
+        largest = std::max(largest, share);
+      }
+      const Sum& sum = sums_[c * adding_.size() + a];
+      if (dominated(largest, second, sum.absolute)) facts.dominated = true;
+      const bool values = recipe().measures[adding_[a]].of != MeasureKind::kRows;
+      if (values && sum.least == sum.most) facts.all_same = true;
+    }
+  }
+  void count(const std::vector<std::string>& cells, std::size_t cell, std::uint32_t subject,
+             std::uint64_t mark) {
     const std::uint64_t key = (static_cast<std::uint64_t>(cell) << 32) | subject;
     const auto [it, fresh] = entries_.emplace(key, entries_.size());
-    if (fresh && entries_.size() > limits_.subject_cells) {
-      fail(GateReason::kRecipeTooLarge);
-      return;
+    if (fresh) {
+      if (*room_ < 1 + adding_.size()) {
+        fail(GateReason::kRecipeTooLarge);
+        return;
+      }
+      *room_ -= 1 + adding_.size();
+      shares_.resize(shares_.size() + adding_.size());
+      marks_.push_back(0);
     }
-    if (fresh) shares_.resize(shares_.size() + adding_.size());
+    marks_[it->second] += mark;
     for (std::size_t a = 0; a < adding_.size(); ++a) {
       Wide value = 1;
       if (recipe().measures[adding_[a]].of != MeasureKind::kRows) {
@@ -245,7 +268,9 @@ class Table {
       sum.most = rows_[cell] == 0 ? value : std::max(sum.most, value);
       sum.total += value;
       sum.absolute += magnitude(value);
-      shares_[it->second * adding_.size() + a] += magnitude(value);
+      Share& share = shares_[it->second * adding_.size() + a];
+      share.absolute += magnitude(value);
+      share.net += value;
     }
     ++rows_[cell];
   }
@@ -275,15 +300,16 @@ class Table {
       text.push_back('\n');
     };
     line([&](std::size_t c) { return task_.schema->root.names[c]; });
-    for (std::size_t n = 0; n < r.cells.size(); ++n) {
-      if (r.cells[n].structural_zero) continue;
+    for (std::size_t n = 0; n < r.cell_count; ++n) {
+      if (r.structural_zeros[n]) continue;
+      const std::vector<std::size_t> words = cell_words(r, n);
       const CellFacts& facts = out.cells[n];
       for (const auto& m : recipe().measures) {
         if (m.of == MeasureKind::kMean && facts.rows == 0) return GateReason::kRecipeNoValue;
       }
       line([&](std::size_t c) -> std::string {
         for (std::size_t g = 0; g < r.group_columns.size(); ++g) {
-          if (r.group_columns[g] == c) return r.words[g][r.cells[n].words[g]];
+          if (r.group_columns[g] == c) return r.words[g][words[g]];
         }
         for (std::size_t m = 0; m < r.measure_columns.size(); ++m) {
           if (r.measure_columns[m] == c) return measure_text(n, facts, m);
@@ -296,7 +322,7 @@ class Table {
   }
 
   TableTask task_;
-  CellLimits limits_;
+  std::size_t* room_;
   GateReason failure_ = GateReason::kNone;
   std::vector<std::size_t> adding_;  // measures that add something up
   std::vector<std::unordered_map<std::string, std::size_t>> words_;
@@ -308,15 +334,18 @@ class Table {
   std::vector<Sum> sums_;  // cell × adding_
   // cell and subject -> place in shares_, which holds what the subject adds to each of adding_
   std::unordered_map<std::uint64_t, std::size_t> entries_;
-  std::vector<UWide> shares_;
+  std::vector<Share> shares_;
+  std::vector<std::uint64_t> marks_;  // as entries_: the sum of the marks of its rows
 };
 
 }  // namespace
 
 class CellCounter::Impl {
  public:
-  Impl(std::vector<TableTask> tasks, CellLimits limits) : limits_(limits) {
-    for (auto& t : tasks) tables_.emplace_back(std::move(t), limits_);
+  Impl(std::vector<TableTask> tasks, CellLimits limits, const Hash32& salt)
+      : limits_(limits), room_(limits.subject_cells) {
+    std::memcpy(&salt_, salt.data(), sizeof salt_);
+    for (auto& t : tasks) tables_.emplace_back(std::move(t), room_);
   }
   void feed(ByteView chunk) {
     std::string_view rest = as_text(chunk);
@@ -370,6 +399,7 @@ class CellCounter::Impl {
     line_.clear();
   }
   void row(const std::vector<std::string>& cells) {
+    const std::uint64_t mark = mix64(mix64(rows_ ^ salt_[0]) + salt_[1]);
     for (std::size_t i = 0; i < tables_.size() && !stopped_; ++i) {
       if (tables_[i].failed()) continue;
       const std::string& name = cells[subject_at_[i]];
@@ -385,23 +415,25 @@ class CellCounter::Impl {
         stop(GateReason::kRecipeTooLarge);
         return;
       }
-      tables_[i].row(cells, it->second);
+      tables_[i].row(cells, it->second, mark);
     }
   }
 
   CellLimits limits_;
+  std::size_t room_;
   std::vector<Table> tables_;
   std::vector<std::size_t> subject_at_;
   std::string line_;
   std::size_t columns_ = 0;
   std::uint64_t rows_ = 0;
+  std::uint64_t salt_[2] = {};
   bool stopped_ = false;
   std::unordered_map<std::string, std::uint32_t> subjects_;
   std::size_t subject_bytes_ = 0;
 };
 
-CellCounter::CellCounter(std::vector<TableTask> tasks, CellLimits limits)
-    : impl_(std::make_unique<Impl>(std::move(tasks), limits)) {}
+CellCounter::CellCounter(std::vector<TableTask> tasks, CellLimits limits, const Hash32& salt)
+    : impl_(std::make_unique<Impl>(std::move(tasks), limits, salt)) {}
 CellCounter::~CellCounter() = default;
 void CellCounter::feed(ByteView chunk) { impl_->feed(chunk); }
 std::vector<RecomputedTable> CellCounter::finish() { return impl_->finish(); }
@@ -427,62 +459,6 @@ std::string quotient_text(Wide sum, std::uint64_t count, int scale) {
   if (digits.size() <= point) digits.insert(0, point + 1 - digits.size(), '0');
   digits.insert(digits.size() - point, ".");
   return (sum < 0 ? "-" : "") + digits;
-}
-
-namespace {
-
-// Of sorted lists: how many stand in one of them only, counted up to `limit`.
-std::size_t difference(const std::vector<std::uint32_t>& a, const std::vector<std::uint32_t>& b,
-                       std::size_t limit) {
-  std::size_t i = 0;
-  std::size_t k = 0;
-  std::size_t found = 0;
-  while (found < limit && (i < a.size() || k < b.size())) {
-    if (i < a.size() && k < b.size() && a[i] == b[k]) {
-      ++i;
-      ++k;
-      continue;
-    }
-    const bool first = k == b.size() || (i < a.size() && a[i] < b[k]);
-    ++(first ? i : k);
-    ++found;
-  }
-  return found;
-}
-
-std::vector<std::uint32_t> everybody(const RecomputedTable& t) {
-  std::vector<std::uint32_t> all;
-  for (const auto& c : t.cells) all.insert(all.end(), c.subjects.begin(), c.subjects.end());
-  std::sort(all.begin(), all.end());
-  all.erase(std::unique(all.begin(), all.end()), all.end());
-  return all;
-}
-
-}  // namespace
-
-bool differ_by_few(const RecomputedTable& a, const RecomputedTable& b, std::int64_t least) {
-  const auto sets = [](const RecomputedTable& t, const std::vector<std::uint32_t>& all) {
-    std::vector<const std::vector<std::uint32_t>*> out{&all};
-    for (const auto& c : t.cells) {
-      if (!c.subjects.empty()) out.push_back(&c.subjects);
-    }
-    return out;
-  };
-  const auto all_a = everybody(a);
-  const auto all_b = everybody(b);
-  const auto sets_a = sets(a, all_a);
-  const auto sets_b = sets(b, all_b);
-  if (sets_a.size() * sets_b.size() > kMaxPairs) return true;  // too many to look at
-  const auto limit = static_cast<std::size_t>(least);
-  for (const auto* x : sets_a) {
-    for (const auto* y : sets_b) {
-      const std::size_t gap = x->size() > y->size() ? x->size() - y->size() : y->size() - x->size();
-      if (gap >= limit) continue;
-      const std::size_t found = difference(*x, *y, limit);
-      if (found > 0 && found < limit) return true;
-    }
-  }
-  return false;
 }
 
 }  // namespace gbx::gate

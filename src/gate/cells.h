@@ -19,7 +19,9 @@ struct CellLimits {
   std::size_t columns = 4096;
   std::size_t subjects = 2'000'000;        // of one input file
   std::size_t subject_bytes = 256U << 20;  // of all their names together
-  std::size_t subject_cells = 4'000'000;   // pairs of a subject and a cell, of one table
+  // Of all tables of one pass: pairs of a subject with a cell, and with each measure in it that
+  // adds something up. Some hundred bytes each, of which all must fit the gate's memory.
+  std::size_t subject_cells = 12'000'000;
 };
 
 // What is true of one cell. Subjects are numbered within the input file.
@@ -31,12 +33,17 @@ struct CellFacts {
   bool all_same = false;  // every row adds the same value, so a mean or sum is everybody's own
   // Subjects with rows that the filter leaves out of this cell: counted up to `least`.
   std::size_t left_out = 0;
+  // For each of `subjects`: a mark of which rows of the file are in the cell (equal for equal
+  // rows), and what they add to each of RecomputedTable::adds, 10^-12 the unit of columns.
+  std::vector<std::uint64_t> row_marks = {};
+  std::vector<Wide> added = {};
 };
 
 struct RecomputedTable {
   GateReason failure = GateReason::kAnalyserError;  // kNone when the rest counts
-  std::vector<CellFacts> cells;                     // as BoundRecipe::cells
-  Bytes csv;                                        // every number exact; not yet canonical
+  std::vector<CellFacts> cells;                     // as BoundRecipe numbers them
+  std::vector<std::string> adds;  // what measures add up: a column, or "" for rows
+  Bytes csv;                      // every number exact; not yet canonical
   bool ok() const { return failure == GateReason::kNone; }
 };
 
@@ -50,9 +57,12 @@ struct TableTask {
 };
 
 // Feeds the chunks of one file; the chunks' borders mean nothing. Several tables share the pass.
+// `salt` is in the marks of rows: who chooses recipes does not know it, so cannot choose rows whose
+// marks are equal.
 class CellCounter {
  public:
-  explicit CellCounter(std::vector<TableTask> tasks, CellLimits limits = {});
+  explicit CellCounter(std::vector<TableTask> tasks, CellLimits limits = {},
+                       const Hash32& salt = {});
   ~CellCounter();
   CellCounter(CellCounter&&) = delete;
   CellCounter& operator=(CellCounter&&) = delete;
@@ -72,9 +82,5 @@ bool dominated(UWide largest, UWide second, UWide total);
 // sum ÷ (count × 10^scale) in decimal, long enough that rounding it to any declared place is
 // rounding the exact quotient. count > 0.
 std::string quotient_text(Wide sum, std::uint64_t count, int scale);
-
-// Two tables over one file: is there a cell of one and a cell of the other, or a whole table, whose
-// subjects differ by one to least - 1?
-bool differ_by_few(const RecomputedTable& a, const RecomputedTable& b, std::int64_t least);
 
 }  // namespace gbx::gate

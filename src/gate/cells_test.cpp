@@ -274,34 +274,6 @@ TEST(Cells, StructuralZerosHaveNoRowAndMayNotOccur) {
   EXPECT_EQ(compute(s, "who,sex,p\n1,m,y\n").failure, GateReason::kRecipeDomain);
 }
 
-TEST(Cells, TablesThatDifferByFewAreFound) {
-  const auto table = [](std::vector<std::vector<std::uint32_t>> cells) {
-    RecomputedTable t;
-    for (auto& c : cells) t.cells.push_back({std::move(c), 1, false, false, 0});
-    return t;
-  };
-  std::vector<std::uint32_t> twenty;
-  std::vector<std::uint32_t> others;
-  for (std::uint32_t i = 0; i < 20; ++i) {
-    twenty.push_back(i);
-    others.push_back(100 + i);
-  }
-  auto less = twenty;
-  less.erase(less.begin() + 3);
-  EXPECT_TRUE(differ_by_few(table({twenty, others}), table({less}), 10));
-  EXPECT_FALSE(differ_by_few(table({twenty}), table({twenty}), 10));
-  EXPECT_FALSE(differ_by_few(table({twenty}), table({others}), 10));
-  EXPECT_FALSE(differ_by_few(table({twenty}), table({less}), 1));
-  // The whole of one table is a cell of the other but for one person.
-  std::vector<std::uint32_t> half(less.begin(), less.begin() + 10);
-  std::vector<std::uint32_t> rest(less.begin() + 10, less.end());
-  EXPECT_TRUE(differ_by_few(table({half, rest}), table({twenty}), 10));
-  // Ten more are enough to hide among.
-  auto more = twenty;
-  more.insert(more.end(), others.begin(), others.begin() + 10);
-  EXPECT_FALSE(differ_by_few(table({twenty}), table({more}), 10));
-}
-
 struct BadRecipe {
   const char* from;
   const char* to;

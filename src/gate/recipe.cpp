@@ -34,8 +34,7 @@ class Binder {
     }
     GBX_TRY(cells());
     GBX_TRY(zeros());
-    const auto rows = std::count_if(out_.cells.begin(), out_.cells.end(),
-                                    [](const RecipeCell& c) { return !c.structural_zero; });
+    const auto rows = std::count(out_.structural_zeros.begin(), out_.structural_zeros.end(), false);
     if (rows > schema_.max_rows) {
       return fail(Reason::kBadValue, "maxRows")
           .with("room for every combination of the groups' words, " + std::to_string(rows),
@@ -138,16 +137,8 @@ class Binder {
             .with("at most " + std::to_string(kMaxRecipeCells) + " combinations of words", "more");
       }
     }
-    for (std::size_t n = 0; n < count; ++n) {
-      RecipeCell cell;
-      cell.words.resize(out_.words.size());
-      std::size_t rest = n;
-      for (std::size_t g = out_.words.size(); g-- > 0;) {
-        cell.words[g] = rest % out_.words[g].size();
-        rest /= out_.words[g].size();
-      }
-      out_.cells.push_back(std::move(cell));
-    }
+    out_.cell_count = count;
+    out_.structural_zeros.resize(count);
     return ok_status();
   }
   Status zeros() {
@@ -167,10 +158,10 @@ class Binder {
         }
         n = n * out_.words[g].size() + static_cast<std::size_t>(it - out_.words[g].begin());
       }
-      if (out_.cells[n].structural_zero) {
+      if (out_.structural_zeros[n]) {
         return fail(Reason::kBadValue, at).with("a combination not named before", "named twice");
       }
-      out_.cells[n].structural_zero = true;
+      out_.structural_zeros[n] = true;
     }
     return ok_status();
   }
@@ -184,6 +175,15 @@ class Binder {
 };
 
 }  // namespace
+
+std::vector<std::size_t> cell_words(const BoundRecipe& r, std::size_t cell) {
+  std::vector<std::size_t> words(r.words.size());
+  for (std::size_t g = words.size(); g-- > 0;) {
+    words[g] = cell % r.words[g].size();
+    cell /= r.words[g].size();
+  }
+  return words;
+}
 
 Result<BoundRecipe> parse_recipe(const Json& json, const Schema& schema) {
   GBX_ASSIGN(Recipe recipe, from_json<Recipe>(json));

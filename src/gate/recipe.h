@@ -99,12 +99,6 @@ struct Recipe {
   }
 };
 
-// What a row of the table stands for.
-struct RecipeCell {
-  std::vector<std::size_t> words;  // of each group, an index into its column's list
-  bool structural_zero = false;
-};
-
 // A recipe that fits its table: every column is exactly one group or measure.
 struct BoundRecipe {
   Recipe recipe;
@@ -113,9 +107,14 @@ struct BoundRecipe {
   std::vector<std::vector<Decimal>> cuts;    // one for each group, rising; empty: by words
   std::vector<Decimal> filter_values;        // one for each filter; zero where it compares text
   std::vector<std::vector<std::string>> words;
-  std::vector<RecipeCell> cells;  // every combination of words, the last group fastest
-  Hash32 hash{};                  // of the canonical form
+  // A cell is a combination of one word of each group. They are numbered with the last group's
+  // words fastest; cell_words() takes a number apart.
+  std::size_t cell_count = 0;
+  std::vector<bool> structural_zeros;  // of each cell: it has no row in the table
+  Hash32 hash{};                       // of the canonical form
 };
+// For each group, which of its words: an index into BoundRecipe::words.
+std::vector<std::size_t> cell_words(const BoundRecipe& recipe, std::size_t cell);
 // `schema` is the table's, parsed. Errors: as parse_schema(), with the path below "recipe".
 Result<BoundRecipe> parse_recipe(const Json& recipe, const Schema& schema);
 

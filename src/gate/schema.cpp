@@ -356,8 +356,9 @@ Result<Schema> parse_schema(const OutputDeclaration& d) {
   return fail(Reason::kInternal, "output type");
 }
 
-Result<Capacity> capacity(const OutputDeclaration& d) {
-  GBX_ASSIGN(const Schema s, parse_schema(d));
+namespace {
+
+Result<Capacity> capacity_of(const Schema& s, const OutputDeclaration& d) {
   Capacity c;
   if (!s.bounded) {
     c.bits = 8 * d.maxBytes + ceil_bits(log2_upper_q32(static_cast<UWide>(d.maxBytes) + 1));
@@ -373,6 +374,13 @@ Result<Capacity> capacity(const OutputDeclaration& d) {
   }
   c.bits = ceil_bits(all);
   return c;
+}
+
+}  // namespace
+
+Result<Capacity> capacity(const OutputDeclaration& d) {
+  GBX_ASSIGN(const Schema s, parse_schema(d));
+  return capacity_of(s, d);
 }
 
 std::int64_t consumer_log_bytes(const GateRequest& r) {
@@ -415,14 +423,19 @@ Status check_recipe(const Recipe& r, const std::vector<GateInput>& inputs,
       .with("no use of the column that names subjects, but to count them", by->table->subject);
 }
 
-// The rules between tables compare what is in one file of one input. One asset, or two of its
-// versions, under two inputs would be the same people in files that nobody compares.
-Status one_input_of_each_asset(const std::vector<const GateInput*>& read) {
-  for (const GateInput* a : read) {
-    for (const GateInput* b : read) {
-      if (a->name == b->name || a->assetId.empty() || a->assetId != b->assetId) continue;
-      return fail(Reason::kBadValue, "schema.recipe.input")
-          .with("one input of each asset that recipes read", a->name + ", " + b->name);
+// The rules between tables compare what is in one file of one input. Two files of an asset, or one
+// under two inputs, or two of its versions, can be the same people in tables that nobody compares.
+Status one_file_of_each_asset(const std::vector<Explained>& read) {
+  for (const Explained& a : read) {
+    for (const Explained& b : read) {
+      const bool one_input = a.input->name == b.input->name;
+      if (a.table == b.table) continue;
+      if (!one_input && (a.input->assetId.empty() || a.input->assetId != b.input->assetId)) {
+        continue;
+      }
+      return fail(Reason::kBadValue, "schema.recipe.input, schema.recipe.file")
+          .with("one file of each asset that recipes read",
+                a.input->name + "/" + a.table->file + ", " + b.input->name + "/" + b.table->file);
     }
   }
   return ok_status();
@@ -436,21 +449,22 @@ Result<Charge> job_charge(const std::vector<OutputDeclaration>& outputs,
   Charge c;
   c.freeBits = kControlBits;
   if (log > 0) c.freeBits += 8 * log + ceil_bits(log2_upper_q32(static_cast<UWide>(log) + 1));
-  std::vector<const GateInput*> read;  // by the recipes of tables that are computed
+  std::vector<Explained> read;  // by the recipes of tables that are computed
   for (const auto& o : outputs) {
-    Result<Capacity> cap = capacity(o);
-    if (!cap.ok()) return cap.error().at("output " + o.name);
-    GBX_ASSIGN(const Schema schema, parse_schema(o));
-    const auto by = explained_by(schema, inputs);
-    if (schema.recipe) {
-      const Status fits = check_recipe(schema.recipe->recipe, inputs, by);
+    const Result<Schema> schema = parse_schema(o);
+    const Result<Capacity> cap =
+        schema.ok() ? capacity_of(*schema, o) : Result<Capacity>(schema.error());
+    if (!cap.ok()) return Error(cap.error()).at("output " + o.name);
+    const auto by = explained_by(*schema, inputs);
+    if (schema->recipe) {
+      const Status fits = check_recipe(schema->recipe->recipe, inputs, by);
       if (!fits.ok()) return Error(fits.error()).at("output " + o.name);
     }
-    if (by) read.push_back(by->input);
+    if (by) read.push_back(*by);
     (by ? c.verifiedBits : c.freeBits) += cap->bits;
     c.code = cap->code;
   }
-  GBX_TRY(one_input_of_each_asset(read));
+  GBX_TRY(one_file_of_each_asset(read));
   return c;
 }
 

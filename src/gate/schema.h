@@ -52,7 +52,7 @@ inline constexpr std::int64_t kControlBits = 8;
 // by it after; the same whatever the container writes.
 // A table counts as verified where explained_by() says so, every other output as free. kBadValue,
 // too, for a recipe that names no input of the job, or reads the column that names subjects, and
-// for two that read one asset through two inputs.
+// for two that read two files of one asset, or one through two inputs.
 Result<Charge> job_charge(const std::vector<OutputDeclaration>& outputs,
                           const std::vector<GateInput>& inputs, std::int64_t log_bytes);
 // The same of the job that a request describes; a run that was not ok delivers no outputs.

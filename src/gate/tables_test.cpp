@@ -241,9 +241,42 @@ TEST_F(Tables, A41TwoTablesThatDifferByOnePersonHold) {
   EXPECT_EQ(told(run().result), "hold differences:fail:few-left-out");
 }
 
+// Everybody is in both tables; of one person, the second has a visit more. The difference of the
+// two sums is what that visit cost.
+TEST_F(Tables, A41TwoTablesOfTheSamePeopleThatDifferByOnesRowsHold) {
+  std::vector<Visit> rows;
+  for (const char* arm : {"drug", "none"}) {
+    for (const auto& v : visits()) rows.push_back({v.who, v.site, arm, v.cost});
+  }
+  rows.push_back({rows[5].who, "north", "drug", "9.75"});
+  input(rows);
+  request_.outputs.clear();
+  ASSERT_EQ(unlink((root_ + "/out/table.csv").c_str()), 0);
+  const auto sum = [](const std::string& least) {
+    return R"({"maxRows":1,"columns":[{"name":"cost","type":"decimal","minimum":0,"maximum":1000000,
+                 "digits":12,"scale":2}],
+               "recipe":{"input":"visits","file":"visits.csv",
+                 "filter":[{"column":"cost","is":"at-least","value":")" +
+           least + R"("}],"measures":[{"name":"cost","of":"sum","column":"cost"}]}})";
+  };
+  declare("all", sum("9.75"));
+  declare("less", sum("9.76"));
+  honest();
+  EXPECT_EQ(told(run().result), "hold differences:fail:few-left-out differences:fail:few-differ");
+  // With a visit of everybody's under the threshold no filter tells of few any more.
+  for (const auto& v : visits()) rows.push_back({v.who, "north", "drug", "9.5"});
+  input(rows);
+  honest();
+  EXPECT_EQ(told(run().result), "hold differences:fail:few-differ");
+  request_.outputs.pop_back();
+  ASSERT_EQ(unlink((root_ + "/out/less.csv").c_str()), 0);
+  EXPECT_EQ(told(run().result), "release");
+}
+
 // One person more in each cell: over one input it holds. Over two mounts of one version, or of two
-// versions of one asset, nobody would compare them, so neither plan nor gate takes such a job.
-TEST_F(Tables, TwoMountsOfOneVersionAreOneFile) {
+// versions of one asset, or two of its files, nobody would compare them, so neither plan nor gate
+// takes such a job.
+TEST_F(Tables, TablesAboutOneAssetAreOfOneFile) {
   input(visits(24));
   const auto below = [](const std::string& threshold, const std::string& input) {
     std::string s = kSchema;
@@ -274,6 +307,15 @@ TEST_F(Tables, TwoMountsOfOneVersionAreOneFile) {
   }
   request_.inputs[1].assetId = "a2";
   EXPECT_TRUE(job_charge(request_.outputs, request_.inputs, 0).ok());
+  // Nor of two files of one input.
+  request_.outputs[1].schema = below("113", "visits");
+  request_.outputs[1].schema["recipe"]["file"] = "patients.csv";
+  EXPECT_TRUE(job_charge(request_.outputs, request_.inputs, 0).ok()) << "all of it is free bits";
+  request_.inputs[0].tables.push_back({"patients.csv", "who"});
+  EXPECT_EQ(job_charge(request_.outputs, request_.inputs, 0).reason(), Reason::kBadValue);
+  EXPECT_FALSE(evaluate().channel);
+  request_.inputs[0].tables.pop_back();
+  request_.outputs[1].schema = below("113", "again");
   request_.inputs[1].assetId = "a1";
   request_.outputs.pop_back();
   EXPECT_TRUE(job_charge(request_.outputs, request_.inputs, 0).ok());

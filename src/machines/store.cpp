@@ -88,19 +88,20 @@ bool matches(const Machine& m, const MachineQuery& q) {
   if (q.live && m.live != *q.live) return false;
   return !q.deadline_until_ms || (m.deadline_ms != 0 && m.deadline_ms <= *q.deadline_until_ms);
 }
-// Sorts by position, drops what comes before `after`, cuts to `limit`.
-template <class T, class Position>
-std::vector<T> page(std::vector<T> all,
-                    const std::optional<std::pair<std::int64_t, std::string>>& after,
-                    bool newest_first, std::size_t limit, Position position) {
-  const auto before = [&](const auto& a, const auto& b) { return newest_first ? b < a : a < b; };
+// Sorts by position, drops what comes before q.after, cuts to q.limit and q.max_bytes.
+template <class T, class Query, class Position>
+std::vector<T> page(std::vector<T> all, const Query& q, Position position) {
+  const auto before = [&](const auto& a, const auto& b) { return q.newest_first ? b < a : a < b; };
   std::sort(all.begin(), all.end(),
             [&](const T& a, const T& b) { return before(position(a), position(b)); });
   std::vector<T> out;
+  std::size_t bytes = 0;
   for (auto& x : all) {
-    if (out.size() == limit) break;
-    if (after && !before(*after, position(x))) continue;
+    if (out.size() == q.limit) break;
+    if (q.after && !before(*q.after, position(x))) continue;
+    if (q.max_bytes != 0) bytes += canonical(x.body).size();
     out.push_back(std::move(x));
+    if (q.max_bytes != 0 && bytes >= q.max_bytes) break;
   }
   return out;
 }
@@ -112,7 +113,7 @@ Result<std::vector<Machine>> MemoryStore::machines(const MachineQuery& q) {
   for (const auto& [id, m] : machines_) {
     if (matches(m, q)) all.push_back(m);
   }
-  return page(std::move(all), q.after, q.newest_first, q.limit, [&q](const Machine& m) {
+  return page(std::move(all), q, [&q](const Machine& m) {
     return std::pair(q.deadline_until_ms ? m.deadline_ms : m.created_ms, m.id);
   });
 }
@@ -151,8 +152,7 @@ Result<std::vector<Record>> MemoryStore::records(const RecordQuery& q) {
     if ((q.owner && r.owner != *q.owner) || (q.name && r.name != *q.name)) continue;
     all.push_back(r);
   }
-  return page(std::move(all), q.after, q.newest_first, q.limit,
-              [](const Record& r) { return std::pair(r.order, r.id); });
+  return page(std::move(all), q, [](const Record& r) { return std::pair(r.order, r.id); });
 }
 
 Result<std::vector<Effect>> MemoryStore::due(std::int64_t now_ms, std::size_t limit) {

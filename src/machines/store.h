@@ -128,6 +128,9 @@ struct MachineQuery {
   // last row.
   std::optional<std::pair<std::int64_t, std::string>> after;
   std::size_t limit = 100;
+  // The answer ends with the row with which its bodies have so many bytes of canonical text: a
+  // short answer is then not the last one, only an empty one is. 0: no such end.
+  std::size_t max_bytes = 0;
 };
 struct RecordQuery {
   std::string kind;
@@ -136,6 +139,7 @@ struct RecordQuery {
   std::optional<std::pair<std::int64_t, std::string>> after;
   bool newest_first = false;
   std::size_t limit = 100;
+  std::size_t max_bytes = 0;  // as for machines
 };
 
 // Thread-safe.
@@ -147,7 +151,8 @@ class Store {
   virtual Status commit(const Transaction& t) = 0;
   virtual Result<std::optional<Machine>> machine(const std::string& id) = 0;
   virtual Result<std::vector<Machine>> machines(const MachineQuery& q) = 0;
-  // `after` and `limit` are not used
+  // `after`, `limit` and `max_bytes` are not used. By kind, state and life alone it is a look at
+  // few numbers, however many machines there are.
   virtual Result<std::int64_t> count(const MachineQuery& q) = 0;
   virtual Result<std::vector<TransitionRow>> history(const std::string& machine,
                                                      std::int64_t after_seq, std::size_t limit) = 0;

@@ -3,13 +3,21 @@
 
 #include "base/log.h"
 #include "policy/policy.h"
+#include "policy/rows.h"
 
 namespace gbx::policy {
 
 namespace {
 
+std::string grouped(std::int64_t n) {
+  std::string digits = std::to_string(n);
+  for (auto at = static_cast<std::ptrdiff_t>(digits.size()) - 3; at > (n < 0 ? 1 : 0); at -= 3) {
+    digits.insert(static_cast<std::size_t>(at), ",");
+  }
+  return digits;
+}
 std::string count(std::int64_t n, const std::string& one) {
-  return std::to_string(n) + " " + one + (n == 1 ? "" : "s");
+  return grouped(n) + " " + one + (n == 1 ? "" : "s");
 }
 template <class T, class Text>
 std::string list(const std::vector<T>& items, Text text) {
@@ -86,14 +94,18 @@ std::string platform(const records::PlatformRule& r) {
   if (r.technology == records::Technology::kSim) s = "SIMULATED TEE " + r.root;
   return s + ", releases " + list(r.releases, [](const auto& x) { return x; });
 }
-std::string gate(const records::GateClause& g) {
+std::string free_bits(std::int64_t bits, const std::optional<std::int64_t>& row_bits) {
+  const std::string rows = equivalent_rows(bits, row_bits);
+  return count(bits, "free bit") + (rows.empty() ? "" : " (" + rows + ")");
+}
+std::string gate(const records::GateClause& g, const std::optional<std::int64_t>& row_bits) {
   std::string s = "Outputs of type " + list(g.output_types, [](auto t) { return enum_name(t); }) +
                   ", at most " + count(g.max_output_bytes, "byte") + " and " +
                   count(g.max_rows, "row") + ". Without a person: up to " +
-                  count(g.auto_clear_free_bits, "free bit") + " a release at a risk score below " +
-                  std::to_string(g.hold_score) +
-                  ". In all: " + count(g.period_free_bits, "free bit") + " per consumer in " +
-                  count(g.period_days, "day") + ", " + count(g.total_free_bits, "free bit") +
+                  free_bits(g.auto_clear_free_bits, row_bits) +
+                  " a release at a risk score below " + std::to_string(g.hold_score) +
+                  ". In all: " + free_bits(g.period_free_bits, row_bits) + " per consumer in " +
+                  count(g.period_days, "day") + ", " + free_bits(g.total_free_bits, row_bits) +
                   " over all consumers for ever. ";
   s += g.copy_check ? "Copies of input rows are looked for. "
                     : "Copies of input rows are NOT looked for. ";
@@ -135,6 +147,15 @@ void data_dead_ends(const records::Clauses& c, std::vector<std::string>& out) {
 }
 
 }  // namespace
+
+std::string equivalent_rows(std::int64_t bits, const std::optional<std::int64_t>& row_bits) {
+  if (!row_bits || *row_bits <= 0) return {};
+  std::int64_t whole = bits / *row_bits;
+  std::int64_t tenths = (bits % *row_bits * 10 + *row_bits - 1) / *row_bits;
+  whole += tenths / 10;
+  tenths %= 10;
+  return grouped(whole) + "." + std::to_string(tenths) + " rows";
+}
 
 std::vector<std::string> dead_ends(const records::Policy& p, records::AssetKind kind,
                                    std::int64_t now) {
@@ -204,8 +225,18 @@ std::vector<std::string> explain_policy(const records::Policy& p, records::Asset
       "The broker's keys may be kept by: " +
       (c.custody.empty() ? "nobody" : list(c.custody, [](auto k) { return enum_name(k); })) +
       ". Its log: " + c.rollback + ".");
-  out.push_back(gate(c.gate));
+  out.push_back(gate(c.gate, c.row_bits));
+  if (kind == records::AssetKind::kDataset) {
+    out.push_back(c.row_bits ? "One row of this data holds " + count(*c.row_bits, "bit") +
+                                   ", as its owner measured it."
+                             : "What one row of this data holds is not said (rowBits): no bits are "
+                               "shown as rows.");
+  }
   if (kind != records::AssetKind::kImage) out.push_back(recipes(c));
+  if (c.gate.auto_clear_free_bits < kControlBits) {
+    out.push_back("Every result is held: each release tells " + count(kControlBits, "bit") +
+                  " at least, more than may go without a person.");
+  }
   out.push_back(c.reviewers.empty()
                     ? "Held results are rejected: nobody may review them."
                     : "Held results need " + std::to_string(c.reviewers_needed) + " of " +
@@ -361,7 +392,7 @@ class Meeting {
     for (const auto& a : assets_) all.push_back(clauses(a).gate);
     const auto merged = merge_gates(all);
     if (merged.ok()) {
-      out_.lines.push_back(gate(*merged));
+      out_.lines.push_back(gate(*merged, std::nullopt));
     } else {
       out_.obstacles.push_back("gate: " + merged.error().what + ". " +
                                each([](const auto& a) { return gate_terms(clauses(a).gate); }));

@@ -327,24 +327,35 @@ class Judge {
     }
     return ok_status();
   }
-  // The gate compares the tables over one input. An asset under two inputs, or two of its versions,
-  // would give tables of the same people that nobody compares (docs/decisions/0017).
+  // The gate compares the tables over one file of one input. Two files of an asset, an asset under
+  // two inputs, or two of its versions, can give tables of the same people that nobody compares
+  // (docs/decisions/0017).
   Status check_recipes() const {
-    std::map<Id16, std::string> read_as;  // asset -> the input through which recipes read it
+    std::map<Id16, std::string> read_as;  // asset -> the file that recipes read, as INPUT/FILE
     for (const auto& o : s_.spec.spec.outputs) {
       const Json* recipe = o.schema ? o.schema->find("recipe") : nullptr;
-      const Json* input = recipe == nullptr ? nullptr : recipe->find("input");
-      if (input == nullptr || input->string() == nullptr) continue;
+      const auto text = [recipe](const char* member) -> const std::string* {
+        const Json* value = recipe == nullptr ? nullptr : recipe->find(member);
+        return value == nullptr ? nullptr : value->string();
+      };
+      const std::string* input = text("input");
+      const std::string* file = text("file");
+      if (input == nullptr || file == nullptr) continue;
       const auto binding = std::find_if(s_.assets.begin(), s_.assets.end(),
-                                        [&](const auto& b) { return b.name == *input->string(); });
+                                        [&](const auto& b) { return b.name == *input; });
       if (binding == s_.assets.end()) continue;
       const auto facts = in_.asset(binding->version_id);
       if (!facts || !facts->policy.body.clauses.tables) continue;
-      const auto [known, first] = read_as.emplace(facts->record.body.asset_id, binding->name);
-      if (first || known->second == binding->name) continue;
-      return fail(Reason::kOutputNotAllowed, "recipes that read one asset through two inputs")
-          .with("one input of each asset that recipes read", known->second + ", " + binding->name)
-          .hint("let every recipe name the same input, or compute the tables in two jobs");
+      const auto& tables = *facts->policy.body.clauses.tables;
+      const bool computed =
+          std::any_of(tables.begin(), tables.end(), [&](const auto& t) { return t.file == *file; });
+      if (!computed) continue;  // no recipe of the owner's: all of it is free bits
+      const std::string reads = binding->name + "/" + *file;
+      const auto [known, first] = read_as.emplace(facts->record.body.asset_id, reads);
+      if (first || known->second == reads) continue;
+      return fail(Reason::kOutputNotAllowed, "recipes that read two files of one asset")
+          .with("one file of each asset that recipes read", known->second + ", " + reads)
+          .hint("let every recipe name the same input and file, or compute the tables in two jobs");
     }
     return ok_status();
   }

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "policy/decision.h"
+#include "policy/rows.h"
 #include "policy/testing.h"
 
 namespace gbx::policy {
@@ -359,13 +360,13 @@ TEST_F(Judging, AnImageIsAnImageAndADatasetIsNot) {
   EXPECT_EQ(denied(), "published:wrong-asset");
 }
 
-// One asset under two inputs, or two of its versions, would be the same people in tables that
-// nobody compares.
-TEST_F(Judging, RecipesReadEachAssetThroughOneInput) {
+// One asset under two inputs, two of its versions, or two of its files would be the same people in
+// tables that nobody compares.
+TEST_F(Judging, RecipesReadOneFileOfEachAsset) {
   inputs = 2;
-  const auto reads = [](const std::string& input) {
+  const auto reads = [](const std::string& input, const std::string& file = "visits.csv") {
     return must(parse_json(R"({"maxRows":1,"columns":[],"recipe":{"input":")" + input +
-                           R"(","file":"visits.csv"}})"));
+                           R"(","file":")" + file + R"("}})"));
   };
   spec.spec.outputs[0].schema = reads("in0");
   spec.spec.outputs.push_back(spec.spec.outputs[0]);
@@ -374,9 +375,15 @@ TEST_F(Judging, RecipesReadEachAssetThroughOneInput) {
   spec.spec.outputs[1].schema = reads("in1");
   for (auto& o : spec.spec.outputs) o.type = records::OutputType::kTable;
   for (const std::size_t i : {0U, 1U}) {
-    clauses(i).tables = std::vector<records::TableRule>{{"visits.csv", "patient"}};
+    clauses(i).tables =
+        std::vector<records::TableRule>{{"visits.csv", "patient"}, {"patients.csv", "patient"}};
   }
   EXPECT_EQ(denied(), "") << "two assets";
+  spec.spec.outputs[1].schema = reads("in0", "patients.csv");
+  EXPECT_EQ(denied(), "capacity:output-not-allowed") << "two files";
+  spec.spec.outputs[1].schema = reads("in0", "notes.csv");
+  EXPECT_EQ(denied(), "") << "a file that no recipe may read: all of it is free bits";
+  spec.spec.outputs[1].schema = reads("in1");
   for (const bool same_version : {true, false}) {
     assets[1].owner = copy(hospital);
     assets[1].record = assets[0].record;
@@ -750,6 +757,17 @@ TEST(Attempts, TellTheSlotInWhichTheyEnd) {
   EXPECT_EQ(attempts_bits({604800, 900}, 3), 2 + 3 * 10);
 }
 
+TEST(Describe, BitsAsRowsAreNeverTooFew) {
+  EXPECT_EQ(equivalent_rows(0, 116), "0.0 rows");
+  EXPECT_EQ(equivalent_rows(1, 116), "0.1 rows");
+  EXPECT_EQ(equivalent_rows(116, 116), "1.0 rows");
+  EXPECT_EQ(equivalent_rows(117, 116), "1.1 rows");
+  EXPECT_EQ(equivalent_rows(231, 116), "2.0 rows");  // 1.99
+  EXPECT_EQ(equivalent_rows(1'160'000, 116), "10,000.0 rows");
+  EXPECT_EQ(equivalent_rows(std::int64_t{1} << 62, 1), "4,611,686,018,427,387,904.0 rows");
+  EXPECT_EQ(equivalent_rows(117, std::nullopt), "");
+}
+
 TEST(Describe, SaysTheDangerousThingsInPlainWords) {
   SeededRandom random(9);
   const auto node =
@@ -767,6 +785,16 @@ TEST(Describe, SaysTheDangerousThingsInPlainWords) {
   EXPECT_TRUE(says("NO TEE"));
   EXPECT_TRUE(says("`/bin/study`"));
   EXPECT_TRUE(says("every bit that leaves is a free one"));
+  EXPECT_TRUE(says("What one row of this data holds is not said (rowBits)"));
+  p.clauses.row_bits = 116;
+  EXPECT_TRUE(says("One row of this data holds 116 bits"));
+  EXPECT_TRUE(says("Without a person: up to 2,048 free bits (17.7 rows) a release"));
+  EXPECT_TRUE(says("16,384 free bits (141.3 rows) per consumer in 30 days"));
+  p.clauses.row_bits.reset();
+  EXPECT_FALSE(says("Every result is held"));
+  p.clauses.gate.auto_clear_free_bits = 7;
+  EXPECT_TRUE(says("Every result is held: each release tells 8 bits at least"));
+  p.clauses.gate.auto_clear_free_bits = 2048;
   p.clauses.tables = std::vector<records::TableRule>{{"visits.csv", "patient"}};
   EXPECT_TRUE(says("from visits.csv (one patient, one subject), cells of at least 10 subjects"));
   p.clauses.tables.reset();

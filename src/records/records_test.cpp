@@ -261,6 +261,19 @@ TEST(Sealing, TheReviewIsNowhereInTheClear) {
   EXPECT_EQ(canonical(to_json(found.manifest.context.verdict)),
             canonical(to_json(bare.manifest.context.verdict)));
   EXPECT_EQ(canonical(to_json(found.manifest)).find("1119"), std::string::npos);
+  // However much there is to find: as many findings as there can be, each at as many places.
+  GateFinding finding{"differences", AnalyserStatus::kNotApplicable, "not-recomputed", {}};
+  finding.refs.assign(16, std::string(63, 'n') + ":20000:4096");
+  in.review.findings.assign(256, finding);
+  const auto most = *seal_result(in, kek.public_key(), r);
+  EXPECT_EQ(most.output.review->size(), bare.output.review->size());
+  const auto keys = *open_release_keys(kek, most.manifest, most.release_keys);
+  const Hash32 notice = r.fixed<32>();
+  const Bytes preview = *seal_outer_key(reviewer.public_key(), notice, keys.preview, r);
+  const auto shown = open_preview(reviewer, 0, most.manifest, most.output, notice, preview);
+  ASSERT_TRUE(shown.ok()) << shown.error().line();
+  EXPECT_EQ(shown->review.findings.size(), 256U) << "places are left out, findings are not";
+  EXPECT_LT(shown->review.findings[255].refs.size(), 16U);
   in.reviewers.clear();
   const auto alone = *seal_result(in, kek.public_key(), r);
   EXPECT_FALSE(alone.output.review.has_value());

@@ -102,16 +102,26 @@ Result<SecretBuffer> open_content(ByteView cek, const SealContext& c, const Seal
   return moved_to_secret(std::move(plain));
 }
 
-// u32 length, JSON, zeros up to a power of two.
-constexpr std::size_t kSmallestReview = 16U << 10;
-Bytes padded_review(const GateReview& review) {
-  ByteWriter w;
-  w.bytes32(as_bytes(canonical(to_json(review))));
-  Bytes out = w.take();
-  std::size_t size = kSmallestReview;
-  while (size < out.size()) size *= 2;
-  out.resize(size, 0);
-  return out;
+// u32 length, JSON, zeros. Every review has one size: plane and consumer see the size of what is
+// sealed, and whoever wrote the output chooses how much there is to find in it. Of a review that is
+// larger, each finding keeps its first places.
+constexpr std::size_t kReviewBytes = 64U << 10;
+Result<Bytes> padded_review(GateReview review) {
+  for (std::size_t most = 16;; most /= 2) {
+    for (auto& f : review.findings) f.refs.resize(std::min(f.refs.size(), most));
+    ByteWriter w;
+    w.bytes32(as_bytes(canonical(to_json(review))));
+    if (w.bytes().size() <= kReviewBytes) {
+      Bytes out = w.take();
+      out.resize(kReviewBytes, 0);
+      return out;
+    }
+    if (most == 0) {
+      return fail(Reason::kTooLarge, "review")
+          .with("at most " + std::to_string(kReviewBytes) + " bytes",
+                std::to_string(w.bytes().size()));
+    }
+  }
 }
 Result<GateReview> open_review(ByteView key, const SealContext& c, const SealedOutput& output) {
   if (!c.review || !output.review) return fail(Reason::kMissingField, "review");
@@ -201,7 +211,7 @@ Result<ResultSealed> seal_result(const ResultInput& in, const crypto::HpkePublic
   const auto review_key = random.secret<ContentKey>(32);
   if (!in.reviewers.empty()) {
     const Bytes review_aad = content_aad("gbx/1/review", in.job_id, in.attempt, in.plan_hash);
-    Bytes review = padded_review(in.review);
+    GBX_ASSIGN(Bytes review, padded_review(in.review));
     GBX_ASSIGN(r.output.review,
                crypto::seal_once(review_key.view(kAccess), kAccess, review_aad, review));
     cleanse(review);

@@ -38,7 +38,7 @@ def chance(what):
 class Relay:
     """Passes TCP connections on to `target`, on a port of its own. `trap(n, work)` runs `work` when the n-th chunk of either direction (counted from
     then on, over all connections) has arrived and was not passed on yet; `delay` holds every chunk back; `spoil` is asked what to send instead
-    of a chunk; `cut()` ends all connections."""
+    of a chunk; `cut()` ends all connections and says how many."""
 
     def __init__(self, target):
         self.target = target
@@ -65,6 +65,7 @@ class Relay:
                 s.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass  # the other end was first
+        return len(doomed)
 
     def close(self):
         self._listener.close()
@@ -159,9 +160,37 @@ class Ambush(threading.Thread):
         return pid == self.node
 
 
+class SlowDisk:
+    """Whatever a process, or a thread of it, syncs takes so many seconds longer from now until close(): what the program is told is as ever.
+    strace stops it at each of these calls, so nothing of the program is another one; SkipTest where nobody may trace."""
+
+    def __init__(self, program, seconds, log):
+        self.path = log
+        self.tracer = subprocess.Popen(["strace", "-f", "-p", str(program.process.pid), "-o", log, "-e", "trace=fsync,fdatasync",
+                                        "-e", "inject=fsync,fdatasync:delay_enter=%d" % (1_000_000 * seconds)],
+                                       stderr=subprocess.PIPE, text=True)
+        said = self.tracer.stderr.readline()
+        if "attached" not in said:
+            self.close()
+            raise unittest.SkipTest("a slow disk needs ptrace: " + said.strip())
+
+    def close(self):
+        if self.tracer.poll() is None:
+            self.tracer.terminate()
+            self.tracer.communicate()
+
+    def struck(self):
+        """Syncs that were held up."""
+        with open(self.path, encoding="utf-8", errors="replace") as f:
+            return sum("(DELAYED)" in line for line in f)
+
+
 class Ballast:
-    def __init__(self, path):
+    """Takes all room of a file system, and with `files` at most so many names."""
+
+    def __init__(self, path, files=0):
         self.path = path
+        self.files = files
 
     def fill(self):
         with open(self.path, "wb", buffering=0) as f:
@@ -171,10 +200,18 @@ class Ballast:
                         f.write(b"\0" * size)
                 except OSError:
                     pass  # full
+        try:
+            for n in range(self.files):
+                os.mkdir("%s.%d" % (self.path, n))
+        except OSError:
+            pass  # full
 
     def empty(self):
         if os.path.exists(self.path):
             os.unlink(self.path)
+        for n in range(self.files):
+            if os.path.exists("%s.%d" % (self.path, n)):
+                os.rmdir("%s.%d" % (self.path, n))
 
 
 class Program:
@@ -220,10 +257,10 @@ class Program:
                 self._spawn()
 
     def kill(self, sig=signal.SIGKILL):
-        try:
-            self.process.send_signal(sig)
-        except ProcessLookupError:
-            pass
+        """Whether there was one."""
+        there = self.process.poll() is None
+        self.process.send_signal(sig)
+        return there
 
     def stop(self, seconds=30):
         with self.lock:
@@ -243,13 +280,13 @@ class Cluster:
 
     def __init__(self, lease_seconds=5, wrap=None, uid_base=UID_BASE):
         print("GBX_FAULTS_SEED=" + SEED, file=sys.stderr)
-        layout, digest = h.image("noop-image")
+        layout, self.digest = h.image("noop-image")
         self.uid_base = uid_base
         self.up = h.Installation(uid_base)
         self.dir, self.state, self.facts = self.up.dir, self.up.state, self.up.facts
         self.owner = h.Person(self.up, "owner", ["owner"])
         self.me = h.Person(self.up, "me", ["owner", "consumer"])
-        self._publish(layout, digest)
+        self._publish(layout)
         self.up.stop()
         self.log = open(os.path.join(self.dir, "programs.log"), "ab")
         self.bin = os.path.join(self.dir, "bin")
@@ -268,13 +305,13 @@ class Cluster:
             if name.startswith("glovebox"):
                 shutil.copy2(os.path.join(h.BIN, name), self.bin)
 
-    def _publish(self, layout, digest):
+    def _publish(self, layout):
         folder = os.path.join(self.dir, "nothing")
         os.makedirs(folder)
         with open(os.path.join(folder, "empty.csv"), "w", encoding="utf-8") as f:
             f.write("a\n1\n")
         for who, other, name, kind in ((self.me, self.owner, "noop", "image"), (self.owner, self.me, "nothing", "dataset")):
-            policy = who.policy(os.path.join(self.dir, name + ".yaml"), kind, digest, self.facts["nodeKey"], other.id,
+            policy = who.policy(os.path.join(self.dir, name + ".yaml"), kind, self.digest, self.facts["nodeKey"], other.id,
                                 extra=["--consumer", self.me.id, "--no-lease", "--free-bits", "65536", "--attempts", "3"])
             if kind == "image":
                 who.run("image", "import", layout, "--name", name, "--policy", policy)
@@ -330,8 +367,9 @@ class Cluster:
             return f.read()[-5000:]
 
     @contextlib.contextmanager
-    def small_disk(self, name, folder, user, room=1 << 20):
-        """That program's folder on a file system of its own with so much room left: fill() takes it all, empty() gives it back."""
+    def small_disk(self, name, folder, user, room=1 << 20, inodes=0):
+        """That program's folder on a file system of its own with so much room left, and where it is said for so many files: fill() takes it all,
+        empty() gives it back."""
         program, path, aside = self.programs[name], os.path.join(self.state, folder), os.path.join(self.dir, "aside-" + folder)
 
         def move(source, target):
@@ -339,14 +377,15 @@ class Cluster:
         program.stop()
         shutil.copytree(path, aside)
         used = sum(os.path.getsize(os.path.join(d, f)) for d, _, files in os.walk(path) for f in files)
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=%d,mode=0700,uid=%d,gid=%d" % (2 * used + room, user, user), "tmpfs", path], check=True)
+        options = "size=%d,mode=0700,uid=%d,gid=%d" % (2 * used + room, user, user) + (",nr_inodes=%d" % inodes if inodes else "")
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", path], check=True)
         try:
             subprocess.run(["cp", "-a", aside + "/.", path], check=True)
             for d, names, files in os.walk(path):
                 for f in [d] + [os.path.join(d, n) for n in names + files]:
                     os.chown(f, user, user)
             program.start()
-            yield Ballast(os.path.join(path, "ballast"))
+            yield Ballast(os.path.join(path, "ballast"), inodes)
         finally:
             program.stop()
             shutil.rmtree(aside)
@@ -505,10 +544,12 @@ class Cluster:
 
 
 class Case(unittest.TestCase):
-    """With `cluster`, a Cluster that all tests of a module share."""
+    """With `cluster`, a Cluster that all tests of a module share. Each test counts in `struck` where its fault met something: one that met nothing
+    has tried nothing."""
 
     def setUp(self):
         self.ends = {}
+        self.struck = 0
         for relay in self.cluster.relays.values():
             relay.trap(0, None)
             relay.delay, relay.spoil = 0.0, None
@@ -525,6 +566,7 @@ class Case(unittest.TestCase):
         return self.ends[job]
 
     def all_is_well(self):
+        self.assertGreater(self.struck, 0, "the fault struck nothing")
         wrong = self.cluster.judge(self.ends)
         self.assertEqual(wrong, [], self.cluster.tail())
 
@@ -536,8 +578,8 @@ class Case(unittest.TestCase):
         self.assertEqual(end["state"], "Completed", (end, self.cluster.tail()))
 
     def at_each(self, link, few, most, what, attempts=None, until=None):
-        """One job for each n: `what` happens when the n-th message of that link has arrived and was not passed on. `few` of the first `until` unless
-        all of the first `most`."""
+        """One job for each n: `what` happens when the n-th message of that link has arrived and was not passed on, and says whether it met anything.
+        `few` of the first `until` unless all of the first `most`."""
         left = list(range(1, most + 1))
         if not FULL:
             left = left[:until]
@@ -548,7 +590,7 @@ class Case(unittest.TestCase):
             fired = threading.Event()
 
             def now():
-                what()
+                self.struck += bool(what())
                 fired.set()
             self.cluster.relays[link].trap(n, now)
             name = "%s-%s-%d" % (self.id().rsplit(".", 1)[1].replace("_", "-")[5:40], link, n)
@@ -562,4 +604,5 @@ class Case(unittest.TestCase):
             if not fired.is_set():  # nor would any after it
                 left = [other for other in left if other < n]
         self.assertGreaterEqual(happened, few)
+        self.assertGreaterEqual(self.struck, few)
         self.all_is_well()

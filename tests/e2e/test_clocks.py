@@ -19,14 +19,14 @@ FAKETIME = "/usr/lib/%s-linux-gnu/faketime/libfaketimeMT.so.1" % os.uname().mach
 class Cluster(faults.Cluster):
     """Wall clocks of single programs are set by libfaketime; what they measure by the monotonic clock stays."""
 
-    def __init__(self):
+    def __init__(self, ids=10_000_000):
         self.clocks = tempfile.mkdtemp(prefix="gbx-clocks-", dir="/tmp")
         os.chmod(self.clocks, 0o755)
         names = ("broker", "plane", "node")
         for name in names:
             self.set(name, 0)
         # Ids of its own: test_faults.py may run at the same time.
-        super().__init__(uid_base=faults.UID_BASE + 10_000_000, wrap={name: [
+        super().__init__(uid_base=faults.UID_BASE + ids, wrap={name: [
             "/usr/bin/env", "LD_PRELOAD=" + FAKETIME, "FAKETIME_TIMESTAMP_FILE=" + os.path.join(self.clocks, name), "FAKETIME_NO_CACHE=1",
             "FAKETIME_DONT_FAKE_MONOTONIC=1"] for name in names})
 
@@ -53,6 +53,7 @@ class Clocks(faults.Case):
         for n in range(1, most + 1) if faults.FULL else [faults.chance(self.id() + str(seconds)).randint(1, 8)]:
             def wrong():
                 cluster.set(name, seconds)
+                self.struck += 1
                 threading.Timer(2, cluster.set, [name, 0]).start()
             cluster.relays[link].trap(n, wrong)
             cluster.relays[link].delay = 0.3  # so that it is wrong for a while of this job

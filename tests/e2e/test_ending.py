@@ -51,6 +51,14 @@ def descendants(root):
     return tree
 
 
+def kill_all(pids):
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # its parent's death was its own
+
+
 class Ending(unittest.TestCase):
     def begin(self, script, attempts=1):
         """A job whose container runs; every kind of trace is there, or the test could find nothing."""
@@ -145,8 +153,7 @@ class Ending(unittest.TestCase):
         # The node's children first, lest they clear up: that is the agent's whole tree, with the container.
         node = [p[0] for p in h.processes() if "glovebox-node" in p[3] and world.up.state in p[3]]
         self.assertEqual(len(node), 1)
-        for pid in [p for p in descendants(node[0]) if p != node[0]] + node:
-            os.kill(pid, signal.SIGKILL)
+        kill_all([p for p in descendants(node[0]) if p != node[0]] + node)
         self.gone(job, 15)  # `up` starts the node again
         got = self.until(job, lambda j: j["state"] != "Running", 60)
         self.assertEqual((got["state"], got["outcome"]["reason"]), ("Failed", "lost"), got)
@@ -155,11 +162,7 @@ class Ending(unittest.TestCase):
         job = self.begin("import time; time.sleep(6); open('/out/m.json','w').write('{\"ok\":1}')", attempts=2)
         tree = descendants(world.up.up.pid)
         self.assertGreater(len(tree), 8, tree)
-        for pid in sorted(tree, reverse=True):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass  # its parent's death was its own
+        kill_all(sorted(tree, reverse=True))
         world.up.up.wait()
         self.assertTrue(traces(job)["folder"])
         world.up.start()

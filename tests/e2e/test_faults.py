@@ -1,7 +1,8 @@
 """Real processes under faults: each program killed at messages of a job's life, streams that are cut, slow, silent, doubled and reordered, nodes that
-vanish, disks that are full (clocks that jump: test_clocks.py). Every kind of fault in every run, at messages that chance picks and GBX_FAULTS_SEED
+vanish, disks that are full or slow (clocks that jump: test_clocks.py). Every kind of fault in every run, at messages that chance picks and GBX_FAULTS_SEED
 repeats; with GBX_FAULTS=all at every message (`scripts/deep faults`).
 """
+import hashlib
 import os
 import signal
 import subprocess
@@ -43,11 +44,13 @@ class Killed(Faults):
         self.at_each("node-plane", 1, 32, cluster.programs["node"].kill, until=8)
 
     def kill_part(self, name):
-        for pid in cluster.part(name):
+        found = cluster.part(name)
+        for pid in found:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass  # with another one
+        return found
 
     def test_agents_privileged_half(self):
         self.at_each("agent-broker", 1, 16, lambda: self.kill_part("glovebox-agent run"), until=9)
@@ -76,6 +79,7 @@ class Killed(Faults):
             trap.over = True
             trap.join()
         self.assertTrue(trap.hit)
+        self.struck += 1
         self.assertEqual((end["state"], end["outcome"]["reason"]), expected, end)
         self.all_is_well()
 
@@ -90,33 +94,34 @@ class Streams(Faults):
             relay.delay = 0.1
         end = self.job("slow")
         self.completes(end)
+        for link, relay in cluster.relays.items():
+            self.assertGreater(relay.count, 0, link)
+            self.struck += relay.count
         self.assertEqual(len(end["environments"]), 1, end)
         self.all_is_well()
 
     def once(self, link, n, change):
-        """`change` makes of the n-th and the next chunk what is sent instead."""
+        """A job; `change` makes of the n-th and the next chunk what is sent instead."""
         relay, seen = cluster.relays[link], []
 
         def spoil(chunk):
             seen.append(chunk)
             return change(seen, n) if len(seen) in (n, n + 1) else chunk
         relay.spoil = spoil
+        self.completes(self.job("%s-%s" % (self._testMethodName[5:], link)))
+        relay.spoil = None
+        self.assertGreater(len(seen), n)
+        self.struck += 1
 
     # Below TLS: the stream ends, whatever it carried is asked for again over another one.
     def test_doubled(self):
         for link in cluster.relays:
             self.once(link, 5, lambda seen, n: seen[-1] * 2 if len(seen) == n else seen[-1])
-            end = self.job("doubled-" + link)
-            self.completes(end)
-            cluster.relays[link].spoil = None
         self.all_is_well()
 
     def test_reordered(self):
         for link in cluster.relays:
             self.once(link, 5, lambda seen, n: seen[-1][len(seen[-1]) // 2:] + seen[-1][:len(seen[-1]) // 2] if len(seen) == n else seen[-1])
-            end = self.job("reordered-" + link)
-            self.completes(end)
-            cluster.relays[link].spoil = None
         self.all_is_well()
 
     # One message is held back, and nothing tells that it will not come: it comes behind the next one, which is sent when patience has ended.
@@ -124,9 +129,6 @@ class Streams(Faults):
         links = sorted(cluster.relays)
         for link in links if FULL else [faults.chance(self.id()).choice(links)]:
             self.once(link, 5, lambda seen, n: b"" if len(seen) == n else seen[n] + seen[n - 1])
-            end = self.job("silent-" + link)
-            self.completes(end)
-            cluster.relays[link].spoil = None
         self.all_is_well()
 
 
@@ -135,7 +137,7 @@ class Nodes(Faults):
         node = cluster.programs["node"]
 
         def freeze():
-            node.kill(signal.SIGSTOP)
+            self.struck += node.kill(signal.SIGSTOP)
             threading.Timer(6.5, node.kill, [signal.SIGCONT]).start()
         cluster.relays["agent-broker"].trap(8, freeze)
         end = self.job("frozen")
@@ -147,7 +149,7 @@ class Nodes(Faults):
 
         def vanish():
             node.wanted = False
-            node.kill()
+            self.struck += node.kill()
         cluster.relays["agent-broker"].trap(8, vanish)
         job = cluster.submit("vanished", queue=5)
         try:
@@ -167,7 +169,7 @@ class CommandLine(Faults):
         waiting = subprocess.Popen([*command, "job", "submit", spec, "--wait", "--idempotency-key", "cli"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(0.3)
         waiting.kill()
-        waiting.wait()
+        self.struck += waiting.wait() == -signal.SIGKILL
         end = self.job("cli")
         self.completes(end)
         for n in range(40 if FULL else 8):
@@ -176,7 +178,7 @@ class CommandLine(Faults):
                                         stderr=subprocess.DEVNULL)
             time.sleep(0.005 * n * (1 if FULL else 5))
             fetching.kill()
-            fetching.wait()
+            self.struck += fetching.wait() == -signal.SIGKILL
             self.assertIn(os.listdir(out) if os.path.isdir(out) else [], ([], ["metrics.json"]))
             cluster.me.run("job", "result", end["jobId"], "--out", out, "--force")
             with open(os.path.join(out, "metrics.json"), encoding="utf-8") as f:
@@ -197,20 +199,88 @@ class CommandLine(Faults):
                                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             time.sleep(0.01 * n * (1 if FULL else 6))
             publishing.kill()
-            publishing.wait()
+            self.struck += publishing.wait() == -signal.SIGKILL
+        self.assertGreater(self.struck, 0)
         cluster.owner.run(*words)
         cluster.owner.run("asset", "verify", "larger")
 
 
+class FullHome(Faults):
+    """A person's folder on a disk that is full, or full after the first pages of what a command writes."""
+    ROOM = 1 << 20
+    PAGE = 4096
+
+    def setUp(self):
+        super().setUp()
+        self.home = os.path.join(cluster.dir, "home-" + self._testMethodName)
+        os.makedirs(self.home)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=%d,mode=0700" % self.ROOM, "tmpfs", self.home], check=True)
+        self.addCleanup(subprocess.run, ["umount", self.home], check=True)
+        self.ballast = faults.Ballast(os.path.join(self.home, "ballast"))
+        self.person = h.Person(cluster.up, self._testMethodName, ["owner", "consumer"])
+
+    def files(self):
+        """Everything in the folder with what it holds."""
+        found = {}
+        for folder, _, names in os.walk(self.home):
+            for path in (os.path.join(folder, n) for n in names):
+                if path != self.ballast.path:
+                    with open(path, "rb") as f:
+                        found[os.path.relpath(path, self.home)] = hashlib.sha256(f.read()).hexdigest()
+        return found
+
+    def each_room(self, words, struck=1):
+        """The command with less room than it needs, and then with enough."""
+        failed = 0
+        for pages in range(8) if FULL else [0, faults.chance(self.id()).randint(1, 3)]:
+            before = self.files()
+            self.ballast.fill()
+            os.truncate(self.ballast.path, os.path.getsize(self.ballast.path) - pages * self.PAGE)
+            try:
+                self.person.run(*words)
+            except h.CommandFailed as e:
+                failed += 1
+                self.assertEqual((e.code, e.reason), (h.INFRASTRUCTURE, "io"), e)
+                self.assertIn("No space left on device", e.err)
+                if pages == 0:
+                    self.assertEqual(self.files(), before)
+            self.ballast.empty()
+            self.person.run(*words)
+            self.assertEqual([f for f in self.files() if ".tmp" in f or ".new" in f], [])
+        self.assertGreaterEqual(failed, struck)
+
+    def test_rotate(self):
+        self.each_room(["identity", "rotate"])
+        self.person.run("asset", "list")
+
+    def test_publish(self):
+        policy = self.person.policy(os.path.join(cluster.dir, "full-home.yaml"), "dataset", cluster.digest, cluster.facts["nodeKey"], cluster.me.id)
+        folder = os.path.join(cluster.dir, "nothing")
+        self.each_room(["asset", "publish", folder, "--name", "full-home", "--kind", "dataset", "--policy", policy])
+        self.person.run("asset", "verify", "full-home")
+
+
 class Disk(Faults):
+    def said_since(self, size):
+        with open(cluster.log.name, encoding="utf-8", errors="replace") as f:
+            f.seek(size)
+            return f.read()
+
     def full_while_a_job_runs(self, name, folder, user):
         with cluster.small_disk(name, folder, user) as ballast:
-            for n in range(1, 13) if FULL else [faults.chance(self.id()).randint(1, 9)]:
+            left = list(range(1, 13 if FULL else 10))
+            if not FULL:
+                faults.chance(self.id()).shuffle(left)
+            while left and (FULL or not self.struck):
+                n = left.pop(0)
+
                 def fill():
                     ballast.fill()
                     threading.Timer(2, ballast.empty).start()
+                before = os.path.getsize(cluster.log.name)
                 cluster.relays["plane-broker"].trap(n, fill)
                 self.completes(self.job("full-%s-%d" % (name, n)))
+                self.struck += "disk is full" in self.said_since(before)
                 ballast.empty()
         self.all_is_well()
 
@@ -219,6 +289,37 @@ class Disk(Faults):
 
     def test_of_the_plane(self):
         self.full_while_a_job_runs("plane", "plane", faults.UID_BASE + 2)
+
+    def test_of_the_node(self):
+        """No attempt finds a place for its environment: the job ends and says why, and with room the next one is as ever."""
+        with cluster.small_disk("node", "environments", 0, inodes=200) as ballast:
+            self.completes(self.job("node-begins"))  # by then it has cleared what it found in its folder
+            ballast.fill()
+            job = cluster.submit("full-node")
+            end = self.ends[job] = cluster.ended(job)
+            ballast.empty()
+            for said in [end["outcome"]["what"]] + [e["detail"] for e in end["environments"]]:
+                self.assertIn("No space left on device", said)
+            self.assertEqual((end["state"], end["outcome"]["reason"], len(end["environments"])), ("Failed", "io", 3), end)
+            self.struck += 1
+            cluster.leaves_nothing(job)
+            self.completes(self.job("node-with-room"))
+        self.all_is_well()
+
+    def test_slow(self):
+        """Whatever broker and plane keep waits for their disk."""
+        slow = []
+        for name in ("broker", "plane"):
+            slow.append(faults.SlowDisk(cluster.programs[name], 1.0 if FULL else 0.1, os.path.join(cluster.dir, "slow-" + name)))
+            self.addCleanup(slow[-1].close)
+        end = self.job("slow-disk", 240)
+        self.completes(end)
+        self.assertEqual(len(end["environments"]), 1, end)
+        for disk in slow:
+            disk.close()
+            self.assertGreaterEqual(disk.struck(), 5)
+            self.struck += 1
+        self.all_is_well()
 
 
 if __name__ == "__main__":

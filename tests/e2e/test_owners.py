@@ -167,6 +167,10 @@ class Owners(unittest.TestCase):
         together = world.engineer.run("policy", "explain", "data", "--with", "model", "--with", "tool")
         self.assertEqual(together["obstacles"], [])
         self.assertTrue(any("count against data, model, tool" in line for line in together["together"]), together)
+        for again in (["data"], ["model", "model"]):
+            with self.assertRaises(h.CommandFailed) as caught:
+                world.engineer.run("policy", "explain", "data", *[word for name in again for word in ("--with", name)])
+            self.assertEqual((caught.exception.code, caught.exception.reason), (h.USAGE, "usage"), again)
 
 
 class Interview(unittest.TestCase):
@@ -177,10 +181,22 @@ class Interview(unittest.TestCase):
                      "--force", "--out", path)
         for question, answer in answers:
             t.await_text(question)
+            if answer is None:
+                continue
             t.seen = b""
             t.type(answer + b"\n")
         self.assertEqual(t.wait(), 0, t.seen)
         return world.hospital.run("policy", "explain", path)
+
+    def setUp(self):
+        self.data = os.path.join(world.up.dir, "measured")
+        os.makedirs(self.data, exist_ok=True)
+        with open(os.path.join(self.data, "visits.csv"), "w", encoding="utf-8") as f:
+            f.write("patient,sugar\n" + "".join("%d,%d\n" % (i % 97, i * i % 89) for i in range(1000)))
+        self.cards = []
+        for person in (world.lab, world.engineer, world.vendor):
+            card = os.path.join(world.up.dir, "card-" + person.id)
+            self.cards.append(h.write_json(card, person.run("identity", "show")).encode())
 
     def answers(self, yes):
         return [(b"dataset, model or image", b""), (b"For which purpose", b"research"), (b"more?", b""),
@@ -188,6 +204,12 @@ class Interview(unittest.TestCase):
                 (b"Which command line", b"/usr/bin/python3 /opt/study/study.py"), (b"more?", b""),
                 (b"in the same job", world.lab.id.encode()), (b"more?", b""),
                 (b"NO TEE", yes), (b"CUSTODY", yes), (b"ROLLBACK", yes),
+                (b"In which folder here", self.data.encode() + b"-mistyped"), (b"In which folder here", self.data.encode()),
+                (b"visits.csv: a row holds about", None),
+                (b"the gate itself count", b"visits.csv"), (b"the gate itself count", b"visits.csv=patient"), (b"more?", b""), (b"whom the rows are about", b"12"),
+                (b"bits of such tables", b"0"),
+                (b"rules on it", self.cards[0]), (b"more?", self.cards[0]), (b"each reviewer once", None), (b"more?", self.cards[1]), (b"more?", b""),
+                (b"another owner of the same job", self.cards[2]), (b"more?", b""), (b"of these 2 must approve", b"3"), (b"of these 2 must approve", b"2"),
                 (b"How many bits", b"512"), (b"how many days", b"")]
 
     def test_every_question_answered_makes_a_policy_that_allows_a_job(self):
@@ -199,6 +221,11 @@ class Interview(unittest.TestCase):
                          (["research"], ["operator"], "unprotected", 512))
         self.assertEqual(clauses["commands"], [{"argv": ["/usr/bin/python3", "/opt/study/study.py"], "env": []}])
         self.assertEqual(clauses["joinOwners"], [world.lab.id])
+        self.assertEqual([r["identityId"] for r in clauses["reviewers"]], [world.lab.id, world.engineer.id])
+        self.assertEqual([r["identityId"] for r in clauses["mayPreview"]], [world.lab.id, world.engineer.id, world.vendor.id])
+        self.assertEqual((clauses["reviewersNeeded"], clauses["tables"]), (2, [{"file": "visits.csv", "subject": "patient"}]))
+        self.assertEqual((clauses["gate"]["cellSubjects"], clauses["gate"]["autoClearVerifiedBits"]), (12, 0))
+        self.assertGreater(clauses["rowBits"], 0)
         self.assertEqual(clauses["tee"][0]["root"], "none:" + world.up.facts["nodeKey"])
 
     def test_what_is_not_agreed_to_by_name_is_not_allowed(self):

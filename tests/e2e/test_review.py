@@ -17,6 +17,10 @@ CHARGED = 8 + 10  # control channel; a number from 0 to 1,000
 CODE_BITS = 4
 
 
+def tallies(item):
+    return [(p["approved"], p["needed"]) for p in item["policies"]]
+
+
 class Desk:
     """hospital: data, two of three reviewers; lab: image, one reviewer, who also reviews for the hospital."""
 
@@ -90,11 +94,14 @@ class Review(unittest.TestCase):
         for person in world.reviewers:
             (line,) = [i for i in person.run("review", "list")["items"] if i["jobId"] == job]
             self.assertEqual(line["reasons"], ["free-bits", "gate-holds"])
-            self.assertEqual((line["freeBits"], line["rulings"], line["you"]), (CHARGED, "0 of 2; 0 of 1", "waits for you"))
-            self.assertEqual(line["rows"], "0.2 rows")
+            self.assertEqual((line["freeBits"], tallies(line), line["you"]), (CHARGED, [(0, 2), (0, 1)], "asked"))
+            self.assertTrue(14 * 86400 - 600 < line["secondsLeft"] <= 14 * 86400, line["secondsLeft"])
         out = os.path.join(world.up.dir, "look")
         shown = anna.run("review", "show", job[:12], "--out", out)
         self.assertEqual(shown["purpose"], h.PURPOSE)
+        for policy in shown["policies"]:
+            for sums in (policy["budget"]["period"], policy["budget"]["total"]):
+                self.assertEqual((policy["budget"]["release"], sums["after"] - sums["before"]), (CHARGED, CHARGED))
         self.assertEqual(shown["command"], [h.PYTHON, "-c", SCRIPT])
         self.assertEqual([f["path"] for f in shown["files"]], ["m.json"])
         with open(os.path.join(out, "m.json"), encoding="utf-8") as f:
@@ -108,7 +115,7 @@ class Review(unittest.TestCase):
         self.refused("conflict", h.USAGE, anna, "review", "reject", job, "--yes")
         self.assertEqual(cleo.run("review", "reject", job, "--yes")["state"], "held")
         (line,) = [i for i in ben.run("review", "list")["items"] if i["jobId"] == job]
-        self.assertEqual(line["rulings"], "1 of 2; 1 of 1")
+        self.assertEqual((tallies(line), line["you"]), ([(1, 2), (1, 1)], "asked"))
         self.assertEqual(ben.run("review", "approve", job, "--yes")["state"], "released")
         world.engineer.run("job", "wait", job)
         result = os.path.join(world.up.dir, "result")
@@ -166,14 +173,14 @@ class Review(unittest.TestCase):
     def test_on_a_terminal_the_output_is_shown_and_the_answer_counts(self):
         anna = world.reviewers[0]
         job = self.held()
-        for answer, status, rulings in ((b"no", h.USAGE, "0 of 2; 0 of 1"), (b"yes", h.OK, "1 of 2; 1 of 1")):
+        for answer, status, rulings in ((b"no", h.USAGE, [(0, 2), (0, 1)]), (b"yes", h.OK, [(1, 2), (1, 1)])):
             t = Terminal(os.path.join(h.BIN, "glovebox"), "--home", anna.home, "review", "approve", job)
             t.await_text(b"approve this output under 2 policies? [yes/no]")
             self.assertIn(b'| {"sum":42}', t.seen)
             t.type(answer + b"\n")
             self.assertEqual(os.waitstatus_to_exitcode(t.wait()), status, t.seen)
             (line,) = [i for i in anna.run("review", "list")["items"] if i["jobId"] == job]
-            self.assertEqual(line["rulings"], rulings)
+            self.assertEqual(tallies(line), rulings)
         for person in world.reviewers[1:]:
             last = person.run("review", "reject", job, "--yes")["state"]
         self.assertEqual(last, "rejected")
@@ -193,7 +200,7 @@ class Review(unittest.TestCase):
         with open(name, "wb") as f:
             f.write(whole)
         (line,) = [i for i in anna.run("review", "list")["items"] if i["jobId"] == job]
-        self.assertEqual(line["rulings"], "0 of 2; 0 of 1", "nothing was signed")
+        self.assertEqual(tallies(line), [(0, 2), (0, 1)], "nothing was signed")
         self.assertEqual(anna.run("review", "reject", job, "--yes")["state"], "rejected")
 
 

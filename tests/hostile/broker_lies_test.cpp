@@ -65,6 +65,8 @@ struct Story {
     const auto second = w.run_until_sealed(w.submission(), doubtful);
     held = must(w.judge(second.job_id()));
     const HoldNotice& notice = held.hold_notice->body;
+    ask(method::kHeldLedger,
+        HeldLedgerRequest{second.job_id(), w.reviewer.id(), w.random.fixed<32>()});
     for (const Hash32& policy : notice.policy_hashes) {
       approved = must(w.rule(w.reviewer, notice, policy, RulingDecision::kApprove));
     }

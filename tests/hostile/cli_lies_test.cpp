@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstdio>
 #include <filesystem>
 #include <mutex>
@@ -52,6 +53,7 @@ class WorldBroker final : public plane::Broker {
 
 struct Jobs {
   std::string released, held, waiting;  // ids
+  std::array<std::string, 2> alike;     // held; their ids begin with the same four digits
 };
 
 // A plane with two assets, a job that is released, one that is held and one that waits.
@@ -68,9 +70,8 @@ struct Genuine {
     p.enrol(boss, "boss", plane::Role::kOperator);
     must(p.core->add_lease(p.owner(), lease()));
     jobs.released = run(gbx::testing::clean_verdict());
-    auto doubtful = gbx::testing::clean_verdict();
-    doubtful.recommendation = records::Recommendation::kHold;
-    jobs.held = run(doubtful);
+    jobs.held = run(doubtful());
+    jobs.alike = two_that_begin_alike();
     jobs.waiting = to_hex(p.submit());
     p.pump();
     plane::ApiOptions o;
@@ -86,8 +87,23 @@ struct Genuine {
   records::Signed<records::Lease> lease() {
     return gbx::testing::make_lease(p.b.set.id(), p.b.data, p.b.consumer, 5, p.b.random);
   }
-  std::string run(records::GateVerdict verdict) {
-    const auto submission = p.b.submission();
+  static records::GateVerdict doubtful() {
+    auto v = gbx::testing::clean_verdict();
+    v.recommendation = records::Recommendation::kHold;
+    return v;
+  }
+  std::string run(const records::GateVerdict& verdict) { return run(p.b.submission(), verdict); }
+  // A consumer chooses nonces until two of his jobs begin with the same four digits.
+  std::array<std::string, 2> two_that_begin_alike() {
+    std::map<std::string, records::SignedSubmission> made;
+    for (;;) {
+      auto s = p.b.submission();
+      const std::string id = to_hex(s.submission.body.job_id());
+      const auto [alike, fresh] = made.emplace(id.substr(0, 4), s);
+      if (!fresh) return {run(alike->second, doubtful()), run(s, doubtful())};
+    }
+  }
+  std::string run(const records::SignedSubmission& submission, records::GateVerdict verdict) {
     verdict.charge.free_bits =
         must(capacity::of_spec(submission.submission.body.spec.spec, {})).free_bits;
     const Hash32 id = p.submit(submission);
@@ -138,6 +154,7 @@ struct Outcome {
   std::string printed;
   std::string noted;                   // on standard error
   std::map<std::string, Bytes> files;  // that were asked for, by name
+  std::map<std::string, Bytes> keys;   // of the home, afterwards
   std::vector<std::string> sent;       // what changes something
 };
 
@@ -168,11 +185,38 @@ class Captured {
   Fd file_, notes_, out_, err_;
 };
 
+// All plain files below a folder, by their names in it.
+std::map<std::string, Bytes> files_below(const std::string& folder) {
+  std::map<std::string, Bytes> out;
+  if (!fs::exists(folder)) return out;
+  for (const auto& e : fs::recursive_directory_iterator(folder)) {
+    if (!e.is_regular_file()) continue;
+    out[e.path().string().substr(folder.size())] = must(read_file(e.path().string(), 16U << 20));
+  }
+  return out;
+}
+
 // ---- commands over a server that says what it is told to ----
 
 struct Told {
   std::string who;  // whose home
   std::vector<std::string> words;
+};
+
+// The bytes of an upload, as a streaming route gets them.
+class Sent final : public server::BodyReader {
+ public:
+  explicit Sent(Bytes all) : all_(std::move(all)) {}
+  Result<std::size_t> read(MutableByteView out) override {
+    const std::size_t n = std::min(out.size(), all_.size() - at_);
+    std::memcpy(out.data(), all_.data() + at_, n);
+    at_ += n;
+    return n;
+  }
+
+ private:
+  const Bytes all_;
+  std::size_t at_ = 0;
 };
 
 class Desk {
@@ -198,13 +242,18 @@ class Desk {
     (void)remove_tree(dir_);
   }
 
-  // Runs it in a copy of its home; `answer` gives the answers.
+  // Runs it in a copy of its home, or in the home of the command before; `answer` gives the
+  // answers.
   using Answer = std::function<Exchange(std::size_t nth, const Exchange& request)>;
-  Outcome run(const Told& told, std::uint64_t seed, const Answer& answer) {
+  enum class Start { kAfresh, kGoesOn };
+  Outcome run(const Told& told, std::uint64_t seed, const Answer& answer,
+              Start start = Start::kAfresh) {
     const std::string here = dir_ + "/run";
-    must(remove_tree(here));
-    fs::create_directory(here);
-    fs::copy(dir_ + "/" + told.who, here + "/home", fs::copy_options::recursive);
+    if (start == Start::kAfresh) {
+      must(remove_tree(here));
+      fs::create_directory(here);
+      fs::copy(dir_ + "/" + told.who, here + "/home", fs::copy_options::recursive);
+    }
     Outcome out;
     {
       const std::lock_guard lock(mutex_);
@@ -230,13 +279,21 @@ class Desk {
       out.status = parsed.command->run(session, parsed.invocation);
     }
     std::tie(out.printed, out.noted) = captured.end();
-    for (const auto& e : fs::recursive_directory_iterator(here)) {
-      const std::string path = e.path().string().substr(here.size());
-      if (e.is_regular_file() && path.rfind("/out", 0) == 0) {
-        out.files[path] = must(read_file(e.path().string(), 16U << 20));
-      }
+    for (auto& [path, content] : files_below(here)) {
+      if (path.rfind("/out", 0) == 0) out.files[path] = std::move(content);
     }
+    out.keys = files_below(here + "/home/keys");
     return out;
+  }
+  // As they were before any command.
+  std::map<std::string, Bytes> keys_of(const std::string& who) const {
+    return files_below(dir_ + "/" + who + "/keys");
+  }
+  // A file that commands find at "{dir}/NAME".
+  void put(const std::string& name, const std::string& text) {
+    const std::string path = dir_ + "/" + name;
+    must(make_dirs(path.substr(0, path.rfind('/')), 0700));
+    must(write_file_atomic(path, as_bytes(text), 0600));
   }
   Genuine genuine;
 
@@ -287,10 +344,27 @@ class Desk {
  public:
   // The genuine plane's answer to the request that is being answered.
   Exchange truth(const Exchange& request) {
-    const auto reply = genuine.routes->handle(*request_);
+    server::Request asked = *request_;
+    if (request.method == "PUT") asked.stream = std::make_shared<Sent>(asked.body);
+    asked.content_length = asked.body.size();
+    const auto reply = genuine.routes->handle(asked);
     Exchange e = request;
     e.status = reply.status;
     e.body = reply.body;
+    if (reply.source) {
+      e.body.resize(reply.source_length.value());
+      for (std::size_t at = 0; at < e.body.size();) {
+        at += must(reply.source(MutableByteView(e.body).subspan(at)));
+      }
+    }
+    return e;
+  }
+  // A refusal, in the form that the plane gives it.
+  static Exchange refusal(const Exchange& request, Reason reason) {
+    const auto refused = server::error_response(fail(reason, "said the plane"));
+    Exchange e = request;
+    e.status = refused.status;
+    e.body = refused.body;
     return e;
   }
   std::uint16_t port() const { return server_->port(); }
@@ -421,11 +495,7 @@ class CliLies : public ::testing::Test {
     for (const auto& e : genuine) {
       if (e.target == request.target && e.method == request.method) return e;
     }
-    Exchange none = request;
-    const auto refused = server::error_response(fail(Reason::kNotFound, "nothing there"));
-    none.status = refused.status;
-    none.body = refused.body;
-    return none;
+    return Desk::refusal(request, Reason::kNotFound);
   }
 
   // Nothing; or an overview without what does not hold, which names it and has nothing else in it
@@ -456,6 +526,10 @@ class CliLies : public ::testing::Test {
   void judge(const Told& told, const std::string& route, const Lie& lie, const Outcome& truth,
              const Outcome& lied) {
     const std::string what = told.words[0] + " " + told.words[1] + ", " + route + ": " + lie.what();
+    for (const auto& [name, key] : desk_->keys_of(told.who)) {
+      const auto kept = lied.keys.find(name);
+      EXPECT_TRUE(kept != lied.keys.end() && kept->second == key) << what << " loses " << name;
+    }
     const bool as_far = lied.sent.size() <= truth.sent.size() &&
                         std::equal(lied.sent.begin(), lied.sent.end(), truth.sent.begin());
     if (!lied.status.ok()) {
@@ -514,6 +588,7 @@ class CliLies : public ::testing::Test {
  protected:
   static const Jobs& jobs() { return desk_->genuine.jobs; }
   static gbx::testing::BrokerWorld& world() { return desk_->genuine.p.b; }
+  static Desk& desk() { return *desk_; }
 };
 
 TEST_F(CliLies, ToConsumers) {
@@ -548,6 +623,222 @@ TEST_F(CliLies, ToOwners) {
   lie({"owner", {"policy", "beacon", "wdbc"}});
   lie({"owner", {"policy", "sign", "wdbc", "--renew"}}, 300);
   lie({"owner", {"asset", "delist", "wdbc"}});
+}
+
+// ---- lies over several commands ----
+
+// An owner who publishes one version after the other, in one home.
+class Publishing : public CliLies {
+ protected:
+  void SetUp() override {
+    desk().put("policy.yaml",
+               "apiVersion: glovebox/v1\nkind: ReleasePolicy\nclauses:\n  notAfter: 2040-01-31\n");
+    keys_ = publish("genuine", genuine()).keys;
+    keys_ = publish("genuine, too", genuine()).keys;
+    ASSERT_EQ(keys_.size(), desk().keys_of("owner").size() + 2);
+  }
+  static Desk::Answer genuine() {
+    return [](std::size_t, const Exchange& e) { return desk().truth(e); };
+  }
+  // The newest version is not in what the plane lists.
+  static Desk::Answer without_version(std::int64_t version) {
+    return [version](std::size_t, const Exchange& e) {
+      Exchange answer = desk().truth(e);
+      if (e.route() != "GET /v1/assets") return answer;
+      Json j = must(parse_json(as_text(answer.body)));
+      auto* items = j["items"].array();
+      std::erase_if(*items,
+                    [&](Json& v) { return *v["record"]["body"]["version"].integer() == version; });
+      answer.body = to_bytes(as_bytes(canonical(j)));
+      return answer;
+    };
+  }
+  // Refused; what was sent is done all the same.
+  static Desk::Answer refuses(const std::string& route, Reason reason) {
+    return [route, reason](std::size_t, const Exchange& e) {
+      const Exchange answer = desk().truth(e);
+      return begins(e.route(), route) ? Desk::refusal(e, reason) : answer;
+    };
+  }
+  Outcome publish(const std::string& content, const Desk::Answer& answer) {
+    desk().put("data/rows", content);
+    const Told told{
+        "owner",
+        {"asset", "publish", "{dir}/data", "--name", name_, "--policy", "{dir}/policy.yaml"}};
+    const auto start = keys_.empty() ? Desk::Start::kAfresh : Desk::Start::kGoesOn;
+    return desk().run(told, ++seed_, answer, start);
+  }
+  // Every key of before is as it was; so many are new.
+  void expect_kept(const Outcome& out, std::size_t more) {
+    for (const auto& [name, key] : keys_) {
+      const auto kept = out.keys.find(name);
+      EXPECT_TRUE(kept != out.keys.end() && kept->second == key) << name << " is lost";
+    }
+    EXPECT_EQ(out.keys.size(), keys_.size() + more);
+    keys_ = out.keys;
+  }
+  static bool sent_to(const Outcome& out, const std::string& what) {
+    return std::any_of(out.sent.begin(), out.sent.end(),
+                       [&](const auto& line) { return line.rfind(what, 0) == 0; });
+  }
+
+  std::map<std::string, Bytes> keys_;
+  const std::string name_ = "rows-" + std::to_string(seed_);  // of this test alone
+  static inline std::uint64_t seed_ = 1'000'000;              // no plane takes a nonce twice
+};
+
+TEST_F(Publishing, AVersionThatThePlaneHidesKeepsItsKey) {
+  for (const auto& answer : {without_version(2), without_version(2)}) {
+    const Outcome lied = publish("the next", answer);
+    EXPECT_EQ(lied.status.reason(), Reason::kConflict) << lied.status.error().line();
+    EXPECT_NE(lied.status.error().next.find("-2.key"), std::string::npos);
+    EXPECT_TRUE(lied.sent.empty()) << lied.sent.front();
+    expect_kept(lied, 0);
+  }
+  const Outcome honest = publish("the next", genuine());
+  EXPECT_TRUE(honest.status.ok()) << honest.status.error().line();
+  expect_kept(honest, 1);
+}
+
+// Nor is the version before it signed for, or taken for all that there is to revoke.
+TEST_F(Publishing, AVersionThatThePlaneHidesIsNotForgotten) {
+  const auto policy = [this](const std::string& what) {
+    return Told{"owner", {"policy", "sign", name_, what}};
+  };
+  const Outcome renewed =
+      desk().run(policy("--renew"), ++seed_, without_version(2), Desk::Start::kGoesOn);
+  EXPECT_EQ(renewed.status.reason(), Reason::kWrongVersion) << renewed.status.error().line();
+  EXPECT_NE(renewed.status.error().next.find(name_ + "@1"), std::string::npos);
+  EXPECT_TRUE(renewed.sent.empty());
+  const Outcome revoked =
+      desk().run(policy("--revoke"), ++seed_, without_version(2), Desk::Start::kGoesOn);
+  EXPECT_EQ(revoked.status.reason(), Reason::kWrongVersion) << revoked.status.error().line();
+  EXPECT_EQ(revoked.sent.size(), 1U) << "the one that it showed";
+  const Outcome honest = desk().run(policy("--revoke"), ++seed_, genuine(), Desk::Start::kGoesOn);
+  EXPECT_TRUE(honest.status.ok()) << honest.status.error().line();
+}
+
+// The broker has the version, and the plane says that it was refused.
+TEST_F(Publishing, WhatWasSentKeepsItsKeyWhateverThePlaneAnswers) {
+  for (const Reason reason :
+       {Reason::kConflict, Reason::kAlreadyExists, Reason::kWrongOwner, Reason::kWrongVersion,
+        Reason::kWrongRole, Reason::kUnauthenticated, Reason::kBadValue, Reason::kNotFound,
+        Reason::kPolicyMismatch, Reason::kQuotaExceeded}) {
+    const std::string text(reason_code(reason));
+    const Outcome lied = publish(text, refuses("POST /v1/assets", reason));
+    EXPECT_EQ(lied.status.reason(), reason) << lied.status.error().line();
+    EXPECT_TRUE(sent_to(lied, "POST /v1/assets"));
+    expect_kept(lied, 1);
+    const Outcome honest = publish(text, genuine());
+    EXPECT_TRUE(honest.status.ok()) << text << " " << honest.status.error().line();
+    const bool forgotten = reason == Reason::kConflict || reason == Reason::kAlreadyExists ||
+                           reason == Reason::kWrongOwner;
+    expect_kept(honest, forgotten ? 1 : 0);  // begun anew, as the next version; or gone on with
+  }
+}
+
+// Begun and not finished: it waits for a plane that shows what it builds on, and then goes on.
+TEST_F(Publishing, WhatWasBegunIsKeptWhileThePlaneHidesTheVersionBefore) {
+  const Outcome begun = publish("begun", refuses("PUT /v1/objects*", Reason::kQuotaExceeded));
+  EXPECT_EQ(begun.status.reason(), Reason::kQuotaExceeded) << begun.status.error().line();
+  expect_kept(begun, 1);
+  const Outcome lied = publish("begun", without_version(2));
+  EXPECT_EQ(lied.status.reason(), Reason::kConflict) << lied.status.error().line();
+  expect_kept(lied, 0);
+  const Outcome honest = publish("begun", genuine());
+  EXPECT_TRUE(honest.status.ok()) << honest.status.error().line();
+  expect_kept(honest, 0);
+}
+
+// Nothing was signed yet: the key of what nobody can have goes, and that one alone.
+TEST_F(Publishing, WhatWasRefusedAtOnceLeavesNoKey) {
+  for (const Reason reason : {Reason::kWrongRole, Reason::kConflict, Reason::kUnauthenticated}) {
+    const Outcome lied = publish("refused", refuses("PUT /v1/objects*", reason));
+    EXPECT_EQ(lied.status.reason(), reason) << lied.status.error().line();
+    EXPECT_FALSE(sent_to(lied, "POST /v1/assets"));
+    expect_kept(lied, 0);
+  }
+}
+
+// A reviewer for whom the plane lists one job, and another that begins alike a moment later.
+class Alike : public CliLies {
+ protected:
+  static Desk::Answer lists(const std::string& job) {
+    return [job](std::size_t, const Exchange& e) {
+      Exchange answer = desk().truth(e);
+      if (e.route() != "GET /v1/reviews") return answer;
+      Json j = must(parse_json(as_text(answer.body)));
+      std::erase_if(*j["items"].array(), [&](Json& v) { return *v["jobId"].string() != job; });
+      answer.body = to_bytes(as_bytes(canonical(j)));
+      return answer;
+    };
+  }
+  static Outcome review(const std::vector<std::string>& words, const Desk::Answer& answer,
+                        Desk::Start start) {
+    std::vector<std::string> all{"review"};
+    all.insert(all.end(), words.begin(), words.end());
+    return desk().run({"reviewer", all}, ++seed_, answer, start);
+  }
+  std::string beginning() const { return harmless_.substr(0, 4); }
+  static bool ruled(const Outcome& out, const std::string& job) {
+    return std::any_of(out.sent.begin(), out.sent.end(), [&](const auto& line) {
+      return line.find("/v1/reviews/" + job) != std::string::npos;
+    });
+  }
+  const std::string harmless_ = jobs().alike[0], other_ = jobs().alike[1];
+  static inline std::uint64_t seed_ = 2'000'000;  // no plane takes a nonce twice
+};
+
+TEST_F(Alike, ARulingIsOnTheJobThatWasShown) {
+  ASSERT_EQ(other_.substr(0, 4), beginning());
+  ASSERT_NE(other_, harmless_);
+  // Not shown here: only the whole id names it.
+  for (const auto& digits : {beginning(), other_.substr(0, 16), other_.substr(0, 63)}) {
+    const auto out = review({"reject", digits, "--yes"}, lists(other_), Desk::Start::kAfresh);
+    EXPECT_EQ(out.status.reason(), Reason::kUsage) << digits;
+    EXPECT_TRUE(out.sent.empty()) << digits;
+  }
+  // Shown both, four digits name neither.
+  for (const auto& job : {harmless_, other_}) {
+    ASSERT_TRUE(review({"show", job}, lists(other_),
+                       job == harmless_ ? Desk::Start::kAfresh : Desk::Start::kGoesOn)
+                    .status.ok());
+  }
+  const auto both = review({"reject", beginning(), "--yes"}, lists(other_), Desk::Start::kGoesOn);
+  EXPECT_EQ(both.status.reason(), Reason::kConflict);
+  EXPECT_TRUE(both.sent.empty());
+  // Shown: it is the one, whatever the plane lists.
+  const auto shown = review({"show", beginning()}, lists(harmless_), Desk::Start::kAfresh);
+  ASSERT_TRUE(shown.status.ok()) << shown.status.error().line();
+  EXPECT_NE(shown.printed.find("job       " + harmless_), std::string::npos);
+  EXPECT_NE(shown.printed.find("review approve " + harmless_), std::string::npos);
+  for (const std::string verb : {"approve", "reject"}) {
+    const auto lied = review(
+        {verb, beginning(), "--yes"},
+        [&](std::size_t n, const Exchange& e) {
+          // Nor does it get the one that was shown.
+          return e.target == "/v1/reviews/" + harmless_ ? Desk::refusal(e, Reason::kNotFound)
+                                                        : lists(other_)(n, e);
+        },
+        Desk::Start::kGoesOn);
+    EXPECT_EQ(lied.status.reason(), Reason::kNotFound);
+    EXPECT_TRUE(lied.sent.empty()) << verb;
+  }
+  const auto ruled_on =
+      review({"approve", beginning(), "--yes"}, lists(other_), Desk::Start::kGoesOn);
+  ASSERT_TRUE(ruled_on.status.ok()) << ruled_on.status.error().line();
+  EXPECT_TRUE(ruled(ruled_on, harmless_));
+  EXPECT_FALSE(ruled(ruled_on, other_));
+  EXPECT_NE(ruled_on.printed.find(harmless_), std::string::npos);
+  const auto output = shown.printed.find("output    ");
+  ASSERT_NE(output, std::string::npos);
+  EXPECT_NE(ruled_on.printed.find("output  " + shown.printed.substr(output + 10, 64)),
+            std::string::npos)
+      << ruled_on.printed;
+  // The other one by its whole id: nobody can make two of these.
+  const auto whole = review({"reject", other_, "--yes"}, lists(harmless_), Desk::Start::kAfresh);
+  ASSERT_TRUE(whole.status.ok()) << whole.status.error().line();
+  EXPECT_TRUE(ruled(whole, other_));
 }
 
 TEST_F(CliLies, ToOperators) { lie({"boss", {"node", "list"}}); }

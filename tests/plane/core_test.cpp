@@ -124,6 +124,40 @@ TEST_P(CoreSuite, ASecondOutputIsRefused) {
   EXPECT_EQ(p.job(id).state, "Completed");
 }
 
+// A disk can take seconds for an output. Nobody waits for it; what happened meanwhile counts.
+TEST_P(CoreSuite, WhileAnOutputIsWrittenEverybodyElseIsAnswered) {
+  const Hash32 id = p.submit();
+  p.pump();
+  const auto w = p.take();
+  const auto upload = p.upload(*w, p.work(*w));
+  std::string seen;
+  p.shelf.during_put = [&] { seen = p.job(id).state; };
+  must(p.core->output(p.node(), upload));
+  EXPECT_EQ(seen, "Running");
+  must(p.core->destroyed(p.node(), p.claim(*w)));
+
+  const Hash32 twice = p.submit();
+  p.pump();
+  const auto second = p.take();
+  const auto again = p.upload(*second, p.work(*second));
+  p.shelf.during_put = [&] { must(p.core->output(p.node(), again)); };
+  must(p.core->output(p.node(), again));
+  must(p.core->destroyed(p.node(), p.claim(*second)));
+
+  const Hash32 given_up = p.submit();
+  p.pump();
+  const auto third = p.take();
+  const auto late = p.upload(*third, p.work(*third));
+  const Cancel wish{given_up, p.b.consumer.id(), p.b.clock.now().seconds()};
+  const CancelRequest cancel{p.b.consumer.chain, must(sign(p.b.set.id(), wish, p.b.consumer.key))};
+  p.shelf.during_put = [&] { must(p.core->cancel(p.consumer(), cancel)); };
+  EXPECT_EQ(p.core->output(p.node(), late).reason(), Reason::kWrongState);
+  p.pump();
+  EXPECT_EQ(p.job(id).state, "Completed");
+  EXPECT_EQ(p.job(twice).state, "Completed");
+  EXPECT_EQ(p.job(given_up).state, "Cancelled");
+}
+
 // The broker acknowledged it and knows nothing of it any more.
 TEST_P(CoreSuite, AnOutputThatTheBrokerForgotFailsTheJob) {
   const Hash32 id = p.submit();
@@ -383,6 +417,39 @@ TEST_P(CoreSuite, PagesOfJobsCoverAllOnceAndOthersSeeNothing) {
   EXPECT_EQ(p.core->result(auditor, *ids.begin()).reason(), Reason::kWrongOwner);
 }
 
+// However many leases others have posted.
+TEST_P(CoreSuite, LeasesAreListedForTheirConsumerAndForWhoeverPostedThem) {
+  const testing::Person stranger = testing::make_person(p.b.random);
+  const plane::Caller other{stranger.id(), {Role::kOwner}};
+  const auto post = [&](const plane::Caller& who, const testing::Person& consumer) {
+    p.b.clock.advance(1);
+    const auto lease = testing::make_lease(p.b.set.id(), p.b.data, consumer, 1, p.b.random);
+    must(p.core->add_lease(who, lease));
+    return lease.body.lease_id;
+  };
+  std::vector<Id16> own;
+  for (int i = 0; i < 100; ++i) {
+    if (i % 20 == 0) own.push_back(post(p.owner(), i % 40 == 0 ? p.b.consumer : p.b.owner));
+    post(other, p.b.consumer);
+    if (i == 50) own.push_back(post(other, p.b.owner));
+  }
+  std::reverse(own.begin(), own.end());  // the newest first
+  p.store->rows = 0;
+  std::vector<Id16> listed;
+  Page page{"", 2};
+  do {
+    const api::LeaseList list = must(p.core->leases(p.owner(), page));
+    EXPECT_LE(list.items.size(), 2U);
+    for (const auto& v : list.items) listed.push_back(v.lease.body.lease_id);
+    page.cursor = list.next;
+  } while (!page.cursor.empty());
+  EXPECT_EQ(listed, own);
+  EXPECT_LE(p.store->rows, 30U);
+  EXPECT_EQ(must(p.core->leases(p.consumer(), {"", 200})).items.size(), 103U);
+  const plane::Caller auditor{stranger.id(), {Role::kAuditor}};
+  EXPECT_EQ(must(p.core->leases(auditor, {"", 200})).items.size(), 106U);
+}
+
 // The node died before its first report and started again: the broker knows the first agent
 // already.
 TEST_P(CoreSuite, ASpentCredentialIsForOneAttemptAndTheJobGetsAnother) {
@@ -624,6 +691,55 @@ TEST_P(CoreSuite, PublicationsOfADayAreLimited) {
   p.b.clock.advance(86'400'000);
   must(p.core->check_publish(p.owner(), next));
   must(p.core->accept_publish(next, must(p.b.call<Signed<PublishAck>>(method::kPublish, next))));
+}
+
+BeaconRequest beacon_of(testing::BrokerWorld& b) {
+  b.clock.advance(1'000);
+  const OwnerBeacon body{b.owner.id(), b.data.version_id(), hash_of(b.data.policy),
+                         b.clock.now().seconds()};
+  return BeaconRequest{b.owner.chain, must(sign(b.set.id(), body, b.owner.key))};
+}
+
+// A policy that asks for beacons, which the owner publishes after those of populate().
+void ask_for_beacons(Plane& p) {
+  testing::next_policy(p.b.data);
+  p.b.data.policy.clauses.fresh_for_seconds = 3600;
+  const Publish next = testing::make_publish(p.b.set, p.b.data, p.b.random);
+  must(p.core->check_publish(p.owner(), next));
+  must(p.core->accept_publish(next, must(p.b.call<Signed<PublishAck>>(method::kPublish, next))));
+}
+
+// Who confirms many policies every hour can still publish, and the other way round.
+TEST_P(CoreSuite, BeaconsHaveAQuotaOfTheirOwn) {
+  p.config.quotas.publications_per_day = 3;
+  p.config.quotas.beacons_per_day = 3;
+  p.start();
+  p.populate();
+  ask_for_beacons(p);  // all publications of the day
+  for (int i = 0; i < 3; ++i) {
+    const BeaconRequest r = beacon_of(p.b);
+    must(p.core->check_beacon(p.owner(), r));
+    must(p.core->accept_beacon(r, must(p.b.call<Signed<BeaconAck>>(method::kBeacon, r))));
+    EXPECT_TRUE(p.core->check_beacon(p.owner(), r).ok()) << "the same once more costs nothing";
+  }
+  const auto refused = p.core->check_beacon(p.owner(), beacon_of(p.b));
+  EXPECT_EQ(refused.reason(), Reason::kQuotaExceeded);
+  EXPECT_EQ(refused.error().what, "beacons per day");
+  p.b.clock.advance(86'400'000);
+  EXPECT_TRUE(p.core->check_beacon(p.owner(), beacon_of(p.b)).ok());
+}
+
+TEST_P(CoreSuite, BytesOfBeaconsOfADayAreLimited) {
+  const std::string one = canonical(to_json(beacon_of(p.b)));
+  p.config.quotas.beacon_bytes_per_day = 2 * static_cast<std::int64_t>(one.size()) - 1;
+  p.start();
+  p.populate();
+  ask_for_beacons(p);
+  const BeaconRequest first = beacon_of(p.b);
+  must(p.core->check_beacon(p.owner(), first));
+  must(p.core->accept_beacon(first, must(p.b.call<Signed<BeaconAck>>(method::kBeacon, first))));
+  EXPECT_EQ(p.core->check_beacon(p.owner(), beacon_of(p.b)).error().what,
+            "bytes of beacons per day");
 }
 
 // Another thread ends the job between the reads of one answer.

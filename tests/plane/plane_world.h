@@ -57,7 +57,9 @@ class StoppingStore final : public machines::Store {
     return inner_->record(k, i);
   }
   Result<std::vector<machines::Record>> records(const machines::RecordQuery& q) override {
-    return inner_->records(q);
+    auto found = inner_->records(q);
+    rows += found.ok() ? found->size() : 0;
+    return found;
   }
   Result<std::vector<machines::Effect>> due(std::int64_t now, std::size_t l) override {
     return inner_->due(now, l);
@@ -67,9 +69,24 @@ class StoppingStore final : public machines::Store {
   std::function<void()> before_history;  // once: what another thread does meanwhile
   std::int64_t stop_at = 0;              // 2n: before the n-th commit; 2n + 1: after it
   std::int64_t full_at = 0;              // the n-th commit is refused
+  std::size_t rows = 0;                  // of records that lists were made of
 
  private:
   std::unique_ptr<machines::Store> inner_;
+};
+
+// While an output is written, something else can be done to the plane.
+class TestShelf final : public OutputShelf {
+ public:
+  Status put(const std::string& name, ByteView content) override {
+    if (const auto meanwhile = std::exchange(during_put, nullptr)) meanwhile();
+    return kept_.put(name, content);
+  }
+  Result<Bytes> get(const std::string& name) override { return kept_.get(name); }
+  std::function<void()> during_put;  // once
+
+ private:
+  MemoryShelf kept_;
 };
 
 class Plane {
@@ -215,7 +232,7 @@ class Plane {
 
   testing::BrokerWorld b;
   CoreConfig config;
-  MemoryShelf shelf;
+  TestShelf shelf;
   std::unique_ptr<StoppingStore> store;
   const Clock* clock = &b.clock;
   std::unique_ptr<Core> core;

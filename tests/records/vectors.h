@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "base/os.h"
+#include "records/held_ledger.h"
 #include "records/messages.h"
 
 namespace gbx::vectors {
@@ -17,13 +18,14 @@ struct Types {};
 using Records =
     Types<records::AgentKeys, records::BeaconAck, records::BrokerEvidence, records::Cancel,
           records::Charter, records::Cosignature, records::Credential, records::DeletedClaim,
-          records::DestroyedClaim, records::EpochKeys, records::Evidence, records::HoldNotice,
-          records::Identity, records::KeyContext, records::KeyRequest, records::LaunchConfig,
-          records::Lease, records::LedgerStatement, records::LogHead, records::NodeIntroduction,
-          records::OutputManifest, records::OwnerBeacon, records::Policy, records::PublishAck,
-          records::ReleaseStatement, records::Rotation, records::Ruling, records::RunPlan,
-          records::RunStatement, records::SealAck, records::SealContext, records::SetKeySuccessor,
-          records::Submission, records::VersionRecord>;
+          records::DestroyedClaim, records::EpochKeys, records::Evidence,
+          records::HeldLedgerStatement, records::HoldNotice, records::Identity, records::KeyContext,
+          records::KeyRequest, records::LaunchConfig, records::Lease, records::LedgerStatement,
+          records::LogHead, records::NodeIntroduction, records::OutputManifest,
+          records::OwnerBeacon, records::Policy, records::PublishAck, records::ReleaseStatement,
+          records::Rotation, records::Ruling, records::RunPlan, records::RunStatement,
+          records::SealAck, records::SealContext, records::SetKeySuccessor, records::Submission,
+          records::VersionRecord>;
 
 // The words of every member that is one of a list, by path: a record says one of them, the file
 // holds them all.

@@ -334,7 +334,7 @@ OWN_RECORDS = {
 }
 OWN_FOLDERS = {  # records of these files stay within one program and its own folder
     "src/plane/core/bodies.h", "src/plane/service/server.cpp", "src/plane/main.cpp", "src/plane/core/core.cpp",
-    "src/cli/home.cpp", "src/cli/home.h", "src/cli/up.cpp", "src/cli/publishing.cpp", "src/cli/setup_commands.cpp",
+    "src/cli/home.cpp", "src/cli/home.h", "src/cli/up.cpp", "src/cli/publishing.cpp", "src/cli/setup_commands.cpp", "src/cli/shown.cpp",
     "src/base/ready.cpp", "src/oci/confined.cpp",
 }
 READS_BYTES = re.compile(r"\bByteReader\b|\bparse_json\(")

@@ -1,7 +1,7 @@
 // Core: assets, policies, leases.
 #include <algorithm>
 
-#include "plane/core/core.h"
+#include "plane/core/page.h"
 
 namespace gbx::plane {
 
@@ -11,8 +11,48 @@ using machines::RecordWrite;
 
 namespace {
 constexpr char kPublications[] = "publications-per-day";
-constexpr char kPublicationsText[] = "publications, renewals of policies and beacons per day";
+constexpr char kPublicationsText[] = "publications and renewals of policies per day";
+constexpr char kPublicationBytes[] = "publication-bytes-per-day";
+constexpr char kPublicationBytesText[] = "bytes of publications and renewals per day";
+constexpr char kBeacons[] = "beacons-per-day";
+constexpr char kBeaconsText[] = "beacons per day";
+constexpr char kBeaconBytes[] = "beacon-bytes-per-day";
+constexpr char kBeaconBytesText[] = "bytes of beacons per day";
+// Beside each lease lies one record of this kind for its consumer and one for whoever posted it: a
+// list is found by the index of owners, however many leases others have.
+constexpr char kLeaseOf[] = "lease-of";
+
+template <class Request>
+std::int64_t size_of(const Request& r) {
+  return static_cast<std::int64_t>(canonical(to_json(r)).size());
+}
 }  // namespace
+
+Core::Kept Core::publications(std::int64_t bytes) const {
+  const Quotas& q = config_.quotas;
+  return {Daily{kPublications, kPublicationsText, q.publications_per_day},
+          Daily{kPublicationBytes, kPublicationBytesText, q.publication_bytes_per_day, bytes}};
+}
+Core::Kept Core::beacons(std::int64_t bytes) const {
+  const Quotas& q = config_.quotas;
+  return {Daily{kBeacons, kBeaconsText, q.beacons_per_day},
+          Daily{kBeaconBytes, kBeaconBytesText, q.beacon_bytes_per_day, bytes}};
+}
+
+Status Core::check_kept_today(const Hash32& owner, const Kept& kept) {
+  for (const Daily& d : kept) {
+    GBX_ASSIGN(const Record today, todays(d, owner));
+    GBX_ASSIGN(const CountBody count, from_json<CountBody>(today.body));
+    GBX_TRY(within(d, count.count));
+  }
+  return ok_status();
+}
+
+// The broker has taken it already.
+Status Core::count_kept(const Hash32& owner, const Kept& kept, Transaction& t) {
+  for (const Daily& d : kept) GBX_TRY(count_today(d, owner, true, t));
+  return ok_status();
+}
 
 Status Core::check_publish(const Caller& who, const records::Publish& p) {
   const Hash32 owner = p.owner.id();
@@ -36,10 +76,7 @@ Status Core::check_publish(const Caller& who, const records::Publish& p) {
   }
   GBX_ASSIGN(std::optional<Record> known, store_.record("policy", to_hex(p.policy.hash())));
   if (known) return ok_status();  // the same once more, for its answer may have been lost
-  const Daily d{kPublications, kPublicationsText, config_.quotas.publications_per_day};
-  GBX_ASSIGN(const Record today, todays(d, owner));
-  GBX_ASSIGN(const CountBody count, from_json<CountBody>(today.body));
-  return within(d, count.count);
+  return check_kept_today(owner, publications(size_of(p)));
 }
 
 Status Core::accept_publish(const records::Publish& p, const Signed<records::PublishAck>& ack) {
@@ -65,8 +102,7 @@ Status Core::accept_publish(const records::Publish& p, const Signed<records::Pub
     t.records.push_back(std::move(w));
     // The broker has it: whoever publishes from several places at once gets a few more through, and
     // pays for them.
-    const Daily d{kPublications, kPublicationsText, config_.quotas.publications_per_day};
-    GBX_TRY(count_today(d, p.owner.id(), true, t));
+    GBX_TRY(count_kept(p.owner.id(), publications(size_of(p)), t));
   }
   AssetBody body{p.record, p.owner, policy_hash, false};
   RecordWrite w;
@@ -96,10 +132,7 @@ Status Core::check_beacon(const Caller& who, const records::BeaconRequest& r) {
   GBX_TRY(r.beacon.verify(config_.set_id, key));
   GBX_ASSIGN(const api::PolicyView p, policy(r.beacon.body.policy_hash));
   if (p.beacon && p.beacon->request.beacon.hash() == r.beacon.hash()) return ok_status();
-  const Daily d{kPublications, kPublicationsText, config_.quotas.publications_per_day};
-  GBX_ASSIGN(const Record today, todays(d, owner));
-  GBX_ASSIGN(const CountBody count, from_json<CountBody>(today.body));
-  return within(d, count.count);
+  return check_kept_today(owner, beacons(size_of(r)));
 }
 
 Status Core::accept_beacon(const records::BeaconRequest& r, const Signed<records::BeaconAck>& ack) {
@@ -118,13 +151,16 @@ Status Core::accept_beacon(const records::BeaconRequest& r, const Signed<records
   record->body = to_json(body);
   Transaction t;
   t.records.push_back({record->revision, *record});
-  const Daily d{kPublications, kPublicationsText, config_.quotas.publications_per_day};
-  GBX_TRY(count_today(d, b.owner_id, true, t));
+  GBX_TRY(count_kept(b.owner_id, beacons(size_of(r)), t));
   return commit(t);
 }
 
 Result<api::AssetView> Core::asset_view(const Record& record) {
   GBX_ASSIGN(AssetBody body, from_json<AssetBody>(record.body));
+  return asset_view(record, body);
+}
+
+Result<api::AssetView> Core::asset_view(const Record& record, const AssetBody& body) {
   GBX_ASSIGN(api::PolicyView p, policy(body.policy_hash));
   // With the rotations since then: a lease counts only under the owner's present key.
   GBX_ASSIGN(const records::IdentityChain owner, newest_chain(body.owner));
@@ -147,27 +183,21 @@ Result<api::AssetList> Core::assets(const AssetFilter& filter, const Page& page)
   RecordQuery q;
   q.kind = "asset";
   q.name = filter.name;
-  q.owner = filter.owner;
+  const std::string owner = filter.owner.value_or("");
+  if (owner.size() == 2 * sizeof(Hash32)) q.owner = owner;
   q.newest_first = true;
-  q.limit = 200;
-  GBX_ASSIGN(q.after, parse_cursor(page.cursor));
-  api::AssetList out;
-  for (;;) {
-    GBX_ASSIGN(std::vector<Record> rows, store_.records(q));
-    for (const Record& row : rows) {
-      q.after = std::pair(row.order, row.id);
-      GBX_ASSIGN(api::AssetView v, asset_view(row));
-      if (v.delisted && !filter.delisted) continue;
-      if (filter.kind && v.record.body.kind != *filter.kind) continue;
-      if (out.items.size() == page.limit) {
-        const api::AssetView& last = out.items.back();
-        out.next = make_cursor(last.created_ms, to_hex(last.version_id));
-        return out;
-      }
-      out.items.push_back(std::move(v));
-    }
-    if (rows.size() < q.limit) return out;
-  }
+  using View = std::optional<api::AssetView>;
+  return page_of<api::AssetList>(store_, q, page, [&](const Record& row) -> Result<View> {
+    // What is not asked for costs no look at its policy.
+    if (row.owner.compare(0, owner.size(), owner) != 0) return View();
+    GBX_ASSIGN(const AssetBody body, from_json<AssetBody>(row.body));
+    const records::VersionRecord& record = body.record.body;
+    if (body.delisted && !filter.delisted) return View();
+    if (filter.kind && record.kind != *filter.kind) return View();
+    if (filter.digest && record.content_digest != *filter.digest) return View();
+    GBX_ASSIGN(api::AssetView v, asset_view(row, body));
+    return View(std::move(v));
+  });
 }
 
 Status Core::delist(const Caller& who, const Hash32& version_id) {
@@ -197,18 +227,11 @@ Result<api::PolicyList> Core::policies(const Hash32& version_id, const Page& pag
   RecordQuery q;
   q.kind = "policy";
   q.owner = to_hex(version_id);
-  q.limit = page.limit + 1;
-  GBX_ASSIGN(q.after, parse_cursor(page.cursor));
-  GBX_ASSIGN(std::vector<Record> rows, store_.records(q));
-  api::PolicyList out;
-  for (std::size_t i = 0; i < rows.size() && i < page.limit; ++i) {
-    GBX_ASSIGN(PolicyBody body, from_json<PolicyBody>(rows[i].body));
-    out.items.push_back({body.policy.hash(), body.policy, body.ack, body.beacon});
-  }
-  if (rows.size() > page.limit) {
-    out.next = make_cursor(rows[page.limit - 1].order, rows[page.limit - 1].id);
-  }
-  return out;
+  using View = std::optional<api::PolicyView>;
+  return page_of<api::PolicyList>(store_, q, page, [](const Record& row) -> Result<View> {
+    GBX_ASSIGN(PolicyBody body, from_json<PolicyBody>(row.body));
+    return View({body.policy.hash(), body.policy, body.ack, body.beacon});
+  });
 }
 
 Status Core::add_lease(const Caller& who, const Signed<records::Lease>& lease) {
@@ -226,43 +249,36 @@ Status Core::add_lease(const Caller& who, const Signed<records::Lease>& lease) {
     if (stored.lease.hash() == lease.hash()) return ok_status();
     return fail(Reason::kAlreadyExists, "another lease has this id");
   }
-  RecordWrite w;
-  w.record = {
-      "lease", id,           to_hex(lease.body.consumer_id), to_hex(lease.body.asset_id), now_ms(),
-      0,       to_json(view)};
+  const std::string consumer = to_hex(lease.body.consumer_id);
+  const std::int64_t now = now_ms();
   Transaction t;
-  t.records.push_back(std::move(w));
+  t.records.push_back(
+      {0, {"lease", id, consumer, to_hex(lease.body.asset_id), now, 0, to_json(view)}});
+  for (const std::string& whose : std::set<std::string>{consumer, to_hex(who.identity)}) {
+    t.records.push_back({0, {kLeaseOf, id + "/" + whose, whose, id, now, 0, Json(JsonObject{})}});
+  }
   GBX_TRY(count_today({"leases-per-day", "leases per day", config_.quotas.leases_per_day},
                       who.identity, false, t));
   return commit(t);
 }
 
 Result<api::LeaseList> Core::leases(const Caller& who, const Page& page) {
+  using View = std::optional<api::LeaseView>;
+  const auto lease_in = [](const Record& row) -> Result<View> {
+    GBX_ASSIGN(api::LeaseView v, from_json<api::LeaseView>(row.body));
+    return View(std::move(v));
+  };
   RecordQuery q;
-  q.kind = "lease";
-  q.limit = 200;
   q.newest_first = true;
-  GBX_ASSIGN(q.after, parse_cursor(page.cursor));
-  const bool all = who.has(Role::kOperator) || who.has(Role::kAuditor);
-  // An owner also sees what it posted for others, so only pure consumers are narrowed by the index.
-  if (!all && !who.has(Role::kOwner)) q.owner = to_hex(who.identity);
-  api::LeaseList out;
-  std::pair<std::int64_t, std::string> last;
-  for (;;) {
-    GBX_ASSIGN(std::vector<Record> rows, store_.records(q));
-    for (const Record& row : rows) {
-      q.after = std::pair(row.order, row.id);
-      GBX_ASSIGN(api::LeaseView v, from_json<api::LeaseView>(row.body));
-      if (!all && v.posted_by != who.identity && v.lease.body.consumer_id != who.identity) continue;
-      if (out.items.size() == page.limit) {
-        out.next = make_cursor(last.first, last.second);
-        return out;
-      }
-      last = *q.after;
-      out.items.push_back(std::move(v));
-    }
-    if (rows.size() < q.limit) return out;
-  }
+  q.kind = "lease";
+  if (sees_all(who)) return page_of<api::LeaseList>(store_, q, page, lease_in);
+  q.kind = kLeaseOf;
+  q.owner = to_hex(who.identity);
+  return page_of<api::LeaseList>(store_, q, page, [&](const Record& row) -> Result<View> {
+    GBX_ASSIGN(const std::optional<Record> lease, store_.record("lease", row.name));
+    if (!lease) return fail(Reason::kInternal, "a lease that is listed is gone").at(row.name);
+    return lease_in(*lease);
+  });
 }
 
 }  // namespace gbx::plane

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "plane/core/page.h"
+
 namespace gbx::plane {
 
 using machines::Record;
@@ -344,18 +346,11 @@ Result<api::IdentityView> Core::identity(const Hash32& id) {
 Result<api::IdentityList> Core::identities(const Page& page) {
   RecordQuery q;
   q.kind = "identity";
-  q.limit = page.limit + 1;
-  GBX_ASSIGN(q.after, parse_cursor(page.cursor));
-  GBX_ASSIGN(std::vector<Record> rows, store_.records(q));
-  api::IdentityList out;
-  for (std::size_t i = 0; i < rows.size() && i < page.limit; ++i) {
-    GBX_ASSIGN(IdentityBody body, from_json<IdentityBody>(rows[i].body));
-    out.items.push_back(identity_view(rows[i], body));
-  }
-  if (rows.size() > page.limit) {
-    out.next = make_cursor(rows[page.limit - 1].order, rows[page.limit - 1].id);
-  }
-  return out;
+  using View = std::optional<api::IdentityView>;
+  return page_of<api::IdentityList>(store_, q, page, [](const Record& row) -> Result<View> {
+    GBX_ASSIGN(const IdentityBody body, from_json<IdentityBody>(row.body));
+    return View(identity_view(row, body));
+  });
 }
 
 Status Core::check_rotation(const Caller& who, const records::RotateRequest& request) {
@@ -388,9 +383,9 @@ Result<api::IdentityView> Core::accept_rotation(const Caller& who,
 }
 
 Status Core::within(const Daily& d, std::int64_t count) {
-  if (count < d.most) return ok_status();
+  if (d.more <= d.most - count) return ok_status();
   return fail(Reason::kQuotaExceeded, d.what)
-      .with(std::to_string(d.most), "one more")
+      .with(std::to_string(d.most), d.more == 1 ? "one more" : std::to_string(d.more) + " more")
       .hint("go on tomorrow (UTC)");
 }
 
@@ -406,7 +401,7 @@ Status Core::count_today(const Daily& d, const Hash32& identity, bool done_alrea
   GBX_ASSIGN(Record record, todays(d, identity));
   GBX_ASSIGN(CountBody body, from_json<CountBody>(record.body));
   if (!done_already) GBX_TRY(within(d, body.count));
-  body.count += 1;
+  body.count += d.more;
   record.body = to_json(body);
   t.records.push_back({record.revision, std::move(record)});
   return ok_status();

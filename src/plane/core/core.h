@@ -5,7 +5,9 @@
 // said otherwise. Nothing here blocks on anything but the store, except wait().
 #pragma once
 
+#include <array>
 #include <condition_variable>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <set>
@@ -25,11 +27,16 @@ using records::Signed;
 struct Quotas {
   std::int64_t live_jobs = 32;        // per consumer
   std::int64_t jobs_per_day = 2'000;  // per consumer
+  // per consumer: signed submissions in canonical form, whatever becomes of them
+  std::int64_t job_bytes_per_day = std::int64_t{64} << 20;
   // What the broker's log and the catalogue keep for ever grows no faster than this.
-  // per owner, renewals of policies and beacons among them
-  std::int64_t publications_per_day = 200;
-  std::int64_t leases_per_day = 2'000;                // per identity that hands them in
-  std::int64_t object_bytes = std::int64_t{1} << 40;  // uploaded per owner
+  std::int64_t publications_per_day = 200;  // per owner, renewals of policies among them
+  std::int64_t publication_bytes_per_day = std::int64_t{16} << 20;  // of these
+  // per owner: 200 policies that are fresh for an hour, confirmed twice as often
+  std::int64_t beacons_per_day = 10'000;
+  std::int64_t beacon_bytes_per_day = std::int64_t{16} << 20;  // of these
+  std::int64_t leases_per_day = 2'000;                         // per identity that hands them in
+  std::int64_t object_bytes = std::int64_t{1} << 40;           // uploaded per owner
   std::int64_t identities = 10'000;
 };
 struct CoreConfig {
@@ -121,8 +128,9 @@ class Core {
   Result<api::AssetView> asset(const Hash32& version_id);
   struct AssetFilter {
     std::optional<std::string> name;
-    std::optional<std::string> owner;  // hex
+    std::optional<std::string> owner;  // hex, or the beginning of it
     std::optional<records::AssetKind> kind;
+    std::optional<std::string> digest;  // of an image's content
     bool delisted = false;
   };
   Result<api::AssetList> assets(const AssetFilter& filter, const Page& page);
@@ -277,6 +285,7 @@ class Core {
   Result<records::IdentityChain> newest_chain(const records::IdentityChain& chain);
   Result<std::pair<machines::Record, NodeBody>> find_node(const crypto::PublicKey& key);
   Result<api::AssetView> asset_view(const machines::Record& record);
+  Result<api::AssetView> asset_view(const machines::Record& record, const AssetBody& body);
   Status put_identity(const records::IdentityChain& chain, const std::string& name,
                       std::vector<Role> roles, Transaction t);
   Status add_upload(const Caller& who, std::int64_t bytes);
@@ -286,12 +295,24 @@ class Core {
     const char* kind;
     const char* what;
     std::int64_t most;
+    std::int64_t more = 1;
   };
   static Status within(const Daily& d, std::int64_t count);
+  // What the broker's log keeps of an owner's: how many, and how many bytes.
+  using Kept = std::array<Daily, 2>;
+  Kept publications(std::int64_t bytes) const;
+  Kept beacons(std::int64_t bytes) const;
+  Status check_kept_today(const Hash32& owner, const Kept& kept);
+  Status count_kept(const Hash32& owner, const Kept& kept, Transaction& t);
   Result<machines::Record> todays(const Daily& d, const Hash32& identity);
   // One more, within the quota unless the broker has taken it already.
   Status count_today(const Daily& d, const Hash32& identity, bool done_already, Transaction& t);
-  Status forget_holds();
+  Status forget_holds(const char* kind);
+  // Every machine of the query, whatever becomes of the others; the first failure is returned.
+  Status for_each(machines::MachineQuery q, const std::function<Status(Machine&)>& step);
+  Status expire_job(Machine& job, bool nodes_may_report);
+  Status lose_late(const Machine& env);
+  Status lose_silent(const Machine& env);
   Result<std::int64_t> jobs_at_one_time(const std::string& owner);
   // Steps; each adds to `t` and leaves the commit to the caller.
   Status step_job(Transaction& t, Machine& m, JobBody& body, machines::JobEvent event,
@@ -358,6 +379,14 @@ class Core {
   Status clear_desks(Transaction& t, const OutputBody& out);
   Status touch(HeldOutput held);
   Result<records::SealedOutput> stored_output(const OutputBody& out);
+  // Where an output belongs, or that this very one is there already. kConflict, kWrongState and
+  // those of own_environment(). Under the lock.
+  struct OutputPlace {
+    bool there = false;
+    machines::Machine env, job;
+  };
+  Result<OutputPlace> place_for(const crypto::PublicKey& key, const records::OutputUpload& upload,
+                                const Hash32& content);
   Status same_slot(const records::DestroyedClaim& claim);
   Result<std::int64_t> judge_at_ms(const Machine& out, const OutputBody& o);
   Status judge_later(const machines::Effect& effect, Machine out, OutputBody o, std::int64_t at_ms);

@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "plane/core/core.h"
+#include "plane/core/page.h"
 
 namespace gbx::plane {
 
@@ -114,6 +115,11 @@ Result<api::JobView> Core::submit(const Caller& who, const records::SignedSubmis
   }
   GBX_TRY(count_today({"jobs-per-day", "jobs per day", config_.quotas.jobs_per_day}, who.identity,
                       false, t));
+  // What was denied is kept as well as what ran, here and in the broker's log.
+  GBX_TRY(count_today(
+      {"job-bytes-per-day", "bytes of submissions per day", config_.quotas.job_bytes_per_day,
+       static_cast<std::int64_t>(canonical(to_json(s)).size())},
+      who.identity, false, t));
   Machine m;
   m.id = job_machine(id);
   m.kind = "job";
@@ -250,25 +256,33 @@ Result<api::JobList> Core::jobs(const Caller& who, const JobFilter& filter, cons
     q.live = filter.live;
   }
   q.newest_first = true;
-  q.limit = page.limit + 1;
+  const bool filtered = !all && (filter.state || filter.live);
+  q.limit = filtered ? kLookEntries : std::min(page.limit + 1, kLookEntries);
+  q.max_bytes = kLookBytes;
   q.owner = all ? filter.consumer : std::optional<std::string>(to_hex(who.identity));
   GBX_ASSIGN(q.after, parse_cursor(page.cursor));
   api::JobList out;
-  for (;;) {
+  PageBudget budget(page.limit);
+  const auto ends_here = [&] {
+    out.next = make_cursor(q.after->first, q.after->second);
+    return out;
+  };
+  while (budget.look()) {
     GBX_ASSIGN(std::vector<Machine> rows, store_.machines(q));
+    if (rows.empty()) return out;
     for (const Machine& row : rows) {
+      if (!budget.look_at_entry()) return ends_here();
       GBX_ASSIGN(api::JobView v, view(who, row));
       const bool wanted =
           (!filter.state || v.state == *filter.state) && (!filter.live || v.ended != *filter.live);
-      if (wanted && out.items.size() == page.limit) {
-        out.next = make_cursor(q.after->first, q.after->second);
-        return out;
+      if (wanted) {
+        if (out.items.size() == page.limit || !budget.take(to_json(v))) return ends_here();
+        out.items.push_back(std::move(v));
       }
-      if (wanted) out.items.push_back(std::move(v));
       q.after = std::pair(row.created_ms, row.id);
     }
-    if (rows.size() < q.limit) return out;
   }
+  return ends_here();
 }
 
 Result<api::JobView> Core::job(const Caller& who, const Hash32& id) {

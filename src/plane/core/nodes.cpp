@@ -1,10 +1,11 @@
 // Core: what nodes do: register, stay alive, take work, report, hand outputs in.
 #include <algorithm>
+#include <functional>
 #include <iterator>
 #include <limits>
 
 #include "base/log.h"
-#include "plane/core/core.h"
+#include "plane/core/page.h"
 
 namespace gbx::plane {
 
@@ -20,6 +21,9 @@ namespace {
 constexpr std::int64_t kHandAgainMs = 5'000;         // the answer to a poll may have been lost
 constexpr std::int64_t kLongestSlotMs = 86'400'000;  // Gate::release_slot_seconds
 constexpr std::size_t kPlacementWindow = 64;  // queued jobs that are looked at under one lock
+constexpr std::size_t kPlacementBytes = 256U << 10;  // and of their documents
+// Of the documents of what is overdue, seen to under one lock.
+constexpr std::size_t kTickBytes = 1U << 20;
 // that one poll looks at; the next one goes on from there
 constexpr int kPlacementPages = 1'000;
 
@@ -293,6 +297,7 @@ Result<bool> Core::place(const std::string& node, const NodeBody& node_body) {
   queue.kind = "job";
   queue.state = std::string(enum_name(JobState::kAuthorized));
   queue.limit = kPlacementWindow;
+  queue.max_bytes = kPlacementBytes;
   if (const auto passed = passed_.find(node); passed != passed_.end()) queue.after = passed->second;
   GBX_ASSIGN(std::vector<Machine> waiting, store_.machines(queue));
   for (Machine& job : waiting) {
@@ -324,7 +329,7 @@ Result<bool> Core::place(const std::string& node, const NodeBody& node_body) {
     GBX_TRY(begin_attempt(std::move(job), std::move(body), node, node_body.name));
     return false;
   }
-  return waiting.size() == kPlacementWindow;
+  return !waiting.empty();
 }
 
 void Core::look_again_at(const Machine& job) {
@@ -569,27 +574,44 @@ Status Core::output(const crypto::PublicKey& key, const records::OutputUpload& u
   }
   const std::string stored = canonical(to_json(upload.output));
   const Hash32 content = crypto::sha256(as_bytes(stored));
+  // Everybody waits for the lock, and a disk can take seconds for 22 MiB: they are written between
+  // two looks, the second of which counts. What is refused then stays on the shelf, of which there
+  // can be as much as this node has attempts, times the calls that it makes at one time.
+  {
+    const Lock lock(mutex_);
+    GBX_ASSIGN(const OutputPlace place, place_for(key, upload, content));
+    if (place.there) return ok_status();
+  }
+  GBX_TRY(shelf_.put(to_hex(content), as_bytes(stored)));
   const Lock lock(mutex_);
+  GBX_ASSIGN(OutputPlace place, place_for(key, upload, content));
+  if (place.there) return ok_status();
+  return accept_output(upload, place.env, std::move(place.job),
+                       static_cast<std::int64_t>(stored.size()), content);
+}
+
+Result<Core::OutputPlace> Core::place_for(const crypto::PublicKey& key,
+                                          const records::OutputUpload& upload,
+                                          const Hash32& content) {
   const std::string node = key.text();
   GBX_TRY(find_node(key));
   last_seen_ms_[node] = patience_ms();
-  GBX_ASSIGN(Machine env, own_environment(node, upload.job_id, upload.attempt));
-  GBX_ASSIGN(Machine job, need_machine(job_machine(upload.job_id), "job"));
+  OutputPlace place;
+  GBX_ASSIGN(place.env, own_environment(node, upload.job_id, upload.attempt));
+  GBX_ASSIGN(place.job, need_machine(job_machine(upload.job_id), "job"));
   GBX_ASSIGN(std::optional<Machine> existing, store_.machine(output_machine(upload.job_id)));
   if (existing) {
     GBX_ASSIGN(OutputBody o, from_json<OutputBody>(existing->body));
-    if (o.attempt == upload.attempt && o.content == content && o.manifest == ack.manifest) {
-      return ok_status();
-    }
+    place.there = o.attempt == upload.attempt && o.content == content &&
+                  o.manifest == upload.ack.body.manifest;
+    if (place.there) return place;
     return fail(Reason::kConflict, "this job has an output already");
   }
-  if (job.state != enum_name(JobState::kRunning) && job.state != enum_name(JobState::kAuthorized)) {
-    return fail(Reason::kWrongState, "this job takes no output any more")
-        .with("Running", job.state);
+  const std::string& state = place.job.state;
+  if (state != enum_name(JobState::kRunning) && state != enum_name(JobState::kAuthorized)) {
+    return fail(Reason::kWrongState, "this job takes no output any more").with("Running", state);
   }
-  GBX_TRY(shelf_.put(to_hex(content), as_bytes(stored)));
-  return accept_output(upload, env, std::move(job), static_cast<std::int64_t>(stored.size()),
-                       content);
+  return place;
 }
 
 // A claim goes into the receipt, beside the acknowledged seal and a decision that is asked for at
@@ -646,21 +668,19 @@ Status Core::destroyed(const crypto::PublicKey& key, const Signed<records::Destr
 }
 
 // What ended and held its place until that could be told holds it no longer.
-Status Core::forget_holds() {
-  for (const char* kind : {"job", "env"}) {
-    MachineQuery over;
-    over.kind = kind;
-    over.live = false;
-    over.deadline_until_ms = now_ms();
-    GBX_ASSIGN(std::vector<Machine> ended, store_.machines(over));
-    Transaction t;
-    for (Machine& m : ended) {
-      m.deadline_ms = 0;
-      t.touches.push_back({m.seq, std::move(m)});
-    }
-    GBX_TRY(commit(t));
+Status Core::forget_holds(const char* kind) {
+  MachineQuery over;
+  over.kind = kind;
+  over.live = false;
+  over.deadline_until_ms = now_ms();
+  over.max_bytes = kTickBytes;
+  GBX_ASSIGN(std::vector<Machine> ended, store_.machines(over));
+  Transaction t;
+  for (Machine& m : ended) {
+    m.deadline_ms = 0;
+    t.touches.push_back({m.seq, std::move(m)});
   }
-  return ok_status();
+  return commit(t);
 }
 
 void Core::was_away() {
@@ -668,9 +688,77 @@ void Core::was_away() {
   listening_since_ms_ = patience_ms();
 }
 
+namespace {
+
+// The first failure of several steps, of which none keeps the others from being tried.
+class FirstFailure {
+ public:
+  void of(const Status& s) {
+    if (!s.ok() && first_.ok()) first_ = s;
+  }
+  const Status& status() const { return first_; }
+
+ private:
+  Status first_ = ok_status();
+};
+
+}  // namespace
+
+// Each of what `q` finds on its own. A page of nothing but failures would stand before all others
+// for ever: so where one failed, the next page is looked at, too.
+Status Core::for_each(MachineQuery q, const std::function<Status(Machine&)>& step) {
+  FirstFailure failure;
+  for (;;) {
+    const auto found = store_.machines(q);
+    failure.of(found.ok() ? ok_status() : Status(found.error()));
+    if (!found.ok()) return failure.status();
+    bool failed = false;
+    for (Machine m : *found) {
+      q.after = std::pair(q.deadline_until_ms ? m.deadline_ms : m.created_ms, m.id);
+      const std::string id = m.id;
+      Status s = step(m);
+      if (s.ok()) continue;
+      failed = true;
+      failure.of(s.error().at(id));
+    }
+    if (!failed || found->empty()) return failure.status();
+  }
+}
+
+Status Core::expire_job(Machine& job, bool nodes_may_report) {
+  GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
+  if (body.awaiting_output && !nodes_may_report) return ok_status();
+  const Error why =
+      body.awaiting_output
+          ? fail(Reason::kLost, "an attempt sealed its output, and its node never handed it in")
+          : fail(Reason::kTimedOut, "no node took the job in time")
+                .hint("raise spec.timeouts.queue, or look at: glovebox node list");
+  Transaction t;
+  GBX_TRY(step_job(t, job, body, JobEvent::kExpire, &why));
+  return commit(t);
+}
+
+Status Core::lose_late(const Machine& env) {
+  return lose(env, Reason::kTimedOut,
+              env.state == enum_name(EnvironmentState::kSealed) ? "no claim of destruction"
+              : env.state == enum_name(EnvironmentState::kWorking)
+                  ? "ran longer than spec.timeouts.run"
+                  : "did not start within spec.timeouts.start");
+}
+
+Status Core::lose_silent(const Machine& env) {
+  const auto seen = last_seen_ms_.find(env.node);
+  const std::int64_t last =
+      std::max(seen == last_seen_ms_.end() ? 0 : seen->second, listening_since_ms_);
+  if (patience_ms() - last <= config_.lease_seconds * 1000) return ok_status();
+  return lose(env, Reason::kLost, "the node is silent");
+}
+
+// Whatever fails keeps nothing else waiting: one row that cannot be read would stop all deadlines.
 Status Core::tick() {
   const Lock lock(mutex_);
-  GBX_TRY(remember());
+  FirstFailure failure;
+  failure.of(remember());
   const std::int64_t now = patience_ms();
   // While this plane was away nobody could hand anything in: what nodes owe is not late before they
   // had a lease's time.
@@ -679,46 +767,17 @@ Status Core::tick() {
   overdue.kind = "job";
   overdue.live = true;
   overdue.deadline_until_ms = now;
-  GBX_ASSIGN(std::vector<Machine> jobs, store_.machines(overdue));
-  for (Machine& job : jobs) {
-    GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
-    if (body.awaiting_output && !nodes_may_report) continue;
-    const Error why =
-        body.awaiting_output
-            ? fail(Reason::kLost, "an attempt sealed its output, and its node never handed it in")
-            : fail(Reason::kTimedOut, "no node took the job in time")
-                  .hint("raise spec.timeouts.queue, or look at: glovebox node list");
-    Transaction t;
-    GBX_TRY(step_job(t, job, body, JobEvent::kExpire, &why));
-    GBX_TRY(commit(t));
-  }
+  overdue.max_bytes = kTickBytes;  // what is left then is seen to a second later
+  failure.of(for_each(overdue, [&](Machine& job) { return expire_job(job, nodes_may_report); }));
   overdue.kind = "env";
-  std::vector<Machine> late;
-  if (nodes_may_report) {
-    GBX_ASSIGN(late, store_.machines(overdue));
-  }
-  for (const Machine& env : late) {
-    GBX_TRY(lose(env, Reason::kTimedOut,
-                 env.state == enum_name(EnvironmentState::kSealed) ? "no claim of destruction"
-                 : env.state == enum_name(EnvironmentState::kWorking)
-                     ? "ran longer than spec.timeouts.run"
-                     : "did not start within spec.timeouts.start"));
-  }
-  GBX_TRY(forget_holds());
+  if (nodes_may_report) failure.of(for_each(overdue, [&](Machine& env) { return lose_late(env); }));
+  for (const char* kind : {"job", "env"}) failure.of(forget_holds(kind));
   MachineQuery live;
   live.kind = "env";
   live.live = true;
   live.limit = 4096;
-  GBX_ASSIGN(std::vector<Machine> running, store_.machines(live));
-  for (const Machine& env : running) {
-    const auto seen = last_seen_ms_.find(env.node);
-    const std::int64_t last =
-        std::max(seen == last_seen_ms_.end() ? 0 : seen->second, listening_since_ms_);
-    if (now - last > config_.lease_seconds * 1000) {
-      GBX_TRY(lose(env, Reason::kLost, "the node is silent"));
-    }
-  }
-  return ok_status();
+  failure.of(for_each(live, [&](Machine& env) { return lose_silent(env); }));
+  return failure.status();
 }
 
 }  // namespace gbx::plane

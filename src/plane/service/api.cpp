@@ -1,6 +1,10 @@
 #include "plane/service/api.h"
 
 #include <algorithm>
+#include <charconv>
+
+#include "plane/http/target.h"
+#include "records/held_ledger.h"
 
 namespace gbx::plane {
 
@@ -14,6 +18,22 @@ constexpr std::int64_t kDefaultPage = 50;
 constexpr std::size_t kChunk = 256U << 10;
 // A POST has the store write, and mostly the broker judge, one request at a time.
 constexpr std::int64_t kTokensOfAChange = 4;
+// So many entries asked for cost a token more: a page looks at as much as it is asked for.
+constexpr std::int64_t kEntriesOfAToken = 50;
+
+// What a request costs its caller, known before its route is.
+std::int64_t tokens_of(const http::Request& request, std::int64_t most) {
+  if (request.method == "POST") return kTokensOfAChange;
+  const auto target = http::parse_target(request.target);
+  if (!target.ok()) return 1;
+  const auto limit = target->query.find("limit");
+  if (limit == target->query.end()) return 1;
+  const std::string& text = limit->second;
+  std::int64_t entries = 0;
+  const auto read = std::from_chars(text.data(), text.data() + text.size(), entries);
+  if (read.ec != std::errc() || entries < 0) return 1;  // refused by the route
+  return std::min(1 + entries / kEntriesOfAToken, most);
+}
 
 Page page_of(const Call& call) {
   const std::int64_t limit = call.query_integer("limit", kDefaultPage);
@@ -40,6 +60,11 @@ Result<std::optional<Hash32>> optional_hash(const Call& call, const std::string&
   }
   return std::optional<Hash32>(*hash);
 }
+Result<Nonce32> statement_nonce(const Call& call) {
+  GBX_ASSIGN(const std::optional<Hash32> nonce, optional_hash(call, "nonce"));
+  if (!nonce) return fail(Reason::kBadValue, "nonce").with("64 hex digits", "none");
+  return *nonce;
+}
 // The core's form of a caller: the same roles as a set.
 Caller caller_of(const Call& call) {
   Caller c;
@@ -51,6 +76,20 @@ Caller caller_of(const Call& call) {
   return c;
 }
 
+// One of few places, while it lives; none where all are taken.
+class Place {
+ public:
+  Place(std::atomic<int>& taken, int most) : all_(taken), taken_(++all_ <= most) {}
+  Place(const Place&) = delete;
+  Place& operator=(const Place&) = delete;
+  ~Place() { --all_; }
+  bool taken() const { return taken_; }
+
+ private:
+  std::atomic<int>& all_;
+  const bool taken_;
+};
+
 }  // namespace
 
 PlaneApi::PlaneApi(Core& core, Broker& broker, storage::ObjectStore& objects, const Clock& clock,
@@ -61,7 +100,8 @@ PlaneApi::PlaneApi(Core& core, Broker& broker, storage::ObjectStore& objects, co
       clock_(clock),
       random_(random),
       options_(std::move(options)),
-      shares_(options_.shares) {}
+      shares_(options_.shares),
+      openapi_(openapi(options_.version)) {}
 
 template <class T>
 Result<T> PlaneApi::ask(std::string_view method, const Json& body) {
@@ -90,7 +130,7 @@ Result<api::Caller> PlaneApi::authenticate(const http::Request& request) {
   if (!unknown) GBX_TRY(known);
   // Before the memory of nonces: what is refused here may be sent again as it is.
   GBX_ASSIGN(std::shared_ptr<void> share,
-             shares_.enter(unknown ? Hash32{} : identity, post ? kTokensOfAChange : 1,
+             shares_.enter(unknown ? Hash32{} : identity, tokens_of(request, options_.shares.burst),
                            clock_.steady_ms()));
   GBX_TRY((unknown ? stranger_replays_ : replays_).remember(verified, now));
   if (!request.stream && crypto::sha256(request.body) != verified.body_hash) {
@@ -127,13 +167,19 @@ Response PlaneApi::broker_info(const Call& call) {
     return error_response(
         fail(Reason::kBadValue, "nonce").with("64 hex digits", call.query("nonce").substr(0, 64)));
   }
+  const Place place(strangers_at_broker_, options_.strangers_at_broker);
+  if (!place.taken()) {
+    return error_response(
+        fail(Reason::kRateLimited, "questions to the broker without a signature, at one time")
+            .with("at most " + std::to_string(options_.strangers_at_broker), "one more")
+            .hint("ask again in a moment"));
+  }
   return api::reply_or_error(
       200, ask<records::InfoReply>(records::method::kInfo, to_json(records::InfoRequest{*nonce})));
 }
 
 Response PlaneApi::openapi_json(const Call&) {
-  const auto document = openapi(options_.version);
-  return document.ok() ? http::json_response(200, *document) : error_response(document.error());
+  return openapi_.ok() ? http::json_response(200, *openapi_) : error_response(openapi_.error());
 }
 
 Response PlaneApi::healthz(const Call&) { return api::reply(200, api::HealthView{}); }
@@ -229,6 +275,7 @@ Response PlaneApi::assets(const Call& call) {
   Core::AssetFilter filter;
   filter.name = optional_query(call, "name");
   filter.owner = optional_query(call, "owner");
+  filter.digest = optional_query(call, "digest");
   filter.delisted = call.query_integer("delisted", 0) == 1;
   if (const auto kind = optional_query(call, "kind")) {
     const auto parsed = enum_from<records::AssetKind>(*kind);
@@ -273,9 +320,7 @@ Response PlaneApi::ledger(const Call& call) {
       return fail(Reason::kNotFound, "asset").with("32 hex digits", printable(asset.substr(0, 64)));
     }
     request.asset_id = *id;
-    GBX_ASSIGN(const std::optional<Hash32> nonce, optional_hash(call, "nonce"));
-    if (!nonce) return fail(Reason::kBadValue, "nonce").with("64 hex digits", "none");
-    request.nonce = *nonce;
+    GBX_ASSIGN(request.nonce, statement_nonce(call));
     GBX_ASSIGN(request.consumer, optional_hash(call, "consumer"));
     request.after = call.query_integer("after", 0);
     GBX_ASSIGN(Statement s, ask<Statement>(records::method::kLedger, to_json(request)));
@@ -534,6 +579,22 @@ Response PlaneApi::review(const Call& call) {
   const auto id = hash_parameter(call, "id");
   if (!id.ok()) return error_response(id.error());
   return api::reply_or_error(200, core_.review(caller_of(call), *id));
+}
+
+Response PlaneApi::review_ledger(const Call& call) {
+  using Statement = records::Signed<records::HeldLedgerStatement>;
+  const auto run = [&]() -> Result<Statement> {
+    records::HeldLedgerRequest request;
+    GBX_ASSIGN(request.job_id, hash_parameter(call, "id"));
+    GBX_ASSIGN(request.nonce, statement_nonce(call));
+    const Caller who = caller_of(call);
+    request.reviewer = who.identity;
+    // Before the broker is asked: to everybody else there is no such output.
+    const auto held = core_.review(who, request.job_id);
+    if (!held.ok()) return held.error();
+    return ask<Statement>(records::method::kHeldLedger, to_json(request));
+  };
+  return api::reply_or_error(200, run());
 }
 
 Response PlaneApi::rule(const Call& call) {

@@ -26,6 +26,9 @@ struct ApiOptions {
   int uploads_per_identity = 2;  // at one time
   int waiters = 12;              // long polls at one time; further ones are answered at once
   int waiters_per_identity = 4;
+  // Whoever is not known asks the broker for its evidence, at one time: all answers of the broker
+  // come through one connection, and each occupies a thread.
+  int strangers_at_broker = 2;
   channel::ShareLimits shares;  // of one identity; all who are not enrolled have one together
 };
 
@@ -78,6 +81,7 @@ class PlaneApi {
   http::Response enrol_node(const api::Call& call);
   http::Response reviews(const api::Call& call);
   http::Response review(const api::Call& call);
+  http::Response review_ledger(const api::Call& call);
   http::Response rule(const api::Call& call);
 
  private:
@@ -103,6 +107,8 @@ class PlaneApi {
   httpsig::ReplayCache stranger_replays_{{4'096, 4'096, true}};
   channel::Shares shares_;
   Metrics metrics_;
+  std::atomic<int> strangers_at_broker_ = 0;
+  const Result<Json> openapi_;
   std::mutex waiting_mutex_;
   int waiting_ = 0;                   // guarded by waiting_mutex_
   std::map<Hash32, int> waiting_by_;  // guarded by waiting_mutex_, by identity

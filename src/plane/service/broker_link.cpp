@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "records/held_ledger.h"
 
 namespace gbx::plane {
 
@@ -16,7 +17,7 @@ constexpr std::int64_t kHeadMs = 5'000;
 bool logs_nothing(std::string_view m) {
   namespace method = records::method;
   return m == method::kInfo || m == method::kExplain || m == method::kLedger ||
-         m == method::kReceipt;
+         m == method::kHeldLedger || m == method::kReceipt;
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // The table that is the HTTPS API. docs/plane.md describes it in words; GET /openapi.json is made
 // from it.
 #include "plane/service/api.h"
+#include "records/held_ledger.h"
 
 namespace gbx::plane {
 
@@ -19,8 +20,10 @@ constexpr QueryParameter kPage[] = {
 };
 constexpr QueryParameter kNonce[] = {
     {"nonce", "32 random bytes that the evidence must contain", ParameterKind::kHex, 64}};
+constexpr QueryParameter kStatementNonce[] = {
+    {"nonce", "32 random bytes that the statement must contain", ParameterKind::kHex, 64}};
 constexpr QueryParameter kLedger[] = {
-    {"nonce", "32 random bytes that the statement must contain", ParameterKind::kHex, 64},
+    kStatementNonce[0],
     {"consumer", "only what this identity's jobs cost; who does not own the asset names itself",
      ParameterKind::kHex, 64},
     {"after", "entries to leave out, the oldest first", ParameterKind::kInteger,
@@ -30,8 +33,9 @@ constexpr QueryParameter kAssets[] = {
     kPage[0],
     kPage[1],
     {"name", "public label of the version", ParameterKind::kText, 64},
-    {"owner", "identity of the owner", ParameterKind::kHex, 64},
+    {"owner", "identity of the owner, or how it begins", ParameterKind::kHex, 64},
     {"kind", "dataset, model or image", ParameterKind::kText, 16},
+    {"digest", "content of an image, as sha256:…", ParameterKind::kText, 71},
     {"delisted", "1: also what is no longer offered", ParameterKind::kInteger, 1},
 };
 constexpr QueryParameter kJobs[] = {
@@ -373,6 +377,14 @@ constexpr Route<PlaneApi> kRoutes[] = {
       .roles = api::kReviewer,
       .response_schema = "ReviewDetail"},
      &PlaneApi::review},
+    {{.method = "GET",
+      .path = "/v1/reviews/{id}/ledger",
+      .operation_id = "getReviewLedger",
+      .summary = "The broker's statement on the budgets that a release would spend from",
+      .roles = api::kReviewer,
+      .response_schema = "SignedHeldLedgerStatement",
+      .query = kStatementNonce},
+     &PlaneApi::review_ledger},
     {{.method = "POST",
       .path = "/v1/reviews/{id}",
       .operation_id = "rule",
@@ -425,6 +437,7 @@ const api::Schemas& PlaneApi::schemas() {
         .add<api::PolicyView>("Policy")
         .add<api::PolicyList>("PolicyList");
     s.add<records::Signed<records::LedgerStatement>>("SignedLedgerStatement");
+    s.add<records::Signed<records::HeldLedgerStatement>>("SignedHeldLedgerStatement");
     s.add<api::ObjectView>("Object")
         .add<records::Signed<records::Lease>>("SignedLease")
         .add<api::LeaseList>("LeaseList");

@@ -17,7 +17,26 @@ using machines::TransitionRow;
 
 namespace {
 
-constexpr int kSchemaVersion = 2;
+constexpr int kSchemaVersion = 4;
+
+// From version 3 to 4.
+std::vector<const char*> leases_and_what_is_held() {
+  return {
+      // A lease is found by its consumer and by whoever posted it, without a walk over
+      // everybody's.
+      "INSERT INTO records (kind, id, owner, name, ordinal, revision, body) SELECT 'lease-of', "
+      "id || '/' || owner, owner, id, ordinal, 1, '{}' FROM records WHERE kind = 'lease'",
+      "INSERT INTO records (kind, id, owner, name, ordinal, revision, body) SELECT 'lease-of', "
+      "id || '/' || json_extract(body, '$.postedBy'), json_extract(body, '$.postedBy'), id, "
+      "ordinal, 1, '{}' FROM records WHERE kind = 'lease' AND owner != json_extract(body, "
+      "'$.postedBy')",
+      // What ended and is not told yet, of one consumer and on one node.
+      "CREATE INDEX machines_held_of_owner ON machines (kind, owner, live, deadline_ms, id) "
+      "WHERE deadline_ms > 0",
+      "CREATE INDEX machines_held_on_node ON machines (kind, node, live, deadline_ms, id) "
+      "WHERE deadline_ms > 0",
+  };
+}
 
 // Migration n brings a file from version n to n + 1. Entries are never changed, only added.
 const std::vector<std::vector<const char*>>& migrations() {
@@ -63,6 +82,23 @@ const std::vector<std::vector<const char*>>& migrations() {
           "CREATE INDEX outbox_in_order ON outbox (due_ms, machine, seq)",
           "DROP INDEX outbox_by_due",
       },
+      {
+          // How many machines stand where, kept with every change in the same transaction: to walk
+          // a million that ended for each scrape of the metrics would keep all others waiting.
+          "CREATE TABLE tallies (kind VARCHAR(16) NOT NULL, state VARCHAR(32) NOT NULL, live "
+          "INTEGER NOT NULL, machines BIGINT NOT NULL, PRIMARY KEY (kind, state, live))",
+          "INSERT INTO tallies (kind, state, live, machines) SELECT kind, state, live, COUNT(*) "
+          "FROM machines GROUP BY kind, state, live",
+          "CREATE TRIGGER tally_of_new AFTER INSERT ON machines BEGIN INSERT INTO tallies (kind, "
+          "state, live, machines) VALUES (NEW.kind, NEW.state, NEW.live, 1) ON CONFLICT (kind, "
+          "state, live) DO UPDATE SET machines = machines + 1; END",
+          "CREATE TRIGGER tally_of_changed AFTER UPDATE OF kind, state, live ON machines BEGIN "
+          "UPDATE tallies SET machines = machines - 1 WHERE kind = OLD.kind AND state = OLD.state "
+          "AND live = OLD.live; INSERT INTO tallies (kind, state, live, machines) VALUES "
+          "(NEW.kind, NEW.state, NEW.live, 1) ON CONFLICT (kind, state, live) DO UPDATE SET "
+          "machines = machines + 1; END",
+      },
+      leases_and_what_is_held(),
   };
   return all;
 }
@@ -352,6 +388,38 @@ struct RecordRow {
   }
 };
 
+// The rows of a SELECT as text. Documents are parsed once the lock is released, for that takes a
+// hundred times as long as to fetch them: a large one keeps nobody else waiting.
+template <class Row>
+std::vector<Row> fetch(Query& q, std::size_t max_bytes) {
+  Row row;
+  row.bind(q);
+  std::vector<Row> out;
+  std::size_t bytes = 0;
+  for (bool more = q.first(); more; more = q.next()) {
+    out.push_back(row);
+    bytes += row.body.size();
+    if (max_bytes != 0 && bytes >= max_bytes) break;
+  }
+  return out;
+}
+template <class T, class Row>
+Result<std::vector<T>> parsed(std::vector<Row> rows) {
+  std::vector<T> out;
+  out.reserve(rows.size());
+  for (Row& row : rows) {
+    GBX_ASSIGN(T one, row.take());
+    out.push_back(std::move(one));
+    row.body = {};  // the text is not kept beside what was made of it
+  }
+  return out;
+}
+template <class T, class Row>
+Result<std::optional<T>> parsed_one(std::vector<Row> rows) {
+  GBX_ASSIGN(std::vector<T> found, parsed<T>(std::move(rows)));
+  return found.empty() ? std::optional<T>() : std::optional<T>(std::move(found[0]));
+}
+
 // The WHERE part of a machine query; the same conditions are then bound in the same order.
 std::string where(const MachineQuery& q) {
   std::string sql = " WHERE kind = :kind";
@@ -400,6 +468,12 @@ void bind_all(Query& query, const RecordQuery& q) {
   if (q.name) query.bind(*q.name);
   bind_page(query, q.after, q.limit);
 }
+std::string count_of(const MachineQuery& q) {
+  const bool tallied = !q.owner && !q.node && !q.deadline_until_ms;
+  return (tallied ? "SELECT COALESCE(SUM(machines), 0) FROM tallies"
+                  : "SELECT COUNT(*) FROM machines") +
+         where(q);
+}
 // What SQLite says that it would do, a step a line.
 std::string steps_of(Query& query) {
   long long id = 0;
@@ -427,45 +501,38 @@ Status SqliteStore::commit(const Transaction& t) {
 }
 
 Result<std::optional<Machine>> SqliteStore::machine(const std::string& id) {
-  const std::lock_guard lock(database_->mutex);
+  std::vector<MachineRow> rows;
   try {
-    MachineRow row;
+    const std::lock_guard lock(database_->mutex);
     Query q(database_->session,
             std::string("SELECT ") + MachineRow::kColumns + " FROM machines WHERE id = :id");
     q.bind(id);
-    row.bind(q);
-    if (!q.first()) return std::optional<Machine>();
-    GBX_ASSIGN(Machine m, row.take());
-    return std::optional<Machine>(std::move(m));
+    rows = fetch<MachineRow>(q, 0);
   } catch (const std::exception& e) {
     return database_error(e);
   }
+  return parsed_one<Machine>(std::move(rows));
 }
 
 Result<std::vector<Machine>> SqliteStore::machines(const MachineQuery& query) {
-  const std::lock_guard lock(database_->mutex);
+  std::vector<MachineRow> rows;
   try {
-    MachineRow row;
+    const std::lock_guard lock(database_->mutex);
     Query q(database_->session, select(query));
     bind_where(q, query);
     bind_page(q, query.after, query.limit);
-    row.bind(q);
-    std::vector<Machine> out;
-    for (bool more = q.first(); more; more = q.next()) {
-      GBX_ASSIGN(Machine m, row.take());
-      out.push_back(std::move(m));
-    }
-    return out;
+    rows = fetch<MachineRow>(q, query.max_bytes);
   } catch (const std::exception& e) {
     return database_error(e);
   }
+  return parsed<Machine>(std::move(rows));
 }
 
 Result<std::int64_t> SqliteStore::count(const MachineQuery& query) {
   const std::lock_guard lock(database_->mutex);
   try {
     long long n = 0;
-    Query q(database_->session, "SELECT COUNT(*) FROM machines" + where(query));
+    Query q(database_->session, count_of(query));
     bind_where(q, query);
     q.into(n).first();
     return std::int64_t{n};
@@ -513,37 +580,30 @@ Result<std::vector<TransitionRow>> SqliteStore::history(const std::string& machi
 }
 
 Result<std::optional<Record>> SqliteStore::record(const std::string& kind, const std::string& id) {
-  const std::lock_guard lock(database_->mutex);
+  std::vector<RecordRow> rows;
   try {
-    RecordRow row;
+    const std::lock_guard lock(database_->mutex);
     Query q(database_->session, std::string("SELECT ") + RecordRow::kColumns +
                                     " FROM records WHERE kind = :k AND id = :i");
     q.bind(kind).bind(id);
-    row.bind(q);
-    if (!q.first()) return std::optional<Record>();
-    GBX_ASSIGN(Record r, row.take());
-    return std::optional<Record>(std::move(r));
+    rows = fetch<RecordRow>(q, 0);
   } catch (const std::exception& e) {
     return database_error(e);
   }
+  return parsed_one<Record>(std::move(rows));
 }
 
 Result<std::vector<Record>> SqliteStore::records(const RecordQuery& query) {
-  const std::lock_guard lock(database_->mutex);
+  std::vector<RecordRow> rows;
   try {
-    RecordRow row;
+    const std::lock_guard lock(database_->mutex);
     Query q(database_->session, select(query));
     bind_all(q, query);
-    row.bind(q);
-    std::vector<Record> out;
-    for (bool more = q.first(); more; more = q.next()) {
-      GBX_ASSIGN(Record r, row.take());
-      out.push_back(std::move(r));
-    }
-    return out;
+    rows = fetch<RecordRow>(q, query.max_bytes);
   } catch (const std::exception& e) {
     return database_error(e);
   }
+  return parsed<Record>(std::move(rows));
 }
 
 Result<std::vector<Effect>> SqliteStore::due(std::int64_t now_ms, std::size_t limit) {
@@ -595,6 +655,17 @@ Result<std::string> SqliteStore::steps(const MachineQuery& query) {
     Query q(database_->session, "EXPLAIN QUERY PLAN " + select(query));
     bind_where(q, query);
     bind_page(q, query.after, query.limit);
+    return steps_of(q);
+  } catch (const std::exception& e) {
+    return database_error(e);
+  }
+}
+
+Result<std::string> SqliteStore::count_steps(const MachineQuery& query) {
+  const std::lock_guard lock(database_->mutex);
+  try {
+    Query q(database_->session, "EXPLAIN QUERY PLAN " + count_of(query));
+    bind_where(q, query);
     return steps_of(q);
   } catch (const std::exception& e) {
     return database_error(e);

@@ -1,5 +1,6 @@
 // The plane's Store in one SQLite file through SOCI: hashes as hex text, documents as canonical
-// JSON text, portable SQL only, so that PostgreSQL can take its place. WAL and full
+// JSON text, and but for schema changes and triggers portable SQL, so that PostgreSQL can take its
+// place. WAL and full
 // synchronisation: a committed transaction survives power loss. Thread-safe: one connection, one
 // mutex. The file is trusted as far as availability goes, no further.
 #pragma once
@@ -34,6 +35,7 @@ class SqliteStore final : public machines::Store {
   // How SQLite would find the answer, a step a line: tests hold it to the indexes.
   Result<std::string> steps(const machines::MachineQuery& q);
   Result<std::string> steps(const machines::RecordQuery& q);
+  Result<std::string> count_steps(const machines::MachineQuery& q);
 
  private:
   struct Database;
