@@ -18,7 +18,6 @@ Wide largest_value() {
   for (int i = 0; i < 28; ++i) v *= 10;
   return v;
 }
-UWide magnitude(Wide v) { return static_cast<UWide>(v < 0 ? -v : v); }
 
 std::string wide_text(UWide v) {
   std::string out;

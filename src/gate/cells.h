@@ -75,6 +75,8 @@ class CellCounter {
   std::unique_ptr<Impl> impl_;
 };
 
+inline UWide magnitude(Wide v) { return static_cast<UWide>(v < 0 ? -v : v); }
+
 // (1, 50 %) and (2, 67 %) on absolute values: true when the largest contributor has more than half
 // of the total, or the two largest more than two thirds; true of a total of zero, too.
 bool dominated(UWide largest, UWide second, UWide total);

@@ -10,8 +10,6 @@ namespace {
 // Groups of cells that are also looked at two and two.
 constexpr std::size_t kMostPaired = 64;
 
-UWide magnitude(Wide v) { return static_cast<UWide>(v < 0 ? -v : v); }
-
 // A measure of each table that add up the same.
 struct Pair {
   std::size_t a = 0;
@@ -252,9 +250,11 @@ class Differences {
   }
   Group all_but(const Group& g) const {
     const auto others = [](const std::vector<std::size_t>& some, std::size_t count) {
+      std::vector<bool> left(count, true);
+      for (const std::size_t n : some) left[n] = false;
       std::vector<std::size_t> out;
       for (std::size_t n = 0; n < count; ++n) {
-        if (std::find(some.begin(), some.end(), n) == some.end()) out.push_back(n);
+        if (left[n]) out.push_back(n);
       }
       return out;
     };
