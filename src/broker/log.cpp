@@ -27,22 +27,17 @@ Result<std::vector<translog::Node>> add_leaf(translog::Frontier& frontier, const
 }  // namespace
 
 // Whoever can write the file must not give a sleeping job another past: the entry is read with its
-// path to the root that is in memory. After a failure nothing is answered until the next start,
-// which reads everything.
+// path to the root that is in memory. After a failure (State::unreadable) nothing is answered until
+// the next start, which reads everything.
 Result<LogEntry> Log::read_again(std::int64_t leaf) const {
   const auto index = static_cast<std::uint64_t>(leaf);
-  const auto read = [&]() -> Result<LogEntry> {
-    GBX_ASSIGN(const StoredEntry e, store_.entry(index));
-    GBX_ASSIGN(const records::Inclusion proof,
-               translog::prove_inclusion(store_, index, frontier_.size(), e.salt));
-    GBX_TRY(translog::verify(
-        proof, as_bytes(e.entry),
-        translog::TreeHead{static_cast<std::int64_t>(frontier_.size()), frontier_.root()}));
-    return read_entry(e.entry, kReplayLimits);
-  };
-  Result<LogEntry> entry = read();
-  if (!entry.ok()) unreadable_ = true;
-  return entry;
+  GBX_ASSIGN(const StoredEntry e, store_.entry(index));
+  GBX_ASSIGN(const records::Inclusion proof,
+             translog::prove_inclusion(store_, index, frontier_.size(), e.salt));
+  GBX_TRY(translog::verify(
+      proof, as_bytes(e.entry),
+      translog::TreeHead{static_cast<std::int64_t>(frontier_.size()), frontier_.root()}));
+  return read_entry(e.entry, kReplayLimits);
 }
 State Log::empty_state() {
   return State([this](std::int64_t leaf) { return read_again(leaf); });
@@ -77,11 +72,15 @@ Status Log::fold(const std::vector<LogEntry>& entries) {
   for (std::size_t i = 0; i < entries.size(); ++i) {
     const Status s = state_.apply(entries[i], leaf++);
     if (s.ok()) continue;
-    if (i == 0) return s;
+    if (i == 0 || state_.unreadable()) return s;
+    const Hash32 before = root();
     broken_ = true;
     state_ = empty_state();
     frontier_ = translog::Frontier{};
     GBX_TRY(replay());
+    if (root() != before) {
+      return fail(Reason::kBadHash, "root of the log").with(to_hex(before), to_hex(root()));
+    }
     broken_ = false;
     return s;
   }

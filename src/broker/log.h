@@ -26,9 +26,9 @@ class Log {
   // kBadStructure. After a failure of the store nothing is known of the stored state: every later
   // call fails with kUnavailable until the program starts again.
   Status append(const std::vector<LogEntry>& entries);
-  bool broken() const { return broken_ || unreadable_; }
-  // An entry that was folded before could not be read again: some job was not found that is there.
-  bool unreadable() const { return unreadable_; }
+  bool broken() const { return broken_ || unreadable(); }
+  // A job that was folded before could not be read again: it was not found though it is there.
+  bool unreadable() const { return state_.unreadable(); }
   // Between two requests: what State::job gave is gone then.
   void rest() { state_.rest(awake_jobs_); }
   const State& state() const { return state_; }
@@ -58,7 +58,6 @@ class Log {
   translog::Frontier frontier_;
   State state_;
   bool broken_ = false;
-  mutable bool unreadable_ = false;
 };
 
 }  // namespace gbx::broker

@@ -98,7 +98,7 @@ const JobState* State::job(const Hash32& job_id) const {
   const auto it = jobs_.find(job_id);
   if (it == jobs_.end()) return nullptr;
   const auto woken = wake(it->second);
-  return woken.ok() ? *woken : nullptr;
+  return woken.ok() ? *woken : nullptr;  // wake() has noted why
 }
 
 Result<JobState*> State::wake(Job& job) const {
@@ -115,8 +115,14 @@ Result<JobState*> State::wake(Job& job) const {
 }
 
 // Folds the job's entries in a state of their own. Neither policies nor rotations are there: which
-// beacons and rulings its decision rests on was noted when it was folded first.
+// beacons and rulings its decision rests on was noted when it was folded first. It folded once:
+// when it does not now, whatever the reason, nobody may take the job for one that is unknown.
 Status State::read_into(const Job& job, State& scratch, JobState** out) const {
+  const Status read = fold_again(job, scratch, out);
+  if (!read.ok()) unreadable_ = true;
+  return read;
+}
+Status State::fold_again(const Job& job, State& scratch, JobState** out) const {
   for (const std::int64_t leaf : job.leaves) {
     GBX_ASSIGN(const LogEntry entry, read_again_(leaf));
     GBX_TRY(scratch.apply(entry, leaf));
@@ -132,7 +138,8 @@ Status State::read_into(const Job& job, State& scratch, JobState** out) const {
   }
   decision.rulings.clear();
   for (const std::size_t i : job.rulings) {
-    decision.rulings.push_back((*out)->hold->rulings.at(i));
+    if (!(*out)->hold || i >= (*out)->hold->rulings.size()) return broken("ruling without a hold");
+    decision.rulings.push_back((*out)->hold->rulings[i]);
   }
   return ok_status();
 }

@@ -170,8 +170,7 @@ inline constexpr std::size_t kAwakeJobs = 64;
 
 class State {
  public:
-  // Gives the entry of a leaf that was folded before, proved to be the one. When it fails it has
-  // seen to it that nothing of this state leaves.
+  // Gives the entry of a leaf that was folded before, proved to be the one.
   using ReadAgain = std::function<Result<LogEntry>(std::int64_t leaf)>;
   explicit State(ReadAgain read_again = {}) : read_again_(std::move(read_again)) {}
   // Folds one entry, the `leaf`-th, or changes nothing. kBadStructure when it cannot follow what
@@ -180,9 +179,11 @@ class State {
 
   const PolicyState* current_policy(const Hash32& version_id) const;
   const PolicyState* policy(const Hash32& policy_hash) const;
-  // Null when nobody authorised it, and when its entries could not be read again. Stays until the
-  // next rest().
+  // Null when nobody authorised it, and when its entries could not be read or folded again:
+  // unreadable() then. Stays until the next rest().
   const JobState* job(const Hash32& job_id) const;
+  // A job that is there was not found: nothing that was answered since may leave.
+  bool unreadable() const { return unreadable_; }
   // Forgets what can be read again of all but the `awake` jobs that were asked for last.
   void rest(std::size_t awake);
   std::size_t awake() const { return recent_.size(); }
@@ -211,7 +212,8 @@ class State {
   const PolicyState* newest_policy(const Id16& asset) const;
   std::int64_t last_time() const { return last_time_; }
   std::int64_t boots() const { return boots_; }
-  // All of them, by id in hex, each read again where it has to be: for tests.
+  // All of them, by id in hex, each read again where it has to be: for tests. One that cannot be is
+  // left out: unreadable() then.
   std::map<std::string, JobState> jobs() const;
   Json snapshot() const { return to_json(*this); }
 
@@ -243,6 +245,7 @@ class State {
   // The job in memory. Errors: those of reading, kBadStructure.
   Result<JobState*> wake(Job& job) const;
   Status read_into(const Job& job, State& scratch, JobState** out) const;
+  Status fold_again(const Job& job, State& scratch, JobState** out) const;
 
   std::vector<std::size_t> standing_indices(const JobState& job) const;
   Status apply_any(const LogEntry& entry, std::int64_t leaf);
@@ -272,6 +275,7 @@ class State {
   mutable std::list<Job*> recent_;  // those awake; the last one asked for is the first
   Job* touched_ = nullptr;          // by the entry that is being folded
   ReadAgain read_again_;
+  mutable bool unreadable_ = false;
   std::map<std::string, std::string> held_;  // hash of the notice -> job
   // "owner/asset" -> job -> line
   std::map<std::string, std::map<std::string, LedgerLine>> ledger_;
