@@ -295,6 +295,8 @@ class Desk {
     must(make_dirs(path.substr(0, path.rfind('/')), 0700));
     must(write_file_atomic(path, as_bytes(text), 0600));
   }
+  // Of the command that ran last.
+  std::string home() const { return dir_ + "/run/home"; }
   Genuine genuine;
 
  private:
@@ -748,6 +750,38 @@ TEST_F(Publishing, WhatWasBegunIsKeptWhileThePlaneHidesTheVersionBefore) {
   const Outcome honest = publish("begun", genuine());
   EXPECT_TRUE(honest.status.ok()) << honest.status.error().line();
   expect_kept(honest, 0);
+}
+
+// An earlier release did not say which key is its own: nothing is guessed, and the way on is told.
+TEST_F(Publishing, WhatAnEarlierReleaseBeganIsNamedWithTheWayOn) {
+  EXPECT_FALSE(publish("begun", refuses("PUT /v1/objects*", Reason::kQuotaExceeded)).status.ok());
+  const auto begun = fs::directory_iterator(desk().home() + "/publish")->path();
+  const std::string pending = begun / "pending.json";
+  Json j = must(parse_json(must(read_text_file(pending, 4096))));
+  ASSERT_EQ(j.object()->erase("commitDk"), 1U);
+  must(write_file_atomic(pending, as_bytes(canonical(j)), 0600));
+  keys_ = files_below(desk().home() + "/keys");
+
+  const Outcome refused = publish("begun", genuine());
+  EXPECT_EQ(refused.status.reason(), Reason::kMissingField) << refused.status.error().line();
+  for (const std::string& part : {pending, std::string("commitDk")}) {
+    EXPECT_NE(refused.status.error().what.find(part), std::string::npos)
+        << refused.status.error().line();
+  }
+  EXPECT_NE(refused.status.error().next.find("move " + begun.string()), std::string::npos);
+  EXPECT_TRUE(refused.sent.empty()) << refused.sent.front();
+  expect_kept(refused, 0);
+  // The hint's way: its own key stands in the way, and is named in its turn.
+  fs::rename(begun, desk().home() + "/elsewhere");
+  const Outcome taken = publish("begun", genuine());
+  EXPECT_EQ(taken.status.reason(), Reason::kConflict) << taken.status.error().line();
+  EXPECT_NE(taken.status.error().next.find("-3.key"), std::string::npos);
+  expect_kept(taken, 0);
+  const auto own = std::find_if(keys_.begin(), keys_.end(),
+                                [](const auto& k) { return k.first.ends_with("-3.key"); });
+  ASSERT_NE(own, keys_.end());
+  fs::rename(desk().home() + "/keys" + own->first, desk().home() + "/old.key");
+  EXPECT_TRUE(publish("begun", genuine()).status.ok());
 }
 
 // Nothing was signed yet: the key of what nobody can have goes, and that one alone.
