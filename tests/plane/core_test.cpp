@@ -4,6 +4,7 @@
 
 #include <set>
 
+#include "plane/core/page.h"
 #include "plane_world.h"
 #include "records/sealing.h"
 
@@ -415,6 +416,29 @@ TEST_P(CoreSuite, PagesOfJobsCoverAllOnceAndOthersSeeNothing) {
   const plane::Caller auditor{stranger.id(), {Role::kAuditor}};
   EXPECT_EQ(must(p.core->jobs(auditor, {}, {})).items.size(), 5U);
   EXPECT_EQ(p.core->result(auditor, *ids.begin()).reason(), Reason::kWrongOwner);
+}
+
+TEST_P(CoreSuite, PagesOfNodesCoverAllOnceAndLookAtBoundedEntries) {
+  constexpr std::size_t kNodes = kLookEntries + 50;
+  const std::size_t before = must(p.core->nodes(p.consumer(), {})).items.size();
+  for (std::size_t n = before; n < kNodes; ++n) {
+    const auto key =
+        must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, p.b.random));
+    const std::string text = key.public_key().text();
+    must(p.core->enrol_node("n-" + text.substr(text.size() - 16), text));
+  }
+  p.store->most_rows = 0;
+  EXPECT_EQ(must(p.core->nodes(p.consumer(), {"", 1'000})).items.size(), kNodes);
+  EXPECT_EQ(p.store->most_rows, kLookEntries);
+  std::set<std::string> seen;
+  Page page{"", 40};
+  do {
+    const api::NodeList list = must(p.core->nodes(p.consumer(), page));
+    EXPECT_LE(list.items.size(), page.limit);
+    for (const auto& node : list.items) EXPECT_TRUE(seen.insert(node.key).second);
+    page.cursor = list.next;
+  } while (!page.cursor.empty());
+  EXPECT_EQ(seen.size(), kNodes);
 }
 
 // However many leases others have posted.
@@ -1087,6 +1111,21 @@ TEST_P(HeldSuite, PagesCoverAllOnce) {
     ASSERT_LT(pages, 4);
   }
   EXPECT_EQ(seen.size(), 5U);
+}
+
+// Whoever asks for a thousand makes the plane look at no more at once than whoever asks for few.
+TEST_P(HeldSuite, APageOfReviewsLooksAtBoundedEntries) {
+  constexpr std::size_t kDesks = kLookEntries + 50;
+  machines::Transaction t;
+  for (std::size_t i = 1; i < kDesks; ++i) {
+    t.records.push_back({0,
+                         {"desk", std::to_string(i), to_hex(p.b.reviewer.id()), "",
+                          static_cast<std::int64_t>(i), 0, to_json(DeskBody{id})}});
+  }
+  must(p.store->commit(t));
+  p.store->most_rows = 0;
+  EXPECT_EQ(must(p.core->reviews(p.reviewer(), {"", 1'000})).items.size(), kDesks);
+  EXPECT_EQ(p.store->most_rows, kLookEntries);
 }
 
 // One owner names the key that the reviewer had before a rotation, another the one after it: one
