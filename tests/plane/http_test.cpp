@@ -457,6 +457,9 @@ TEST_F(PlaneHttp, TheBudgetsOfAHeldOutputAreItsReviewers) {
   const auto path = [&](const std::string& job) {
     return "/v1/reviews/" + job + "/ledger?nonce=" + nonce;
   };
+  // What was sealed is not read for it: only whoever looks at the output misses it.
+  must(remove_tree(o.state_dir + "/results"));
+  EXPECT_NE(send(&b.reviewer, "GET", "/v1/reviews/" + to_hex(held)).status, 200);
   using Statement = Signed<HeldLedgerStatement>;
   const auto all = expect<Statement>(200, send(&b.reviewer, "GET", path(to_hex(held))));
   EXPECT_TRUE(all.verify(b.set.id(), b.set.signing.public_key()).ok());

@@ -22,6 +22,13 @@ std::string desk_id(const Hash32& job_id, const Hash32& reviewer) {
 // The same for a job that does not exist, one that is not held and one that others review.
 Error nothing_held() { return fail(Reason::kNotFound, "held output").hint("glovebox review list"); }
 
+Status still_held(const Machine& output) {
+  if (output.state == enum_name(OutputState::kHeld)) return ok_status();
+  return fail(Reason::kWrongState, "this output is no longer held")
+      .with(std::string(enum_name(OutputState::kHeld)), output.state)
+      .hint("glovebox review list shows what waits for you");
+}
+
 // Places among the plan's reviewers, which are those of what is sealed to them: several where
 // policies name different keys of one person.
 std::vector<std::size_t> places_of(const records::RunPlan& plan, const Hash32& identity) {
@@ -159,13 +166,14 @@ Result<api::ReviewList> Core::reviews(const Caller& who, const Page& page) {
   return page_of<api::ReviewList>(store_, std::move(q), page, entry);
 }
 
+Status Core::check_held(const Caller& who, const Hash32& job_id) {
+  GBX_ASSIGN(const HeldOutput h, held_for(who, job_id));
+  return still_held(h.machine);
+}
+
 Result<api::ReviewDetail> Core::review(const Caller& who, const Hash32& job_id) {
   GBX_ASSIGN(HeldOutput h, held_for(who, job_id));
-  if (h.machine.state != enum_name(OutputState::kHeld)) {
-    return fail(Reason::kWrongState, "this output is no longer held")
-        .with(std::string(enum_name(OutputState::kHeld)), h.machine.state)
-        .hint("glovebox review list shows what waits for you");
-  }
+  GBX_TRY(still_held(h.machine));
   api::ReviewDetail d;
   GBX_ASSIGN(d.review, review_view(who, h));
   GBX_ASSIGN(records::LaunchBundle b, bundle(h.job, {}));

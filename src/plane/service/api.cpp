@@ -590,8 +590,7 @@ Response PlaneApi::review_ledger(const Call& call) {
     const Caller who = caller_of(call);
     request.reviewer = who.identity;
     // Before the broker is asked: to everybody else there is no such output.
-    const auto held = core_.review(who, request.job_id);
-    if (!held.ok()) return held.error();
+    GBX_TRY(core_.check_held(who, request.job_id));
     return ask<Statement>(records::method::kHeldLedger, to_json(request));
   };
   return api::reply_or_error(200, run());
