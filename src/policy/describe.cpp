@@ -118,15 +118,31 @@ std::string gate(const records::GateClause& g, const std::optional<std::int64_t>
   return s;
 }
 
+// What an owner says cannot be: rows of which nobody learns anything.
+std::string impossible(const records::TableRule& t) {
+  std::string s;
+  for (const auto& z : t.structural_zeros.value_or(std::vector<records::StructuralZero>{})) {
+    s += s.empty() ? "; none with " : ", none with ";
+    for (std::size_t i = 0; i < z.columns.size() && i < z.words.size(); ++i) {
+      s += (i == 0 ? "" : " and ") + z.columns[i] + " " + z.words[i];
+    }
+  }
+  return s;
+}
+
 std::string recipes(const records::Clauses& c) {
   if (!c.tables) {
     return "Tables: no file may be counted by recipes, so every bit that leaves is a free one.";
   }
   return "Tables that the gate computes itself, by a recipe of the job: from " +
          list(*c.tables,
-              [](const auto& t) { return t.file + " (one " + t.subject + ", one subject)"; }) +
+              [](const auto& t) {
+                return t.file + " (one " + t.subject + ", one subject" + impossible(t) + ")";
+              }) +
          ", cells of at least " + count(c.gate.least_subjects(), "subject") + ". Of these, up to " +
-         count(c.gate.auto_clear_verified_bits, "verified bit") + " a release without a person.";
+         count(c.gate.auto_clear_verified_bits, "verified bit") +
+         " a release without a person; over many releases they have no limit, and the tables of "
+         "different jobs are not compared.";
 }
 
 // What this version's brokers can check: evidence of technology none by a node's key.

@@ -797,6 +797,11 @@ TEST(Describe, SaysTheDangerousThingsInPlainWords) {
   p.clauses.gate.auto_clear_free_bits = 2048;
   p.clauses.tables = std::vector<records::TableRule>{{"visits.csv", "patient"}};
   EXPECT_TRUE(says("from visits.csv (one patient, one subject), cells of at least 10 subjects"));
+  EXPECT_TRUE(
+      says("verified bits a release without a person; over many releases they have no limit"));
+  p.clauses.tables->front().structural_zeros =
+      std::vector<records::StructuralZero>{{{"sex", "pregnant"}, {"m", "yes"}}};
+  EXPECT_TRUE(says("(one patient, one subject; none with sex m and pregnant yes)"));
   p.clauses.tables.reset();
   {
     Policy hostile = p;
