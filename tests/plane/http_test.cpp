@@ -55,6 +55,18 @@ TEST_F(PlaneHttp, MetricsAreForWhoeverHasTheToken) {
             nullptr);
 }
 
+// With these one is the plane: for people who pinned its authority, for nodes and for the broker.
+TEST_F(PlaneHttp, KeysOfThePlaneAreItsOwnersAlone) {
+  struct stat info {};
+  ASSERT_EQ(stat(o.state_dir.c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0700U);
+  for (const char* name : {"node.key", "ca.key"}) {
+    ASSERT_EQ(stat((o.state_dir + "/" + name).c_str(), &info), 0) << name;
+    EXPECT_EQ(info.st_mode & 0777, 0600U) << name;
+    EXPECT_EQ(info.st_size, 32) << name;
+  }
+}
+
 // When a node is at work, and when it was last heard of, tells of runs whose end is not told yet.
 TEST_F(PlaneHttp, OnlyOperatorsAndAuditorsSeeWhatNodesDo) {
   enrol_all();
@@ -272,6 +284,18 @@ TEST_F(PlaneHttp, OneIdentityThatWaitsLeavesOthersPlacesToWait) {
   // Another identity still has a place: it hears of a change, and not before.
   begin(second);
   EXPECT_FALSE(waiting.back()->read(300));
+  const CancelRequest cancel{
+      b.consumer.chain,
+      must(sign(b.set.id(), Cancel{job.job_id, b.consumer.id(), clock.now().seconds()},
+                b.consumer.key))};
+  client.reset();  // the consumer's four that wait leave four calls at one time
+  ASSERT_EQ(send(&b.consumer, "POST", "/v1/jobs/" + to_hex(job.job_id) + "/cancel",
+                 canonical(to_json(cancel)))
+                .status,
+            200);
+  const auto heard = waiting.back()->read(5'000);
+  ASSERT_TRUE(heard);
+  EXPECT_GT(must(from_json_text<api::JobView>(heard->body)).version, settled.version);
 }
 
 TEST_F(PlaneHttp, AFloodByANodeIsRefusedAndEndsNothing) {
