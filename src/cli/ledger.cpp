@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <set>
 
+#include "base/figures.h"
 #include "base/log.h"
 #include "cli/output.h"
 #include "cli/wording.h"

@@ -468,15 +468,7 @@ TEST_F(PlaneHttp, TheBudgetsOfAHeldOutputAreItsReviewers) {
   const testing::Person colleague = testing::make_person(random);
   ASSERT_EQ(enrol(colleague, {Role::kReviewer}, "colleague").status, 201);
   publish();
-  const SignedSubmission s = b.submission();
-  const Hash32 held = s.submission.body.job_id();
-  ASSERT_EQ(send(&b.consumer, "POST", "/v1/jobs", canonical(to_json(s))).status, 201);
-  const auto node = connect_node();
-  must(node->call(method::kNodeRegister, node_info()));
-  GateVerdict verdict = testing::clean_verdict();
-  verdict.recommendation = Recommendation::kHold;
-  run_next(*node, verdict);
-  wait_for(held, [](const api::JobView& v) { return v.output && v.output->state == "Held"; });
+  const Hash32 held = held_job(b.submission());
   const std::string nonce = std::string(64, 'a');
   const auto path = [&](const std::string& job) {
     return "/v1/reviews/" + job + "/ledger?nonce=" + nonce;
@@ -655,16 +647,9 @@ TEST_F(PlaneHttp, EveryOperationOfTheDocumentAnswersAsItSays) {
   get(&b.consumer, "/v1/leases");
 
   const SignedSubmission s = b.submission();
-  const Hash32 held = s.submission.body.job_id();
-  const std::string path = "/v1/jobs/" + to_hex(held);
   post(&b.consumer, 200, "/v1/jobs/plan", canonical(to_json(s)));
-  post(&b.consumer, 201, "/v1/jobs", canonical(to_json(s)));
-  const auto node = connect_node();
-  must(node->call(method::kNodeRegister, node_info()));
-  GateVerdict verdict = testing::clean_verdict();
-  verdict.recommendation = Recommendation::kHold;
-  run_next(*node, verdict);
-  wait_for(held, [](const api::JobView& v) { return v.output && v.output->state == "Held"; });
+  const Hash32 held = held_job(s);
+  const std::string path = "/v1/jobs/" + to_hex(held);
   const auto reviews = expect<api::ReviewList>(200, send(&b.reviewer, "GET", "/v1/reviews"));
   ASSERT_EQ(reviews.items.size(), 1U);
   const HoldNotice& notice = reviews.items[0].hold_notice.body;

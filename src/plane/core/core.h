@@ -380,6 +380,8 @@ class Core {
   Status lay_out(Transaction& t, const OutputBody& out);
   Status clear_desks(Transaction& t, const OutputBody& out);
   Status touch(HeldOutput held);
+  // The rest of check_submission(), of one that its consumer sent.
+  Status check_own_submission(const records::SignedSubmission& s);
   Result<records::SealedOutput> stored_output(const OutputBody& out);
   // Where an output belongs, or that this very one is there already. kConflict, kWrongState and
   // those of own_environment(). Under the lock.
