@@ -67,8 +67,8 @@ void recompute(GateView& view, const Explained& file) {
   std::vector<OutputView*> tables;
   for (OutputView& o : view.outputs) {
     if (!o.explained || o.explained->table != file.table) continue;
-    tasks.push_back(
-        {&*o.schema.recipe, &o.schema, file.table->subject, view.request.policy.cellSubjects});
+    tasks.push_back({&*o.schema.recipe, &o.schema, file.table->subject,
+                     view.request.policy.cellSubjects, file.table->structuralZeros});
     tables.push_back(&o);
   }
   CellCounter counter(std::move(tasks), {}, view.request.salt);
@@ -226,16 +226,23 @@ std::vector<AnalyserResult> analyse_groups(GateView& view) {
       // What the filter asks is true of everybody who is asked.
       if (!empty(n) && r.recipe.filter && cell.left_out == 0) found(GateReason::kGroupDisclosed, n);
       if (cell.all_same) found(GateReason::kSameValues, n);
-      if (cell.unusual_alone && !cell.dominated && !cell.few_unusual) {
+      if (cell.few_come_often) found(GateReason::kSmallCell, n);
+      if (cell.unusual_alone && !cell.dominated && !cell.few_unusual && !cell.few_come_often) {
         found(GateReason::kDominatedCell, n);
       }
     }
+    if (o.table.words_left_out) {
+      findings.add(RuleStatus::kFail, GateReason::kGroupDisclosed,
+                   {view.request.outputs[i].name, -1, -1});
+    }
     // Whoever knows all other words of somebody learns this one.
     for (std::size_t g = 0; g < r.words.size(); ++g) {
+      // That the table is there tells that nobody has another word than the only one.
+      const bool only_word = r.words[g].size() == 1 && r.cuts[g].empty();
       for (const auto& line : lines_along(r, g, impossible)) {
         const auto full =
             std::count_if(line.begin(), line.end(), [&](auto n) { return !empty(n); });
-        if (line.size() < 2 || full != 1) continue;
+        if ((line.size() < 2 && !only_word) || full != 1) continue;
         found(GateReason::kGroupDisclosed,
               *std::find_if(line.begin(), line.end(), [&](auto n) { return !empty(n); }));
       }
@@ -259,7 +266,10 @@ std::vector<AnalyserResult> analyse_differences(GateView& view) {
       if (few(c.left_out) || few(c.gone)) {
         findings.add(RuleStatus::kFail, GateReason::kFewLeftOut, where);
       }
-      if (c.between_columns) findings.add(RuleStatus::kFail, GateReason::kFewDiffer, where);
+      const bool told = c.dominated || c.few_unusual;
+      if (c.between_columns && !told) {
+        findings.add(RuleStatus::kFail, GateReason::kFewDiffer, where);
+      }
     }
     for (std::size_t k = 0; k < i; ++k) {
       const OutputView& other = view.outputs[k];

@@ -52,7 +52,7 @@ class Table {
     for (std::size_t m = 0; m < measures.size(); ++m) {
       if (measures[m].of != MeasureKind::kSubjects) adding_.push_back({m, measures[m].column});
     }
-    if (implies_rows()) adding_.push_back({});
+    if (tells_rows_by_a_mean()) adding_.push_back({});
     const std::size_t cells = task_.recipe->cell_count;
     rows_.resize(cells);
     sums_.resize(cells * adding_.size());
@@ -91,6 +91,7 @@ class Table {
     if (!inside) {
       // A row that belongs to no cell is in none without the filter either.
       if (why == GateReason::kNone) leave_out(cell, subject);
+      if (why == GateReason::kRecipeDomain && !kept_out_by_its_words(cells)) words_left_out_ = true;
       return;
     }
     if (why == GateReason::kNone && task_.recipe->structural_zeros[cell]) {
@@ -110,6 +111,8 @@ class Table {
       return out;
     }
     out.recipe = task_.recipe;
+    out.impossible = task_.impossible;
+    out.words_left_out = words_left_out_;
     for (const Adding& a : adding_) out.adds.push_back(a.column.value_or(""));
     out.cells.resize(rows_.size());
     std::vector<Members> of_cell(rows_.size());
@@ -130,7 +133,7 @@ class Table {
         facts.subjects.push_back(subject);
         facts.row_marks.push_back(people_[entry].marks);
         for (std::size_t a = 0; a < adding_.size(); ++a) {
-          facts.added.push_back(share(entry, a).net);
+          facts.added.push_back(in_units(entry, a));
         }
       }
       facts.rows = rows_[c];
@@ -161,18 +164,28 @@ class Table {
   const Share& share(std::size_t entry, std::size_t a) const {
     return shares_[entry * adding_.size() + a];
   }
-  // A sum divided by the mean of the same is how many rows there are.
-  bool implies_rows() const {
-    bool rows = false;
-    bool both = false;
-    for (const auto& m : recipe().measures) {
-      rows = rows || m.of == MeasureKind::kRows;
-      for (const auto& other : recipe().measures) {
-        both = both || (m.of == MeasureKind::kSum && other.of == MeasureKind::kMean &&
-                        m.column == other.column);
+  bool tells_rows_by_a_mean() const {
+    const auto any = [this](MeasureKind kind) {
+      return std::any_of(recipe().measures.begin(), recipe().measures.end(),
+                         [kind](const RecipeMeasure& m) { return m.of == kind; });
+    };
+    return any(MeasureKind::kMean) && !any(MeasureKind::kRows);
+  }
+  // Of a row in no cell: do filters on the groups' own columns keep its unlisted words out?
+  bool kept_out_by_its_words(const std::vector<std::string>& cells) const {
+    for (std::size_t g = 0; g < group_at_.size(); ++g) {
+      const std::string& word = cells[group_at_[g]];
+      if (!task_.recipe->cuts[g].empty() || words_[g].count(word) != 0) continue;
+      bool kept_out = false;
+      for (std::size_t i = 0; i < filters().size(); ++i) {
+        bool readable = true;
+        kept_out =
+            kept_out || (filters()[i].column == groups()[g].column &&
+                         !holds(filters()[i], task_.recipe->filter_values[i], word, readable));
       }
+      if (!kept_out) return false;
     }
-    return both && !rows;
+    return true;
   }
   bool take_room(std::size_t units) {
     if (*room_ < units) {
@@ -234,53 +247,78 @@ class Table {
   }
   // What the cell's numbers tell by how its subjects share in them.
   void judge(std::size_t c, const Members& members, CellFacts& facts) const {
-    std::vector<Wide> shares(members.size());
-    const auto look = [&](const auto& share_of) {
-      for (std::size_t i = 0; i < members.size(); ++i) shares[i] = share_of(members[i].second);
-      return unusual(shares, least());
-    };
-    const auto note = [&facts](const Unusual& u) {
-      facts.few_unusual = facts.few_unusual || u.few;
+    std::vector<Wide> shares;
+    const auto note = [&](bool& few, const Unusual& u) {
+      few = few || u.few;
       facts.unusual_alone = facts.unusual_alone || u.dominated;
     };
     for (std::size_t a = 0; a < adding_.size(); ++a) {
       Dominance dominance;
       for (const auto& [subject, entry] : members) dominance.add(share(entry, a).absolute);
       if (dominance.dominated()) facts.dominated = true;
-      note(look([&](std::size_t entry) { return share(entry, a).net; }));
-      if (adding_[a].column) {
-        if (facts.rows > members.size()) {
-          // Some have more rows than others: off what is usual for each row.
-          const Wide usual = usual_in_a_row(members, a);
-          note(look([&](std::size_t entry) {
-            return share(entry, a).net - usual * static_cast<Wide>(people_[entry].rows);
-          }));
-        }
-        const Sum& sum = sums_[c * adding_.size() + a];
-        if (sum.least == sum.most) facts.all_same = true;
-      }
-      for (std::size_t b = 0; b < a; ++b) {
-        // Who has two sums has their difference.
-        if (adding_[a].column == adding_[b].column) continue;
-        for (std::size_t i = 0; i < members.size(); ++i) {
-          shares[i] = in_units(members[i].second, a) - in_units(members[i].second, b);
-        }
-        if (of_few(shares, least())) facts.between_columns = true;
+      bool& few = adding_[a].column ? facts.few_unusual : facts.few_come_often;
+      each(members, shares, [&](std::size_t e) { return share(e, a).net; });
+      note(few, unusual(shares, least()));
+      if (!adding_[a].column) continue;
+      const Sum& sum = sums_[c * adding_.size() + a];
+      if (sum.least == sum.most) facts.all_same = true;
+      if (facts.rows == members.size()) continue;
+      // Some have more rows than others: off what is usual for each row.
+      for (const Wide usual : usual_in_a_row(members, a)) {
+        each(members, shares, [&](std::size_t e) {
+          return share(e, a).net - usual * static_cast<Wide>(people_[e].rows);
+        });
+        note(few, unusual(shares, least()));
       }
     }
+    facts.between_columns = columns_tell(members, shares);
+  }
+  template <class ShareOf>
+  static void each(const Members& members, std::vector<Wide>& shares, const ShareOf& share_of) {
+    shares.clear();
+    for (const auto& [subject, entry] : members) shares.push_back(share_of(entry));
+  }
+  // Who has two sums has their difference; and who has sums of columns of which everybody has one
+  // (alive, dead) has how many have none of them.
+  bool columns_tell(const Members& members, std::vector<Wide>& shares) const {
+    std::vector<std::size_t> columns;  // each once
+    for (std::size_t a = 0; a < adding_.size(); ++a) {
+      const auto same = [&](std::size_t b) { return adding_[a].column == adding_[b].column; };
+      if (std::none_of(columns.begin(), columns.end(), same)) columns.push_back(a);
+    }
+    for (const std::size_t a : columns) {
+      for (const std::size_t b : columns) {
+        if (b >= a) break;
+        each(members, shares, [&](std::size_t e) { return in_units(e, a) - in_units(e, b); });
+        if (of_few(shares, least())) return true;
+      }
+    }
+    std::erase_if(columns, [&](std::size_t a) { return !adding_[a].column; });
+    for (std::size_t some = 1; some < std::size_t{1} << columns.size(); ++some) {
+      if ((some & (some - 1)) == 0) continue;  // one of them was looked at
+      each(members, shares, [&](std::size_t e) {
+        Wide sum = 0;
+        for (std::size_t i = 0; i < columns.size(); ++i) {
+          if ((some >> i & 1U) != 0) sum += in_units(e, columns[i]);
+        }
+        return sum;
+      });
+      if (unusual(shares, least()).few) return true;
+    }
+    return false;
   }
   Wide in_units(std::size_t entry, std::size_t a) const {
-    return adding_[a].column ? share(entry, a).net : in_added_units(share(entry, a).net);
+    return adding_[a].column ? share(entry, a).net : share(entry, a).net * kAddedOne;
   }
-  // The median of what the members add in a row of theirs.
-  Wide usual_in_a_row(const Members& members, std::size_t a) const {
+  // The median of what the members add in a row of theirs; of an even number, both.
+  std::vector<Wide> usual_in_a_row(const Members& members, std::size_t a) const {
     std::vector<Wide> in_a_row;
-    for (const auto& [subject, entry] : members) {
-      in_a_row.push_back(share(entry, a).net / static_cast<Wide>(people_[entry].rows));
-    }
-    const auto middle = in_a_row.begin() + static_cast<std::ptrdiff_t>((in_a_row.size() - 1) / 2);
-    std::nth_element(in_a_row.begin(), middle, in_a_row.end());
-    return *middle;
+    each(members, in_a_row,
+         [&](std::size_t e) { return share(e, a).net / static_cast<Wide>(people_[e].rows); });
+    std::sort(in_a_row.begin(), in_a_row.end());
+    const Wide lower = in_a_row[(in_a_row.size() - 1) / 2];
+    const Wide upper = in_a_row[in_a_row.size() / 2];
+    return lower == upper ? std::vector<Wide>{lower} : std::vector<Wide>{lower, upper};
   }
   void count(const std::vector<std::string>& cells, std::size_t cell, std::uint32_t subject,
              std::uint64_t mark) {
@@ -379,6 +417,7 @@ class Table {
   std::vector<Share> shares_;
   std::vector<Person> people_;                  // as entries_
   std::unordered_set<std::uint64_t> left_out_;  // cell and subject
+  bool words_left_out_ = false;
 };
 
 }  // namespace
@@ -480,11 +519,6 @@ CellCounter::CellCounter(std::vector<TableTask> tasks, CellLimits limits, const 
 CellCounter::~CellCounter() = default;
 void CellCounter::feed(ByteView chunk) { impl_->feed(chunk); }
 std::vector<RecomputedTable> CellCounter::finish() { return impl_->finish(); }
-
-Wide in_added_units(Wide rows) {
-  static const Wide kOne = *scaled_integer(*parse_decimal("1"), kAddedScale);
-  return rows * kOne;
-}
 
 std::string quotient_text(Wide sum, std::uint64_t count, int scale) {
   // No schema keeps more than 15 significant digits or 9 decimals, so the last of these is beyond

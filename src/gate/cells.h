@@ -26,9 +26,9 @@ struct CellLimits {
   std::size_t subject_cells = 12'000'000;
 };
 
-// Decimals of what a column adds up; and rows in the same unit.
+// One of a column, a row or a person, in the unit in which all of them are added up: 10^-12.
 inline constexpr int kAddedScale = 12;
-Wide in_added_units(Wide rows);
+inline constexpr Wide kAddedOne = 1'000'000'000'000;
 
 // What is true of one cell. Subjects are numbered within the input file.
 struct CellFacts {
@@ -37,16 +37,16 @@ struct CellFacts {
   // Of any measure that adds something up:
   bool dominated = false;        // one subject, or two, make up too much of it
   bool few_unusual = false;      // all add the same but for few (Unusual::few)
+  bool few_come_often = false;   // the same of rows
   bool unusual_alone = false;    // what is off the usual is one's or two's (Unusual::dominated)
   bool all_same = false;         // every row adds the same value, so it is everybody's own
-  bool between_columns = false;  // the difference of two such measures is few people's
+  bool between_columns = false;  // several such measures tell of few together
   // Of subjects with rows that the filter leaves out of this cell: all, and those with no row in
   // it.
   std::size_t left_out = 0;
   std::size_t gone = 0;
   // For each of `subjects`: a mark of which rows of the file are in the cell (equal for equal
-  // rows), and what they add to each of RecomputedTable::adds, in units of 10^-kAddedScale of
-  // columns, and in rows.
+  // rows), and what they add to each of RecomputedTable::adds, in units of 1 / kAddedOne.
   std::vector<std::uint64_t> row_marks = {};
   std::vector<Wide> added = {};
 };
@@ -55,8 +55,13 @@ struct RecomputedTable {
   GateReason failure = GateReason::kAnalyserError;  // kNone when the rest counts
   std::vector<CellFacts> cells;                     // as BoundRecipe numbers them
   const BoundRecipe* recipe = nullptr;              // its task's
-  // What measures add up: a column, or "" for rows, which mean and sum of one column tell, too.
+  std::vector<GateZero> impossible;                 // the same
+  // What measures add up: a column, or "" for rows, which a mean tells, too: there are few numbers
+  // by which it can be multiplied so that a sum comes out.
   std::vector<std::string> adds;
+  // A row that the filter keeps out has a word of a group that the recipe does not list, and is not
+  // kept out by a filter on that word: that the table can be computed tells who else has it.
+  bool words_left_out = false;
   Bytes csv;  // every number exact; not yet canonical
   bool ok() const { return failure == GateReason::kNone; }
 };
@@ -68,6 +73,7 @@ struct TableTask {
   const Schema* schema = nullptr;
   std::string subject;
   std::int64_t least = 0;
+  std::vector<GateZero> impossible = {};  // what the owner says cannot be
 };
 
 // Feeds the chunks of one file; the chunks' borders mean nothing. Several tables share the pass.

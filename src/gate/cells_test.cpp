@@ -304,7 +304,27 @@ TEST(Cells, TwoColumnsTellTheirDifference) {
   EXPECT_TRUE(of_hundred(
                   rows, [](int i) { return std::to_string(i) + ",0"; }, "p7,1,0\n")
                   .cells.at(0)
-                  .few_unusual);
+                  .few_come_often);
+}
+
+// Columns of which everybody has one: who has none is what is left of all.
+TEST(Cells, ColumnsOfOneAndAnotherTellWhoHasNeither) {
+  const char* sums =
+      R"([{"name":"a","of":"sum","column":"x"},{"name":"b","of":"sum","column":"y"}])";
+  const auto tell = [&](int dead, int lost) {
+    return of_hundred(sums,
+                      [&](int i) {
+                        const bool is_dead = i < dead;
+                        const bool is_lost = i >= dead && i < dead + lost;
+                        return std::string(!is_dead && !is_lost ? "1," : "0,") +
+                               (is_dead ? "1" : "0");
+                      })
+        .cells.at(0)
+        .between_columns;
+  };
+  EXPECT_TRUE(tell(37, 3));
+  EXPECT_FALSE(tell(37, 0));
+  EXPECT_FALSE(tell(37, 20));
 }
 
 // A sum or mean is exact; a column of whole numbers has it rounded, half to even.

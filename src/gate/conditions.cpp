@@ -1,6 +1,7 @@
 #include "gate/conditions.h"
 
 #include <algorithm>
+#include <set>
 
 namespace gbx::gate {
 namespace {
@@ -77,6 +78,35 @@ bool implies(const std::vector<Condition>& a, const std::vector<Condition>& b) {
     return std::any_of(a.begin(), a.end(),
                        [&](const Condition& known) { return implies(known, due); });
   });
+}
+
+std::vector<Condition> forced_words(const std::vector<Condition>& known, const BoundRecipe& other,
+                                    const std::vector<GateZero>& impossible) {
+  std::vector<Condition> out;
+  const auto& groups = other.recipe.group_by;
+  if (!groups || impossible.empty()) return out;
+  const auto is_known = [&](const std::string& column, const std::string& word) {
+    return std::any_of(known.begin(), known.end(), [&](const Condition& c) {
+      return c.is.column == column && c.is.is == Comparison::kEquals && c.is.value == word;
+    });
+  };
+  for (std::size_t g = 0; g < groups->size(); ++g) {
+    const std::string& column = (*groups)[g].column;
+    if (!other.cuts[g].empty()) continue;
+    std::set<std::string> left(other.words[g].begin(), other.words[g].end());
+    for (const GateZero& z : impossible) {
+      const auto at = std::find(z.columns.begin(), z.columns.end(), column);
+      if (at == z.columns.end() || z.words.size() != z.columns.size()) continue;
+      const auto mine = static_cast<std::size_t>(at - z.columns.begin());
+      bool applies = true;
+      for (std::size_t i = 0; i < z.columns.size(); ++i) {
+        applies = applies && (i == mine || is_known(z.columns[i], z.words[i]));
+      }
+      if (applies) left.erase(z.words[mine]);
+    }
+    if (left.size() == 1) out.push_back({{column, Comparison::kEquals, *left.begin()}, {}});
+  }
+  return out;
 }
 
 }  // namespace gbx::gate

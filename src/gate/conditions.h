@@ -2,6 +2,7 @@
 #pragma once
 
 #include "gate/recipe.h"
+#include "gate/records.h"
 
 namespace gbx::gate {
 
@@ -17,5 +18,10 @@ std::vector<Condition> conditions_of(const BoundRecipe& recipe, std::optional<st
 // Every row of which all of `a` hold is one of which all of `b` hold, as far as single conditions
 // on one column show it.
 bool implies(const std::vector<Condition>& a, const std::vector<Condition>& b);
+
+// The words of `other`'s groups that are the only ones which rows of `known` can have, by what the
+// owner says is impossible.
+std::vector<Condition> forced_words(const std::vector<Condition>& known, const BoundRecipe& other,
+                                    const std::vector<GateZero>& impossible);
 
 }  // namespace gbx::gate

@@ -32,6 +32,7 @@ std::vector<Pair> comparable(const RecomputedTable& a, const RecomputedTable& b)
 struct Part {
   struct Measure {  // one of RecomputedTable::adds, over all subjects
     Dominance shares;
+    std::size_t some = 0;  // subjects who add anything
     std::size_t most_alike = 0;
     Wide one = 0;  // somebody's share
   };
@@ -42,12 +43,21 @@ struct Part {
         shares[i] = added(i, m);
         measures[m].shares.add(magnitude(shares[i]));
       }
+      measures[m].some = shares.size() - static_cast<std::size_t>(
+                                             std::count(shares.begin(), shares.end(), Wide{0}));
       measures[m].most_alike = most_alike(shares);
       if (!shares.empty()) measures[m].one = shares[0];
     }
   }
   Wide added(std::size_t place, std::size_t measure) const {
     return facts->added[place * measures.size() + measure];
+  }
+  // The same; of the measure after the last one, each subject is one.
+  Wide share(std::size_t place, std::size_t measure) const {
+    return measure == measures.size() ? kAddedOne : added(place, measure);
+  }
+  std::size_t some(std::size_t measure) const {
+    return measure == measures.size() ? size() : measures[measure].some;
   }
   std::size_t size() const { return facts->subjects.size(); }
   const CellFacts* facts;
@@ -57,6 +67,7 @@ struct Part {
   struct Asked {
     std::vector<Condition> all;
     std::vector<Condition> by_filters;
+    std::vector<Condition> known;  // all, and what follows from the owner's word
   };
   std::optional<Asked> asked = std::nullopt;
 };
@@ -89,17 +100,17 @@ CellFacts union_of(const std::vector<const CellFacts*>& cells, std::size_t width
 
 class Side {
  public:
-  explicit Side(const RecomputedTable& t) : width_(t.adds.size()) {
+  Side(const RecomputedTable& t, const RecomputedTable& other) : width_(t.adds.size()) {
     for (std::size_t n = 0; n < t.cells.size(); ++n) {
       if (t.cells[n].subjects.empty()) continue;
-      parts_.emplace_back(t.cells[n], width_).asked = asked(t, n);
+      parts_.emplace_back(t.cells[n], width_).asked = asked(t, n, other);
     }
     cells_ = parts_.size();
     if (cells_ < 2) return;
     std::vector<std::size_t> all(cells_);
     std::iota(all.begin(), all.end(), std::size_t{0});
     whole_ = together(all);
-    parts_.emplace_back(whole_, width_).asked = asked(t, std::nullopt);
+    parts_.emplace_back(whole_, width_).asked = asked(t, std::nullopt, other);
   }
   Side(Side&&) = delete;  // parts_ points into it
   Side& operator=(Side&&) = delete;
@@ -121,8 +132,12 @@ class Side {
   }
 
  private:
-  static Part::Asked asked(const RecomputedTable& t, std::optional<std::size_t> cell) {
-    return {conditions_of(*t.recipe, cell), conditions_of(*t.recipe, std::nullopt)};
+  static Part::Asked asked(const RecomputedTable& t, std::optional<std::size_t> cell,
+                           const RecomputedTable& other) {
+    Part::Asked out{conditions_of(*t.recipe, cell), conditions_of(*t.recipe, std::nullopt), {}};
+    out.known = forced_words(out.all, *other.recipe, t.impossible);
+    out.known.insert(out.known.end(), out.all.begin(), out.all.end());
+    return out;
   }
 
   std::size_t width_;
@@ -168,6 +183,9 @@ struct Common {
   std::size_t subjects = 0;
   std::size_t same_rows = 0;  // of them, with the same rows in both
   std::vector<UWide> shared;  // for each pair: what the common ones add to both parts together
+  // For each measure of the one, and being a subject, with each of the other: how many of the
+  // common ones add something else to the one than to the other, less those who add anything.
+  std::vector<std::int64_t> apart;
 };
 
 // Cells of one table that stand beside cells of the other.
@@ -180,12 +198,13 @@ class Differences {
  public:
   Differences(const RecomputedTable& a, const RecomputedTable& b, std::int64_t least,
               DifferenceSteps& steps)
-      : a_(a),
-        b_(b),
+      : a_(a, b),
+        b_(b, a),
         adds_a_(a.adds),
         adds_b_(b.adds),
         index_(b_),
         pairs_(comparable(a, b)),
+        steps_of_one_(1 + a.adds.size() * b.adds.size() / 4),
         least_(static_cast<std::size_t>(least)),
         steps_(steps) {}
 
@@ -196,7 +215,7 @@ class Differences {
       if (!meet(a_.parts()[x], common, touched)) return true;
       for (const std::size_t y : touched) {
         if (tells(a_.parts()[x], b_.parts()[y], common[y])) return true;
-        if (x < a_.cells() && y < b_.cells()) overlaps_.push_back({x, y, common[y].subjects});
+        if (x < a_.cells() && y < b_.cells() && !note({x, y, common[y].subjects})) return true;
         common[y] = {};
       }
     }
@@ -209,13 +228,32 @@ class Differences {
     std::size_t subjects;  // in both
   };
 
+  // Those of which groups are made. Each takes memory, so it is worth many steps.
+  bool note(const Overlap& o) {
+    const bool joins = o.subjects >= least_ || 2 * o.subjects > a_.parts()[o.x].size() ||
+                       2 * o.subjects > b_.parts()[o.y].size();
+    if (!joins) return true;
+    overlaps_.push_back(o);
+    return spend(100);
+  }
   bool spend(std::size_t steps) {
     if (steps_.left < steps) return false;
     steps_.left -= steps;
     return true;
   }
   void add(Common& c, const Part& x, std::size_t i, const Part& y, std::size_t k) const {
-    if (c.subjects++ == 0) c.shared.resize(pairs_.size());
+    if (c.subjects++ == 0) {
+      c.shared.resize(pairs_.size());
+      c.apart.resize((x.measures.size() + 1) * (y.measures.size() + 1));
+    }
+    std::size_t place = 0;
+    for (std::size_t a = 0; a <= x.measures.size(); ++a) {
+      for (std::size_t b = 0; b <= y.measures.size(); ++b) {
+        const Wide of_x = x.share(i, a);
+        const Wide of_y = y.share(k, b);
+        c.apart[place++] += (of_x != of_y ? 1 : 0) - (of_x != 0 ? 1 : 0) - (of_y != 0 ? 1 : 0);
+      }
+    }
     if (x.facts->row_marks[i] == y.facts->row_marks[k]) ++c.same_rows;
     for (std::size_t p = 0; p < pairs_.size(); ++p) {
       c.shared[p] += magnitude(x.added(i, pairs_[p].a)) + magnitude(y.added(k, pairs_[p].b));
@@ -224,7 +262,7 @@ class Differences {
   bool meet(const Part& x, std::vector<Common>& common, std::vector<std::size_t>& touched) {
     for (std::size_t i = 0; i < x.facts->subjects.size(); ++i) {
       const auto places = index_.of(x.facts->subjects[i]);
-      if (!spend(1 + places.size())) return false;
+      if (!spend(1 + places.size() * steps_of_one_)) return false;
       for (const auto& [part, at] : places) {
         if (common[part].subjects == 0) touched.push_back(part);
         add(common[part], x, i, b_.parts()[part], at);
@@ -309,7 +347,7 @@ class Differences {
     std::size_t size = 0;
     for (const std::size_t n : g.a) size += a_.parts()[n].facts->subjects.size();
     for (const std::size_t n : g.b) size += b_.parts()[n].facts->subjects.size();
-    if (!spend(size)) return true;
+    if (!spend(size * (1 + a_.width() + b_.width()))) return true;
     const CellFacts of_a = a_.together(g.a);
     const CellFacts of_b = b_.together(g.b);
     const Part x(of_a, a_.width());
@@ -329,6 +367,8 @@ class Differences {
     const std::size_t in_one = x.size() + y.size() - 2 * c.subjects;
     if (in_one > 0 && in_one < least_) return true;
     const std::size_t differ = in_one + c.subjects - c.same_rows;
+    if (!spend(10)) return true;
+    if (few_apart(x, y, c)) return true;
     const bool same_rows = differ == 0;
     if (in_one == 0 && (asks_more(x, y, same_rows) || asks_more(y, x, same_rows))) return true;
     if (same_rows) return columns_tell(x, y);
@@ -343,12 +383,26 @@ class Differences {
   // The same people, though x asks for more than y: all of y are that. Words of groups are asked
   // only of the same rows: people with many rows are in many cells.
   static bool asks_more(const Part& x, const Part& y, bool same_rows) {
-    if (!x.asked || !y.asked || !implies(x.asked->all, y.asked->all)) return false;
-    return !implies(y.asked->all, same_rows ? x.asked->all : x.asked->by_filters);
+    if (!x.asked || !y.asked || !implies(x.asked->known, y.asked->all)) return false;
+    return !implies(y.asked->known, same_rows ? x.asked->all : x.asked->by_filters);
   }
-  // Two sums of the same rows are a third one: their difference.
+  // One number of each part, of whatever they add up: all of those people but few add the same to
+  // both, most of them nothing. Sixty who have an illness, and fifty-seven who have its medicine.
+  bool few_apart(const Part& x, const Part& y, const Common& c) const {
+    std::size_t place = 0;
+    for (std::size_t a = 0; a <= x.measures.size(); ++a) {
+      for (std::size_t b = 0; b <= y.measures.size(); ++b) {
+        const auto apart = static_cast<std::int64_t>(x.some(a) + y.some(b)) + c.apart[place++];
+        if (apart > 0 && apart < static_cast<std::int64_t>(least_)) return true;
+      }
+    }
+    return false;
+  }
+  // Two sums of the same rows are a third one: their difference, and their sum where most have one
+  // of the two.
   bool columns_tell(const Part& x, const Part& y) {
     std::vector<Wide> shares(x.size());
+    std::vector<Wide> together(x.size());
     for (std::size_t a = 0; a < adds_a_.size(); ++a) {
       for (std::size_t b = 0; b < adds_b_.size(); ++b) {
         if (adds_a_[a] == adds_b_[b]) continue;
@@ -356,10 +410,12 @@ class Differences {
         for (std::size_t i = 0; i < x.size(); ++i) {
           const Wide of_x = x.added(i, a);
           const Wide of_y = y.added(i, b);
-          shares[i] = (adds_a_[a].empty() ? in_added_units(of_x) : of_x) -
-                      (adds_b_[b].empty() ? in_added_units(of_y) : of_y);
+          shares[i] = of_x - of_y;
+          together[i] = of_x + of_y;
         }
         if (of_few(shares, least_)) return true;
+        const bool columns = !adds_a_[a].empty() && !adds_b_[b].empty();
+        if (columns && unusual(together, least_).few) return true;
       }
     }
     return false;
@@ -421,6 +477,7 @@ class Differences {
   const std::vector<std::string>& adds_b_;
   Index index_;
   std::vector<Pair> pairs_;
+  std::size_t steps_of_one_;  // of a subject in two parts
   std::size_t least_;
   DifferenceSteps& steps_;
   std::vector<Overlap> overlaps_;

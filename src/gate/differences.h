@@ -19,7 +19,10 @@ struct DifferenceSteps {
 //   the other; or,
 // - where both add up the same (rows, or one column), of those who have other rows: one or two make
 //   up the difference of the sums, or few stand out in it (shares.h), or it is nobody's; or,
-// - that are of the same rows and add up two columns, whose difference is few people's; or,
+// - of which two numbers (subjects, rows, columns' sums) are the same people's but for one to
+//   least - 1: all others add to both the same, or nothing; or,
+// - that are of the same rows and add up two columns, whose difference is few people's, or of which
+//   all but few have one; or,
 // - that are of the same people, though one recipe's filters ask for more than the other's, or of
 //   the same rows, though filters and words do: then all of them are what is asked for.
 // True, too, when `steps` do not suffice to know.

@@ -5,6 +5,8 @@
 #include <rapidcheck.h>
 
 #include <algorithm>
+#include <array>
+#include <functional>
 #include <map>
 #include <set>
 
@@ -194,6 +196,20 @@ TEST(Differences, OfTwoColumnsOverTheSameRows) {
   EXPECT_FALSE(told([](int i) { return 50 + i; }));
 }
 
+// One table counts those who are something, the other adds up what most of them have: who has it
+// not is told as by two counts.
+TEST(Differences, OfTwoNumbersThatFewPeopleAreBetween) {
+  const auto told = [](int without) {
+    std::vector<Row> rows;
+    for (int i = 0; i < 100; ++i) rows.push_back({i, i < 60 ? 10 : 50, i < 60 - without ? 1 : 0});
+    return tell_of_few(rows, {0, 49, {}, false, false}, {1, 1000}, 10);
+  };
+  EXPECT_TRUE(told(3));
+  EXPECT_TRUE(told(9));
+  EXPECT_FALSE(told(10));
+  EXPECT_FALSE(told(30));
+}
+
 // The same twenty people in a table of all and in one of those who are something: all are it.
 TEST(Differences, OfAGroupThatIsAllWhatAFilterAsks) {
   std::vector<Row> rows;
@@ -322,6 +338,31 @@ bool naive_unusual(std::vector<int> shares, std::size_t least, bool near) {
   return naive_off(shares, shares[(shares.size() - 1) / 2], least, near) ||
          naive_off(shares, shares[shares.size() / 2], least, near);
 }
+// One number of each: all but few add the same to both.
+bool naive_apart(const std::vector<Row>& rows, const Naive& x, const Naive& y, const Question& a,
+                 const Question& b, std::size_t least) {
+  std::map<int, std::array<int, 6>> of;  // subjects, rows and costs of x, and of y
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    for (int side = 0; side < 2; ++side) {
+      if ((side == 0 ? x : y).rows.count(i) == 0) continue;
+      int* values = of[rows[i].who].data() + 3 * side;
+      values[0] = 1;
+      ++values[1];
+      values[2] += rows[i].cost;
+    }
+  }
+  for (std::size_t m = 0; m < 3; ++m) {
+    for (std::size_t n = 0; n < 3; ++n) {
+      if ((m == 1 && !a.rows) || (m == 2 && !a.cost)) continue;
+      if ((n == 1 && !b.rows) || (n == 2 && !b.cost)) continue;
+      const auto apart = std::count_if(of.begin(), of.end(), [&](const auto& person) {
+        return person.second[m] != person.second[3 + n];
+      });
+      if (apart > 0 && apart < static_cast<std::ptrdiff_t>(least)) return true;
+    }
+  }
+  return false;
+}
 bool naive_pair(const std::vector<Row>& rows, const Naive& x, const Naive& y, const Question& a,
                 const Question& b, std::size_t least) {
   std::size_t common = 0;
@@ -330,6 +371,7 @@ bool naive_pair(const std::vector<Row>& rows, const Naive& x, const Naive& y, co
   const std::size_t in_one = x.people.size() + y.people.size() - 2 * common;
   if (in_one > 0 && in_one < least) return true;
   if (naive_group(x, y) || naive_group(y, x)) return true;
+  if (naive_apart(rows, x, y, a, b, least)) return true;
   std::map<int, int> counts;
   std::map<int, int> costs;
   for (std::size_t i = 0; i < rows.size(); ++i) {

@@ -356,6 +356,52 @@ TEST_F(Tables, A45AWholeGroupInOneCellHolds) {
   EXPECT_EQ(told(evaluate().result), "hold groups:fail:empty-cell groups:fail:group-disclosed");
 }
 
+// The owner says that no man is pregnant: then a table by both and one by one of them have the same
+// people, and tell nothing by it. A word that the recipe does not list is asked for by its absence.
+TEST_F(Tables, WhatFollowsFromTheOwnersWordIsNotTold) {
+  std::vector<Visit> rows = visits(24);
+  for (Visit& v : rows) {
+    if (v.site == "south") v.arm = "none";
+  }
+  input(rows);
+  const auto counts = [](const std::string& groups, const std::string& columns,
+                         const std::string& more) {
+    return R"({"maxRows":4,"columns":[)" + columns +
+           R"({"name":"n","type":"integer","minimum":0,"maximum":1000}],
+              "recipe":{"input":"visits","file":"visits.csv",)" +
+           more + R"("groupBy":[)" + groups + R"(],"measures":[{"name":"n","of":"subjects"}]}})";
+  };
+  const std::string site = R"({"name":"site","column":"site"})";
+  const std::string arm = R"({"name":"arm","column":"arm"})";
+  const std::string sites = R"({"name":"site","type":"text","enum":["north","south"]},)";
+  const std::string arms = R"({"name":"arm","type":"text","enum":["drug","none"]},)";
+  request_.outputs.clear();
+  declare("table", counts(site + "," + arm, sites + arms,
+                          R"("structuralZeros":[{"words":["south","drug"]}],)"));
+  declare("margin", counts(site, sites, ""));
+  write("out/table.csv", "site,arm,n\nnorth,drug,24\nnorth,none,24\nsouth,none,48\n");
+  write("out/margin.csv", "site,n\nnorth,48\nsouth,48\n");
+  auto& known = request_.inputs[0].tables[0].structuralZeros;
+  EXPECT_EQ(told(evaluate().result),
+            "hold groups:fail:empty-cell groups:fail:group-disclosed differences:fail:few-differ");
+  known = {{{"site", "arm"}, {"south", "drug"}}};
+  EXPECT_EQ(told(evaluate().result), "release");
+  known.clear();
+  // All of the south have the only word that is listed.
+  const std::string south = R"("filter":[{"column":"site","is":"equals","value":"south"}],)";
+  request_.outputs.clear();
+  ASSERT_EQ(unlink((root_ + "/out/margin.csv").c_str()), 0);
+  declare("table", counts(arm, R"({"name":"arm","type":"text","enum":["none"]},)", south));
+  write("out/table.csv", "arm,n\nnone,48\n");
+  EXPECT_EQ(told(evaluate().result), "hold groups:fail:group-disclosed");
+  // A filter on the word itself asks nothing of others.
+  const std::string none = R"("filter":[{"column":"arm","is":"equals","value":"none"}],)";
+  request_.outputs.clear();
+  declare("table", counts(site, sites, none));
+  write("out/table.csv", "site,n\nnorth,24\nsouth,48\n");
+  EXPECT_EQ(told(evaluate().result), "hold groups:fail:group-disclosed") << "all of the south";
+}
+
 // The same three people counted by a group, by a sum of ones, and by what a sum lacks. Each table
 // is written here as a container would.
 TEST_F(Tables, FewPeopleAreFewWhateverCountsThem) {
