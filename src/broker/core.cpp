@@ -160,11 +160,11 @@ Status Core::begins_with(const Signed<LogHead>& head) const {
         .with(seen, std::to_string(size))
         .hint(next);
   }
-  GBX_ASSIGN(const Hash32 root, log_->root_at(head.body.tree_size));
-  if (root == head.body.tree_root) return ok_status();
+  const Status same = log_->begins_with(head.body.tree_size, head.body.tree_root);
+  if (same.ok() || same.reason() != Reason::kBadInclusion) return same;
   return fail(Reason::kLogRolledBack, "the log went another way than the one the plane has seen")
       .with(seen + ", of which the first have the root " + to_hex(head.body.tree_root),
-            std::to_string(size) + ", with " + to_hex(root))
+            std::to_string(size) + ", of which they have another")
       .hint(next);
 }
 

@@ -26,21 +26,23 @@ Result<std::vector<translog::Node>> add_leaf(translog::Frontier& frontier, const
 
 }  // namespace
 
-// Whoever can write the file must not give a sleeping job another past: the entry is read with its
-// path to the root that is in memory. After a failure (State::unreadable) nothing is answered until
-// the next start, which reads everything.
-Result<LogEntry> Log::read_again(std::int64_t leaf) const {
+// Whoever can write the file must not give a sleeping job another past, nor the set another log to
+// sign: an entry is read with its path to the root that is in memory. After a failure nothing is
+// answered until the next start, which reads everything.
+Result<StoredEntry> Log::proved(std::int64_t leaf) const {
   const auto index = static_cast<std::uint64_t>(leaf);
-  GBX_ASSIGN(const StoredEntry e, store_.entry(index));
-  GBX_ASSIGN(const records::Inclusion proof,
-             translog::prove_inclusion(store_, index, frontier_.size(), e.salt));
-  GBX_TRY(translog::verify(
-      proof, as_bytes(e.entry),
-      translog::TreeHead{static_cast<std::int64_t>(frontier_.size()), frontier_.root()}));
-  return read_entry(e.entry, kReplayLimits);
+  GBX_ASSIGN(StoredEntry e, store_.entry(index));
+  GBX_ASSIGN(const std::vector<Hash32> path,
+             translog::inclusion_path(store_, index, frontier_.size()));
+  GBX_TRY(translog::verify_inclusion(translog::leaf_hash(e.salt, as_bytes(e.entry)), index,
+                                     frontier_.size(), path, frontier_.root()));
+  return e;
 }
 State Log::empty_state() {
-  return State([this](std::int64_t leaf) { return read_again(leaf); });
+  return State([this](std::int64_t leaf) -> Result<LogEntry> {
+    GBX_ASSIGN(const StoredEntry e, noted(proved(leaf)));
+    return read_entry(e.entry, kReplayLimits);
+  });
 }
 
 Status Log::replay() {
@@ -115,13 +117,29 @@ Status Log::append(const std::vector<LogEntry>& entries) {
   return ok_status();
 }
 
-Result<records::Inclusion> Log::inclusion(std::int64_t leaf) const {
+Status Log::begins_with(std::int64_t size, const Hash32& root) const {
+  const auto old_size = static_cast<std::uint64_t>(size);
+  GBX_ASSIGN(const std::vector<Hash32> path,
+             noted(translog::consistency_path(store_, old_size, frontier_.size())));
+  return translog::verify_consistency(old_size, frontier_.size(), root, frontier_.root(), path);
+}
+
+Result<records::Inclusion> Log::prove(std::int64_t leaf) const {
   const auto index = static_cast<std::uint64_t>(leaf);
-  GBX_ASSIGN(StoredEntry e, store_.entry(index));
-  return translog::prove_inclusion(store_, index, index + 1, e.salt);
+  GBX_ASSIGN(const StoredEntry e, store_.entry(index));
+  GBX_ASSIGN(records::Inclusion proof,
+             translog::prove_inclusion(store_, index, index + 1, e.salt));
+  GBX_TRY(translog::verify(proof, as_bytes(e.entry)));
+  GBX_TRY(begins_with(proof.tree_size, proof.root));
+  return proof;
+}
+Result<records::Inclusion> Log::inclusion(std::int64_t leaf) const { return noted(prove(leaf)); }
+Result<Hash32> Log::leaf_hash(std::int64_t leaf) const {
+  GBX_ASSIGN(const StoredEntry e, noted(proved(leaf)));
+  return translog::leaf_hash(e.salt, as_bytes(e.entry));
 }
 Result<Json> Log::entry(std::int64_t leaf) const {
-  GBX_ASSIGN(StoredEntry e, store_.entry(static_cast<std::uint64_t>(leaf)));
+  GBX_ASSIGN(const StoredEntry e, noted(proved(leaf)));
   return parse_json(e.entry);
 }
 

@@ -27,28 +27,35 @@ class Log {
   // call fails with kUnavailable until the program starts again.
   Status append(const std::vector<LogEntry>& entries);
   bool broken() const { return broken_ || unreadable(); }
-  // A job that was folded before could not be read again: it was not found though it is there.
-  bool unreadable() const { return state_.unreadable(); }
+  // Something that is in the log could not be read again as what it was: a job was not found though
+  // it is there, or the disk says otherwise than the root in memory.
+  bool unreadable() const { return unreadable_ || state_.unreadable(); }
   // Between two requests: what State::job gave is gone then.
   void rest() { state_.rest(awake_jobs_); }
   const State& state() const { return state_; }
   std::uint64_t size() const { return frontier_.size(); }
   Hash32 root() const { return frontier_.root(); }
+  // What follows is proved against the root in memory, or fails and makes the log unreadable().
   // Of the leaf in the tree that ends with it, so that it is the same whenever it is asked for.
   Result<records::Inclusion> inclusion(std::int64_t leaf) const;
-  Result<Hash32> root_at(std::int64_t size) const {
-    return translog::root_at(store_, static_cast<std::uint64_t>(size));
-  }
-  Result<Hash32> leaf_hash(std::int64_t leaf) const {
-    return store_.node({0, static_cast<std::uint64_t>(leaf)});
-  }
+  Result<Hash32> leaf_hash(std::int64_t leaf) const;
   Result<Json> entry(std::int64_t leaf) const;
+  // The first `size` leaves have this root, by a path from it to the root in memory: nodes on the
+  // disk are believed as far as they make that path. kBadInclusion when it does not hold, kNotFound
+  // when a node is missing, and the store's errors.
+  Status begins_with(std::int64_t size, const Hash32& root) const;
 
  private:
   Log(LogStore& store, Random& random, std::size_t awake_jobs)
       : store_(store), random_(random), awake_jobs_(awake_jobs) {}
   State empty_state();
-  Result<LogEntry> read_again(std::int64_t leaf) const;
+  template <class T>
+  Result<T> noted(Result<T> read) const {
+    unreadable_ = unreadable_ || !read.ok();
+    return read;
+  }
+  Result<StoredEntry> proved(std::int64_t leaf) const;
+  Result<records::Inclusion> prove(std::int64_t leaf) const;
   Status replay();
   Status fold(const std::vector<LogEntry>& entries);
 
@@ -58,6 +65,7 @@ class Log {
   translog::Frontier frontier_;
   State state_;
   bool broken_ = false;
+  mutable bool unreadable_ = false;
 };
 
 }  // namespace gbx::broker
