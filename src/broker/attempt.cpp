@@ -126,8 +126,8 @@ Result<Signed<Credential>> Core::credential(const CredentialRequest& r, const Ca
   return credential;
 }
 
+// Whoever made himself a key may ask: no job is looked at before somebody has shown its credential.
 Result<HelloReply> Core::hello(const CredentialRequest& r, const Call& c) {
-  GBX_TRY(live(r.job_id, r.attempt));
   Connection& own = connections_[c.connection.id];
   if (own.nonces.size() >= kHellosPerConnection) {
     return fail(Reason::kRateLimited, "greetings on one connection");
@@ -197,8 +197,6 @@ Result<AttestReply> Core::attest(const AttestRequest& r, const Call& c) {
   if (!r.credential.verify(set_id_, keys_.signing.public_key()).ok()) {
     return fail(Reason::kCredentialForeign, "the credential is not signed by this set");
   }
-  GBX_ASSIGN(Found f, live(body.job_id, body.attempt));
-  GBX_TRY(check_credential(r, f, c.now));
   const auto it = connections_.find(c.connection.id);
   if (it == connections_.end() || it->second.nonces.empty()) {
     return fail(Reason::kNonceMismatch, "no nonce was asked for on this connection");
@@ -207,6 +205,8 @@ Result<AttestReply> Core::attest(const AttestRequest& r, const Call& c) {
   if (own.job_id != body.job_id || own.attempt != body.attempt) {
     return fail(Reason::kNonceMismatch, "the nonce of this connection is for another attempt");
   }
+  GBX_ASSIGN(Found f, live(body.job_id, body.attempt));
+  GBX_TRY(check_credential(r, f, c.now));
   const Hash32 request = crypto::sha256(as_bytes(canonical(to_json(r))));
   if (own.attested && own.attest_request == request) return AttestReply{f.attempt.evidence_hash()};
   if (own.nonce_used) {
@@ -339,8 +339,9 @@ Result<KeyEntry> Core::make_key_entry(const Signed<KeyRequest>& r, const Found& 
 
 Result<KeyReply> Core::key(const Signed<KeyRequest>& r, const Call& c) {
   const auto& body = r.body;
-  GBX_ASSIGN(Found f, live(body.job_id, body.attempt));
+  // First: to wake a job that sleeps costs much.
   GBX_TRY(check_bound(body.job_id, body.attempt, c));
+  GBX_ASSIGN(Found f, live(body.job_id, body.attempt));
   GBX_ASSIGN(crypto::PublicKey agent,
              crypto::PublicKey::from_text(f.attempt.attest->agent_keys.sig));
   GBX_TRY(r.verify(set_id_, agent));
@@ -420,8 +421,8 @@ Status Core::check_statement(const RunStatement& s, const Found& f) const {
 Result<Signed<SealAck>> Core::seal(const Seal& s, const Call& c) {
   const OutputManifest& manifest = s.statement.body.manifest;
   const SealContext& context = manifest.context;
-  GBX_ASSIGN(Found f, live(context.job_id, context.attempt));
   GBX_TRY(check_bound(context.job_id, context.attempt, c));
+  GBX_ASSIGN(Found f, live(context.job_id, context.attempt));
   GBX_ASSIGN(crypto::PublicKey agent,
              crypto::PublicKey::from_text(f.attempt.attest->agent_keys.sig));
   GBX_TRY(s.statement.verify(set_id_, agent));

@@ -840,7 +840,8 @@ TEST(BrokerAttempt, TheNextAttemptBuriesTheLast) {
   const auto late = w.make_seal(run.agent, s, run.plan, 1, run.evidence, clean_verdict());
   const auto second = must(w.credential(run.job_id(), 2));
   EXPECT_EQ(w.seal(late.seal, run.connection).reason(), Reason::kCredentialSuperseded);
-  EXPECT_EQ(w.hello(run.job_id(), 1, w.connect(run.agent)).reason(), Reason::kCredentialSuperseded);
+  EXPECT_EQ(w.attest(run.agent, run.credential, w.connect(run.agent)).reason(),
+            Reason::kCredentialSuperseded);
   EXPECT_EQ(w.credential(run.job_id(), 1).reason(), Reason::kCredentialSuperseded);
   auto agent = make_agent(w.random);
   const auto c = w.connect(agent);
@@ -869,6 +870,37 @@ TEST(BrokerAttempt, OnlySoManyAttemptsGetKeys) {
   const Hash32 evidence = must(w.attest(agent, credential, c));
   must(w.key(agent, credential.body, evidence, 1, c));
   EXPECT_EQ(w.credential(plan.body.job_id, 4).reason(), Reason::kAttemptsExceeded);
+}
+
+// Whoever made himself a key and knows the ids of jobs: none of them is read for him.
+TEST(BrokerAttempt, AStrangerWakesNoJob) {
+  BrokerWorld w(34);
+  w.start_and_publish();
+  auto run = w.run_until_attested(w.submission());
+  must(w.key(run.agent, run.credential.body, run.evidence, 1, run.connection));
+  for (int i = 0; i < 3; ++i) must(w.authorise(w.submission()));
+  w.awake_jobs = 0;
+  must(w.start());
+  const FakeAgent stranger = make_agent(w.random);
+  const auto c = w.connect(stranger);
+  EXPECT_TRUE(w.hello(run.job_id(), 1, c).ok());
+  EXPECT_EQ(w.core->state().awake(), 0U);
+  EXPECT_EQ(w.call<KeyReply>(method::kKey, run.agent.sent[0], c).reason(),
+            Reason::kUnauthenticated);
+  EXPECT_EQ(w.core->state().awake(), 0U);
+  const auto output =
+      w.make_seal(run.agent, run.submission, run.plan, 1, run.evidence, clean_verdict());
+  EXPECT_EQ(w.seal(output.seal, c).reason(), Reason::kUnauthenticated);
+  EXPECT_EQ(w.core->state().awake(), 0U);
+  auto forged = w.attest_request(stranger, run.credential, Nonce32{}, c);
+  forged.credential.body.expires += 1;
+  EXPECT_EQ(w.call<AttestReply>(method::kAttest, forged, c).reason(), Reason::kCredentialForeign);
+  EXPECT_EQ(w.core->state().awake(), 0U);
+  // A genuine credential is of no use without a nonce of this connection for it.
+  const auto other = w.connect(stranger);
+  const auto stolen = w.attest_request(stranger, run.credential, Nonce32{}, other);
+  EXPECT_EQ(w.call<AttestReply>(method::kAttest, stolen, other).reason(), Reason::kNonceMismatch);
+  EXPECT_EQ(w.core->state().awake(), 0U);
 }
 
 TEST(BrokerKeys, BudgetIsReservedBeforeTheDataKey) {

@@ -314,8 +314,12 @@ TEST_F(Program, StrangersGetEvidenceAndNothingElse) {
     EXPECT_EQ(c.call(method::kPublish, to_json(make_publish(w.set, w.data, w.random))).reason(),
               Reason::kUnauthenticated);
     EXPECT_EQ(c.call(method::kReceipt, to_json(JobRequest{})).reason(), Reason::kUnauthenticated);
+    // Greetings look at no job; what a job has is its agent's.
     const auto hello = c.call(method::kHello, to_json(CredentialRequest{}));
-    EXPECT_EQ(hello.reason(), own == nullptr ? Reason::kUnauthenticated : Reason::kNotFound);
+    EXPECT_EQ(hello.ok(), own != nullptr);
+    const FakeAgent agent_of_none = make_agent(w.random);
+    const auto request = w.key_request(agent_of_none, Credential{}, Hash32{}, 1);
+    EXPECT_EQ(c.call(method::kKey, to_json(request)).reason(), Reason::kUnauthenticated);
     // Frames of a receipt's size are the plane's; the connection ends.
     Json large;
     large["text"] = std::string(2 << 20, 'x');
