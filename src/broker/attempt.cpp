@@ -102,6 +102,13 @@ Result<Signed<Credential>> Core::credential(const CredentialRequest& r, const Ca
     return fail(Reason::kAttemptsExceeded, "attempts that got keys")
         .with(std::to_string(job->plan.body.attempts), std::to_string(used));
   }
+  // Each is an entry that every later start reads, and every question that wakes the job.
+  const std::int64_t most = job->plan.body.attempts + kKeylessAttempts;
+  if (given >= most) {
+    return fail(Reason::kAttemptsExceeded, "attempts, with keys or without")
+        .with("at most " + std::to_string(most), std::to_string(r.attempt))
+        .hint("see why its attempts get no keys, and submit the job again");
+  }
   const auto& submission = job->submission.submission.body;
   if (c.now > submission.not_after) {
     return fail(Reason::kExpired, "submission")

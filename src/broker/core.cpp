@@ -12,7 +12,7 @@ namespace gbx::broker {
 using namespace records;  // NOLINT: the contract's names are this file's vocabulary
 
 Result<std::unique_ptr<Core>> Core::open(BrokerKeys keys, LogStore& store, Random& random,
-                                         policy::Capacity capacity, std::size_t awake_jobs) {
+                                         policy::Capacity capacity, const Awake& awake) {
   if (keys.signing.public_key().algorithm() != crypto::SignatureAlgorithm::kEd25519) {
     return fail(Reason::kBadSuite, "the set's signing key")
         .with("ed25519", keys.signing.public_key().text());
@@ -33,7 +33,7 @@ Result<std::unique_ptr<Core>> Core::open(BrokerKeys keys, LogStore& store, Rando
   }
   core->epoch_ = names.epoch;
   core->set_key_ = names.set_key.text();
-  GBX_ASSIGN(core->log_, Log::open(store, random, awake_jobs));
+  GBX_ASSIGN(core->log_, Log::open(store, random, awake));
   if (core->log_->size() > 0) {
     GBX_ASSIGN(Json first, core->log_->entry(0));
     GBX_ASSIGN(LogEntry entry, from_json<LogEntry>(first));

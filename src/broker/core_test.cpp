@@ -872,6 +872,16 @@ TEST(BrokerAttempt, OnlySoManyAttemptsGetKeys) {
   EXPECT_EQ(w.credential(plan.body.job_id, 4).reason(), Reason::kAttemptsExceeded);
 }
 
+TEST(BrokerAttempt, AttemptsThatGetNoKeysHaveAnEndToo) {
+  BrokerWorld w(30);
+  w.start_and_publish();
+  const auto plan = must(w.authorise(w.submission())).body;
+  const std::int64_t most = plan.attempts + kKeylessAttempts;
+  for (std::int64_t n = 1; n <= most; ++n) must(w.credential(plan.job_id, n));
+  EXPECT_EQ(w.credential(plan.job_id, most + 1).reason(), Reason::kAttemptsExceeded);
+  EXPECT_TRUE(w.credential(plan.job_id, most).ok()) << "the last one is what it was";
+}
+
 // Whoever made himself a key and knows the ids of jobs: none of them is read for him.
 TEST(BrokerAttempt, AStrangerWakesNoJob) {
   BrokerWorld w(34);
@@ -879,7 +889,7 @@ TEST(BrokerAttempt, AStrangerWakesNoJob) {
   auto run = w.run_until_attested(w.submission());
   must(w.key(run.agent, run.credential.body, run.evidence, 1, run.connection));
   for (int i = 0; i < 3; ++i) must(w.authorise(w.submission()));
-  w.awake_jobs = 0;
+  w.awake = {0, 0};
   must(w.start());
   const FakeAgent stranger = make_agent(w.random);
   const auto c = w.connect(stranger);

@@ -13,13 +13,16 @@ namespace gbx::broker {
 // that no later change of the JSON reader's own limits can make a log unreadable.
 inline constexpr JsonLimits kAppendLimits{1U << 20, 64, 600'000};
 inline constexpr JsonLimits kReplayLimits{16U << 20, 128, 4'000'000};
+// While a log is read from its beginning: the entries of so many jobs may lie mingled before one of
+// them is read a second time.
+inline constexpr Awake kAwakeAtStart{4'096, 256U << 20};
 
 class Log {
  public:
   // Reads all entries, hashes every leaf again and folds them. `store` and `random` must outlive
   // the Log. Errors: kBadHash, kBadStructure, kBadJson, and those of the store.
   static Result<std::unique_ptr<Log>> open(LogStore& store, Random& random,
-                                           std::size_t awake_jobs = kAwakeJobs);
+                                           const Awake& awake = {});
 
   // Folds and stores all of `entries` or none. What could not be read or folded again is refused
   // before anything is stored, and nothing has changed: kTooLarge, kBadValue and the like,
@@ -31,7 +34,7 @@ class Log {
   // it is there, or the disk says otherwise than the root in memory.
   bool unreadable() const { return unreadable_ || state_.unreadable(); }
   // Between two requests: what State::job gave is gone then.
-  void rest() { state_.rest(awake_jobs_); }
+  void rest() { state_.rest(awake_); }
   const State& state() const { return state_; }
   std::uint64_t size() const { return frontier_.size(); }
   Hash32 root() const { return frontier_.root(); }
@@ -46,8 +49,8 @@ class Log {
   Status begins_with(std::int64_t size, const Hash32& root) const;
 
  private:
-  Log(LogStore& store, Random& random, std::size_t awake_jobs)
-      : store_(store), random_(random), awake_jobs_(awake_jobs) {}
+  Log(LogStore& store, Random& random, const Awake& awake)
+      : store_(store), random_(random), awake_(awake) {}
   State empty_state();
   template <class T>
   Result<T> noted(Result<T> read) const {
@@ -57,11 +60,11 @@ class Log {
   Result<StoredEntry> proved(std::int64_t leaf) const;
   Result<records::Inclusion> prove(std::int64_t leaf) const;
   Status replay();
-  Status fold(const std::vector<LogEntry>& entries);
+  Status fold(const std::vector<LogEntry>& entries, const std::vector<std::size_t>& bytes);
 
   LogStore& store_;
   Random& random_;
-  const std::size_t awake_jobs_;
+  const Awake awake_;
   translog::Frontier frontier_;
   State state_;
   bool broken_ = false;

@@ -77,15 +77,15 @@ TEST(BrokerLog, AJobThatDoesNotFoldAgainIsNotTakenForUnknown) {
   for (const bool same : {true, false}) {
     State state(Replaying(same ? all : others));
     std::int64_t leaf = 0;
-    for (const LogEntry& e : all) ASSERT_TRUE(state.apply(e, leaf++).ok());
-    state.rest(0);
+    for (const LogEntry& e : all) ASSERT_TRUE(state.apply(e, leaf++, 0).ok());
+    state.rest({0, 0});
     const Hash32 id = f.plan.body.job_id;
     EXPECT_EQ(state.job(id) != nullptr, same);
     EXPECT_EQ(state.unreadable(), !same);
     State counted(Replaying(same ? all : others));
     leaf = 0;
-    for (const LogEntry& e : all) ASSERT_TRUE(counted.apply(e, leaf++).ok());
-    counted.rest(0);
+    for (const LogEntry& e : all) ASSERT_TRUE(counted.apply(e, leaf++, 0).ok());
+    counted.rest({0, 0});
     EXPECT_EQ(counted.jobs().size(), same ? 1U : 0U);
     EXPECT_EQ(counted.unreadable(), !same);
   }

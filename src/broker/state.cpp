@@ -111,6 +111,7 @@ Result<JobState*> State::wake(Job& job) const {
   GBX_TRY(read_into(job, scratch, &read));
   job.awake = std::make_unique<JobState>(std::move(*read));
   job.recent = recent_.insert(recent_.begin(), &job);
+  awake_bytes_ += job.bytes;
   return job.awake.get();
 }
 
@@ -125,7 +126,7 @@ Status State::read_into(const Job& job, State& scratch, JobState** out) const {
 Status State::fold_again(const Job& job, State& scratch, JobState** out) const {
   for (const std::int64_t leaf : job.leaves) {
     GBX_ASSIGN(const LogEntry entry, read_again_(leaf));
-    GBX_TRY(scratch.apply(entry, leaf));
+    GBX_TRY(scratch.apply(entry, leaf, 0));
   }
   if (scratch.jobs_.size() != 1) return broken("entries of several jobs");
   *out = scratch.jobs_.begin()->second.awake.get();
@@ -144,9 +145,10 @@ Status State::fold_again(const Job& job, State& scratch, JobState** out) const {
   return ok_status();
 }
 
-void State::rest(std::size_t awake) {
+void State::rest(const Awake& awake) {
   if (!read_again_) return;
-  while (recent_.size() > awake) {
+  while (recent_.size() > awake.jobs || (recent_.size() > 1 && awake_bytes_ > awake.bytes)) {
+    awake_bytes_ -= recent_.back()->bytes;
     recent_.back()->awake.reset();
     recent_.pop_back();
   }
@@ -412,11 +414,15 @@ Status State::apply_job(const LogEntry& entry, std::int64_t leaf) {
   return ok_status();
 }
 
-Status State::apply(const LogEntry& entry, std::int64_t leaf) {
+Status State::apply(const LogEntry& entry, std::int64_t leaf, std::size_t bytes) {
   if (entry.time < last_time_) return broken("time fell");
   touched_ = nullptr;
   GBX_TRY(apply_any(entry, leaf));
-  if (touched_ != nullptr) touched_->leaves.push_back(leaf);
+  if (touched_ != nullptr) {
+    touched_->leaves.push_back(leaf);
+    touched_->bytes += bytes;
+    awake_bytes_ += bytes;  // whatever touches a job wakes it
+  }
   last_time_ = entry.time;
   return ok_status();
 }

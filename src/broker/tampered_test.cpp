@@ -82,7 +82,7 @@ class Questions {
                           const std::function<void(ChangedStore&)>& change) {
     ChangedStore store{log};
     BrokerWorld w(97, &store);
-    w.awake_jobs = kAwakeJobs;
+    w.awake = {};
     must(w.start());
     change(store);
     const std::uint64_t size = must(store.size());
