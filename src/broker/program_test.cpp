@@ -341,6 +341,15 @@ TEST_F(Program, FailuresOfStrangersAreOneLine) {
     const auto stream = must(channel::connect_tcp(to, channel::Deadline::after_ms(clock, 5000)));
     must(stream->write_all(as_bytes("no TLS at all"), channel::Deadline::after_ms(clock, 5000)));
   }
+  // Nor with requests that are refused.
+  for (int i = 0; i < 5; ++i) {
+    const FakeAgent other = make_agent(w.random);
+    Connection stranger(ready_.address, w.set.tls.public_key(), &other.tls);
+    for (std::size_t n = 0; n < kHellosPerConnection + 8; ++n) {
+      const auto hello = stranger.call(method::kHello, to_json(CredentialRequest{}));
+      EXPECT_EQ(hello.ok(), n < kHellosPerConnection);
+    }
+  }
   { Connection plane(ready_.address, w.set.tls.public_key(), &plane_key_); }
   must(process_.signal(SIGTERM));
   must(process_.wait(10'000));
@@ -349,6 +358,7 @@ TEST_F(Program, FailuresOfStrangersAreOneLine) {
   EXPECT_NE(first, std::string::npos) << text;
   EXPECT_EQ(text.find("strangers-failed", first + 1), std::string::npos) << text;
   EXPECT_EQ(text.find("\"error\""), std::string::npos) << text;
+  EXPECT_EQ(text.find("refused"), std::string::npos) << text;
 }
 
 // Keys are free: hundreds of them keep neither the plane nor an agent out, nor those away who are
