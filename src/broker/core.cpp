@@ -410,7 +410,10 @@ Result<Empty> Core::cancel(const CancelRequest& r, const Call& c) {
   }
   GBX_ASSIGN(crypto::PublicKey key, standing(r.consumer));
   GBX_TRY(r.cancel.verify(set_id_, key));
-  if (job->cancelled) return Empty{};
+  if (job->cancelled) {
+    GBX_TRY(advance(body.job_id, c.now));  // a crash may have come between the two
+    return Empty{};
+  }
   if (job->decision) return fail(Reason::kWrongState, "the output was decided already");
   std::vector<LogEntry> entries;
   if (!job->attempts.empty() && job->attempts.back().dead.empty()) {
@@ -418,9 +421,10 @@ Result<Empty> Core::cancel(const CancelRequest& r, const Call& c) {
         c.now, TombstoneEntry{body.job_id, static_cast<std::int64_t>(job->attempts.size()),
                               std::string(reason_code(Reason::kJobCancelled))}));
   }
-  // Whoever had the data has told what a rejection tells; the rest of the reservation is free
-  // again.
-  const std::int64_t told = policy::rejection_bits(job->plan.body, job->attempts_with_data());
+  // Whoever had the data has told what a rejection tells, and reviewers their reasons; the rest of
+  // the reservation is free again.
+  const std::int64_t told = policy::rejection_bits(job->plan.body, job->attempts_with_data()) +
+                            policy::ruling_bits(panel(*job).rulings);
   std::vector<PlanCharge> charges = job->reserved;
   for (auto& charge : charges) {
     charge.free_bits = told;
