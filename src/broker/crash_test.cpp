@@ -325,6 +325,7 @@ TEST(BrokerCrash, AtEveryAppendOfAJobThatIsHeldRuledOnAndCancelled) {
 class Chaos {
  public:
   explicit Chaos(std::uint64_t seed) : world_(seed, &store_), dice_(seed * 7919 + 1) {
+    if (seed % 2 == 0) world_.awake = {};
     for (auto* a : {&world_.data, &world_.image}) {
       a->policy.clauses.gate.release_slot_seconds = dice_.below(2) == 0 ? 0 : 60;
     }
@@ -531,6 +532,11 @@ TEST(BrokerCrash, RandomOperationsFromSeeds) {
   std::int64_t decided = 0;
   for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
+    if (more != nullptr && seed % 50 == 0) {
+      std::printf("seed %llu of %llu\n", static_cast<unsigned long long>(seed),
+                  static_cast<unsigned long long>(seeds));
+      std::fflush(stdout);
+    }
     Chaos chaos(seed);
     chaos.run(180);
     decided += chaos.decided();
