@@ -590,6 +590,47 @@ TEST_P(CoreSuite, WhileThePlaneStoodStillNoNodeWasSilent) {
   EXPECT_EQ(p.job(id).environments.at(0).state, "Lost");
 }
 
+// However many environments of others are older than its.
+TEST(Silence, IsSeenBehindThousandsOfOthers) {
+  Plane p(true);
+  p.populate();
+  SeededRandom random(12);
+  const auto other =
+      must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random)).public_key();
+  must(p.core->enrol_node("other", other.text()));
+  NodeInfo info = p.info();
+  info.name = "other";
+  info.key = other.text();
+  must(p.core->register_node(other, info));
+  const Hash32 first = p.submit();
+  p.pump();
+  const auto w = p.take();
+  ASSERT_TRUE(w);
+  Machine m = *need(p.store->machine(environment_machine(first, 1)));
+  must(p.core->output(p.node(), p.upload(*w, p.work(*w))));
+  must(p.core->destroyed(p.node(), p.claim(*w)));
+  m.node = other.text();
+  constexpr int kOthers = 4'200;
+  for (int made = 0; made < kOthers;) {
+    machines::Transaction t;
+    for (; made < kOthers && t.machines.size() < 1'000; ++made) {
+      m.id = environment_machine(random.fixed<32>(), 1);
+      m.seq = 0;
+      machines::add_begin(t, m, "Working", {}, p.b.clock.now().ms);
+    }
+    need(p.store->commit(t));
+  }
+  p.b.clock.advance(1'000);
+  const Hash32 last = p.submit();
+  p.pump();
+  ASSERT_TRUE(p.take());
+  p.b.clock.advance(31'000);
+  EXPECT_FALSE(need(p.core->poll(other)));
+  must(p.core->tick());
+  EXPECT_EQ(p.job(last).environments.at(0).state, "Lost");
+  EXPECT_TRUE(need(p.store->machine(m.id))->live) << "its node is there";
+}
+
 TEST_P(CoreSuite, ANodeThatWasStartedAgainLosesWhatItRan) {
   const Hash32 id = p.submit();
   p.pump();

@@ -768,8 +768,16 @@ Status Core::tick() {
   MachineQuery live;
   live.kind = "env";
   live.live = true;
-  live.limit = 4096;
-  failure.of(for_each(live, [&](Machine& env) { return lose_silent(env); }));
+  live.max_bytes = kTickBytes;
+  // These stay in the query, so it is read to its end.
+  for (bool more = true; more;) {
+    more = false;
+    failure.of(for_each(live, [&](Machine& env) {
+      more = true;
+      live.after = std::pair(env.created_ms, env.id);
+      return lose_silent(env);
+    }));
+  }
   return failure.status();
 }
 
