@@ -185,6 +185,7 @@ class HeldAndCancelled {
   }
   void broker_started() { connection_.reset(); }
   std::size_t at() const { return at_; }
+  bool cancelling() const { return at_ + 1 == std::size(kSteps); }
   const std::string& said() const { return said_; }
   const RunPlan& plan() const { return plan_->body; }
 
@@ -286,6 +287,12 @@ TEST(BrokerCrash, AtEveryAppendOfAJobThatIsHeldRuledOnAndCancelled) {
       for (auto* a : {&w.data, &w.image}) a->policy.clauses.gate.release_slot_seconds = 60;
       must(w.start());
       HeldAndCancelled job(w);
+      const auto spent = [&] {
+        return w.core->state().spent(job.plan().charges[0], w.consumer.id(), 0, Hash32{});
+      };
+      const auto told = [&] {
+        return policy::rejection_bits(job.plan(), 2) + 2 * policy::kReviewReasonBits;
+      };
       store.crash_at(n, after);
       bool done = job.go_on();
       const bool crashed = store.crashed();
@@ -295,12 +302,16 @@ TEST(BrokerCrash, AtEveryAppendOfAJobThatIsHeldRuledOnAndCancelled) {
         store.revive();
         must(w.start());
         job.broker_started();
+        if (job.cancelling()) {
+          const JobState* state = w.core->state().job(job.plan().job_id);
+          if (state->cancelled) {
+            EXPECT_EQ(spent().total_free_bits, told()) << "before it is decided";
+          }
+        }
         done = job.go_on();
       }
       ASSERT_TRUE(done) << "step " << job.at() << ": " << job.said();
-      const auto spent = w.core->state().spent(job.plan().charges[0], w.consumer.id(), 0, Hash32{});
-      EXPECT_EQ(spent.total_free_bits,
-                policy::rejection_bits(job.plan(), 2) + 2 * policy::kReviewReasonBits);
+      EXPECT_EQ(spent().total_free_bits, told());
       expect_same_fold(w, store);
       if (!crashed) break;
     }

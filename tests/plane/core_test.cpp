@@ -604,8 +604,11 @@ TEST(Silence, IsSeenBehindThousandsOfOthers) {
   must(p.core->register_node(other, info));
   const Hash32 first = p.submit();
   p.pump();
-  ASSERT_TRUE(p.take());
+  const auto w = p.take();
+  ASSERT_TRUE(w);
   Machine m = *need(p.store->machine(environment_machine(first, 1)));
+  must(p.core->output(p.node(), p.upload(*w, p.work(*w))));
+  must(p.core->destroyed(p.node(), p.claim(*w)));
   m.node = other.text();
   constexpr int kOthers = 4'200;
   for (int made = 0; made < kOthers;) {
