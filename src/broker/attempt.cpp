@@ -15,6 +15,10 @@ Error superseded(std::int64_t attempt, const std::string& why) {
   return fail(Reason::kCredentialSuperseded, "attempt " + std::to_string(attempt) + " is over")
       .with("the live attempt", why);
 }
+Error no_credential(std::int64_t attempt, std::int64_t given) {
+  return fail(Reason::kCredentialForeign, "no credential was given for this attempt")
+      .with("at most " + std::to_string(given), std::to_string(attempt));
+}
 
 }  // namespace
 
@@ -72,10 +76,8 @@ Result<Core::Found> Core::live(const Hash32& job_id, std::int64_t attempt) const
   const JobState* job = state().job(job_id);
   if (job == nullptr) return fail(Reason::kNotFound, "job");
   if (job->cancelled) return fail(Reason::kJobCancelled, "the consumer has cancelled this job");
-  if (attempt < 1 || static_cast<std::size_t>(attempt) > job->attempts.size()) {
-    return fail(Reason::kCredentialForeign, "no credential was given for this attempt")
-        .with("at most " + std::to_string(job->attempts.size()), std::to_string(attempt));
-  }
+  const auto given = static_cast<std::int64_t>(job->attempts.size());
+  if (attempt < 1 || attempt > given) return no_credential(attempt, given);
   const AttemptState& a = job->attempts[static_cast<std::size_t>(attempt) - 1];
   if (!a.dead.empty()) return superseded(attempt, a.dead);
   return Found{*job, a};
@@ -133,8 +135,14 @@ Result<Signed<Credential>> Core::credential(const CredentialRequest& r, const Ca
   return credential;
 }
 
-// Whoever made himself a key may ask: no job is looked at before somebody has shown its credential.
+// Whoever made himself a key may ask: no job is read for him. Only the last attempt can be live.
 Result<HelloReply> Core::hello(const CredentialRequest& r, const Call& c) {
+  const std::optional<std::int64_t> given = state().attempts(r.job_id);
+  if (!given) return fail(Reason::kNotFound, "job");
+  if (r.attempt < 1 || r.attempt > *given) return no_credential(r.attempt, *given);
+  if (r.attempt < *given) {
+    return superseded(r.attempt, std::string(reason_code(Reason::kCredentialSuperseded)));
+  }
   Connection& own = connections_[c.connection.id];
   if (own.nonces.size() >= kHellosPerConnection) {
     return fail(Reason::kRateLimited, "greetings on one connection");

@@ -840,8 +840,7 @@ TEST(BrokerAttempt, TheNextAttemptBuriesTheLast) {
   const auto late = w.make_seal(run.agent, s, run.plan, 1, run.evidence, clean_verdict());
   const auto second = must(w.credential(run.job_id(), 2));
   EXPECT_EQ(w.seal(late.seal, run.connection).reason(), Reason::kCredentialSuperseded);
-  EXPECT_EQ(w.attest(run.agent, run.credential, w.connect(run.agent)).reason(),
-            Reason::kCredentialSuperseded);
+  EXPECT_EQ(w.hello(run.job_id(), 1, w.connect(run.agent)).reason(), Reason::kCredentialSuperseded);
   EXPECT_EQ(w.credential(run.job_id(), 1).reason(), Reason::kCredentialSuperseded);
   auto agent = make_agent(w.random);
   const auto c = w.connect(agent);
@@ -893,6 +892,8 @@ TEST(BrokerAttempt, AStrangerWakesNoJob) {
   must(w.start());
   const FakeAgent stranger = make_agent(w.random);
   const auto c = w.connect(stranger);
+  EXPECT_EQ(w.hello(Hash32{1}, 1, c).reason(), Reason::kNotFound);
+  EXPECT_EQ(w.hello(run.job_id(), 2, c).reason(), Reason::kCredentialForeign);
   EXPECT_TRUE(w.hello(run.job_id(), 1, c).ok());
   EXPECT_EQ(w.core->state().awake(), 0U);
   EXPECT_EQ(w.call<KeyReply>(method::kKey, run.agent.sent[0], c).reason(),

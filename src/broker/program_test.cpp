@@ -314,9 +314,9 @@ TEST_F(Program, StrangersGetEvidenceAndNothingElse) {
     EXPECT_EQ(c.call(method::kPublish, to_json(make_publish(w.set, w.data, w.random))).reason(),
               Reason::kUnauthenticated);
     EXPECT_EQ(c.call(method::kReceipt, to_json(JobRequest{})).reason(), Reason::kUnauthenticated);
-    // Greetings look at no job; what a job has is its agent's.
     const auto hello = c.call(method::kHello, to_json(CredentialRequest{}));
-    EXPECT_EQ(hello.ok(), own != nullptr);
+    EXPECT_EQ(hello.reason(), own == nullptr ? Reason::kUnauthenticated : Reason::kNotFound);
+    // What a job has is its agent's.
     const FakeAgent agent_of_none = make_agent(w.random);
     const auto request = w.key_request(agent_of_none, Credential{}, Hash32{}, 1);
     EXPECT_EQ(c.call(method::kKey, to_json(request)).reason(), Reason::kUnauthenticated);
@@ -347,7 +347,7 @@ TEST_F(Program, FailuresOfStrangersAreOneLine) {
     Connection stranger(ready_.address, w.set.tls.public_key(), &other.tls);
     for (std::size_t n = 0; n < kHellosPerConnection + 8; ++n) {
       const auto hello = stranger.call(method::kHello, to_json(CredentialRequest{}));
-      EXPECT_EQ(hello.ok(), n < kHellosPerConnection);
+      EXPECT_EQ(hello.reason(), Reason::kNotFound);
     }
   }
   { Connection plane(ready_.address, w.set.tls.public_key(), &plane_key_); }

@@ -101,6 +101,11 @@ const JobState* State::job(const Hash32& job_id) const {
   return woken.ok() ? *woken : nullptr;  // wake() has noted why
 }
 
+std::optional<std::int64_t> State::attempts(const Hash32& job_id) const {
+  const auto it = jobs_.find(job_id);
+  return it == jobs_.end() ? std::nullopt : std::optional(it->second.attempts);
+}
+
 Result<JobState*> State::wake(Job& job) const {
   if (job.awake) {
     recent_.splice(recent_.begin(), recent_, job.recent);
@@ -366,6 +371,7 @@ Status State::apply_job(const LogEntry& entry, std::int64_t leaf) {
       return broken("attempt out of order");
     }
     job->attempts.push_back({e.credential, {}, std::nullopt, {}});
+    touched_->attempts = static_cast<std::int64_t>(job->attempts.size());
   } else if (entry.kind == TombstoneEntry::kKind) {
     GBX_ASSIGN(TombstoneEntry e, from_json<TombstoneEntry>(entry.body));
     GBX_ASSIGN(AttemptState * attempt, find(e.job_id, e.attempt));

@@ -188,6 +188,8 @@ class State {
   // Null when nobody authorised it, and when its entries could not be read or folded again:
   // unreadable() then. Stays until the next rest().
   const JobState* job(const Hash32& job_id) const;
+  // How many attempts of it have credentials, without reading it again; none of an unknown job.
+  std::optional<std::int64_t> attempts(const Hash32& job_id) const;
   // A job that is there was not found: nothing that was answered since may leave.
   bool unreadable() const { return unreadable_; }
   // Forgets what can be read again of all but the jobs that were asked for last.
@@ -241,6 +243,7 @@ class State {
  private:
   struct Job {
     std::vector<std::int64_t> leaves;  // of its entries
+    std::int64_t attempts = 0;         // as JobState has them
     std::size_t bytes = 0;             // held of them
     // What its decision rests on: the leaves of beacons, and which of the hold's rulings stood. It
     // follows from policies and identities as they were then.

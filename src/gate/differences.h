@@ -14,9 +14,8 @@ struct DifferenceSteps {
 // Is there a cell of one table and a cell of the other, or a whole table, that have people in
 // common and
 // - whose subjects differ by one to least - 1; or,
-// - where both tables add something up: one to least - 1 subjects have other rows in the one than
-// in
-//   the other; or,
+// - where both tables add something up: one to least - 1 subjects have not the same rows in both;
+//   or,
 // - where both add up the same (rows, or one column), of those who have other rows: one or two make
 //   up the difference of the sums, or few stand out in it (shares.h), or it is nobody's; or,
 // - of which two numbers (subjects, rows, columns' sums) are the same people's but for one to
