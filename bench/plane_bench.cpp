@@ -104,6 +104,7 @@ class Bench {
       a->policy.clauses.gate.period_free_bits = std::int64_t{1} << 39;
       a->policy.clauses.gate.total_free_bits = std::int64_t{1} << 39;
     }
+    b_.awake_jobs = broker::kAwakeJobs;  // as the program keeps them, not as tests do
     must(b_.start());
     open_plane();
     for (const auto& [who, role] : {std::pair(&b_.owner, plane::Role::kOwner),

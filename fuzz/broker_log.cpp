@@ -15,7 +15,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     rest.remove_prefix(std::min(end + 1, rest.size()));
     if (!entry.ok()) continue;
     const Json before = state.snapshot();
-    const Status applied = state.apply(*entry, leaf);
+    const Status applied = state.apply(*entry, leaf, end);
     if (applied.ok()) {
       fuzz::require(check_body(*entry).ok());
       ++leaf;

@@ -50,8 +50,8 @@ struct Outcome {
 class WorkerWorld {
  public:
   explicit WorkerWorld(std::uint64_t seed = 77) : world_(seed), random_(seed + 1) {
-    world_.data.policy.clauses.tables =
-        std::vector<records::TableRule>{{"visits.csv", "patient"}, {"others.csv", "who"}};
+    world_.data.policy.clauses.tables = std::vector<records::TableRule>{
+        {"visits.csv", "patient"}, {"others.csv", "who", {{{{"sex"}, {"none"}}}}}};
     for (auto* a : {&world_.data, &world_.image}) a->policy.clauses.gate.cell_subjects = 15;
     world_.start_and_publish();
     take(world_.submission());

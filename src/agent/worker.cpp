@@ -249,7 +249,13 @@ class Attempt {
     std::vector<gate::GateTable> out;
     for (const auto& p : bundle().policies) {
       if (p.body.asset_version_id != version || !p.body.clauses.tables) continue;
-      for (const auto& t : *p.body.clauses.tables) out.push_back({t.file, t.subject});
+      for (const auto& t : *p.body.clauses.tables) {
+        gate::GateTable& table = out.emplace_back(gate::GateTable{t.file, t.subject, {}});
+        if (!t.structural_zeros) continue;
+        for (const auto& z : *t.structural_zeros) {
+          table.structuralZeros.push_back({z.columns, z.words});
+        }
+      }
       return out;
     }
     return out;

@@ -56,7 +56,11 @@ TEST_F(WorkerTest, TheGateLearnsWhatTheOwnerLetsRecipesRead) {
   ASSERT_EQ(asked_.inputs[0].tables.size(), 2U);
   EXPECT_EQ(asked_.inputs[0].tables[0].file, "visits.csv");
   EXPECT_EQ(asked_.inputs[0].tables[0].subject, "patient");
+  EXPECT_TRUE(asked_.inputs[0].tables[0].structuralZeros.empty());
   EXPECT_EQ(asked_.inputs[0].tables[1].file, "others.csv");
+  ASSERT_EQ(asked_.inputs[0].tables[1].structuralZeros.size(), 1U);
+  EXPECT_EQ(asked_.inputs[0].tables[1].structuralZeros[0].columns[0], "sex");
+  EXPECT_EQ(asked_.inputs[0].tables[1].structuralZeros[0].words[0], "none");
   EXPECT_EQ(asked_.policy.cellSubjects, 15);
   EXPECT_EQ(asked_.inputs[0].assetId, to_hex(world_.data.record.asset_id));
 }

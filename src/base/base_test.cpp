@@ -15,6 +15,7 @@
 #include <atomic>
 #include <filesystem>
 #include <set>
+#include <sstream>
 #include <thread>
 
 #include "base/fields.h"
@@ -609,6 +610,43 @@ TEST(Log, LinesAreJsonAndTextIsHarmless) {
   j = parse_json(std::string_view(buf, static_cast<std::size_t>(more) - 1));
   ASSERT_TRUE(j.ok());
   EXPECT_EQ(*j->find("fields")->find("next")->string(), "make room");
+}
+
+// Whatever a container, a peer or a file says: one line, which moves no terminal, and says it
+// whole.
+TEST(Log, AnybodysTextIsOneLineAndMovesNoTerminal) {
+  const std::string odd[] = {"\x1b[2J\x1b]0;title\x07",  // clears the screen, names the window
+                             "a\r\n{\"level\":\"info\"}\n",
+                             std::string("\0\b\x7f", 3),
+                             "\xc2\x9b"
+                             "31m\xc2\x85",  // one byte more: CSI, next line
+                             "\xe2\x80\xae"
+                             "txt.exe\xe2\x81\xa6\xe2\x80\x8f\xd8\x9c",
+                             "\xe2\x80\xa8\xe2\x80\xa9"};
+  auto pipe = make_pipe();
+  ASSERT_TRUE(pipe.ok());
+  ManualClock clock;
+  const Logger log(pipe->second.get(), "test", clock);
+  for (const std::string& text : odd) {
+    log.warn(text, {{"said", Json(text)}, {"list", Json(JsonArray{Json(text)})}});
+    log.error("failed", Error(fail(Reason::kIo, text).with(text, text).hint(text)), {{"m", text}});
+  }
+  pipe->second.reset();
+  const Bytes all = read_all(pipe->first.get(), 1U << 16).value();
+  const std::string lines(as_text(all));
+  EXPECT_EQ(std::count(lines.begin(), lines.end(), '\n'), 2 * std::ssize(odd));
+  for (const char c : lines) EXPECT_TRUE(c == '\n' || (c >= 0x20 && c < 0x7f)) << int{c};
+  std::istringstream in(lines);
+  for (const std::string& text : odd) {
+    std::string line;
+    std::getline(in, line);
+    const auto j = parse_json(line);
+    ASSERT_TRUE(j.ok()) << line;
+    EXPECT_EQ(*j->find("event")->string(), text);
+    EXPECT_EQ(*j->find("said")->string(), text);
+    std::getline(in, line);
+    EXPECT_TRUE(parse_json(line).ok()) << line;
+  }
 }
 
 }  // namespace

@@ -6,6 +6,48 @@
 
 namespace gbx {
 
+namespace {
+
+// How many bytes a character takes at `i` of valid UTF-8 that moves a terminal, ends a line or
+// turns it round (U+061C, U+200E/F, U+2028..202E, U+2066..2069); 0 for all others.
+std::size_t moves(std::string_view text, std::size_t i) {
+  const auto at = [&](std::size_t k) {
+    return i + k < text.size() ? static_cast<unsigned char>(text[i + k]) : 0U;
+  };
+  if (at(0) < 0x20 || at(0) == 0x7f) return 1;
+  if (at(0) == 0xc2 && at(1) < 0xa0) return 2;
+  if (at(0) == 0xd8 && at(1) == 0x9c) return 2;
+  if (at(0) != 0xe2) return 0;
+  const bool general = at(1) == 0x80 && (at(2) == 0x8e || at(2) == 0x8f || at(2) >= 0xa8);
+  const bool turns = general && at(2) <= 0xae;
+  return turns || (at(1) == 0x81 && at(2) >= 0xa6 && at(2) <= 0xa9) ? 3 : 0;
+}
+
+// Canonical JSON with such characters as \u....: in it they stand in texts only, and every reader
+// gets the same value.
+std::string harmless(const std::string& json) {
+  std::string out;
+  for (std::size_t i = 0; i < json.size();) {
+    const std::size_t n = moves(json, i);
+    if (n == 0) {
+      out.push_back(json[i++]);
+      continue;
+    }
+    const auto at = [&](std::size_t k) { return static_cast<unsigned char>(json[i + k]); };
+    const unsigned point = n == 1 ? at(0)
+                           : n == 2
+                               ? (at(0) & 0x1fU) << 6 | (at(1) & 0x3fU)
+                               : (at(0) & 0x0fU) << 12 | (at(1) & 0x3fU) << 6 | (at(2) & 0x3fU);
+    static constexpr char kHex[] = "0123456789abcdef";
+    out += "\\u";
+    for (int shift = 12; shift >= 0; shift -= 4) out.push_back(kHex[point >> shift & 15]);
+    i += n;
+  }
+  return out;
+}
+
+}  // namespace
+
 Logger::Logger(int fd, std::string component, const Clock& clock, LogLevel least)
     : fd_(fd), component_(std::move(component)), clock_(clock), least_(least) {}
 
@@ -20,7 +62,7 @@ void Logger::log(LogLevel level, std::string_view event, Fields fields) const {
   j["component"] = component_;
   j["event"] = event;
   for (const auto& [k, v] : fields) j[k] = v;
-  const std::string line = canonical(j) + "\n";
+  const std::string line = harmless(canonical(j)) + "\n";
   const std::scoped_lock lock(mutex_);
   (void)write_all(fd_, as_bytes(line));
 }
@@ -39,16 +81,8 @@ std::string printable(std::string_view text, std::size_t limit) {
   const bool utf8 = valid_utf8(text);
   for (std::size_t i = 0; i < text.size() && out.size() < limit; ++i) {
     const auto u = static_cast<unsigned char>(text[i]);
-    // U+200E/F, U+202A..202E and U+2066..2069 reorder what a person reads.
-    const auto at = [&](std::size_t k) { return static_cast<unsigned char>(text[i + k]); };
-    const bool general = utf8 && u == 0xe2 && i + 2 < text.size();
-    const bool bidi =
-        general &&
-        ((at(1) == 0x80 && (at(2) == 0x8e || at(2) == 0x8f || (at(2) >= 0xaa && at(2) <= 0xae))) ||
-         (at(1) == 0x81 && at(2) >= 0xa6 && at(2) <= 0xa9));
-    if (u < 0x20 || u == 0x7f || bidi || (!utf8 && u >= 0x80) ||
-        (u == 0xc2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0xa0)) {
-      const std::size_t n = bidi ? 3 : u == 0xc2 && utf8 ? 2 : 1;
+    const std::size_t n = utf8 ? moves(text, i) : u < 0x20 || u >= 0x7f ? 1 : 0;
+    if (n > 0) {
       for (std::size_t k = 0; k < n; ++k) {
         const auto b = static_cast<unsigned char>(text[i + k]);
         out += "\\x";

@@ -15,6 +15,10 @@ Error superseded(std::int64_t attempt, const std::string& why) {
   return fail(Reason::kCredentialSuperseded, "attempt " + std::to_string(attempt) + " is over")
       .with("the live attempt", why);
 }
+Error no_credential(std::int64_t attempt, std::int64_t given) {
+  return fail(Reason::kCredentialForeign, "no credential was given for this attempt")
+      .with("at most " + std::to_string(given), std::to_string(attempt));
+}
 
 }  // namespace
 
@@ -72,10 +76,8 @@ Result<Core::Found> Core::live(const Hash32& job_id, std::int64_t attempt) const
   const JobState* job = state().job(job_id);
   if (job == nullptr) return fail(Reason::kNotFound, "job");
   if (job->cancelled) return fail(Reason::kJobCancelled, "the consumer has cancelled this job");
-  if (attempt < 1 || static_cast<std::size_t>(attempt) > job->attempts.size()) {
-    return fail(Reason::kCredentialForeign, "no credential was given for this attempt")
-        .with("at most " + std::to_string(job->attempts.size()), std::to_string(attempt));
-  }
+  const auto given = static_cast<std::int64_t>(job->attempts.size());
+  if (attempt < 1 || attempt > given) return no_credential(attempt, given);
   const AttemptState& a = job->attempts[static_cast<std::size_t>(attempt) - 1];
   if (!a.dead.empty()) return superseded(attempt, a.dead);
   return Found{*job, a};
@@ -102,6 +104,13 @@ Result<Signed<Credential>> Core::credential(const CredentialRequest& r, const Ca
     return fail(Reason::kAttemptsExceeded, "attempts that got keys")
         .with(std::to_string(job->plan.body.attempts), std::to_string(used));
   }
+  // Each is an entry that every later start reads, and every question that wakes the job.
+  const std::int64_t most = job->plan.body.attempts + kKeylessAttempts;
+  if (given >= most) {
+    return fail(Reason::kAttemptsExceeded, "attempts, with keys or without")
+        .with("at most " + std::to_string(most), std::to_string(r.attempt))
+        .hint("see why its attempts get no keys, and submit the job again");
+  }
   const auto& submission = job->submission.submission.body;
   if (c.now > submission.not_after) {
     return fail(Reason::kExpired, "submission")
@@ -126,8 +135,14 @@ Result<Signed<Credential>> Core::credential(const CredentialRequest& r, const Ca
   return credential;
 }
 
+// Whoever made himself a key may ask: no job is read for him. Only the last attempt can be live.
 Result<HelloReply> Core::hello(const CredentialRequest& r, const Call& c) {
-  GBX_TRY(live(r.job_id, r.attempt));
+  const std::optional<std::int64_t> given = state().attempts(r.job_id);
+  if (!given) return fail(Reason::kNotFound, "job");
+  if (r.attempt < 1 || r.attempt > *given) return no_credential(r.attempt, *given);
+  if (r.attempt < *given) {
+    return superseded(r.attempt, std::string(reason_code(Reason::kCredentialSuperseded)));
+  }
   Connection& own = connections_[c.connection.id];
   if (own.nonces.size() >= kHellosPerConnection) {
     return fail(Reason::kRateLimited, "greetings on one connection");
@@ -197,8 +212,6 @@ Result<AttestReply> Core::attest(const AttestRequest& r, const Call& c) {
   if (!r.credential.verify(set_id_, keys_.signing.public_key()).ok()) {
     return fail(Reason::kCredentialForeign, "the credential is not signed by this set");
   }
-  GBX_ASSIGN(Found f, live(body.job_id, body.attempt));
-  GBX_TRY(check_credential(r, f, c.now));
   const auto it = connections_.find(c.connection.id);
   if (it == connections_.end() || it->second.nonces.empty()) {
     return fail(Reason::kNonceMismatch, "no nonce was asked for on this connection");
@@ -207,6 +220,8 @@ Result<AttestReply> Core::attest(const AttestRequest& r, const Call& c) {
   if (own.job_id != body.job_id || own.attempt != body.attempt) {
     return fail(Reason::kNonceMismatch, "the nonce of this connection is for another attempt");
   }
+  GBX_ASSIGN(Found f, live(body.job_id, body.attempt));
+  GBX_TRY(check_credential(r, f, c.now));
   const Hash32 request = crypto::sha256(as_bytes(canonical(to_json(r))));
   if (own.attested && own.attest_request == request) return AttestReply{f.attempt.evidence_hash()};
   if (own.nonce_used) {
@@ -339,8 +354,9 @@ Result<KeyEntry> Core::make_key_entry(const Signed<KeyRequest>& r, const Found& 
 
 Result<KeyReply> Core::key(const Signed<KeyRequest>& r, const Call& c) {
   const auto& body = r.body;
-  GBX_ASSIGN(Found f, live(body.job_id, body.attempt));
+  // First: to wake a job that sleeps costs much.
   GBX_TRY(check_bound(body.job_id, body.attempt, c));
+  GBX_ASSIGN(Found f, live(body.job_id, body.attempt));
   GBX_ASSIGN(crypto::PublicKey agent,
              crypto::PublicKey::from_text(f.attempt.attest->agent_keys.sig));
   GBX_TRY(r.verify(set_id_, agent));
@@ -420,8 +436,8 @@ Status Core::check_statement(const RunStatement& s, const Found& f) const {
 Result<Signed<SealAck>> Core::seal(const Seal& s, const Call& c) {
   const OutputManifest& manifest = s.statement.body.manifest;
   const SealContext& context = manifest.context;
-  GBX_ASSIGN(Found f, live(context.job_id, context.attempt));
   GBX_TRY(check_bound(context.job_id, context.attempt, c));
+  GBX_ASSIGN(Found f, live(context.job_id, context.attempt));
   GBX_ASSIGN(crypto::PublicKey agent,
              crypto::PublicKey::from_text(f.attempt.attest->agent_keys.sig));
   GBX_TRY(s.statement.verify(set_id_, agent));

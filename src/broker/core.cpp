@@ -12,7 +12,7 @@ namespace gbx::broker {
 using namespace records;  // NOLINT: the contract's names are this file's vocabulary
 
 Result<std::unique_ptr<Core>> Core::open(BrokerKeys keys, LogStore& store, Random& random,
-                                         policy::Capacity capacity, std::size_t awake_jobs) {
+                                         policy::Capacity capacity, const Awake& awake) {
   if (keys.signing.public_key().algorithm() != crypto::SignatureAlgorithm::kEd25519) {
     return fail(Reason::kBadSuite, "the set's signing key")
         .with("ed25519", keys.signing.public_key().text());
@@ -33,7 +33,7 @@ Result<std::unique_ptr<Core>> Core::open(BrokerKeys keys, LogStore& store, Rando
   }
   core->epoch_ = names.epoch;
   core->set_key_ = names.set_key.text();
-  GBX_ASSIGN(core->log_, Log::open(store, random, awake_jobs));
+  GBX_ASSIGN(core->log_, Log::open(store, random, awake));
   if (core->log_->size() > 0) {
     GBX_ASSIGN(Json first, core->log_->entry(0));
     GBX_ASSIGN(LogEntry entry, from_json<LogEntry>(first));
@@ -160,11 +160,11 @@ Status Core::begins_with(const Signed<LogHead>& head) const {
         .with(seen, std::to_string(size))
         .hint(next);
   }
-  GBX_ASSIGN(const Hash32 root, log_->root_at(head.body.tree_size));
-  if (root == head.body.tree_root) return ok_status();
+  const Status same = log_->begins_with(head.body.tree_size, head.body.tree_root);
+  if (same.ok() || same.reason() != Reason::kBadInclusion) return same;
   return fail(Reason::kLogRolledBack, "the log went another way than the one the plane has seen")
       .with(seen + ", of which the first have the root " + to_hex(head.body.tree_root),
-            std::to_string(size) + ", with " + to_hex(root))
+            std::to_string(size) + ", of which they have another")
       .hint(next);
 }
 
@@ -410,7 +410,10 @@ Result<Empty> Core::cancel(const CancelRequest& r, const Call& c) {
   }
   GBX_ASSIGN(crypto::PublicKey key, standing(r.consumer));
   GBX_TRY(r.cancel.verify(set_id_, key));
-  if (job->cancelled) return Empty{};
+  if (job->cancelled) {
+    GBX_TRY(advance(body.job_id, c.now));  // a crash may have come between the two
+    return Empty{};
+  }
   if (job->decision) return fail(Reason::kWrongState, "the output was decided already");
   std::vector<LogEntry> entries;
   if (!job->attempts.empty() && job->attempts.back().dead.empty()) {
@@ -418,9 +421,10 @@ Result<Empty> Core::cancel(const CancelRequest& r, const Call& c) {
         c.now, TombstoneEntry{body.job_id, static_cast<std::int64_t>(job->attempts.size()),
                               std::string(reason_code(Reason::kJobCancelled))}));
   }
-  // Whoever had the data has told what a rejection tells; the rest of the reservation is free
-  // again.
-  const std::int64_t told = policy::rejection_bits(job->plan.body, job->attempts_with_data());
+  // Whoever had the data has told what a rejection tells, and reviewers their reasons; the rest of
+  // the reservation is free again.
+  const std::int64_t told = policy::rejection_bits(job->plan.body, job->attempts_with_data()) +
+                            policy::ruling_bits(panel(*job).rulings);
   std::vector<PlanCharge> charges = job->reserved;
   for (auto& charge : charges) {
     charge.free_bits = told;

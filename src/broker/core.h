@@ -44,18 +44,19 @@ inline constexpr std::size_t kHellosPerConnection = 8;
 // key's alone: a thief of a signing key cannot use up what drives him out.
 inline constexpr std::size_t kRotations = 64;  // as many as a chain has room for
 inline constexpr std::size_t kOwnRotations = 32;
+// Of one job, beside those that its plan allows with keys: so many never get as far.
+inline constexpr std::int64_t kKeylessAttempts = 64;
 
 class Core {
  public:
   // Verifies keys and log. Nothing is written, and nothing but evidence is answered, until the
   // plane has shown its copy of the log's head with broker.resume (docs/decisions/0018). `store`
-  // and `random` must outlive the Core; of all but `awake_jobs` jobs the state is read again from
-  // the log when it is asked for. Errors: kWrongSet when log and keys do not belong together,
+  // and `random` must outlive the Core; the state of a job that is not `awake` is read again from
+  // the log when somebody asks. Errors: kWrongSet when log and keys do not belong together,
   // kBadSuite, kUnsupported when the charter promises what this version does not do, and those of
   // Log::open.
   static Result<std::unique_ptr<Core>> open(BrokerKeys keys, LogStore& store, Random& random,
-                                            policy::Capacity capacity,
-                                            std::size_t awake_jobs = kAwakeJobs);
+                                            policy::Capacity capacity, const Awake& awake = {});
 
   // Methods of records::method, "broker.*" and "agent.*". kNotFound for any other, kUnauthenticated
   // for a peer who may not call it, kTooLarge for a body above records::kMaxRequestBytes.

@@ -2,6 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <map>
+#include <regex>
+#include <set>
+
+#include "base/os.h"
 #include "broker/testing.h"
 #include "policy/receipt_verify.h"
 
@@ -130,6 +136,31 @@ TEST(BrokerPublish, RefusesWithTheReason) {
     w.data.policy.clauses.reviewers[0].*member = "ed25519:00";
     refuse(make_publish(w.set, w.data, w.random), Reason::kBadEncoding);
   }
+}
+
+// Each of what names asset, version and owner, as another asset's policy of the same owner has it.
+TEST(BrokerPublish, APolicyOfAnotherAssetIsRefused) {
+  BrokerWorld w(3);
+  w.start_and_publish();
+  next_policy(w.data);
+  const auto size = w.core->log_size();
+  const auto mine = w.data.policy;
+  const auto refuse = [&](auto change, Reason reason) {
+    w.data.policy = mine;
+    change(w.data.policy);
+    const Publish p = make_publish(w.set, w.data, w.random);
+    EXPECT_EQ(w.call<Signed<PublishAck>>(method::kPublish, p).reason(), reason);
+    EXPECT_EQ(w.core->log_size(), size);
+  };
+  refuse([&](Policy& p) { p.asset_id = w.image.record.asset_id; }, Reason::kWrongAsset);
+  refuse([&](Policy& p) { p.asset_version_id = w.image.record.id(); }, Reason::kWrongAsset);
+  refuse(
+      [&](Policy& p) {
+        p.asset_id = w.image.record.asset_id;
+        p.asset_version_id = w.image.record.id();
+      },
+      Reason::kWrongAsset);
+  refuse([&](Policy& p) { p.owner_id = w.consumer.id(); }, Reason::kWrongOwner);
 }
 
 TEST(BrokerPublish, AnAssetBelongsToWhoPublishedItFirst) {
@@ -838,6 +869,49 @@ TEST(BrokerAttempt, OnlySoManyAttemptsGetKeys) {
   const Hash32 evidence = must(w.attest(agent, credential, c));
   must(w.key(agent, credential.body, evidence, 1, c));
   EXPECT_EQ(w.credential(plan.body.job_id, 4).reason(), Reason::kAttemptsExceeded);
+}
+
+TEST(BrokerAttempt, AttemptsThatGetNoKeysHaveAnEndToo) {
+  BrokerWorld w(30);
+  w.start_and_publish();
+  const auto plan = must(w.authorise(w.submission())).body;
+  const std::int64_t most = plan.attempts + kKeylessAttempts;
+  for (std::int64_t n = 1; n <= most; ++n) must(w.credential(plan.job_id, n));
+  EXPECT_EQ(w.credential(plan.job_id, most + 1).reason(), Reason::kAttemptsExceeded);
+  EXPECT_TRUE(w.credential(plan.job_id, most).ok()) << "the last one is what it was";
+}
+
+// Whoever made himself a key and knows the ids of jobs: none of them is read for him.
+TEST(BrokerAttempt, AStrangerWakesNoJob) {
+  BrokerWorld w(34);
+  w.start_and_publish();
+  auto run = w.run_until_attested(w.submission());
+  must(w.key(run.agent, run.credential.body, run.evidence, 1, run.connection));
+  for (int i = 0; i < 3; ++i) must(w.authorise(w.submission()));
+  w.awake = {0, 0};
+  must(w.start());
+  const FakeAgent stranger = make_agent(w.random);
+  const auto c = w.connect(stranger);
+  EXPECT_EQ(w.hello(Hash32{1}, 1, c).reason(), Reason::kNotFound);
+  EXPECT_EQ(w.hello(run.job_id(), 2, c).reason(), Reason::kCredentialForeign);
+  EXPECT_TRUE(w.hello(run.job_id(), 1, c).ok());
+  EXPECT_EQ(w.core->state().awake(), 0U);
+  EXPECT_EQ(w.call<KeyReply>(method::kKey, run.agent.sent[0], c).reason(),
+            Reason::kUnauthenticated);
+  EXPECT_EQ(w.core->state().awake(), 0U);
+  const auto output =
+      w.make_seal(run.agent, run.submission, run.plan, 1, run.evidence, clean_verdict());
+  EXPECT_EQ(w.seal(output.seal, c).reason(), Reason::kUnauthenticated);
+  EXPECT_EQ(w.core->state().awake(), 0U);
+  auto forged = w.attest_request(stranger, run.credential, Nonce32{}, c);
+  forged.credential.body.expires += 1;
+  EXPECT_EQ(w.call<AttestReply>(method::kAttest, forged, c).reason(), Reason::kCredentialForeign);
+  EXPECT_EQ(w.core->state().awake(), 0U);
+  // A genuine credential is of no use without a nonce of this connection for it.
+  const auto other = w.connect(stranger);
+  const auto stolen = w.attest_request(stranger, run.credential, Nonce32{}, other);
+  EXPECT_EQ(w.call<AttestReply>(method::kAttest, stolen, other).reason(), Reason::kNonceMismatch);
+  EXPECT_EQ(w.core->state().awake(), 0U);
 }
 
 TEST(BrokerKeys, BudgetIsReservedBeforeTheDataKey) {
@@ -1643,25 +1717,43 @@ TEST(Broker, RefusesWhatItDoesNotKnow) {
   EXPECT_EQ(w.call<Receipt>(method::kReceipt, JobRequest{Hash32{}}).reason(), Reason::kNotFound);
 }
 
+// Every method of the broker that a header of src/records names.
+std::set<std::string> methods_of_the_contract() {
+  const char* root = std::getenv("GBX_SOURCE_DIR");
+  const std::string folder = std::string(root == nullptr ? "." : root) + "/src/records";
+  static const std::regex kMethod("string_view k\\w+ = \"(broker\\.[\\w.-]+)\"");
+  std::set<std::string> out;
+  for (const auto& file : std::filesystem::directory_iterator(folder)) {
+    if (file.path().extension() != ".h") continue;
+    const std::string text = must(read_text_file(file.path().string(), 1U << 20));
+    for (std::sregex_iterator m(text.begin(), text.end(), kMethod), end; m != end; ++m) {
+      out.insert((*m)[1]);
+    }
+  }
+  return out;
+}
+
 TEST(Broker, OnlyThePlanePassesOn) {
   BrokerWorld w(55);
   w.start_and_publish();
   const auto run = w.run_until_sealed(w.submission());
   must(w.judge(run.job_id()));
   const auto size = w.core->log_size();
-  const std::vector<std::pair<std::string_view, Json>> asked = {
-      {method::kPublish, to_json(make_publish(w.set, w.data, w.random))},
-      {method::kRotate, Json(JsonObject{})},
-      {method::kExplain, to_json(w.submission())},
-      {method::kAuthorise, to_json(w.submission())},
-      {method::kCancel, Json(JsonObject{})},
-      {method::kCredential, to_json(CredentialRequest{run.job_id(), 2})},
-      {method::kJudge, to_json(JobRequest{run.job_id()})},
-      {method::kRuling, Json(JsonObject{})},
-      {method::kReceipt, to_json(JobRequest{run.job_id()})},
-      {method::kResume, to_json(ResumeRequest{})},
-      {method::kHead, to_json(Empty{})},
+  // What they would get with a body that is right; who asks is looked at before any body.
+  std::map<std::string, Json> asked = {
+      {std::string(method::kPublish), to_json(make_publish(w.set, w.data, w.random))},
+      {std::string(method::kExplain), to_json(w.submission())},
+      {std::string(method::kAuthorise), to_json(w.submission())},
+      {std::string(method::kCredential), to_json(CredentialRequest{run.job_id(), 2})},
+      {std::string(method::kJudge), to_json(JobRequest{run.job_id()})},
+      {std::string(method::kReceipt), to_json(JobRequest{run.job_id()})},
+      {std::string(method::kLedger),
+       to_json(LedgerRequest{w.data.record.asset_id, {}, w.data.record.owner_id, 0})},
+      {std::string(method::kResume), to_json(ResumeRequest{})},
       {"broker.delete", Json(JsonObject{})}};
+  for (const std::string& m : methods_of_the_contract()) asked.try_emplace(m, JsonObject{});
+  asked.erase(std::string(method::kInfo));
+  ASSERT_GE(asked.size(), 15U);
   // Nobody, a stranger with a key, and the agent that attested on its own connection.
   for (const auto& who : {ConnectionContext{}, w.connect(make_agent(w.random)), run.connection}) {
     for (const auto& [m, body] : asked) {

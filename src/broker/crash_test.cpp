@@ -167,10 +167,165 @@ TEST(BrokerCrash, AtEveryAppendBeforeAndAfter) {
   EXPECT_EQ(crashes, 2 * 9);
 }
 
+// A job of two attempts that both had the data, whose output is held, ruled on, and given up by its
+// consumer before its slot: step by step, and what was not answered is sent again.
+class HeldAndCancelled {
+ public:
+  explicit HeldAndCancelled(BrokerWorld& w) : w_(w), submission_(w.submission()) {
+    publications_ = {make_publish(w.set, w.data, w.random), make_publish(w.set, w.image, w.random)};
+  }
+  // Until the end, or until the broker does not answer.
+  bool go_on() {
+    while (at_ < std::size(kSteps)) {
+      const Status s = (this->*kSteps[at_])();
+      if (!s.ok()) return said_ = s.error().line(), false;
+      ++at_;
+    }
+    return true;
+  }
+  void broker_started() { connection_.reset(); }
+  std::size_t at() const { return at_; }
+  bool cancelling() const { return at_ + 1 == std::size(kSteps); }
+  const std::string& said() const { return said_; }
+  const RunPlan& plan() const { return plan_->body; }
+
+ private:
+  using Step = Status (HeldAndCancelled::*)();
+  Status publish_data() {
+    return status(w_.call<Signed<PublishAck>>(method::kPublish, publications_[0]));
+  }
+  Status publish_image() {
+    return status(w_.call<Signed<PublishAck>>(method::kPublish, publications_[1]));
+  }
+  Status authorise() {
+    GBX_ASSIGN(plan_, w_.authorise(submission_));
+    return ok_status();
+  }
+  Status attempt() {
+    GBX_ASSIGN(auto credential, w_.credential(plan().job_id, attempt_ + 1));
+    ++attempt_;
+    credential_ = credential;
+    agent_ = make_agent(w_.random);
+    connection_.reset();
+    return ok_status();
+  }
+  Status attest() {
+    const auto c = w_.connect(*agent_);
+    GBX_ASSIGN(evidence_, w_.attest(*agent_, *credential_, c));
+    connection_ = c;
+    return ok_status();
+  }
+  Status connected() { return connection_ ? ok_status() : attest(); }
+  Status key() {
+    GBX_TRY(connected());
+    const auto stage = static_cast<std::int64_t>(agent_->sent.size()) + 1;
+    if (!request_) request_ = w_.key_request(*agent_, credential_->body, evidence_, stage);
+    GBX_TRY(status(w_.call<KeyReply>(method::kKey, *request_, *connection_)));
+    agent_->sent.push_back(*request_);
+    request_.reset();
+    return ok_status();
+  }
+  Status seal() {
+    GBX_TRY(connected());
+    GateVerdict v = clean_verdict();
+    v.recommendation = Recommendation::kHold;
+    if (!sealed_) sealed_ = w_.make_seal(*agent_, submission_, *plan_, attempt_, evidence_, v);
+    GBX_TRY(status(w_.seal(sealed_->seal, *connection_)));
+    w_.clock.advance(60'000);
+    return ok_status();
+  }
+  Status judge() {
+    GBX_ASSIGN(Judgement j, w_.judge(plan().job_id));
+    EXPECT_EQ(j.state, JudgementState::kHeld);
+    notice_ = j.hold_notice->body;
+    return ok_status();
+  }
+  Status rule() {
+    return status(w_.rule(w_.reviewer, *notice_, plan().policies[0].policy_hash,
+                          RulingDecision::kReject, 0, {"small-cells", "identifiers"}));
+  }
+  Status cancel() {
+    const auto c =
+        must(sign(w_.set.id(), Cancel{plan().job_id, w_.consumer.id(), kNow}, w_.consumer.key));
+    GBX_TRY(status(w_.call<Empty>(method::kCancel, CancelRequest{w_.consumer.chain, c})));
+    EXPECT_TRUE(w_.core->state().job(plan().job_id)->decision) << "cancelled, and never decided";
+    return ok_status();
+  }
+  template <class T>
+  static Status status(const Result<T>& r) {
+    return r.ok() ? ok_status() : Status(r.error());
+  }
+  using H = HeldAndCancelled;
+  static constexpr Step kSteps[] = {&H::publish_data, &H::publish_image, &H::authorise, &H::attempt,
+                                    &H::attest,       &H::key,           &H::key,       &H::attempt,
+                                    &H::attest,       &H::key,           &H::key,       &H::seal,
+                                    &H::judge,        &H::rule,          &H::cancel};
+
+  BrokerWorld& w_;
+  SignedSubmission submission_;
+  std::vector<Publish> publications_;
+  std::size_t at_ = 0;
+  std::string said_;
+  std::optional<Signed<RunPlan>> plan_;
+  std::int64_t attempt_ = 0;
+  std::optional<FakeAgent> agent_;
+  std::optional<Signed<Credential>> credential_;
+  std::optional<ConnectionContext> connection_;
+  Hash32 evidence_{};
+  std::optional<Signed<KeyRequest>> request_;
+  std::optional<BrokerWorld::Sealed> sealed_;
+  std::optional<HoldNotice> notice_;
+};
+
+TEST(BrokerCrash, AtEveryAppendOfAJobThatIsHeldRuledOnAndCancelled) {
+  std::int64_t crashes = 0;
+  for (const bool after : {false, true}) {
+    for (std::int64_t n = 1;; ++n) {
+      SCOPED_TRACE("append " + std::to_string(n) + (after ? " after" : " before"));
+      CrashingStore store;
+      BrokerWorld w(61, &store);
+      for (auto* a : {&w.data, &w.image}) a->policy.clauses.gate.release_slot_seconds = 60;
+      must(w.start());
+      HeldAndCancelled job(w);
+      const auto spent = [&] {
+        return w.core->state().spent(job.plan().charges[0], w.consumer.id(), 0, Hash32{});
+      };
+      const auto told = [&] {
+        return policy::rejection_bits(job.plan(), 2) + 2 * policy::kReviewReasonBits;
+      };
+      store.crash_at(n, after);
+      bool done = job.go_on();
+      const bool crashed = store.crashed();
+      if (crashed) {
+        ++crashes;
+        EXPECT_FALSE(done);
+        store.revive();
+        must(w.start());
+        job.broker_started();
+        if (job.cancelling()) {
+          const JobState* state = w.core->state().job(job.plan().job_id);
+          if (state->cancelled) {
+            EXPECT_EQ(spent().total_free_bits, told()) << "before it is decided";
+          }
+        }
+        done = job.go_on();
+      }
+      ASSERT_TRUE(done) << "step " << job.at() << ": " << job.said();
+      EXPECT_EQ(spent().total_free_bits, told());
+      expect_same_fold(w, store);
+      if (!crashed) break;
+    }
+  }
+  // two publications, plan; credential, evidence and two keys, twice; seal, hold, ruling, and the
+  // two of the cancellation
+  EXPECT_EQ(crashes, 2 * (3 + 8 + 5));
+}
+
 // ---- random operations ----
 class Chaos {
  public:
   explicit Chaos(std::uint64_t seed) : world_(seed, &store_), dice_(seed * 7919 + 1) {
+    if (seed % 2 == 0) world_.awake = {};
     for (auto* a : {&world_.data, &world_.image}) {
       a->policy.clauses.gate.release_slot_seconds = dice_.below(2) == 0 ? 0 : 60;
     }
@@ -296,10 +451,13 @@ class Chaos {
     if (!held.ok() || !held->hold_notice) return;
     const JobState* state = world_.core->state().job(j.id);
     const auto& policies = state->plan.body.policies;
-    const auto decision = dice_.below(5) == 0 ? RulingDecision::kReject : RulingDecision::kApprove;
+    const bool rejects = dice_.below(3) == 0;
+    const auto decision = rejects ? RulingDecision::kReject : RulingDecision::kApprove;
+    std::vector<std::string> reasons;
+    if (rejects && dice_.below(2) == 0) reasons = {"small-cells"};
     (void)world_
         .rule(world_.reviewer, held->hold_notice->body,
-              policies[dice_.below(policies.size())].policy_hash, decision)
+              policies[dice_.below(policies.size())].policy_hash, decision, 0, std::move(reasons))
         .ok();
   }
   void cancel(Job& j) {
@@ -340,8 +498,14 @@ class Chaos {
         committed += job.decision->entry.charges[0].free_bits;
         ++decided_;
       } else if (!job.reserved.empty()) {
-        reserved += job.cancelled ? policy::rejection_bits(job.plan.body, job.attempts_with_data())
-                                  : job.reserved[0].free_bits;
+        std::vector<Ruling> rulings;
+        for (const auto& r : world_.core->state().standing_rulings(job)) {
+          rulings.push_back(r.ruling.body);
+        }
+        const std::int64_t rejected =
+            policy::rejection_bits(job.plan.body, job.attempts_with_data()) +
+            policy::ruling_bits(rulings);
+        reserved += job.cancelled ? rejected : job.reserved[0].free_bits;
       }
     }
     const PlanCharge data{world_.owner.id(), world_.data.record.asset_id, 0, 0};
@@ -368,6 +532,11 @@ TEST(BrokerCrash, RandomOperationsFromSeeds) {
   std::int64_t decided = 0;
   for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
+    if (more != nullptr && seed % 50 == 0) {
+      std::printf("seed %llu of %llu\n", static_cast<unsigned long long>(seed),
+                  static_cast<unsigned long long>(seeds));
+      std::fflush(stdout);
+    }
     Chaos chaos(seed);
     chaos.run(180);
     decided += chaos.decided();

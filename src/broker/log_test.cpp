@@ -57,6 +57,40 @@ struct Fixture {
   std::unique_ptr<Log> log;
 };
 
+// Gives the entries it was given, but another in the place of one.
+struct Replaying {
+  explicit Replaying(std::vector<LogEntry> all) : entries(std::move(all)) {}
+  Result<LogEntry> operator()(std::int64_t leaf) const {
+    return entries.at(static_cast<std::size_t>(leaf));
+  }
+  std::vector<LogEntry> entries;
+};
+
+// Whatever it is that keeps a job from being folded again, not only a disk that cannot be read.
+TEST(BrokerLog, AJobThatDoesNotFoldAgainIsNotTakenForUnknown) {
+  Fixture f;
+  std::vector<LogEntry> all;
+  for (std::uint64_t i = 0; i < must(f.store.size()); ++i) {
+    all.push_back(must(from_json_text<LogEntry>(must(f.store.entry(i)).entry)));
+  }
+  std::vector<LogEntry> others(all.size(), f.boot());
+  for (const bool same : {true, false}) {
+    State state(Replaying(same ? all : others));
+    std::int64_t leaf = 0;
+    for (const LogEntry& e : all) ASSERT_TRUE(state.apply(e, leaf++, 0).ok());
+    state.rest({0, 0});
+    const Hash32 id = f.plan.body.job_id;
+    EXPECT_EQ(state.job(id) != nullptr, same);
+    EXPECT_EQ(state.unreadable(), !same);
+    State counted(Replaying(same ? all : others));
+    leaf = 0;
+    for (const LogEntry& e : all) ASSERT_TRUE(counted.apply(e, leaf++, 0).ok());
+    counted.rest({0, 0});
+    EXPECT_EQ(counted.jobs().size(), same ? 1U : 0U);
+    EXPECT_EQ(counted.unreadable(), !same);
+  }
+}
+
 TEST(BrokerLog, RefusesWhatItCouldNotReadAgain) {
   Fixture f;
   // Each part of the policy within its bound.

@@ -316,6 +316,10 @@ TEST_F(Program, StrangersGetEvidenceAndNothingElse) {
     EXPECT_EQ(c.call(method::kReceipt, to_json(JobRequest{})).reason(), Reason::kUnauthenticated);
     const auto hello = c.call(method::kHello, to_json(CredentialRequest{}));
     EXPECT_EQ(hello.reason(), own == nullptr ? Reason::kUnauthenticated : Reason::kNotFound);
+    // What a job has is its agent's.
+    const FakeAgent agent_of_none = make_agent(w.random);
+    const auto request = w.key_request(agent_of_none, Credential{}, Hash32{}, 1);
+    EXPECT_EQ(c.call(method::kKey, to_json(request)).reason(), Reason::kUnauthenticated);
     // Frames of a receipt's size are the plane's; the connection ends.
     Json large;
     large["text"] = std::string(2 << 20, 'x');
@@ -337,6 +341,15 @@ TEST_F(Program, FailuresOfStrangersAreOneLine) {
     const auto stream = must(channel::connect_tcp(to, channel::Deadline::after_ms(clock, 5000)));
     must(stream->write_all(as_bytes("no TLS at all"), channel::Deadline::after_ms(clock, 5000)));
   }
+  // Nor with requests that are refused.
+  for (int i = 0; i < 5; ++i) {
+    const FakeAgent other = make_agent(w.random);
+    Connection stranger(ready_.address, w.set.tls.public_key(), &other.tls);
+    for (std::size_t n = 0; n < kHellosPerConnection + 8; ++n) {
+      const auto hello = stranger.call(method::kHello, to_json(CredentialRequest{}));
+      EXPECT_EQ(hello.reason(), Reason::kNotFound);
+    }
+  }
   { Connection plane(ready_.address, w.set.tls.public_key(), &plane_key_); }
   must(process_.signal(SIGTERM));
   must(process_.wait(10'000));
@@ -345,6 +358,7 @@ TEST_F(Program, FailuresOfStrangersAreOneLine) {
   EXPECT_NE(first, std::string::npos) << text;
   EXPECT_EQ(text.find("strangers-failed", first + 1), std::string::npos) << text;
   EXPECT_EQ(text.find("\"error\""), std::string::npos) << text;
+  EXPECT_EQ(text.find("refused"), std::string::npos) << text;
 }
 
 // Keys are free: hundreds of them keep neither the plane nor an agent out, nor those away who are

@@ -87,6 +87,9 @@ class Wild {
 class AnyRequests {
  public:
   explicit AnyRequests(std::uint64_t seed) : w_(seed, &store_), wild_(seed) {
+    // To read a job again costs as much as all else: every second walk has the programs' own bound.
+    if (seed % 2 == 0) w_.awake = {};
+    for (auto* a : {&w_.data, &w_.image}) often(a->policy.clauses);
     w_.start_and_publish();
   }
 
@@ -113,6 +116,8 @@ class AnyRequests {
   int sealed() const { return sealed_; }
   int refused() const { return refused_; }
   int sums() const { return sums_; }
+  int ruled() const { return ruled_; }
+  int beacons() const { return beacons_; }
 
  private:
   struct Job {
@@ -125,6 +130,12 @@ class AnyRequests {
     Hash32 evidence{};
     std::vector<Signed<Ruling>> rulings;
   };
+
+  // Beacons count, and a walk of an hour has many slots.
+  static void often(Clauses& c) {
+    c.fresh_for_seconds = 86'400;
+    c.gate.release_slot_seconds = 60;
+  }
 
   void reopens() {
     SeededRandom random(1);
@@ -216,6 +227,8 @@ class AnyRequests {
       case 7:
         (void)took(w_.judge(j.id));
         return;
+      case 8:
+        return beacon(wild_.chance(2) ? w_.data : w_.image);
       default:
         return advance(j);
     }
@@ -225,6 +238,7 @@ class AnyRequests {
     const Policy before = asset.policy;
     next_policy(asset);
     asset.policy.clauses = &asset == &w_.data ? w_.clauses() : w_.image_clauses();
+    often(asset.policy.clauses);
     const auto clauses = wild_(asset.policy.clauses);
     if (clauses && wild_.chance(2)) asset.policy.clauses = *clauses;
     asset.policy.revoked = wild_.chance(20);
@@ -274,13 +288,24 @@ class AnyRequests {
     const auto& hashes = judged->hold_notice->body.policy_hashes;
     r.owner_policy_hash = hashes[wild_.below(hashes.size())];
     r.decision = wild_.chance(4) ? RulingDecision::kReject : RulingDecision::kApprove;
-    r.reasons = {"seen"};
+    if (r.decision == RulingDecision::kReject && wild_.chance(2)) r.reasons = {"small-cells"};
     r.time = w_.clock.now().seconds();
     const auto body = wild_(r);
     if (!body) return;
     const Person& who = wild_.chance(4) ? anybody() : w_.reviewer;
-    (void)took(w_.call<Judgement>(
-        method::kRuling, RulingRequest{who.chain, must(sign(w_.set.id(), *body, who.key))}));
+    ruled_ +=
+        took(w_.call<Judgement>(method::kRuling,
+                                RulingRequest{who.chain, must(sign(w_.set.id(), *body, who.key))}))
+            ? 1
+            : 0;
+  }
+  void beacon(const gbx::testing::Asset& asset) {
+    const OwnerBeacon here{w_.owner.id(), asset.version_id(), hash_of(asset.policy),
+                           w_.clock.now().seconds()};
+    const auto body = wild_(here);
+    if (!body) return;
+    const BeaconRequest request{w_.owner.chain, must(sign(w_.set.id(), *body, w_.owner.key))};
+    beacons_ += took(w_.call<Signed<BeaconAck>>(method::kBeacon, request)) ? 1 : 0;
   }
   // A changed body of some method, signed by nobody.
   void raw(const Job& j) {
@@ -324,6 +349,8 @@ class AnyRequests {
       j.evidence = reply->evidence;
     } else if (j.agent.sent.size() < 2) {
       key(j);
+    } else if (state->seal && wild_.chance(2)) {
+      rule(j);
     } else {
       seal(j, state->plan);
     }
@@ -358,6 +385,8 @@ class AnyRequests {
   int sealed_ = 0;
   int refused_ = 0;
   int sums_ = 0;
+  int ruled_ = 0;
+  int beacons_ = 0;
 };
 
 TEST(BrokerProperty, NoRequestMakesTheLogUnreadable) {
@@ -367,22 +396,35 @@ TEST(BrokerProperty, NoRequestMakesTheLogUnreadable) {
   std::int64_t sealed = 0;
   std::int64_t refused = 0;
   std::int64_t sums = 0;
+  std::int64_t ruled = 0;
+  std::int64_t beacons = 0;
   for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
+    if (more != nullptr && seed % 50 == 0) {
+      std::printf("seed %llu of %llu\n", static_cast<unsigned long long>(seed),
+                  static_cast<unsigned long long>(seeds));
+      std::fflush(stdout);
+    }
     AnyRequests any(seed);
     any.run(150);
     decided += any.decided();
     sealed += any.sealed();
     refused += any.refused();
     sums += any.sums();
+    ruled += any.ruled();
+    beacons += any.beacons();
     if (::testing::Test::HasFailure()) return;
   }
-  std::printf("%lld sealed, %lld decided, %lld requests refused\n", static_cast<long long>(sealed),
-              static_cast<long long>(decided), static_cast<long long>(refused));
+  std::printf("%lld sealed, %lld decided, %lld rulings, %lld beacons, %lld requests refused\n",
+              static_cast<long long>(sealed), static_cast<long long>(decided),
+              static_cast<long long>(ruled), static_cast<long long>(beacons),
+              static_cast<long long>(refused));
   // The walk gets to the end of jobs, and is refused a lot: otherwise it proves nothing.
   EXPECT_GT(decided, static_cast<std::int64_t>(seeds));
   EXPECT_GT(refused, static_cast<std::int64_t>(seeds) * 5);
   EXPECT_GT(sums, static_cast<std::int64_t>(seeds) * 5);
+  EXPECT_GT(ruled, static_cast<std::int64_t>(seeds) / 4);
+  EXPECT_GT(beacons, static_cast<std::int64_t>(seeds) / 4);
 }
 
 }  // namespace

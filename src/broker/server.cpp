@@ -27,15 +27,16 @@ void Server::stop() {
 
 Result<Json> Server::dispatch(std::string_view method, const Json& body,
                               const ConnectionContext& context, bool* last) {
-  std::unique_lock lock(mutex_);
+  const std::lock_guard lock(mutex_);
   auto reply = core_.handle(method, body, context, clock_.now());
   *last = !core_.healthy() && !failed_;
   failed_ = failed_ || *last;
-  lock.unlock();
-  if (!reply.ok()) {
-    logger_.error("refused", reply.error(), {{"method", Json(std::string(method.substr(0, 64)))}});
-  }
   return reply;
+}
+
+void Server::refused(std::string_view method, const Error& error, bool stranger) {
+  if (stranger) return stranger_failed(error);
+  logger_.error("refused", error, {{"method", Json(std::string(method.substr(0, 64)))}});
 }
 
 // Receipts are the largest answers, and the plane's alone. Who proved no key may ask for evidence,
@@ -57,7 +58,7 @@ void Server::stranger_failed(const Error& error) {
   ++strangers_failed_;
   const std::int64_t now = clock_.steady_ms();
   if (strangers_told_ms_ && now - *strangers_told_ms_ < options_.stranger_log_ms) return;
-  logger_.warn("strangers-failed", {{"connections", Json(strangers_failed_)},
+  logger_.warn("strangers-failed", {{"failures", Json(strangers_failed_)},
                                     {"last", Json(printable(error.line(), 200))}});
   strangers_failed_ = 0;
   strangers_told_ms_ = now;
@@ -93,6 +94,7 @@ void Server::connection(channel::FdStream& stream, const channel::ConnectionServ
       GBX_ASSIGN(share, requests_.enter(who, 1, clock_.steady_ms()));
     }
     auto reply = dispatch(method, body, context, &last);
+    if (!reply.ok()) refused(method, reply.error(), stranger);
     if (last) limits.idle_ms = 0;  // this answer still goes out
     if (reply.ok() && method == records::method::kAttest) {
       stranger = false;

@@ -62,6 +62,8 @@ class Server {
   // `last`: set when the core failed in this request, and nobody else will say so.
   Result<Json> dispatch(std::string_view method, const Json& body, const ConnectionContext& context,
                         bool* last);
+  // Of a request: the log has a line for each of those who are known.
+  void refused(std::string_view method, const Error& error, bool stranger);
   void stranger_failed(const Error& error);
 
   const ServerOptions options_;

@@ -25,6 +25,7 @@ class TamperedStore final : public LogStore {
   }
   Result<std::uint64_t> size() const override { return inner_.size(); }
   Result<StoredEntry> entry(std::uint64_t index) const override {
+    ++reads;
     if (index == unreadable) return fail(Reason::kDatabase, "a bad sector");
     GBX_ASSIGN(StoredEntry e, inner_.entry(index));
     if (index == changed) e.entry = replacement;
@@ -43,6 +44,7 @@ class TamperedStore final : public LogStore {
   std::uint64_t unreadable = kNone;
   std::uint64_t changed = kNone;
   std::string replacement;
+  mutable std::uint64_t reads = 0;
 
  private:
   MemoryStore inner_;
@@ -65,7 +67,7 @@ std::string told(BrokerWorld& w, const Hash32& job) {
 
 TEST(BrokerSleep, MemoryHoldsNoMoreJobsThanItsBound) {
   BrokerWorld w(90);
-  w.awake_jobs = 3;
+  w.awake.jobs = 3;
   w.start_and_publish();
   std::vector<Hash32> jobs;
   for (int i = 0; i < 20; ++i) {
@@ -81,6 +83,44 @@ TEST(BrokerSleep, MemoryHoldsNoMoreJobsThanItsBound) {
   // The start reads every job, and holds as few.
   must(w.start());
   EXPECT_LE(w.core->state().awake(), 3U);
+}
+
+// The bound is on what they hold, too: of long jobs fewer stay, but never none.
+TEST(BrokerSleep, MemoryHoldsNoLongerJobsThanItsBound) {
+  BrokerWorld w(96);
+  w.start_and_publish();
+  must(w.authorise(w.submission()));
+  for (const std::size_t kilobytes : {0, 512}) {
+    w.awake = {64, kilobytes << 10};
+    must(w.start());
+    std::size_t most = 0;
+    for (int i = 0; i < 20; ++i) {
+      must(w.authorise(w.submission()));
+      w.head();
+      most = std::max(most, w.core->state().awake());
+    }
+    // One is some ten kilobytes of text, and hundreds of values.
+    EXPECT_GE(most, kilobytes == 0 ? 1U : 2U);
+    EXPECT_LE(most, kilobytes == 0 ? 1U : 15U);
+    must(w.start());
+    EXPECT_LE(w.core->state().awake(), most);
+  }
+}
+
+// However the entries of many jobs lie between each other, a start reads each of them once.
+TEST(BrokerSleep, AStartReadsEveryEntryOnce) {
+  TamperedStore store;
+  BrokerWorld w(98, &store);
+  w.start_and_publish();
+  std::vector<Hash32> jobs;
+  for (int i = 0; i < 20; ++i) jobs.push_back(must(w.authorise(w.submission())).body.job_id);
+  for (std::int64_t attempt = 1; attempt <= 5; ++attempt) {
+    for (const Hash32& job : jobs) must(w.credential(job, attempt));
+  }
+  store.reads = 0;
+  must(w.open());
+  EXPECT_EQ(store.reads, must(store.size()) + 1) << "the first one names the set";
+  EXPECT_EQ(w.core->state().awake(), 1U);
 }
 
 // What this process holds without the database's pages, counted by the allocator; 0 where a

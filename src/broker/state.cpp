@@ -98,7 +98,12 @@ const JobState* State::job(const Hash32& job_id) const {
   const auto it = jobs_.find(job_id);
   if (it == jobs_.end()) return nullptr;
   const auto woken = wake(it->second);
-  return woken.ok() ? *woken : nullptr;
+  return woken.ok() ? *woken : nullptr;  // wake() has noted why
+}
+
+std::optional<std::int64_t> State::attempts(const Hash32& job_id) const {
+  const auto it = jobs_.find(job_id);
+  return it == jobs_.end() ? std::nullopt : std::optional(it->second.attempts);
 }
 
 Result<JobState*> State::wake(Job& job) const {
@@ -111,15 +116,22 @@ Result<JobState*> State::wake(Job& job) const {
   GBX_TRY(read_into(job, scratch, &read));
   job.awake = std::make_unique<JobState>(std::move(*read));
   job.recent = recent_.insert(recent_.begin(), &job);
+  awake_bytes_ += job.bytes;
   return job.awake.get();
 }
 
 // Folds the job's entries in a state of their own. Neither policies nor rotations are there: which
-// beacons and rulings its decision rests on was noted when it was folded first.
+// beacons and rulings its decision rests on was noted when it was folded first. It folded once:
+// when it does not now, whatever the reason, nobody may take the job for one that is unknown.
 Status State::read_into(const Job& job, State& scratch, JobState** out) const {
+  const Status read = fold_again(job, scratch, out);
+  if (!read.ok()) unreadable_ = true;
+  return read;
+}
+Status State::fold_again(const Job& job, State& scratch, JobState** out) const {
   for (const std::int64_t leaf : job.leaves) {
     GBX_ASSIGN(const LogEntry entry, read_again_(leaf));
-    GBX_TRY(scratch.apply(entry, leaf));
+    GBX_TRY(scratch.apply(entry, leaf, 0));
   }
   if (scratch.jobs_.size() != 1) return broken("entries of several jobs");
   *out = scratch.jobs_.begin()->second.awake.get();
@@ -132,14 +144,16 @@ Status State::read_into(const Job& job, State& scratch, JobState** out) const {
   }
   decision.rulings.clear();
   for (const std::size_t i : job.rulings) {
-    decision.rulings.push_back((*out)->hold->rulings.at(i));
+    if (!(*out)->hold || i >= (*out)->hold->rulings.size()) return broken("ruling without a hold");
+    decision.rulings.push_back((*out)->hold->rulings[i]);
   }
   return ok_status();
 }
 
-void State::rest(std::size_t awake) {
+void State::rest(const Awake& awake) {
   if (!read_again_) return;
-  while (recent_.size() > awake) {
+  while (recent_.size() > awake.jobs || (recent_.size() > 1 && awake_bytes_ > awake.bytes)) {
+    awake_bytes_ -= recent_.back()->bytes;
     recent_.back()->awake.reset();
     recent_.pop_back();
   }
@@ -357,6 +371,7 @@ Status State::apply_job(const LogEntry& entry, std::int64_t leaf) {
       return broken("attempt out of order");
     }
     job->attempts.push_back({e.credential, {}, std::nullopt, {}});
+    touched_->attempts = static_cast<std::int64_t>(job->attempts.size());
   } else if (entry.kind == TombstoneEntry::kKind) {
     GBX_ASSIGN(TombstoneEntry e, from_json<TombstoneEntry>(entry.body));
     GBX_ASSIGN(AttemptState * attempt, find(e.job_id, e.attempt));
@@ -405,11 +420,15 @@ Status State::apply_job(const LogEntry& entry, std::int64_t leaf) {
   return ok_status();
 }
 
-Status State::apply(const LogEntry& entry, std::int64_t leaf) {
+Status State::apply(const LogEntry& entry, std::int64_t leaf, std::size_t bytes) {
   if (entry.time < last_time_) return broken("time fell");
   touched_ = nullptr;
   GBX_TRY(apply_any(entry, leaf));
-  if (touched_ != nullptr) touched_->leaves.push_back(leaf);
+  if (touched_ != nullptr) {
+    touched_->leaves.push_back(leaf);
+    touched_->bytes += bytes;
+    awake_bytes_ += bytes;  // whatever touches a job wakes it
+  }
   last_time_ = entry.time;
   return ok_status();
 }

@@ -165,26 +165,35 @@ struct LedgerLine {
 // and those of reading.
 Status check_body(const LogEntry& entry);
 
-// Jobs whose state is in memory between two requests. The largest ones take some megabytes each.
+// Jobs whose state is in memory between two requests, and as how many bytes they are reckoned; the
+// last one that was asked for is, however long.
 inline constexpr std::size_t kAwakeJobs = 64;
+inline constexpr std::size_t kAwakeBytes = 64U << 20;
+struct Awake {
+  std::size_t jobs = kAwakeJobs;
+  std::size_t bytes = kAwakeBytes;
+};
 
 class State {
  public:
-  // Gives the entry of a leaf that was folded before, proved to be the one. When it fails it has
-  // seen to it that nothing of this state leaves.
+  // Gives the entry of a leaf that was folded before, proved to be the one.
   using ReadAgain = std::function<Result<LogEntry>(std::int64_t leaf)>;
   explicit State(ReadAgain read_again = {}) : read_again_(std::move(read_again)) {}
-  // Folds one entry, the `leaf`-th, or changes nothing. kBadStructure when it cannot follow what
-  // came before: the log is not this broker's.
-  Status apply(const LogEntry& entry, std::int64_t leaf);
+  // Folds one entry, the `leaf`-th, of which so many bytes are held, or changes nothing.
+  // kBadStructure when it cannot follow what came before: the log is not this broker's.
+  Status apply(const LogEntry& entry, std::int64_t leaf, std::size_t bytes);
 
   const PolicyState* current_policy(const Hash32& version_id) const;
   const PolicyState* policy(const Hash32& policy_hash) const;
-  // Null when nobody authorised it, and when its entries could not be read again. Stays until the
-  // next rest().
+  // Null when nobody authorised it, and when its entries could not be read or folded again:
+  // unreadable() then. Stays until the next rest().
   const JobState* job(const Hash32& job_id) const;
-  // Forgets what can be read again of all but the `awake` jobs that were asked for last.
-  void rest(std::size_t awake);
+  // How many attempts of it have credentials, without reading it again; none of an unknown job.
+  std::optional<std::int64_t> attempts(const Hash32& job_id) const;
+  // A job that is there was not found: nothing that was answered since may leave.
+  bool unreadable() const { return unreadable_; }
+  // Forgets what can be read again of all but the jobs that were asked for last.
+  void rest(const Awake& awake);
   std::size_t awake() const { return recent_.size(); }
   // By the hash of the notice, also when it was decided since.
   const JobState* held_under(const Hash32& notice) const;
@@ -211,7 +220,8 @@ class State {
   const PolicyState* newest_policy(const Id16& asset) const;
   std::int64_t last_time() const { return last_time_; }
   std::int64_t boots() const { return boots_; }
-  // All of them, by id in hex, each read again where it has to be: for tests.
+  // All of them, by id in hex, each read again where it has to be: for tests. One that cannot be is
+  // left out: unreadable() then.
   std::map<std::string, JobState> jobs() const;
   Json snapshot() const { return to_json(*this); }
 
@@ -233,6 +243,8 @@ class State {
  private:
   struct Job {
     std::vector<std::int64_t> leaves;  // of its entries
+    std::int64_t attempts = 0;         // as JobState has them
+    std::size_t bytes = 0;             // held of them
     // What its decision rests on: the leaves of beacons, and which of the hold's rulings stood. It
     // follows from policies and identities as they were then.
     std::vector<std::int64_t> beacons;
@@ -243,6 +255,7 @@ class State {
   // The job in memory. Errors: those of reading, kBadStructure.
   Result<JobState*> wake(Job& job) const;
   Status read_into(const Job& job, State& scratch, JobState** out) const;
+  Status fold_again(const Job& job, State& scratch, JobState** out) const;
 
   std::vector<std::size_t> standing_indices(const JobState& job) const;
   Status apply_any(const LogEntry& entry, std::int64_t leaf);
@@ -270,8 +283,10 @@ class State {
   // Which of them are awake is no part of the state.
   mutable std::map<Hash32, Job> jobs_;
   mutable std::list<Job*> recent_;  // those awake; the last one asked for is the first
-  Job* touched_ = nullptr;          // by the entry that is being folded
+  mutable std::size_t awake_bytes_ = 0;
+  Job* touched_ = nullptr;  // by the entry that is being folded
   ReadAgain read_again_;
+  mutable bool unreadable_ = false;
   std::map<std::string, std::string> held_;  // hash of the notice -> job
   // "owner/asset" -> job -> line
   std::map<std::string, std::map<std::string, LedgerLine>> ledger_;

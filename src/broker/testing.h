@@ -76,7 +76,7 @@ class BrokerWorld {
   Status open() {
     core.reset();
     connections_ = 0;
-    GBX_ASSIGN(core, broker::Core::open(broker_keys(set), *store_, random, capacity, awake_jobs));
+    GBX_ASSIGN(core, broker::Core::open(broker_keys(set), *store_, random, capacity, awake));
     return ok_status();
   }
   // The same, with a plane that holds no head yet.
@@ -300,7 +300,7 @@ class BrokerWorld {
   std::int64_t verified_bits = 0;
   std::unique_ptr<broker::Core> core;
   // So few that every test meets jobs that are read again.
-  std::size_t awake_jobs = 1;
+  broker::Awake awake{1};
   // Set: requests go there and not to `core`.
   std::function<Result<Json>(std::string_view method, const Json& body,
                              const broker::ConnectionContext&)>

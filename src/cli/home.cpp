@@ -2,7 +2,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pwd.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -191,6 +193,23 @@ std::string Home::dataset_key(const Id16& asset_id, std::int64_t version) const 
 Status Home::make(const std::string& below) const {
   GBX_TRY(make_dirs(path_, 0700));
   return below.empty() ? ok_status() : make_dirs(file(below), 0700);
+}
+Result<Fd> Home::lock(const std::string& name, std::int64_t wait_ms) const {
+  constexpr int kPauseMs = 10;
+  GBX_TRY(make());
+  const std::string path = file(name + ".lock");
+  Fd held(open(path.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!held.valid()) return io_error(path, errno);
+  for (std::int64_t waited = 0; flock(held.get(), LOCK_EX | LOCK_NB) != 0; waited += kPauseMs) {
+    if (errno != EWOULDBLOCK && errno != EINTR) return io_error(path, errno);
+    if (waited >= wait_ms) {
+      return fail(Reason::kConflict, "another command is at work on this home")
+          .with(path + " held by nobody", "held for " + std::to_string(wait_ms) + " ms")
+          .hint("nothing was changed; wait for the other command, and give this one again");
+    }
+    poll(nullptr, 0, kPauseMs);
+  }
+  return held;
 }
 
 Result<std::string> home_path(const std::string& option) {

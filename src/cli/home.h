@@ -80,6 +80,11 @@ class Home {
   std::string dataset_key(const Id16& asset_id, std::int64_t version) const;
   // Makes the folder and `below` with mode 0700.
   Status make(const std::string& below = {}) const;
+  // Held while what `name` says is read and written again, so that of two commands at once none
+  // writes over the other's; let go with the descriptor, however the program ends. kConflict:
+  // another command holds it for longer than `wait_ms`.
+  Result<Fd> lock(const std::string& name, std::int64_t wait_ms = kLockWaitMs) const;
+  static constexpr std::int64_t kLockWaitMs = 10'000;
 
  private:
   std::string path_;

@@ -63,6 +63,20 @@ TEST(KeyFile, RoundTripsInClearAndUnderAPassphrase) {
             Reason::kWrongPassphrase);
 }
 
+TEST(Home, ALockIsOneCommandsAtATimeAndEndsWithIt) {
+  const TempHome t;
+  auto held = t.home->lock("shown");
+  ASSERT_TRUE(held.ok()) << held.error().line();
+  EXPECT_EQ(mode_of(t.home->file("shown.lock")), 0600U);
+  const auto second = t.home->lock("shown", 0);
+  EXPECT_EQ(second.reason(), Reason::kConflict);
+  EXPECT_NE(second.error().expected.find("shown.lock"), std::string::npos);
+  EXPECT_NE(second.error().next, "");
+  EXPECT_TRUE(t.home->lock("rotation", 0).ok()) << "each lock is its own";
+  held->reset();
+  EXPECT_TRUE(t.home->lock("shown", 0).ok());
+}
+
 // Every `step`-th byte changed, one cut off, one more. What a passphrase does not open may also be
 // a mistyped one.
 void expect_damage_refused(const Passphrase* secret, std::size_t step) {

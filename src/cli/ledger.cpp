@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <set>
 
+#include "base/figures.h"
 #include "base/log.h"
 #include "cli/output.h"
 #include "cli/wording.h"
@@ -115,13 +116,19 @@ Result<std::optional<Ledger>> read_once(const records::SetChain::Keys& set, cons
     l.entries.clear();
   }
   while (static_cast<std::int64_t>(l.entries.size()) + l.earlier < l.head.count) {
-    const std::size_t before = l.entries.size();
-    const auto after = static_cast<std::int64_t>(before) + l.earlier;
+    // Pages are by place, and a decision moves its job to the end, perhaps with the sums as they
+    // were: so each begins with the entry that the last one ended with.
+    const std::size_t known = l.entries.empty() ? 0 : 1;
+    const auto after = static_cast<std::int64_t>(l.entries.size() - known) + l.earlier;
     GBX_ASSIGN(const LedgerStatement s, one_page(set, q, random, ask, after));
     if (!same_state(l.head, s)) return std::optional<Ledger>();
-    l.entries.insert(l.entries.end(), s.entries.begin(), s.entries.end());
-    // A page without entries ends it: check_sums() says what is missing.
-    if (l.entries.size() == before) break;
+    // A page without more entries ends it: check_sums() says what is missing.
+    if (s.entries.size() <= known) break;
+    if (known != 0 && s.entries.front().job_id != l.entries.back().job_id) {
+      return std::optional<Ledger>();
+    }
+    l.entries.insert(l.entries.end(), s.entries.begin() + static_cast<std::ptrdiff_t>(known),
+                     s.entries.end());
   }
   GBX_TRY(check_sums(l));
   return std::optional<Ledger>(std::move(l));

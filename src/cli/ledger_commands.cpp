@@ -3,6 +3,7 @@
 #include <functional>
 #include <map>
 
+#include "base/figures.h"
 #include "base/log.h"
 #include "base/os.h"
 #include "cli/catalogue.h"

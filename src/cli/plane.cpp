@@ -62,7 +62,7 @@ Result<T> Plane::post(const std::string& target, const Json& body,
 }
 template <class List>
 Result<std::vector<typename decltype(List::items)::value_type>> Plane::pages(
-    const std::string& target, std::size_t limit, std::size_t page) {
+    const std::string& target, Entries entries) {
   // A page can be empty and not the last: what it looked at was not asked for.
   constexpr int kMostPages = 10'000;
   std::vector<typename decltype(List::items)::value_type> out;
@@ -73,7 +73,7 @@ Result<std::vector<typename decltype(List::items)::value_type>> Plane::pages(
       return fail(Reason::kBadStructure, "the plane's list has no end")
           .with("at most " + std::to_string(kMostPages) + " pages", "more");
     }
-    const std::size_t want = std::min(page, limit - out.size());
+    const std::size_t want = std::min(entries.of_page, entries.most - out.size());
     GBX_ASSIGN(List list, get<List>(with_query(with_query(target, "limit", std::to_string(want)),
                                                "cursor", cursor)));
     if (list.next == cursor && !cursor.empty()) {
@@ -81,8 +81,8 @@ Result<std::vector<typename decltype(List::items)::value_type>> Plane::pages(
     }
     for (auto& i : list.items) out.push_back(std::move(i));
     cursor = list.next;
-  } while (!cursor.empty() && out.size() < limit);
-  if (out.size() > limit) out.resize(limit);
+  } while (!cursor.empty() && out.size() < entries.most);
+  if (out.size() > entries.most) out.resize(entries.most);
   return out;
 }
 
@@ -145,7 +145,7 @@ Result<std::vector<api::AssetView>> Plane::assets(const AssetFilter& f) {
   target = with_query(target, "digest", f.digest);
   if (f.delisted) target = with_query(target, "delisted", "1");
   const bool narrow = !f.name.empty() || !f.digest.empty();
-  return pages<api::AssetList>(target, kMostItems, narrow ? kNarrowPage : kPage);
+  return pages<api::AssetList>(target, {kMostItems, narrow ? kNarrowPage : kPage});
 }
 Result<api::AssetView> Plane::asset(const Hash32& id) {
   return get<api::AssetView>("/v1/assets/" + to_hex(id));
@@ -160,7 +160,7 @@ Status Plane::add_lease(const records::Signed<records::Lease>& lease) {
   return ok_status();
 }
 Result<std::vector<api::LeaseView>> Plane::leases() {
-  return pages<api::LeaseList>("/v1/leases", kMostItems, kPage);
+  return pages<api::LeaseList>("/v1/leases", {kMostItems, kPage});
 }
 
 Result<records::Explanation> Plane::explain(const records::SignedSubmission& s) {
@@ -174,7 +174,7 @@ Result<api::JobView> Plane::submit(const records::SignedSubmission& s,
       idempotency_key.empty() ? to_hex(s.submission.body.nonce) : idempotency_key);
 }
 Result<std::vector<api::JobView>> Plane::jobs(const std::string& state, std::size_t limit) {
-  return pages<api::JobList>(with_query("/v1/jobs", "state", state), limit, kPage);
+  return pages<api::JobList>(with_query("/v1/jobs", "state", state), {limit, kPage});
 }
 Result<api::JobView> Plane::job(const Hash32& id) { return get<api::JobView>(job_path(id)); }
 Result<api::JobView> Plane::job_after(const Hash32& id, std::int64_t after, std::int64_t wait_ms) {
@@ -198,7 +198,7 @@ Result<records::Receipt> Plane::receipt(const Hash32& id) {
   return get<records::Receipt>(job_path(id) + "/receipt");
 }
 Result<std::vector<api::ReviewView>> Plane::reviews(std::size_t limit) {
-  return pages<api::ReviewList>("/v1/reviews", limit, kPage);
+  return pages<api::ReviewList>("/v1/reviews", {limit, kPage});
 }
 Result<api::ReviewDetail> Plane::review(const Hash32& job_id) {
   return get<api::ReviewDetail>("/v1/reviews/" + to_hex(job_id));
@@ -219,7 +219,7 @@ Status Plane::enrol_node(const api::NodeEnrolRequest& n) {
   return ok_status();
 }
 Result<std::vector<api::NodeView>> Plane::nodes() {
-  return pages<api::NodeList>("/v1/nodes", kMostItems, kPage);
+  return pages<api::NodeList>("/v1/nodes", {kMostItems, kPage});
 }
 
 // ---- objects ----

@@ -87,10 +87,13 @@ class Plane {
   template <class T>
   Result<T> post(const std::string& target, const Json& body,
                  const std::string& idempotency_key = {});
+  struct Entries {
+    std::size_t most = 0;     // in all
+    std::size_t of_page = 0;  // asked for at once
+  };
   template <class List>
   Result<std::vector<typename decltype(List::items)::value_type>> pages(const std::string& target,
-                                                                        std::size_t limit,
-                                                                        std::size_t page);
+                                                                        Entries entries);
 
   std::unique_ptr<http::Client> client_;
 };

@@ -256,7 +256,9 @@ void write_gate(std::string& o, const PolicyDraft& d) {
        "is at once.\n";
   o += "    releaseSlotSeconds: " + number(d.release_slot) + "\n";
   o += "    logs: " + d.logs + "\n    logBytes: " + number(d.log_bytes) + "\n";
-  o += "\n  # Files that recipes may read, and the column of each that says whom a row is about.\n";
+  o += "\n  # Files that recipes may read, and the column of each that says whom a row is about. A "
+       "cell with nobody is\n  # held, but where you say that no row can have these words:\n"
+       "  #   structuralZeros: [{columns: [\"sex\", \"pregnant\"], words: [\"m\", \"yes\"]}]\n";
   if (d.tables.empty()) o += "  # tables: [{file: \"visits.csv\", subject: \"patient\"}]\n";
   if (!d.tables.empty()) o += "  tables:\n";
   for (const auto& t : d.tables) {

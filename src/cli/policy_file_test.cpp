@@ -153,6 +153,19 @@ TEST(PolicyFile, ReadsBackEveryDraftThatItWrites) {
   EXPECT_EQ(c->gate.cell_subjects, 10);
   d.tables[1].file = "visits.csv";  // of whom would a row be?
   EXPECT_EQ(parse_policy(write_policy(d)).error().what, "clauses.tables[1].file");
+  d.tables[1].file = "others.csv";
+  std::string text = write_policy(d);
+  const auto at = text.find("subject: \"who\"}");
+  ASSERT_NE(at, std::string::npos) << text;
+  const auto with = [&](const std::string& zeros) {
+    return parse_policy(std::string(text).insert(at + 14, ", structuralZeros: " + zeros));
+  };
+  const auto zeros = with("[{columns: [sex, pregnant], words: [m, \"yes\"]}]");
+  ASSERT_TRUE(zeros.ok()) << zeros.error().line();
+  EXPECT_EQ((*zeros->clauses.tables)[1].structural_zeros->front().words[1], "yes");
+  EXPECT_EQ(with("[{columns: [sex, pregnant], words: [m]}]").error().what,
+            "clauses.tables[1].structuralZeros[0].words");
+  EXPECT_EQ(with("[{columns: [sex], words: [\"\\u202e\"]}]").reason(), Reason::kBadValue);
   d.tables[1] = {"others.csv", "a\x1b[2Jb"};
   EXPECT_EQ(parse_policy(write_policy(d)).reason(), Reason::kBadValue);
   PolicyDraft empty;

@@ -5,10 +5,12 @@
 
 #include "base/os.h"
 #include "cli/catalogue.h"
+#include "cli/home.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/watch.h"
 #include "cli/yaml.h"
+#include "policy/testing.h"
 
 namespace gbx::cli {
 namespace {
@@ -182,6 +184,62 @@ TEST(Program, PassphrasesAreAsLongAsTheBrokersAndATypoMakesNoNewKey) {
   EXPECT_NE(text(with({"job", "list", "--passphrase-file"}, dir.path + "/long").error, "next")
                 .find("rotate --recovery"),
             std::string::npos);
+}
+
+// A home as a rotation leaves it: the key in use lies where the next rotation puts its own.
+struct JustRotated {
+  TempDir dir;
+  Home home{dir.path + "/home"};
+  Bytes in_use;
+  JustRotated() {
+    using gbx::testing::must;
+    constexpr SecretAccess kAccess{};
+    EXPECT_EQ(run(dir, {"identity", "create", "--name", "n", "--offline"}).code, 0);
+    Context c;
+    c.host = "127.0.0.1";
+    c.port = 1;
+    c.ca = Bytes(64);
+    must(home.save(c));
+    const auto nobody = [](const std::string&) -> Result<Passphrase> {
+      return fail(Reason::kUsage, "asked");
+    };
+    const auto first = must(crypto::SigningKey::from_private(
+        crypto::SignatureAlgorithm::kEd25519,
+        Secret<SigningKeyTag>::adopt(
+            must(read_key_file(home.signing_key(), KeyKind::kSigning, nobody)))));
+    SystemRandom random;
+    const auto second =
+        must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random));
+    IdentityFile me = must(home.identity());
+    const records::Rotation rotation{me.chain.id(), 1, second.public_key().text()};
+    me.chain.rotations.push_back(must(records::sign(c.set_id, rotation, first)));
+    must(home.save(me));
+    must(write_key_file(home.next_signing_key(), KeyKind::kSigning,
+                        second.private_bytes(kAccess).view(kAccess), kAccess, nullptr, random));
+    in_use = at(home.next_signing_key());
+  }
+  static Bytes at(const std::string& path) { return gbx::testing::must(read_file(path, 4096)); }
+};
+
+TEST(Program, ARotationRightAfterAnotherKeepsTheKeyInUse) {
+  const JustRotated t;
+  const Ended e = run(t.dir, {"identity", "rotate", "--recovery"});
+  EXPECT_NE(e.code, 0) << "there is no plane to send it to";
+  ASSERT_TRUE(path_exists(t.home.file("rotation.json"))) << canonical(e.error);
+  EXPECT_EQ(t.at(t.home.signing_key()), t.in_use);
+  EXPECT_NE(t.at(t.home.next_signing_key()), t.in_use);
+}
+
+TEST(Program, AKeyThatCannotBeReadIsNotWrittenOver) {
+  const JustRotated t;
+  Bytes damaged = t.in_use;
+  damaged.back() ^= 1;
+  ASSERT_TRUE(write_file_atomic(t.home.next_signing_key(), damaged, 0600).ok());
+  const Ended e = run(t.dir, {"identity", "rotate", "--recovery"});
+  EXPECT_EQ(text(e.error, "reason"), "bad-hash") << canonical(e.error);
+  EXPECT_NE(text(e.error, "next").find("move " + t.home.next_signing_key()), std::string::npos)
+      << canonical(e.error);
+  EXPECT_EQ(t.at(t.home.next_signing_key()), damaged);
 }
 
 // A receipt that does not hold has one exit status, whatever was done to it.

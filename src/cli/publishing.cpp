@@ -138,11 +138,22 @@ class Publication {
     return session_.home().file(folder_ + (name.empty() ? "" : "/" + name));
   }
 
+  // An earlier release kept no commitment: whose the key is that lies there cannot be told, so the
+  // owner decides. No key goes with the folder: where one is in the way, key_is_taken() says so.
+  Result<Pending> read_pending() const {
+    const std::string path = file("pending.json");
+    GBX_ASSIGN(const std::string text, read_text_file(path, 4096));
+    auto pending = from_json_text<Pending>(text);
+    if (pending.ok()) return pending;
+    return pending.error().at(path).hint(
+        "nothing was changed. It is of an earlier release, or damaged: end this publication with "
+        "that release, or move " +
+        file("") + " to another place and give the same command again, which begins anew");
+  }
   // New asset, or the next version of the one that the owner has under this name.
   Status decide_version() {
     if (path_exists(file("pending.json"))) {
-      GBX_ASSIGN(std::string text, read_text_file(file("pending.json"), 4096));
-      GBX_ASSIGN(pending_, from_json_text<Pending>(text));
+      GBX_ASSIGN(pending_, read_pending());
     }
     Plane::AssetFilter filter;
     filter.name = r_.name;

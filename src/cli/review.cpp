@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/figures.h"
 #include "base/log.h"
 #include "cli/wording.h"
 #include "policy/decision.h"

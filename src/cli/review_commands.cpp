@@ -1,6 +1,7 @@
 // review
 #include <algorithm>
 
+#include "base/figures.h"
 #include "base/log.h"
 #include "cli/catalogue.h"
 #include "cli/commands.h"

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/figures.h"
 #include "cli/testing.h"
 #include "policy/decision.h"
 

@@ -183,6 +183,22 @@ Result<crypto::SigningKey> Session::read_signing_key(const std::string& path) {
                                           Secret<SigningKeyTag>::adopt(std::move(raw)));
 }
 
+Status Session::hold_rotation() {
+  if (rotation_.valid()) return ok_status();
+  GBX_ASSIGN(rotation_, home_.lock("rotation"));
+  return ok_status();
+}
+
+Status Session::settle_rotation(const std::string& current) {
+  if (!path_exists(home_.next_signing_key())) return ok_status();
+  GBX_ASSIGN(const crypto::SigningKey next, read_signing_key(home_.next_signing_key()));
+  if (next.public_key().text() != current) return ok_status();
+  if (rename(home_.next_signing_key().c_str(), home_.signing_key().c_str()) != 0) {
+    return io_error(home_.signing_key(), errno);
+  }
+  return ok_status();
+}
+
 Result<Keys*> Session::keys() {
   if (keys_) return &*keys_;
   Keys k;
@@ -193,13 +209,12 @@ Result<Keys*> Session::keys() {
       rotations.empty() ? k.file.chain.identity.genesis_key : rotations.back().body.new_key;
   auto key = read_signing_key(home_.signing_key());
   if ((!key.ok() || key->public_key().text() != current) && path_exists(home_.next_signing_key())) {
-    GBX_ASSIGN(crypto::SigningKey next, read_signing_key(home_.next_signing_key()));
-    if (next.public_key().text() == current) {
-      if (rename(home_.next_signing_key().c_str(), home_.signing_key().c_str()) != 0) {
-        return io_error(home_.signing_key(), errno);
-      }
-      key = std::move(next);
-    }
+    const bool held = rotation_.valid();
+    GBX_TRY(hold_rotation());
+    const Status settled = settle_rotation(current);
+    if (!held) rotation_.reset();
+    if (!settled.ok()) return settled.error();
+    key = read_signing_key(home_.signing_key());
   }
   const std::string lost = "lost? glovebox identity rotate --recovery makes a new one";
   // Of the key itself: a mistyped --passphrase-file must lead nobody to a new key.

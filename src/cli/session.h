@@ -68,6 +68,11 @@ class Session {
   Result<std::optional<Passphrase>> new_passphrase(bool wanted);
   // Finishes a rotation that stopped between its two last steps.
   Result<Keys*> keys();
+  // Until the command ends no other one rotates the key of this home, or moves it.
+  Status hold_rotation();
+  // The key of a rotation that holds goes to its place, if it still lies where the rotation left
+  // it: nothing may be written there before. `current` is what the identity names.
+  Status settle_rotation(const std::string& current);
   Result<crypto::SigningKey> next_signing_key() {
     return read_signing_key(home_.next_signing_key());
   }
@@ -107,6 +112,7 @@ class Session {
   std::size_t status_width_ = 0;
   std::optional<Passphrase> passphrase_;
   std::optional<Keys> keys_;
+  Fd rotation_;  // the lock
   std::optional<Context> context_;
   std::unique_ptr<Plane> plane_;
   std::optional<records::SetChain::Keys> set_;

@@ -203,6 +203,18 @@ struct PendingRotation {
 // `signer` signs the change: the present key, or the recovery key.
 Result<PendingRotation> new_rotation(Session& s, const IdentityFile& file,
                                      const crypto::SigningKey& signer) {
+  GBX_ASSIGN(Context * context, s.context());
+  GBX_ASSIGN(const crypto::PublicKey current, file.chain.current_key(context->set_id));
+  // The key of the rotation before may be the one in use. Any other that lies there was signed for
+  // by nobody, or there would be a rotation to go on with.
+  const Status settled = s.settle_rotation(current.text());
+  if (!settled.ok()) {
+    return Error(settled.error())
+        .hint(
+            "nothing was changed. Whether this is the key in use cannot be told: give its "
+            "passphrase, or move " +
+            s.home().next_signing_key() + " to another place and give the same command again");
+  }
   GBX_ASSIGN(auto fresh,
              crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, s.random()));
   const std::optional<Passphrase> phrase = s.same_protection();
@@ -214,7 +226,6 @@ Result<PendingRotation> new_rotation(Session& s, const IdentityFile& file,
   r.identity_id = file.chain.id();
   r.serial = static_cast<std::int64_t>(file.chain.rotations.size()) + 1;
   r.new_key = fresh.public_key().text();
-  GBX_ASSIGN(Context * context, s.context());
   PendingRotation p;
   GBX_ASSIGN(p.rotation, records::sign(context->set_id, r, signer));
   return p;
@@ -257,6 +268,7 @@ Result<PendingRotation> pending_rotation(Session& s, const std::string& path,
 }
 
 Status identity_rotate(Session& s, const Invocation& in) {
+  GBX_TRY(s.hold_rotation());
   const std::string path = s.home().file("rotation.json");
   IdentityFile next;
   std::optional<crypto::SigningKey> recovery;

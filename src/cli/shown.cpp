@@ -45,6 +45,8 @@ Result<std::vector<ShownOutput>> ShownOutputs::all(std::int64_t now) const {
 }
 
 Status ShownOutputs::add(const ShownOutput& shown, std::int64_t now) const {
+  // Another command of this reviewer may be showing another output.
+  GBX_ASSIGN(const Fd lock, home_.lock("shown"));
   ShownFile file;
   GBX_ASSIGN(file.outputs, all(now));
   std::erase_if(file.outputs, [&](const auto& o) { return o.job_id == shown.job_id; });

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <thread>
 
 #include "base/os.h"
 #include "base/seams.h"
@@ -43,6 +44,22 @@ TEST_F(Shown, IsKeptForEachReviewerAndInstallation) {
   EXPECT_EQ(must(of(1, 1).all(0)).size(), 1U);
   EXPECT_TRUE(must(of(1, 2).all(0)).empty());
   EXPECT_TRUE(must(of(2, 1).all(0)).empty());
+}
+
+// Each writes the whole file: without a lock one of them writes over what the other just added.
+TEST_F(Shown, TwoCommandsAtOnceLoseNothing) {
+  constexpr std::uint8_t kEach = 50;
+  const auto show = [this](std::uint8_t from) {
+    const Home own(home->path());
+    const ShownOutputs mine(own, {}, {});
+    for (std::uint8_t n = 0; n < kEach; ++n) {
+      EXPECT_TRUE(mine.add(output(static_cast<std::uint8_t>(from + n), 1), 0).ok());
+    }
+  };
+  std::thread other(show, kEach);
+  show(0);
+  other.join();
+  EXPECT_EQ(must(ShownOutputs(*home, {}, {}).all(0)).size(), 2U * kEach);
 }
 
 TEST_F(Shown, TheLatestCountsUntilItsHoldIsOver) {

@@ -27,7 +27,7 @@ Reason reason_of_state(const std::string& state) {
   for (const auto& [name, reason] : kStates) {
     if (state == name) return reason;
   }
-  return Reason::kInternal;
+  return Reason::kBadValue;  // the plane names a state that there is not
 }
 
 class Watch {

@@ -6,23 +6,11 @@ namespace gbx::cli {
 
 std::string short_id(const Hash32& id) { return to_hex(id).substr(0, 16); }
 
-std::string grouped(std::int64_t n) {
-  std::string digits = std::to_string(n);
-  for (auto at = static_cast<std::ptrdiff_t>(digits.size()) - 3; at > (n < 0 ? 1 : 0); at -= 3) {
-    digits.insert(static_cast<std::size_t>(at), ",");
-  }
-  return digits;
-}
-
 std::string rough_time(std::int64_t seconds) {
   if (seconds < 120) return std::to_string(std::max<std::int64_t>(seconds, 0)) + " s";
   if (seconds < 2 * 3600) return std::to_string(seconds / 60) + " min";
   if (seconds < 2 * 86400) return std::to_string(seconds / 3600) + " h";
   return std::to_string(seconds / 86400) + " days";
-}
-
-std::string counted(std::int64_t n, const std::string& one) {
-  return grouped(n) + " " + one + (n == 1 ? "" : "s");
 }
 
 }  // namespace gbx::cli

@@ -611,6 +611,43 @@ TEST(DecryptFs, TheServerIsConfined) {
   }
 }
 
+// A program in the place of DecryptFS that says what it likes on the pipe of its events.
+Status word_of(const std::string& script, std::optional<Reason> later = {}) {
+  TempDir dir;
+  const std::string program = dir.path + "/liar";
+  const std::string text = "#!/bin/sh\nexec >&" + std::to_string(kAuditFd) + "\n" + script + "\n";
+  EXPECT_TRUE(write_file_atomic(program, as_bytes(text), 0755).ok());
+  SpawnOptions o;
+  o.program = program;
+  const Fd store = open_dir(dir.path).value();
+  o.store_fd = store.get();
+  o.fuse = Fd(open("/dev/null", O_RDWR | O_CLOEXEC));
+  SeededRandom random(1);
+  auto fs = DecryptFs::spawn(std::move(o), random.secret<DatasetKey>(32));
+  if (!fs.ok()) return fs.error();
+  const Status ready = fs->wait_ready(kPatience);
+  if (ready.ok() && later) {
+    EXPECT_EQ(fs->next_event(kPatience).reason(), *later) << script;
+  }
+  fs->process().kill_and_reap();
+  return ready;
+}
+
+TEST(DecryptFs, LinesThatNoneWritesEndTheMount) {
+  const std::string ready = "echo '{\"access\":\"prefetch\",\"event\":\"ready\"}'\n";
+  EXPECT_TRUE(word_of(ready + "sleep 60").ok());
+  EXPECT_EQ(word_of("echo no event").reason(), Reason::kBadJson);
+  EXPECT_EQ(word_of("echo '{\"event\":\"ready\",\"more\":1}'").reason(), Reason::kUnknownField);
+  EXPECT_EQ(word_of("echo '{\"event\":\"ready\"}'").reason(), Reason::kSandboxSetup);
+  EXPECT_EQ(word_of("exit 0").reason(), Reason::kConnectionClosed);
+  // Without an end, before or after it was ready: so much is read and no more.
+  const std::string flood = "while :; do printf '%08000d' 0; done";
+  EXPECT_EQ(word_of(flood).reason(), Reason::kTooLarge);
+  EXPECT_TRUE(word_of(ready + flood, Reason::kTooLarge).ok());
+  const Status said = word_of("echo '{\"event\":\"failed\",\"reason\":\"nonsense\"}'");
+  EXPECT_EQ(said.reason(), Reason::kInternal);
+}
+
 // Each call runs in a child under the very filter of the program.
 int signal_of(const std::function<void(int store)>& body, bool prefetched = false) {
   TempDir dir;

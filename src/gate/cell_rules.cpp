@@ -67,8 +67,8 @@ void recompute(GateView& view, const Explained& file) {
   std::vector<OutputView*> tables;
   for (OutputView& o : view.outputs) {
     if (!o.explained || o.explained->table != file.table) continue;
-    tasks.push_back(
-        {&*o.schema.recipe, &o.schema, file.table->subject, view.request.policy.cellSubjects});
+    tasks.push_back({&*o.schema.recipe, &o.schema, file.table->subject,
+                     view.request.policy.cellSubjects, file.table->structuralZeros});
     tables.push_back(&o);
   }
   CellCounter counter(std::move(tasks), {}, view.request.salt);
@@ -131,11 +131,32 @@ std::vector<AnalyserResult> over_tables(GateView& view, RuleId rule, Look look) 
   return findings.take();
 }
 
-// All cells of a line along group `g` are those whose other words agree.
-std::vector<std::vector<std::size_t>> lines_along(const BoundRecipe& r, std::size_t g) {
+// The owner says that no row of this cell can be. The consumer's own word for it would be a
+// question: whether anybody of a group is there.
+bool cannot_occur(const BoundRecipe& r, const GateTable& file, std::size_t cell) {
+  const std::vector<std::size_t> words = cell_words(r, cell);
+  const auto& groups = r.recipe.group_by;
+  const auto has = [&](const std::string& column, const std::string& word) {
+    for (std::size_t g = 0; groups && g < groups->size(); ++g) {
+      const RecipeGroup& group = (*groups)[g];
+      if (group.column == column && !group.cuts && r.words[g][words[g]] == word) return true;
+    }
+    return false;
+  };
+  return std::any_of(file.structuralZeros.begin(), file.structuralZeros.end(), [&](const auto& z) {
+    for (std::size_t i = 0; i < z.columns.size(); ++i) {
+      if (i >= z.words.size() || !has(z.columns[i], z.words[i])) return false;
+    }
+    return !z.columns.empty();
+  });
+}
+
+// All cells of a line along group `g` are those whose other words agree, but for `impossible` ones.
+std::vector<std::vector<std::size_t>> lines_along(const BoundRecipe& r, std::size_t g,
+                                                  const std::vector<bool>& impossible) {
   std::map<std::vector<std::size_t>, std::vector<std::size_t>> lines;
   for (std::size_t n = 0; n < r.cell_count; ++n) {
-    if (r.structural_zeros[n]) continue;
+    if (impossible[n]) continue;
     std::vector<std::size_t> others = cell_words(r, n);
     others[g] = 0;
     lines[others].push_back(n);
@@ -179,7 +200,8 @@ std::vector<AnalyserResult> analyse_cells(GateView& view) {
       const CellFacts& c = o.table.cells[n];
       if (c.subjects.empty()) continue;
       const EvidenceRef where{view.request.outputs[i].name, rows[n], -1};
-      if (c.subjects.size() < least) {
+      // Few are in it; or few are what it counts, as the ones of a column of zeros.
+      if (c.subjects.size() < least || c.few_unusual) {
         findings.add(RuleStatus::kFail, GateReason::kSmallCell, where);
       }
       if (c.dominated) findings.add(RuleStatus::kFail, GateReason::kDominatedCell, where);
@@ -196,17 +218,31 @@ std::vector<AnalyserResult> analyse_groups(GateView& view) {
       findings.add(RuleStatus::kFail, why, {view.request.outputs[i].name, rows[n], -1});
     };
     const auto empty = [&](std::size_t n) { return o.table.cells[n].subjects.empty(); };
+    std::vector<bool> impossible;
     for (std::size_t n = 0; n < r.cell_count; ++n) {
-      if (r.structural_zeros[n]) continue;
-      if (empty(n)) found(GateReason::kEmptyCell, n);
-      if (o.table.cells[n].all_same) found(GateReason::kSameValues, n);
+      impossible.push_back(r.structural_zeros[n] && cannot_occur(r, *o.explained->table, n));
+      const CellFacts& cell = o.table.cells[n];
+      if (empty(n) && !impossible[n]) found(GateReason::kEmptyCell, n);
+      // What the filter asks is true of everybody who is asked.
+      if (!empty(n) && r.recipe.filter && cell.left_out == 0) found(GateReason::kGroupDisclosed, n);
+      if (cell.all_same) found(GateReason::kSameValues, n);
+      if (cell.few_come_often) found(GateReason::kSmallCell, n);
+      if (cell.unusual_alone && !cell.dominated && !cell.few_unusual && !cell.few_come_often) {
+        found(GateReason::kDominatedCell, n);
+      }
+    }
+    if (o.table.words_left_out) {
+      findings.add(RuleStatus::kFail, GateReason::kGroupDisclosed,
+                   {view.request.outputs[i].name, -1, -1});
     }
     // Whoever knows all other words of somebody learns this one.
     for (std::size_t g = 0; g < r.words.size(); ++g) {
-      for (const auto& line : lines_along(r, g)) {
+      // That the table is there tells that nobody has another word than the only one.
+      const bool only_word = r.words[g].size() == 1 && r.cuts[g].empty();
+      for (const auto& line : lines_along(r, g, impossible)) {
         const auto full =
             std::count_if(line.begin(), line.end(), [&](auto n) { return !empty(n); });
-        if (line.size() < 2 || full != 1) continue;
+        if ((line.size() < 2 && !only_word) || full != 1) continue;
         found(GateReason::kGroupDisclosed,
               *std::find_if(line.begin(), line.end(), [&](auto n) { return !empty(n); }));
       }
@@ -222,9 +258,18 @@ std::vector<AnalyserResult> analyse_differences(GateView& view) {
     const std::string& name = view.request.outputs[i].name;
     const auto rows = rows_of_cells(*o.schema.recipe, o.canonical);
     for (std::size_t n = 0; n < o.table.cells.size(); ++n) {
-      const std::size_t few = o.table.cells[n].left_out;
-      if (few == 0 || static_cast<std::int64_t>(few) >= least) continue;
-      findings.add(RuleStatus::kFail, GateReason::kFewLeftOut, {name, rows[n], -1});
+      const CellFacts& c = o.table.cells[n];
+      const auto few = [least](std::size_t people) {
+        return people > 0 && static_cast<std::int64_t>(people) < least;
+      };
+      const EvidenceRef where{name, rows[n], -1};
+      if (few(c.left_out) || few(c.gone)) {
+        findings.add(RuleStatus::kFail, GateReason::kFewLeftOut, where);
+      }
+      const bool told = c.dominated || c.few_unusual;
+      if (c.between_columns && !told) {
+        findings.add(RuleStatus::kFail, GateReason::kFewDiffer, where);
+      }
     }
     for (std::size_t k = 0; k < i; ++k) {
       const OutputView& other = view.outputs[k];

@@ -3,14 +3,16 @@
 #include <algorithm>
 #include <cstring>
 #include <unordered_map>
+#include <unordered_set>
 
+#include "gate/conditions.h"
 #include "gate/csv.h"
 #include "gate/tokens.h"
 
 namespace gbx::gate {
 namespace {
 
-constexpr int kScale = 12;  // decimals that sums keep exactly
+constexpr int kScale = kAddedScale;  // decimals that sums keep exactly
 
 // Sums of limits.rows values of this size, times three, fit 127 bits.
 Wide largest_value() {
@@ -28,33 +30,9 @@ std::string wide_text(UWide v) {
   return out;
 }
 
-bool holds(const RecipeFilter& f, const Decimal& value, const std::string& cell, bool& readable) {
-  if (f.is == Comparison::kEquals) return cell == f.value;
-  if (f.is == Comparison::kDiffers) return cell != f.value;
-  const Result<Decimal> number = parse_decimal(cell);
-  readable = number.ok();
-  if (!readable) return false;
-  const int c = compare(*number, value);
-  switch (f.is) {
-    case Comparison::kBelow:
-      return c < 0;
-    case Comparison::kAtMost:
-      return c <= 0;
-    case Comparison::kAbove:
-      return c > 0;
-    case Comparison::kAtLeast:
-      return c >= 0;
-    case Comparison::kEquals:
-    case Comparison::kDiffers:
-      break;
-  }
-  return false;
-}
-
 // What one measure adds up in one cell.
 struct Sum {
   Wide total = 0;
-  UWide absolute = 0;
   Wide least = 0;
   Wide most = 0;
 };
@@ -72,11 +50,11 @@ class Table {
   Table(TableTask task, std::size_t& room) : task_(std::move(task)), room_(&room) {
     const auto& measures = recipe().measures;
     for (std::size_t m = 0; m < measures.size(); ++m) {
-      if (measures[m].of != MeasureKind::kSubjects) adding_.push_back(m);
+      if (measures[m].of != MeasureKind::kSubjects) adding_.push_back({m, measures[m].column});
     }
+    if (tells_rows_by_a_mean()) adding_.push_back({});
     const std::size_t cells = task_.recipe->cell_count;
     rows_.resize(cells);
-    left_out_.resize(cells);
     sums_.resize(cells * adding_.size());
     for (std::size_t i = 0; i < groups().size(); ++i) {
       words_.emplace_back();
@@ -100,10 +78,7 @@ class Table {
     };
     for (const auto& f : filters()) filter_at_.push_back(find(f.column));
     for (const auto& g : groups()) group_at_.push_back(find(g.column));
-    for (const std::size_t m : adding_) {
-      const auto& column = recipe().measures[m].column;
-      measure_at_.push_back(column ? find(*column) : 0);
-    }
+    for (const Adding& a : adding_) measure_at_.push_back(a.column ? find(*a.column) : 0);
     (void)find(task_.subject);
   }
 
@@ -116,6 +91,7 @@ class Table {
     if (!inside) {
       // A row that belongs to no cell is in none without the filter either.
       if (why == GateReason::kNone) leave_out(cell, subject);
+      if (why == GateReason::kRecipeDomain && !kept_out_by_its_words(cells)) words_left_out_ = true;
       return;
     }
     if (why == GateReason::kNone && task_.recipe->structural_zeros[cell]) {
@@ -134,14 +110,18 @@ class Table {
       out.failure = failure_;
       return out;
     }
-    for (const std::size_t m : adding_) {
-      out.adds.push_back(recipe().measures[m].column.value_or(""));
-    }
+    out.recipe = task_.recipe;
+    out.impossible = task_.impossible;
+    out.words_left_out = words_left_out_;
+    for (const Adding& a : adding_) out.adds.push_back(a.column.value_or(""));
     out.cells.resize(rows_.size());
-    std::vector<std::vector<std::pair<std::uint32_t, std::size_t>>> of_cell(rows_.size());
+    std::vector<Members> of_cell(rows_.size());
     for (const auto& [key, entry] : entries_) {
-      of_cell[static_cast<std::size_t>(key >> 32)].emplace_back(static_cast<std::uint32_t>(key),
-                                                                entry);
+      of_cell[cell_in(key)].emplace_back(static_cast<std::uint32_t>(key), entry);
+    }
+    for (const std::uint64_t key : left_out_) {
+      ++out.cells[cell_in(key)].left_out;
+      if (entries_.count(key) == 0) ++out.cells[cell_in(key)].gone;
     }
     for (std::size_t c = 0; c < rows_.size(); ++c) {
       CellFacts& facts = out.cells[c];
@@ -151,13 +131,12 @@ class Table {
       facts.added.reserve(of_cell[c].size() * adding_.size());
       for (const auto& [subject, entry] : of_cell[c]) {
         facts.subjects.push_back(subject);
-        facts.row_marks.push_back(marks_[entry]);
+        facts.row_marks.push_back(people_[entry].marks);
         for (std::size_t a = 0; a < adding_.size(); ++a) {
-          facts.added.push_back(shares_[entry * adding_.size() + a].net);
+          facts.added.push_back(in_units(entry, a));
         }
       }
       facts.rows = rows_[c];
-      facts.left_out = left_out_[c].size();
       if (facts.rows > 0) judge(c, of_cell[c], facts);
     }
     out.failure = write(out);
@@ -165,7 +144,57 @@ class Table {
   }
 
  private:
+  // Something that the table adds up: a column's values, or rows.
+  struct Adding {
+    std::optional<std::size_t> measure;  // none where others imply it
+    std::optional<std::string> column;
+  };
+  struct Person {  // in one cell
+    std::uint64_t marks = 0;
+    std::uint64_t rows = 0;
+  };
+  using Members = std::vector<std::pair<std::uint32_t, std::size_t>>;  // subject, entry
+
+  static std::uint64_t key_of(std::size_t cell, std::uint32_t subject) {
+    return (static_cast<std::uint64_t>(cell) << 32) | subject;
+  }
+  static std::size_t cell_in(std::uint64_t key) { return static_cast<std::size_t>(key >> 32); }
   const Recipe& recipe() const { return task_.recipe->recipe; }
+  std::size_t least() const { return static_cast<std::size_t>(task_.least); }
+  const Share& share(std::size_t entry, std::size_t a) const {
+    return shares_[entry * adding_.size() + a];
+  }
+  bool tells_rows_by_a_mean() const {
+    const auto any = [this](MeasureKind kind) {
+      return std::any_of(recipe().measures.begin(), recipe().measures.end(),
+                         [kind](const RecipeMeasure& m) { return m.of == kind; });
+    };
+    return any(MeasureKind::kMean) && !any(MeasureKind::kRows);
+  }
+  // Of a row in no cell: do filters on the groups' own columns keep its unlisted words out?
+  bool kept_out_by_its_words(const std::vector<std::string>& cells) const {
+    for (std::size_t g = 0; g < group_at_.size(); ++g) {
+      const std::string& word = cells[group_at_[g]];
+      if (!task_.recipe->cuts[g].empty() || words_[g].count(word) != 0) continue;
+      bool kept_out = false;
+      for (std::size_t i = 0; i < filters().size(); ++i) {
+        bool readable = true;
+        kept_out =
+            kept_out || (filters()[i].column == groups()[g].column &&
+                         !holds(filters()[i], task_.recipe->filter_values[i], word, readable));
+      }
+      if (!kept_out) return false;
+    }
+    return true;
+  }
+  bool take_room(std::size_t units) {
+    if (*room_ < units) {
+      fail(GateReason::kRecipeTooLarge);
+      return false;
+    }
+    *room_ -= units;
+    return true;
+  }
   const std::vector<RecipeFilter>& filters() const {
     static const std::vector<RecipeFilter> kNone;
     return recipe().filter ? *recipe().filter : kNone;
@@ -213,46 +242,97 @@ class Table {
     }
     return n;
   }
-  // Enough of them to know whether they are few.
   void leave_out(std::size_t cell, std::uint32_t subject) {
-    auto& known = left_out_[cell];
-    if (known.size() >= static_cast<std::size_t>(task_.least)) return;
-    if (std::find(known.begin(), known.end(), subject) == known.end()) known.push_back(subject);
+    if (left_out_.insert(key_of(cell, subject)).second) take_room(1);
   }
-  // Dominance and equal values, by what each of the cell's subjects adds.
-  void judge(std::size_t c, const std::vector<std::pair<std::uint32_t, std::size_t>>& subjects,
-             CellFacts& facts) const {
+  // What the cell's numbers tell by how its subjects share in them.
+  void judge(std::size_t c, const Members& members, CellFacts& facts) const {
+    std::vector<Wide> shares;
+    const auto note = [&](bool& few, const Unusual& u) {
+      few = few || u.few;
+      facts.unusual_alone = facts.unusual_alone || u.dominated;
+    };
     for (std::size_t a = 0; a < adding_.size(); ++a) {
-      UWide largest = 0;
-      UWide second = 0;
-      for (const auto& [subject, entry] : subjects) {
-        const UWide share = shares_[entry * adding_.size() + a].absolute;
-        second = std::max(second, std::min(largest, share));
-        largest = std::max(largest, share);
-      }
+      Dominance dominance;
+      for (const auto& [subject, entry] : members) dominance.add(share(entry, a).absolute);
+      if (dominance.dominated()) facts.dominated = true;
+      bool& few = adding_[a].column ? facts.few_unusual : facts.few_come_often;
+      each(members, shares, [&](std::size_t e) { return share(e, a).net; });
+      note(few, unusual(shares, least()));
+      if (!adding_[a].column) continue;
       const Sum& sum = sums_[c * adding_.size() + a];
-      if (dominated(largest, second, sum.absolute)) facts.dominated = true;
-      const bool values = recipe().measures[adding_[a]].of != MeasureKind::kRows;
-      if (values && sum.least == sum.most) facts.all_same = true;
+      if (sum.least == sum.most) facts.all_same = true;
+      if (facts.rows == members.size()) continue;
+      // Some have more rows than others: off what is usual for each row.
+      for (const Wide usual : usual_in_a_row(members, a)) {
+        each(members, shares, [&](std::size_t e) {
+          return share(e, a).net - usual * static_cast<Wide>(people_[e].rows);
+        });
+        note(few, unusual(shares, least()));
+      }
     }
+    facts.between_columns = columns_tell(members, shares);
+  }
+  template <class ShareOf>
+  static void each(const Members& members, std::vector<Wide>& shares, const ShareOf& share_of) {
+    shares.clear();
+    for (const auto& [subject, entry] : members) shares.push_back(share_of(entry));
+  }
+  // Who has two sums has their difference; and who has sums of columns of which everybody has one
+  // (alive, dead) has how many have none of them.
+  bool columns_tell(const Members& members, std::vector<Wide>& shares) const {
+    std::vector<std::size_t> columns;  // each once
+    for (std::size_t a = 0; a < adding_.size(); ++a) {
+      const auto same = [&](std::size_t b) { return adding_[a].column == adding_[b].column; };
+      if (std::none_of(columns.begin(), columns.end(), same)) columns.push_back(a);
+    }
+    for (const std::size_t a : columns) {
+      for (const std::size_t b : columns) {
+        if (b >= a) break;
+        each(members, shares, [&](std::size_t e) { return in_units(e, a) - in_units(e, b); });
+        if (of_few(shares, least())) return true;
+      }
+    }
+    std::erase_if(columns, [&](std::size_t a) { return !adding_[a].column; });
+    for (std::size_t some = 1; some < std::size_t{1} << columns.size(); ++some) {
+      if ((some & (some - 1)) == 0) continue;  // one of them was looked at
+      each(members, shares, [&](std::size_t e) {
+        Wide sum = 0;
+        for (std::size_t i = 0; i < columns.size(); ++i) {
+          if ((some >> i & 1U) != 0) sum += in_units(e, columns[i]);
+        }
+        return sum;
+      });
+      if (unusual(shares, least()).few) return true;
+    }
+    return false;
+  }
+  Wide in_units(std::size_t entry, std::size_t a) const {
+    return adding_[a].column ? share(entry, a).net : share(entry, a).net * kAddedOne;
+  }
+  // The median of what the members add in a row of theirs; of an even number, both.
+  std::vector<Wide> usual_in_a_row(const Members& members, std::size_t a) const {
+    std::vector<Wide> in_a_row;
+    each(members, in_a_row,
+         [&](std::size_t e) { return share(e, a).net / static_cast<Wide>(people_[e].rows); });
+    std::sort(in_a_row.begin(), in_a_row.end());
+    const Wide lower = in_a_row[(in_a_row.size() - 1) / 2];
+    const Wide upper = in_a_row[in_a_row.size() / 2];
+    return lower == upper ? std::vector<Wide>{lower} : std::vector<Wide>{lower, upper};
   }
   void count(const std::vector<std::string>& cells, std::size_t cell, std::uint32_t subject,
              std::uint64_t mark) {
-    const std::uint64_t key = (static_cast<std::uint64_t>(cell) << 32) | subject;
-    const auto [it, fresh] = entries_.emplace(key, entries_.size());
+    const auto [it, fresh] = entries_.emplace(key_of(cell, subject), entries_.size());
     if (fresh) {
-      if (*room_ < 1 + adding_.size()) {
-        fail(GateReason::kRecipeTooLarge);
-        return;
-      }
-      *room_ -= 1 + adding_.size();
+      if (!take_room(1 + adding_.size())) return;
       shares_.resize(shares_.size() + adding_.size());
-      marks_.push_back(0);
+      people_.emplace_back();
     }
-    marks_[it->second] += mark;
+    people_[it->second].marks += mark;
+    ++people_[it->second].rows;
     for (std::size_t a = 0; a < adding_.size(); ++a) {
       Wide value = 1;
-      if (recipe().measures[adding_[a]].of != MeasureKind::kRows) {
+      if (adding_[a].column) {
         const Result<Decimal> number = parse_decimal(cells[measure_at_[a]]);
         const Result<Wide> exact =
             number.ok() ? scaled_integer(*number, kScale) : Result<Wide>(number.error());
@@ -266,7 +346,6 @@ class Table {
       sum.least = rows_[cell] == 0 ? value : std::min(sum.least, value);
       sum.most = rows_[cell] == 0 ? value : std::max(sum.most, value);
       sum.total += value;
-      sum.absolute += magnitude(value);
       Share& share = shares_[it->second * adding_.size() + a];
       share.absolute += magnitude(value);
       share.net += value;
@@ -283,10 +362,13 @@ class Table {
                                   : static_cast<std::uint64_t>(facts.subjects.size());
       return std::to_string((n + base / 2) / base * base);
     }
-    const auto a =
-        static_cast<std::size_t>(std::find(adding_.begin(), adding_.end(), m) - adding_.begin());
+    std::size_t a = 0;
+    while (adding_[a].measure != m) ++a;
     const Sum& sum = sums_[cell * adding_.size() + a];
-    return quotient_text(sum.total, kind == MeasureKind::kMean ? facts.rows : 1, kScale);
+    const std::string exact =
+        quotient_text(sum.total, kind == MeasureKind::kMean ? facts.rows : 1, kScale);
+    const NumberType& column = task_.schema->root.children[task_.recipe->measure_columns[m]].number;
+    return column.integer ? to_text(round_decimal(*parse_decimal(exact), 0, 0)) : exact;
   }
   GateReason write(RecomputedTable& out) const {
     const BoundRecipe& r = *task_.recipe;
@@ -323,18 +405,19 @@ class Table {
   TableTask task_;
   std::size_t* room_;
   GateReason failure_ = GateReason::kNone;
-  std::vector<std::size_t> adding_;  // measures that add something up
+  std::vector<Adding> adding_;
   std::vector<std::unordered_map<std::string, std::size_t>> words_;
   std::vector<std::size_t> filter_at_;
   std::vector<std::size_t> group_at_;
   std::vector<std::size_t> measure_at_;  // as adding_
   std::vector<std::uint64_t> rows_;      // of each cell
-  std::vector<std::vector<std::uint32_t>> left_out_;
-  std::vector<Sum> sums_;  // cell × adding_
+  std::vector<Sum> sums_;                // cell × adding_
   // cell and subject -> place in shares_, which holds what the subject adds to each of adding_
   std::unordered_map<std::uint64_t, std::size_t> entries_;
   std::vector<Share> shares_;
-  std::vector<std::uint64_t> marks_;  // as entries_: the sum of the marks of its rows
+  std::vector<Person> people_;                  // as entries_
+  std::unordered_set<std::uint64_t> left_out_;  // cell and subject
+  bool words_left_out_ = false;
 };
 
 }  // namespace
@@ -436,10 +519,6 @@ CellCounter::CellCounter(std::vector<TableTask> tasks, CellLimits limits, const 
 CellCounter::~CellCounter() = default;
 void CellCounter::feed(ByteView chunk) { impl_->feed(chunk); }
 std::vector<RecomputedTable> CellCounter::finish() { return impl_->finish(); }
-
-bool dominated(UWide largest, UWide second, UWide total) {
-  return total == 0 || 2 * largest > total || 3 * (largest + second) > 2 * total;
-}
 
 std::string quotient_text(Wide sum, std::uint64_t count, int scale) {
   // No schema keeps more than 15 significant digits or 9 decimals, so the last of these is beyond

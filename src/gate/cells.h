@@ -10,6 +10,7 @@
 
 #include "gate/canonical.h"
 #include "gate/folder.h"
+#include "gate/shares.h"
 
 namespace gbx::gate {
 
@@ -19,22 +20,33 @@ struct CellLimits {
   std::size_t columns = 4096;
   std::size_t subjects = 2'000'000;        // of one input file
   std::size_t subject_bytes = 256U << 20;  // of all their names together
-  // Of all tables of one pass: pairs of a subject with a cell, and with each measure in it that
-  // adds something up. Some hundred bytes each, of which all must fit the gate's memory.
+  // Of all tables of one pass: pairs of a subject with a cell that it is in, or that a filter keeps
+  // it out of, and with each measure in it that adds something up. Some hundred bytes each, of
+  // which all must fit the gate's memory.
   std::size_t subject_cells = 12'000'000;
 };
+
+// One of a column, a row or a person, in the unit in which all of them are added up: 10^-12.
+inline constexpr int kAddedScale = 12;
+inline constexpr Wide kAddedOne = 1'000'000'000'000;
 
 // What is true of one cell. Subjects are numbered within the input file.
 struct CellFacts {
   std::vector<std::uint32_t> subjects;  // rising
   std::uint64_t rows = 0;
-  // For every measure that adds something up: does one subject, or do two, make up too much of it?
-  bool dominated = false;
-  bool all_same = false;  // every row adds the same value, so a mean or sum is everybody's own
-  // Subjects with rows that the filter leaves out of this cell: counted up to `least`.
+  // Of any measure that adds something up:
+  bool dominated = false;        // one subject, or two, make up too much of it
+  bool few_unusual = false;      // all add the same but for few (Unusual::few)
+  bool few_come_often = false;   // the same of rows
+  bool unusual_alone = false;    // what is off the usual is one's or two's (Unusual::dominated)
+  bool all_same = false;         // every row adds the same value, so it is everybody's own
+  bool between_columns = false;  // several such measures tell of few together
+  // Of subjects with rows that the filter leaves out of this cell: all, and those with no row in
+  // it.
   std::size_t left_out = 0;
+  std::size_t gone = 0;
   // For each of `subjects`: a mark of which rows of the file are in the cell (equal for equal
-  // rows), and what they add to each of RecomputedTable::adds, 10^-12 the unit of columns.
+  // rows), and what they add to each of RecomputedTable::adds, in units of 1 / kAddedOne.
   std::vector<std::uint64_t> row_marks = {};
   std::vector<Wide> added = {};
 };
@@ -42,8 +54,15 @@ struct CellFacts {
 struct RecomputedTable {
   GateReason failure = GateReason::kAnalyserError;  // kNone when the rest counts
   std::vector<CellFacts> cells;                     // as BoundRecipe numbers them
-  std::vector<std::string> adds;  // what measures add up: a column, or "" for rows
-  Bytes csv;                      // every number exact; not yet canonical
+  const BoundRecipe* recipe = nullptr;              // its task's
+  std::vector<GateZero> impossible;                 // the same
+  // What measures add up: a column, or "" for rows, which a mean tells, too: there are few numbers
+  // by which it can be multiplied so that a sum comes out.
+  std::vector<std::string> adds;
+  // A row that the filter keeps out has a word of a group that the recipe does not list, and is not
+  // kept out by a filter on that word: that the table can be computed tells who else has it.
+  bool words_left_out = false;
+  Bytes csv;  // every number exact; not yet canonical
   bool ok() const { return failure == GateReason::kNone; }
 };
 
@@ -54,6 +73,7 @@ struct TableTask {
   const Schema* schema = nullptr;
   std::string subject;
   std::int64_t least = 0;
+  std::vector<GateZero> impossible = {};  // what the owner says cannot be
 };
 
 // Feeds the chunks of one file; the chunks' borders mean nothing. Several tables share the pass.
@@ -74,12 +94,6 @@ class CellCounter {
   class Impl;
   std::unique_ptr<Impl> impl_;
 };
-
-inline UWide magnitude(Wide v) { return static_cast<UWide>(v < 0 ? -v : v); }
-
-// (1, 50 %) and (2, 67 %) on absolute values: true when the largest contributor has more than half
-// of the total, or the two largest more than two thirds; true of a total of zero, too.
-bool dominated(UWide largest, UWide second, UWide total);
 
 // sum ÷ (count × 10^scale) in decimal, long enough that rounding it to any declared place is
 // rounding the exact quotient. count > 0.

@@ -6,6 +6,7 @@
 #include <rapidcheck.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <random>
 #include <set>
@@ -173,7 +174,25 @@ TEST(Cells, FactsAreOfSubjectsAndNotOfRows) {
   EXPECT_FALSE(t.cells[4].dominated);
   EXPECT_TRUE(t.cells[4].all_same);
   EXPECT_EQ(t.cells[4].left_out, 3U);
+  EXPECT_EQ(t.cells[4].gone, 3U);
   EXPECT_EQ(t.cells[0].left_out, 0U);
+}
+
+// Thirty people have rows that the filter keeps out, all but one of them others in the cell: a
+// count without the filter differs by that one.
+TEST(Cells, WhoIsOnlyInWhatAFilterLeavesOutIsCounted) {
+  const Schema s = schema_of(declaration(kColumns, kRecipe));
+  std::vector<Row> rows;
+  for (int i = 0; i < 99; ++i) rows.push_back({"p" + std::to_string(i), "a", "yes", 100, 100 + i});
+  for (int i = 70; i < 100; ++i) rows.push_back({"p" + std::to_string(i), "a", "no", 100, 100});
+  const RecomputedTable t = compute(s, csv_of(rows));
+  EXPECT_EQ(t.cells[0].left_out, 30U);
+  EXPECT_EQ(t.cells[0].gone, 1U);
+  CellLimits limits;
+  limits.subject_cells = 99 * 3 + 29;
+  EXPECT_EQ(compute(s, csv_of(rows), limits).failure, GateReason::kRecipeTooLarge);
+  limits.subject_cells = 99 * 3 + 30;
+  EXPECT_TRUE(compute(s, csv_of(rows), limits).ok());
 }
 
 TEST(Cells, DominanceFailsClosed) {
@@ -191,6 +210,139 @@ TEST(Cells, DominanceFailsClosed) {
   EXPECT_FALSE(compute(s, csv_of(rows)).cells[0].dominated);
   for (auto& r : rows) r.cost_cents = 0;
   EXPECT_TRUE(compute(s, csv_of(rows)).cells[0].dominated);
+}
+
+// One cell of a hundred people, p0 to p99, with two columns.
+RecomputedTable of_hundred(const char* measures, const std::function<std::string(int)>& values,
+                           const std::string& more = "") {
+  const std::string columns =
+      R"([{"name":"a","type":"decimal","minimum":-1000000,"maximum":1000000,"digits":9},
+          {"name":"b","type":"decimal","minimum":-1000000,"maximum":1000000,"digits":9}])";
+  const std::string recipe = R"({"input":"i","file":"f","measures":)" + std::string(measures) + "}";
+  const Schema s = schema_of(declaration(columns, recipe, 1));
+  std::string csv = "who,x,y\n";
+  for (int i = 0; i < 100; ++i) csv += "p" + std::to_string(i) + "," + values(i) + "\n";
+  RecomputedTable t = compute(s, csv + more);
+  t.recipe = nullptr;
+  return t;
+}
+
+// Whoever knows what is usual has the rest: the ones among zeros, the zeros among ones, who has
+// another number than all the others.
+TEST(Cells, FewWhoAreNotLikeTheOthersAreFew) {
+  const char* sums =
+      R"([{"name":"a","of":"sum","column":"x"},{"name":"b","of":"mean","column":"x"}])";
+  const auto facts = [&](const std::function<int(int)>& x, const std::string& more = "") {
+    return of_hundred(
+               sums, [&](int i) { return std::to_string(x(i)) + ",0"; }, more)
+        .cells.at(0);
+  };
+  for (const int few : {1, 3, 9}) {
+    EXPECT_TRUE(facts([&](int i) { return i < few ? 1 : 0; }).few_unusual) << few;
+    EXPECT_TRUE(facts([&](int i) { return i < few ? 0 : 1; }).few_unusual) << few;
+    EXPECT_TRUE(facts([&](int i) { return i < few ? 7000 + 431 * i : 7010; }).few_unusual) << few;
+  }
+  for (const int enough : {10, 50}) {
+    EXPECT_FALSE(facts([&](int i) { return i < enough ? 1 : 0; }).few_unusual) << enough;
+  }
+  EXPECT_FALSE(facts([](int i) { return 100 + i; }).few_unusual);
+  EXPECT_FALSE(facts([](int i) { return 100 + i; }).unusual_alone);
+  // Nearly alike but for one: no single share is large, what is off the usual one is.
+  const CellFacts one = facts([](int i) { return i == 5 ? 7431 : 7000 + i % 3; });
+  EXPECT_FALSE(one.few_unusual || one.dominated);
+  EXPECT_TRUE(one.unusual_alone);
+  // Some have two rows, with what is usual in each; one has not.
+  std::string again;
+  for (int i = 0; i < 40; ++i) again += "p" + std::to_string(i) + ",7000,0\n";
+  EXPECT_FALSE(facts([](int) { return 7000; }, again).few_unusual);
+  EXPECT_TRUE(facts([](int i) { return i == 5 ? 7431 : 7000; }, again).few_unusual);
+}
+
+// Shares of a dozen people: of two kinds, both are few; of many kinds, nobody is told apart.
+TEST(Shares, AreOfFewWhereTheOthersAreAlike) {
+  const auto few = [](std::vector<Wide> shares) { return unusual(shares, 10).few; };
+  EXPECT_TRUE(few({0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1}));
+  EXPECT_TRUE(few({1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0}));
+  EXPECT_FALSE(few({1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}));
+  EXPECT_FALSE(few({0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5}));
+  EXPECT_FALSE(few({4, 4, 4}));
+  EXPECT_FALSE(few({}));
+  std::vector<Wide> twenty(20);
+  for (std::size_t i = 0; i < 10; ++i) twenty[i] = 1;
+  EXPECT_FALSE(few(twenty));
+  twenty.pop_back();
+  EXPECT_TRUE(few(twenty));
+  std::vector<Wide> mixed = {3, 1, 3, 2, 3, 1};
+  EXPECT_EQ(most_alike(mixed), 3U);
+  std::vector<Wide> none;
+  EXPECT_EQ(most_alike(none), 0U);
+}
+
+// Two sums of one cell are a third one: what one has and the other has not.
+TEST(Cells, TwoColumnsTellTheirDifference) {
+  const char* sums =
+      R"([{"name":"a","of":"sum","column":"x"},{"name":"b","of":"sum","column":"y"}])";
+  const auto between = [&](const std::function<int(int)>& more) {
+    return of_hundred(sums,
+                      [&](int i) {
+                        return std::to_string(1000 + i + more(i)) + "," + std::to_string(1000 + i);
+                      })
+        .cells.at(0)
+        .between_columns;
+  };
+  EXPECT_TRUE(between([](int i) { return i == 4 ? 50 : 0; }));
+  EXPECT_TRUE(between([](int i) { return i < 9 ? 50 + i : 0; }));
+  EXPECT_TRUE(between([](int i) { return i == 4 ? 5000 : 10 + i % 5; }));
+  EXPECT_FALSE(between([](int i) { return 50 + i % 30; }));
+  EXPECT_FALSE(between([](int) { return 0; })) << "the same column under two names";
+  // Of rows beside a sum of ones: those who have a zero.
+  const char* rows =
+      R"([{"name":"a","of":"sum","column":"x"},{"name":"b","of":"mean","column":"x"}])";
+  const RecomputedTable t = of_hundred(rows, [](int i) { return std::to_string(i) + ",0"; });
+  EXPECT_EQ(t.adds, (std::vector<std::string>{"x", "x", ""})) << "a sum and its mean tell rows";
+  // One has come twice.
+  EXPECT_TRUE(of_hundred(
+                  rows, [](int i) { return std::to_string(i) + ",0"; }, "p7,1,0\n")
+                  .cells.at(0)
+                  .few_come_often);
+}
+
+// Columns of which everybody has one: who has none is what is left of all.
+TEST(Cells, ColumnsOfOneAndAnotherTellWhoHasNeither) {
+  const char* sums =
+      R"([{"name":"a","of":"sum","column":"x"},{"name":"b","of":"sum","column":"y"}])";
+  const auto tell = [&](int dead, int lost) {
+    return of_hundred(sums,
+                      [&](int i) {
+                        const bool is_dead = i < dead;
+                        const bool is_lost = i >= dead && i < dead + lost;
+                        return std::string(!is_dead && !is_lost ? "1," : "0,") +
+                               (is_dead ? "1" : "0");
+                      })
+        .cells.at(0)
+        .between_columns;
+  };
+  EXPECT_TRUE(tell(37, 3));
+  EXPECT_FALSE(tell(37, 0));
+  EXPECT_FALSE(tell(37, 20));
+}
+
+// A sum or mean is exact; a column of whole numbers has it rounded, half to even.
+TEST(Cells, SumsFitColumnsOfWholeNumbers) {
+  const auto d = declaration(
+      R"([{"name":"s","type":"integer","minimum":-100000,"maximum":100000},
+          {"name":"m","type":"integer","minimum":-100000,"maximum":100000}])",
+      R"({"input":"i","file":"f","measures":[{"name":"s","of":"sum","column":"x"},
+          {"name":"m","of":"mean","column":"x"}]})",
+      1);
+  const Schema s = schema_of(d);
+  const auto table = [&](const std::string& rows) {
+    return std::string(as_text(canonical_of(d, compute(s, "who,x\n" + rows).csv)));
+  };
+  EXPECT_EQ(table("p,14949\nq,1\n"), "s,m\n14950,7475\n");
+  EXPECT_EQ(table("p,1.5\nq,1\n"), "s,m\n2,1\n");
+  EXPECT_EQ(table("p,2\nq,3\n"), "s,m\n5,2\n");
+  EXPECT_EQ(table("p,-2\nq,-3.5\n"), "s,m\n-6,-3\n");
 }
 
 TEST(Cells, WhatCannotBeComputedIsNoTable) {

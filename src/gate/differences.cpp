@@ -4,6 +4,8 @@
 #include <map>
 #include <numeric>
 
+#include "gate/conditions.h"
+
 namespace gbx::gate {
 namespace {
 
@@ -28,19 +30,46 @@ std::vector<Pair> comparable(const RecomputedTable& a, const RecomputedTable& b)
 
 // A cell with somebody in it, or several together, with what it adds up over all its subjects.
 struct Part {
-  Part(const CellFacts& f, std::size_t width) : facts(&f), total(width), largest(width) {
-    for (std::size_t i = 0; i < f.added.size(); ++i) {
-      const UWide share = magnitude(f.added[i]);
-      total[i % width] += share;
-      largest[i % width] = std::max(largest[i % width], share);
+  struct Measure {  // one of RecomputedTable::adds, over all subjects
+    Dominance shares;
+    std::size_t some = 0;  // subjects who add anything
+    std::size_t most_alike = 0;
+    Wide one = 0;  // somebody's share
+  };
+  Part(const CellFacts& f, std::size_t width) : facts(&f), measures(width) {
+    std::vector<Wide> shares(f.subjects.size());
+    for (std::size_t m = 0; m < width; ++m) {
+      for (std::size_t i = 0; i < shares.size(); ++i) {
+        shares[i] = added(i, m);
+        measures[m].shares.add(magnitude(shares[i]));
+      }
+      measures[m].some = shares.size() - static_cast<std::size_t>(
+                                             std::count(shares.begin(), shares.end(), Wide{0}));
+      measures[m].most_alike = most_alike(shares);
+      if (!shares.empty()) measures[m].one = shares[0];
     }
   }
   Wide added(std::size_t place, std::size_t measure) const {
-    return facts->added[place * total.size() + measure];
+    return facts->added[place * measures.size() + measure];
   }
+  // The same; of the measure after the last one, each subject is one.
+  Wide share(std::size_t place, std::size_t measure) const {
+    return measure == measures.size() ? kAddedOne : added(place, measure);
+  }
+  std::size_t some(std::size_t measure) const {
+    return measure == measures.size() ? size() : measures[measure].some;
+  }
+  std::size_t size() const { return facts->subjects.size(); }
   const CellFacts* facts;
-  std::vector<UWide> total;    // of absolute values, one for each of RecomputedTable::adds
-  std::vector<UWide> largest;  // the same
+  std::vector<Measure> measures;
+  // Of a cell or a whole: what its recipe asks, and its filters of that. Several cells together
+  // have none.
+  struct Asked {
+    std::vector<Condition> all;
+    std::vector<Condition> by_filters;
+    std::vector<Condition> known;  // all, and what follows from the owner's word
+  };
+  std::optional<Asked> asked = std::nullopt;
 };
 
 // Several cells of one table as if they were one: anybody can add them up. `width` is how many
@@ -71,22 +100,29 @@ CellFacts union_of(const std::vector<const CellFacts*>& cells, std::size_t width
 
 class Side {
  public:
-  explicit Side(const RecomputedTable& t) : width_(t.adds.size()) {
-    for (const auto& c : t.cells) {
-      if (!c.subjects.empty()) parts_.emplace_back(c, width_);
+  Side(const RecomputedTable& t, const RecomputedTable& other) : width_(t.adds.size()) {
+    for (std::size_t n = 0; n < t.cells.size(); ++n) {
+      if (t.cells[n].subjects.empty()) continue;
+      parts_.emplace_back(t.cells[n], width_).asked = asked(t, n, other);
     }
     cells_ = parts_.size();
     if (cells_ < 2) return;
     std::vector<std::size_t> all(cells_);
     std::iota(all.begin(), all.end(), std::size_t{0});
     whole_ = together(all);
-    parts_.emplace_back(whole_, width_);
+    parts_.emplace_back(whole_, width_).asked = asked(t, std::nullopt, other);
   }
   Side(Side&&) = delete;  // parts_ points into it
   Side& operator=(Side&&) = delete;
 
   // Cells first; where there is more than one, the whole comes last.
   const std::vector<Part>& parts() const { return parts_; }
+  // Of the whole table: nobody is in two cells.
+  bool everybody_once() const {
+    std::size_t places = 0;
+    for (std::size_t n = 0; n < cells_; ++n) places += parts_[n].size();
+    return parts_.empty() || places == parts_.back().size();
+  }
   std::size_t cells() const { return cells_; }
   std::size_t width() const { return width_; }
   CellFacts together(const std::vector<std::size_t>& cells) const {
@@ -96,6 +132,14 @@ class Side {
   }
 
  private:
+  static Part::Asked asked(const RecomputedTable& t, std::optional<std::size_t> cell,
+                           const RecomputedTable& other) {
+    Part::Asked out{conditions_of(*t.recipe, cell), conditions_of(*t.recipe, std::nullopt), {}};
+    out.known = forced_words(out.all, *other.recipe, t.impossible);
+    out.known.insert(out.known.end(), out.all.begin(), out.all.end());
+    return out;
+  }
+
   std::size_t width_;
   std::size_t cells_ = 0;
   CellFacts whole_;
@@ -139,6 +183,9 @@ struct Common {
   std::size_t subjects = 0;
   std::size_t same_rows = 0;  // of them, with the same rows in both
   std::vector<UWide> shared;  // for each pair: what the common ones add to both parts together
+  // For each measure of the one, and being a subject, with each of the other: how many of the
+  // common ones add something else to the one than to the other, less those who add anything.
+  std::vector<std::int64_t> apart;
 };
 
 // Cells of one table that stand beside cells of the other.
@@ -151,10 +198,13 @@ class Differences {
  public:
   Differences(const RecomputedTable& a, const RecomputedTable& b, std::int64_t least,
               DifferenceSteps& steps)
-      : a_(a),
-        b_(b),
+      : a_(a, b),
+        b_(b, a),
+        adds_a_(a.adds),
+        adds_b_(b.adds),
         index_(b_),
         pairs_(comparable(a, b)),
+        steps_of_one_(1 + a.adds.size() * b.adds.size() / 4),
         least_(static_cast<std::size_t>(least)),
         steps_(steps) {}
 
@@ -165,7 +215,7 @@ class Differences {
       if (!meet(a_.parts()[x], common, touched)) return true;
       for (const std::size_t y : touched) {
         if (tells(a_.parts()[x], b_.parts()[y], common[y])) return true;
-        if (x < a_.cells() && y < b_.cells()) overlaps_.push_back({x, y, common[y].subjects});
+        if (x < a_.cells() && y < b_.cells() && !note({x, y, common[y].subjects})) return true;
         common[y] = {};
       }
     }
@@ -178,13 +228,32 @@ class Differences {
     std::size_t subjects;  // in both
   };
 
+  // Those of which groups are made. Each takes memory, so it is worth many steps.
+  bool note(const Overlap& o) {
+    const bool joins = o.subjects >= least_ || 2 * o.subjects > a_.parts()[o.x].size() ||
+                       2 * o.subjects > b_.parts()[o.y].size();
+    if (!joins) return true;
+    overlaps_.push_back(o);
+    return spend(100);
+  }
   bool spend(std::size_t steps) {
     if (steps_.left < steps) return false;
     steps_.left -= steps;
     return true;
   }
   void add(Common& c, const Part& x, std::size_t i, const Part& y, std::size_t k) const {
-    if (c.subjects++ == 0) c.shared.resize(pairs_.size());
+    if (c.subjects++ == 0) {
+      c.shared.resize(pairs_.size());
+      c.apart.resize((x.measures.size() + 1) * (y.measures.size() + 1));
+    }
+    std::size_t place = 0;
+    for (std::size_t a = 0; a <= x.measures.size(); ++a) {
+      for (std::size_t b = 0; b <= y.measures.size(); ++b) {
+        const Wide of_x = x.share(i, a);
+        const Wide of_y = y.share(k, b);
+        c.apart[place++] += (of_x != of_y ? 1 : 0) - (of_x != 0 ? 1 : 0) - (of_y != 0 ? 1 : 0);
+      }
+    }
     if (x.facts->row_marks[i] == y.facts->row_marks[k]) ++c.same_rows;
     for (std::size_t p = 0; p < pairs_.size(); ++p) {
       c.shared[p] += magnitude(x.added(i, pairs_[p].a)) + magnitude(y.added(k, pairs_[p].b));
@@ -193,7 +262,7 @@ class Differences {
   bool meet(const Part& x, std::vector<Common>& common, std::vector<std::size_t>& touched) {
     for (std::size_t i = 0; i < x.facts->subjects.size(); ++i) {
       const auto places = index_.of(x.facts->subjects[i]);
-      if (!spend(1 + places.size())) return false;
+      if (!spend(1 + places.size() * steps_of_one_)) return false;
       for (const auto& [part, at] : places) {
         if (common[part].subjects == 0) touched.push_back(part);
         add(common[part], x, i, b_.parts()[part], at);
@@ -207,8 +276,11 @@ class Differences {
   // too.
   bool groups_tell() {
     const std::vector<Group> apart = components();
+    const bool mirrored = rest_mirrors();
     for (std::size_t i = 0; i < apart.size(); ++i) {
-      if (group_tells(apart[i]) || group_tells(all_but(apart[i]))) return true;
+      if (group_tells(apart[i])) return true;
+      const bool asked = !apart[i].a.empty() && !apart[i].b.empty();
+      if (!(mirrored && asked) && group_tells(all_but(apart[i]))) return true;
       if (apart.size() > kMostPaired) continue;
       for (std::size_t k = 0; k < i; ++k) {
         Group both = apart[i];
@@ -228,6 +300,15 @@ class Differences {
     const auto tells_of = [this](const Group& g) { return group_tells(g); };
     return std::any_of(of_x.begin(), of_x.end(), tells_of) ||
            std::any_of(of_y.begin(), of_y.end(), tells_of);
+  }
+  // Where both tables have the same rows, each person in one cell, all but some cells of them
+  // differ by whom these cells differ by.
+  bool rest_mirrors() const {
+    if (a_.parts().empty() || b_.parts().empty()) return true;
+    const CellFacts& x = *a_.parts().back().facts;
+    const CellFacts& y = *b_.parts().back().facts;
+    return x.subjects == y.subjects && x.row_marks == y.row_marks && a_.everybody_once() &&
+           b_.everybody_once();
   }
   std::vector<Group> components() const {
     std::vector<std::size_t> parent(a_.cells() + b_.cells());
@@ -266,7 +347,7 @@ class Differences {
     std::size_t size = 0;
     for (const std::size_t n : g.a) size += a_.parts()[n].facts->subjects.size();
     for (const std::size_t n : g.b) size += b_.parts()[n].facts->subjects.size();
-    if (!spend(size)) return true;
+    if (!spend(size * (1 + a_.width() + b_.width()))) return true;
     const CellFacts of_a = a_.together(g.a);
     const CellFacts of_b = b_.together(g.b);
     const Part x(of_a, a_.width());
@@ -283,49 +364,120 @@ class Differences {
   }
 
   bool tells(const Part& x, const Part& y, const Common& c) {
-    const std::size_t in_one = x.facts->subjects.size() + y.facts->subjects.size() - 2 * c.subjects;
+    const std::size_t in_one = x.size() + y.size() - 2 * c.subjects;
     if (in_one > 0 && in_one < least_) return true;
     const std::size_t differ = in_one + c.subjects - c.same_rows;
-    if (differ == 0 || pairs_.empty()) return false;
+    if (!spend(10)) return true;
+    if (few_apart(x, y, c)) return true;
+    const bool same_rows = differ == 0;
+    if (in_one == 0 && (asks_more(x, y, same_rows) || asks_more(y, x, same_rows))) return true;
+    if (same_rows) return columns_tell(x, y);
+    // Where one of the tables adds nothing up, who comes how often is in no number of it.
+    if (x.measures.empty() || y.measures.empty()) return false;
     if (differ < least_) return true;
-    for (std::size_t p = 0; p < pairs_.size(); ++p) {
-      // Those in one part alone add this much to the difference. Where nobody's part is large
-      // beside it, there is nothing to look for.
-      const UWide alone = x.total[pairs_[p].a] + y.total[pairs_[p].b] - c.shared[p];
-      if (3 * (x.largest[pairs_[p].a] + y.largest[pairs_[p].b]) < alone) continue;
-      if (few_make_up(x, y, pairs_[p])) return true;
+    return std::any_of(pairs_.begin(), pairs_.end(), [&](const Pair& p) {
+      const UWide shared = c.shared[static_cast<std::size_t>(&p - pairs_.data())];
+      return may_be_few(x, y, p, c, shared) && few_make_up(x, y, p, c.subjects > in_one);
+    });
+  }
+  // The same people, though x asks for more than y: all of y are that. Words of groups are asked
+  // only of the same rows: people with many rows are in many cells.
+  static bool asks_more(const Part& x, const Part& y, bool same_rows) {
+    if (!x.asked || !y.asked || !implies(x.asked->known, y.asked->all)) return false;
+    return !implies(y.asked->known, same_rows ? x.asked->all : x.asked->by_filters);
+  }
+  // One number of each part, of whatever they add up: all of those people but few add the same to
+  // both, most of them nothing. Sixty who have an illness, and fifty-seven who have its medicine.
+  bool few_apart(const Part& x, const Part& y, const Common& c) const {
+    std::size_t place = 0;
+    for (std::size_t a = 0; a <= x.measures.size(); ++a) {
+      for (std::size_t b = 0; b <= y.measures.size(); ++b) {
+        const auto apart = static_cast<std::int64_t>(x.some(a) + y.some(b)) + c.apart[place++];
+        if (apart > 0 && apart < static_cast<std::int64_t>(least_)) return true;
+      }
     }
     return false;
   }
-  // Of the difference of the two sums: each subject's own part in it, by absolute value.
-  bool few_make_up(const Part& x, const Part& y, const Pair& p) {
+  // Two sums of the same rows are a third one: their difference, and their sum where most have one
+  // of the two.
+  bool columns_tell(const Part& x, const Part& y) {
+    std::vector<Wide> shares(x.size());
+    std::vector<Wide> together(x.size());
+    for (std::size_t a = 0; a < adds_a_.size(); ++a) {
+      for (std::size_t b = 0; b < adds_b_.size(); ++b) {
+        if (adds_a_[a] == adds_b_[b]) continue;
+        if (!spend(x.size())) return true;
+        for (std::size_t i = 0; i < x.size(); ++i) {
+          const Wide of_x = x.added(i, a);
+          const Wide of_y = y.added(i, b);
+          shares[i] = of_x - of_y;
+          together[i] = of_x + of_y;
+        }
+        if (of_few(shares, least_)) return true;
+        const bool columns = !adds_a_[a].empty() && !adds_b_[b].empty();
+        if (columns && unusual(together, least_).few) return true;
+      }
+    }
+    return false;
+  }
+  // Can few_make_up() be true? Where nobody's share is large, and not enough are alike, there is
+  // nothing to look for.
+  bool may_be_few(const Part& x, const Part& y, const Pair& p, const Common& c,
+                  UWide shared) const {
+    const Part::Measure& of_x = x.measures[p.a];
+    const Part::Measure& of_y = y.measures[p.b];
+    const std::size_t in_one = x.size() + y.size() - 2 * c.subjects;
+    const std::size_t changed = c.subjects - c.same_rows;
+    // Those in one part alone add this much to the difference.
+    const UWide alone = of_x.shares.total() + of_y.shares.total() - shared;
+    if (3 * (of_x.shares.largest() + of_y.shares.largest()) >= alone) return true;
+    if (c.subjects > in_one) return true;
+    const bool all_alike = of_x.most_alike == x.size() && of_y.most_alike == y.size() &&
+                           of_x.one == of_y.one && changed == 0;
+    return !all_alike && of_x.most_alike + of_y.most_alike + changed + least_ > in_one + changed;
+  }
+  // Of the difference of the two sums: is it one's or two's, or that of few among those whose rows
+  // differ? Where `near`, most people are in both parts: then what is off the usual counts, too.
+  bool few_make_up(const Part& x, const Part& y, const Pair& p, bool near) {
     const auto& xs = x.facts->subjects;
     const auto& ys = y.facts->subjects;
     if (!spend(xs.size() + ys.size())) return true;
-    UWide largest = 0;
-    UWide second = 0;
-    UWide total = 0;
+    Dominance dominance;
+    // As if all whose rows differ stood in one cell; those who are in both parts, either way.
+    std::vector<Wide> shares;
+    std::vector<Wide> turned;
     std::size_t i = 0;
     std::size_t k = 0;
     while (i < xs.size() || k < ys.size()) {
       const bool in_x = k == ys.size() || (i < xs.size() && xs[i] <= ys[k]);
       const bool in_y = i == xs.size() || (k < ys.size() && ys[k] <= xs[i]);
+      const bool same = in_x && in_y && x.facts->row_marks[i] == y.facts->row_marks[k];
       const Wide of_x = in_x ? x.added(i++, p.a) : 0;
       const Wide of_y = in_y ? y.added(k++, p.b) : 0;
-      const UWide part = magnitude(of_x - of_y);
-      total += part;
-      second = std::max(second, std::min(largest, part));
-      largest = std::max(largest, part);
+      if (same) continue;
+      const Wide part = of_x - of_y;
+      dominance.add(magnitude(part));
+      const bool count = p.rows && part < 0;
+      shares.push_back(count ? -part : in_x ? part : of_y);
+      if (!p.rows) turned.push_back(in_x && in_y ? -part : shares.back());
     }
     // Equal counts of rows say nothing about anybody; equal sums can say that all add nothing.
-    if (total == 0) return !p.rows;
-    return dominated(largest, second, total);
+    if (dominance.total() == 0) return !p.rows;
+    if (dominance.dominated()) return true;
+    const auto stand_out = [&](std::vector<Wide>& all) {
+      const Unusual u = unusual(all, least_);
+      return u.few || (near && u.dominated);
+    };
+    return stand_out(shares) || stand_out(turned);
   }
 
   Side a_;
   Side b_;
+  const std::vector<std::string>& adds_a_;
+  const std::vector<std::string>& adds_b_;
   Index index_;
   std::vector<Pair> pairs_;
+  std::size_t steps_of_one_;  // of a subject in two parts
   std::size_t least_;
   DifferenceSteps& steps_;
   std::vector<Overlap> overlaps_;

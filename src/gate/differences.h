@@ -14,8 +14,16 @@ struct DifferenceSteps {
 // Is there a cell of one table and a cell of the other, or a whole table, that have people in
 // common and
 // - whose subjects differ by one to least - 1; or,
-// - where both add up the same (rows, or one column): one to least - 1 subjects add other rows, or
-//   the difference of the two sums is dominated by one or two subjects (cells.h), or is nobody's?
+// - where both tables add something up: one to least - 1 subjects have not the same rows in both;
+//   or,
+// - where both add up the same (rows, or one column), of those who have other rows: one or two make
+//   up the difference of the sums, or few stand out in it (shares.h), or it is nobody's; or,
+// - of which two numbers (subjects, rows, columns' sums) are the same people's but for one to
+//   least - 1: all others add to both the same, or nothing; or,
+// - that are of the same rows and add up two columns, whose difference is few people's, or of which
+//   all but few have one; or,
+// - that are of the same people, though one recipe's filters ask for more than the other's, or of
+//   the same rows, though filters and words do: then all of them are what is asked for.
 // True, too, when `steps` do not suffice to know.
 bool differ_by_few(const RecomputedTable& a, const RecomputedTable& b, std::int64_t least,
                    DifferenceSteps& steps);

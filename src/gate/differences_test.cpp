@@ -5,6 +5,8 @@
 #include <rapidcheck.h>
 
 #include <algorithm>
+#include <array>
+#include <functional>
 #include <map>
 #include <set>
 
@@ -123,9 +125,10 @@ TEST(Differences, ByOnesRowsWhereThePeopleAreTheSame) {
   const Question at_most{0, 50};
   EXPECT_TRUE(tell_of_few(rows, below, at_most, 10));
   EXPECT_TRUE(tell_of_few(rows, {0, 49, {}, true, false}, {0, 50, {}, true, false}, 10));
-  // Who is counted once however often they come, or added up as something else, is not told of.
-  EXPECT_FALSE(tell_of_few(rows, {0, 49, {}, false, false}, {0, 50, {}, false, false}, 10));
-  EXPECT_FALSE(tell_of_few(rows, below, {0, 50, {}, true, false}, 10));
+  // Also where the two add up something else.
+  EXPECT_TRUE(tell_of_few(rows, {1, 49}, {0, 50, {}, true, false}, 10));
+  // Who is counted once however often they come is not told of.
+  EXPECT_FALSE(tell_of_few(rows, {0, 49, {}, false, false}, {1, 50, {}, false, false}, 10));
   // A cell and a whole, too.
   EXPECT_TRUE(tell_of_few(rows, {0, 1000, {50}}, at_most, 10));
   EXPECT_FALSE(tell_of_few(visits(), {0, 1000, {50}}, {0, 1000, {50}}, 10));
@@ -133,7 +136,7 @@ TEST(Differences, ByOnesRowsWhereThePeopleAreTheSame) {
 
 TEST(Differences, ThatOneOrTwoMakeUp) {
   const Question below{0, 49};
-  const Question at_most{0, 50};
+  const Question at_most{1, 50};  // of nobody's rows: neither asks for more
   const auto with = [](const std::function<int(int)>& cost) {
     auto rows = visits();
     for (int i = 0; i < 12; ++i) rows.push_back({i, 50, cost(i)});
@@ -149,7 +152,81 @@ TEST(Differences, ThatOneOrTwoMakeUp) {
   EXPECT_TRUE(tell_of_few(rows, below, at_most, 10));
   // Rows against rows: twelve of them, one each.
   EXPECT_FALSE(tell_of_few(with([](int) { return 0; }), {0, 49, {}, true, false},
-                           {0, 50, {}, true, false}, 10));
+                           {1, 50, {}, true, false}, 10));
+  // Thirteen, one of whom comes twice.
+  rows = with([](int i) { return 100 + i; });
+  rows.push_back({12, 50, 110});
+  rows.push_back({12, 50, 120});
+  EXPECT_TRUE(tell_of_few(rows, {0, 49, {}, true, false}, {1, 50, {}, true, false}, 10));
+}
+
+// Whoever knows what is usual has the rest: the ones of a column of zeros, a diagnosis among those
+// who are between two ages, one cost among many that are alike.
+TEST(Differences, OfFewWhoAreNotLikeTheOthers) {
+  const auto people = [](const std::function<int(int)>& between) {
+    std::vector<Row> rows;
+    for (int i = 0; i < 40; ++i) rows.push_back({i, 10, i % 2});
+    for (int i = 40; i < 60; ++i) rows.push_back({i, 50, between(i)});
+    return rows;
+  };
+  const auto told = [&](const std::function<int(int)>& between) {
+    return tell_of_few(people(between), {0, 49}, {0, 50}, 10);
+  };
+  EXPECT_FALSE(told([](int i) { return i % 2; }));
+  EXPECT_TRUE(told([](int i) { return i < 43 ? 1 : 0; }));
+  EXPECT_TRUE(told([](int i) { return i < 43 ? 0 : 1; }));
+  EXPECT_TRUE(told([](int i) { return i < 49 ? 1 : 0; }));
+  EXPECT_FALSE(told([](int i) { return i < 50 ? 1 : 0; }));
+  EXPECT_TRUE(told([](int i) { return i == 47 ? 7431 : 7000; }));
+  // Where most are in both, what is nearly alike counts as alike.
+  EXPECT_TRUE(told([](int i) { return i == 47 ? 7431 : 7000 + i % 3; }));
+}
+
+// One table counts rows and one adds up, or each adds up another column: who has both has what the
+// one lacks.
+TEST(Differences, OfTwoColumnsOverTheSameRows) {
+  const auto told = [](const std::function<int(int)>& cost) {
+    std::vector<Row> rows;
+    for (int i = 0; i < 40; ++i) rows.push_back({i, 10, cost(i)});
+    return tell_of_few(rows, {0, 1000, {}, true, false}, {0, 1000, {}, false, true}, 10);
+  };
+  EXPECT_TRUE(told([](int i) { return i < 3 ? 0 : 1; }));
+  EXPECT_FALSE(told([](int) { return 1; }));
+  EXPECT_FALSE(told([](int i) { return i % 2; }));
+  EXPECT_FALSE(told([](int i) { return 50 + i; }));
+}
+
+// One table counts those who are something, the other adds up what most of them have: who has it
+// not is told as by two counts.
+TEST(Differences, OfTwoNumbersThatFewPeopleAreBetween) {
+  const auto told = [](int without) {
+    std::vector<Row> rows;
+    for (int i = 0; i < 100; ++i) rows.push_back({i, i < 60 ? 10 : 50, i < 60 - without ? 1 : 0});
+    return tell_of_few(rows, {0, 49, {}, false, false}, {1, 1000}, 10);
+  };
+  EXPECT_TRUE(told(3));
+  EXPECT_TRUE(told(9));
+  EXPECT_FALSE(told(10));
+  EXPECT_FALSE(told(30));
+}
+
+// The same twenty people in a table of all and in one of those who are something: all are it.
+TEST(Differences, OfAGroupThatIsAllWhatAFilterAsks) {
+  std::vector<Row> rows;
+  for (int i = 0; i < 20; ++i) rows.push_back({i, 10, 100 + i});
+  for (int i = 20; i < 40; ++i) rows.push_back({i, 50, 100 + i});
+  const auto counts = [](int from, int to, std::vector<int> cuts = {}) {
+    return Question{from, to, std::move(cuts), false, false};
+  };
+  EXPECT_TRUE(tell_of_few(rows, counts(0, 49), counts(0, 20), 10)) << "nobody came on 21 to 49";
+  EXPECT_TRUE(tell_of_few(rows, counts(0, 1000, {30}), counts(0, 20), 10)) << "a cell and a whole";
+  EXPECT_TRUE(tell_of_few(rows, counts(0, 1000, {30}), counts(0, 1000, {40}), 10));
+  EXPECT_FALSE(tell_of_few(rows, counts(0, 49), counts(0, 49), 10));
+  EXPECT_FALSE(tell_of_few(rows, counts(0, 1000, {50}), counts(50, 1000), 10))
+      << "the cell of those from 50 on is what the filter asks for";
+  // Ten people between are enough.
+  for (int i = 60; i < 70; ++i) rows.push_back({i, 30, 100 + i});
+  EXPECT_FALSE(tell_of_few(rows, counts(0, 49), counts(0, 20), 10));
 }
 
 // Ages of one visit each: two cells of one table are one of the other, but for one person.
@@ -157,8 +234,8 @@ TEST(Differences, BetweenCellsThatAreTakenTogether) {
   std::vector<Row> rows;
   for (int i = 0; i < 60; ++i) rows.push_back({i, i < 20 ? 30 : i < 40 ? 45 : 60, 100 + i});
   const auto by = [](std::vector<int> cuts) { return Question{0, 1000, std::move(cuts)}; };
-  EXPECT_FALSE(tell_of_few(rows, by({40, 50}), by({51}), 10)) << "nobody is 50";
-  EXPECT_FALSE(tell_of_few(rows, by({40, 50}), by({20, 40}), 10));
+  EXPECT_FALSE(tell_of_few(rows, by({40, 50}), by({50}), 10));
+  EXPECT_TRUE(tell_of_few(rows, by({40, 50}), by({51}), 10)) << "that nobody is 50";
   rows.push_back({77, 50, 444});
   EXPECT_TRUE(tell_of_few(rows, by({40, 50}), by({51}), 10));
   EXPECT_TRUE(tell_of_few(rows, by({40, 50}), by({44, 51}), 10)) << "two cells and two";
@@ -168,6 +245,20 @@ TEST(Differences, BetweenCellsThatAreTakenTogether) {
   EXPECT_FALSE(tell_of_few(rows, by({40, 50}), by({51}), 10));
   for (int i = 0; i < 11; ++i) rows[rows.size() - 1 - static_cast<std::size_t>(i)].cost = 1;
   EXPECT_TRUE(tell_of_few(rows, by({40, 50}), by({51}), 10));
+}
+
+// Sixty-five cells, each beside its like: what is between all but one of them is what is between
+// that one, and is not looked for again.
+TEST(Differences, OfManyCellsAreFoundInBoundedSteps) {
+  std::vector<Row> rows;
+  for (int i = 0; i < 65 * 20; ++i) rows.push_back({i, i / 20, 100 + i});
+  Question q{0, 1000, {}, false, false};
+  for (int day = 1; day < 65; ++day) q.cuts.push_back(day);
+  EXPECT_FALSE(tell_of_few(rows, q, q, 10, DifferenceSteps{.left = 30'000}));
+  // Somebody who comes a second time is in two cells: then it is asked of all the others, too.
+  rows.push_back({0, 30, 100});
+  EXPECT_TRUE(tell_of_few(rows, q, q, 10, DifferenceSteps{.left = 30'000}));
+  EXPECT_FALSE(tell_of_few(rows, q, q, 10));
 }
 
 TEST(Differences, WhatIsTooMuchToLookAtCountsAsFew) {
@@ -180,9 +271,17 @@ TEST(Differences, WhatIsTooMuchToLookAtCountsAsFew) {
 struct Naive {
   std::set<std::size_t> rows;
   std::set<int> people;
+  std::pair<int, int> filter;  // days that are asked for, doubled: below 4 is up to 7
+  std::pair<int, int> asked;   // the same with the cell's words
 };
 std::vector<Naive> cells_of(const std::vector<Row>& rows, const Question& q) {
   std::vector<Naive> cells(q.cuts.size() + 1);
+  for (std::size_t n = 0; n < cells.size(); ++n) {
+    cells[n].filter = cells[n].asked = {2 * q.from, 2 * q.to};
+    auto& [from, to] = cells[n].asked;
+    if (n > 0) from = std::max(from, 2 * q.cuts[n - 1]);
+    if (n < q.cuts.size()) to = std::min(to, 2 * q.cuts[n] - 1);
+  }
   for (std::size_t i = 0; i < rows.size(); ++i) {
     if (rows[i].day < q.from || rows[i].day > q.to) continue;
     const auto above = std::upper_bound(q.cuts.begin(), q.cuts.end(), rows[i].day);
@@ -193,47 +292,126 @@ std::vector<Naive> cells_of(const std::vector<Row>& rows, const Question& q) {
   std::erase_if(cells, [](const Naive& c) { return c.rows.empty(); });
   return cells;
 }
-// At most two cells, and the whole.
+// Cells and, where there are several, the whole.
 std::vector<Naive> parts(const std::vector<Row>& rows, const Question& q) {
   std::vector<Naive> cells = cells_of(rows, q);
-  if (cells.size() == 2) {
-    Naive whole = cells[0];
-    whole.rows.merge(Naive(cells[1]).rows);
-    whole.people.merge(Naive(cells[1]).people);
+  if (cells.size() > 1) {
+    Naive whole;
+    for (const Naive& cell : cells) {
+      whole.rows.insert(cell.rows.begin(), cell.rows.end());
+      whole.people.insert(cell.people.begin(), cell.people.end());
+    }
+    whole.asked = whole.filter = cells[0].filter;
     cells.push_back(whole);
   }
   return cells;
 }
-bool naive_pair(const std::vector<Row>& rows, const Naive& x, const Naive& y, bool count, bool cost,
-                std::size_t least) {
+bool within(const std::pair<int, int>& x, const std::pair<int, int>& y) {
+  return x.first >= y.first && x.second <= y.second;
+}
+// All of y are something that x asks for, and y does not.
+bool naive_group(const Naive& x, const Naive& y) {
+  if (!within(x.asked, y.asked)) return false;
+  return (x.people == y.people && !within(y.asked, x.filter)) ||
+         (x.rows == y.rows && !within(y.asked, x.asked));
+}
+// One has more than half, or two more than two thirds.
+bool naive_dominated(std::vector<int> parts) {
+  for (int& p : parts) p = std::abs(p);
+  std::sort(parts.rbegin(), parts.rend());
+  int all = 0;
+  for (const int p : parts) all += p;
+  return 2 * parts[0] > all || (parts.size() > 1 && 3 * (parts[0] + parts[1]) > 2 * all);
+}
+bool naive_off(const std::vector<int>& shares, int usual, std::size_t least, bool near) {
+  std::vector<int> off;
+  for (const int s : shares) {
+    if (s != usual) off.push_back(s - usual);
+  }
+  if (off.empty()) return false;
+  const bool two_only = std::set<int>(off.begin(), off.end()).size() == 1;
+  const bool few = off.size() < least && (two_only || shares.size() - off.size() >= least);
+  return few || (near && naive_dominated(off));
+}
+bool naive_unusual(std::vector<int> shares, std::size_t least, bool near) {
+  std::sort(shares.begin(), shares.end());
+  return naive_off(shares, shares[(shares.size() - 1) / 2], least, near) ||
+         naive_off(shares, shares[shares.size() / 2], least, near);
+}
+// One number of each: all but few add the same to both.
+bool naive_apart(const std::vector<Row>& rows, const Naive& x, const Naive& y, const Question& a,
+                 const Question& b, std::size_t least) {
+  std::map<int, std::array<int, 6>> of;  // subjects, rows and costs of x, and of y
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    for (int side = 0; side < 2; ++side) {
+      if ((side == 0 ? x : y).rows.count(i) == 0) continue;
+      int* values = of[rows[i].who].data() + 3 * side;
+      values[0] = 1;
+      ++values[1];
+      values[2] += rows[i].cost;
+    }
+  }
+  for (std::size_t m = 0; m < 3; ++m) {
+    for (std::size_t n = 0; n < 3; ++n) {
+      if ((m == 1 && !a.rows) || (m == 2 && !a.cost)) continue;
+      if ((n == 1 && !b.rows) || (n == 2 && !b.cost)) continue;
+      const auto apart = std::count_if(of.begin(), of.end(), [&](const auto& person) {
+        return person.second[m] != person.second[3 + n];
+      });
+      if (apart > 0 && apart < static_cast<std::ptrdiff_t>(least)) return true;
+    }
+  }
+  return false;
+}
+bool naive_pair(const std::vector<Row>& rows, const Naive& x, const Naive& y, const Question& a,
+                const Question& b, std::size_t least) {
   std::size_t common = 0;
   for (const int p : x.people) common += y.people.count(p);
   if (common == 0) return false;
   const std::size_t in_one = x.people.size() + y.people.size() - 2 * common;
   if (in_one > 0 && in_one < least) return true;
-  std::set<int> other_rows;
+  if (naive_group(x, y) || naive_group(y, x)) return true;
+  if (naive_apart(rows, x, y, a, b, least)) return true;
   std::map<int, int> counts;
   std::map<int, int> costs;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const int sign = static_cast<int>(x.rows.count(i)) - static_cast<int>(y.rows.count(i));
     if (sign == 0) continue;
-    other_rows.insert(rows[i].who);
     counts[rows[i].who] += sign;
     costs[rows[i].who] += sign * rows[i].cost;
   }
-  if (other_rows.empty() || (!count && !cost)) return false;
-  if (other_rows.size() < least) return true;
-  const auto few = [](const std::map<int, int>& parts, bool nothing) {
-    std::vector<UWide> all(2);
-    UWide total = 0;
-    for (const auto& [who, part] : parts) {
-      all.push_back(static_cast<UWide>(std::abs(part)));
-      total += all.back();
+  if (counts.empty() || !(a.rows || a.cost) || !(b.rows || b.cost)) return false;
+  if (counts.size() < least) return true;
+  const auto few = [&](const std::map<int, int>& by_person, bool is_count) {
+    std::vector<int> parts;
+    std::vector<int> shares[2];
+    for (const auto& [who, part] : by_person) {
+      parts.push_back(part);
+      // Everybody beside everybody, whichever of the two cells they are in.
+      const bool in_both = x.people.count(who) + y.people.count(who) == 2;
+      const int share = is_count ? std::abs(part) : x.people.count(who) == 0 ? -part : part;
+      shares[0].push_back(share);
+      shares[1].push_back(in_both && !is_count ? -share : share);
     }
-    std::sort(all.rbegin(), all.rend());
-    return total == 0 ? nothing : dominated(all[0], all[1], total);
+    const bool nothing =
+        std::all_of(parts.begin(), parts.end(), [](const int p) { return p == 0; });
+    if (nothing) return !is_count;
+    return naive_dominated(parts) || naive_unusual(shares[0], least, common > in_one) ||
+           naive_unusual(shares[1], least, common > in_one);
   };
-  return (count && few(counts, false)) || (cost && few(costs, true));
+  return (a.rows && b.rows && few(counts, true)) || (a.cost && b.cost && few(costs, false));
+}
+// The same rows, counted and added up: both numbers are known of the same people.
+bool naive_columns(const std::vector<Row>& rows, const Naive& x, const Naive& y, const Question& a,
+                   const Question& b, std::size_t least) {
+  if (x.rows != y.rows || !((a.rows && b.cost) || (a.cost && b.rows))) return false;
+  std::map<int, int> apart;
+  for (const std::size_t i : x.rows) apart[rows[i].who] += rows[i].cost - 1;
+  std::vector<int> shares;
+  for (const auto& [who, part] : apart) shares.push_back(part);
+  const bool nothing =
+      std::all_of(shares.begin(), shares.end(), [](const int p) { return p == 0; });
+  return !nothing && (naive_dominated(shares) || naive_unusual(shares, least, true));
 }
 
 TEST(Differences, EqualTheSameQuestionOfTheRows) {
@@ -263,7 +441,7 @@ TEST(Differences, EqualTheSameQuestionOfTheRows) {
     bool due = false;
     for (const Naive& x : parts(rows, a)) {
       for (const Naive& y : parts(rows, b)) {
-        due = due || naive_pair(rows, x, y, a.rows && b.rows, a.cost && b.cost, least);
+        due = due || naive_pair(rows, x, y, a, b, least) || naive_columns(rows, x, y, a, b, least);
       }
     }
     RC_ASSERT(tell_of_few(rows, a, b, static_cast<std::int64_t>(least)) == due);
@@ -315,6 +493,9 @@ TEST(Differences, OfFewPeopleBetweenAnyUnionsAreFound) {
         const bool common = in_a.size() + in_b.size() != apart.size();
         due = due || (common && !apart.empty() && apart.size() < least);
       }
+    }
+    for (const Naive& x : parts(rows, a)) {
+      for (const Naive& y : parts(rows, b)) due = due || naive_group(x, y) || naive_group(y, x);
     }
     RC_ASSERT(tell_of_few(rows, a, b, static_cast<std::int64_t>(least)) == due);
     found += due ? 1 : 0;

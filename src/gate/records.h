@@ -202,15 +202,27 @@ struct OutputDeclaration {
   }
 };
 
-// A file of an input that recipes may read, and the column that says whom a row is about: the
-// owner's word (records::TableRule).
+// No row of a file has all of these words, each in its column (records::StructuralZero).
+struct GateZero {
+  std::vector<std::string> columns;
+  std::vector<std::string> words;
+  template <class F>
+  void fields(F& f) {
+    f("columns", columns, Bound{1, 8, 128});
+    f("words", words, Bound{1, 8, 256});
+  }
+};
+// A file of an input that recipes may read, the column that says whom a row is about, and what
+// cannot occur in it: the owner's word (records::TableRule).
 struct GateTable {
   std::string file;
   std::string subject;
+  std::vector<GateZero> structuralZeros = {};
   template <class F>
   void fields(F& f) {
     f("file", file, Bound{1, 200});
     f("subject", subject, Bound{1, 128});
+    f("structuralZeros", structuralZeros, Bound{0, 64});
   }
 };
 

@@ -15,7 +15,8 @@ using namespace records;
 namespace {
 
 constexpr std::int64_t kPlaneTimeoutMs = 30'000;
-constexpr std::int64_t kMostRunSeconds = 604'800;  // a spec's longest
+constexpr std::int64_t kPlanePatienceMs = 300'000;  // with a plane that is away
+constexpr std::int64_t kMostRunSeconds = 604'800;   // a spec's longest
 
 class Running {
  public:
@@ -192,7 +193,7 @@ class Running {
     return ok_status();
   }
 
-  // Until the plane has it, for five minutes or until the attempt is stopped; an answer that
+  // Until the plane has it, for kPlanePatienceMs or until the attempt is stopped; an answer that
   // refuses is an answer.
   enum class Stop { kHeeded, kIgnored };
   Result<Json> insist(std::string_view m, const Json& body, Stop stop,
@@ -202,7 +203,7 @@ class Running {
   }
   Result<Json> insist(std::string_view m, const std::function<Result<Json>()>& body, Stop stop,
                       std::int64_t timeout_ms = kPlaneTimeoutMs) {
-    const auto deadline = channel::Deadline::after_ms(*o_.clock, 300'000);
+    const auto deadline = channel::Deadline::after_ms(*o_.clock, kPlanePatienceMs);
     for (;;) {
       GBX_ASSIGN(const Json request, body());
       auto reply = o_.plane->call(m, request, timeout_ms);

@@ -1,6 +1,7 @@
 // A policy in plain sentences, for `glovebox policy explain`.
 #include <algorithm>
 
+#include "base/figures.h"
 #include "base/log.h"
 #include "policy/policy.h"
 #include "policy/rows.h"
@@ -9,16 +10,6 @@ namespace gbx::policy {
 
 namespace {
 
-std::string grouped(std::int64_t n) {
-  std::string digits = std::to_string(n);
-  for (auto at = static_cast<std::ptrdiff_t>(digits.size()) - 3; at > (n < 0 ? 1 : 0); at -= 3) {
-    digits.insert(static_cast<std::size_t>(at), ",");
-  }
-  return digits;
-}
-std::string count(std::int64_t n, const std::string& one) {
-  return grouped(n) + " " + one + (n == 1 ? "" : "s");
-}
 template <class T, class Text>
 std::string list(const std::vector<T>& items, Text text) {
   std::string out;
@@ -96,25 +87,37 @@ std::string platform(const records::PlatformRule& r) {
 }
 std::string free_bits(std::int64_t bits, const std::optional<std::int64_t>& row_bits) {
   const std::string rows = equivalent_rows(bits, row_bits);
-  return count(bits, "free bit") + (rows.empty() ? "" : " (" + rows + ")");
+  return counted(bits, "free bit") + (rows.empty() ? "" : " (" + rows + ")");
 }
 std::string gate(const records::GateClause& g, const std::optional<std::int64_t>& row_bits) {
   std::string s = "Outputs of type " + list(g.output_types, [](auto t) { return enum_name(t); }) +
-                  ", at most " + count(g.max_output_bytes, "byte") + " and " +
-                  count(g.max_rows, "row") + ". Without a person: up to " +
+                  ", at most " + counted(g.max_output_bytes, "byte") + " and " +
+                  counted(g.max_rows, "row") + ". Without a person: up to " +
                   free_bits(g.auto_clear_free_bits, row_bits) +
                   " a release at a risk score below " + std::to_string(g.hold_score) +
                   ". In all: " + free_bits(g.period_free_bits, row_bits) + " per consumer in " +
-                  count(g.period_days, "day") + ", " + free_bits(g.total_free_bits, row_bits) +
+                  counted(g.period_days, "day") + ", " + free_bits(g.total_free_bits, row_bits) +
                   " over all consumers for ever. ";
   s += g.copy_check ? "Copies of input rows are looked for. "
                     : "Copies of input rows are NOT looked for. ";
   s += g.release_slot_seconds == 0
            ? "Decisions fall at once: their time can tell something, and that is not charged. "
-           : "Decisions fall on multiples of " + count(g.release_slot_seconds, "second") + ". ";
+           : "Decisions fall on multiples of " + counted(g.release_slot_seconds, "second") + ". ";
   s += g.logs == records::LogVisibility::kNone
            ? "Logs are not delivered."
-           : "The consumer gets up to " + count(g.log_bytes, "byte") + " of logs.";
+           : "The consumer gets up to " + counted(g.log_bytes, "byte") + " of logs.";
+  return s;
+}
+
+// What an owner says cannot be: rows of which nobody learns anything.
+std::string impossible(const records::TableRule& t) {
+  std::string s;
+  for (const auto& z : t.structural_zeros.value_or(std::vector<records::StructuralZero>{})) {
+    s += s.empty() ? "; none with " : ", none with ";
+    for (std::size_t i = 0; i < z.columns.size() && i < z.words.size(); ++i) {
+      s += (i == 0 ? "" : " and ") + z.columns[i] + " " + z.words[i];
+    }
+  }
   return s;
 }
 
@@ -124,9 +127,13 @@ std::string recipes(const records::Clauses& c) {
   }
   return "Tables that the gate computes itself, by a recipe of the job: from " +
          list(*c.tables,
-              [](const auto& t) { return t.file + " (one " + t.subject + ", one subject)"; }) +
-         ", cells of at least " + count(c.gate.least_subjects(), "subject") + ". Of these, up to " +
-         count(c.gate.auto_clear_verified_bits, "verified bit") + " a release without a person.";
+              [](const auto& t) {
+                return t.file + " (one " + t.subject + ", one subject" + impossible(t) + ")";
+              }) +
+         ", cells of at least " + counted(c.gate.least_subjects(), "subject") +
+         ". Of these, up to " + counted(c.gate.auto_clear_verified_bits, "verified bit") +
+         " a release without a person; over many releases they have no limit, and the tables of "
+         "different jobs are not compared.";
 }
 
 // What this version's brokers can check: evidence of technology none by a node's key.
@@ -193,7 +200,7 @@ std::vector<std::string> dead_ends(const records::Policy& p, records::AssetKind 
   }
   const std::int64_t bits = std::min(c.gate.period_free_bits, c.gate.total_free_bits);
   if (bits < kControlBits) {
-    out.push_back("gate: every release costs " + count(kControlBits, "bit") +
+    out.push_back("gate: every release costs " + counted(kControlBits, "bit") +
                   " and the budget has " + std::to_string(bits));
   }
   return out;
@@ -207,7 +214,7 @@ std::vector<std::string> explain_policy(const records::Policy& p, records::Asset
   if (p.revoked) out.push_back("REVOKED: no new keys, and held results are not released.");
   out.push_back("Until " + format_time(c.not_after) + "." +
                 (c.fresh_for_seconds > 0 ? " Needs a sign of life (policy beacon) every " +
-                                               count(c.fresh_for_seconds, "second") + "."
+                                               counted(c.fresh_for_seconds, "second") + "."
                                          : ""));
   out.push_back(who(c));
   out.push_back(
@@ -227,24 +234,24 @@ std::vector<std::string> explain_policy(const records::Policy& p, records::Asset
       ". Its log: " + c.rollback + ".");
   out.push_back(gate(c.gate, c.row_bits));
   if (kind == records::AssetKind::kDataset) {
-    out.push_back(c.row_bits ? "One row of this data holds " + count(*c.row_bits, "bit") +
+    out.push_back(c.row_bits ? "One row of this data holds " + counted(*c.row_bits, "bit") +
                                    ", as its owner measured it."
                              : "What one row of this data holds is not said (rowBits): no bits are "
                                "shown as rows.");
   }
   if (kind != records::AssetKind::kImage) out.push_back(recipes(c));
   if (c.gate.auto_clear_free_bits < kControlBits) {
-    out.push_back("Every result is held: each release tells " + count(kControlBits, "bit") +
+    out.push_back("Every result is held: each release tells " + counted(kControlBits, "bit") +
                   " at least, more than may go without a person.");
   }
   out.push_back(c.reviewers.empty()
                     ? "Held results are rejected: nobody may review them."
                     : "Held results need " + std::to_string(c.reviewers_needed) + " of " +
-                          count(static_cast<std::int64_t>(c.reviewers.size()), "reviewer") +
+                          counted(static_cast<std::int64_t>(c.reviewers.size()), "reviewer") +
                           "; previews go to " +
-                          count(static_cast<std::int64_t>(c.may_preview.size()), "person") +
+                          counted(static_cast<std::int64_t>(c.may_preview.size()), "person") +
                           " at most.");
-  out.push_back("Up to " + count(c.attempts, "attempt") + " a job once keys were released.");
+  out.push_back("Up to " + counted(c.attempts, "attempt") + " a job once keys were released.");
   if (c.access == records::Access::kDirect) {
     out.push_back("Access is direct: the host sees which blocks a job reads.");
   }
@@ -411,7 +418,7 @@ class Meeting {
             });
           });
       out_.lines.push_back("What is held needs " + std::to_string(c.reviewers_needed) + " of " +
-                           count(eligible, "reviewer") + " of " + a.name +
+                           counted(eligible, "reviewer") + " of " + a.name +
                            " whom every owner lets preview" +
                            (eligible < c.reviewers_needed
                                 ? ": too few, so it is REJECTED unless its owner is who submits."

@@ -4,6 +4,7 @@
 
 #include <set>
 
+#include "base/schema.h"
 #include "policy/decision.h"
 #include "policy/rows.h"
 #include "policy/testing.h"
@@ -692,7 +693,9 @@ TEST(Merge, EveryMemberOfTheGateIsTheStrictest) {
        [](GateClause& g) { g.release_slot_seconds = 450; }},
       {"logs", [](GateClause& g) { g.logs = LogVisibility::kNone; },
        [](GateClause& g) { g.logs = LogVisibility::kConsumer; }},
-      {"logBytes", [](GateClause& g) { g.log_bytes = 1; }, [](GateClause& g) { g.log_bytes = 2; }}};
+      {"logBytes", [](GateClause& g) { g.log_bytes = 1; }, [](GateClause& g) { g.log_bytes = 2; }},
+      {"cellSubjects", [](GateClause& g) { g.cell_subjects = 12; },
+       [](GateClause& g) { g.cell_subjects = 11; }}};
   GateClause base;
   base.output_types = {OutputType::kText};
   std::set<std::string> held;
@@ -706,8 +709,30 @@ TEST(Merge, EveryMemberOfTheGateIsTheStrictest) {
     EXPECT_EQ(canonical(to_json(*merge_gates({loose, strict}))), expected) << c.member;
     held.insert(c.member);
   }
-  const Json members = to_json(base);
-  for (const auto& [name, unused] : *members.object()) EXPECT_EQ(held.count(name), 1u) << name;
+  // Those that a policy may leave out, too.
+  const Json members = json_schema<GateClause>();
+  for (const auto& [name, unused] : *members.find("properties")->object()) {
+    EXPECT_EQ(held.count(name), 1u) << name;
+  }
+}
+
+// An owner who says nothing asks for ten subjects, and never for fewer than others do.
+TEST(Merge, WhoSaysNothingOfCellsAsksForTen) {
+  GateClause base;
+  base.output_types = {OutputType::kTable};
+  const auto merged = [&](std::optional<std::int64_t> a, std::optional<std::int64_t> b) {
+    GateClause one = base, other = base;
+    one.cell_subjects = a;
+    other.cell_subjects = b;
+    const auto both = merge_gates({one, other});
+    EXPECT_EQ(both->cell_subjects, merge_gates({other, one})->cell_subjects);
+    return both->cell_subjects;
+  };
+  EXPECT_EQ(merged({}, 5), 10);
+  EXPECT_EQ(merged({}, 20), 20);
+  EXPECT_EQ(merged(5, 20), 20);
+  EXPECT_EQ(merged(3, 5), 5);
+  EXPECT_EQ(merged({}, {}), std::nullopt);
 }
 
 TEST(Merge, PlatformsAreThoseOfBoth) {
@@ -797,6 +822,11 @@ TEST(Describe, SaysTheDangerousThingsInPlainWords) {
   p.clauses.gate.auto_clear_free_bits = 2048;
   p.clauses.tables = std::vector<records::TableRule>{{"visits.csv", "patient"}};
   EXPECT_TRUE(says("from visits.csv (one patient, one subject), cells of at least 10 subjects"));
+  EXPECT_TRUE(
+      says("verified bits a release without a person; over many releases they have no limit"));
+  p.clauses.tables->front().structural_zeros =
+      std::vector<records::StructuralZero>{{{"sex", "pregnant"}, {"m", "yes"}}};
+  EXPECT_TRUE(says("(one patient, one subject; none with sex m and pregnant yes)"));
   p.clauses.tables.reset();
   {
     Policy hostile = p;

@@ -148,15 +148,28 @@ struct Reviewer {
     f("hpke", hpke, Bound{1, 256});
   }
 };
+// No row can have all of these words, one in each column: {sex, pregnant}, {m, yes}. The owner's
+// word, for whoever says so tells it.
+struct StructuralZero {
+  std::vector<std::string> columns;
+  std::vector<std::string> words;  // as many
+  template <class F>
+  void fields(F& f) {
+    f("columns", columns, Bound{1, 8, 128});
+    f("words", words, Bound{1, 8, 256});
+  }
+};
 // A file of the asset that recipes may read (docs/gate.md), and which of its columns says whom a
 // row is about: one value, one subject.
 struct TableRule {
   std::string file;
   std::string subject;
+  std::optional<std::vector<StructuralZero>> structural_zeros = {};
   template <class F>
   void fields(F& f) {
     f("file", file, Bound{1, 200});
     f("subject", subject, Bound{1, 128});
+    f("structuralZeros", structural_zeros, Bound{0, 64});
   }
 };
 struct Clauses {

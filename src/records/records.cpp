@@ -329,6 +329,24 @@ Status validate_texts(const JobSpec& s) {
 
 }  // namespace
 
+namespace {
+
+Status check_zeros(const std::string& path, const std::vector<StructuralZero>& zeros) {
+  for (std::size_t i = 0; i < zeros.size(); ++i) {
+    const StructuralZero& z = zeros[i];
+    const std::string at = path + "[" + std::to_string(i) + "].";
+    if (z.columns.empty() || z.words.size() != z.columns.size()) {
+      return bad(at + "words", std::to_string(z.columns.size()) + ", one for each of columns",
+                 std::to_string(z.words.size()));
+    }
+    GBX_TRY(check_texts(at + "columns", z.columns));
+    GBX_TRY(check_texts(at + "words", z.words));
+  }
+  return ok_status();
+}
+
+}  // namespace
+
 Status Clauses::validate() const {
   GBX_TRY(check_texts("clauses.purposes", purposes));
   GBX_TRY(check_texts("clauses.leaseIssuers", lease_issuers));
@@ -355,6 +373,8 @@ Status Clauses::validate() const {
     GBX_TRY(check_text(at + "file", t.file));
     GBX_TRY(check_text(at + "subject", t.subject));
     if (!files.insert(t.file).second) return bad(at + "file", "a file not named before", t.file);
+    GBX_TRY(check_zeros(at + "structuralZeros",
+                        t.structural_zeros.value_or(std::vector<StructuralZero>{})));
   }
   return ok_status();
 }

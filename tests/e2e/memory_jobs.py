@@ -39,6 +39,9 @@ class Sample:
     def __init__(self, pids):
         self.of = {name: self._process(pid) for name, pid in pids.items()}
 
+    def __str__(self):
+        return ", ".join("%s %.1f MiB" % (name, memory / (1 << 20)) for name, (memory, _, _) in self.of.items())
+
     @staticmethod
     def _process(pid):
         """Private memory in bytes (in and out of swap), descriptors, threads."""
@@ -125,6 +128,8 @@ class Memory(unittest.TestCase):
             done = count - todo.qsize()
             if done // step >= len(taken):
                 taken.append((done, sample()))
+                if len(taken) % 10 == 1:
+                    print("  %d of %d jobs: %s" % (done, count, taken[-1][1]), file=sys.stderr, flush=True)
             time.sleep(0.2)
         self.assertEqual(failures, [], self.up.tail())
         taken.append((count, sample()))

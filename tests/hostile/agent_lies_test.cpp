@@ -171,9 +171,7 @@ TEST(AgentLies, NoLieInAnAnswerIsActedOn) {
   });
   ASSERT_TRUE(truth.sealed);
   ASSERT_EQ(answers.size(), 14U);
-  Harmless harmless{
-      {"agent.seal.body.body.time", "?"},
-  };
+  Harmless harmless{};
   Tally tally;
   for (const auto& [place, answer] : answers) {
     // Two runs give two answers, but of one shape: the lie is told by its number.

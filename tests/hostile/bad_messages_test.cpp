@@ -2,6 +2,7 @@
 // a new member or method is met without a word here. Each is refused by name, and nothing is kept.
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <regex>
 #include <set>
 
@@ -48,13 +49,15 @@ void expect_refused(const Result<Json>& reply, const std::string& name) {
 // The methods of these programs, as the contract lists them.
 std::set<std::string> listed(const std::string& programs) {
   const char* root = std::getenv("GBX_SOURCE_DIR");
-  const std::string path = std::string(root != nullptr ? root : ".") + "/src/records/messages.h";
-  const Bytes file = must(read_file(path, 1U << 20));
-  const std::string text(as_text(file));
-  const std::regex name("\"((?:" + programs + ")\\.[a-z]+)\"");
+  const std::string folder = std::string(root != nullptr ? root : ".") + "/src/records";
+  const std::regex name("\"((?:" + programs + ")\\.[a-z-]+)\"");
   std::set<std::string> out;
-  for (std::sregex_iterator it(text.begin(), text.end(), name), end; it != end; ++it) {
-    out.insert((*it)[1]);
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    if (entry.path().extension() != ".h") continue;
+    const std::string text = must(read_text_file(entry.path().string(), 1U << 20));
+    for (std::sregex_iterator it(text.begin(), text.end(), name), end; it != end; ++it) {
+      out.insert((*it)[1]);
+    }
   }
   return out;
 }
@@ -82,6 +85,7 @@ std::vector<Message> to_broker(BrokerWorld& w, const BrokerWorld::Run& run,
       message(method::kReceipt, JobRequest{run.job_id()}),
       message<BeaconRequest>(method::kBeacon),
       message(method::kLedger, LedgerRequest{w.data.record.asset_id, {}, w.consumer.id(), 0}),
+      message<HeldLedgerRequest>(method::kHeldLedger),
       message(method::kResume, ResumeRequest{w.head()}),
       message<Empty>(method::kHead),
       message(method::kHello, attempt),

@@ -4,6 +4,7 @@
 
 #include <set>
 
+#include "plane/core/page.h"
 #include "plane_world.h"
 #include "records/sealing.h"
 
@@ -417,6 +418,29 @@ TEST_P(CoreSuite, PagesOfJobsCoverAllOnceAndOthersSeeNothing) {
   EXPECT_EQ(p.core->result(auditor, *ids.begin()).reason(), Reason::kWrongOwner);
 }
 
+TEST_P(CoreSuite, PagesOfNodesCoverAllOnceAndLookAtBoundedEntries) {
+  constexpr std::size_t kNodes = kLookEntries + 50;
+  const std::size_t before = must(p.core->nodes(p.consumer(), {})).items.size();
+  for (std::size_t n = before; n < kNodes; ++n) {
+    const auto key =
+        must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, p.b.random));
+    const std::string text = key.public_key().text();
+    must(p.core->enrol_node("n-" + text.substr(text.size() - 16), text));
+  }
+  p.store->most_rows = 0;
+  EXPECT_EQ(must(p.core->nodes(p.consumer(), {"", 1'000})).items.size(), kNodes);
+  EXPECT_EQ(p.store->most_rows, kLookEntries);
+  std::set<std::string> seen;
+  Page page{"", 40};
+  do {
+    const api::NodeList list = must(p.core->nodes(p.consumer(), page));
+    EXPECT_LE(list.items.size(), page.limit);
+    for (const auto& node : list.items) EXPECT_TRUE(seen.insert(node.key).second);
+    page.cursor = list.next;
+  } while (!page.cursor.empty());
+  EXPECT_EQ(seen.size(), kNodes);
+}
+
 // However many leases others have posted.
 TEST_P(CoreSuite, LeasesAreListedForTheirConsumerAndForWhoeverPostedThem) {
   const testing::Person stranger = testing::make_person(p.b.random);
@@ -564,6 +588,47 @@ TEST_P(CoreSuite, WhileThePlaneStoodStillNoNodeWasSilent) {
   p.b.clock.advance(31'000);
   must(p.core->tick());
   EXPECT_EQ(p.job(id).environments.at(0).state, "Lost");
+}
+
+// However many environments of others are older than its.
+TEST(Silence, IsSeenBehindThousandsOfOthers) {
+  Plane p(true);
+  p.populate();
+  SeededRandom random(12);
+  const auto other =
+      must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random)).public_key();
+  must(p.core->enrol_node("other", other.text()));
+  NodeInfo info = p.info();
+  info.name = "other";
+  info.key = other.text();
+  must(p.core->register_node(other, info));
+  const Hash32 first = p.submit();
+  p.pump();
+  const auto w = p.take();
+  ASSERT_TRUE(w);
+  Machine m = *need(p.store->machine(environment_machine(first, 1)));
+  must(p.core->output(p.node(), p.upload(*w, p.work(*w))));
+  must(p.core->destroyed(p.node(), p.claim(*w)));
+  m.node = other.text();
+  constexpr int kOthers = 4'200;
+  for (int made = 0; made < kOthers;) {
+    machines::Transaction t;
+    for (; made < kOthers && t.machines.size() < 1'000; ++made) {
+      m.id = environment_machine(random.fixed<32>(), 1);
+      m.seq = 0;
+      machines::add_begin(t, m, "Working", {}, p.b.clock.now().ms);
+    }
+    need(p.store->commit(t));
+  }
+  p.b.clock.advance(1'000);
+  const Hash32 last = p.submit();
+  p.pump();
+  ASSERT_TRUE(p.take());
+  p.b.clock.advance(31'000);
+  EXPECT_FALSE(need(p.core->poll(other)));
+  must(p.core->tick());
+  EXPECT_EQ(p.job(last).environments.at(0).state, "Lost");
+  EXPECT_TRUE(need(p.store->machine(m.id))->live) << "its node is there";
 }
 
 TEST_P(CoreSuite, ANodeThatWasStartedAgainLosesWhatItRan) {
@@ -1087,6 +1152,21 @@ TEST_P(HeldSuite, PagesCoverAllOnce) {
     ASSERT_LT(pages, 4);
   }
   EXPECT_EQ(seen.size(), 5U);
+}
+
+// Whoever asks for a thousand makes the plane look at no more at once than whoever asks for few.
+TEST_P(HeldSuite, APageOfReviewsLooksAtBoundedEntries) {
+  constexpr std::size_t kDesks = kLookEntries + 50;
+  machines::Transaction t;
+  for (std::size_t i = 1; i < kDesks; ++i) {
+    t.records.push_back({0,
+                         {"desk", std::to_string(i), to_hex(p.b.reviewer.id()), "",
+                          static_cast<std::int64_t>(i), 0, to_json(DeskBody{id})}});
+  }
+  must(p.store->commit(t));
+  p.store->most_rows = 0;
+  EXPECT_EQ(must(p.core->reviews(p.reviewer(), {"", 1'000})).items.size(), kDesks);
+  EXPECT_EQ(p.store->most_rows, kLookEntries);
 }
 
 // One owner names the key that the reviewer had before a rotation, another the one after it: one

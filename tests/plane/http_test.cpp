@@ -55,6 +55,18 @@ TEST_F(PlaneHttp, MetricsAreForWhoeverHasTheToken) {
             nullptr);
 }
 
+// With these one is the plane: for people who pinned its authority, for nodes and for the broker.
+TEST_F(PlaneHttp, KeysOfThePlaneAreItsOwnersAlone) {
+  struct stat info {};
+  ASSERT_EQ(stat(o.state_dir.c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0700U);
+  for (const char* name : {"node.key", "ca.key"}) {
+    ASSERT_EQ(stat((o.state_dir + "/" + name).c_str(), &info), 0) << name;
+    EXPECT_EQ(info.st_mode & 0777, 0600U) << name;
+    EXPECT_EQ(info.st_size, 32) << name;
+  }
+}
+
 // When a node is at work, and when it was last heard of, tells of runs whose end is not told yet.
 TEST_F(PlaneHttp, OnlyOperatorsAndAuditorsSeeWhatNodesDo) {
   enrol_all();
@@ -272,6 +284,18 @@ TEST_F(PlaneHttp, OneIdentityThatWaitsLeavesOthersPlacesToWait) {
   // Another identity still has a place: it hears of a change, and not before.
   begin(second);
   EXPECT_FALSE(waiting.back()->read(300));
+  const CancelRequest cancel{
+      b.consumer.chain,
+      must(sign(b.set.id(), Cancel{job.job_id, b.consumer.id(), clock.now().seconds()},
+                b.consumer.key))};
+  client.reset();  // the consumer's four that wait leave four calls at one time
+  ASSERT_EQ(send(&b.consumer, "POST", "/v1/jobs/" + to_hex(job.job_id) + "/cancel",
+                 canonical(to_json(cancel)))
+                .status,
+            200);
+  const auto heard = waiting.back()->read(5'000);
+  ASSERT_TRUE(heard);
+  EXPECT_GT(must(from_json_text<api::JobView>(heard->body)).version, settled.version);
 }
 
 TEST_F(PlaneHttp, AFloodByANodeIsRefusedAndEndsNothing) {
@@ -444,19 +468,14 @@ TEST_F(PlaneHttp, TheBudgetsOfAHeldOutputAreItsReviewers) {
   const testing::Person colleague = testing::make_person(random);
   ASSERT_EQ(enrol(colleague, {Role::kReviewer}, "colleague").status, 201);
   publish();
-  const SignedSubmission s = b.submission();
-  const Hash32 held = s.submission.body.job_id();
-  ASSERT_EQ(send(&b.consumer, "POST", "/v1/jobs", canonical(to_json(s))).status, 201);
-  const auto node = connect_node();
-  must(node->call(method::kNodeRegister, node_info()));
-  GateVerdict verdict = testing::clean_verdict();
-  verdict.recommendation = Recommendation::kHold;
-  run_next(*node, verdict);
-  wait_for(held, [](const api::JobView& v) { return v.output && v.output->state == "Held"; });
+  const Hash32 held = held_job(b.submission());
   const std::string nonce = std::string(64, 'a');
   const auto path = [&](const std::string& job) {
     return "/v1/reviews/" + job + "/ledger?nonce=" + nonce;
   };
+  // What was sealed is not read for it: only whoever looks at the output misses it.
+  must(remove_tree(o.state_dir + "/results"));
+  EXPECT_NE(send(&b.reviewer, "GET", "/v1/reviews/" + to_hex(held)).status, 200);
   using Statement = Signed<HeldLedgerStatement>;
   const auto all = expect<Statement>(200, send(&b.reviewer, "GET", path(to_hex(held))));
   EXPECT_TRUE(all.verify(b.set.id(), b.set.signing.public_key()).ok());
@@ -628,16 +647,9 @@ TEST_F(PlaneHttp, EveryOperationOfTheDocumentAnswersAsItSays) {
   get(&b.consumer, "/v1/leases");
 
   const SignedSubmission s = b.submission();
-  const Hash32 held = s.submission.body.job_id();
-  const std::string path = "/v1/jobs/" + to_hex(held);
   post(&b.consumer, 200, "/v1/jobs/plan", canonical(to_json(s)));
-  post(&b.consumer, 201, "/v1/jobs", canonical(to_json(s)));
-  const auto node = connect_node();
-  must(node->call(method::kNodeRegister, node_info()));
-  GateVerdict verdict = testing::clean_verdict();
-  verdict.recommendation = Recommendation::kHold;
-  run_next(*node, verdict);
-  wait_for(held, [](const api::JobView& v) { return v.output && v.output->state == "Held"; });
+  const Hash32 held = held_job(s);
+  const std::string path = "/v1/jobs/" + to_hex(held);
   const auto reviews = expect<api::ReviewList>(200, send(&b.reviewer, "GET", "/v1/reviews"));
   ASSERT_EQ(reviews.items.size(), 1U);
   const HoldNotice& notice = reviews.items[0].hold_notice.body;

@@ -351,6 +351,19 @@ class PlaneHttp : public ::testing::Test {
     return job;
   }
 
+  // The consumer's, from its submission until its output is held for the reviewer.
+  Hash32 held_job(const SignedSubmission& s) {
+    const Hash32 id = s.submission.body.job_id();
+    EXPECT_EQ(send(&b.consumer, "POST", "/v1/jobs", canonical(to_json(s))).status, 201);
+    const auto node = connect_node();
+    must(node->call(method::kNodeRegister, node_info()));
+    GateVerdict verdict = testing::clean_verdict();
+    verdict.recommendation = Recommendation::kHold;
+    run_next(*node, verdict);
+    wait_for(id, [](const api::JobView& v) { return v.output && v.output->state == "Held"; });
+    return id;
+  }
+
   std::set<std::string> answered;  // operations of the document that succeeded
   Json document;                   // as it is served
 

@@ -34,16 +34,7 @@ class PlaneNegatives : public PlaneHttp {
                                            hash_of(b.data.policy), clock.now().seconds()})};
     ASSERT_EQ(send(&b.owner, "POST", "/v1/beacons", canonical(to_json(beacon_))).status, 201);
     ASSERT_EQ(send(&b.owner, "PUT", "/v1/objects/abc", "there", kBinary).status, 201);
-    const SignedSubmission s = b.submission();
-    job_ = to_hex(s.submission.body.job_id());
-    ASSERT_EQ(send(&b.consumer, "POST", "/v1/jobs", canonical(to_json(s))).status, 201);
-    const auto node = connect_node();
-    must(node->call(method::kNodeRegister, node_info()));
-    GateVerdict verdict = testing::clean_verdict();
-    verdict.recommendation = Recommendation::kHold;
-    run_next(*node, verdict);
-    wait_for(s.submission.body.job_id(),
-             [](const api::JobView& v) { return v.output && v.output->state == "Held"; });
+    job_ = to_hex(held_job(b.submission()));
     const auto reviews = expect<api::ReviewList>(200, send(&b.reviewer, "GET", "/v1/reviews"));
     ASSERT_EQ(reviews.items.size(), 1U);
     notice_ = reviews.items[0].hold_notice.body;

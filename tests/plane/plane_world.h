@@ -58,7 +58,9 @@ class StoppingStore final : public machines::Store {
   }
   Result<std::vector<machines::Record>> records(const machines::RecordQuery& q) override {
     auto found = inner_->records(q);
-    rows += found.ok() ? found->size() : 0;
+    const std::size_t n = found.ok() ? found->size() : 0;
+    rows += n;
+    most_rows = std::max(most_rows, n);
     return found;
   }
   Result<std::vector<machines::Effect>> due(std::int64_t now, std::size_t l) override {
@@ -70,6 +72,7 @@ class StoppingStore final : public machines::Store {
   std::int64_t stop_at = 0;              // 2n: before the n-th commit; 2n + 1: after it
   std::int64_t full_at = 0;              // the n-th commit is refused
   std::size_t rows = 0;                  // of records that lists were made of
+  std::size_t most_rows = 0;             // of these, in one answer
 
  private:
   std::unique_ptr<machines::Store> inner_;

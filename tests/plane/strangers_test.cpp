@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <thread>
 
+#include "httpsig/request_signing.h"
 #include "plane/service/api.h"
 #include "plane_world.h"
 #include "storage/memory_store.h"
@@ -56,6 +57,26 @@ TEST(Strangers, FewOfThemAskTheBrokerAtOneTime) {
   broker.wait_until_asked(2);
   EXPECT_EQ(ask(), 429);
   EXPECT_EQ(ask(), 429) << "who was refused holds no place";
+  // Whoever is enrolled, and signs, is asked for by name and not kept out.
+  const std::string target = "/v1/broker?nonce=" + request.query["nonce"];
+  const api::Dispatcher<PlaneApi> routes(
+      PlaneApi::routes(), api, [&](const http::Request& r) { return api.authenticate(r); });
+  const auto signed_by = [&](const testing::Person& who) {
+    http::Request r = request;
+    r.method = "GET";
+    r.target = target;
+    r.path = {"v1", "broker"};
+    const auto headers = testing::must(
+        httpsig::sign_request({p.b.set.id(), r.method, target}, crypto::sha256(ByteView()),
+                              who.id(), who.key, p.b.clock.now().seconds(), p.b.random));
+    for (const auto& [name, value] : headers) r.headers[name] = value;
+    return routes.handle(r).status;
+  };
+  p.populate();
+  asking.emplace_back([&] { EXPECT_EQ(signed_by(p.b.owner), 503); });
+  broker.wait_until_asked(3);
+  EXPECT_EQ(signed_by(testing::make_person(p.b.random)), 401) << "nobody knows him";
+  EXPECT_EQ(ask(), 429) << "and he took no stranger's place";
   broker.open();
   asking.clear();
   EXPECT_EQ(ask(), 503) << "the places were given back";

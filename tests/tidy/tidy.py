@@ -252,7 +252,7 @@ def labels_self_test():
 # ---- the page of limits ----
 LIMITS_PAGE = "docs/limits.md"
 LIMIT_ROW = re.compile(r"^\|(?:[^|]*\|){2} *([\d,]+)((?: \w+)*) *\|.*`([\w/.]+):([\w.]+)` *\|$")
-UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "s": 1, "min": 60, "h": 3600}
+UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "TiB": 1 << 40, "s": 1, "min": 60, "h": 3600}
 NUMBER = re.compile(r"[\d'][\d'UL]*(?:\s*(?:<<|\*)\s*[\d'][\d'UL]*)*")
 
 
@@ -260,7 +260,8 @@ def constants(text, name):
     """The values that `name` is given; `a.b`: member b of a braced a."""
     owner, _, member = name.rpartition(".")
     if owner:
-        text = "".join(re.findall(r"\b%s\{[^}]*\}" % re.escape(owner), text))
+        braced = re.findall(r"\b%s\{[^}]*\}" % re.escape(owner), text)
+        text = "".join(braced) + "".join(re.findall(r"\b%s\.(%s = .*\n)" % (re.escape(owner), re.escape(member)), text))
     text = re.sub(r"std::u?int64_t\{(\d+)\}", r"\1", text)
     for found in re.finditer(r"(?<![\w.]\.)\b%s = (%s)" % (re.escape(member), NUMBER.pattern), text):
         terms = re.split(r"\s*(<<|\*)\s*", re.sub("['UL]", "", found.group(1)))
@@ -296,9 +297,10 @@ def limits():
 
 
 def limits_self_test():
-    source = "int most = 1'000;\nsize_t bytes = 16U << 10;\nx wait_ms = 10'000;\nL requests{.burst = 7, .most = 3};\n"
+    source = "int most = 1'000;\nsize_t bytes = 16U << 10;\nx wait_ms = 10'000;\nL requests{.burst = 7, .most = 3};\nlimits.frames = 16;\n"
     rows = {"| a | b | %s | c | `f:%s` |" % r: r for r in
-            (("1,000", "most"), ("16 KiB", "bytes"), ("10 s", "wait_ms"), ("3", "requests.most"), ("7", "requests.burst"))}
+            (("1,000", "most"), ("16 KiB", "bytes"), ("10 s", "wait_ms"), ("3", "requests.most"), ("7", "requests.burst"),
+             ("16", "limits.frames"))}
     if list(check_limits("\n".join(rows), lambda path: source)):
         sys.exit("tidy self-test: a limit that holds is refused")
     for bad in ("| a | b | 999 | c | `f:most` |", "| a | b | 16 MiB | c | `f:bytes` |", "| a | b | 10 | c | `f:gone` |",
@@ -339,7 +341,7 @@ OWN_FOLDERS = {  # records of these files stay within one program and its own fo
 }
 READS_BYTES = re.compile(r"\bByteReader\b|\bparse_json\(")
 READS_RECORD = re.compile(r"\b(?:from_json|from_json_text|read_json_body)<((?:[\w:]+)(?:<[\w:]+>)?)>\(")
-METHOD_LINE = re.compile(r"(?:^// (.*)\n)?^inline constexpr std::string_view k\w+ = \"[\w.]+\";(?: *// (.*))?", re.M)
+METHOD_LINE = re.compile(r"(?:^// (.*)\n)?^inline constexpr std::string_view k\w+ = \"[\w.-]+\";(?: *// (.*))?", re.M)
 DOCUMENT = re.compile(r"^  GBX_DOCUMENT\(([\w:]+)\)", re.M)
 
 
@@ -356,7 +358,7 @@ def records_read(path, text):
             yield number, bare(name)
     for match in re.finditer(r"^struct (\w+)[^{]*\{\n  static constexpr std::string_view k(?:Type|Kind) =", text, re.M):
         yield text[:match.start()].count("\n") + 1, match.group(1)
-    for match in METHOD_LINE.finditer(text) if path.endswith("/messages.h") else ():
+    for match in METHOD_LINE.finditer(text) if path.endswith(".h") and "namespace method {" in text else ():
         said = " ".join(part for part in match.groups() if part and "->" in part)
         for name in re.findall(r"\b[A-Z]\w+[a-z](?:<\w+>)?", said):
             yield text[:match.end()].count("\n") + 1, bare(name)
@@ -392,13 +394,13 @@ def readers(files):
 
 
 def readers_self_test():
-    method = '// Ask -> Signed<Answer>; idempotent\ninline constexpr std::string_view kAsk = "x.ask";\n'
-    good = {"src/asset/journal.cpp": "ByteReader r(x);", "src/a.cpp": "from_json<records::Signed<api::Known>>(x)", "src/records/messages.h": method}
+    method = 'namespace method {\n// Ask -> Signed<Answer>; idempotent\ninline constexpr std::string_view kAsk = "x.ask-more";\n}\n'
+    good = {"src/asset/journal.cpp": "ByteReader r(x);", "src/a.cpp": "from_json<records::Signed<api::Known>>(x)", "src/records/any.h": method}
     for path, text in good.items():
         if list(check_readers(path, text, {"asset_journal"}, {"Known", "Ask", "Answer"}, set())):
             sys.exit("tidy self-test: a reader that is fuzzed is refused: " + path)
     bad = {"src/new.cpp": "ByteReader r(x);", "src/asset/journal.cpp": "parse_json(x)", "src/a.cpp": "from_json_text<records::Unknown>(x)",
-           "src/b.h": 'struct New {\n  static constexpr std::string_view kType = "new";\n', "src/records/messages.h": method}
+           "src/b.h": 'struct New {\n  static constexpr std::string_view kType = "new";\n', "src/records/any.h": method}
     for path, text in bad.items():
         if not list(check_readers(path, text, set(), {"Ask"}, set())):
             sys.exit("tidy self-test: no rule fires on the reader " + path)

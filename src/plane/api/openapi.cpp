@@ -123,7 +123,8 @@ Json operation_of(const RouteInfo& route) {
   for (const std::string_view r : role_names(route.roles)) roles.push_back(Json(r));
   op["x-glovebox-roles"] = Json(std::move(roles));
   JsonArray security;
-  if (route.roles != kPublic) {
+  if (route.signed_too) security.push_back(Json(JsonObject{}));  // or not
+  if (route.roles != kPublic || route.signed_too) {
     Json needed;
     needed["signedRequest"] = Json(JsonArray{});
     security.push_back(std::move(needed));

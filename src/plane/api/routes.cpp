@@ -4,6 +4,7 @@
 
 #include "base/secret.h"
 #include "crypto/crypto.h"
+#include "httpsig/request_signing.h"
 
 namespace gbx::plane::api {
 namespace {
@@ -268,7 +269,8 @@ std::variant<Gatekeeper::Admitted, http::Response> Gatekeeper::admit(
     r.headers["www-authenticate"] = "Bearer";
     return r;
   }
-  if (route.roles != kPublic) {
+  const bool identified = route.signed_too && request.headers.contains(httpsig::kSignatureHeader);
+  if (route.roles != kPublic || identified) {
     const Result<Caller> authenticated = authenticate_(request);
     if (!authenticated.ok()) {
       const Reason why = authenticated.reason();
@@ -279,7 +281,7 @@ std::variant<Gatekeeper::Admitted, http::Response> Gatekeeper::admit(
     }
     caller = *authenticated;
     known = caller.enrolled;
-    if ((caller.roles & route.roles) == 0) {
+    if (route.roles != kPublic && (caller.roles & route.roles) == 0) {
       std::string wanted;
       for (const std::string_view r : role_names(route.roles)) {
         wanted += (wanted.empty() ? "" : " or ") + std::string(r);

@@ -25,7 +25,8 @@
 
 namespace gbx::plane::api {
 
-// Bits of a role set. An empty set on a route means that anybody may call it, unsigned.
+// Bits of a role set. An empty set on a route means that anybody may call it, unsigned, or signed
+// where the route says so.
 using RoleSet = std::uint32_t;
 inline constexpr RoleSet kOwner = 1;
 inline constexpr RoleSet kConsumer = 2;
@@ -72,6 +73,8 @@ struct RouteInfo {
   int also = 0;
   // for programs: unsigned, with the installation's bearer token
   bool bearer = false;
+  // open to anybody; whoever signs all the same is known by it, or refused as elsewhere
+  bool signed_too = false;
 };
 
 struct Caller {
@@ -84,7 +87,7 @@ struct Call {
   const http::Request& request;
   const RouteInfo& route;
   std::map<std::string, std::string> path;  // {id} → value
-  Caller caller;                            // identity all zero on a public route
+  Caller caller;  // identity all zero on a public route that was not, or cannot be, signed
 
   const std::string& parameter(const std::string& name) const;
   std::string query(const std::string& name, std::string otherwise = {}) const;
@@ -120,7 +123,8 @@ class Router {
 };
 
 // Who calls: verifies the signature (httpsig) and looks the identity's roles up. Its errors become
-// 401, but kRateLimited 429 and kUnavailable 503. Called on a pool thread, never for public routes.
+// 401, but kRateLimited 429 and kUnavailable 503. Called on a pool thread, never for what is open
+// to anybody and not signed.
 using Authenticate = std::function<Result<Caller>(const http::Request&)>;
 
 // Everything between the server and a handler. Thread-safe.

@@ -171,6 +171,8 @@ class Core {
   // With what opens it. kNotFound for everybody who is no reviewer of it, kWrongState once it is
   // decided.
   Result<api::ReviewDetail> review(const Caller& who, const Hash32& job_id);
+  // Whether review() has something to show to this caller, without reading what was sealed.
+  Status check_held(const Caller& who, const Hash32& job_id);
   Status check_ruling(const Caller& who, const Hash32& job_id,
                       const records::RulingRequest& ruling);
   // Before the broker is asked, which checks it, and keeps the ruling: should the answer be lost,
@@ -378,6 +380,8 @@ class Core {
   Status lay_out(Transaction& t, const OutputBody& out);
   Status clear_desks(Transaction& t, const OutputBody& out);
   Status touch(HeldOutput held);
+  // The rest of check_submission(), of one that its consumer sent.
+  Status check_own_submission(const records::SignedSubmission& s);
   Result<records::SealedOutput> stored_output(const OutputBody& out);
   // Where an output belongs, or that this very one is there already. kConflict, kWrongState and
   // those of own_environment(). Under the lock.

@@ -39,6 +39,10 @@ Status sent_by_its_consumer(const Caller& who, const records::SignedSubmission& 
 
 Status Core::check_submission(const Caller& who, const records::SignedSubmission& s) {
   GBX_TRY(sent_by_its_consumer(who, s));
+  return check_own_submission(s);
+}
+
+Status Core::check_own_submission(const records::SignedSubmission& s) {
   const records::Submission& body = s.submission.body;
   GBX_ASSIGN(crypto::PublicKey key, s.consumer.current_key(config_.set_id));
   GBX_TRY(s.submission.verify(config_.set_id, key));
@@ -100,7 +104,7 @@ Result<api::JobView> Core::submit(const Caller& who, const records::SignedSubmis
   }
   GBX_ASSIGN(std::optional<Machine> existing, store_.machine(job_machine(id)));
   if (existing) return view(who, *existing);  // the very same signed submission
-  GBX_TRY(check_submission(who, s));
+  GBX_TRY(check_own_submission(s));
   GBX_ASSIGN(const records::PlanCheck placed, judge_placement(submission));
   if (!placed.allowed) {
     return fail(Reason::kNoCapacity, placed.what)

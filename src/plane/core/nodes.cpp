@@ -96,29 +96,22 @@ Result<api::NodeList> Core::nodes(const Caller& who, const Page& page) {
   const Lock lock(mutex_);
   machines::RecordQuery q;
   q.kind = "node";
-  q.limit = page.limit + 1;
-  GBX_ASSIGN(q.after, parse_cursor(page.cursor));
-  GBX_ASSIGN(std::vector<Record> rows, store_.records(q));
-  api::NodeList out;
-  for (std::size_t i = 0; i < rows.size() && i < page.limit; ++i) {
-    GBX_ASSIGN(NodeBody body, from_json<NodeBody>(rows[i].body));
-    api::NodeView v{body.name, rows[i].id, body.info, std::nullopt, std::nullopt, std::nullopt};
+  const auto entry = [&](const Record& row) -> Result<std::optional<api::NodeView>> {
+    GBX_ASSIGN(NodeBody body, from_json<NodeBody>(row.body));
+    api::NodeView v{body.name, row.id, body.info, std::nullopt, std::nullopt, std::nullopt};
     if (sees_all(who)) {
-      const auto seen = last_seen_ms_.find(rows[i].id);
+      const auto seen = last_seen_ms_.find(row.id);
       v.last_seen_ms = seen == last_seen_ms_.end() ? 0 : now_ms() - (patience_ms() - seen->second);
       v.alive = seen != last_seen_ms_.end() && alive(seen->second);
       MachineQuery live;
       live.kind = "env";
-      live.node = rows[i].id;
+      live.node = row.id;
       live.live = true;
       GBX_ASSIGN(v.running, store_.count(live));
     }
-    out.items.push_back(std::move(v));
-  }
-  if (rows.size() > page.limit) {
-    out.next = make_cursor(rows[page.limit - 1].order, rows[page.limit - 1].id);
-  }
-  return out;
+    return std::optional(std::move(v));
+  };
+  return page_of<api::NodeList>(store_, std::move(q), page, entry);
 }
 
 Result<records::NodeLease> Core::lease_for(const std::string& node,
@@ -775,8 +768,16 @@ Status Core::tick() {
   MachineQuery live;
   live.kind = "env";
   live.live = true;
-  live.limit = 4096;
-  failure.of(for_each(live, [&](Machine& env) { return lose_silent(env); }));
+  live.max_bytes = kTickBytes;
+  // These stay in the query, so it is read to its end.
+  for (bool more = true; more;) {
+    more = false;
+    failure.of(for_each(live, [&](Machine& env) {
+      more = true;
+      live.after = std::pair(env.created_ms, env.id);
+      return lose_silent(env);
+    }));
+  }
   return failure.status();
 }
 

@@ -2,7 +2,7 @@
 // the broker counts, the plane passes on and shows.
 #include <algorithm>
 
-#include "plane/core/core.h"
+#include "plane/core/page.h"
 #include "policy/decision.h"
 
 namespace gbx::plane {
@@ -21,6 +21,13 @@ std::string desk_id(const Hash32& job_id, const Hash32& reviewer) {
 }
 // The same for a job that does not exist, one that is not held and one that others review.
 Error nothing_held() { return fail(Reason::kNotFound, "held output").hint("glovebox review list"); }
+
+Status still_held(const Machine& output) {
+  if (output.state == enum_name(OutputState::kHeld)) return ok_status();
+  return fail(Reason::kWrongState, "this output is no longer held")
+      .with(std::string(enum_name(OutputState::kHeld)), output.state)
+      .hint("glovebox review list shows what waits for you");
+}
 
 // Places among the plan's reviewers, which are those of what is sealed to them: several where
 // policies name different keys of one person.
@@ -147,31 +154,26 @@ Result<api::ReviewList> Core::reviews(const Caller& who, const Page& page) {
   RecordQuery q;
   q.kind = kDesk;
   q.owner = to_hex(who.identity);
-  q.limit = page.limit + 1;
-  GBX_ASSIGN(q.after, parse_cursor(page.cursor));
-  GBX_ASSIGN(const std::vector<Record> rows, store_.records(q));
-  api::ReviewList list;
-  for (std::size_t i = 0; i < rows.size() && i < page.limit; ++i) {
-    GBX_ASSIGN(const DeskBody desk, from_json<DeskBody>(rows[i].body));
+  const auto entry = [&](const Record& row) -> Result<std::optional<api::ReviewView>> {
+    GBX_ASSIGN(const DeskBody desk, from_json<DeskBody>(row.body));
     GBX_ASSIGN(const HeldOutput h, held_for(who, desk.job_id));
+    std::optional<api::ReviewView> view;
     // Another thread may have decided since the desk was read.
-    if (h.machine.state != enum_name(OutputState::kHeld)) continue;
-    GBX_ASSIGN(api::ReviewView view, review_view(who, h));
-    list.items.push_back(std::move(view));
-  }
-  if (rows.size() > page.limit) {
-    list.next = make_cursor(rows[page.limit - 1].order, rows[page.limit - 1].id);
-  }
-  return list;
+    if (h.machine.state != enum_name(OutputState::kHeld)) return view;
+    GBX_ASSIGN(view, review_view(who, h));
+    return view;
+  };
+  return page_of<api::ReviewList>(store_, std::move(q), page, entry);
+}
+
+Status Core::check_held(const Caller& who, const Hash32& job_id) {
+  GBX_ASSIGN(const HeldOutput h, held_for(who, job_id));
+  return still_held(h.machine);
 }
 
 Result<api::ReviewDetail> Core::review(const Caller& who, const Hash32& job_id) {
   GBX_ASSIGN(HeldOutput h, held_for(who, job_id));
-  if (h.machine.state != enum_name(OutputState::kHeld)) {
-    return fail(Reason::kWrongState, "this output is no longer held")
-        .with(std::string(enum_name(OutputState::kHeld)), h.machine.state)
-        .hint("glovebox review list shows what waits for you");
-  }
+  GBX_TRY(still_held(h.machine));
   api::ReviewDetail d;
   GBX_ASSIGN(d.review, review_view(who, h));
   GBX_ASSIGN(records::LaunchBundle b, bundle(h.job, {}));

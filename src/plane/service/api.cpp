@@ -167,8 +167,11 @@ Response PlaneApi::broker_info(const Call& call) {
     return error_response(
         fail(Reason::kBadValue, "nonce").with("64 hex digits", call.query("nonce").substr(0, 64)));
   }
-  const Place place(strangers_at_broker_, options_.strangers_at_broker);
-  if (!place.taken()) {
+  // Whoever signed asks within their own share; all others have a few places together.
+  std::optional<Place> place;
+  const bool stranger = call.caller.identity == Hash32{};
+  if (stranger) place.emplace(strangers_at_broker_, options_.strangers_at_broker);
+  if (stranger && !place->taken()) {
     return error_response(
         fail(Reason::kRateLimited, "questions to the broker without a signature, at one time")
             .with("at most " + std::to_string(options_.strangers_at_broker), "one more")
@@ -590,8 +593,7 @@ Response PlaneApi::review_ledger(const Call& call) {
     const Caller who = caller_of(call);
     request.reviewer = who.identity;
     // Before the broker is asked: to everybody else there is no such output.
-    const auto held = core_.review(who, request.job_id);
-    if (!held.ok()) return held.error();
+    GBX_TRY(core_.check_held(who, request.job_id));
     return ask<Statement>(records::method::kHeldLedger, to_json(request));
   };
   return api::reply_or_error(200, run());

@@ -359,6 +359,7 @@ struct MachineRow {
         .into(head)
         .into(body);
   }
+  const std::string& id() const { return m.id; }
   Result<Machine> take() const {
     Machine out = m;
     out.seq = seq;
@@ -379,6 +380,7 @@ struct RecordRow {
   void bind(Query& q) {
     q.into(r.kind).into(r.id).into(r.owner).into(r.name).into(order).into(revision).into(body);
   }
+  const std::string& id() const { return r.id; }
   Result<Record> take() const {
     Record out = r;
     out.order = order;
@@ -408,8 +410,9 @@ Result<std::vector<T>> parsed(std::vector<Row> rows) {
   std::vector<T> out;
   out.reserve(rows.size());
   for (Row& row : rows) {
-    GBX_ASSIGN(T one, row.take());
-    out.push_back(std::move(one));
+    Result<T> one = row.take();
+    if (!one.ok()) return one.error().at(row.id());
+    out.push_back(*std::move(one));
     row.body = {};  // the text is not kept beside what was made of it
   }
   return out;

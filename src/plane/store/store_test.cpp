@@ -299,6 +299,24 @@ bool by_index(const Result<std::string>& steps) {
 }
 
 // Every combination that the core asks for.
+// Whoever looks after a database that was damaged has to know where.
+TEST(SqliteStore, ARowThatIsNoDocumentIsNamed) {
+  Directory directory;
+  auto store = std::move(SqliteStore::open(directory.file()).value());
+  Machine m;
+  m.id = "job/1";
+  m.kind = "job";
+  Transaction t;
+  add_begin(t, m, "Submitted", {}, 1);
+  ASSERT_TRUE(store->commit(t).ok());
+  soci::session sql(soci::sqlite3, "dbname=" + directory.file());
+  sql << "UPDATE machines SET body = '{'";
+  MachineQuery jobs;
+  jobs.kind = "job";
+  EXPECT_NE(store->machines(jobs).error().what.find("job/1"), std::string::npos);
+  EXPECT_NE(store->machine("job/1").error().what.find("job/1"), std::string::npos);
+}
+
 TEST(SqliteStore, EveryQuestionOfTheCoreIsAnsweredByAnIndex) {
   const Directory directory;
   auto store = std::move(SqliteStore::open(directory.file()).value());
