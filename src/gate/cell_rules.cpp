@@ -4,6 +4,7 @@
 #include <map>
 
 #include "gate/analysers.h"
+#include "gate/conditions.h"
 #include "gate/differences.h"
 
 namespace gbx::gate {
@@ -131,26 +132,6 @@ std::vector<AnalyserResult> over_tables(GateView& view, RuleId rule, Look look) 
   return findings.take();
 }
 
-// The owner says that no row of this cell can be. The consumer's own word for it would be a
-// question: whether anybody of a group is there.
-bool cannot_occur(const BoundRecipe& r, const GateTable& file, std::size_t cell) {
-  const std::vector<std::size_t> words = cell_words(r, cell);
-  const auto& groups = r.recipe.group_by;
-  const auto has = [&](const std::string& column, const std::string& word) {
-    for (std::size_t g = 0; groups && g < groups->size(); ++g) {
-      const RecipeGroup& group = (*groups)[g];
-      if (group.column == column && !group.cuts && r.words[g][words[g]] == word) return true;
-    }
-    return false;
-  };
-  return std::any_of(file.structuralZeros.begin(), file.structuralZeros.end(), [&](const auto& z) {
-    for (std::size_t i = 0; i < z.columns.size(); ++i) {
-      if (i >= z.words.size() || !has(z.columns[i], z.words[i])) return false;
-    }
-    return !z.columns.empty();
-  });
-}
-
 // All cells of a line along group `g` are those whose other words agree, but for `impossible` ones.
 std::vector<std::vector<std::size_t>> lines_along(const BoundRecipe& r, std::size_t g,
                                                   const std::vector<bool>& impossible) {
@@ -220,7 +201,10 @@ std::vector<AnalyserResult> analyse_groups(GateView& view) {
     const auto empty = [&](std::size_t n) { return o.table.cells[n].subjects.empty(); };
     std::vector<bool> impossible;
     for (std::size_t n = 0; n < r.cell_count; ++n) {
-      impossible.push_back(r.structural_zeros[n] && cannot_occur(r, *o.explained->table, n));
+      // The consumer's own word for it would be a question: whether anybody of a group is there.
+      impossible.push_back(
+          r.structural_zeros[n] &&
+          cannot_occur(conditions_of(r, n), o.explained->table->structuralZeros));
       const CellFacts& cell = o.table.cells[n];
       if (empty(n) && !impossible[n]) found(GateReason::kEmptyCell, n);
       // What the filter asks is true of everybody who is asked.

@@ -12,7 +12,6 @@
 namespace gbx::gate {
 namespace {
 
-constexpr int kScale = kAddedScale;  // decimals that sums keep exactly
 
 // Sums of limits.rows values of this size, times three, fit 127 bits.
 Wide largest_value() {
@@ -335,7 +334,7 @@ class Table {
       if (adding_[a].column) {
         const Result<Decimal> number = parse_decimal(cells[measure_at_[a]]);
         const Result<Wide> exact =
-            number.ok() ? scaled_integer(*number, kScale) : Result<Wide>(number.error());
+            number.ok() ? scaled_integer(*number, kAddedScale) : Result<Wide>(number.error());
         if (!exact.ok() || magnitude(*exact) > static_cast<UWide>(largest_value())) {
           fail(GateReason::kRecipeValue);
           return;
@@ -366,7 +365,7 @@ class Table {
     while (adding_[a].measure != m) ++a;
     const Sum& sum = sums_[cell * adding_.size() + a];
     const std::string exact =
-        quotient_text(sum.total, kind == MeasureKind::kMean ? facts.rows : 1, kScale);
+        quotient_text(sum.total, kind == MeasureKind::kMean ? facts.rows : 1, kAddedScale);
     const NumberType& column = task_.schema->root.children[task_.recipe->measure_columns[m]].number;
     return column.integer ? to_text(round_decimal(*parse_decimal(exact), 0, 0)) : exact;
   }

@@ -19,6 +19,8 @@ std::vector<Condition> conditions_of(const BoundRecipe& recipe, std::optional<st
 // on one column show it.
 bool implies(const std::vector<Condition>& a, const std::vector<Condition>& b);
 
+// The owner says that there is no row of which all of `known` hold.
+bool cannot_occur(const std::vector<Condition>& known, const std::vector<GateZero>& impossible);
 // The words of `other`'s groups that are the only ones which rows of `known` can have, by what the
 // owner says is impossible.
 std::vector<Condition> forced_words(const std::vector<Condition>& known, const BoundRecipe& other,

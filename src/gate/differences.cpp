@@ -260,7 +260,7 @@ class Differences {
     }
   }
   bool meet(const Part& x, std::vector<Common>& common, std::vector<std::size_t>& touched) {
-    for (std::size_t i = 0; i < x.facts->subjects.size(); ++i) {
+    for (std::size_t i = 0; i < x.size(); ++i) {
       const auto places = index_.of(x.facts->subjects[i]);
       if (!spend(1 + places.size() * steps_of_one_)) return false;
       for (const auto& [part, at] : places) {
