@@ -231,7 +231,8 @@ records::Ruling make_ruling(const ReviewInput& in, const Hash32& policy, const R
   r.owner_policy_hash = policy;
   r.decision = how.decision;
   r.reasons = how.reasons;
-  r.time = in.now;
+  // A broker whose clock was set forward stays ahead; no ruling is older than the notice it names.
+  r.time = std::max(in.now, policy::held_at(notice.body));
   return r;
 }
 

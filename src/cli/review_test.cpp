@@ -106,6 +106,20 @@ TEST(Review, AGenuineOutputOpensAndItsRulingIsTaken) {
   EXPECT_EQ(last.state, records::JudgementState::kReleased);
 }
 
+// A broker whose clock was set forward gives notices of days to come, for its time never falls.
+TEST(Review, ANoticeOfAClockAheadCanBeRuledUpon) {
+  Held h;
+  h.input->now -= 3 * 86400;
+  const auto r = h.open();
+  ASSERT_TRUE(r.ok()) << r.error().line();
+  for (std::size_t i = 0; i < 2; ++i) {
+    const records::RulingRequest request{h.world.reviewer.chain,
+                                         h.ruling(i, RulingDecision::kApprove)};
+    must(h.world.call<records::Judgement>(records::method::kRuling, request));
+  }
+  EXPECT_GT(h.ruling(0, RulingDecision::kApprove).body.time, h.input->now);
+}
+
 TEST(Review, EveryLieOfThePlaneIsNamed) {
   Held h;
   EXPECT_EQ(h.with([](auto& in) { in.job_id[0] ^= 1; }), Reason::kBadHash);

@@ -202,9 +202,8 @@ std::vector<AnalyserResult> analyse_groups(GateView& view) {
     std::vector<bool> impossible;
     for (std::size_t n = 0; n < r.cell_count; ++n) {
       // The consumer's own word for it would be a question: whether anybody of a group is there.
-      impossible.push_back(
-          r.structural_zeros[n] &&
-          cannot_occur(conditions_of(r, n), o.explained->table->structuralZeros));
+      impossible.push_back(r.structural_zeros[n] &&
+                           cannot_occur(conditions_of(r, n), o.explained->table->structuralZeros));
       const CellFacts& cell = o.table.cells[n];
       if (empty(n) && !impossible[n]) found(GateReason::kEmptyCell, n);
       // What the filter asks is true of everybody who is asked.

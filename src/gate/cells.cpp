@@ -12,7 +12,6 @@
 namespace gbx::gate {
 namespace {
 
-
 // Sums of limits.rows values of this size, times three, fit 127 bits.
 Wide largest_value() {
   Wide v = 1;

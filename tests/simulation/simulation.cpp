@@ -858,7 +858,8 @@ class ReviewerActor final : public Caller {
     r.manifest = held.hold_notice.body.manifest;
     r.ciphertext = held.hold_notice.body.ciphertext;
     r.decision = choice == 1 ? RulingDecision::kApprove : RulingDecision::kReject;
-    r.time = s.now_ms() / 1000;
+    // The clock of the broker may be ahead.
+    r.time = std::max(s.now_ms() / 1000, policy::held_at(held.hold_notice.body));
     for (const Hash32& policy : held.hold_notice.body.policy_hashes) {
       r.owner_policy_hash = policy;
       const RulingRequest request{
