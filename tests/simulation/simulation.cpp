@@ -1143,7 +1143,7 @@ Outcome run(const Scenario& scenario) {
     return settled(s);
   });
   out.failure = judge(s, done, out);
-  out.report = s.world.report();
+  out.report = s.world.report(std::getenv("GBX_SIM_TRACE") ? 1000000 : 400);
   out.injected = s.world.injected();
   out.turned_away = s.turned_away;
   for (const auto& env : all_machines(s, "env")) {
