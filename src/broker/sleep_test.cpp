@@ -103,7 +103,7 @@ std::int64_t held_bytes() {
 // ledgers; a start over the same log holds no more.
 TEST(BrokerSleep, AJobThatEndedKeepsLittle) {
   constexpr int kJobs = 50;
-  constexpr std::int64_t kPerJob = 3'000;  // awake it holds some 16,000
+  constexpr std::int64_t kPerJob = 1'000;  // awake it holds some 16,000
   if (held_bytes() == 0) GTEST_SKIP() << "a sanitizer's allocator does not count";
   std::string directory = "/tmp/gbx-sleep-XXXXXX";
   ASSERT_NE(mkdtemp(directory.data()), nullptr);
