@@ -75,16 +75,19 @@ std::vector<Condition> conditions_of(const BoundRecipe& recipe, std::optional<st
   if (!cell || !groups) return out;
   const std::vector<std::size_t> words = cell_words(recipe, *cell);
   for (std::size_t g = 0; g < groups->size(); ++g) {
-    const RecipeGroup& group = (*groups)[g];
-    const std::size_t word = words[g];
-    const auto& cuts = recipe.cuts[g];
-    if (cuts.empty()) {
-      out.push_back({{group.column, Comparison::kEquals, recipe.words[g][word]}, {}});
-      continue;
-    }
-    if (word > 0) out.push_back({{group.column, Comparison::kAtLeast, ""}, cuts[word - 1]});
-    if (word < cuts.size()) out.push_back({{group.column, Comparison::kBelow, ""}, cuts[word]});
+    for (Condition& c : conditions_of_word(recipe, g, words[g])) out.push_back(std::move(c));
   }
+  return out;
+}
+
+std::vector<Condition> conditions_of_word(const BoundRecipe& recipe, std::size_t group,
+                                          std::size_t word) {
+  const std::string& column = (*recipe.recipe.group_by)[group].column;
+  const auto& cuts = recipe.cuts[group];
+  if (cuts.empty()) return {{{column, Comparison::kEquals, recipe.words[group][word]}, {}}};
+  std::vector<Condition> out;
+  if (word > 0) out.push_back({{column, Comparison::kAtLeast, ""}, cuts[word - 1]});
+  if (word < cuts.size()) out.push_back({{column, Comparison::kBelow, ""}, cuts[word]});
   return out;
 }
 

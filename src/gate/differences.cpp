@@ -415,7 +415,9 @@ class Differences {
         }
         if (of_few(shares, least_)) return true;
         const bool columns = !adds_a_[a].empty() && !adds_b_[b].empty();
-        if (columns && unusual(together, least_).few) return true;
+        if (columns && (few_add(together, least_) || unusual(together, least_).few_or_half())) {
+          return true;
+        }
       }
     }
     return false;
@@ -466,7 +468,7 @@ class Differences {
     if (dominance.dominated()) return true;
     const auto stand_out = [&](std::vector<Wide>& all) {
       const Unusual u = unusual(all, least_);
-      return u.few || (near && u.dominated);
+      return u.few_or_half() || few_add(all, least_) || (near && u.dominated);
     };
     return stand_out(shares) || stand_out(turned);
   }

@@ -329,12 +329,14 @@ bool naive_off(const std::vector<int>& shares, int usual, std::size_t least, boo
     if (s != usual) off.push_back(s - usual);
   }
   if (off.empty()) return false;
-  const bool two_only = std::set<int>(off.begin(), off.end()).size() == 1;
-  const bool few = off.size() < least && (two_only || shares.size() - off.size() >= least);
+  const std::size_t alike = shares.size() - off.size();
+  const bool few = off.size() < least && (alike >= least || 2 * alike >= shares.size());
   return few || (near && naive_dominated(off));
 }
 bool naive_unusual(std::vector<int> shares, std::size_t least, bool near) {
   std::sort(shares.begin(), shares.end());
+  const auto adding = std::count_if(shares.begin(), shares.end(), [](int s) { return s != 0; });
+  if (adding > 0 && adding < static_cast<std::ptrdiff_t>(least)) return true;
   return naive_off(shares, shares[(shares.size() - 1) / 2], least, near) ||
          naive_off(shares, shares[shares.size() / 2], least, near);
 }
