@@ -289,6 +289,9 @@ std::vector<AnalyserResult> analyse_differences(GateView& view) {
         findings.add(RuleStatus::kFail, GateReason::kFewDiffer, where);
       }
     }
+    if (cells_differ_by_few(o.table, least, steps)) {
+      findings.add(RuleStatus::kFail, GateReason::kFewDiffer, {name, -1, -1});
+    }
     for (std::size_t k = 0; k < i; ++k) {
       const OutputView& other = view.outputs[k];
       if (!other.explained || other.explained->table != o.explained->table) continue;

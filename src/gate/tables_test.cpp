@@ -474,6 +474,43 @@ TEST_F(Tables, AGroupThatIsAllOneThingHolds) {
   EXPECT_EQ(told(evaluate().result), "hold groups:fail:group-disclosed");
 }
 
+// That all from 40 on are something is told by a filter that asks for it, however it says from 40
+// on, and by cells that are together from 40 on.
+TEST_F(Tables, AFilterThatAsksForMoreInOtherWordsHolds) {
+  std::vector<Visit> rows;
+  for (int i = 0; i < 200; ++i) {
+    const int age = 20 + i % 60;
+    rows.push_back({"p" + std::to_string(i), i % 2 == 0 ? "north" : "south",
+                    age >= 40 || i % 3 == 0 ? "drug" : "none", std::to_string(age)});
+  }
+  input(rows);
+  const std::string n = R"("measures":[{"name":"n","of":"subjects"}]}})";
+  const std::string head = R"({"maxRows":3,"columns":[)";
+  const std::string tail = R"({"name":"n","type":"integer","minimum":0,"maximum":1000}],
+      "recipe":{"input":"visits","file":"visits.csv",)";
+  const auto filter = [](const std::string& age, const std::string& more) {
+    return R"("filter":[{"column":"cost",)" + age + "}" + more + "],";
+  };
+  const std::string drug = R"(,{"column":"arm","is":"equals","value":"drug"})";
+  const std::string from = R"("is":"at-least","value":"40")";
+  const std::string above = R"("is":"above","value":"39")";
+  const std::string ages = R"("groupBy":[{"name":"g","column":"cost","cuts":["40","60"]}],)";
+  const std::string words = R"({"name":"g","type":"text","enum":["a","b","c"]},)";
+  const auto told_of = [&](const std::string& one, const std::string& other) {
+    request_.outputs.clear();
+    declare("table", one);
+    declare("other", other);
+    honest();
+    return told(evaluate().result);
+  };
+  const std::string held = "hold differences:fail:few-differ";
+  const std::string asked = head + tail + filter(above, drug) + n;
+  EXPECT_EQ(told_of(head + tail + filter(from, "") + n, asked), held);
+  EXPECT_EQ(told_of(head + words + tail + ages + n, asked), held);
+  EXPECT_EQ(told_of(head + words + tail + ages + n, head + tail + filter(above, "") + n),
+            "release");
+}
+
 // A filter on the column that the table groups by: that it keeps nobody out of a cell which its
 // words make so is no news. Of the cell that they do not make so it is.
 TEST_F(Tables, AFilterThatTheWordsOfACellImplyTellsNothing) {
