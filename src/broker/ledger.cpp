@@ -21,15 +21,17 @@ Result<Signed<LedgerStatement>> Core::ledger(const LedgerRequest& r, const Call&
   s.limits = policy.clauses.gate;
   s.row_bits = policy.clauses.row_bits;
   s.time = c.now;
-  const LedgerSums& sums = state().told_sums(s.owner_id, s.asset_id, r.consumer);
-  s.count = sums.count();
-  s.total_free_bits = sums.free_bits();
-  s.total_verified_bits = sums.verified_bits();
-  s.period_free_bits = sums.free_bits_since(c.now - s.limits.period_days * 86400);
-  for (const Hash32& job_id : sums.page(r.after, kMaxLedgerPage)) {
-    const LedgerLine& line = state().ledger(s.owner_id, s.asset_id)->at(to_hex(job_id));
-    s.entries.push_back({job_id, line.consumer_id, line.state, line.told_bits, line.verified_bits,
-                         line.told_since});
+  const LedgerSums& sums = state().sums(s.owner_id, s.asset_id, r.consumer);
+  s.count = sums.order.count();
+  s.total_free_bits = sums.told.free_bits();
+  s.total_verified_bits = sums.told.verified_bits();
+  s.period_free_bits = sums.told.free_bits_since(c.now - s.limits.period_days * 86400);
+  for (const Hash32& job_id : sums.order.page(r.after, kMaxLedgerPage)) {
+    const auto line = state().line(s.owner_id, s.asset_id, job_id);
+    if (!line) return fail(Reason::kInternal, "a job without its line");
+    const LedgerAmounts& a = line->amounts;
+    s.entries.push_back(
+        {job_id, line->consumer_id, a.state, a.told_bits, a.verified_bits, a.told_since});
   }
   return sign(std::move(s));
 }

@@ -149,16 +149,17 @@ class AnyRequests {
   void adds_up(const State& state) {
     for (const gbx::testing::Asset* a : {&w_.data, &w_.image}) {
       const PlanCharge asset{a->record.owner_id, a->record.asset_id, 0, 0};
-      const auto* lines = state.ledger(asset.owner_id, asset.asset_id);
-      if (lines == nullptr) continue;
-      in_order(state, asset, *lines);
-      for (const auto& [except, asked] : *lines) {
-        for (const std::int64_t since : {std::int64_t{0}, asked.time, asked.time + 1}) {
+      const auto lines = state.ledger()[to_hex(asset.owner_id) + "/" + to_hex(asset.asset_id)];
+      in_order(state, asset, lines);
+      for (const auto& [except, asked] : lines) {
+        const std::int64_t at = asked.amounts.time;
+        for (const std::int64_t since : {std::int64_t{0}, at, at + 1}) {
           policy::Spent naive;
           policy::Spent told;
-          for (const auto& [job, line] : *lines) {
+          for (const auto& [job, kept] : lines) {
             if (job == except) continue;
-            const bool own = line.consumer_id == asked.consumer_id;
+            const bool own = kept.consumer_id == asked.consumer_id;
+            const LedgerAmounts& line = kept.amounts;
             naive.total_free_bits += line.free_bits;
             naive.period_free_bits += own && line.time >= since ? line.free_bits : 0;
             told.total_free_bits += line.told_bits;
@@ -187,13 +188,13 @@ class AnyRequests {
       std::int64_t free_bits = 0;
       for (const auto& [job, line] : lines) {
         if (consumer && line.consumer_id != *consumer) continue;
-        naive.emplace_back(line.told_since, job);
-        free_bits += line.told_bits;
+        naive.emplace_back(line.amounts.told_since, job);
+        free_bits += line.amounts.told_bits;
       }
       std::sort(naive.begin(), naive.end());
-      const LedgerSums& sums = state.told_sums(asset.owner_id, asset.asset_id, consumer);
-      EXPECT_EQ(sums.free_bits(), free_bits);
-      const auto page = sums.page(0, sums.count());
+      const LedgerSums& sums = state.sums(asset.owner_id, asset.asset_id, consumer);
+      EXPECT_EQ(sums.told.free_bits(), free_bits);
+      const auto page = sums.order.page(0, sums.order.count());
       ASSERT_EQ(page.size(), naive.size());
       for (std::size_t i = 0; i < page.size(); ++i) EXPECT_EQ(to_hex(page[i]), naive[i].second);
     }

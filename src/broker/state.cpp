@@ -18,35 +18,19 @@ std::string lease_key(const Id16& lease, const Id16& asset) {
   return to_hex(lease) + "/" + to_hex(asset);
 }
 
-// One line as it counts: by what it has reserved, or by what of that is told.
-SumsLine as_reserved(const Hash32& job_id, const LedgerLine& line) {
-  return {job_id, line.told_since, line.time, line.free_bits, line.verified_bits};
-}
-SumsLine as_told(const Hash32& job_id, const LedgerLine& line) {
-  return {job_id, line.told_since, line.told_since, line.told_bits, line.verified_bits};
-}
+// As it counts: by what it has reserved, or by what of that is told.
+Charged as_reserved(const LedgerAmounts& a) { return {a.time, a.free_bits, a.verified_bits}; }
+Charged as_told(const LedgerAmounts& a) { return {a.told_since, a.told_bits, a.verified_bits}; }
 
-template <class Sums>
-void change(Sums& sums, const Hash32& consumer_id, const std::optional<SumsLine>& before,
-            const SumsLine& after) {
-  LedgerSums& mine = sums.by_consumer[consumer_id];
-  if (before) {
-    sums.all.remove(*before);
-    mine.remove(*before);
-  }
-  sums.all.add(after);
-  mine.add(after);
+void add(LedgerSums& sums, const LedgerAmounts& a, const Hash32& job_id) {
+  sums.reserved.add(as_reserved(a));
+  sums.told.add(as_told(a));
+  sums.order.add(a.told_since, job_id);
 }
-
-// What all jobs of an asset and, since a time, one consumer's have spent, without one job's line
-// where it has one; `own_is_mine`: that job is the consumer's.
-policy::Spent spent_without(const LedgerSums& all, const LedgerSums& mine, std::int64_t since,
-                            const std::optional<SumsLine>& own, bool own_is_mine) {
-  policy::Spent s{mine.free_bits_since(since), all.free_bits()};
-  if (!own) return s;
-  s.total_free_bits -= own->free_bits;
-  if (own_is_mine && own->time >= since) s.period_free_bits -= own->free_bits;
-  return s;
+void remove(LedgerSums& sums, const LedgerAmounts& a, const Hash32& job_id) {
+  sums.reserved.remove(as_reserved(a));
+  sums.told.remove(as_told(a));
+  sums.order.remove(a.told_since, job_id);
 }
 
 template <class Body>
@@ -129,7 +113,7 @@ Status State::read_into(const Job& job, State& scratch, JobState** out) const {
   return read;
 }
 Status State::fold_again(const Job& job, State& scratch, JobState** out) const {
-  for (const std::int64_t leaf : job.leaves) {
+  for (const std::int64_t leaf : job.leaves.all()) {
     GBX_ASSIGN(const LogEntry entry, read_again_(leaf));
     GBX_TRY(scratch.apply(entry, leaf, 0));
   }
@@ -137,13 +121,15 @@ Status State::fold_again(const Job& job, State& scratch, JobState** out) const {
   *out = scratch.jobs_.begin()->second.awake.get();
   if (!(*out)->decision) return ok_status();
   DecisionState& decision = *(*out)->decision;
-  for (const std::int64_t leaf : job.beacons) {
+  static const Grounds kNone{};
+  const Grounds& grounds = job.grounds ? *job.grounds : kNone;
+  for (const std::int64_t leaf : grounds.beacons) {
     GBX_ASSIGN(const LogEntry entry, read_again_(leaf));
     GBX_ASSIGN(const BeaconEntry e, from_json<BeaconEntry>(entry.body));
     decision.beacons.push_back(e.request.beacon);
   }
   decision.rulings.clear();
-  for (const std::size_t i : job.rulings) {
+  for (const std::size_t i : grounds.rulings) {
     if (!(*out)->hold || i >= (*out)->hold->rulings.size()) return broken("ruling without a hold");
     decision.rulings.push_back((*out)->hold->rulings[i]);
   }
@@ -206,51 +192,87 @@ std::int64_t JobState::attempts_with_data() const {
                        [](const auto& a) { return a.has_data(); });
 }
 
-const LedgerLine* State::find_line(const std::string& asset, const Hash32& job_id) const {
-  const auto lines = ledger_.find(asset);
-  if (lines == ledger_.end()) return nullptr;
-  const auto it = lines->second.find(to_hex(job_id));
-  return it == lines->second.end() ? nullptr : &it->second;
+void RisingNumbers::push_back(std::int64_t number) {
+  std::int64_t more = number - last_;
+  for (; more >= 0x80; more >>= 7) bytes_ += static_cast<char>((more & 0x7F) | 0x80);
+  bytes_ += static_cast<char>(more);
+  last_ = number;
+}
+std::vector<std::int64_t> RisingNumbers::all() const {
+  std::vector<std::int64_t> out;
+  std::int64_t last = 0;
+  int shift = 0;
+  for (const char c : bytes_) {
+    last += static_cast<std::int64_t>(c & 0x7F) << shift;
+    shift += 7;
+    if ((c & 0x80) != 0) continue;
+    out.push_back(last);
+    shift = 0;
+  }
+  return out;
 }
 
+const State::Line* State::find_line(const std::string& asset, const Hash32& job_id) const {
+  const auto job = jobs_.find(job_id);
+  if (job == jobs_.end()) return nullptr;
+  const auto& lines = job->second.lines;
+  const auto it = std::find_if(lines.begin(), lines.end(),
+                               [&](const Line& line) { return line.asset->first == asset; });
+  return it == lines.end() ? nullptr : &*it;
+}
+std::optional<LedgerLine> State::line(const Hash32& owner, const Id16& asset,
+                                      const Hash32& job_id) const {
+  const Line* line = find_line(ledger_key(owner, asset), job_id);
+  if (line == nullptr) return std::nullopt;
+  return LedgerLine{*jobs_.at(job_id).consumer, line->amounts};
+}
+std::map<std::string, std::map<std::string, LedgerLine>> State::ledger() const {
+  std::map<std::string, std::map<std::string, LedgerLine>> out;
+  for (const auto& [id, job] : jobs_) {
+    for (const Line& line : job.lines) {
+      out[line.asset->first][to_hex(id)] = {*job.consumer, line.amounts};
+    }
+  }
+  return out;
+}
+
+// What all jobs of an asset and, since a time, one consumer's have spent, without one job's line
+// where it has one.
+policy::Spent State::spent_by(By by, const records::PlanCharge& asset, const Hash32& consumer_id,
+                              std::int64_t since, const Hash32& except) const {
+  const auto part = by == By::kTold ? &LedgerSums::told : &LedgerSums::reserved;
+  const std::string key = ledger_key(asset.owner_id, asset.asset_id);
+  policy::Spent s{(sums_of(key, consumer_id).*part).free_bits_since(since),
+                  (sums_of(key, std::nullopt).*part).free_bits()};
+  const Line* own = find_line(key, except);
+  if (own == nullptr) return s;
+  const Charged counts = by == By::kTold ? as_told(own->amounts) : as_reserved(own->amounts);
+  s.total_free_bits -= counts.free_bits;
+  const bool mine = *jobs_.at(except).consumer == consumer_id;
+  if (mine && counts.time >= since) s.period_free_bits -= counts.free_bits;
+  return s;
+}
 policy::Spent State::spent(const records::PlanCharge& asset, const Hash32& consumer_id,
                            std::int64_t since, const Hash32& except) const {
-  const std::string key = ledger_key(asset.owner_id, asset.asset_id);
-  const LedgerLine* own = find_line(key, except);
-  return spent_without(sums_in(sums_, key, std::nullopt), sums_in(sums_, key, consumer_id), since,
-                       own ? std::optional(as_reserved(except, *own)) : std::nullopt,
-                       own != nullptr && own->consumer_id == consumer_id);
+  return spent_by(By::kReserved, asset, consumer_id, since, except);
 }
-
 policy::Spent State::told_spent(const records::PlanCharge& asset, const Hash32& consumer_id,
                                 std::int64_t since, const Hash32& except) const {
-  const std::string key = ledger_key(asset.owner_id, asset.asset_id);
-  const LedgerLine* own = find_line(key, except);
-  return spent_without(sums_in(told_sums_, key, std::nullopt),
-                       sums_in(told_sums_, key, consumer_id), since,
-                       own ? std::optional(as_told(except, *own)) : std::nullopt,
-                       own != nullptr && own->consumer_id == consumer_id);
+  return spent_by(By::kTold, asset, consumer_id, since, except);
 }
 
-const LedgerSums& State::sums_in(const Sums& sums, const std::string& asset,
-                                 const std::optional<Hash32>& consumer) {
+const LedgerSums& State::sums_of(const std::string& asset,
+                                 const std::optional<Hash32>& consumer) const {
   static const LedgerSums kNothing{};
-  const auto of_asset = sums.find(asset);
-  if (of_asset == sums.end()) return kNothing;
-  if (!consumer) return of_asset->second.all;
-  const auto mine = of_asset->second.by_consumer.find(*consumer);
-  return mine == of_asset->second.by_consumer.end() ? kNothing : mine->second;
+  const auto ledger = ledgers_.find(asset);
+  if (ledger == ledgers_.end()) return kNothing;
+  if (!consumer) return ledger->second.all;
+  const auto mine = ledger->second.by_consumer.find(*consumer);
+  return mine == ledger->second.by_consumer.end() ? kNothing : mine->second;
 }
-
-const LedgerSums& State::told_sums(const Hash32& owner, const Id16& asset,
-                                   const std::optional<Hash32>& consumer) const {
-  return sums_in(told_sums_, ledger_key(owner, asset), consumer);
-}
-
-const std::map<std::string, LedgerLine>* State::ledger(const Hash32& owner,
-                                                       const Id16& asset) const {
-  const auto it = ledger_.find(ledger_key(owner, asset));
-  return it == ledger_.end() ? nullptr : &it->second;
+const LedgerSums& State::sums(const Hash32& owner, const Id16& asset,
+                              const std::optional<Hash32>& consumer) const {
+  return sums_of(ledger_key(owner, asset), consumer);
 }
 const PolicyState* State::newest_policy(const Id16& asset) const {
   const auto it = newest_.find(to_hex(asset));
@@ -260,7 +282,7 @@ const PolicyState* State::newest_policy(const Id16& asset) const {
 Result<JobState*> State::find(const Hash32& job_id) {
   const auto it = jobs_.find(job_id);
   if (it == jobs_.end()) return broken("unknown job");
-  touched_ = &it->second;
+  touched_ = &*it;
   return wake(it->second);
 }
 Result<AttemptState*> State::find(const Hash32& job_id, std::int64_t attempt) {
@@ -271,28 +293,27 @@ Result<AttemptState*> State::find(const Hash32& job_id, std::int64_t attempt) {
   return &job->attempts[static_cast<std::size_t>(attempt) - 1];
 }
 
-void State::charge(const Hash32& job_id, const JobState& job,
-                   const std::vector<records::PlanCharge>& charges, std::int64_t time,
+void State::charge(const std::vector<records::PlanCharge>& charges, std::int64_t time,
                    LedgerState state) {
+  auto& [job_id, job] = *touched_;
   for (const auto& c : charges) {
-    const std::string key = ledger_key(c.owner_id, c.asset_id);
-    auto& lines = ledger_[key];
-    const auto before = lines.find(to_hex(job_id));
-    const Hash32& consumer_id = job.submission.submission.body.consumer_id;
-    LedgerLine line{consumer_id, time, c.free_bits, c.verified_bits, state, time, c.free_bits};
-    std::optional<LedgerLine> old;
-    if (before != lines.end()) old = before->second;
-    if (old && state == LedgerState::kReserved) {
-      line.told_since = old->told_since;
-      line.told_bits = old->told_bits;
+    auto& ledger = *ledgers_.try_emplace(ledger_key(c.owner_id, c.asset_id)).first;
+    LedgerSums& mine = ledger.second.by_consumer[*job.consumer];
+    LedgerAmounts now{time, c.free_bits, c.verified_bits, state, time, c.free_bits};
+    const auto before = std::find_if(job.lines.begin(), job.lines.end(),
+                                     [&](const Line& line) { return line.asset == &ledger; });
+    if (before != job.lines.end()) {
+      if (state == LedgerState::kReserved) {
+        now.told_since = before->amounts.told_since;
+        now.told_bits = before->amounts.told_bits;
+      }
+      for (LedgerSums* sums : {&ledger.second.all, &mine}) remove(*sums, before->amounts, job_id);
+      before->amounts = now;
+    } else {
+      job.lines.reserve(charges.size());
+      job.lines.push_back({&ledger, now});
     }
-    const auto changed = [&](Sums& sums, SumsLine (*as)(const Hash32&, const LedgerLine&)) {
-      const std::optional<SumsLine> was = old ? std::optional(as(job_id, *old)) : std::nullopt;
-      change(sums[key], consumer_id, was, as(job_id, line));
-    };
-    changed(sums_, as_reserved);
-    changed(told_sums_, as_told);
-    lines[to_hex(job_id)] = line;
+    for (LedgerSums* sums : {&ledger.second.all, &mine}) add(*sums, now, job_id);
   }
 }
 
@@ -327,7 +348,7 @@ Status State::key(const KeyEntry& e, std::int64_t time, std::int64_t leaf) {
   if (r.stage != 2) return ok_status();
   job->reserved = e.reserved;
   job->reserved_leaf = leaf;
-  charge(r.job_id, *job, e.reserved, time, LedgerState::kReserved);
+  charge(e.reserved, time, LedgerState::kReserved);
   return ok_status();
 }
 
@@ -340,7 +361,7 @@ Status State::rule(const RulingEntry& e, std::int64_t time) {
   const std::int64_t told = policy::ruling_bits({e.request.ruling.body});
   if (told == 0) return ok_status();
   for (auto& c : job->reserved) c.free_bits += told;
-  charge(e.job_id, *job, job->reserved, time, LedgerState::kReserved);
+  charge(job->reserved, time, LedgerState::kReserved);
   return ok_status();
 }
 
@@ -348,18 +369,21 @@ Status State::decide(const ReleaseEntry& e, std::int64_t time, std::int64_t leaf
   GBX_ASSIGN(JobState * job, find(e.job_id));
   if (!job->seal || job->decision) return broken("decision out of order");
   job->decision = DecisionState{e, time, leaf, {}, standing_rulings(*job), {}};
-  touched_->rulings = standing_indices(*job);
+  Grounds grounds{{}, standing_indices(*job)};
   for (const auto& named : job->plan.body.policies) {
     const PolicyState* p = policy(named.policy_hash);
     if (p == nullptr || !p->beacon) continue;
     const auto& beacon = p->beacon->request.beacon;
     if (beacon.body.time > time) continue;
     job->decision->beacons.push_back(beacon);
-    touched_->beacons.push_back(p->beacon->leaf);
+    grounds.beacons.push_back(p->beacon->leaf);
+  }
+  if (!grounds.beacons.empty() || !grounds.rulings.empty()) {
+    touched_->second.grounds = std::make_unique<Grounds>(std::move(grounds));
   }
   const bool released = e.decision == records::ReleaseDecision::kRelease;
   const LedgerState spent = released ? LedgerState::kReleased : LedgerState::kRejected;
-  charge(e.job_id, *job, e.charges, time, job->cancelled ? LedgerState::kCancelled : spent);
+  charge(e.charges, time, job->cancelled ? LedgerState::kCancelled : spent);
   return ok_status();
 }
 
@@ -371,7 +395,7 @@ Status State::apply_job(const LogEntry& entry, std::int64_t leaf) {
       return broken("attempt out of order");
     }
     job->attempts.push_back({e.credential, {}, std::nullopt, {}});
-    touched_->attempts = static_cast<std::int64_t>(job->attempts.size());
+    touched_->second.attempts = static_cast<std::int64_t>(job->attempts.size());
   } else if (entry.kind == TombstoneEntry::kKind) {
     GBX_ASSIGN(TombstoneEntry e, from_json<TombstoneEntry>(entry.body));
     GBX_ASSIGN(AttemptState * attempt, find(e.job_id, e.attempt));
@@ -413,7 +437,7 @@ Status State::apply_job(const LogEntry& entry, std::int64_t leaf) {
       return broken("cancellation that charges for something else");
     }
     job->cancelled = true;
-    charge(e.request.cancel.body.job_id, *job, e.charges, entry.time, LedgerState::kCancelled);
+    charge(e.charges, entry.time, LedgerState::kCancelled);
   } else {
     return broken("unknown kind").with("", entry.kind);
   }
@@ -425,8 +449,8 @@ Status State::apply(const LogEntry& entry, std::int64_t leaf, std::size_t bytes)
   touched_ = nullptr;
   GBX_TRY(apply_any(entry, leaf));
   if (touched_ != nullptr) {
-    touched_->leaves.push_back(leaf);
-    touched_->bytes += bytes;
+    touched_->second.leaves.push_back(leaf);
+    touched_->second.bytes += bytes;
     awake_bytes_ += bytes;  // whatever touches a job wakes it
   }
   last_time_ = entry.time;
@@ -450,12 +474,13 @@ Status State::apply_any(const LogEntry& entry, std::int64_t leaf) {
     GBX_ASSIGN(AuthoriseEntry e, from_json<AuthoriseEntry>(entry.body));
     const Hash32 id = e.plan.body.job_id;
     if (jobs_.count(id) != 0) return broken("second plan for one job");
-    Job& job = jobs_[id];
+    touched_ = &*jobs_.try_emplace(id).first;
+    Job& job = touched_->second;
+    job.consumer = &*consumers_.insert(e.submission.submission.body.consumer_id).first;
     job.awake = std::make_unique<JobState>();
     job.awake->submission = std::move(e.submission);
     job.awake->plan = std::move(e.plan);
     job.recent = recent_.insert(recent_.begin(), &job);
-    touched_ = &job;
   } else if (entry.kind == LeaseUseEntry::kKind) {
     GBX_ASSIGN(LeaseUseEntry e, from_json<LeaseUseEntry>(entry.body));
     GBX_ASSIGN(JobState * job, find(e.job_id));

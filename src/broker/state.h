@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -138,8 +139,7 @@ struct JobState {
   std::int64_t attempts_with_data() const;
 };
 // What one job has reserved or spent on one asset of one owner.
-struct LedgerLine {
-  Hash32 consumer_id{};
+struct LedgerAmounts {
   std::int64_t time = 0;
   std::int64_t free_bits = 0;
   std::int64_t verified_bits = 0;
@@ -149,16 +149,39 @@ struct LedgerLine {
   // many reasons.
   std::int64_t told_since = 0;
   std::int64_t told_bits = 0;
+};
+struct LedgerLine {
+  Hash32 consumer_id{};
+  LedgerAmounts amounts;
   template <class F>
   void fields(F& f) {
     f("consumerId", consumer_id);
-    f("time", time);
-    f("freeBits", free_bits);
-    f("verifiedBits", verified_bits);
-    f("state", state);
-    f("toldSince", told_since);
-    f("toldBits", told_bits);
+    f("time", amounts.time);
+    f("freeBits", amounts.free_bits);
+    f("verifiedBits", amounts.verified_bits);
+    f("state", amounts.state);
+    f("toldSince", amounts.told_since);
+    f("toldBits", amounts.told_bits);
   }
+};
+
+// Sums of all jobs on one asset of one owner, or of one consumer's.
+struct LedgerSums {
+  ChargedSums reserved;
+  ChargedSums told;
+  ToldOrder order;
+};
+
+// Numbers that rise, as what each is more than the one before, seven bits to a byte: the entries of
+// a job are near each other in the log, and all of them fit in the string itself.
+class RisingNumbers {
+ public:
+  void push_back(std::int64_t number);  // not less than the last one
+  std::vector<std::int64_t> all() const;
+
+ private:
+  std::string bytes_;
+  std::int64_t last_ = 0;
 };
 
 // The kind is known and the body is one of its kind, whatever came before. Errors: kBadStructure
@@ -211,11 +234,14 @@ class State {
                       std::int64_t since, const Hash32& except) const;
   policy::Spent told_spent(const records::PlanCharge& asset, const Hash32& consumer_id,
                            std::int64_t since, const Hash32& except) const;
-  // By job, in hex; null when nothing was ever reserved.
-  const std::map<std::string, LedgerLine>* ledger(const Hash32& owner, const Id16& asset) const;
-  // What is told of it added up and in order, of all jobs or one consumer's.
-  const LedgerSums& told_sums(const Hash32& owner, const Id16& asset,
-                              const std::optional<Hash32>& consumer) const;
+  // What this job has reserved or spent on the asset.
+  std::optional<LedgerLine> line(const Hash32& owner, const Id16& asset,
+                                 const Hash32& job_id) const;
+  // All of them, by "owner/asset" and job in hex: for tests.
+  std::map<std::string, std::map<std::string, LedgerLine>> ledger() const;
+  // Added up and in order, of all jobs or one consumer's.
+  const LedgerSums& sums(const Hash32& owner, const Id16& asset,
+                         const std::optional<Hash32>& consumer) const;
   // The policy in force of the asset's newest version; null when it was never published.
   const PolicyState* newest_policy(const Id16& asset) const;
   std::int64_t last_time() const { return last_time_; }
@@ -237,21 +263,39 @@ class State {
     auto jobs = this->jobs();
     f("jobs", jobs);
     f("held", held_);
-    f("ledger", ledger_);
+    auto ledger = this->ledger();
+    f("ledger", ledger);
   }
 
  private:
-  struct Job {
-    std::vector<std::int64_t> leaves;  // of its entries
-    std::int64_t attempts = 0;         // as JobState has them
-    std::size_t bytes = 0;             // held of them
-    // What its decision rests on: the leaves of beacons, and which of the hold's rulings stood. It
-    // follows from policies and identities as they were then.
+  // An asset of an owner, by "owner/asset", and what all jobs and each consumer's took from it.
+  struct Ledger {
+    LedgerSums all;
+    std::map<Hash32, LedgerSums> by_consumer;
+  };
+  using Ledgers = std::map<std::string, Ledger>;
+  struct Line {
+    Ledgers::value_type* asset = nullptr;
+    LedgerAmounts amounts;
+  };
+  // What a decision rests on: the leaves of beacons, and which of the hold's rulings stood. It
+  // follows from policies and identities as they were then.
+  struct Grounds {
     std::vector<std::int64_t> beacons;
     std::vector<std::size_t> rulings;
+  };
+  // Of each job that ever was: what is in here lies in memory for good.
+  struct Job {
+    RisingNumbers leaves;       // of its entries
+    std::int64_t attempts = 0;  // as JobState has them
+    std::size_t bytes = 0;      // held of them
+    const Hash32* consumer = nullptr;
+    std::vector<Line> lines;
+    std::unique_ptr<Grounds> grounds;  // where there are any
     std::unique_ptr<JobState> awake;
     std::list<Job*>::iterator recent;  // while awake
   };
+  using Jobs = std::map<Hash32, Job>;
   // The job in memory. Errors: those of reading, kBadStructure.
   Result<JobState*> wake(Job& job) const;
   Status read_into(const Job& job, State& scratch, JobState** out) const;
@@ -265,8 +309,8 @@ class State {
   Status key(const KeyEntry& e, std::int64_t time, std::int64_t leaf);
   Status rule(const RulingEntry& e, std::int64_t time);
   Status decide(const ReleaseEntry& e, std::int64_t time, std::int64_t leaf);
-  void charge(const Hash32& job_id, const JobState& job,
-              const std::vector<records::PlanCharge>& charges, std::int64_t time,
+  // Of the job that is being touched.
+  void charge(const std::vector<records::PlanCharge>& charges, std::int64_t time,
               records::LedgerState state);
   Result<JobState*> find(const Hash32& job_id);
   Result<AttemptState*> find(const Hash32& job_id, std::int64_t attempt);
@@ -281,27 +325,22 @@ class State {
   std::map<std::string, std::vector<records::Signed<records::Rotation>>> rotations_;  // by identity
   std::map<std::string, std::int64_t> lease_uses_;  // "lease/asset"
   // Which of them are awake is no part of the state.
-  mutable std::map<Hash32, Job> jobs_;
+  mutable Jobs jobs_;
   mutable std::list<Job*> recent_;  // those awake; the last one asked for is the first
   mutable std::size_t awake_bytes_ = 0;
-  Job* touched_ = nullptr;  // by the entry that is being folded
+  Jobs::value_type* touched_ = nullptr;  // by the entry that is being folded
   ReadAgain read_again_;
   mutable bool unreadable_ = false;
   std::map<std::string, std::string> held_;  // hash of the notice -> job
-  // "owner/asset" -> job -> line
-  std::map<std::string, std::map<std::string, LedgerLine>> ledger_;
-  // What follows from the above, so that no question walks all jobs, versions or lines. No part of
-  // the snapshot.
-  struct AssetSums {
-    LedgerSums all;
-    std::map<Hash32, LedgerSums> by_consumer;
-  };
-  using Sums = std::map<std::string, AssetSums>;  // by "owner/asset"
-  const LedgerLine* find_line(const std::string& asset, const Hash32& job_id) const;
-  static const LedgerSums& sums_in(const Sums& sums, const std::string& asset,
-                                   const std::optional<Hash32>& consumer);
-  Sums sums_;       // of what is reserved
-  Sums told_sums_;  // of what is told
+  std::set<Hash32> consumers_;               // of all jobs
+  // What follows from the jobs' lines, so that no question walks all jobs, versions or lines. No
+  // part of the snapshot.
+  const Line* find_line(const std::string& asset, const Hash32& job_id) const;
+  const LedgerSums& sums_of(const std::string& asset, const std::optional<Hash32>& consumer) const;
+  enum class By { kReserved, kTold };
+  policy::Spent spent_by(By by, const records::PlanCharge& asset, const Hash32& consumer_id,
+                         std::int64_t since, const Hash32& except) const;
+  Ledgers ledgers_;
   struct Newest {
     std::int64_t version = 0;
     std::string version_id;

@@ -11,37 +11,12 @@ namespace {
 
 using namespace gbx::records;  // NOLINT
 using gbx::testing::BrokerWorld;
+using gbx::testing::ChangedStore;
 using gbx::testing::clean_verdict;
 using gbx::testing::kNow;
 using gbx::testing::make_publish;
 using gbx::testing::must;
 using gbx::testing::next_policy;
-
-// Gives what was written, but for the rows that were changed.
-class ChangedStore final : public LogStore {
- public:
-  ChangedStore() = default;
-  explicit ChangedStore(MemoryStore log) : inner_(std::move(log)) {}
-  Status append(std::uint64_t first, const std::vector<StoredEntry>& more,
-                const std::vector<translog::Node>& made) override {
-    return inner_.append(first, more, made);
-  }
-  Result<std::uint64_t> size() const override { return inner_.size(); }
-  Result<StoredEntry> entry(std::uint64_t index) const override {
-    const auto it = entries.find(index);
-    return it == entries.end() ? inner_.entry(index) : it->second;
-  }
-  Result<Hash32> node(translog::NodeId id) const override {
-    const auto it = nodes.find(id);
-    return it == nodes.end() ? inner_.node(id) : it->second;
-  }
-
-  std::map<std::uint64_t, StoredEntry> entries;
-  std::map<translog::NodeId, Hash32> nodes;
-
- private:
-  MemoryStore inner_;
-};
 
 // ---- what is signed over the log ----
 

@@ -3,7 +3,9 @@
 // one seed. Not part of any program.
 #pragma once
 
+#include <map>
 #include <memory>
+#include <set>
 
 #include "broker/core.h"
 #include "policy/testing.h"
@@ -48,6 +50,43 @@ inline records::GateVerdict rejection(records::GateCause cause) {
   v.charge = {policy::kControlBits, 0, 0, policy::kControlCode};
   return v;
 }
+
+// A disk that gives what was written, but for what somebody or chance changed since.
+class ChangedStore final : public broker::LogStore {
+ public:
+  ChangedStore() = default;
+  explicit ChangedStore(broker::MemoryStore log) : inner_(std::move(log)) {}
+  Status append(std::uint64_t first, const std::vector<broker::StoredEntry>& more,
+                const std::vector<translog::Node>& made) override {
+    return inner_.append(first, more, made);
+  }
+  Result<std::uint64_t> size() const override { return inner_.size(); }
+  Result<broker::StoredEntry> entry(std::uint64_t index) const override {
+    ++reads;
+    if (unreadable.count(index) != 0) return fail(Reason::kDatabase, "a bad sector");
+    const auto it = entries.find(index);
+    return it == entries.end() ? inner_.entry(index) : it->second;
+  }
+  Result<Hash32> node(translog::NodeId id) const override {
+    const auto it = nodes.find(id);
+    return it == nodes.end() ? inner_.node(id) : it->second;
+  }
+  // The entry, and the leaf over it.
+  void change(std::uint64_t index, const broker::LogEntry& entry) {
+    broker::StoredEntry other = must(inner_.entry(index));
+    other.entry = canonical(to_json(entry));
+    nodes[{0, index}] = translog::leaf_hash(other.salt, as_bytes(other.entry));
+    entries[index] = std::move(other);
+  }
+
+  std::map<std::uint64_t, broker::StoredEntry> entries;
+  std::map<translog::NodeId, Hash32> nodes;
+  std::set<std::uint64_t> unreadable;
+  mutable std::uint64_t reads = 0;
+
+ private:
+  broker::MemoryStore inner_;
+};
 
 class BrokerWorld {
  public:

@@ -10,6 +10,7 @@
 #include "cli/policy_file.h"
 #include "cli/progress.h"
 #include "cli/publishing.h"
+#include "cli/table_files.h"
 #include "cli/texts.h"
 #include "oci/oci.h"
 #include "policy/policy.h"
@@ -69,6 +70,9 @@ void print_published(Session& s, const Published& p, const std::vector<std::stri
 Status publish_and_print(Session& s, const Invocation& in, PublishRequest r) {
   GBX_ASSIGN(PolicyFile file, read_policy_file(in.text("policy")));
   GBX_TRY(check_kind(file, r.kind));
+  if (r.kind == records::AssetKind::kDataset && file.clauses.tables) {
+    GBX_TRY(check_tables(r.source, *file.clauses.tables));
+  }
   GBX_ASSIGN(const std::vector<std::string> warned, note_policy(s, file.clauses, r.kind));
   if (r.kind == records::AssetKind::kDataset && !file.clauses.row_bits) {
     s.note(

@@ -1,6 +1,7 @@
 // job
 #include <algorithm>
 
+#include "base/figures.h"
 #include "base/log.h"
 #include "base/os.h"
 #include "base/schema.h"
@@ -49,7 +50,9 @@ std::string job_text(const api::JobView& v) {
     o += "\n";
   }
   if (v.output && v.output->decide_at > 0 && !v.ended) {
-    o += "decision  at " + format_time(v.output->decide_at) + "\n";
+    const bool held = v.output->state == "Held";
+    o += held ? "decision  by reviewers; rejected if they release nothing by " : "decision  at ";
+    o += format_time(v.output->decide_at) + "\n";
   }
   if (!v.outcome.reason.empty()) {
     const std::string what = without_code(v.outcome.reason, v.outcome.what);
@@ -154,7 +157,7 @@ std::string plan_text(const records::Explanation& e, bool every) {
             : "on multiples of " + std::to_string(p.gate.release_slot_seconds) + " s");
   o += p.reviewers.empty() || rejected
            ? "; what is held is rejected, for nobody may review it\n"
-           : "; what is held waits for " + std::to_string(p.reviewers_needed) + " reviewers\n";
+           : "; what is held waits for " + counted(p.reviewers_needed, "reviewer") + "\n";
   o += "  access    " + std::string(enum_name(p.controls.access)) +
        (p.controls.access == records::Access::kDirect
             ? ": the host sees which blocks are read\n"

@@ -45,8 +45,7 @@ Status node_list(Session& s, const Invocation&) {
     }
     j["technologies"] = Json(std::move(technologies));
     rows.push_back(j);
-    j["alive"] = !n.alive ? "-" : *n.alive ? "yes" : "no";
-    if (!n.running) j["running"] = "-";
+    j["alive"] = n.alive.value_or(false) ? "yes" : "no";
     std::string tee;
     for (const auto t : n.info ? n.info->technologies : std::vector<records::Technology>{}) {
       const bool none = t == records::Technology::kNone;
@@ -63,14 +62,13 @@ Status node_list(Session& s, const Invocation&) {
   }
   Json j;
   j["items"] = Json(std::move(rows));
-  s.print(j, table({{"NAME", "name"},
-                    {"ALIVE", "alive"},
-                    {"TEE", "tee"},
-                    {"CPU", "cpu"},
-                    {"MEMORY", "memory"},
-                    {"RUNNING", "running"},
-                    {"KEY HASH", "keyHash"}},
-                   shown, "no nodes"));
+  const bool told = std::any_of(nodes.begin(), nodes.end(), [](const auto& n) { return n.alive; });
+  std::vector<Column> columns{{"NAME", "name"}};
+  if (told) columns.push_back({"ALIVE", "alive"});
+  columns.insert(columns.end(), {{"TEE", "tee"}, {"CPU", "cpu"}, {"MEMORY", "memory"}});
+  if (told) columns.push_back({"RUNNING", "running"});
+  columns.push_back({"KEY HASH", "keyHash"});
+  s.print(j, table(columns, shown, "no nodes"));
   return ok_status();
 }
 
@@ -225,10 +223,26 @@ void check_plane(Session& s, Findings& out) {
                  near ? "" : "set this machine's clock: requests are refused beyond 120 s"});
 }
 
+// Whoever has keys may still be unknown here: a request of their own tells.
+void check_enrolled(Session& s, Findings& out) {
+  if (!s.home().identity().ok() || !s.keys().ok()) return;
+  const auto plane = s.plane();
+  if (!plane.ok()) return;  // said before
+  const auto asked = (*plane)->nodes();
+  const bool unknown = asked.reason() == Reason::kUnauthenticated;
+  if (!asked.ok() && !unknown) return;
+  out.push_back({"enrolled", unknown ? "missing" : "ok",
+                 unknown ? "this installation does not know your identity" : "yes",
+                 unknown
+                     ? "glovebox identity enrol --invite-file FILE, with the invite of an operator"
+                     : ""});
+}
+
 Status doctor(Session& s, const Invocation&) {
   Findings all;
   check_home(s, all);
   check_plane(s, all);
+  check_enrolled(s, all);
   check_programs(all);
   check_kernel(all);
   JsonArray rows;

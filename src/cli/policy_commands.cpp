@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <map>
 
+#include "base/figures.h"
 #include "base/log.h"
 #include "base/os.h"
 #include "cli/beacon.h"
@@ -10,6 +11,7 @@
 #include "cli/policy_file.h"
 #include "cli/policy_interview.h"
 #include "cli/publishing.h"
+#include "cli/table_files.h"
 #include "cli/texts.h"
 #include "cli/yaml.h"
 #include "policy/policy.h"
@@ -94,6 +96,7 @@ Result<PolicyDraft> draft(Session& s, const Invocation& in) {
   GBX_ASSIGN(const std::int64_t days, in.integer("days", 365, Bound{1, 3650}));
   d.not_after = in.has("not-after") ? in.text("not-after") : format_time(s.now() + days * kDay);
   if (s.interactive() && !in.has("yes")) GBX_TRY(interview(s, in, d));
+  if (in.has("data")) GBX_TRY(check_tables(in.text("data"), d.tables));
   if (d.kind == records::AssetKind::kImage) {
     // Judged by the clauses of the data that it reads.
     if (d.purposes.empty()) d.purposes = {"*"};
@@ -319,7 +322,9 @@ Result<policy::NamedPolicy> policy_of(Session& s, const std::string& what,
   if (!v.ok()) {
     Error e = v.error();
     const bool unknown = e.reason == Reason::kUsage || e.reason == Reason::kNotFound;
-    if (unknown) e.what = "neither a file that is there nor an asset";
+    if (unknown) {
+      e.what = printable(what, 128) + ": neither a file that is there nor an asset";
+    }
     return e;
   }
   if (fresh != nullptr) *fresh = freshness(*v, s.now());
@@ -438,8 +443,8 @@ Status lease_grant(Session& s, const Invocation& in) {
   }
   j["warnings"] = Json(std::move(warned));
   s.print(j, "leased " + printable(v.record.body.name) + " to " +
-                 to_hex(l.consumer_id).substr(0, 16) + "… for " + std::to_string(l.jobs) +
-                 " jobs until " + format_time(l.not_after) + "\n  lease id  " + to_hex(l.lease_id) +
+                 to_hex(l.consumer_id).substr(0, 16) + "… for " + counted(l.jobs, "job") +
+                 " until " + format_time(l.not_after) + "\n  lease id  " + to_hex(l.lease_id) +
                  "\n");
   return ok_status();
 }

@@ -16,8 +16,8 @@ using records::RulingDecision;
 namespace {
 
 constexpr SecretAccess kAccess{};
-constexpr std::size_t kShownLines = 60;  // of one file
-constexpr std::size_t kShownColumns = 160;
+constexpr std::size_t kShownLines = 60;  // on the screen, of one file
+constexpr std::size_t kShownColumns = 120;
 
 Error other_bytes(const char* what, const Hash32& expected, const Hash32& actual) {
   return fail(Reason::kBadHash, what)
@@ -231,7 +231,8 @@ records::Ruling make_ruling(const ReviewInput& in, const Hash32& policy, const R
   r.owner_policy_hash = policy;
   r.decision = how.decision;
   r.reasons = how.reasons;
-  r.time = in.now;
+  // A broker whose clock was set forward stays ahead; no ruling is older than the notice it names.
+  r.time = std::max(in.now, policy::held_at(notice.body));
   return r;
 }
 
@@ -250,18 +251,31 @@ std::string_view type_of(const ReviewInput& in, const std::string& path) {
   return "log";
 }
 
-// Lines of a file behind a mark of ours, escaped: so that none passes for a line of this program.
+// What fits in one line of the screen, up to the end of a character.
+std::size_t piece_of(std::string_view line) {
+  if (line.size() <= kShownColumns) return line.size();
+  std::size_t end = kShownColumns;
+  for (int i = 0; i < 3 && (static_cast<unsigned char>(line[end]) & 0xC0) == 0x80; ++i) --end;
+  return end;
+}
+
+// Lines of a file behind a mark of ours, escaped: so that none passes for a line of this program. A
+// long one goes on behind another mark. Whatever is not shown is counted.
 std::string rendered(const Bytes& content) {
   std::string out;
   std::string_view rest = as_text(content);
+  bool goes_on = false;
   for (std::size_t n = 0; !rest.empty(); ++n) {
-    const std::size_t end = std::min(rest.find('\n'), rest.size());
     if (n == kShownLines) {
-      return out + "  … " + std::to_string(rest.size()) +
-             " more bytes: --out DIR writes the whole files\n";
+      return out + "  … " + counted(static_cast<std::int64_t>(rest.size()), "more byte") +
+             ": --out DIR writes the whole files\n";
     }
-    out += "  | " + printable(rest.substr(0, end), kShownColumns) + "\n";
-    rest.remove_prefix(std::min(end + 1, rest.size()));
+    const std::size_t line = std::min(rest.find('\n'), rest.size());
+    const std::size_t end = piece_of(rest.substr(0, line));
+    // An escaped byte takes four places.
+    out += (goes_on ? "  + " : "  | ") + printable(rest.substr(0, end), 4 * kShownColumns) + "\n";
+    goes_on = end < line;
+    rest.remove_prefix(goes_on ? end : std::min(end + 1, rest.size()));
   }
   return out;
 }

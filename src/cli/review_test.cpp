@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <sstream>
+
 #include "base/figures.h"
 #include "cli/testing.h"
 #include "policy/decision.h"
@@ -104,6 +106,46 @@ TEST(Review, AGenuineOutputOpensAndItsRulingIsTaken) {
         records::RulingRequest{h.world.reviewer.chain, h.ruling(i, RulingDecision::kApprove)}));
   }
   EXPECT_EQ(last.state, records::JudgementState::kReleased);
+}
+
+// A broker whose clock was set forward gives notices of days to come, for its time never falls.
+TEST(Review, ANoticeOfAClockAheadCanBeRuledUpon) {
+  Held h;
+  h.input->now -= 3 * 86400;
+  const auto r = h.open();
+  ASSERT_TRUE(r.ok()) << r.error().line();
+  for (std::size_t i = 0; i < 2; ++i) {
+    const records::RulingRequest request{h.world.reviewer.chain,
+                                         h.ruling(i, RulingDecision::kApprove)};
+    must(h.world.call<records::Judgement>(records::method::kRuling, request));
+  }
+  EXPECT_GT(h.ruling(0, RulingDecision::kApprove).body.time, h.input->now);
+}
+
+// A metrics file is one line, however long: a reviewer sees all of it, or how much is not shown.
+TEST(Review, NothingOfALongLineIsHiddenInSilence) {
+  Held h;
+  const auto opened = h.open();
+  ASSERT_TRUE(opened.ok()) << opened.error().line();
+  OpenedReview long_line = *opened;
+  long_line.content.log.reset();
+  std::string metrics;
+  for (int i = 0; i < 40; ++i) metrics += "{\"größe\":" + std::to_string(i) + "},";
+  const auto shown = [&](const std::string& content) {
+    long_line.content.files.at(0).content.assign(content.begin(), content.end());
+    return review_text(*h.input, long_line);
+  };
+  std::string text = shown(metrics);
+  std::string joined;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.rfind("  | ", 0) == 0 || line.rfind("  + ", 0) == 0) joined += line.substr(4);
+  }
+  EXPECT_EQ(joined, metrics);
+  EXPECT_EQ(text.find("more byte"), std::string::npos);
+  EXPECT_NE(shown(metrics + "\n" + "x").find("  | x\n"), std::string::npos);
+  EXPECT_NE(shown(std::string(60 * 120 + 7, 'x')).find("  … 7 more bytes: --out DIR"),
+            std::string::npos);
 }
 
 TEST(Review, EveryLieOfThePlaneIsNamed) {

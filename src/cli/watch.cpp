@@ -88,7 +88,8 @@ class Watch {
     std::string line = fmt::format("{} {}  {:.0f} s", kSpinner[turn_++ % std::size(kSpinner)],
                                    phase_, seconds(phase_ms_));
     if (job.output && job.output->decide_at > 0 && !job.ended) {
-      line += ", decision at " + format_time(job.output->decide_at);
+      line += job.output->state == "Held" ? ", reviewers decide by " : ", decision at ";
+      line += format_time(job.output->decide_at);
     }
     session_.status_line(line);
   }

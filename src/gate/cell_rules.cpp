@@ -4,6 +4,7 @@
 #include <map>
 
 #include "gate/analysers.h"
+#include "gate/conditions.h"
 #include "gate/differences.h"
 
 namespace gbx::gate {
@@ -131,26 +132,6 @@ std::vector<AnalyserResult> over_tables(GateView& view, RuleId rule, Look look) 
   return findings.take();
 }
 
-// The owner says that no row of this cell can be. The consumer's own word for it would be a
-// question: whether anybody of a group is there.
-bool cannot_occur(const BoundRecipe& r, const GateTable& file, std::size_t cell) {
-  const std::vector<std::size_t> words = cell_words(r, cell);
-  const auto& groups = r.recipe.group_by;
-  const auto has = [&](const std::string& column, const std::string& word) {
-    for (std::size_t g = 0; groups && g < groups->size(); ++g) {
-      const RecipeGroup& group = (*groups)[g];
-      if (group.column == column && !group.cuts && r.words[g][words[g]] == word) return true;
-    }
-    return false;
-  };
-  return std::any_of(file.structuralZeros.begin(), file.structuralZeros.end(), [&](const auto& z) {
-    for (std::size_t i = 0; i < z.columns.size(); ++i) {
-      if (i >= z.words.size() || !has(z.columns[i], z.words[i])) return false;
-    }
-    return !z.columns.empty();
-  });
-}
-
 // All cells of a line along group `g` are those whose other words agree, but for `impossible` ones.
 std::vector<std::vector<std::size_t>> lines_along(const BoundRecipe& r, std::size_t g,
                                                   const std::vector<bool>& impossible) {
@@ -164,6 +145,37 @@ std::vector<std::vector<std::size_t>> lines_along(const BoundRecipe& r, std::siz
   std::vector<std::vector<std::size_t>> out;
   for (auto& [others, cells] : lines) out.push_back(std::move(cells));
   return out;
+}
+
+// For each cell: is whoever has its words let in by all filters? Then no filter asks anything of
+// it.
+std::vector<bool> words_ask_what_filters_ask(const BoundRecipe& r) {
+  const std::vector<Condition> filters = conditions_of(r, std::nullopt);
+  std::vector<std::vector<std::uint32_t>> asked(
+      r.words.size());  // of each word, a bit for a filter
+  for (std::size_t g = 0; g < r.words.size(); ++g) {
+    for (std::size_t w = 0; w < r.words[g].size(); ++w) {
+      const std::vector<Condition> word = conditions_of_word(r, g, w);
+      asked[g].push_back(0);
+      for (std::size_t i = 0; i < filters.size(); ++i) {
+        if (implies(word, {filters[i]})) asked[g][w] |= std::uint32_t{1} << i;
+      }
+    }
+  }
+  std::vector<bool> out;
+  for (std::size_t n = 0; n < r.cell_count; ++n) {
+    const std::vector<std::size_t> words = cell_words(r, n);
+    std::uint32_t all = 0;
+    for (std::size_t g = 0; g < words.size(); ++g) all |= asked[g][words[g]];
+    out.push_back(all == (std::uint32_t{1} << filters.size()) - 1);
+  }
+  return out;
+}
+// Whoever is let in has the only word of group `g`, because the recipe says so.
+bool filters_ask_word(const BoundRecipe& r, std::size_t g) {
+  const std::string& column = (*r.recipe.group_by)[g].column;
+  return implies(conditions_of(r, std::nullopt),
+                 {{{column, Comparison::kEquals, r.words[g][0]}, {}}});
 }
 
 }  // namespace
@@ -218,16 +230,22 @@ std::vector<AnalyserResult> analyse_groups(GateView& view) {
       findings.add(RuleStatus::kFail, why, {view.request.outputs[i].name, rows[n], -1});
     };
     const auto empty = [&](std::size_t n) { return o.table.cells[n].subjects.empty(); };
+    const std::vector<bool> asked_anyway = words_ask_what_filters_ask(r);
     std::vector<bool> impossible;
     for (std::size_t n = 0; n < r.cell_count; ++n) {
-      impossible.push_back(r.structural_zeros[n] && cannot_occur(r, *o.explained->table, n));
+      // The consumer's own word for it would be a question: whether anybody of a group is there.
+      impossible.push_back(r.structural_zeros[n] &&
+                           cannot_occur(conditions_of(r, n), o.explained->table->structuralZeros));
       const CellFacts& cell = o.table.cells[n];
       if (empty(n) && !impossible[n]) found(GateReason::kEmptyCell, n);
-      // What the filter asks is true of everybody who is asked.
-      if (!empty(n) && r.recipe.filter && cell.left_out == 0) found(GateReason::kGroupDisclosed, n);
+      // What the filter asks is true of everybody who is asked; where it does not follow from the
+      // cell's words.
+      if (!empty(n) && cell.left_out == 0 && !asked_anyway[n]) {
+        found(GateReason::kGroupDisclosed, n);
+      }
       if (cell.all_same) found(GateReason::kSameValues, n);
-      if (cell.few_come_often) found(GateReason::kSmallCell, n);
-      if (cell.unusual_alone && !cell.dominated && !cell.few_unusual && !cell.few_come_often) {
+      if (cell.few_perhaps && !cell.few_unusual) found(GateReason::kSmallCell, n);
+      if (cell.unusual_alone && !cell.dominated && !cell.few_unusual && !cell.few_perhaps) {
         found(GateReason::kDominatedCell, n);
       }
     }
@@ -238,7 +256,7 @@ std::vector<AnalyserResult> analyse_groups(GateView& view) {
     // Whoever knows all other words of somebody learns this one.
     for (std::size_t g = 0; g < r.words.size(); ++g) {
       // That the table is there tells that nobody has another word than the only one.
-      const bool only_word = r.words[g].size() == 1 && r.cuts[g].empty();
+      const bool only_word = r.words[g].size() == 1 && r.cuts[g].empty() && !filters_ask_word(r, g);
       for (const auto& line : lines_along(r, g, impossible)) {
         const auto full =
             std::count_if(line.begin(), line.end(), [&](auto n) { return !empty(n); });
@@ -270,6 +288,9 @@ std::vector<AnalyserResult> analyse_differences(GateView& view) {
       if (c.between_columns && !told) {
         findings.add(RuleStatus::kFail, GateReason::kFewDiffer, where);
       }
+    }
+    if (cells_differ_by_few(o.table, least, steps)) {
+      findings.add(RuleStatus::kFail, GateReason::kFewDiffer, {name, -1, -1});
     }
     for (std::size_t k = 0; k < i; ++k) {
       const OutputView& other = view.outputs[k];

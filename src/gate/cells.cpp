@@ -12,8 +12,6 @@
 namespace gbx::gate {
 namespace {
 
-constexpr int kScale = kAddedScale;  // decimals that sums keep exactly
-
 // Sums of limits.rows values of this size, times three, fit 127 bits.
 Wide largest_value() {
   Wide v = 1;
@@ -91,7 +89,7 @@ class Table {
     if (!inside) {
       // A row that belongs to no cell is in none without the filter either.
       if (why == GateReason::kNone) leave_out(cell, subject);
-      if (why == GateReason::kRecipeDomain && !kept_out_by_its_words(cells)) words_left_out_ = true;
+      words_left_out_ = words_left_out_ || only_kept_out_by_others(cells);
       return;
     }
     if (why == GateReason::kNone && task_.recipe->structural_zeros[cell]) {
@@ -171,21 +169,42 @@ class Table {
     };
     return any(MeasureKind::kMean) && !any(MeasureKind::kRows);
   }
-  // Of a row in no cell: do filters on the groups' own columns keep its unlisted words out?
-  bool kept_out_by_its_words(const std::vector<std::string>& cells) const {
-    for (std::size_t g = 0; g < group_at_.size(); ++g) {
-      const std::string& word = cells[group_at_[g]];
-      if (!task_.recipe->cuts[g].empty() || words_[g].count(word) != 0) continue;
-      bool kept_out = false;
+  // Of a row that is kept out: could it not be counted for what stands in one of its columns, which
+  // no filter on that column keeps out? Then that there is a table tells of all others.
+  bool only_kept_out_by_others(const std::vector<std::string>& cells) const {
+    const auto told = [&](const std::string& column, const std::string& text) {
       for (std::size_t i = 0; i < filters().size(); ++i) {
         bool readable = true;
-        kept_out =
-            kept_out || (filters()[i].column == groups()[g].column &&
-                         !holds(filters()[i], task_.recipe->filter_values[i], word, readable));
+        const bool yes = filters()[i].column != column ||
+                         holds(filters()[i], task_.recipe->filter_values[i], text, readable);
+        if (readable && !yes) return false;
       }
-      if (!kept_out) return false;
+      return true;
+    };
+    for (std::size_t g = 0; g < group_at_.size(); ++g) {
+      const std::string& word = cells[group_at_[g]];
+      const bool listed =
+          task_.recipe->cuts[g].empty() ? words_[g].count(word) != 0 : parse_decimal(word).ok();
+      if (!listed && told(groups()[g].column, word)) return true;
     }
-    return true;
+    for (std::size_t a = 0; a < adding_.size(); ++a) {
+      if (!adding_[a].column) continue;
+      const std::string& number = cells[measure_at_[a]];
+      if (!value_of(number) && told(*adding_[a].column, number)) return true;
+    }
+    for (std::size_t i = 0; i < filters().size(); ++i) {
+      bool readable = true;
+      (void)holds(filters()[i], task_.recipe->filter_values[i], cells[filter_at_[i]], readable);
+      if (!readable && told(filters()[i].column, cells[filter_at_[i]])) return true;
+    }
+    return false;
+  }
+  static std::optional<Wide> value_of(const std::string& text) {
+    const Result<Decimal> number = parse_decimal(text);
+    if (!number.ok()) return std::nullopt;
+    const Result<Wide> exact = scaled_integer(*number, kAddedScale);
+    if (!exact.ok() || magnitude(*exact) > static_cast<UWide>(largest_value())) return std::nullopt;
+    return *exact;
   }
   bool take_room(std::size_t units) {
     if (*room_ < units) {
@@ -250,23 +269,26 @@ class Table {
     std::vector<Wide> shares;
     const auto note = [&](bool& few, const Unusual& u) {
       few = few || u.few;
+      facts.few_perhaps = facts.few_perhaps || u.half;
       facts.unusual_alone = facts.unusual_alone || u.dominated;
     };
     for (std::size_t a = 0; a < adding_.size(); ++a) {
       Dominance dominance;
       for (const auto& [subject, entry] : members) dominance.add(share(entry, a).absolute);
-      if (dominance.dominated()) facts.dominated = true;
-      bool& few = adding_[a].column ? facts.few_unusual : facts.few_come_often;
+      // Where all add nothing there is no share that could be large: they are alike (all_same).
+      if (dominance.total() > 0 && dominance.dominated()) facts.dominated = true;
+      bool& few = adding_[a].column ? facts.few_unusual : facts.few_perhaps;
       each(members, shares, [&](std::size_t e) { return share(e, a).net; });
       note(few, unusual(shares, least()));
       if (!adding_[a].column) continue;
+      few = few || few_add(shares, least());
       const Sum& sum = sums_[c * adding_.size() + a];
       if (sum.least == sum.most) facts.all_same = true;
       if (facts.rows == members.size()) continue;
       // Some have more rows than others: off what is usual for each row.
-      for (const Wide usual : usual_in_a_row(members, a)) {
+      for (const InRows& usual : usual_in_a_row(members, a, dominance.total())) {
         each(members, shares, [&](std::size_t e) {
-          return share(e, a).net - usual * static_cast<Wide>(people_[e].rows);
+          return share(e, a).net * usual.rows - usual.net * static_cast<Wide>(people_[e].rows);
         });
         note(few, unusual(shares, least()));
       }
@@ -303,22 +325,43 @@ class Table {
         }
         return sum;
       });
-      if (unusual(shares, least()).few) return true;
+      if (few_add(shares, least()) || unusual(shares, least()).few_or_half()) return true;
     }
     return false;
   }
   Wide in_units(std::size_t entry, std::size_t a) const {
     return adding_[a].column ? share(entry, a).net : share(entry, a).net * kAddedOne;
   }
-  // The median of what the members add in a row of theirs; of an even number, both.
-  std::vector<Wide> usual_in_a_row(const Members& members, std::size_t a) const {
-    std::vector<Wide> in_a_row;
-    each(members, in_a_row,
-         [&](std::size_t e) { return share(e, a).net / static_cast<Wide>(people_[e].rows); });
-    std::sort(in_a_row.begin(), in_a_row.end());
-    const Wide lower = in_a_row[(in_a_row.size() - 1) / 2];
-    const Wide upper = in_a_row[in_a_row.size() / 2];
-    return lower == upper ? std::vector<Wide>{lower} : std::vector<Wide>{lower, upper};
+  struct InRows {  // what somebody adds in so many rows
+    Wide net = 0;
+    Wide rows = 1;
+  };
+  // The median of what the members add in a row of theirs; of an even number, both. A quotient is
+  // rounded, so it is left a fraction, but where numbers are so large that products of them would
+  // not fit: `total` is all that the members add.
+  std::vector<InRows> usual_in_a_row(const Members& members, std::size_t a, UWide total) const {
+    struct Ratio {
+      Wide quotient;
+      std::size_t entry;
+    };
+    std::vector<Ratio> in_a_row;
+    for (const auto& [subject, e] : members) {
+      in_a_row.push_back({share(e, a).net / static_cast<Wide>(people_[e].rows), e});
+    }
+    std::sort(in_a_row.begin(), in_a_row.end(),
+              [](const Ratio& x, const Ratio& y) { return x.quotient < y.quotient; });
+    std::uint64_t rows = 0;
+    for (const auto& [subject, e] : members) rows += people_[e].rows;
+    const auto usual = [&](const Ratio& r) {
+      const auto largest = static_cast<UWide>(largest_value());
+      const bool fits = total < largest && rows < 100'000'000;
+      return fits ? InRows{share(r.entry, a).net, static_cast<Wide>(people_[r.entry].rows)}
+                  : InRows{r.quotient, 1};
+    };
+    const Ratio& lower = in_a_row[(in_a_row.size() - 1) / 2];
+    const Ratio& upper = in_a_row[in_a_row.size() / 2];
+    if (lower.quotient == upper.quotient) return {usual(lower)};
+    return {usual(lower), usual(upper)};
   }
   void count(const std::vector<std::string>& cells, std::size_t cell, std::uint32_t subject,
              std::uint64_t mark) {
@@ -333,10 +376,8 @@ class Table {
     for (std::size_t a = 0; a < adding_.size(); ++a) {
       Wide value = 1;
       if (adding_[a].column) {
-        const Result<Decimal> number = parse_decimal(cells[measure_at_[a]]);
-        const Result<Wide> exact =
-            number.ok() ? scaled_integer(*number, kScale) : Result<Wide>(number.error());
-        if (!exact.ok() || magnitude(*exact) > static_cast<UWide>(largest_value())) {
+        const std::optional<Wide> exact = value_of(cells[measure_at_[a]]);
+        if (!exact) {
           fail(GateReason::kRecipeValue);
           return;
         }
@@ -366,7 +407,7 @@ class Table {
     while (adding_[a].measure != m) ++a;
     const Sum& sum = sums_[cell * adding_.size() + a];
     const std::string exact =
-        quotient_text(sum.total, kind == MeasureKind::kMean ? facts.rows : 1, kScale);
+        quotient_text(sum.total, kind == MeasureKind::kMean ? facts.rows : 1, kAddedScale);
     const NumberType& column = task_.schema->root.children[task_.recipe->measure_columns[m]].number;
     return column.integer ? to_text(round_decimal(*parse_decimal(exact), 0, 0)) : exact;
   }

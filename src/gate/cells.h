@@ -36,8 +36,8 @@ struct CellFacts {
   std::uint64_t rows = 0;
   // Of any measure that adds something up:
   bool dominated = false;        // one subject, or two, make up too much of it
-  bool few_unusual = false;      // all add the same but for few (Unusual::few)
-  bool few_come_often = false;   // the same of rows
+  bool few_unusual = false;      // all add the same but for few (Unusual::few), or few add any
+  bool few_perhaps = false;      // the same of rows; or only half add the same (Unusual::half)
   bool unusual_alone = false;    // what is off the usual is one's or two's (Unusual::dominated)
   bool all_same = false;         // every row adds the same value, so it is everybody's own
   bool between_columns = false;  // several such measures tell of few together
@@ -59,8 +59,9 @@ struct RecomputedTable {
   // What measures add up: a column, or "" for rows, which a mean tells, too: there are few numbers
   // by which it can be multiplied so that a sum comes out.
   std::vector<std::string> adds;
-  // A row that the filter keeps out has a word of a group that the recipe does not list, and is not
-  // kept out by a filter on that word: that the table can be computed tells who else has it.
+  // A row that the filter keeps out has a word of a group that the recipe does not list, or no
+  // number where it asks for one, and is not kept out by a filter on that column: that the table
+  // can be computed tells who else has it.
   bool words_left_out = false;
   Bytes csv;  // every number exact; not yet canonical
   bool ok() const { return failure == GateReason::kNone; }

@@ -208,8 +208,10 @@ TEST(Cells, DominanceFailsClosed) {
     rows.push_back({"p" + std::to_string(i), "a", "yes", 100, i % 2 == 0 ? 500 : -500});
   }
   EXPECT_FALSE(compute(s, csv_of(rows)).cells[0].dominated);
+  // Of nothing there are no shares: it is everybody's own, which holds as such.
   for (auto& r : rows) r.cost_cents = 0;
-  EXPECT_TRUE(compute(s, csv_of(rows)).cells[0].dominated);
+  EXPECT_FALSE(compute(s, csv_of(rows)).cells[0].dominated);
+  EXPECT_TRUE(compute(s, csv_of(rows)).cells[0].all_same);
 }
 
 // One cell of a hundred people, p0 to p99, with two columns.
@@ -264,8 +266,12 @@ TEST(Shares, AreOfFewWhereTheOthersAreAlike) {
   EXPECT_TRUE(few({0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1}));
   EXPECT_TRUE(few({1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0}));
   EXPECT_FALSE(few({1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}));
-  EXPECT_FALSE(few({0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5}));
-  EXPECT_FALSE(few({4, 4, 4}));
+  const auto half = [](std::vector<Wide> shares) { return unusual(shares, 10).half; };
+  EXPECT_FALSE(few({7, 7, 7, 7, 7, 7, 7, 1, 2, 3, 4, 5}));
+  EXPECT_TRUE(half({7, 7, 7, 7, 7, 7, 7, 1, 2, 3, 4, 5}));
+  EXPECT_TRUE(half({7, 7, 7, 7, 7, 7, 1, 2, 3, 4, 5, 6}));
+  EXPECT_FALSE(half({7, 7, 7, 7, 7, 1, 2, 3, 4, 5, 6, 8}));
+  EXPECT_FALSE(few({4, 4, 4}) || half({4, 4, 4}));
   EXPECT_FALSE(few({}));
   std::vector<Wide> twenty(20);
   for (std::size_t i = 0; i < 10; ++i) twenty[i] = 1;
@@ -276,6 +282,57 @@ TEST(Shares, AreOfFewWhereTheOthersAreAlike) {
   EXPECT_EQ(most_alike(mixed), 3U);
   std::vector<Wide> none;
   EXPECT_EQ(most_alike(none), 0U);
+}
+
+// Of thirteen people four have costs, each another one: their sum is a cell of four.
+TEST(Shares, OfFewWhoAddAnything) {
+  const std::vector<Wide> four = {1000, 1100, 900, 1050, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+  EXPECT_TRUE(few_add(four, 10));
+  EXPECT_FALSE(few_add(four, 4));
+  EXPECT_FALSE(few_add({0, 0, 0}, 10)) << "nobody is not few";
+  EXPECT_FALSE(few_add({1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0}, 10));
+  std::vector<Wide> shares = four;
+  EXPECT_TRUE(of_few(shares, 10));
+  // Also where what is usual is something: nine of eighteen have nothing, the others what they do.
+  std::vector<Wide> nine(18);
+  for (std::size_t i = 0; i < 9; ++i) nine[i] = 500 + 11 * static_cast<Wide>(i);
+  EXPECT_TRUE(few_add(nine, 10));
+
+  const Schema s = schema_of(declaration(
+      R"([{"name":"s","type":"decimal","minimum":0,"maximum":1000000,"digits":9}])",
+      R"({"input":"i","file":"f","measures":[{"name":"s","of":"sum","column":"x"}]})", 1));
+  const auto judged = [&](const std::function<int(int)>& x) {
+    std::string csv = "who,x\n";
+    for (int i = 0; i < 13; ++i) csv += "p" + std::to_string(i) + "," + std::to_string(x(i)) + "\n";
+    return compute(s, csv).cells.at(0);
+  };
+  EXPECT_TRUE(judged([](int i) { return i < 4 ? 900 + 50 * i : 0; }).few_unusual);
+  EXPECT_TRUE(judged([](int i) { return i < 9 ? 900 + 50 * i : 0; }).few_unusual);
+  EXPECT_FALSE(judged([](int i) { return i < 10 ? 900 + 50 * i : 0; }).few_unusual);
+  EXPECT_TRUE(judged([](int i) { return i < 4 ? 7900 + 50 * i : 7000; }).few_perhaps);
+  const CellFacts varied = judged([](int i) { return 900 + 50 * i; });
+  EXPECT_FALSE(varied.few_unusual || varied.few_perhaps);
+}
+
+// A third of a flag in each row, whatever a third is rounded to: four people have one flag more.
+TEST(Cells, WhatIsUsualInARowIsNotRounded) {
+  const Schema s = schema_of(declaration(
+      R"([{"name":"r","type":"integer","minimum":0,"maximum":10000},
+          {"name":"s","type":"integer","minimum":0,"maximum":10000}])",
+      R"({"input":"i","file":"f","measures":[{"name":"r","of":"rows"},
+          {"name":"s","of":"sum","column":"flag"}]})",
+      1));
+  for (const int more : {0, 4, 40}) {
+    std::string csv = "who,flag\n";
+    for (int i = 0; i < 100; ++i) {
+      const int rows = 3 * (1 + i % 3);
+      for (int k = 0; k < rows; ++k) {
+        const bool flag = k < rows / 3 + (i < more ? 1 : 0);
+        csv += "p" + std::to_string(i) + (flag ? ",1\n" : ",0\n");
+      }
+    }
+    EXPECT_EQ(compute(s, csv).cells.at(0).few_unusual, more == 4) << more;
+  }
 }
 
 // Two sums of one cell are a third one: what one has and the other has not.
@@ -304,7 +361,7 @@ TEST(Cells, TwoColumnsTellTheirDifference) {
   EXPECT_TRUE(of_hundred(
                   rows, [](int i) { return std::to_string(i) + ",0"; }, "p7,1,0\n")
                   .cells.at(0)
-                  .few_come_often);
+                  .few_perhaps);
 }
 
 // Columns of which everybody has one: who has none is what is left of all.

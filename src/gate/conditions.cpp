@@ -25,6 +25,21 @@ bool implies(const Condition& a, const Condition& b) {
   return above(a.is.is) ? c > 0 : c < 0;
 }
 
+// Rows of `known` have all the words that `zero` names, but perhaps for the word `but`.
+bool surely_has(const std::vector<Condition>& known, const GateZero& zero,
+                std::optional<std::size_t> but = std::nullopt) {
+  if (zero.columns.empty() || zero.words.size() != zero.columns.size()) return false;
+  for (std::size_t i = 0; i < zero.columns.size(); ++i) {
+    if (i == but) continue;
+    const bool has = std::any_of(known.begin(), known.end(), [&](const Condition& c) {
+      return c.is.column == zero.columns[i] && c.is.is == Comparison::kEquals &&
+             c.is.value == zero.words[i];
+    });
+    if (!has) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 bool holds(const RecipeFilter& f, const Decimal& value, const std::string& cell, bool& readable) {
@@ -60,16 +75,19 @@ std::vector<Condition> conditions_of(const BoundRecipe& recipe, std::optional<st
   if (!cell || !groups) return out;
   const std::vector<std::size_t> words = cell_words(recipe, *cell);
   for (std::size_t g = 0; g < groups->size(); ++g) {
-    const RecipeGroup& group = (*groups)[g];
-    const std::size_t word = words[g];
-    const auto& cuts = recipe.cuts[g];
-    if (cuts.empty()) {
-      out.push_back({{group.column, Comparison::kEquals, recipe.words[g][word]}, {}});
-      continue;
-    }
-    if (word > 0) out.push_back({{group.column, Comparison::kAtLeast, ""}, cuts[word - 1]});
-    if (word < cuts.size()) out.push_back({{group.column, Comparison::kBelow, ""}, cuts[word]});
+    for (Condition& c : conditions_of_word(recipe, g, words[g])) out.push_back(std::move(c));
   }
+  return out;
+}
+
+std::vector<Condition> conditions_of_word(const BoundRecipe& recipe, std::size_t group,
+                                          std::size_t word) {
+  const std::string& column = (*recipe.recipe.group_by)[group].column;
+  const auto& cuts = recipe.cuts[group];
+  if (cuts.empty()) return {{{column, Comparison::kEquals, recipe.words[group][word]}, {}}};
+  std::vector<Condition> out;
+  if (word > 0) out.push_back({{column, Comparison::kAtLeast, ""}, cuts[word - 1]});
+  if (word < cuts.size()) out.push_back({{column, Comparison::kBelow, ""}, cuts[word]});
   return out;
 }
 
@@ -80,29 +98,25 @@ bool implies(const std::vector<Condition>& a, const std::vector<Condition>& b) {
   });
 }
 
+bool cannot_occur(const std::vector<Condition>& known, const std::vector<GateZero>& impossible) {
+  return std::any_of(impossible.begin(), impossible.end(),
+                     [&](const GateZero& z) { return surely_has(known, z); });
+}
+
 std::vector<Condition> forced_words(const std::vector<Condition>& known, const BoundRecipe& other,
                                     const std::vector<GateZero>& impossible) {
   std::vector<Condition> out;
   const auto& groups = other.recipe.group_by;
   if (!groups || impossible.empty()) return out;
-  const auto is_known = [&](const std::string& column, const std::string& word) {
-    return std::any_of(known.begin(), known.end(), [&](const Condition& c) {
-      return c.is.column == column && c.is.is == Comparison::kEquals && c.is.value == word;
-    });
-  };
   for (std::size_t g = 0; g < groups->size(); ++g) {
     const std::string& column = (*groups)[g].column;
     if (!other.cuts[g].empty()) continue;
     std::set<std::string> left(other.words[g].begin(), other.words[g].end());
     for (const GateZero& z : impossible) {
       const auto at = std::find(z.columns.begin(), z.columns.end(), column);
-      if (at == z.columns.end() || z.words.size() != z.columns.size()) continue;
+      if (at == z.columns.end()) continue;
       const auto mine = static_cast<std::size_t>(at - z.columns.begin());
-      bool applies = true;
-      for (std::size_t i = 0; i < z.columns.size(); ++i) {
-        applies = applies && (i == mine || is_known(z.columns[i], z.words[i]));
-      }
-      if (applies) left.erase(z.words[mine]);
+      if (surely_has(known, z, mine)) left.erase(z.words[mine]);
     }
     if (left.size() == 1) out.push_back({{column, Comparison::kEquals, *left.begin()}, {}});
   }

@@ -36,7 +36,9 @@ struct Part {
     std::size_t most_alike = 0;
     Wide one = 0;  // somebody's share
   };
-  Part(const CellFacts& f, std::size_t width) : facts(&f), measures(width) {
+  // `often`: how many of the cells each of several is in.
+  Part(const CellFacts& f, std::size_t width, const std::vector<Wide>* often = nullptr)
+      : facts(&f), measures(width), times(often) {
     std::vector<Wide> shares(f.subjects.size());
     for (std::size_t m = 0; m < width; ++m) {
       for (std::size_t i = 0; i < shares.size(); ++i) {
@@ -52,16 +54,21 @@ struct Part {
   Wide added(std::size_t place, std::size_t measure) const {
     return facts->added[place * measures.size() + measure];
   }
-  // The same; of the measure after the last one, each subject is one.
+  // The same; of the measure after the last one, each subject is one; and of the one after that,
+  // of cells together that somebody is in twice, one for each of them: it is what their counts add
+  // up to.
+  std::size_t numbers() const { return measures.size() + (times == nullptr ? 1 : 2); }
   Wide share(std::size_t place, std::size_t measure) const {
+    if (measure > measures.size()) return (*times)[place];
     return measure == measures.size() ? kAddedOne : added(place, measure);
   }
   std::size_t some(std::size_t measure) const {
-    return measure == measures.size() ? size() : measures[measure].some;
+    return measure >= measures.size() ? size() : measures[measure].some;
   }
   std::size_t size() const { return facts->subjects.size(); }
   const CellFacts* facts;
   std::vector<Measure> measures;
+  const std::vector<Wide>* times;
   // Of a cell or a whole: what its recipe asks, and its filters of that. Several cells together
   // have none.
   struct Asked {
@@ -70,11 +77,17 @@ struct Part {
     std::vector<Condition> known;  // all, and what follows from the owner's word
   };
   std::optional<Asked> asked = std::nullopt;
+  bool is_whole() const { return asked && asked->all.size() == asked->by_filters.size(); }
 };
 
 // Several cells of one table as if they were one: anybody can add them up. `width` is how many
 // measures add something up.
-CellFacts union_of(const std::vector<const CellFacts*>& cells, std::size_t width) {
+struct Union {
+  CellFacts facts;
+  std::vector<Wide> times;  // for each subject, in units; empty where nobody is in two cells
+  const std::vector<Wide>* often() const { return times.empty() ? nullptr : &times; }
+};
+Union union_of(const std::vector<const CellFacts*>& cells, std::size_t width) {
   std::vector<std::pair<std::uint32_t, std::pair<std::size_t, std::size_t>>> all;
   for (std::size_t c = 0; c < cells.size(); ++c) {
     for (std::size_t i = 0; i < cells[c]->subjects.size(); ++i) {
@@ -82,25 +95,33 @@ CellFacts union_of(const std::vector<const CellFacts*>& cells, std::size_t width
     }
   }
   std::sort(all.begin(), all.end());
-  CellFacts out;
+  Union both;
+  CellFacts& out = both.facts;
   for (const auto& [subject, place] : all) {
     const CellFacts& cell = *cells[place.first];
     if (out.subjects.empty() || out.subjects.back() != subject) {
       out.subjects.push_back(subject);
       out.row_marks.push_back(0);
+      both.times.push_back(0);
       out.added.resize(out.added.size() + width);
     }
+    both.times.back() += kAddedOne;
     out.row_marks.back() += cell.row_marks[place.second];
     for (std::size_t m = 0; m < width; ++m) {
       out.added[out.added.size() - width + m] += cell.added[place.second * width + m];
     }
   }
-  return out;
+  if (all.size() == out.subjects.size()) both.times.clear();
+  return both;
 }
 
 class Side {
  public:
-  Side(const RecomputedTable& t, const RecomputedTable& other) : width_(t.adds.size()) {
+  Side(const RecomputedTable& t, const RecomputedTable& other)
+      : width_(t.adds.size()),
+        known_(asked(t, std::nullopt, other).known),
+        elsewhere_(conditions_of(*t.recipe, std::nullopt)) {
+    std::erase_if(elsewhere_, [&](const Condition& c) { return asks_of(other, c.is.column); });
     for (std::size_t n = 0; n < t.cells.size(); ++n) {
       if (t.cells[n].subjects.empty()) continue;
       parts_.emplace_back(t.cells[n], width_).asked = asked(t, n, other);
@@ -110,7 +131,7 @@ class Side {
     std::vector<std::size_t> all(cells_);
     std::iota(all.begin(), all.end(), std::size_t{0});
     whole_ = together(all);
-    parts_.emplace_back(whole_, width_).asked = asked(t, std::nullopt, other);
+    parts_.emplace_back(whole_.facts, width_, whole_.often()).asked = asked(t, std::nullopt, other);
   }
   Side(Side&&) = delete;  // parts_ points into it
   Side& operator=(Side&&) = delete;
@@ -123,9 +144,13 @@ class Side {
     for (std::size_t n = 0; n < cells_; ++n) places += parts_[n].size();
     return parts_.empty() || places == parts_.back().size();
   }
+  // What is asked of all rows of the table, and follows from it.
+  const std::vector<Condition>& known() const { return known_; }
+  // Filters on columns of which the other table asks nothing.
+  const std::vector<Condition>& elsewhere() const { return elsewhere_; }
   std::size_t cells() const { return cells_; }
   std::size_t width() const { return width_; }
-  CellFacts together(const std::vector<std::size_t>& cells) const {
+  Union together(const std::vector<std::size_t>& cells) const {
     std::vector<const CellFacts*> facts;
     for (const std::size_t c : cells) facts.push_back(parts_[c].facts);
     return union_of(facts, width_);
@@ -140,9 +165,18 @@ class Side {
     return out;
   }
 
+  static bool asks_of(const RecomputedTable& t, const std::string& column) {
+    const Recipe& r = t.recipe->recipe;
+    const auto is = [&](const auto& x) { return x.column == column; };
+    return (r.filter && std::any_of(r.filter->begin(), r.filter->end(), is)) ||
+           (r.group_by && std::any_of(r.group_by->begin(), r.group_by->end(), is));
+  }
+
   std::size_t width_;
+  std::vector<Condition> known_;
+  std::vector<Condition> elsewhere_;
   std::size_t cells_ = 0;
-  CellFacts whole_;
+  Union whole_;
   std::vector<Part> parts_;
 };
 
@@ -183,7 +217,7 @@ struct Common {
   std::size_t subjects = 0;
   std::size_t same_rows = 0;  // of them, with the same rows in both
   std::vector<UWide> shared;  // for each pair: what the common ones add to both parts together
-  // For each measure of the one, and being a subject, with each of the other: how many of the
+  // For each number of the one with each of the other (Part::share): how many of the
   // common ones add something else to the one than to the other, less those who add anything.
   std::vector<std::int64_t> apart;
 };
@@ -221,6 +255,26 @@ class Differences {
     }
     return groups_tell();
   }
+  // Of the cells of one table, which both sides are.
+  bool few_within() {
+    std::erase_if(pairs_, [this](const Pair& p) {
+      const auto first = std::find(adds_a_.begin(), adds_a_.end(), adds_a_[p.a]);
+      return p.a != p.b || first != adds_a_.begin() + static_cast<std::ptrdiff_t>(p.a);
+    });
+    if (pairs_.empty()) return false;
+    std::vector<Common> common(b_.parts().size());
+    for (std::size_t x = 0; x < a_.cells(); ++x) {
+      std::vector<std::size_t> touched;
+      if (!meet(a_.parts()[x], common, touched)) return true;
+      for (const std::size_t y : touched) {
+        if (y > x && y < b_.cells() && cells_tell(a_.parts()[x], b_.parts()[y], common[y])) {
+          return true;
+        }
+        common[y] = {};
+      }
+    }
+    return false;
+  }
 
  private:
   struct Overlap {
@@ -244,11 +298,11 @@ class Differences {
   void add(Common& c, const Part& x, std::size_t i, const Part& y, std::size_t k) const {
     if (c.subjects++ == 0) {
       c.shared.resize(pairs_.size());
-      c.apart.resize((x.measures.size() + 1) * (y.measures.size() + 1));
+      c.apart.resize(x.numbers() * y.numbers());
     }
     std::size_t place = 0;
-    for (std::size_t a = 0; a <= x.measures.size(); ++a) {
-      for (std::size_t b = 0; b <= y.measures.size(); ++b) {
+    for (std::size_t a = 0; a < x.numbers(); ++a) {
+      for (std::size_t b = 0; b < y.numbers(); ++b) {
         const Wide of_x = x.share(i, a);
         const Wide of_y = y.share(k, b);
         c.apart[place++] += (of_x != of_y ? 1 : 0) - (of_x != 0 ? 1 : 0) - (of_y != 0 ? 1 : 0);
@@ -260,7 +314,7 @@ class Differences {
     }
   }
   bool meet(const Part& x, std::vector<Common>& common, std::vector<std::size_t>& touched) {
-    for (std::size_t i = 0; i < x.facts->subjects.size(); ++i) {
+    for (std::size_t i = 0; i < x.size(); ++i) {
       const auto places = index_.of(x.facts->subjects[i]);
       if (!spend(1 + places.size() * steps_of_one_)) return false;
       for (const auto& [part, at] : places) {
@@ -348,10 +402,12 @@ class Differences {
     for (const std::size_t n : g.a) size += a_.parts()[n].facts->subjects.size();
     for (const std::size_t n : g.b) size += b_.parts()[n].facts->subjects.size();
     if (!spend(size * (1 + a_.width() + b_.width()))) return true;
-    const CellFacts of_a = a_.together(g.a);
-    const CellFacts of_b = b_.together(g.b);
-    const Part x(of_a, a_.width());
-    const Part y(of_b, b_.width());
+    const Union union_a = a_.together(g.a);
+    const Union union_b = b_.together(g.b);
+    const CellFacts& of_a = union_a.facts;
+    const CellFacts& of_b = union_b.facts;
+    const Part x(of_a, a_.width(), union_a.often());
+    const Part y(of_b, b_.width(), union_b.often());
     Common c;
     for (std::size_t i = 0, k = 0; i < of_a.subjects.size() && k < of_b.subjects.size();) {
       if (of_a.subjects[i] == of_b.subjects[k]) {
@@ -371,6 +427,9 @@ class Differences {
     if (few_apart(x, y, c)) return true;
     const bool same_rows = differ == 0;
     if (in_one == 0 && (asks_more(x, y, same_rows) || asks_more(y, x, same_rows))) return true;
+    if (in_one == 0 && (asks_else(a_, x, b_, y, same_rows) || asks_else(b_, y, a_, x, same_rows))) {
+      return true;
+    }
     if (same_rows) return columns_tell(x, y);
     // Where one of the tables adds nothing up, who comes how often is in no number of it.
     if (x.measures.empty() || y.measures.empty()) return false;
@@ -380,19 +439,41 @@ class Differences {
       return may_be_few(x, y, p, c, shared) && few_make_up(x, y, p, c.subjects > in_one);
     });
   }
+  // Two cells of one table have other rows of the same people: what each adds to one and not to the
+  // other. Where few are in both, only sums tell, for the others come once.
+  bool cells_tell(const Part& x, const Part& y, const Common& c) {
+    const bool near = c.subjects > x.size() + y.size() - 2 * c.subjects;
+    return std::any_of(pairs_.begin(), pairs_.end(), [&](const Pair& p) {
+      const UWide shared = c.shared[static_cast<std::size_t>(&p - pairs_.data())];
+      if (p.rows && !near) return false;
+      return may_be_few(x, y, p, c, shared) && few_make_up(x, y, p, near, true);
+    });
+  }
   // The same people, though x asks for more than y: all of y are that. Words of groups are asked
   // only of the same rows: people with many rows are in many cells.
   static bool asks_more(const Part& x, const Part& y, bool same_rows) {
     if (!x.asked || !y.asked || !implies(x.asked->known, y.asked->all)) return false;
     return !implies(y.asked->known, same_rows ? x.asked->all : x.asked->by_filters);
   }
+  // The same, by what x's filters ask of a column of which y's recipe asks nothing. What both ask
+  // of the same columns is in the rows: from 40 on and above 39 can be the same.
+  static bool asks_else(const Side& side_x, const Part& x, const Side& side_y, const Part& y,
+                        bool same_rows) {
+    if (side_x.elsewhere().empty() || !(same_rows || (x.is_whole() && y.is_whole()))) return false;
+    const auto& known = y.asked ? y.asked->known : side_y.known();
+    return !implies(known, side_x.elsewhere());
+  }
   // One number of each part, of whatever they add up: all of those people but few add the same to
   // both, most of them nothing. Sixty who have an illness, and fifty-seven who have its medicine.
   bool few_apart(const Part& x, const Part& y, const Common& c) const {
     std::size_t place = 0;
-    for (std::size_t a = 0; a <= x.measures.size(); ++a) {
-      for (std::size_t b = 0; b <= y.measures.size(); ++b) {
+    for (std::size_t a = 0; a < x.numbers(); ++a) {
+      for (std::size_t b = 0; b < y.numbers(); ++b) {
         const auto apart = static_cast<std::int64_t>(x.some(a) + y.some(b)) + c.apart[place++];
+        // Of cells that share people nobody prints how many people are in them together.
+        const bool of_x = a > x.measures.size() && b == y.measures.size() && y.times != nullptr;
+        const bool of_y = b > y.measures.size() && a == x.measures.size() && x.times != nullptr;
+        if (of_x || of_y) continue;
         if (apart > 0 && apart < static_cast<std::int64_t>(least_)) return true;
       }
     }
@@ -415,7 +496,9 @@ class Differences {
         }
         if (of_few(shares, least_)) return true;
         const bool columns = !adds_a_[a].empty() && !adds_b_[b].empty();
-        if (columns && unusual(together, least_).few) return true;
+        if (columns && (few_add(together, least_) || unusual(together, least_).few_or_half())) {
+          return true;
+        }
       }
     }
     return false;
@@ -438,7 +521,7 @@ class Differences {
   }
   // Of the difference of the two sums: is it one's or two's, or that of few among those whose rows
   // differ? Where `near`, most people are in both parts: then what is off the usual counts, too.
-  bool few_make_up(const Part& x, const Part& y, const Pair& p, bool near) {
+  bool few_make_up(const Part& x, const Part& y, const Pair& p, bool near, bool within = false) {
     const auto& xs = x.facts->subjects;
     const auto& ys = y.facts->subjects;
     if (!spend(xs.size() + ys.size())) return true;
@@ -462,11 +545,12 @@ class Differences {
       if (!p.rows) turned.push_back(in_x && in_y ? -part : shares.back());
     }
     // Equal counts of rows say nothing about anybody; equal sums can say that all add nothing.
-    if (dominance.total() == 0) return !p.rows;
+    // Of one table they say that nothing changed, by which nobody is told from the others.
+    if (dominance.total() == 0) return !p.rows && !within;
     if (dominance.dominated()) return true;
     const auto stand_out = [&](std::vector<Wide>& all) {
       const Unusual u = unusual(all, least_);
-      return u.few || (near && u.dominated);
+      return u.few_or_half() || few_add(all, least_) || (near && u.dominated);
     };
     return stand_out(shares) || stand_out(turned);
   }
@@ -488,6 +572,10 @@ class Differences {
 bool differ_by_few(const RecomputedTable& a, const RecomputedTable& b, std::int64_t least,
                    DifferenceSteps& steps) {
   return Differences(a, b, least, steps).few();
+}
+
+bool cells_differ_by_few(const RecomputedTable& t, std::int64_t least, DifferenceSteps& steps) {
+  return Differences(t, t, least, steps).few_within();
 }
 
 }  // namespace gbx::gate

@@ -261,6 +261,58 @@ TEST(Differences, OfManyCellsAreFoundInBoundedSteps) {
   EXPECT_FALSE(tell_of_few(rows, q, q, 10));
 }
 
+// A premium by day, ten and ninety, of a hundred people: it changed for one, or one came later.
+TEST(Differences, BetweenTwoCellsOfOneTable) {
+  const auto told = [](const std::function<bool(Row&)>& change, DifferenceSteps steps = {}) {
+    std::vector<Row> rows;
+    for (int i = 0; i < 100; ++i) {
+      for (const int day : {10, 90}) {
+        Row row{i, day, 300 + 7 * i};
+        if (change(row)) rows.push_back(row);
+      }
+    }
+    const auto schema = parse_schema(declaration({0, 1000, {50}}));
+    CellCounter counter({{&*schema->recipe, &*schema, "who", 10}});
+    counter.feed(as_bytes(csv_of(rows)));
+    return cells_differ_by_few(counter.finish().at(0), 10, steps);
+  };
+  const auto changed = [](Row& row, int people) {
+    if (row.day == 90 && row.who < people) row.cost += 431 + row.who;
+    return true;
+  };
+  EXPECT_FALSE(told([&](Row& row) { return changed(row, 0); }));
+  EXPECT_TRUE(told([&](Row& row) { return changed(row, 1); }));
+  EXPECT_TRUE(told([&](Row& row) { return changed(row, 9); }));
+  EXPECT_FALSE(told([&](Row& row) { return changed(row, 10); }));
+  EXPECT_TRUE(told([](const Row& row) { return row.who != 7 || row.day == 90; }));
+  EXPECT_FALSE(told([](const Row& row) { return row.who % 2 == 0 || row.day == 90; }));
+  EXPECT_FALSE(told([](Row& row) {
+    row.cost += row.day == 90 ? row.who % 31 : 0;
+    return true;
+  })) << "costs that vary";
+  EXPECT_TRUE(told([&](Row& row) { return changed(row, 0); }, DifferenceSteps{.left = 10}));
+}
+
+// Who is in two cells is counted twice: cells and how many people there are tell how many are.
+TEST(Differences, OfWhoIsInTwoCells) {
+  const auto told = [](int both, bool total) {
+    std::vector<Row> rows;
+    for (int i = 0; i < 100; ++i) rows.push_back({i, 10, 1});
+    for (int i = 100 - both; i < 160; ++i) rows.push_back({i, 90, 1});
+    for (int i = 200; i < 230; ++i) rows.push_back({i, 300, 1});
+    const Question cells{0, 1000, {50, 200}, false, false};
+    return tell_of_few(
+        rows, cells,
+        total ? Question{0, 1000, {}, false, false} : Question{0, 1000, {200}, false, false}, 10);
+  };
+  for (const bool total : {true, false}) {
+    EXPECT_FALSE(told(0, total));
+    EXPECT_TRUE(told(1, total));
+    EXPECT_TRUE(told(9, total));
+    EXPECT_FALSE(told(10, total));
+  }
+}
+
 TEST(Differences, WhatIsTooMuchToLookAtCountsAsFew) {
   const Question all;
   EXPECT_FALSE(tell_of_few(visits(), all, all, 10));
@@ -271,8 +323,9 @@ TEST(Differences, WhatIsTooMuchToLookAtCountsAsFew) {
 struct Naive {
   std::set<std::size_t> rows;
   std::set<int> people;
-  std::pair<int, int> filter;  // days that are asked for, doubled: below 4 is up to 7
-  std::pair<int, int> asked;   // the same with the cell's words
+  std::map<int, int> cells = {};  // of a whole: in how many cells each of them is
+  std::pair<int, int> filter;     // days that are asked for, doubled: below 4 is up to 7
+  std::pair<int, int> asked;      // the same with the cell's words
 };
 std::vector<Naive> cells_of(const std::vector<Row>& rows, const Question& q) {
   std::vector<Naive> cells(q.cuts.size() + 1);
@@ -300,6 +353,7 @@ std::vector<Naive> parts(const std::vector<Row>& rows, const Question& q) {
     for (const Naive& cell : cells) {
       whole.rows.insert(cell.rows.begin(), cell.rows.end());
       whole.people.insert(cell.people.begin(), cell.people.end());
+      for (const int p : cell.people) ++whole.cells[p];
     }
     whole.asked = whole.filter = cells[0].filter;
     cells.push_back(whole);
@@ -329,34 +383,44 @@ bool naive_off(const std::vector<int>& shares, int usual, std::size_t least, boo
     if (s != usual) off.push_back(s - usual);
   }
   if (off.empty()) return false;
-  const bool two_only = std::set<int>(off.begin(), off.end()).size() == 1;
-  const bool few = off.size() < least && (two_only || shares.size() - off.size() >= least);
+  const std::size_t alike = shares.size() - off.size();
+  const bool few = off.size() < least && (alike >= least || 2 * alike >= shares.size());
   return few || (near && naive_dominated(off));
 }
 bool naive_unusual(std::vector<int> shares, std::size_t least, bool near) {
   std::sort(shares.begin(), shares.end());
+  const auto adding = std::count_if(shares.begin(), shares.end(), [](int s) { return s != 0; });
+  if (adding > 0 && adding < static_cast<std::ptrdiff_t>(least)) return true;
   return naive_off(shares, shares[(shares.size() - 1) / 2], least, near) ||
          naive_off(shares, shares[shares.size() / 2], least, near);
 }
 // One number of each: all but few add the same to both.
 bool naive_apart(const std::vector<Row>& rows, const Naive& x, const Naive& y, const Question& a,
                  const Question& b, std::size_t least) {
-  std::map<int, std::array<int, 6>> of;  // subjects, rows and costs of x, and of y
+  std::map<int, std::array<int, 8>> of;  // subjects, rows, costs and cells of x, and of y
   for (std::size_t i = 0; i < rows.size(); ++i) {
     for (int side = 0; side < 2; ++side) {
       if ((side == 0 ? x : y).rows.count(i) == 0) continue;
-      int* values = of[rows[i].who].data() + 3 * side;
+      const Naive& part = side == 0 ? x : y;
+      int* values = of[rows[i].who].data() + 4 * side;
       values[0] = 1;
       ++values[1];
       values[2] += rows[i].cost;
+      values[3] = part.cells.empty() ? 1 : part.cells.at(rows[i].who);
     }
   }
-  for (std::size_t m = 0; m < 3; ++m) {
-    for (std::size_t n = 0; n < 3; ++n) {
+  const auto often = [](const Naive& part) {
+    return std::any_of(part.cells.begin(), part.cells.end(),
+                       [](const auto& person) { return person.second > 1; });
+  };
+  for (std::size_t m = 0; m < 4; ++m) {
+    for (std::size_t n = 0; n < 4; ++n) {
+      // How many people are in cells together is in no number where some are in two.
+      if ((m == 3 && n == 0 && often(y)) || (m == 0 && n == 3 && often(x))) continue;
       if ((m == 1 && !a.rows) || (m == 2 && !a.cost)) continue;
       if ((n == 1 && !b.rows) || (n == 2 && !b.cost)) continue;
       const auto apart = std::count_if(of.begin(), of.end(), [&](const auto& person) {
-        return person.second[m] != person.second[3 + n];
+        return person.second[m] != person.second[4 + n];
       });
       if (apart > 0 && apart < static_cast<std::ptrdiff_t>(least)) return true;
     }

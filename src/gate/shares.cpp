@@ -23,8 +23,9 @@ Unusual off(const std::vector<Wide>& shares, Wide usual, std::size_t least) {
   }
   if (others == 0) return {};
   // With two shares only, the usual one is that of at least half.
-  const bool many_usual = shares.size() - others >= least;
-  return {others < least && (many_usual || alike), rest.dominated()};
+  const std::size_t usual_ones = shares.size() - others;
+  const bool few = others < least && (usual_ones >= least || alike);
+  return {few, !few && others < least && usual_ones >= others, rest.dominated()};
 }
 
 }  // namespace
@@ -39,13 +40,20 @@ Unusual unusual(std::vector<Wide>& shares, std::size_t least) {
   const Unusual a = off(shares, lower, least);
   if (upper == lower) return a;
   const Unusual b = off(shares, upper, least);
-  return {a.few || b.few, a.dominated || b.dominated};
+  return {a.few || b.few, a.half || b.half, a.dominated || b.dominated};
+}
+
+bool few_add(const std::vector<Wide>& shares, std::size_t least) {
+  const auto nothing = std::count(shares.begin(), shares.end(), Wide{0});
+  const std::size_t some = shares.size() - static_cast<std::size_t>(nothing);
+  return some > 0 && some < least;
 }
 
 bool of_few(std::vector<Wide>& shares, std::size_t least) {
   Dominance all;
   for (const Wide share : shares) all.add(magnitude(share));
-  return all.total() > 0 && (all.dominated() || unusual(shares, least).any());
+  return all.total() > 0 &&
+         (all.dominated() || few_add(shares, least) || unusual(shares, least).any());
 }
 
 std::size_t most_alike(std::vector<Wide>& shares) {

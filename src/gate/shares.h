@@ -41,16 +41,24 @@ struct Unusual {
   // All have the same share but for one to least - 1 people, and at least `least` have it; or there
   // are two shares only, and one to least - 1 people have the rarer one.
   bool few = false;
+  // The same where fewer than `least` have the usual share, but half of all: of fifteen answers
+  // from 1 to 5 eight are often equal, and nobody knows which, so a person decides.
+  bool half = false;
   // One or two people make up what shares are off the usual one.
   bool dominated = false;
-  bool any() const { return few || dominated; }
+  bool few_or_half() const { return few || half; }
+  bool any() const { return few || half || dominated; }
 };
 // `shares`, one for each person, are put in another order. Their absolute values, added up, are
 // below 10^37.
 Unusual unusual(std::vector<Wide>& shares, std::size_t least);
 
-// Is a sum of these about few people? One or two make it up, or what is off the usual, or few are
-// unlike the others. Not when nobody adds anything.
+// Do one to least - 1 of these people add anything? Then a sum of them is about so few, however
+// many stand beside it, and however unlike the few are.
+bool few_add(const std::vector<Wide>& shares, std::size_t least);
+
+// Is a sum of these about few people? One or two make it up, or what is off the usual, or few add
+// anything or are unlike the others. Not when nobody adds anything.
 bool of_few(std::vector<Wide>& shares, std::size_t least);
 
 // How many have the most frequent of these shares, which are put in order.

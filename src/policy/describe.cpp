@@ -62,6 +62,10 @@ std::string code(const records::Clauses& c) {
               }) +
          ".";
 }
+// The identity, and the keys by which it rules and reads: whoever has these is the reviewer.
+std::string reviewer(const records::Reviewer& r) {
+  return short_hash(r.identity_id) + " (rules by " + r.key + ", reads by " + r.hpke + ")";
+}
 std::string joined_with(const records::Clauses& c, records::AssetKind kind) {
   std::string named;
   if (!c.join_assets.empty()) {
@@ -248,9 +252,11 @@ std::vector<std::string> explain_policy(const records::Policy& p, records::Asset
                     ? "Held results are rejected: nobody may review them."
                     : "Held results need " + std::to_string(c.reviewers_needed) + " of " +
                           counted(static_cast<std::int64_t>(c.reviewers.size()), "reviewer") +
-                          "; previews go to " +
-                          counted(static_cast<std::int64_t>(c.may_preview.size()), "person") +
-                          " at most.");
+                          ": " + list(c.reviewers, reviewer) + ". What is held is sealed to " +
+                          (c.may_preview.empty()          ? "nobody"
+                           : c.may_preview == c.reviewers ? "them"
+                                                          : list(c.may_preview, reviewer)) +
+                          " at most, who can read it.");
   out.push_back("Up to " + counted(c.attempts, "attempt") + " a job once keys were released.");
   if (c.access == records::Access::kDirect) {
     out.push_back("Access is direct: the host sees which blocks a job reads.");

@@ -4,6 +4,7 @@
 // GBX_LIES=all takes all of them, GBX_LIES=<number> those of that seed. Not part of any program.
 #pragma once
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -23,6 +24,8 @@ struct Lie {
   std::string how;
   Json body;
   std::string text;  // as it travels; that of `body`, or of what is no JSON value
+  // Of the type that the reader expects: only what binds the member tells it from the truth.
+  bool reads_well = false;
   std::string what() const { return at + " " + how; }
   // The same for every element of a list.
   std::string place() const {
@@ -97,14 +100,16 @@ class Liar {
     c = c == '0' ? '1' : c == 'a' ? 'b' : c >= '1' && c <= '9' ? '0' : 'a';
     return s;
   }
-  void add(const std::string& at, const std::string& how, const Put& put, const Json& v) {
+  enum class Reads { kWell, kBadly };
+  void add(const std::string& at, const std::string& how, const Put& put, const Json& v,
+           Reads reads = Reads::kBadly) {
     Json body = put(v);
     if (body == truth_) return;
     std::string text = canonical(body);
-    lies_.push_back({at, how, std::move(body), std::move(text)});
+    lies_.push_back({at, how, std::move(body), std::move(text), reads == Reads::kWell});
   }
   void add_text(const std::string& at, const std::string& how, std::string text) {
-    lies_.push_back({at, how, Json(), std::move(text)});
+    lies_.push_back({at, how, Json(), std::move(text), false});
   }
   void broken_texts() {
     const std::string whole = canonical(truth_);
@@ -118,26 +123,30 @@ class Liar {
   }
   void texts(const std::string& s, const std::string& at, const Put& put) {
     if (!s.empty()) {
-      add(at, "changed", put, Json(one_other_letter(s)));
+      add(at, "changed", put, Json(one_other_letter(s)), Reads::kWell);
       add(at, "empty", put, Json(""));
       add(at, "cut off", put, Json(s.substr(0, s.size() - 1)));
     }
     add(at, "longer", put, Json(s + "0"));
     add(at, "a number", put, Json(1));
-    for (const Json& other : pool_.like(s)) add(at, "as elsewhere", put, other);
+    for (const Json& other : pool_.like(s)) {
+      add(at, "as elsewhere", put, other, Reads::kWell);
+    }
   }
   void numbers(std::int64_t v, const std::string& at, const Put& put) {
     for (const std::int64_t other :
          {v + 1, v - 1, -v - 1, std::int64_t{0}, kMaxJsonInteger, -kMaxJsonInteger}) {
-      add(at, "= " + std::to_string(other), put, Json(other));
+      const bool near = other == v + 1 || other == v - 1;
+      add(at, "= " + std::to_string(other), put, Json(other), near ? Reads::kWell : Reads::kBadly);
     }
     add(at, "a text", put, Json(std::to_string(v)));
   }
   void lists(const JsonArray& list, const std::string& at, const Put& put) {
     if (!list.empty()) {
-      add(at, "empty", put, Json(JsonArray{}));
-      add(at, "reversed", put, Json(JsonArray(list.rbegin(), list.rend())));
-      add(at, "without the first", put, Json(JsonArray(list.begin() + 1, list.end())));
+      add(at, "empty", put, Json(JsonArray{}), Reads::kWell);
+      add(at, "reversed", put, Json(JsonArray(list.rbegin(), list.rend())), Reads::kWell);
+      add(at, "without the first", put, Json(JsonArray(list.begin() + 1, list.end())),
+          Reads::kWell);
       JsonArray twice = list;
       twice.push_back(list.front());
       add(at, "with one twice", put, Json(std::move(twice)));
@@ -168,7 +177,9 @@ class Liar {
     more["unknownMember"] = Json(1);
     add(at, "with an unknown member", put, Json(std::move(more)));
     doubled(members, at, put);
-    for (const Json& other : pool_.like(members)) add(at, "as elsewhere", put, other);
+    for (const Json& other : pool_.like(members)) {
+      add(at, "as elsewhere", put, other, Reads::kWell);
+    }
     for (const auto& [name, value] : members) {
       JsonObject less = members;
       less.erase(name);
@@ -184,7 +195,9 @@ class Liar {
     add(at, "null", put, Json());
     if (v.string() != nullptr) texts(*v.string(), at, put);
     if (v.integer() != nullptr) numbers(*v.integer(), at, put);
-    if (v.boolean() != nullptr) add(at, "the opposite", put, Json(!*v.boolean()));
+    if (v.boolean() != nullptr) {
+      add(at, "the opposite", put, Json(!*v.boolean()), Reads::kWell);
+    }
     if (v.array() != nullptr) lists(*v.array(), at, put);
     if (v.object() != nullptr) objects(*v.object(), at, put);
   }
@@ -199,7 +212,8 @@ inline std::vector<Lie> lies_about(const Pool& pool, Json truth) {
 }
 
 // Which lies a run of a test tells. Of every place in a message it tells some, so that no member is
-// left out.
+// left out, and first one that reads well: whatever the reader refuses for its type shows nothing
+// of what binds it.
 class Choice {
  public:
   explicit Choice(std::uint64_t seed = 1) : seed_(seed), random_(seed) {
@@ -217,8 +231,12 @@ class Choice {
     for (const Lie& lie : lies) places[lie.place()].push_back(&lie);
     std::vector<Lie> out;
     for (auto& [place, there] : places) {
+      const auto well = std::stable_partition(there.begin(), there.end(),
+                                              [](const Lie* lie) { return lie->reads_well; });
+      auto among = static_cast<std::size_t>(well - there.begin());
       for (std::size_t n = 0; n < of_each_place && !there.empty(); ++n) {
-        const auto at = static_cast<std::ptrdiff_t>(random_.below(there.size()));
+        if (n > 0 || among == 0) among = there.size();
+        const auto at = static_cast<std::ptrdiff_t>(random_.below(among));
         out.push_back(*there[static_cast<std::size_t>(at)]);
         there.erase(there.begin() + at);
       }

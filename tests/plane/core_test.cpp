@@ -1810,6 +1810,20 @@ TEST(CoreOnDisk, AClockThatJumpsLosesNoJobAndKeepsNothingWaiting) {
   }
 }
 
+// A plane that died before it looked at its deadlines once, and whose clock is set back meanwhile.
+TEST(CoreOnDisk, NothingWaitsOnTheDiskWithoutTheTimeItWaitsBy) {
+  Plane p(true, 14);
+  WallClock wall(p.b.clock);
+  p.clock = &wall;
+  p.start();
+  p.populate();
+  const Hash32 id = p.submit();
+  wall.ahead_ms = -3 * 86'400'000;
+  p.start();
+  p.pump();
+  EXPECT_EQ(p.job(id).state, "Authorized");
+}
+
 // Patience is what a plane has waited, however long it was away and whatever its clock shows; and
 // it ends.
 TEST(CoreOnDisk, PatienceIsCountedWhileThePlaneRuns) {
@@ -1838,9 +1852,12 @@ TEST(CoreOnDisk, WhatEndedWhileThePlaneWasAwayMayStillBeToldOf) {
     ASSERT_TRUE(w);
     must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kWorking)));
     const auto sealed = p.work(*w);
-    // Longer than the run's time and its grace together: for the plane the attempt is overdue when
-    // it is back.
-    p.b.clock.advance((w->plan.body.controls.run_seconds + p.config.run_grace_seconds + 1) * 1000);
+    // The run's time and its grace together end while the plane is away: for it the attempt is
+    // overdue when it is back.
+    p.b.clock.advance((w->plan.body.controls.run_seconds + p.config.run_grace_seconds - 2) * 1000);
+    must(p.core->heartbeat(p.node(), {"n", {{id, 1}}}));
+    must(p.core->tick());
+    p.b.clock.advance(5'000);
     p.start();
     must(p.core->tick());
     must(p.core->heartbeat(p.node(), {"n", {{id, 1}}}));

@@ -16,6 +16,8 @@ namespace {
 
 constexpr std::int64_t kSimulatedMs = 4'000'000;
 constexpr std::int64_t kRetryMs = 1'500;
+constexpr std::int64_t kRunSeconds = 60;
+constexpr std::int64_t kGraceSeconds = 60;
 constexpr std::int64_t kRoundMs = 100;
 constexpr std::int64_t kBeatMs = 2'000;
 constexpr std::int64_t kWatchMs = 1'000;
@@ -333,7 +335,7 @@ plane::CoreConfig plane_config(Shared& s) {
   c.set = s.everybody.set.chain;
   c.set_id = s.everybody.set.id();
   c.lease_seconds = kLeaseSeconds;
-  c.run_grace_seconds = 60;
+  c.run_grace_seconds = kGraceSeconds;
   c.destroy_seconds = 60;
   c.review_poll_seconds = 5;
   return c;
@@ -419,11 +421,13 @@ class PlaneActor final : public Caller {
     machines::MachineQuery live;
     live.kind = "env";
     live.live = true;
-    const std::int64_t on_its_way = s.scenario.faults.max_slow_ms + s.scenario.faults.max_delay_ms;
     for (const auto& env : testing::must(s.plane_store.machines(live))) {
-      const auto silent = s.world.silent_since_ms(s.node_of_key.at(env.node));
+      const std::string& node = s.node_of_key.at(env.node);
+      const auto silent = s.world.silent_since_ms(node);
       if (!silent) continue;
-      const std::int64_t heard = std::max({*silent + on_its_way, began(env), listening_since_ms_});
+      // What it sent before may come later, and wait for a plane whose disk hangs.
+      const std::int64_t heard =
+          std::max({*silent, heard_ms_[node], began(env), listening_since_ms_});
       if (s.now_ms() - heard > kLeaseSeconds * 1000 + 2 * kRoundMs) {
         s.violated("an attempt outlived the lease of its silent node");
       }
@@ -448,6 +452,7 @@ class PlaneActor final : public Caller {
   void handle(const std::string& from, const std::string& method, const Json& body,
               const Json&) override {
     const Asker to = asker();
+    heard_ms_[from] = s.now_ms();
     if (method == "submit") {
       const auto submission = testing::must(from_json<SignedSubmission>(body));
       return answer(to, json(core->submit(consumer(), submission, std::nullopt)));
@@ -491,7 +496,8 @@ class PlaneActor final : public Caller {
     }
     return json(core->destroyed(key, testing::must(from_json<Signed<DestroyedClaim>>(body))));
   }
-  // An output that the job waits for is not destroyed on the plane's own word.
+  // An output that the job waits for is not destroyed on the plane's own word, unless its agent has
+  // had as long as a run may take and did nothing with it.
   Result<Json> heartbeat(const crypto::PublicKey& key, const Heartbeat& beat) {
     const auto lease = core->heartbeat(key, beat);
     if (!lease.ok()) return lease.error();
@@ -500,8 +506,10 @@ class PlaneActor final : public Caller {
       const auto env =
           testing::must(s.plane_store.machine(plane::environment_machine(id.job_id, id.attempt)));
       const auto sealed = s.sealed_by.find(id.job_id);
-      const bool lost = testing::must(from_json<plane::EnvironmentBody>(env->body)).reason ==
-                        reason_code(Reason::kLost);
+      const auto attempt = testing::must(from_json<plane::EnvironmentBody>(env->body));
+      const bool in_time = core->patience_ms() - attempt.ended_ms.value_or(0) <=
+                           (kRunSeconds + kGraceSeconds) * 1000;
+      const bool lost = attempt.reason == reason_code(Reason::kLost) && in_time;
       const bool no_output_yet = job->state == "Authorized" || job->state == "Running";
       if (no_output_yet && lost && sealed != s.sealed_by.end() && sealed->second == id.attempt) {
         s.violated("the attempt that holds the only output was told to stop");
@@ -510,7 +518,8 @@ class PlaneActor final : public Caller {
     return to_json(*lease);
   }
   std::set<machines::EffectKey> asked_;
-  std::map<std::string, std::int64_t> begun_;  // environment -> when it was seen first
+  std::map<std::string, std::int64_t> begun_;     // environment -> when it was seen first
+  std::map<std::string, std::int64_t> heard_ms_;  // actor -> when something of it came last
   std::int64_t listening_since_ms_ = s.now_ms();
   std::int64_t last_round_ms_ = s.now_ms();
 };
@@ -849,7 +858,8 @@ class ReviewerActor final : public Caller {
     r.manifest = held.hold_notice.body.manifest;
     r.ciphertext = held.hold_notice.body.ciphertext;
     r.decision = choice == 1 ? RulingDecision::kApprove : RulingDecision::kReject;
-    r.time = s.now_ms() / 1000;
+    // The clock of the broker may be ahead.
+    r.time = std::max(s.now_ms() / 1000, policy::held_at(held.hold_notice.body));
     for (const Hash32& policy : held.hold_notice.body.policy_hashes) {
       r.owner_policy_hash = policy;
       const RulingRequest request{
@@ -897,7 +907,7 @@ void prepare(Shared& s) {
   }
   for (std::size_t i = 0; i < s.scenario.jobs; ++i) {
     SignedSubmission job = s.everybody.submission();
-    job.submission.body.spec.spec.timeouts = {300, 60, 60};
+    job.submission.body.spec.spec.timeouts = {300, 60, kRunSeconds};
     testing::resign(job, s.everybody.set.id(), s.everybody.consumer);
     s.submissions.push_back(std::move(job));
   }
@@ -1133,7 +1143,7 @@ Outcome run(const Scenario& scenario) {
     return settled(s);
   });
   out.failure = judge(s, done, out);
-  out.report = s.world.report();
+  out.report = s.world.report(std::getenv("GBX_SIM_TRACE") ? 1000000 : 400);
   out.injected = s.world.injected();
   out.turned_away = s.turned_away;
   for (const auto& env : all_machines(s, "env")) {

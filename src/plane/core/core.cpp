@@ -105,15 +105,22 @@ Status Core::remember() {
   if (remember_revision_ != 0 && patience - remembered_ms_ < kRememberPatienceMs) {
     return ok_status();
   }
+  Transaction t;
+  t.records.push_back(written_down(patience));
+  GBX_TRY(store_.commit(t));  // nobody waits for it
+  was_written_down(patience);
+  return ok_status();
+}
+
+RecordWrite Core::written_down(std::int64_t patience) const {
   RecordWrite w;
   w.expected_revision = remember_revision_;
   w.record = {"patience", "patience", "", "", 0, 0, to_json(PatienceBody{patience, now_ms()})};
-  Transaction t;
-  t.records.push_back(std::move(w));
-  GBX_TRY(store_.commit(t));  // nobody waits for it
+  return w;
+}
+void Core::was_written_down(std::int64_t patience) {
   remember_revision_ += 1;
   remembered_ms_ = patience;
-  return ok_status();
 }
 
 std::int64_t Core::patience_ms() const {
@@ -125,7 +132,12 @@ Status Core::commit(Transaction& t) {
   for (auto& effect : t.effects) {
     if (effect.due_ms == 0) effect.due_ms = patience_ms();
   }
+  // Nothing waits on the disk without the time that it waits by.
+  const std::int64_t patience = patience_ms();
+  const bool first = remember_revision_ == 0;
+  if (first) t.records.push_back(written_down(patience));
   GBX_TRY(store_.commit(t));
+  if (first) was_written_down(patience);
   {
     const std::lock_guard lock(change_mutex_);
     ++version_;

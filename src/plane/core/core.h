@@ -261,6 +261,8 @@ class Core {
   Status commit(Transaction& t);
   static Result<Start> remembered(machines::Store& store, const Clock& clock);
   Status remember();
+  machines::RecordWrite written_down(std::int64_t patience) const;
+  void was_written_down(std::int64_t patience);
   Result<Machine> need_machine(const std::string& id, const char* what);
   Result<Machine> visible_job(const Caller& who, const Hash32& id);
   // A job as `who` may see it by now (sight.h): its machines up to their last transition that is
