@@ -149,6 +149,7 @@ class LyingPlane {
   }
   // As many empty answers as there is nothing to hand out.
   Json poll() {
+    if (calls_of_life() == 0) return to_json(PollReply{});  // it has said that it is idle, first
     if (++polls_ == 1) return to_json(PollReply{jobs().first});
     const bool waits = told_ < lie_.times && lie_.method != method::kNodePhase &&
                        lie_.method != method::kNodeOutput && lie_.method != method::kNodeDestroyed;
