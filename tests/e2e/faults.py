@@ -3,6 +3,7 @@ what must be true of it after everything settled: every job ended once, no key t
 """
 import contextlib
 import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -124,15 +125,16 @@ class Relay:
 
 class Ambush(threading.Thread):
     """Kills the next process below this installation's node that executes the program, before its first instruction: fanotify holds it there until
-    it has been answered."""
+    it has been answered. Or as it begins its `at`-th system call; `calls` is how many it then had begun. `refused`: nobody may trace here."""
+    SEIZE, INTERRUPT, SYSCALL, SYSGOOD, WALL = 0x4206, 0x4207, 24, 1, 0x40000000
     CLASS_CONTENT, CLOEXEC, ADD, OPEN_EXEC_PERM, ALLOW = 4, 1, 1, 0x40000, 1
     EVENT = struct.Struct("IBBHQii")
     AT_FDCWD = -100
 
-    def __init__(self, node, program):
+    def __init__(self, node, program, at=0):
         super().__init__(daemon=True)
-        self.node, self.hit, self.over = node, False, False
-        libc = ctypes.CDLL(None, use_errno=True)
+        self.node, self.at, self.calls, self.hit, self.refused, self.over = node, at, 0, False, False, False
+        libc = self.libc = ctypes.CDLL(None, use_errno=True)
         self.fd = libc.fanotify_init(self.CLASS_CONTENT | self.CLOEXEC, os.O_RDONLY)
         if self.fd < 0 or libc.fanotify_mark(self.fd, self.ADD, ctypes.c_uint64(self.OPEN_EXEC_PERM), self.AT_FDCWD,
                                              program.encode()) != 0:
@@ -146,12 +148,44 @@ class Ambush(threading.Thread):
             events = os.read(self.fd, 4096)
             for at in range(0, len(events), self.EVENT.size):
                 *_, opened, pid = self.EVENT.unpack_from(events, at)
-                if not self.hit and self.ours(pid):
+                mine = not self.hit and self.calls == 0 and self.ours(pid)
+                if mine and self.at == 0:
                     os.kill(pid, signal.SIGKILL)
                     self.hit = True
                 os.write(self.fd, struct.pack("iI", opened, self.ALLOW))
                 os.close(opened)
+                if mine and self.at > 0:
+                    self.follow(pid)
         os.close(self.fd)
+
+    def ptrace(self, request, pid, data=0):
+        return self.libc.ptrace(ctypes.c_long(request), ctypes.c_long(pid), ctypes.c_void_p(0), ctypes.c_void_p(data)) == 0
+
+    def follow(self, pid):
+        """To its `at`-th system call, or its end. It is seized when it executes, so that it may have gone a few instructions alone."""
+        if not self.ptrace(self.SEIZE, pid, self.SYSGOOD):
+            self.refused = ctypes.get_errno() == errno.EPERM
+            return
+        self.ptrace(self.INTERRUPT, pid)
+        entered = False
+        while True:
+            try:
+                _, status = os.waitpid(pid, self.WALL)
+            except ChildProcessError:
+                return
+            if not os.WIFSTOPPED(status):
+                return
+            sig = os.WSTOPSIG(status)
+            if sig == signal.SIGTRAP | 0x80:
+                entered = not entered
+                self.calls += entered
+                if self.calls == self.at:
+                    os.kill(pid, signal.SIGKILL)
+                    self.hit = True
+                    os.waitpid(pid, self.WALL)
+                    return
+            own = sig == signal.SIGTRAP | 0x80 or status >> 16 != 0  # a stop of the tracer's making, no signal of the program's
+            self.ptrace(self.SYSCALL, pid, 0 if own else sig)
 
     def ours(self, pid):
         while pid > 1 and pid != self.node:
