@@ -361,15 +361,18 @@ std::vector<Lie> lies_of_run() {
   lie("other room than was lent", Reason::kPlanMismatch, "controls.imageBytes",
       [](auto& r) { r.controls.image_bytes = 1; });
   lie("all memory", Reason::kNoCapacity, "memory",
+      [](auto& r) { r.controls.memory_bytes = records::kMaxRoomBytes; });
+  lie("more memory than a plan has", Reason::kBadValue, "controls.memoryBytes",
       [&](auto& r) { r.controls.memory_bytes = most; });
   lie("no memory", Reason::kNoCapacity, "memory", [](auto& r) { r.controls.memory_bytes = 0; });
   lie("all scratch", Reason::kNoCapacity, "memory",
-      [&](auto& r) { r.controls.scratch_bytes = most; });
-  lie("all processes", Reason::kNoCapacity, "processes", [&](auto& r) { r.controls.pids = most; });
-  lie("all cores", Reason::kBadValue, "cpuMillis", [&](auto& r) { r.controls.cpu = most; });
+      [](auto& r) { r.controls.scratch_bytes = records::kMaxRoomBytes; });
+  lie("all processes", Reason::kBadValue, "controls.pids",
+      [&](auto& r) { r.controls.pids = most; });
+  lie("all cores", Reason::kBadValue, "controls.cpu", [&](auto& r) { r.controls.cpu = most; });
   lie("cores below nothing", Reason::kBadValue, "controls.cpu",
       [&](auto& r) { r.controls.cpu = -most; });
-  lie("for ever", Reason::kBadValue, "wallTimeoutMs",
+  lie("for ever", Reason::kBadValue, "controls.runSeconds",
       [&](auto& r) { r.controls.run_seconds = most; });
   return out;
 }

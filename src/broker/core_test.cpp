@@ -1086,6 +1086,16 @@ std::vector<std::string> judged_reasons(const MemoryStore& store) {
   return {};
 }
 
+template <class Entry>
+std::size_t entries_of(const MemoryStore& store) {
+  std::size_t found = 0;
+  for (std::uint64_t i = 0; i < must(store.size()); ++i) {
+    const auto entry = must(from_json_text<LogEntry>(must(store.entry(i)).entry));
+    found += entry.kind == Entry::kKind ? 1U : 0U;
+  }
+  return found;
+}
+
 struct HoldCase {
   const char* reason;
   void (*verdict)(GateVerdict&);
@@ -1150,6 +1160,54 @@ TEST(BrokerDecision, WhatWaitsForAPerson) {
                                 j.preview_keys[0]);
     EXPECT_TRUE(preview.ok());
     EXPECT_FALSE(j.release.has_value());
+  }
+}
+
+// What reviewers may open leaves with a hold and no other way: not while the slot is waited for,
+// not with what went out or was refused without them.
+TEST(BrokerDecision, OnlyAHoldGivesPreviews) {
+  struct Case {
+    const char* what;
+    std::function<void(BrokerWorld&)> world;
+    std::function<void(GateVerdict&)> verdict;
+    JudgementState ends;
+  };
+  const auto as_it_is = [](auto&) {};
+  const auto holds = [](GateVerdict& v) { v.recommendation = Recommendation::kHold; };
+  const auto rejects = [](GateVerdict& v) { v = rejection(GateCause::kCopies); };
+  const auto slotted = [](BrokerWorld& w) {
+    for (auto* a : {&w.data, &w.image}) a->policy.clauses.gate.release_slot_seconds = 900;
+  };
+  const auto two_asked = [](BrokerWorld& w) { w.data.policy.clauses.reviewers_needed = 2; };
+  constexpr auto kReleased = JudgementState::kReleased;
+  constexpr auto kRejected = JudgementState::kRejected;
+  const Case cases[] = {{"released", as_it_is, as_it_is, kReleased},
+                        {"the gate rejects", as_it_is, rejects, kRejected},
+                        {"fewer reviewers than are asked", two_asked, holds, kRejected},
+                        {"released at its slot", slotted, as_it_is, kReleased},
+                        {"rejected at its slot", slotted, rejects, kRejected},
+                        {"held at its slot", slotted, holds, JudgementState::kHeld}};
+  for (const Case& c : cases) {
+    SCOPED_TRACE(c.what);
+    MemoryStore store;
+    BrokerWorld w(45, &store);
+    c.world(w);
+    w.start_and_publish();
+    GateVerdict v = clean_verdict();
+    c.verdict(v);
+    const auto run = w.run_until_sealed(w.submission(), v);
+    ASSERT_EQ(run.plan.body.reviewers.size(), 1U) << "nobody could open a preview";
+    Judgement j = must(w.judge(run.job_id()));
+    if (j.state == JudgementState::kPending) {
+      EXPECT_TRUE(j.preview_keys.empty() && !j.hold_notice);
+      w.clock.advance((j.decide_at - w.clock.now().seconds()) * 1000);
+      j = must(w.judge(run.job_id()));
+    }
+    ASSERT_EQ(j.state, c.ends);
+    const bool held = c.ends == JudgementState::kHeld;
+    EXPECT_EQ(j.preview_keys.size(), held ? 1U : 0U);
+    EXPECT_EQ(j.hold_notice.has_value(), held);
+    EXPECT_EQ(entries_of<HoldEntry>(store), held ? 1U : 0U);
   }
 }
 

@@ -7,6 +7,7 @@ namespace gbx::broker {
 namespace {
 
 using namespace gbx::records;  // NOLINT
+using gbx::testing::Asset;
 using gbx::testing::BrokerWorld;
 using gbx::testing::clean_verdict;
 using gbx::testing::kJobBits;
@@ -33,6 +34,17 @@ class LedgerOf : public ::testing::Test {
     gbx::testing::SubmissionParts parts{gbx::testing::make_spec(true), {&w.data}, &w.image, {}};
     parts.leases = {gbx::testing::make_lease(w.set.id(), w.data, consumer, 1, w.random)};
     return gbx::testing::make_submission(w.set.id(), consumer, parts, w.random);
+  }
+  // It is one owner's, whose keys cannot be copied: so one asset becomes each of its versions.
+  void become_version(std::int64_t number) {
+    w.data.record.version = number;
+    w.data.policy.asset_version_id = w.data.version_id();
+    w.data.policy.serial = 1;
+    w.data.policy.prev = {};
+  }
+  void publish_version(std::int64_t number) {
+    become_version(number);
+    must(w.publish(w.data));
   }
   BrokerWorld w;
 };
@@ -114,6 +126,103 @@ TEST_F(LedgerOf, AConsumersPartIsTheOwn) {
   EXPECT_EQ(ask(Hash32{1}).body.count, 0);
 }
 
+// What it told of the old version it told of the asset: a new version opens no new budget, for the
+// one consumer or for all.
+TEST_F(LedgerOf, AVersionsJobsStayInTheLedgerOfTheNext) {
+  auto& gate = w.data.policy.clauses.gate;
+  gate.total_free_bits = 2 * kJobBits + kPlanned - 1;  // a bit less than three jobs take
+  gate.period_free_bits = kJobBits + kPlanned - 1;     // a bit less than two
+  publish_version(2);
+  const auto first = w.run_until_sealed(by(w.consumer));
+  must(w.judge(first.job_id()));
+  publish_version(3);
+  const auto s = ask().body;
+  ASSERT_EQ(s.entries.size(), 1u);
+  EXPECT_EQ(s.entries[0].job_id, first.job_id());
+  EXPECT_EQ(s.total_free_bits, kJobBits);
+  EXPECT_EQ(s.period_free_bits, kJobBits);
+  EXPECT_EQ(ask(w.consumer.id()).body.total_free_bits, kJobBits);
+  EXPECT_EQ(w.authorise(by(w.consumer)).error().what,
+            "budget (in0): free bits of this consumer in 1 days");
+  gate.period_free_bits += 1;
+  publish_version(4);
+  const auto second = w.run_until_sealed(by(w.consumer));
+  must(w.judge(second.job_id()));
+  EXPECT_EQ(ask().body.count, 2);
+  EXPECT_EQ(ask().body.total_free_bits, 2 * kJobBits);
+  publish_version(5);
+  const Person other = gbx::testing::make_person(w.random);
+  EXPECT_EQ(w.authorise(by(other)).error().what, "budget (in0): free bits of all consumers");
+  must(w.start());  // the log says the same to a broker that is started again
+  EXPECT_EQ(ask().body.total_free_bits, 2 * kJobBits);
+  EXPECT_EQ(w.authorise(by(other)).reason(), Reason::kBudgetExceeded);
+}
+
+// Who changes keys stays the one who spent.
+TEST_F(LedgerOf, ARotatedConsumerHasSpentWhatHeSpent) {
+  w.data.policy.clauses.gate.period_free_bits = kJobBits + kPlanned - 1;  // a bit less than two
+  publish_version(2);
+  must(w.judge(w.run_until_sealed(by(w.consumer)).job_id()));
+  const auto before = ask(w.consumer.id()).body;
+  EXPECT_EQ(before.period_free_bits, kJobBits);
+  Person renewed = gbx::testing::copy(w.consumer);
+  renewed.key = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, w.random));
+  const auto rotation =
+      must(sign(w.set.id(), Rotation{w.consumer.id(), 1, renewed.key.public_key().text()},
+                w.consumer.recovery));
+  must(w.call<Empty>(method::kRotate, RotateRequest{w.consumer.chain.identity, rotation}));
+  renewed.chain.rotations = {rotation};
+  ASSERT_EQ(renewed.id(), w.consumer.id());
+  EXPECT_EQ(canonical(to_json(ask(renewed.id()).body)), canonical(to_json(before)));
+  const auto denied = w.authorise(by(renewed));
+  ASSERT_EQ(denied.reason(), Reason::kBudgetExceeded);
+  EXPECT_EQ(denied.error().what, "budget (in0): free bits of this consumer in 1 days");
+  EXPECT_TRUE(w.authorise(by(gbx::testing::make_person(w.random))).ok());
+}
+
+// Each owner of a job is charged for it, and nobody else: what one's data told takes nothing from
+// another's budget, nor one asset's from another's of the same owner.
+TEST(LedgerOfOwners, EachHasItsOwn) {
+  BrokerWorld w(94);
+  const Person other = gbx::testing::make_person(w.random);
+  Clauses open = w.image_clauses();
+  open.join_owners = {w.owner.id(), other.id()};
+  w.image = gbx::testing::make_asset(gbx::testing::copy(other), AssetKind::kImage, open, w.random);
+  Clauses tight = w.data.policy.clauses;
+  tight.join_owners = {other.id()};
+  tight.gate.total_free_bits = kJobBits + kPlanned - 1;  // a bit less than two jobs take
+  w.data.policy.clauses = tight;
+  const Asset theirs =
+      gbx::testing::make_asset(gbx::testing::copy(other), AssetKind::kDataset, tight, w.random);
+  w.start_and_publish();
+  must(w.publish(theirs));
+  const auto on = [&](const Asset& input) {
+    gbx::testing::SubmissionParts parts{gbx::testing::make_spec(true), {&input}, &w.image, {}};
+    parts.leases = {gbx::testing::make_lease(w.set.id(), input, w.consumer, 1, w.random)};
+    return gbx::testing::make_submission(w.set.id(), w.consumer, parts, w.random);
+  };
+  const auto spent = [&](const Asset& asset) {
+    const LedgerRequest r{asset.record.asset_id, Nonce32{9}, std::nullopt, 0};
+    const auto s = must(w.call<Signed<LedgerStatement>>(method::kLedger, r)).body;
+    EXPECT_EQ(s.owner_id, asset.owner.id());
+    EXPECT_EQ(s.total_free_bits, s.count * kJobBits);
+    return s.total_free_bits;
+  };
+  const auto run = w.run_until_sealed(on(w.data));
+  const auto charges = must(w.judge(run.job_id())).release->statement.body.charges;
+  ASSERT_EQ(charges.size(), 2u);
+  EXPECT_NE(charges[0].owner_id, charges[1].owner_id);
+  for (const auto& c : charges) EXPECT_EQ(c.free_bits, kJobBits);
+  EXPECT_EQ(spent(w.data), kJobBits);
+  EXPECT_EQ(spent(w.image), kJobBits);
+  EXPECT_EQ(spent(theirs), 0);
+  EXPECT_EQ(w.authorise(on(w.data)).reason(), Reason::kBudgetExceeded);
+  must(w.judge(w.run_until_sealed(on(theirs)).job_id()));
+  EXPECT_EQ(spent(w.data), kJobBits);
+  EXPECT_EQ(spent(w.image), 2 * kJobBits);
+  EXPECT_EQ(spent(theirs), kJobBits);
+}
+
 // The second attempt begins when the first has ended, which is told at the owners' slot.
 TEST_F(LedgerOf, ALaterAttemptDoesNotMoveTheReservation) {
   auto run = w.run_until_attested(w.submission());
@@ -147,29 +256,22 @@ TEST_F(LedgerOf, TheLimitsAreThoseOfTheNewestVersionsPolicyInForce) {
     must(w.publish(w.data));
     return ask().body.row_bits;
   };
-  // It is one owner's, whose keys cannot be copied: so one asset becomes each of its versions.
-  auto version = [&](std::int64_t number) {
-    w.data.record.version = number;
-    w.data.policy.asset_version_id = w.data.version_id();
-    w.data.policy.serial = 1;
-    w.data.policy.prev = {};
-  };
   auto next = [&] { gbx::testing::next_policy(w.data); };
-  version(3);
+  become_version(3);
   EXPECT_EQ(publish(300), 300);
   const Policy third = w.data.policy;
-  version(2);
+  become_version(2);
   EXPECT_EQ(publish(200), 300);
   const Policy second = w.data.policy;
-  version(3);
+  become_version(3);
   w.data.policy = third;
   next();
   EXPECT_EQ(publish(301), 301);
-  version(2);
+  become_version(2);
   w.data.policy = second;
   next();
   EXPECT_EQ(publish(201), 301);
-  version(10);
+  become_version(10);
   EXPECT_EQ(publish(1'000), 1'000);
 }
 

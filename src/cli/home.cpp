@@ -11,6 +11,7 @@
 #include <cstdlib>
 
 #include "base/os.h"
+#include "base/private_file.h"
 #include "crypto/crypto.h"
 
 namespace gbx::cli {
@@ -52,23 +53,10 @@ Error key_error(Reason reason, const std::string& path, std::string what) {
 // Of all bytes of the file before it.
 Hash32 key_check(ByteView content) { return crypto::labelled_hash("gbx/1/key-file", content); }
 
-// Nobody else may read it, and it is not a link to somewhere else.
 Result<Bytes> read_private(const std::string& path) {
-  const Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-  if (!fd.valid()) {
-    if (errno == ENOENT) {
-      return fail(Reason::kNotFound, "key file").with(path, "no such file").hint(kPutBack);
-    }
-    return io_error(path, errno);
-  }
-  struct stat st {};
-  if (fstat(fd.get(), &st) != 0) return io_error(path, errno);
-  if ((st.st_mode & 0077) != 0 || !S_ISREG(st.st_mode)) {
-    return key_error(Reason::kIo, path, "key file may be read by others")
-        .with("mode 0600", "wider")
-        .hint("chmod 600 " + path);
-  }
-  return read_all(fd.get(), 4096);
+  auto content = read_private_file(path, 4096);
+  if (!content.ok() && content.reason() == Reason::kNotFound) content.error().hint(kPutBack);
+  return content;
 }
 
 crypto::ScryptParameters scrypt_parameters() {

@@ -184,6 +184,7 @@ Series series_of(const Ledger& l, std::size_t columns) {
   std::size_t next = 0;
   std::int64_t sum = l.head.total_free_bits;  // of those before the first
   for (const auto& e : l.entries) sum -= e.free_bits;
+  s.before = sum;
   for (std::int64_t i = 1; i <= n; ++i) {
     const std::int64_t end = s.from + (s.to - s.from) / n * i + (s.to - s.from) % n * i / n;
     while (next < l.entries.size() && l.entries[next].time <= end) {
@@ -272,13 +273,15 @@ std::string description(const Series& s) {
 std::string svg(const Series& s, const std::string& title) {
   const std::int64_t spent = s.bits.empty() ? 0 : s.bits.back();
   const bool near = s.limit > 0 && (s.bits.empty() || s.limit / 10 <= spent);
-  const std::int64_t most = std::max<std::int64_t>({1, spent, near ? s.limit : 0});
+  // Whatever is no limit ends below the edge, so that none is taken for one.
+  const std::int64_t most = std::max<std::int64_t>({1, spent + spent / 8, near ? s.limit : 0});
   const auto height = [&](std::int64_t bits) {
     return kTop + kHigh -
            static_cast<std::int64_t>(static_cast<double>(bits) / static_cast<double>(most) * kHigh);
   };
   std::string line;
   const auto n = static_cast<std::int64_t>(s.bits.size());
+  if (n > 0) line = fmt::format("{},{} ", kLeft, height(s.before));
   for (std::int64_t i = 0; i < n; ++i) {
     const std::int64_t y = height(s.bits[static_cast<std::size_t>(i)]);
     line += fmt::format("{}{},{} {},{}", i == 0 ? "" : " ", kLeft + kWide * i / n, y,

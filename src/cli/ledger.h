@@ -66,7 +66,8 @@ struct Series {
   std::int64_t from = 0;
   std::int64_t to = 0;
   std::vector<std::int64_t> bits;
-  std::int64_t limit = 0;  // for all consumers, for ever; 0: none is drawn
+  std::int64_t limit = 0;   // for all consumers, for ever; 0: none is drawn
+  std::int64_t before = 0;  // bits of what came before `from`
 };
 Series series_of(const Ledger& ledger, std::size_t columns);
 // A block chart for a terminal, `rows` lines high, with its axes. UTF-8.

@@ -254,7 +254,8 @@ TEST(LedgerShown, AsAPictureWhoseTextMovesNothing) {
   EXPECT_NE(picture.find("a &lt;script&gt; &amp; &quot;b&quot;"), std::string::npos) << picture;
   EXPECT_EQ(picture.find('\x1b'), std::string::npos);
   EXPECT_NE(
-      picture.find("points=\"100,141 255,141 255,141 410,141 410,141 565,141 565,113 720,113\""),
+      picture.find(
+          "points=\"100,280 100,141 255,141 255,141 410,141 410,141 565,141 565,113 720,113\""),
       std::string::npos)
       << picture;
 }
@@ -272,7 +273,8 @@ TEST(LedgerShown, AsAPictureThatSaysWhatItShows) {
   wide.head.limits.total_free_bits = 1'000'000;
   const std::string far = svg(series_of(wide, 4), "wdbc");
   EXPECT_NE(far.find("limit 1,000,000, far above"), std::string::npos) << far;
-  EXPECT_NE(far.find("565,48 720,48"), std::string::npos) << "drawn to its own height\n" << far;
+  EXPECT_NE(far.find("565,74 720,74"), std::string::npos) << "drawn to its own height and some\n"
+                                                          << far;
   Ledger none = ledger();
   none.entries.clear();
   none.head.count = none.head.total_free_bits = none.head.period_free_bits = 0;

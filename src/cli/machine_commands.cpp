@@ -229,13 +229,14 @@ void check_enrolled(Session& s, Findings& out) {
   const auto plane = s.plane();
   if (!plane.ok()) return;  // said before
   const auto asked = (*plane)->nodes();
-  const bool unknown = asked.reason() == Reason::kUnauthenticated;
-  if (!asked.ok() && !unknown) return;
-  out.push_back({"enrolled", unknown ? "missing" : "ok",
-                 unknown ? "this installation does not know your identity" : "yes",
-                 unknown
-                     ? "glovebox identity enrol --invite-file FILE, with the invite of an operator"
-                     : ""});
+  if (asked.ok()) {
+    out.push_back({"enrolled", "ok", "yes", ""});
+  } else if (asked.reason() == Reason::kUnauthenticated) {
+    out.push_back({"enrolled", "missing", "this installation does not know your identity",
+                   "glovebox identity enrol --invite-file FILE, with the invite of an operator"});
+  } else {
+    out.push_back({"enrolled", "missing", asked.error().line(), asked.error().next});
+  }
 }
 
 Status doctor(Session& s, const Invocation&) {

@@ -12,6 +12,9 @@ namespace {
 // Groups of cells that are also looked at two and two.
 constexpr std::size_t kMostPaired = 64;
 
+// Columns of which everybody has one of two values, taken together.
+constexpr std::size_t kMostOnes = 8;
+
 // A measure of each table that add up the same.
 struct Pair {
   std::size_t a = 0;
@@ -36,6 +39,11 @@ struct Part {
     std::size_t most_alike = 0;
     Wide one = 0;  // somebody's share
   };
+  struct Kind {  // of a measure to which everybody adds one of two values: who adds this one
+    std::size_t measure = 0;
+    Wide value = 0;
+    std::size_t people = 0;
+  };
   // `often`: how many of the cells each of several is in.
   Part(const CellFacts& f, std::size_t width, const std::vector<Wide>* often = nullptr)
       : facts(&f), measures(width), times(often) {
@@ -47,27 +55,49 @@ struct Part {
       }
       measures[m].some = shares.size() - static_cast<std::size_t>(
                                              std::count(shares.begin(), shares.end(), Wide{0}));
-      measures[m].most_alike = most_alike(shares);
       if (!shares.empty()) measures[m].one = shares[0];
+      measures[m].most_alike = most_alike(shares);
+      add_kinds(m, shares);
     }
+  }
+  // Who has a one of a column of ones and twos is told by its sum, and so is who has the other. Of
+  // ones and zeros the column is the one of the two. `shares` are in order.
+  void add_kinds(std::size_t m, const std::vector<Wide>& shares) {
+    if (shares.empty() || shares.front() == shares.back()) return;
+    const auto less =
+        static_cast<std::size_t>(std::count(shares.begin(), shares.end(), shares.front()));
+    const auto more =
+        static_cast<std::size_t>(std::count(shares.begin(), shares.end(), shares.back()));
+    if (less + more != shares.size()) return;
+    kinds.push_back({m, shares.front(), less});
+    kinds.push_back({m, shares.back(), more});
   }
   Wide added(std::size_t place, std::size_t measure) const {
     return facts->added[place * measures.size() + measure];
   }
-  // The same; of the measure after the last one, each subject is one; and of the one after that,
-  // of cells together that somebody is in twice, one for each of them: it is what their counts add
-  // up to.
-  std::size_t numbers() const { return measures.size() + (times == nullptr ? 1 : 2); }
-  Wide share(std::size_t place, std::size_t measure) const {
-    if (measure > measures.size()) return (*times)[place];
-    return measure == measures.size() ? kAddedOne : added(place, measure);
+  // The same; of the number after the measures, each subject is one; then come `kinds`; then, of
+  // cells together that somebody is in twice, one for each of them: what their counts add up to.
+  std::size_t numbers() const {
+    return measures.size() + 1 + kinds.size() + (times == nullptr ? 0 : 1);
   }
-  std::size_t some(std::size_t measure) const {
-    return measure >= measures.size() ? size() : measures[measure].some;
+  bool counts_subjects(std::size_t number) const { return number == measures.size(); }
+  bool counts_times(std::size_t number) const { return number > measures.size() + kinds.size(); }
+  Wide share(std::size_t place, std::size_t number) const {
+    if (number < measures.size()) return added(place, number);
+    if (counts_subjects(number)) return kAddedOne;
+    if (counts_times(number)) return (*times)[place];
+    const Kind& k = kinds[number - measures.size() - 1];
+    return added(place, k.measure) == k.value ? kAddedOne : 0;
+  }
+  std::size_t some(std::size_t number) const {
+    if (number < measures.size()) return measures[number].some;
+    if (counts_subjects(number) || counts_times(number)) return size();
+    return kinds[number - measures.size() - 1].people;
   }
   std::size_t size() const { return facts->subjects.size(); }
   const CellFacts* facts;
   std::vector<Measure> measures;
+  std::vector<Kind> kinds = {};
   const std::vector<Wide>* times;
   // Of a cell or a whole: what its recipe asks, and its filters of that. Several cells together
   // have none.
@@ -238,7 +268,6 @@ class Differences {
         adds_b_(b.adds),
         index_(b_),
         pairs_(comparable(a, b)),
-        steps_of_one_(1 + a.adds.size() * b.adds.size() / 4),
         least_(static_cast<std::size_t>(least)),
         steps_(steps) {}
 
@@ -316,8 +345,9 @@ class Differences {
   bool meet(const Part& x, std::vector<Common>& common, std::vector<std::size_t>& touched) {
     for (std::size_t i = 0; i < x.size(); ++i) {
       const auto places = index_.of(x.facts->subjects[i]);
-      if (!spend(1 + places.size() * steps_of_one_)) return false;
+      if (!spend(1)) return false;
       for (const auto& [part, at] : places) {
+        if (!spend(1 + x.numbers() * b_.parts()[part].numbers() / 4)) return false;
         if (common[part].subjects == 0) touched.push_back(part);
         add(common[part], x, i, b_.parts()[part], at);
       }
@@ -426,11 +456,13 @@ class Differences {
     if (!spend(10)) return true;
     if (few_apart(x, y, c)) return true;
     const bool same_rows = differ == 0;
+    if (in_one == 0 && !spend(steps_to_ask(x, y))) return true;
     if (in_one == 0 && (asks_more(x, y, same_rows) || asks_more(y, x, same_rows))) return true;
     if (in_one == 0 && (asks_else(a_, x, b_, y, same_rows) || asks_else(b_, y, a_, x, same_rows))) {
       return true;
     }
-    if (same_rows) return columns_tell(x, y);
+    if (same_rows) return columns_tell(x, y) || ones_tell(x, y);
+    if (c.subjects == c.same_rows && rest_adds_nothing_and_tells(x, y, c)) return true;
     // Where one of the tables adds nothing up, who comes how often is in no number of it.
     if (x.measures.empty() || y.measures.empty()) return false;
     if (differ < least_) return true;
@@ -448,6 +480,12 @@ class Differences {
       if (p.rows && !near) return false;
       return may_be_few(x, y, p, c, shared) && few_make_up(x, y, p, near, true);
     });
+  }
+  // Each condition of the one is held against each of the other: texts, or a text read as a number.
+  static std::size_t steps_to_ask(const Part& x, const Part& y) {
+    const std::size_t of_x = x.asked ? x.asked->known.size() : 1;
+    const std::size_t of_y = y.asked ? y.asked->known.size() : 1;
+    return 20 * (1 + of_x) * (1 + of_y);
   }
   // The same people, though x asks for more than y: all of y are that. Words of groups are asked
   // only of the same rows: people with many rows are in many cells.
@@ -471,8 +509,8 @@ class Differences {
       for (std::size_t b = 0; b < y.numbers(); ++b) {
         const auto apart = static_cast<std::int64_t>(x.some(a) + y.some(b)) + c.apart[place++];
         // Of cells that share people nobody prints how many people are in them together.
-        const bool of_x = a > x.measures.size() && b == y.measures.size() && y.times != nullptr;
-        const bool of_y = b > y.measures.size() && a == x.measures.size() && x.times != nullptr;
+        const bool of_y = x.counts_times(a) && y.counts_subjects(b) && y.times != nullptr;
+        const bool of_x = y.counts_times(b) && x.counts_subjects(a) && x.times != nullptr;
         if (of_x || of_y) continue;
         if (apart > 0 && apart < static_cast<std::int64_t>(least_)) return true;
       }
@@ -502,6 +540,68 @@ class Differences {
       }
     }
     return false;
+  }
+  // Columns of both tables in which people have one of two values, once each: that all but few have
+  // just one of them (alive, moved away; dead) is told by all their sums together.
+  bool ones_tell(const Part& x, const Part& y) {
+    struct Column {
+      const Part* part;
+      Part::Kind kind;
+    };
+    std::map<std::string, Column> columns;
+    // Of two kinds the second has the larger value.
+    for (std::size_t k = 1; k < x.kinds.size(); k += 2) {
+      columns.insert({adds_a_[x.kinds[k].measure], {&x, x.kinds[k]}});
+    }
+    for (std::size_t k = 1; k < y.kinds.size(); k += 2) {
+      columns.insert({adds_b_[y.kinds[k].measure], {&y, y.kinds[k]}});
+    }
+    columns.erase("");
+    if (columns.size() < 2 || columns.size() > kMostOnes) return false;
+    if (!spend(x.size() << columns.size())) return true;
+    std::vector<Wide> sums(x.size());
+    for (std::size_t some = 1; some < std::size_t{1} << columns.size(); ++some) {
+      if ((some & (some - 1)) == 0) continue;
+      std::fill(sums.begin(), sums.end(), Wide{0});
+      std::size_t bit = 0;
+      for (const auto& [name, column] : columns) {
+        if ((some >> bit++ & 1U) == 0) continue;
+        for (std::size_t i = 0; i < sums.size(); ++i) {
+          sums[i] += column.part->added(i, column.kind.measure) == column.kind.value ? 1 : 0;
+        }
+      }
+      if (few_add(sums, least_) || unusual(sums, least_).few_or_half()) return true;
+    }
+    return false;
+  }
+  // Two columns over other rows, where who is in one part only adds nothing: then their difference
+  // is of those in both. All costs, and those of a ward, of whoever was there.
+  bool rest_adds_nothing_and_tells(const Part& x, const Part& y, const Common& c) {
+    std::vector<Wide> shares;
+    for (std::size_t a = 0; a < adds_a_.size(); ++a) {
+      for (std::size_t b = 0; b < adds_b_.size(); ++b) {
+        if (adds_a_[a] == adds_b_[b] || adds_a_[a].empty() || adds_b_[b].empty()) continue;
+        if (x.some(a) > c.subjects || y.some(b) > c.subjects) continue;
+        if (!spend(x.size() + y.size())) return true;
+        if (only_common_add(x, a, y, b, shares) && of_few(shares, least_)) return true;
+      }
+    }
+    return false;
+  }
+  static bool only_common_add(const Part& x, std::size_t a, const Part& y, std::size_t b,
+                              std::vector<Wide>& shares) {
+    const auto& xs = x.facts->subjects;
+    const auto& ys = y.facts->subjects;
+    shares.clear();
+    for (std::size_t i = 0, k = 0; i < xs.size() || k < ys.size();) {
+      const bool in_x = k == ys.size() || (i < xs.size() && xs[i] <= ys[k]);
+      const bool in_y = i == xs.size() || (k < ys.size() && ys[k] <= xs[i]);
+      const Wide of_x = in_x ? x.added(i++, a) : 0;
+      const Wide of_y = in_y ? y.added(k++, b) : 0;
+      if (in_x != in_y && (of_x != 0 || of_y != 0)) return false;
+      shares.push_back(of_x - of_y);
+    }
+    return true;
   }
   // Can few_make_up() be true? Where nobody's share is large, and not enough are alike, there is
   // nothing to look for.
@@ -561,7 +661,6 @@ class Differences {
   const std::vector<std::string>& adds_b_;
   Index index_;
   std::vector<Pair> pairs_;
-  std::size_t steps_of_one_;  // of a subject in two parts
   std::size_t least_;
   DifferenceSteps& steps_;
   std::vector<Overlap> overlaps_;
@@ -569,12 +668,35 @@ class Differences {
 
 }  // namespace
 
+namespace {
+
+// Takes the steps that it costs to make a side of a table: each cell's conditions are written down
+// some three times, and what its subjects add is put in order.
+bool take_side(const RecomputedTable& t, DifferenceSteps& steps) {
+  const Recipe& r = t.recipe->recipe;
+  const std::size_t asked =
+      3 * (r.filter ? r.filter->size() : 0) + 6 * (r.group_by ? r.group_by->size() : 0);
+  std::uint64_t cost = 0;
+  for (const CellFacts& c : t.cells) {
+    if (!c.subjects.empty()) cost += 20 * (1 + asked) + c.subjects.size() * (4 + 8 * t.adds.size());
+  }
+  const bool enough = cost <= steps.left;
+  steps.left = enough ? steps.left - cost : 0;
+  return enough;
+}
+
+}  // namespace
+
 bool differ_by_few(const RecomputedTable& a, const RecomputedTable& b, std::int64_t least,
                    DifferenceSteps& steps) {
+  if (!take_side(a, steps) || !take_side(b, steps)) return true;
   return Differences(a, b, least, steps).few();
 }
 
 bool cells_differ_by_few(const RecomputedTable& t, std::int64_t least, DifferenceSteps& steps) {
+  // One cell is compared with nothing, and so are counts of people.
+  if (t.cells.size() < 2 || t.adds.empty()) return false;
+  if (!take_side(t, steps) || !take_side(t, steps)) return true;
   return Differences(t, t, least, steps).few_within();
 }
 

@@ -150,9 +150,9 @@ TEST(Differences, ThatOneOrTwoMakeUp) {
   auto rows = with([](int i) { return 100 + i; });
   for (int i = 1; i < 12; ++i) rows.push_back({i, 50, -100 - i});
   EXPECT_TRUE(tell_of_few(rows, below, at_most, 10));
-  // Rows against rows: twelve of them, one each.
+  // Rows against rows: twelve of them, one each; eight have none.
   EXPECT_FALSE(tell_of_few(with([](int) { return 0; }), {0, 49, {}, true, false},
-                           {1, 50, {}, true, false}, 10));
+                           {1, 50, {}, true, false}, 8));
   // Thirteen, one of whom comes twice.
   rows = with([](int i) { return 100 + i; });
   rows.push_back({12, 50, 110});
@@ -210,6 +210,94 @@ TEST(Differences, OfTwoNumbersThatFewPeopleAreBetween) {
   EXPECT_FALSE(told(30));
 }
 
+// What few people are without is told as what they are with; and by twos as by ones.
+TEST(Differences, OfWhoHasTheOtherOfTwoValues) {
+  const auto told = [](int without, int one, int other, const Question& counted) {
+    std::vector<Row> rows;
+    for (int i = 0; i < 100; ++i) {
+      rows.push_back({i, i < 40 - without ? 10 : 50, i < 40 ? one : other});
+    }
+    return tell_of_few(rows, {1, 1000}, counted, 10);
+  };
+  const Question with{0, 49, {}, false, false};
+  const Question without{50, 1000, {}, false, false};
+  for (const Question& counted : {with, without}) {
+    EXPECT_TRUE(told(3, 1, 0, counted));
+    EXPECT_TRUE(told(3, 2, 1, counted));
+    EXPECT_TRUE(told(3, 1, 2, counted));
+    EXPECT_FALSE(told(10, 2, 1, counted));
+    EXPECT_FALSE(told(10, 1, 0, counted));
+  }
+}
+
+// Two tables of sums over `csv`.
+bool sums_tell(const std::string& csv, const std::vector<std::string>& a,
+               const std::vector<std::string>& b, const std::string& filter_b = "") {
+  const auto schema_of = [](const std::vector<std::string>& sums, const std::string& filter) {
+    std::string columns = R"({"name":"n","type":"integer","minimum":0,"maximum":1000})";
+    std::string measures = R"({"name":"n","of":"subjects"})";
+    for (const auto& c : sums) {
+      columns += R"(,{"name":")" + c + R"(","type":"integer","minimum":0,"maximum":1000000})";
+      measures += R"(,{"name":")" + c + R"(","of":"sum","column":")" + c + "\"}";
+    }
+    OutputDeclaration d;
+    d.type = OutputType::kTable;
+    d.name = d.path = "table";
+    d.maxBytes = 1 << 16;
+    d.schema["maxRows"] = 1;
+    d.schema["columns"] = *parse_json("[" + columns + "]");
+    d.schema["recipe"] =
+        *parse_json(R"({"input":"i","file":"f",)" + filter + R"("measures":[)" + measures + "]}");
+    return std::move(*parse_schema(d));
+  };
+  const Schema schema_a = schema_of(a, "");
+  const Schema schema_b = schema_of(b, filter_b);
+  CellCounter counter(
+      {{&*schema_a.recipe, &schema_a, "who", 10}, {&*schema_b.recipe, &schema_b, "who", 10}});
+  counter.feed(as_bytes(csv));
+  const auto tables = counter.finish();
+  EXPECT_TRUE(tables[0].ok() && tables[1].ok());
+  DifferenceSteps steps;
+  DifferenceSteps back;
+  const bool few = differ_by_few(tables[0], tables[1], 10, steps);
+  EXPECT_EQ(differ_by_few(tables[1], tables[0], 10, back), few) << "in the other order";
+  return few;
+}
+
+// Alive and moved away in one table, dead in the other: who is none of these is what is left.
+TEST(Differences, OfColumnsOfWhichEverybodyHasOneInTwoTables) {
+  for (const int none : {0, 3, 20}) {
+    std::string csv = "who,alive,moved,dead\n";
+    for (int i = 0; i < 100; ++i) {
+      csv += "p" + std::to_string(i) +
+             (i < 40           ? ",1,0,0\n"
+              : i < 70         ? ",0,1,0\n"
+              : i < 100 - none ? ",0,0,1\n"
+                               : ",0,0,0\n");
+    }
+    EXPECT_EQ(sums_tell(csv, {"alive", "moved"}, {"dead"}), none == 3) << none;
+  }
+}
+
+// All costs, and those in the hospital of whoever was there; the others had none. One had more.
+TEST(Differences, OfTwoColumnsWhereTheOthersAddNothing) {
+  const auto told = [](const std::function<int(int)>& more, int others) {
+    std::string csv = "who,there,all,hospital\n";
+    for (int i = 0; i < 100; ++i) {
+      const int hospital = i < 70 ? 1000 + 7 * i : 0;
+      csv += "p" + std::to_string(i) + (i < 70 ? ",yes," : ",no,") +
+             std::to_string(i < 70 ? hospital + more(i) : others * i) + "," +
+             std::to_string(hospital) + "\n";
+    }
+    return sums_tell(csv, {"all"}, {"hospital"},
+                     R"("filter":[{"column":"there","is":"equals","value":"yes"}],)");
+  };
+  const auto one = [](int i) { return i == 5 ? 431 : i < 20 ? 1 + i % 5 : 0; };
+  EXPECT_TRUE(told(one, 0));
+  EXPECT_FALSE(told(one, 11)) << "hidden among what the others had";
+  EXPECT_FALSE(told([](int i) { return 20 + i % 31; }, 0));
+}
+
 // The same twenty people in a table of all and in one of those who are something: all are it.
 TEST(Differences, OfAGroupThatIsAllWhatAFilterAsks) {
   std::vector<Row> rows;
@@ -254,10 +342,10 @@ TEST(Differences, OfManyCellsAreFoundInBoundedSteps) {
   for (int i = 0; i < 65 * 20; ++i) rows.push_back({i, i / 20, 100 + i});
   Question q{0, 1000, {}, false, false};
   for (int day = 1; day < 65; ++day) q.cuts.push_back(day);
-  EXPECT_FALSE(tell_of_few(rows, q, q, 10, DifferenceSteps{.left = 30'000}));
+  EXPECT_FALSE(tell_of_few(rows, q, q, 10, DifferenceSteps{.left = 200'000}));
   // Somebody who comes a second time is in two cells: then it is asked of all the others, too.
   rows.push_back({0, 30, 100});
-  EXPECT_TRUE(tell_of_few(rows, q, q, 10, DifferenceSteps{.left = 30'000}));
+  EXPECT_TRUE(tell_of_few(rows, q, q, 10, DifferenceSteps{.left = 200'000}));
   EXPECT_FALSE(tell_of_few(rows, q, q, 10));
 }
 
@@ -394,33 +482,53 @@ bool naive_unusual(std::vector<int> shares, std::size_t least, bool near) {
   return naive_off(shares, shares[(shares.size() - 1) / 2], least, near) ||
          naive_off(shares, shares[shares.size() / 2], least, near);
 }
+// What each person of a part adds to each of its numbers; how many people there are is first, in
+// how many cells each of them is second.
+std::vector<std::map<int, int>> numbers_of(const std::vector<Row>& rows, const Naive& part,
+                                           const Question& q) {
+  std::vector<std::map<int, int>> out(4);
+  for (const std::size_t i : part.rows) {
+    out[0][rows[i].who] = 1;
+    out[1][rows[i].who] = part.cells.empty() ? 1 : part.cells.at(rows[i].who);
+    ++out[2][rows[i].who];
+    out[3][rows[i].who] += rows[i].cost;
+  }
+  if (!q.cost) out.pop_back();
+  if (!q.rows) out.erase(out.begin() + 2);
+  // Of two values, who has which.
+  for (std::size_t n = 2, all = out.size(); n < all; ++n) {
+    std::set<int> values;
+    for (const auto& [who, value] : out[n]) values.insert(value);
+    if (values.size() != 2) continue;
+    for (const int one : values) {
+      std::map<int, int> kind;
+      for (const auto& [who, value] : out[n]) kind[who] = value == one ? 1 : 0;
+      out.push_back(kind);
+    }
+  }
+  return out;
+}
 // One number of each: all but few add the same to both.
 bool naive_apart(const std::vector<Row>& rows, const Naive& x, const Naive& y, const Question& a,
                  const Question& b, std::size_t least) {
-  std::map<int, std::array<int, 8>> of;  // subjects, rows, costs and cells of x, and of y
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    for (int side = 0; side < 2; ++side) {
-      if ((side == 0 ? x : y).rows.count(i) == 0) continue;
-      const Naive& part = side == 0 ? x : y;
-      int* values = of[rows[i].who].data() + 4 * side;
-      values[0] = 1;
-      ++values[1];
-      values[2] += rows[i].cost;
-      values[3] = part.cells.empty() ? 1 : part.cells.at(rows[i].who);
-    }
-  }
   const auto often = [](const Naive& part) {
     return std::any_of(part.cells.begin(), part.cells.end(),
                        [](const auto& person) { return person.second > 1; });
   };
-  for (std::size_t m = 0; m < 4; ++m) {
-    for (std::size_t n = 0; n < 4; ++n) {
+  const auto of = [](const std::map<int, int>& number, int who) {
+    const auto it = number.find(who);
+    return it == number.end() ? 0 : it->second;
+  };
+  std::set<int> people = x.people;
+  people.insert(y.people.begin(), y.people.end());
+  const auto of_x = numbers_of(rows, x, a);
+  const auto of_y = numbers_of(rows, y, b);
+  for (std::size_t m = 0; m < of_x.size(); ++m) {
+    for (std::size_t n = 0; n < of_y.size(); ++n) {
       // How many people are in cells together is in no number where some are in two.
-      if ((m == 3 && n == 0 && often(y)) || (m == 0 && n == 3 && often(x))) continue;
-      if ((m == 1 && !a.rows) || (m == 2 && !a.cost)) continue;
-      if ((n == 1 && !b.rows) || (n == 2 && !b.cost)) continue;
-      const auto apart = std::count_if(of.begin(), of.end(), [&](const auto& person) {
-        return person.second[m] != person.second[4 + n];
+      if ((m == 1 && n == 0 && often(y)) || (m == 0 && n == 1 && often(x))) continue;
+      const auto apart = std::count_if(people.begin(), people.end(), [&](int who) {
+        return of(of_x[m], who) != of(of_y[n], who);
       });
       if (apart > 0 && apart < static_cast<std::ptrdiff_t>(least)) return true;
     }

@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::int64_t kPlaneTimeoutMs = 30'000;
 constexpr std::int64_t kPlanePatienceMs = 300'000;  // with a plane that is away
-constexpr std::int64_t kMostRunSeconds = 604'800;   // a spec's longest
+constexpr std::int64_t kAgainMs = 500;              // before it is asked again
 
 class Running {
  public:
@@ -41,7 +41,7 @@ class Running {
   // overflow.
   std::int64_t life_ms() const {
     const std::int64_t planned = bundle_.plan.body.controls.run_seconds;
-    return std::clamp<std::int64_t>(planned, 0, kMostRunSeconds) * 1000 + o_.grace_ms;
+    return std::clamp<std::int64_t>(planned, 0, kMaxRunSeconds) * 1000 + o_.grace_ms;
   }
 
   // Until the agent said `end`, broke its stream, or ran out of time.
@@ -209,7 +209,7 @@ class Running {
       auto reply = o_.plane->call(m, request, timeout_ms);
       if (reply.ok() || exit_class(reply.reason()) != ExitClass::kInfrastructure) return reply;
       if (deadline.passed() || (stop == Stop::kHeeded && stop_.requested())) return reply;
-      std::this_thread::sleep_for(std::chrono::milliseconds(500));
+      std::this_thread::sleep_for(std::chrono::milliseconds(o_.waits(kAgainMs)));
     }
   }
 

@@ -46,7 +46,8 @@ struct AttemptOptions {
   const crypto::SigningKey* key = nullptr;  // signs introductions and destruction claims
   channel::TcpAddress broker;
   Provisioner* provisioner = nullptr;
-  PlaneLink* plane = nullptr;
+  PlaneCalls* plane = nullptr;
+  Waits waits = wait_in_full;
   // why this node does not begin: it is only told to the plane
   std::optional<Error> refused;
   std::int64_t grace_ms = 60'000;  // beyond the plan's run time, for start and gate

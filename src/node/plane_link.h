@@ -3,6 +3,7 @@
 // name.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -20,14 +21,25 @@ struct LinkOptions {
   std::optional<crypto::PublicKey> plane_key;  // pinned
 };
 
-// Thread-safe; one call at a time.
-class PlaneLink {
+// What a node asks its plane; a test has another answer. Thread-safe.
+class PlaneCalls {
+ public:
+  virtual ~PlaneCalls() = default;
+  // The plane's answer, or its error, or why there is none.
+  virtual Result<Json> call(std::string_view method, const Json& body, std::int64_t timeout_ms) = 0;
+};
+// What a wait of so many milliseconds comes to; a test, whose time is its own, makes it short.
+using Waits = std::function<std::int64_t(std::int64_t ms)>;
+inline std::int64_t wait_in_full(std::int64_t ms) { return ms; }
+
+// One call at a time.
+class PlaneLink final : public PlaneCalls {
  public:
   explicit PlaneLink(LinkOptions options) : options_(std::move(options)) {}
   // Connects where needed and tries once more on a connection that turned out dead: every node
   // method is idempotent. kUnavailable when nothing answered; any other error but kTooLarge is the
   // plane's answer.
-  Result<Json> call(std::string_view method, const Json& body, std::int64_t timeout_ms);
+  Result<Json> call(std::string_view method, const Json& body, std::int64_t timeout_ms) override;
 
  private:
   Status connect();

@@ -1,5 +1,7 @@
 // The program as it is started by people.
 #include <gtest/gtest.h>
+#include <stdlib.h>
+#include <sys/stat.h>
 
 #include <cstdlib>
 
@@ -9,18 +11,23 @@
 namespace gbx::node {
 namespace {
 
-RunOutput serve(const std::string& uid_base, const std::string& slots) {
+RunOutput program(const std::vector<std::string>& arguments) {
   const char* bin = std::getenv("GBX_BIN_DIR");
   ProcessOptions p;
-  p.argv = {std::string(bin == nullptr ? program_dir() : bin) + "/glovebox-node", "serve"};
-  for (const char* option : {"--plane", "--plane-key", "--broker", "--key", "--objects"}) {
-    p.argv.insert(p.argv.end(), {option, "/nonexistent"});
-  }
-  p.argv.insert(p.argv.end(), {"--name", "x", "--state", "/dev/null/state", "--slots", slots,
-                               "--uid-base", uid_base});
+  p.argv = {std::string(bin == nullptr ? program_dir() : bin) + "/glovebox-node"};
+  p.argv.insert(p.argv.end(), arguments.begin(), arguments.end());
   auto r = run_command(p);
   EXPECT_TRUE(r.ok());
   return r.ok() ? *r : RunOutput{};
+}
+RunOutput serve(const std::string& uid_base, const std::string& slots) {
+  std::vector<std::string> arguments = {"serve"};
+  for (const char* option : {"--plane", "--plane-key", "--broker", "--key", "--objects"}) {
+    arguments.insert(arguments.end(), {option, "/nonexistent"});
+  }
+  arguments.insert(arguments.end(), {"--name", "x", "--state", "/dev/null/state", "--slots", slots,
+                                     "--uid-base", uid_base});
+  return program(arguments);
 }
 
 // It would register and be sent jobs, each of which fails, or run the keeper of keys as somebody.
@@ -37,6 +44,29 @@ TEST(NodeProgram, DoesNotStartWithIdsThatAreSomebodyElses) {
   }
   // The highest that fits goes on, to the next thing that is wrong.
   EXPECT_EQ(serve(most, "2").err.find("--uid-base"), std::string::npos);
+}
+
+// Who has the key is the node: policies name it.
+TEST(NodeProgram, TakesNoKeyThatOthersMayRead) {
+  std::string folder = "/tmp/gbx-node-key-XXXXXX";
+  ASSERT_NE(mkdtemp(folder.data()), nullptr);
+  const std::string path = folder + "/key";
+  const auto key = [&] { return program({"key", "--key", path}); };
+  const RunOutput made = key();
+  EXPECT_EQ(made.status.code, 0) << made.err;
+  struct stat info {};
+  ASSERT_EQ(stat(path.c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0600U);
+  EXPECT_EQ(key().out, made.out);
+  for (const mode_t mode : {0640U, 0604U}) {
+    ASSERT_EQ(chmod(path.c_str(), mode), 0);
+    const RunOutput refused = key();
+    EXPECT_EQ(refused.status.code, static_cast<int>(ExitClass::kInfrastructure)) << mode;
+    EXPECT_EQ(refused.out, "") << mode;
+    EXPECT_NE(refused.err.find("io: " + path), std::string::npos) << refused.err;
+    EXPECT_NE(refused.err.find("  next: chmod 600 " + path), std::string::npos) << refused.err;
+  }
+  EXPECT_TRUE(remove_tree(folder).ok());
 }
 
 }  // namespace

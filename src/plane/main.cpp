@@ -7,6 +7,7 @@
 
 #include "base/ready.h"
 #include "plane/service/server.h"
+#include "records/limits.h"
 
 namespace gbx::plane {
 namespace {
@@ -105,7 +106,7 @@ int main_with(int argc, char** argv) {
   serve_command
       ->add_option("--lease-seconds", options.lease_seconds,
                    "a node silent for longer counts as lost")
-      ->check(CLI::Range(2, 3600));
+      ->check(CLI::Range(std::int64_t{2}, records::kMaxLeaseSeconds));
   serve_command->add_option("--ready-fd", a.ready_fd,
                             "gets one line of JSON when everything answers");
   serve_command->add_option("--invites-fd", a.invites_fd,

@@ -50,7 +50,7 @@ struct VersionRecord {
     f("objectCount", object_count, Bound{1, 100'000'000});
     f("fileCount", file_count);
     f("ciphertextBytes", ciphertext_bytes);
-    f("keyEpoch", key_epoch, Bound{1, 1'000'000});
+    f("keyEpoch", key_epoch, Bound{1, kMaxEpoch});
     f("commitDk", commit_dk);
     f("contentDigest", content_digest, Bound{0, 80});
     f("name", name, Bound{1, 64});
@@ -246,9 +246,9 @@ struct Policy {
     f("assetVersionId", asset_version_id);
     f("assetId", asset_id);
     f("ownerId", owner_id);
-    f("serial", serial, Bound{1, 1'000'000'000});
+    f("serial", serial, Bound{1, kMaxSerial});
     f("prev", prev);
-    f("kekEpoch", kek_epoch, Bound{1, 1'000'000});
+    f("kekEpoch", kek_epoch, Bound{1, kMaxEpoch});
     f("commitDk", commit_dk);
     f("revoked", revoked);
     f("clauses", clauses);
@@ -323,7 +323,7 @@ struct PublishAck {
   void fields(F& f) {
     f("assetVersionId", asset_version_id);
     f("policyHash", policy_hash);
-    f("serial", serial);
+    f("serial", serial, Bound{0, kMaxSerial});
     f("time", time);
     f("inclusion", inclusion);
   }
@@ -345,7 +345,7 @@ struct DeletedClaim {
   void fields(F& f) {
     f("assetVersionId", asset_version_id);
     f("policyHash", policy_hash);
-    f("epoch", epoch, Bound{1, 1'000'000});
+    f("epoch", epoch, Bound{1, kMaxEpoch});
     f("notErased", not_erased, Bound{0, 16, 200});
     f("time", time);
     f("inclusion", inclusion);

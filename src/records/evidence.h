@@ -50,7 +50,7 @@ struct ReportData {
     f("setId", set_id);
     f("nonce", nonce);
     f("jobId", job_id);
-    f("attempt", attempt);
+    f("attempt", attempt, Bound{1, kMaxAttempt});
     f("credential", credential);
     f("planHash", plan_hash);
     f("agentKeys", agent_keys);
@@ -74,7 +74,7 @@ struct NodeIntroduction {
     f("reportData", report_data);
     f("launchConfig", launch_config);
     f("jobId", job_id);
-    f("attempt", attempt);
+    f("attempt", attempt, Bound{1, kMaxAttempt});
     f("time", time);
   }
 };
@@ -143,7 +143,7 @@ struct KeyRequest {
   template <class F>
   void fields(F& f) {
     f("jobId", job_id);
-    f("attempt", attempt);
+    f("attempt", attempt, Bound{1, kMaxAttempt});
     f("stage", stage, Bound{1, 2});
     f("seq", seq, Bound{1, 1000});
     f("prev", prev);
@@ -165,8 +165,8 @@ struct KeyContext {
   void fields(F& f) {
     f("credential", credential);
     f("evidence", evidence);
-    f("stage", stage);
-    f("seq", seq);
+    f("stage", stage, Bound{1, 2});
+    f("seq", seq, Bound{1, 1000});
     f("policySerials", policy_serials, Bound{0, kMaxAssets});
   }
 };

@@ -52,7 +52,7 @@ struct SpecResources {
   std::optional<std::string> image = {};
   template <class F>
   void fields(F& f) {
-    f("cpu", cpu, Bound{1, 1024});
+    f("cpu", cpu, Bound{1, kMaxCpu});
     f("memory", memory, Bound{1, 16});
     f("scratch", scratch, Bound{1, 16});
     f("gpu", gpu, Bound{0, 64});
@@ -98,9 +98,9 @@ struct SpecTimeouts {  // seconds
   std::int64_t run = 3600;
   template <class F>
   void fields(F& f) {
-    f("queue", queue, Bound{1, 604800});
+    f("queue", queue, Bound{1, 604'800});
     f("start", start, Bound{1, 86400});
-    f("run", run, Bound{1, 604800});
+    f("run", run, Bound{1, kMaxRunSeconds});
   }
 };
 struct SpecBody {
@@ -239,7 +239,7 @@ struct PlanPolicy {
     f("assetVersionId", asset_version_id);
     f("ownerId", owner_id);
     f("policyHash", policy_hash);
-    f("serial", serial);
+    f("serial", serial, Bound{0, kMaxSerial});
   }
 };
 // What a machine lends to all containers together: the rest is for the page cache and the programs.
@@ -258,12 +258,12 @@ struct PlanControls {  // what the environment must enforce; the agent refuses t
   std::int64_t footprint_bytes() const;
   template <class F>
   void fields(F& f) {
-    f("cpu", cpu);
-    f("memoryBytes", memory_bytes);
-    f("scratchBytes", scratch_bytes);
-    f("imageBytes", image_bytes);
-    f("pids", pids);
-    f("runSeconds", run_seconds);
+    f("cpu", cpu, Bound{1, kMaxCpu});
+    f("memoryBytes", memory_bytes, Bound{0, kMaxRoomBytes});
+    f("scratchBytes", scratch_bytes, Bound{0, kMaxRoomBytes});
+    f("imageBytes", image_bytes, Bound{0, kMaxRoomBytes});
+    f("pids", pids, Bound{1, kMaxPids});
+    f("runSeconds", run_seconds, Bound{0, kMaxRunSeconds});
     f("access", access);
     f("mandatory", mandatory, Bound{0, 64, 64});
   }
@@ -316,10 +316,10 @@ struct RunPlan {
     f("gate", gate);
     f("tee", tee, Bound{1, 16});
     f("reviewers", reviewers, Bound{0, kMaxReviewers});
-    f("reviewersNeeded", reviewers_needed);
+    f("reviewersNeeded", reviewers_needed, Bound{0, kMaxReviewers});
     f("mayPreview", may_preview, Bound{0, kMaxReviewers});
     f("charges", charges, Bound{0, kMaxAssets});
-    f("attempts", attempts);
+    f("attempts", attempts, Bound{1, 100});
     f("custody", custody);
     f("rollback", rollback, Bound{1, 16});
     f("residualChannels", residual_channels, Bound{0, 32, 64});
@@ -338,7 +338,7 @@ struct Credential {
   template <class F>
   void fields(F& f) {
     f("jobId", job_id);
-    f("attempt", attempt, Bound{1, 1000});
+    f("attempt", attempt, Bound{1, kMaxAttempt});
     f("planHash", plan_hash);
     f("nonce", nonce);
     f("expires", expires);

@@ -30,6 +30,17 @@ inline constexpr std::int64_t kMaxLedgerPage = 1000;
 // A whole message to the broker in canonical form; its log entry adds what the broker says, less
 // than as much again.
 inline constexpr std::int64_t kMaxRequestBytes = 512 << 10;
+inline constexpr std::int64_t kMaxAttempt = 1000;  // number of an attempt of one job
+inline constexpr std::int64_t kMaxCpu = 1024;      // cores of one job
+// of a job's memory, of its scratch and of room for its image, each
+inline constexpr std::int64_t kMaxRoomBytes = std::int64_t{1} << 44;
+inline constexpr std::int64_t kMaxRunSeconds = 604'800;  // a week
+inline constexpr std::int64_t kMaxSerial = 1'000'000'000;
+inline constexpr std::int64_t kMaxEpoch = 1'000'000;
+// a node's word about itself
+inline constexpr std::int64_t kMaxLentBytes = std::int64_t{1} << 50;
+// in which a node has to be heard of
+inline constexpr std::int64_t kMaxLeaseSeconds = 3600;
 // so that a receipt with all policies fits a frame
 inline constexpr std::int64_t kMaxPolicyBytes = 256 << 10;
 

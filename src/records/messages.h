@@ -94,7 +94,7 @@ struct CredentialRequest {
   template <class F>
   void fields(F& f) {
     f("jobId", job_id);
-    f("attempt", attempt, Bound{1, 1000});
+    f("attempt", attempt, Bound{1, kMaxAttempt});
   }
 };
 struct JobRequest {
@@ -327,7 +327,7 @@ struct NodeInfo {
     f("key", key, Bound{1, 256});
     f("technologies", technologies, Bound{1, 8});
     f("cpu", cpu, Bound{1, 4096});
-    f("memoryBytes", memory_bytes);
+    f("memoryBytes", memory_bytes, Bound{0, kMaxLentBytes});
     f("slots", slots, Bound{1, 1024});
     f("version", version, Bound{1, 64});
     f("pids", pids, Bound{1, kMaxPids});
@@ -339,7 +339,7 @@ struct RunningAttempt {
   template <class F>
   void fields(F& f) {
     f("jobId", job_id);
-    f("attempt", attempt);
+    f("attempt", attempt, Bound{1, kMaxAttempt});
   }
   auto operator<=>(const RunningAttempt&) const = default;
 };
@@ -350,7 +350,7 @@ struct NodeLease {
   std::vector<RunningAttempt> stop;
   template <class F>
   void fields(F& f) {
-    f("leaseSeconds", lease_seconds);
+    f("leaseSeconds", lease_seconds, Bound{1, kMaxLeaseSeconds});
     f("stop", stop, Bound{0, 1024});
   }
 };
@@ -426,7 +426,7 @@ struct PhaseReport {
   template <class F>
   void fields(F& f) {
     f("jobId", job_id);
-    f("attempt", attempt);
+    f("attempt", attempt, Bound{1, kMaxAttempt});
     f("phase", phase);
     f("reason", reason, Bound{0, 64});
     f("detail", detail, Bound{0, 500});
@@ -448,7 +448,7 @@ struct OutputUpload {
   template <class F>
   void fields(F& f) {
     f("jobId", job_id);
-    f("attempt", attempt);
+    f("attempt", attempt, Bound{1, kMaxAttempt});
     f("ack", ack);
     f("output", output);
   }

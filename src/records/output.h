@@ -95,7 +95,7 @@ struct OutputDigest {
   void fields(F& f) {
     f("name", name, Bound{1, 63});
     f("saltedDigest", salted_digest);
-    f("paddedSize", padded_size);
+    f("paddedSize", padded_size, Bound{0, kMaxOutputBytes});
   }
 };
 // Bound into every layer of the sealed result as associated data.
@@ -113,7 +113,7 @@ struct SealContext {
   template <class F>
   void fields(F& f) {
     f("jobId", job_id);
-    f("attempt", attempt);
+    f("attempt", attempt, Bound{1, kMaxAttempt});
     f("planHash", plan_hash);
     f("ciphertext", ciphertext);
     f("commitCek", commit_cek);
@@ -181,7 +181,7 @@ struct SealAck {
   template <class F>
   void fields(F& f) {
     f("jobId", job_id);
-    f("attempt", attempt);
+    f("attempt", attempt, Bound{1, kMaxAttempt});
     f("manifest", manifest);
     f("time", time);
   }
@@ -293,7 +293,7 @@ struct DestroyedClaim {
   template <class F>
   void fields(F& f) {
     f("jobId", job_id);
-    f("attempt", attempt);
+    f("attempt", attempt, Bound{1, kMaxAttempt});
     f("time", time);
     f("residue", residue, Bound{0, 64, 500});
   }

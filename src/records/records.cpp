@@ -129,7 +129,7 @@ Result<std::int64_t> parse_size(std::string_view text) {
                               : unit == "MiB" ? 1LL << 20
                               : unit == "GiB" ? 1LL << 30
                                               : 0;
-  if (i == 0 || factor == 0 || text[0] == '0' || n > (std::int64_t{1} << 44) / factor) {
+  if (i == 0 || factor == 0 || text[0] == '0' || n > kMaxRoomBytes / factor) {
     return fail(Reason::kBadValue, "size")
         .with("like 512MiB (KiB, MiB or GiB)", std::string(text.substr(0, 32)));
   }

@@ -4,7 +4,6 @@
 
 #include "base/bundle_size.h"
 #include "base/json_count.h"
-#include "base/schema.h"
 #include "crypto/testing.h"
 #include "records/messages.h"
 #include "records/sealing.h"
@@ -438,53 +437,6 @@ TEST(Publish, AKeyExactlyWhereNothingIsRevokedAndTextsThatPeopleMayRead) {
   EXPECT_EQ(reason([](Publish& b) { b.record.body.name = "\x1b[2J"; }), Reason::kBadValue);
   EXPECT_EQ(reason([](Publish& b) { b.record.body.content_digest = "\x1b[2J"; }),
             Reason::kBadValue);
-}
-
-// Whatever a schema lets grow without end, by its path.
-void unbounded(const Json& schema, const std::string& path, std::vector<std::string>* out) {
-  const auto has = [&](const char* word) { return schema.find(word) != nullptr; };
-  const Json* type = schema.find("type");
-  const std::string kind = type == nullptr ? "anything" : *type->string();
-  const bool fixed = has("enum") || (has("pattern") && !has("contentEncoding"));
-  if (kind == "anything" && !has("x-maxBytes")) out->push_back(path);
-  if (kind == "string" && !fixed && !has("maxLength")) out->push_back(path);
-  if (kind == "array") {
-    if (!has("maxItems")) out->push_back(path);
-    unbounded(*schema.find("items"), path + "[]", out);
-  }
-  if (kind != "object") return;
-  if (const Json* more = schema.find("additionalProperties");
-      more != nullptr && more->object() != nullptr) {
-    if (!has("maxProperties")) out->push_back(path);
-    unbounded(*more, path + ".*", out);
-    unbounded(*schema.find("propertyNames"), path + ".key", out);
-  }
-  if (!has("properties")) return;
-  for (const auto& [name, member] : *schema.find("properties")->object()) {
-    unbounded(member, path + "." + name, out);
-  }
-}
-template <class... Records>
-std::vector<std::string> all_unbounded() {
-  std::vector<std::string> out;
-  (unbounded(json_schema<Records>(), "$", &out), ...);
-  return out;
-}
-
-TEST(Limits, NothingThatIsReadGrowsWithoutEnd) {
-  const auto found =
-      all_unbounded<InfoReply, Publish, Signed<PublishAck>, RotateRequest, SignedSubmission,
-                    Explanation, Signed<RunPlan>, CancelRequest, Signed<Credential>, AttestRequest,
-                    Signed<KeyRequest>, KeyReply, Seal, Signed<SealAck>, Judgement, RulingRequest,
-                    Receipt, LaunchBundle, NodeInfo, NodeLease, Heartbeat, PhaseReport,
-                    OutputUpload, AgentEnd, Signed<DestroyedClaim>>();
-  EXPECT_EQ(found, std::vector<std::string>{});
-  struct Loose {
-    std::vector<std::string> words;
-    void fields(schema_detail::SchemaWriter& f) { f("words", words, Bound{0, 2}); }
-  };
-  // the walk sees what it looks for
-  EXPECT_EQ(all_unbounded<Loose>(), std::vector<std::string>{"$.words[]"});
 }
 
 TEST(Limits, OneTextOfAListIsRefusedAtItsLimit) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "records/identity.h"
+#include "records/limits.h"
 
 namespace gbx::records {
 
@@ -68,7 +69,7 @@ struct EpochKeys {
   std::string tls;      // public key of the broker's TLS certificate
   template <class F>
   void fields(F& f) {
-    f("epoch", epoch, Bound{1, 1'000'000});
+    f("epoch", epoch, Bound{1, kMaxEpoch});
     f("kek", kek, Bound{1, 256});
     f("signing", signing, Bound{1, 256});
     f("tls", tls, Bound{1, 256});
@@ -143,11 +144,11 @@ struct BrokerEvidence {
   void fields(F& f) {
     f("setKey", set_key, Bound{1, 256});
     f("kek", kek, Bound{1, 256});
-    f("epoch", epoch);
+    f("epoch", epoch, Bound{0, kMaxEpoch});
     f("nonce", nonce);
     f("custody", custody);
     f("time", time);
-    f("treeSize", tree_size);
+    f("treeSize", tree_size, Bound{0, kMaxTreeSize});
     f("treeRoot", tree_root);
     f("quote", quote);
   }
@@ -164,7 +165,7 @@ struct Cosignature {
   std::int64_t time = 0;  // the witness's clock; the set's time is the median of them
   template <class F>
   void fields(F& f) {
-    f("epoch", epoch, Bound{1, 1'000'000});
+    f("epoch", epoch, Bound{1, kMaxEpoch});
     f("treeSize", tree_size, Bound{1, kMaxTreeSize});
     f("treeRoot", tree_root);
     f("time", time);
@@ -183,7 +184,7 @@ struct LogHead {
   std::int64_t time = 0;
   template <class F>
   void fields(F& f) {
-    f("epoch", epoch, Bound{1, 1'000'000});
+    f("epoch", epoch, Bound{1, kMaxEpoch});
     f("treeSize", tree_size, Bound{1, kMaxTreeSize});
     f("treeRoot", tree_root);
     f("time", time);

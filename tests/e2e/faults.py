@@ -3,6 +3,7 @@ what must be true of it after everything settled: every job ended once, no key t
 """
 import contextlib
 import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -124,15 +125,16 @@ class Relay:
 
 class Ambush(threading.Thread):
     """Kills the next process below this installation's node that executes the program, before its first instruction: fanotify holds it there until
-    it has been answered."""
+    it has been answered. Or as it begins its `at`-th system call; `calls` is how many it then had begun. `refused`: nobody may trace here."""
+    SEIZE, INTERRUPT, SYSCALL, SYSGOOD, WALL = 0x4206, 0x4207, 24, 1, 0x40000000
     CLASS_CONTENT, CLOEXEC, ADD, OPEN_EXEC_PERM, ALLOW = 4, 1, 1, 0x40000, 1
     EVENT = struct.Struct("IBBHQii")
     AT_FDCWD = -100
 
-    def __init__(self, node, program):
+    def __init__(self, node, program, at=0):
         super().__init__(daemon=True)
-        self.node, self.hit, self.over = node, False, False
-        libc = ctypes.CDLL(None, use_errno=True)
+        self.node, self.at, self.calls, self.hit, self.refused, self.over = node, at, 0, False, False, False
+        libc = self.libc = ctypes.CDLL(None, use_errno=True)
         self.fd = libc.fanotify_init(self.CLASS_CONTENT | self.CLOEXEC, os.O_RDONLY)
         if self.fd < 0 or libc.fanotify_mark(self.fd, self.ADD, ctypes.c_uint64(self.OPEN_EXEC_PERM), self.AT_FDCWD,
                                              program.encode()) != 0:
@@ -146,12 +148,44 @@ class Ambush(threading.Thread):
             events = os.read(self.fd, 4096)
             for at in range(0, len(events), self.EVENT.size):
                 *_, opened, pid = self.EVENT.unpack_from(events, at)
-                if not self.hit and self.ours(pid):
+                mine = not self.hit and self.calls == 0 and self.ours(pid)
+                if mine and self.at == 0:
                     os.kill(pid, signal.SIGKILL)
                     self.hit = True
                 os.write(self.fd, struct.pack("iI", opened, self.ALLOW))
                 os.close(opened)
+                if mine and self.at > 0:
+                    self.follow(pid)
         os.close(self.fd)
+
+    def ptrace(self, request, pid, data=0):
+        return self.libc.ptrace(ctypes.c_long(request), ctypes.c_long(pid), ctypes.c_void_p(0), ctypes.c_void_p(data)) == 0
+
+    def follow(self, pid):
+        """To its `at`-th system call, or its end. It is seized when it executes, so that it may have gone a few instructions alone."""
+        if not self.ptrace(self.SEIZE, pid, self.SYSGOOD):
+            self.refused = ctypes.get_errno() == errno.EPERM
+            return
+        self.ptrace(self.INTERRUPT, pid)
+        entered = False
+        while True:
+            try:
+                _, status = os.waitpid(pid, self.WALL)
+            except ChildProcessError:
+                return
+            if not os.WIFSTOPPED(status):
+                return
+            sig = os.WSTOPSIG(status)
+            if sig == signal.SIGTRAP | 0x80:
+                entered = not entered
+                self.calls += entered
+                if self.calls == self.at:
+                    os.kill(pid, signal.SIGKILL)
+                    self.hit = True
+                    os.waitpid(pid, self.WALL)
+                    return
+            own = sig == signal.SIGTRAP | 0x80 or status >> 16 != 0  # a stop of the tracer's making, no signal of the program's
+            self.ptrace(self.SYSCALL, pid, 0 if own else sig)
 
     def ours(self, pid):
         while pid > 1 and pid != self.node:
@@ -485,10 +519,40 @@ class Cluster:
         """Everything that must hold of jobs that have ended (id -> answer of `job get`); a list of what does not."""
         log = self.broker_log()
         wrong = self._files()
+        owed = {job: charges_due(job, log) for job in ends}
         for job, end in ends.items():
             mine = [(k, b) for k, b in log if job in json.dumps(b)]
-            wrong += ["%s: %s" % (end["name"], w) for w in self._judge(job, end, mine)]
+            wrong += ["%s: %s" % (end["name"], w) for w in self._judge(job, end, mine) + owed[job][1]]
+        return wrong + self._ledgers({job: lines for job, (lines, _) in owed.items()}, log)
+
+    def _ledgers(self, owed, log):
+        """What each owner is shown is what these jobs owe, no more, and adds up over all jobs of the log."""
+        wrong = []
+        for who, name in ((self.owner, "nothing"), (self.me, "noop")):
+            item = self._shown(who, name)
+            account = (who.id, item["assetId"])
+            entries = {}
+            for e in item["entries"]:
+                entries.setdefault(e["jobId"], []).append((e["state"], e["freeBits"]))
+            for job, lines in owed.items():
+                due = [lines[account]] if account in lines else []
+                if entries.get(job, []) != due:
+                    wrong.append("ledger of %s shows %s for %s, due is %s" % (name, entries.get(job), job, due))
+            everything = [charges_due(job, log)[0].get(account) for job in {b["plan"]["body"]["jobId"] for k, b in log if k == "authorise"}]
+            total = sum(line[1] for line in everything if line)
+            if (item["spentFreeBits"], item["jobs"]) != (total, sum(line is not None for line in everything)):
+                wrong.append("ledger of %s adds up to %d bits of %d jobs, due are %d" % (name, item["spentFreeBits"], item["jobs"], total))
         return wrong
+
+    def _shown(self, who, name, seconds=60):
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                return who.run("ledger", "show", name)["items"][0]
+            except h.CommandFailed as e:
+                if e.code != h.INFRASTRUCTURE or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
 
     def _judge(self, job, end, entries):
         wrong = []
@@ -515,8 +579,10 @@ class Cluster:
         if not self.receipt_holds(job):
             wrong.append("its receipt does not hold")
         release = [b for k, b in entries if k == "release"]
-        if len(release) != 1 or not release[0]["charges"]:
-            wrong.append("released without one charge")
+        with open(os.path.join(self.dir, "receipt-%s.json" % job[:16]), encoding="utf-8") as f:
+            told = json.load(f)["release"]["body"]["charges"]
+        if len(release) != 1 or told != release[0]["charges"]:
+            wrong.append("its receipt tells other charges than were made: %s, %s" % (told, release))
         return wrong
 
     def receipt_holds(self, job):
@@ -541,6 +607,55 @@ class Cluster:
                 if len(name) == 64 and content != name:
                     wrong.append("half-written: " + os.path.join(folder, name))
         return wrong
+
+
+END_BITS, REASON_BITS = 8, 4  # docs/gate.md: how a job ended; one reason of a reviewer
+
+
+def charges_due(job, log):
+    """((owner, asset) -> (state, free bits)) of what that job owes by the entries of the broker's log, and what in them is wrong: every owner is
+    charged once, for the whole amount, whenever the data keys left; nobody where they never did."""
+    due, wrong, amount = {}, [], 0
+    plan, attempts, reasons, gate, cancelled = None, 0, 0, None, False
+
+    def charge(state, charges, bits, what):
+        accounts = [(c["ownerId"], c["assetId"]) for c in charges]
+        if sorted(accounts) != sorted((c["ownerId"], c["assetId"]) for c in plan["charges"]) or len(set(accounts)) != len(accounts):
+            wrong.append("%s charges %s" % (what, accounts))
+        wrong.extend("%s charges %d bits where %d are due" % (what, c["freeBits"], bits) for c in charges if c["freeBits"] != bits)
+        due.update({account: (state, bits) for account in accounts})
+
+    for kind, body in log:
+        if kind == "authorise" and body["plan"]["body"]["jobId"] == job:
+            plan = body["plan"]["body"]
+            amount = plan["charges"][0]["freeBits"]
+            owners = {p["ownerId"] for p in plan["policies"]}
+            if {c["ownerId"] for c in plan["charges"]} != owners or len(plan["charges"]) != len(plan["policies"]):
+                wrong.append("planned charges of others than its owners: %s" % plan["charges"])
+        elif kind == "key2" and body["request"]["body"]["jobId"] == job:
+            attempts += 1
+            charge("reserved", body["reserved"], amount, kind)
+        elif kind == "seal" and body["seal"]["statement"]["body"]["manifest"]["context"]["jobId"] == job:
+            gate = body["seal"]["statement"]["body"]["manifest"]["context"]["verdict"]["charge"]["freeBits"]
+        elif kind == "ruling" and body["jobId"] == job:
+            reasons += len(body["request"]["ruling"]["body"]["reasons"])
+        elif kind == "cancel" and body["request"]["cancel"]["body"]["jobId"] == job:
+            cancelled = True
+            if attempts:
+                charge("cancelled", body["charges"], END_BITS + attempts_bits(attempts) + reasons * REASON_BITS, kind)
+            elif body["charges"]:
+                wrong.append("a cancellation charges for a job that had no data")
+        elif kind == "release" and body["jobId"] == job:
+            bits = END_BITS + attempts_bits(attempts) + reasons * REASON_BITS
+            released = body["decision"] == "release"
+            charge("cancelled" if cancelled else "released" if released else "rejected", body["charges"],
+                   bits + gate - END_BITS if released else bits, kind)
+    return due, wrong
+
+
+def attempts_bits(attempts):
+    """Which of so many it was; their owners ask for no slots."""
+    return (attempts - 1).bit_length()
 
 
 class Case(unittest.TestCase):

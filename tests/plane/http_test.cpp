@@ -65,6 +65,18 @@ TEST_F(PlaneHttp, KeysOfThePlaneAreItsOwnersAlone) {
     EXPECT_EQ(info.st_mode & 0777, 0600U) << name;
     EXPECT_EQ(info.st_size, 32) << name;
   }
+  // Whoever could read one has it already: nothing is served with it.
+  server.reset();
+  for (const char* name : {"node.key", "ca.key", "https.key"}) {
+    const std::string path = o.state_dir + "/" + name;
+    ASSERT_EQ(chmod(path.c_str(), 0640), 0) << name;
+    const auto refused = PlaneServer::start(o, clock, random, log);
+    ASSERT_FALSE(refused.ok()) << name;
+    EXPECT_EQ(refused.reason(), Reason::kIo) << name;
+    EXPECT_EQ(refused.error().next, "chmod 600 " + path);
+    ASSERT_EQ(chmod(path.c_str(), 0600), 0) << name;
+  }
+  start();
 }
 
 // When a node is at work, and when it was last heard of, tells of runs whose end is not told yet.

@@ -52,6 +52,7 @@ struct Outcome {
   std::map<std::string, std::size_t> states;    // how many jobs ended in which state
   std::map<std::string, std::size_t> reasons;   // of those that did not complete
   std::map<std::string, std::size_t> attempts;  // how many ended why
+  std::map<std::string, std::size_t> charges;   // lines of ledgers by their state
   // requests of superseded attempts at the broker, by method
   std::map<std::string, std::size_t> turned_away;
   std::set<std::string> ran_on;                 // nodes that got attempts

@@ -66,6 +66,7 @@ TEST(Simulation, EverySeedHoldsEveryInvariant) {
     for (const auto& [state, n] : o.states) states[state] += n;
     for (const auto& [reason, n] : o.reasons) states[reason] += n;
     for (const auto& [why, n] : o.attempts) states["attempt: " + why] += n;
+    for (const auto& [state, n] : o.charges) states["ledger: " + state] += n;
     for (const auto& fault : o.injected) {
       states["fault: " + fault.what.substr(0, fault.what.find(' ', 3))] += 1;
     }
@@ -84,13 +85,26 @@ TEST(Simulation, EverySeedHoldsEveryInvariant) {
   if (seeds < 100 || first != 1) return;
   // Each of these ends and each way out of a silent or hanging node was taken, and old agents asked
   // for more.
-  for (const char* seen :
-       {"Rejected", "Cancelled", "Failed", "Expired", "fault: freeze", "fault: death",
-        "fault: an agent", "attempt: lost, the node is silent",
-        "attempt: timed-out, did not start within spec.timeouts.start",
-        "attempt: timed-out, ran longer than spec.timeouts.run",
-        "attempt: timed-out, no claim of destruction", "fault: clock", "fault: full", "fault: cut",
-        "superseded, turned away at agent.key", "superseded, turned away at agent.seal"}) {
+  for (const char* seen : {"Rejected",
+                           "Cancelled",
+                           "Failed",
+                           "Expired",
+                           "fault: freeze",
+                           "fault: death",
+                           "fault: an agent",
+                           "attempt: lost, the node is silent",
+                           "attempt: timed-out, did not start within spec.timeouts.start",
+                           "attempt: timed-out, ran longer than spec.timeouts.run",
+                           "attempt: timed-out, no claim of destruction",
+                           "fault: clock",
+                           "fault: full",
+                           "fault: cut",
+                           "ledger: released",
+                           "ledger: rejected",
+                           "ledger: cancelled",
+                           "ledger: reserved",
+                           "superseded, turned away at agent.key",
+                           "superseded, turned away at agent.seal"}) {
     EXPECT_GT(states[seen], 0U) << seen;
   }
 }

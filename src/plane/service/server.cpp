@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/private_file.h"
 #include "plane/service/api.h"
 #include "plane/service/dispatcher.h"
 #include "plane/service/node_endpoint.h"
@@ -26,7 +27,7 @@ Result<crypto::SigningKey> load_key(const std::string& path, crypto::SignatureAl
     GBX_TRY(write_file_atomic(path, raw.view(SecretAccess{}), 0600));
     return fresh;
   }
-  GBX_ASSIGN(Bytes raw, read_file(path, 32));
+  GBX_ASSIGN(Bytes raw, read_private_file(path, 32));
   const auto secret = Secret<SigningKeyTag>::copy_of(raw);
   cleanse(raw);
   auto key = crypto::SigningKey::from_private(algorithm, secret);
