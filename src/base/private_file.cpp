@@ -11,7 +11,7 @@ namespace gbx {
 
 Result<Bytes> read_private_file(const std::string& path, std::size_t limit) {
   // SAFETY: without O_NONBLOCK a pipe in its place would keep the program waiting.
-  const Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  const Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!fd.valid()) {
     if (errno == ENOENT) return fail(Reason::kNotFound, "key file").with(path, "no such file");
     return io_error(path, errno);
