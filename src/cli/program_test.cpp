@@ -4,6 +4,7 @@
 #include <signal.h>
 
 #include "base/os.h"
+#include "base/version.h"
 #include "cli/catalogue.h"
 #include "cli/home.h"
 #include "cli/interrupt.h"
@@ -338,8 +339,8 @@ TEST(Program, WhatItPrintsAsNextCanBePasted) {
 }
 
 TEST(Program, SaysItsVersion) {
-  EXPECT_EQ(shell(glovebox() + " --version").out, "glovebox " GBX_VERSION "\n");
-  EXPECT_EQ(shell(glovebox() + " job list --version").out, "glovebox " GBX_VERSION "\n");
+  EXPECT_EQ(shell(glovebox() + " --version").out, "glovebox " + version() + "\n");
+  EXPECT_EQ(shell(glovebox() + " job list --version").out, "glovebox " + version() + "\n");
 }
 
 TEST(Next, EveryReasonHasOne) {
