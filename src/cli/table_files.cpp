@@ -5,23 +5,21 @@
 
 #include "base/log.h"
 #include "base/os.h"
-#include "gate/csv.h"
+#include "cli/csv_rows.h"
+#include "cli/output.h"
 
 namespace gbx::cli {
 namespace {
 
-constexpr std::size_t kMostHeader = 1U << 20;  // bytes of a first line
-
 Result<std::vector<std::string>> columns_of(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
-  std::string text(kMostHeader, '\0');
+  std::string text(kMostCsvLine, '\0');
   in.read(text.data(), static_cast<std::streamsize>(text.size()));
   if (in.bad() || (!in && !in.eof())) return fail(Reason::kIo, path);
   text.resize(static_cast<std::size_t>(in.gcount()));
-  std::string_view line = std::string_view(text).substr(0, text.find('\n'));
-  if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
   std::vector<std::string> columns;
-  if (!gate::split_csv_line(line, {0, 4096, kMostHeader}, columns)) {
+  std::size_t at = 0;
+  if (!next_csv_row(text, at, columns)) {
     return fail(Reason::kBadValue, path)
         .with("a CSV file whose first line names its columns", "another file");
   }
@@ -44,10 +42,8 @@ Status check_tables(const std::string& folder, const std::vector<records::TableR
     }
     for (const std::string& column : named) {
       if (std::find(there.begin(), there.end(), column) != there.end()) continue;
-      std::string all;
-      for (const std::string& one : there) all += (all.empty() ? "" : ", ") + one;
       return fail(Reason::kBadValue, "table of the policy: " + printable(t.file))
-          .with("one of its columns: " + printable(all, 400), printable(column));
+          .with("one of its columns: " + printable(joined(there, ", "), 400), printable(column));
     }
   }
   return ok_status();
