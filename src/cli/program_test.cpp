@@ -224,7 +224,11 @@ struct JustRotated {
 
 TEST(Program, ARotationRightAfterAnotherKeepsTheKeyInUse) {
   const JustRotated t;
-  const Ended e = run(t.dir, {"identity", "rotate", "--recovery"});
+  const Ended recovery = run(t.dir, {"identity", "rotate", "--recovery"});
+  EXPECT_NE(recovery.code, 0) << "there is no plane to ask for what it goes on from";
+  EXPECT_FALSE(path_exists(t.home.file("rotation.json"))) << canonical(recovery.error);
+  EXPECT_EQ(t.at(t.home.signing_key()), t.in_use);
+  const Ended e = run(t.dir, {"identity", "rotate"});
   EXPECT_NE(e.code, 0) << "there is no plane to send it to";
   ASSERT_TRUE(path_exists(t.home.file("rotation.json"))) << canonical(e.error);
   EXPECT_EQ(t.at(t.home.signing_key()), t.in_use);

@@ -181,7 +181,10 @@ Status Core::check_key(const Hash32& identity, const crypto::PublicKey& key) {
   GBX_ASSIGN(crypto::PublicKey current, found->second.chain.current_key(config_.set_id));
   if (!(current == key)) {
     return fail(Reason::kUnauthenticated,
-                "the request is signed by a key that is not this identity's current one");
+                "the request is signed by a key that is not this identity's current one")
+        .hint(
+            "glovebox identity rotate goes on with a change that was interrupted; if somebody "
+            "else changed the key: glovebox identity rotate --recovery");
   }
   return ok_status();
 }

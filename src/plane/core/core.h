@@ -99,8 +99,8 @@ class Core {
   // For the signature check of a request: kUnauthenticated unless `key` is the identity's current
   // key.
   Status check_key(const Hash32& identity, const crypto::PublicKey& key);
-  // For a request that rotates the identity's key and nothing else: the recovery key may sign it,
-  // too, for the current one may be lost.
+  // For a request that rotates the identity's key, or reads its rotations, and nothing else: the
+  // recovery key may sign it, too, for the current one may be lost.
   Status check_rotation_key(const Hash32& identity, const crypto::PublicKey& key);
   Result<Caller> caller(const Hash32& identity);
   // `by`: who signed the request; its key was checked against `self_key` when it is not enrolled
