@@ -18,7 +18,10 @@ Result<Bytes> read_private_file(const std::string& path, std::size_t limit) {
   }
   struct stat st {};
   if (fstat(fd.get(), &st) != 0) return io_error(path, errno);
-  if ((st.st_mode & 0077) != 0 || !S_ISREG(st.st_mode)) {
+  if (!S_ISREG(st.st_mode)) {
+    return fail(Reason::kIo, "key file").at(path).with("a regular file", "something else");
+  }
+  if ((st.st_mode & 0077) != 0) {
     return fail(Reason::kIo, "key file may be read by others")
         .at(path)
         .with("mode 0600", "wider")

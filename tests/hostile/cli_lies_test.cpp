@@ -638,6 +638,12 @@ class CliLies : public ::testing::Test {
       const auto kept = lied.keys.find(name);
       EXPECT_TRUE(kept != lied.keys.end() && kept->second == key) << what << " loses " << name;
     }
+    for (const std::string* shown : {&lied.printed, &lied.noted}) {
+      std::istringstream lines(*shown);
+      for (std::string line; std::getline(lines, line);) {
+        EXPECT_EQ(printable_whole(line), line) << what << " draws";
+      }
+    }
     // These tell what they heard, and then fail: `doctor`, and a job's end that is none to want.
     const bool tells = told.command() == "doctor" || told.command() == "job wait";
     const bool as_far = lied.sent.size() <= truth.sent.size() &&
