@@ -585,6 +585,26 @@ TEST(Processes, AreListedUnlessProcHidesThem) {
   EXPECT_TRUE(processes_are_listed(""));
 }
 
+TEST(Printable, WhatIsNotSeenIsWrittenOut) {
+  // Soft hyphen, zero-width space and joiner, word joiner, byte order mark, a variation selector, a
+  // tag: each hides text, or makes two words that look alike.
+  for (const char* hidden : {"\xc2\xad", "\xe2\x80\x8b", "\xe2\x80\x8d", "\xe2\x81\xa0",
+                             "\xef\xbb\xbf", "\xef\xb8\x8f", "\xf3\xa0\x81\x81"}) {
+    const std::string text = std::string("no") + hidden;
+    EXPECT_EQ(printable(text).substr(0, 4), "no\\x") << to_hex(as_bytes(text));
+    const std::string json = printable_json(canonical(Json(text)));
+    for (const char c : json) EXPECT_TRUE(c >= 0x20 && c < 0x7f) << json;
+    EXPECT_EQ(*parse_json(json).value().string(), text);
+  }
+  for (const char* seen : {"größe", "\xe2\x82\xac", "\xf0\x9f\x99\x82", "a\\b"}) {
+    EXPECT_EQ(printable(seen), seen);
+    EXPECT_EQ(printable_json(canonical(Json(seen))), canonical(Json(seen)));
+  }
+  EXPECT_EQ(printable_whole(std::string(5000, 'x')).size(), 5000U);
+  EXPECT_EQ(printable_json(pretty(Json(JsonArray{Json("\n")}))),
+            pretty(Json(JsonArray{Json("\n")})));
+}
+
 TEST(Log, LinesAreJsonAndTextIsHarmless) {
   EXPECT_EQ(printable("a\x1b[31m\r\n"), "a\\x1b[31m\\x0d\\x0a");
   EXPECT_EQ(printable("\xe2\x80\xae"

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/json.h"
+#include "base/printable.h"
 #include "base/seams.h"
 
 namespace gbx {
@@ -37,9 +38,5 @@ class Logger {
   LogLevel least_;
   mutable std::mutex mutex_;
 };
-
-// Text from outside for a terminal or a one-line message: control and bidirectional characters
-// become \x…, valid UTF-8 whatever came in, at most `limit` bytes and the rest of one escape.
-std::string printable(std::string_view text, std::size_t limit = 200);
 
 }  // namespace gbx

@@ -8,8 +8,10 @@
 
 namespace gbx {
 
-// A regular file of at most `limit` bytes that nobody but its owner may read, and no link to one
-// elsewhere. kNotFound; kIo for one that group or others may read or write, with what to do.
+// A regular file of at most `limit` bytes that nobody but its owner may read. A link is followed,
+// as orchestrators mount secrets through links: what counts is the file that was opened, and
+// whoever may set the link could as well replace the file. kNotFound; kIo for one that group or
+// others may read or write, with what to do.
 Result<Bytes> read_private_file(const std::string& path, std::size_t limit);
 
 }  // namespace gbx

@@ -31,6 +31,11 @@ void insert(Row& row, typename Row::iterator before, typename Row::value_type va
   row.insert(row.begin() + at, std::move(value));
 }
 
+bool earlier(const std::pair<std::int64_t, const Hash32*>& a,
+             const std::pair<std::int64_t, const Hash32*>& b) {
+  return a.first != b.first ? a.first < b.first : *a.second < *b.second;
+}
+
 }  // namespace
 
 void ChargedSums::change(const Charged& c, std::int64_t sign) {
@@ -62,15 +67,6 @@ std::int64_t ChargedSums::free_bits_since(std::int64_t time) const {
   for (auto it = first_since(days_, day); it != days_.end(); ++it) sum += it->second;
   return sum;
 }
-
-namespace {
-
-bool earlier(const std::pair<std::int64_t, const Hash32*>& a,
-             const std::pair<std::int64_t, const Hash32*>& b) {
-  return a.first != b.first ? a.first < b.first : *a.second < *b.second;
-}
-
-}  // namespace
 
 void ToldOrder::add(std::int64_t told, const Hash32& job) {
   const std::pair value(told, &job);

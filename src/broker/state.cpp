@@ -212,19 +212,19 @@ std::vector<std::int64_t> RisingNumbers::all() const {
   return out;
 }
 
-const State::Line* State::find_line(const std::string& asset, const Hash32& job_id) const {
-  const auto job = jobs_.find(job_id);
-  if (job == jobs_.end()) return nullptr;
-  const auto& lines = job->second.lines;
+const State::Line* State::line_of(const Job& job, const std::string& asset) {
+  const auto& lines = job.lines;
   const auto it = std::find_if(lines.begin(), lines.end(),
                                [&](const Line& line) { return line.asset->first == asset; });
   return it == lines.end() ? nullptr : &*it;
 }
 std::optional<LedgerLine> State::line(const Hash32& owner, const Id16& asset,
                                       const Hash32& job_id) const {
-  const Line* line = find_line(ledger_key(owner, asset), job_id);
+  const auto job = jobs_.find(job_id);
+  if (job == jobs_.end()) return std::nullopt;
+  const Line* line = line_of(job->second, ledger_key(owner, asset));
   if (line == nullptr) return std::nullopt;
-  return LedgerLine{*jobs_.at(job_id).consumer, line->amounts};
+  return LedgerLine{*job->second.consumer, line->amounts};
 }
 std::map<std::string, std::map<std::string, LedgerLine>> State::ledger() const {
   std::map<std::string, std::map<std::string, LedgerLine>> out;
@@ -244,11 +244,12 @@ policy::Spent State::spent_by(By by, const records::PlanCharge& asset, const Has
   const std::string key = ledger_key(asset.owner_id, asset.asset_id);
   policy::Spent s{(sums_of(key, consumer_id).*part).free_bits_since(since),
                   (sums_of(key, std::nullopt).*part).free_bits()};
-  const Line* own = find_line(key, except);
+  const auto job = jobs_.find(except);
+  const Line* own = job == jobs_.end() ? nullptr : line_of(job->second, key);
   if (own == nullptr) return s;
   const Charged counts = by == By::kTold ? as_told(own->amounts) : as_reserved(own->amounts);
   s.total_free_bits -= counts.free_bits;
-  const bool mine = *jobs_.at(except).consumer == consumer_id;
+  const bool mine = *job->second.consumer == consumer_id;
   if (mine && counts.time >= since) s.period_free_bits -= counts.free_bits;
   return s;
 }

@@ -335,7 +335,7 @@ class State {
   std::set<Hash32> consumers_;               // of all jobs
   // What follows from the jobs' lines, so that no question walks all jobs, versions or lines. No
   // part of the snapshot.
-  const Line* find_line(const std::string& asset, const Hash32& job_id) const;
+  static const Line* line_of(const Job& job, const std::string& asset);
   const LedgerSums& sums_of(const std::string& asset, const std::optional<Hash32>& consumer) const;
   enum class By { kReserved, kTold };
   policy::Spent spent_by(By by, const records::PlanCharge& asset, const Hash32& consumer_id,

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "base/threads.h"
+
 namespace gbx::channel {
 namespace {
 
@@ -65,12 +67,17 @@ Mux::Mux(ByteStream& below, const Clock& clock, MuxOptions options)
   for (std::size_t i = 0; i < options_.streams; ++i) {
     streams_.push_back(std::unique_ptr<MuxStream>(new MuxStream(*this, i)));
   }
-  receiver_ = std::thread([this] { receive_loop(); });
+  auto receiver = start_thread([this] { receive_loop(); });
+  if (receiver.ok()) {
+    receiver_ = std::move(*receiver);
+  } else {
+    fail_all(receiver.error());  // every stream says so
+  }
 }
 
 Mux::~Mux() {
   close();
-  receiver_.join();
+  if (receiver_.joinable()) receiver_.join();
 }
 
 Result<MuxStream*> Mux::fresh(std::size_t number) {

@@ -1,9 +1,13 @@
 #include "channel/mux.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <thread>
 
+#include "base/threads.h"
 #include "channel/rpc.h"
 #include "channel/tls.h"
 
@@ -48,6 +52,35 @@ TEST(Mux, AllStreamsAtOnceKeepTheirBytesApart) {
   for (auto& t : threads) t.join();
   EXPECT_TRUE(m.a.state().ok());
   EXPECT_TRUE(m.b.state().ok());
+}
+
+// As where containers have taken all that the machine has: what needed one fails, and the program
+// goes on.
+TEST(Mux, NoThreadToBeHadIsAnError) {
+  const pid_t pid = fork();
+  ASSERT_GE(pid, 0);
+  if (pid == 0) {
+    const rlimit none{1, 1};  // this process is the one
+    if ((geteuid() == 0 && setresuid(64'123, 64'123, 64'123) != 0) ||
+        setrlimit(RLIMIT_NPROC, &none) != 0 || start_thread([] {}).ok()) {
+      _exit(9);
+    }
+    int bad = 0;
+    {
+      Both m;
+      bad += m.a.state().reason() == Reason::kUnavailable ? 0 : 1;
+      Bytes one(1);
+      bad += m.a.stream(0).read(one, in_ms(60'000)).ok() ? 2 : 0;
+    }
+    auto left = make_memory_pipe(64);
+    auto right = make_memory_pipe(64);
+    bad += relay(*left.first, *right.first, {}, kClock).reason() == Reason::kUnavailable ? 0 : 4;
+    _exit(bad);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(pid, &status, 0), pid);
+  EXPECT_TRUE(WIFEXITED(status)) << status;
+  EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
 TEST(Mux, AReaderWhoDoesNotReadStopsOnlyHisOwnStream) {

@@ -14,6 +14,8 @@
 #include <cstring>
 #include <vector>
 
+#include "base/threads.h"
+
 namespace gbx::channel {
 namespace {
 
@@ -249,17 +251,18 @@ void ConnectionServer::admit(Fd fd) {
   c.stream = std::move(*stream);
   c.known = !strangers_;
   if (strangers_) c.since_ms = strangers_->clock->steady_ms();
-  try {
-    c.thread = std::thread([this, &c] {
-      handler_(*c.stream, [this, &c] {
-        const std::lock_guard inner(mutex_);
-        c.known = true;
-      });
-      c.stream->close();
+  auto thread = start_thread([this, &c] {
+    handler_(*c.stream, [this, &c] {
       const std::lock_guard inner(mutex_);
-      c.done = true;
+      c.known = true;
     });
-  } catch (const std::system_error&) {  // no thread to be had: refused like one too many
+    c.stream->close();
+    const std::lock_guard inner(mutex_);
+    c.done = true;
+  });
+  if (thread.ok()) {
+    c.thread = std::move(*thread);
+  } else {  // refused like one too many
     connections_.pop_back();
     ++refused_;
   }

@@ -11,7 +11,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <thread>
+
+#include "base/threads.h"
 
 namespace gbx::channel {
 namespace {
@@ -297,9 +298,14 @@ Status relay(ByteStream& a, ByteStream& b, const RelayLimits& limits, const Cloc
     a.close();
     b.close();
   };
-  std::thread back([&] { one_way(b, a); });
+  auto back = start_thread([&] { one_way(b, a); });
+  if (!back.ok()) {
+    a.close();
+    b.close();
+    return back.error();
+  }
   one_way(a, b);
-  back.join();
+  back->join();
   return state.first_error;
 }
 

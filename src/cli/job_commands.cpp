@@ -50,8 +50,7 @@ std::string job_text(const api::JobView& v) {
     o += "\n";
   }
   if (v.output && v.output->decide_at > 0 && !v.ended) {
-    const bool held = v.output->state == "Held";
-    o += held ? "decision  by reviewers; rejected if they release nothing by " : "decision  at ";
+    o += held(v) ? "decision  by reviewers; rejected if they release nothing by " : "decision  at ";
     o += format_time(v.output->decide_at) + "\n";
   }
   if (!v.outcome.reason.empty()) {

@@ -50,7 +50,7 @@ struct Found {
       one["reason"] = reason_code(b.why.reason);
       one["what"] = printable(b.why.what, 500);
       refused.push_back(std::move(one));
-      text += "\nNOT SHOWN: " + printable(b.name) + ": " + b.why.line() + "\n";
+      text += "\nNOT SHOWN: " + printable(b.name) + ": " + printable(b.why.line(), 2000) + "\n";
     }
     j["refused"] = Json(std::move(refused));
     j["notAsked"] = static_cast<std::int64_t>(not_asked);

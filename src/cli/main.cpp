@@ -2,13 +2,10 @@
 #include <cstdio>
 
 #include "base/os.h"
+#include "base/version.h"
 #include "cli/commands.h"
 #include "cli/session.h"
 #include "cli/shell.h"
-
-#ifndef GBX_VERSION
-#error "the build gives the version"
-#endif
 
 namespace {
 
@@ -41,7 +38,7 @@ Status run(const std::vector<std::string>& words, Format format, const Self& sel
   }
   GBX_ASSIGN(Parsed parsed, parse_command_line(tree, words));
   if (parsed.help) return write_out(help_text(tree, *parsed.command, parsed.path));
-  if (parsed.version) return write_out(std::string("glovebox ") + GBX_VERSION + "\n");
+  if (parsed.version) return write_out("glovebox " + version() + "\n");
   const Invocation& in = parsed.invocation;
   SessionOptions options;
   options.format = format;

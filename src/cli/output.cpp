@@ -112,7 +112,7 @@ std::string render(Format format, const Json& value, const std::string& text) {
     case Format::kTable:
       return text;
     case Format::kJson:
-      return pretty(value);
+      return printable_json(pretty(value));
     case Format::kYaml:
       return to_yaml(value);
   }
@@ -129,7 +129,7 @@ std::string render_error(Format format, const Error& error) {
     j["error"]["expected"] = printable(e.expected, 2000);
     j["error"]["actual"] = printable(e.actual, 2000);
     j["error"]["next"] = printable(e.next, 2000);
-    return format == Format::kJson ? pretty(j) : to_yaml(j);
+    return render(format, j, {});
   }
   std::string out = fmt::format("error: {}\n", reason_code(e.reason));
   if (!e.what.empty()) out += "  what failed: " + printable(e.what, 2000) + "\n";

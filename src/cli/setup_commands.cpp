@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "base/os.h"
 #include "cli/commands.h"
+#include "cli/rotation.h"
 #include "cli/session.h"
 
 namespace gbx::cli {
@@ -191,113 +192,18 @@ Status identity_show(Session& s, const Invocation&) {
   return ok_status();
 }
 
-// A rotation that was signed and perhaps sent; kept until it is known to hold.
-struct PendingRotation {
-  records::Signed<records::Rotation> rotation;
-  template <class F>
-  void fields(F& f) {
-    f("rotation", rotation);
-  }
-};
-
-// `signer` signs the change: the present key, or the recovery key.
-Result<PendingRotation> new_rotation(Session& s, const IdentityFile& file,
-                                     const crypto::SigningKey& signer) {
-  GBX_ASSIGN(Context * context, s.context());
-  GBX_ASSIGN(const crypto::PublicKey current, file.chain.current_key(context->set_id));
-  // The key of the rotation before may be the one in use. Any other that lies there was signed for
-  // by nobody, or there would be a rotation to go on with.
-  const Status settled = s.settle_rotation(current.text());
-  if (!settled.ok()) {
-    return Error(settled.error())
-        .hint(
-            "nothing was changed. Whether this is the key in use cannot be told: give its "
-            "passphrase, or move " +
-            s.home().next_signing_key() + " to another place and give the same command again");
-  }
-  GBX_ASSIGN(auto fresh,
-             crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, s.random()));
-  const std::optional<Passphrase> phrase = s.same_protection();
-  GBX_TRY(s.home().make("keys"));
-  GBX_TRY(write_key_file(s.home().next_signing_key(), KeyKind::kSigning,
-                         fresh.private_bytes(kAccess).view(kAccess), kAccess,
-                         phrase ? &*phrase : nullptr, s.random()));
-  records::Rotation r;
-  r.identity_id = file.chain.id();
-  r.serial = static_cast<std::int64_t>(file.chain.rotations.size()) + 1;
-  r.new_key = fresh.public_key().text();
-  PendingRotation p;
-  GBX_ASSIGN(p.rotation, records::sign(context->set_id, r, signer));
-  return p;
-}
-
-// Accepted, now or by an earlier run whose answer was lost: then the plane lets in the new key
-// only.
-Status send_rotation(Session& s, const IdentityFile& next,
-                     const records::Signed<records::Rotation>& rotation,
-                     const crypto::SigningKey& signer) {
-  GBX_ASSIGN(auto as_signer, s.connect_as(next.chain.id(), &signer));
-  const auto sent = as_signer->rotate({next.chain.identity, rotation});
-  if (sent.ok() || sent.reason() != Reason::kUnauthenticated) {
-    return sent.ok() ? ok_status() : Status(sent.error());
-  }
-  GBX_ASSIGN(const crypto::SigningKey key, s.next_signing_key());
-  GBX_ASSIGN(auto as_new, s.connect_as(next.chain.id(), &key));
-  return as_new->identity(next.chain.id()).ok() ? ok_status() : Status(sent.error());
-}
-
-// What an interrupted run left, or a new one.
-Result<PendingRotation> pending_rotation(Session& s, const std::string& path,
-                                         const IdentityFile& file,
-                                         const crypto::SigningKey& signer) {
-  PendingRotation p;
-  if (!path_exists(path)) {
-    GBX_ASSIGN(p, new_rotation(s, file, signer));
-    GBX_TRY(write_file_atomic(path, as_bytes(canonical(to_json(p))), 0600));
-    return p;
-  }
-  GBX_ASSIGN(std::string text, read_text_file(path, 1U << 16));
-  GBX_ASSIGN(p, from_json_text<PendingRotation>(text));
-  const std::string own = signer.public_key().text();
-  const bool holds =
-      p.rotation.body.serial == static_cast<std::int64_t>(file.chain.rotations.size());
-  if (holds || p.rotation.key == own) return p;
-  return fail(Reason::kConflict, "an interrupted rotation was signed with another key")
-      .with(p.rotation.key, own)
-      .hint("finish it as it was begun, with or without --recovery; or remove " + path);
-}
-
 Status identity_rotate(Session& s, const Invocation& in) {
-  GBX_TRY(s.hold_rotation());
-  const std::string path = s.home().file("rotation.json");
-  IdentityFile next;
-  std::optional<crypto::SigningKey> recovery;
-  const crypto::SigningKey* signer = nullptr;
-  if (in.has("recovery")) {
-    // The present key may be lost: nothing below asks for it.
-    GBX_ASSIGN(next, s.home().identity());
-    GBX_ASSIGN(recovery, s.recovery_signing_key());
-    signer = &*recovery;
-  } else {
-    GBX_ASSIGN(Keys * keys, s.keys());
-    next = keys->file;
-    signer = keys->signing.get();
+  const RotateBy by = in.has("recovery") ? RotateBy::kRecoveryKey : RotateBy::kPresentKey;
+  GBX_ASSIGN(const Rotated r, rotate_key(s, by));
+  if (r.of_others > 0) {
+    s.note(
+        "note: " + std::to_string(r.of_others) +
+        " of the identity's rotations were not made in this home. Were they not yours, then look "
+        "through your assets and sign their policies anew: what was signed stays in force");
   }
-  GBX_ASSIGN(PendingRotation p, pending_rotation(s, path, next, *signer));
-  const std::int64_t serial = p.rotation.body.serial;
-  if (serial != static_cast<std::int64_t>(next.chain.rotations.size())) {
-    next.chain.rotations.push_back(p.rotation);
-    GBX_ASSIGN(Context * context, s.context());
-    GBX_TRY(next.chain.current_key(context->set_id));
-    GBX_TRY(send_rotation(s, next, p.rotation, *signer));
-    // From here on identity.json names the new key; Session::keys() moves its file into place, now
-    // or at the next command.
-    GBX_TRY(s.home().save(next));
-  }
-  GBX_TRY(remove_tree(path));
-  const Json j = identity_json(next);
-  s.print(j, "your key is now " + p.rotation.body.new_key + " (rotation " + std::to_string(serial) +
-                 ")\n");
+  const Json j = identity_json(r.file);
+  s.print(j, "your key is now " + r.file.chain.rotations.back().body.new_key + " (rotation " +
+                 std::to_string(r.file.chain.rotations.size()) + ")\n");
   return ok_status();
 }
 
@@ -382,10 +288,12 @@ void add_identity(CommandTree& t) {
         {"rotate",
          "change your signing key",
          "Makes a new key and signs the change with the present one, or with the recovery key when "
-         "the present one is lost or somebody else may know it: the first change that the broker "
-         "logs is the one that counts. Your identity stays, the old key signs nothing more: give "
-         "new leases for those that it signed, and submit jobs again that have not ended. A "
-         "rotation that was interrupted goes on when the command is given again.",
+         "the present one is lost or somebody else may know it. Your identity stays, the old key "
+         "signs nothing more: give new leases for those that it signed, and submit jobs again "
+         "that have not ended. Has somebody else changed your key first, then the recovery key "
+         "still takes the identity back: --recovery goes on from the changes that the plane "
+         "shows. A rotation that was interrupted goes on when the command is given again; no key "
+         "is written over for which one was signed.",
          {},
          {flag("recovery",
                "sign with the recovery key (put `recovery` back into the home folder for it)")},

@@ -1,5 +1,6 @@
 // completion, man
 #include "base/os.h"
+#include "base/version.h"
 #include "cli/commands.h"
 #include "cli/session.h"
 #include "cli/shell.h"
@@ -20,7 +21,7 @@ Status completion(Session& s, const Invocation& in) {
 Status man(Session& s, const Invocation& in) {
   const std::string dir = in.text("dir");
   GBX_TRY(make_dirs(dir, 0755));
-  const auto pages = manual_pages(make_tree(), GBX_VERSION, format_time(s.now()).substr(0, 10));
+  const auto pages = manual_pages(make_tree(), version(), format_time(s.now()).substr(0, 10));
   JsonArray files;
   for (const auto& [name, text] : pages) {
     GBX_TRY(write_file_atomic(dir + "/" + name, as_bytes(text), 0644));

@@ -10,8 +10,9 @@
 
 namespace gbx::cli {
 
-// Each of these files is below `folder`, and its first line has the columns that are named. Errors:
-// kNotFound, kBadValue with what there is.
-Status check_tables(const std::string& folder, const std::vector<records::TableRule>& tables);
+// Each of these files is below the folder `source`, or is the file `source` itself, and its first
+// line has the columns that are named. Errors: kNotFound, kBadValue with what there is, kIo for
+// what cannot be opened, a link too.
+Status check_tables(const std::string& source, const std::vector<records::TableRule>& tables);
 
 }  // namespace gbx::cli

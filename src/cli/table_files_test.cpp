@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -50,7 +52,25 @@ TEST_F(TableFiles, AWrongWordIsRefusedWithWhatThereIs) {
   EXPECT_EQ(check("patients.csv", "patient", {"sex", "hiv"}).reason(), Reason::kBadValue);
   EXPECT_EQ(check("nope.csv", "patient").reason(), Reason::kNotFound);
   EXPECT_EQ(check("picture.csv", "patient").reason(), Reason::kBadValue);
-  EXPECT_EQ(check("more", "patient").reason(), Reason::kIo);
+  EXPECT_EQ(check("more", "patient").reason(), Reason::kBadValue);
+}
+
+// As `asset publish FILE` has it: the file goes by its own name.
+TEST_F(TableFiles, AreOneFileWhereOneFileIsPublished) {
+  const auto at = [&](const std::string& source) {
+    return check_tables(source, {records::TableRule{"patients.csv", "patient"}});
+  };
+  EXPECT_TRUE(at(folder_ + "/patients.csv").ok());
+  std::filesystem::rename(folder_ + "/patients.csv", folder_ + "/people.csv");
+  EXPECT_EQ(at(folder_ + "/people.csv").reason(), Reason::kNotFound);
+}
+
+// Nobody waits for what a pipe may say one day, and what is no file of the folder is not read.
+TEST_F(TableFiles, APipeOrALinkIsRefusedAtOnce) {
+  ASSERT_EQ(mkfifo((folder_ + "/pipe.csv").c_str(), 0600), 0);
+  ASSERT_EQ(symlink("patients.csv", (folder_ + "/link.csv").c_str()), 0);
+  EXPECT_EQ(check("pipe.csv", "patient").reason(), Reason::kBadValue);
+  EXPECT_EQ(check("link.csv", "patient").reason(), Reason::kIo);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "cli/interrupt.h"
+#include "machines/machines.h"
 
 namespace gbx::cli {
 
@@ -88,7 +89,7 @@ class Watch {
     std::string line = fmt::format("{} {}  {:.0f} s", kSpinner[turn_++ % std::size(kSpinner)],
                                    phase_, seconds(phase_ms_));
     if (job.output && job.output->decide_at > 0 && !job.ended) {
-      line += job.output->state == "Held" ? ", reviewers decide by " : ", decision at ";
+      line += held(job) ? ", reviewers decide by " : ", decision at ";
       line += format_time(job.output->decide_at);
     }
     session_.status_line(line);
@@ -113,7 +114,9 @@ class Watch {
 
 }  // namespace
 
-bool held(const api::JobView& v) { return !v.ended && v.output && v.output->state == "Held"; }
+bool held(const api::JobView& v) {
+  return !v.ended && v.output && v.output->state == enum_name(machines::OutputState::kHeld);
+}
 
 std::string phase_text(const api::JobView& v) {
   std::string s = printable(v.state, 32);

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "base/bytes.h"
+#include "base/printable.h"
 
 namespace gbx::cli {
 
@@ -221,31 +222,22 @@ void write_yaml(std::string& out, const Json& v, int level, bool inline_start) {
   }
 }
 
-// What JSON may hold raw and YAML counts as a line break, a byte order mark, or not printable,
-// escaped: all of it stands in quotes. `text` is UTF-8.
+// What JSON may hold raw and YAML, or a terminal, reads otherwise, escaped: all of it stands in
+// quotes. `text` is UTF-8.
 std::string escape_unprintable(std::string_view text) {
   std::string out;
   for (std::size_t i = 0; i < text.size();) {
-    const auto byte = [&](std::size_t k) {
-      return static_cast<unsigned>(static_cast<unsigned char>(text[i + k]));
-    };
-    unsigned point = byte(0);
-    std::size_t size = 1;
-    if ((point & 0xe0U) == 0xc0U) {
-      point = ((point & 0x1fU) << 6) | (byte(1) & 0x3fU);
-      size = 2;
-    } else if ((point & 0xf0U) == 0xe0U) {
-      point = ((point & 0x0fU) << 12) | ((byte(1) & 0x3fU) << 6) | (byte(2) & 0x3fU);
-      size = 3;
-    } else if (point >= 0xf0U) {
-      size = 4;
+    const CodePoint c = code_point_at(text, i);
+    const bool raw = c.value == U'\n' || !unprintable(c.value);
+    if (raw) {
+      out += text.substr(i, c.size);
+    } else {
+      const auto point = static_cast<std::uint32_t>(c.value);
+      const auto byte = [&](int shift) { return static_cast<std::uint8_t>(point >> shift); };
+      const std::uint8_t four[] = {byte(24), byte(16), byte(8), byte(0)};
+      out += point > 0xffff ? "\\U" + to_hex(four) : "\\u" + to_hex(ByteView(four).subspan(2));
     }
-    const bool raw = (point < 0x7f || point > 0x9f) && point != 0x2028 && point != 0x2029 &&
-                     point != 0xfeff && point != 0xfffe && point != 0xffff;
-    const unsigned char two[] = {static_cast<unsigned char>(point >> 8),
-                                 static_cast<unsigned char>(point & 0xffU)};
-    out += raw ? std::string(text.substr(i, size)) : "\\u" + to_hex(two);
-    i += size;
+    i += c.size;
   }
   return out;
 }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <set>
 
+#include "base/printable.h"
+
 namespace gbx::gate {
 namespace {
 
@@ -56,13 +58,12 @@ Result<std::int64_t> integer(const JsonObject& o, const char* name, std::int64_t
   return *v;
 }
 
-// Text that a header, a key or a word may hold: valid UTF-8, no control characters, no space at its
-// ends.
+// Text that a header, a key or a word may hold: valid UTF-8, nothing that is not seen, no space at
+// its ends.
 bool plain_text(const std::string& s, std::size_t limit) {
   if (s.empty() || s.size() > limit || !valid_utf8(s)) return false;
   if (s.front() == ' ' || s.back() == ' ') return false;
-  return std::all_of(s.begin(), s.end(),
-                     [](char c) { return static_cast<unsigned char>(c) >= 0x20 && c != 0x7f; });
+  return printable_whole(s) == s;
 }
 
 enum class Allowed { kAnything, kScalars, kNumbers };

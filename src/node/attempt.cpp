@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <atomic>
 #include <functional>
-#include <thread>
 
 #include "base/bundle_size.h"
+#include "base/threads.h"
 #include "channel/mux.h"
 
 namespace gbx::node {
@@ -86,7 +86,7 @@ class Running {
     }
     GBX_ASSIGN(relayed_, mux_->fresh(channel::kMuxBroker));
     broker_ = std::move(*tcp);
-    relay_ = std::thread([this] { relay_to_broker(); });
+    GBX_ASSIGN(relay_, start_thread([this] { relay_to_broker(); }));
     return to_json(BrokerStream{static_cast<std::int64_t>(channel::kMuxBroker)});
   }
   // The agent speaks first: until it has, it may not know that the stream is a new one, and nothing

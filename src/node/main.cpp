@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "base/private_file.h"
+#include "base/version.h"
 #include "node/service.h"
 
 namespace gbx::node {
@@ -67,7 +68,7 @@ NodeInfo info_of(const Settings& s, std::int64_t memory_bytes, const crypto::Sig
   n.memory_bytes = memory_bytes;
   n.pids = s.pids;
   n.slots = s.slots;
-  n.version = "0.1.0";
+  n.version = version();
   return n;
 }
 

@@ -188,7 +188,7 @@ Error bad(const std::string& path, const std::string& expected, const std::strin
 // What people read of others: nothing that moves a cursor, begins a line or turns the direction of
 // reading.
 Status check_text(const std::string& path, const std::string& text) {
-  const std::string shown = printable(text, 8 * text.size() + 1);
+  const std::string shown = printable_whole(text);
   return shown == text ? ok_status() : Status(bad(path, "text without control characters", shown));
 }
 Status check_texts(const std::string& path, const std::vector<std::string>& texts) {

@@ -1,5 +1,7 @@
 """What an owner signs about a published asset, with real processes: the next policy, revocation and its undoing."""
+import copy
 import os
+import shutil
 import subprocess
 import sys
 import unittest
@@ -100,6 +102,21 @@ class Policies(unittest.TestCase):
         self.refused("usage", h.USAGE, self.name, "--reinstate")
         self.assertEqual(self.sign(self.name + "@3", "--reinstate", "--policy", self.file), [(3, 3, False, True)])
         self.assertEqual([self.revoked(n) for n in (1, 2, 3)], [True, True, False])
+
+    def test_a_thief_who_rotates_first_is_driven_out(self):
+        self.publish(1)
+        thief = copy.copy(self.owner)
+        thief.home = self.owner.home + "-stolen"
+        shutil.copytree(self.owner.home, thief.home)
+        shutil.rmtree(os.path.join(thief.home, "recovery"))
+        self.assertEqual(thief.run("identity", "rotate")["rotations"], 1)
+        self.refused("unauthenticated", h.DENIED, self.name, "--revoke")
+        self.assertEqual(self.owner.run("identity", "rotate", "--recovery")["rotations"], 2)
+        with self.assertRaises(h.CommandFailed) as caught:
+            thief.run("policy", "sign", self.name, "--renew")
+        self.assertEqual(caught.exception.reason, "unauthenticated")
+        self.assertEqual(self.sign(self.name, "--revoke"), [(1, 2, True, True)])
+        self.assertTrue(self.revoked(1))
 
     def test_other_owners_asset(self):
         self.publish(1)

@@ -89,6 +89,13 @@ struct Genuine {
     a.record.name = name;
     a.policy.asset_version_id = a.record.id();
   }
+  // With a recovery key as `identity create` makes it.
+  static Person with_own_recovery_key(Random& random) {
+    Person out = gbx::testing::make_person(random);
+    out.recovery = must(crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random));
+    out.chain.identity.recovery_key = out.recovery.public_key().text();
+    return out;
+  }
   records::Signed<records::Lease> lease() {
     return gbx::testing::make_lease(p.b.set.id(), p.b.data, p.b.consumer, 5, p.b.random);
   }
@@ -124,7 +131,7 @@ struct Genuine {
   plane::Plane p;
   static constexpr std::int64_t kEver = 4'000'000'000;
   Person boss = gbx::testing::make_person(p.b.random);
-  Person turner = gbx::testing::make_person(p.b.random);  // who changes his key
+  Person turner = with_own_recovery_key(p.b.random);  // who changes his key
   WorldBroker broker;
   storage::MemoryStore objects;
   Jobs jobs;
@@ -250,6 +257,12 @@ class Desk {
     make_home("reviewer", genuine.p.b.reviewer, {"reviewer"});
     make_home("boss", genuine.boss, {"operator"});
     make_home("turner", genuine.turner, {"consumer"});
+    const Home turner(dir_ + "/turner");
+    must(turner.make("recovery"));
+    constexpr SecretAccess kAccess{};
+    must(write_key_file(turner.recovery_signing_key(), KeyKind::kSigning,
+                        genuine.turner.recovery.private_bytes(kAccess).view(kAccess), kAccess,
+                        nullptr, genuine.p.b.random));
     must(Home(dir_ + "/nobody").make());
     pin("newcomer");
     Session owner({Format::kTable, dir_ + "/owner", "", {}}, genuine.p.b.clock, genuine.p.b.random);
@@ -337,6 +350,8 @@ class Desk {
     must(make_dirs(path.substr(0, path.rfind('/')), 0700));
     must(write_file_atomic(path, as_bytes(text), 0600));
   }
+  // Somebody's, between commands.
+  std::string home_of(const std::string& who) const { return dir_ + "/" + who; }
   // Of the command that ran last.
   std::string home() const { return dir_ + "/run/home"; }
   Genuine genuine;
@@ -623,6 +638,12 @@ class CliLies : public ::testing::Test {
       const auto kept = lied.keys.find(name);
       EXPECT_TRUE(kept != lied.keys.end() && kept->second == key) << what << " loses " << name;
     }
+    for (const std::string* shown : {&lied.printed, &lied.noted}) {
+      std::istringstream lines(*shown);
+      for (std::string line; std::getline(lines, line);) {
+        EXPECT_EQ(printable_whole(line), line) << what << " draws";
+      }
+    }
     // These tell what they heard, and then fail: `doctor`, and a job's end that is none to want.
     const bool tells = told.command() == "doctor" || told.command() == "job wait";
     const bool as_far = lied.sent.size() <= truth.sent.size() &&
@@ -698,6 +719,8 @@ class CliLies : public ::testing::Test {
          {"identity", "create", "--name", "newcomer", "--invite-file", "{dir}/to-come"}},
         {"turner", {"identity", "enrol", "--role", "auditor", "--invite-file", "{dir}/to-look"}},
         {"turner", {"identity", "rotate"}},
+        // Its home knows nothing of the rotation before, as if a thief had made it.
+        {"turner", {"identity", "rotate", "--recovery"}, 300},
         {"consumer", {"doctor"}}};
   }
   static List consumers() {
@@ -979,6 +1002,162 @@ TEST_F(Publishing, WhatWasRefusedAtOnceLeavesNoKey) {
     EXPECT_FALSE(sent_to(lied, "POST /v1/assets"));
     expect_kept(lied, 0);
   }
+}
+
+// Somebody whose signing key a thief has, and who has the recovery key.
+class Turning : public CliLies {
+ protected:
+  void SetUp() override {
+    const std::string invite = "invite-" + owner_;
+    desk().put(invite, invite + "\n");
+    must(desk().genuine.p.core->keep_invite({{plane::Role::kConsumer}, 1, Genuine::kEver}, invite));
+    const Outcome made = desk().run(
+        {"newcomer", {"identity", "create", "--name", owner_, "--invite-file", "{dir}/" + invite}},
+        ++seed_, genuine());
+    ASSERT_TRUE(made.status.ok()) << made.status.error().line();
+    desk().hold_home();
+    desk().keep_home(owner_);
+    fs::copy(desk().home_of(owner_), desk().home_of(thief_), fs::copy_options::recursive);
+    fs::remove_all(desk().home_of(thief_) + "/recovery");
+  }
+  static Desk::Answer genuine() {
+    return [](std::size_t, const Exchange& e) { return desk().truth(e); };
+  }
+  // Of what changes something: done, but the answer is lost; or not even that.
+  static Desk::Answer cut(bool done) {
+    return [done](std::size_t, const Exchange& e) {
+      if (!e.changes()) return desk().truth(e);
+      if (done) desk().truth(e);
+      return Desk::refusal(e, Reason::kUnavailable);
+    };
+  }
+  // The rotations of whoever asks, changed.
+  static Desk::Answer shows(const std::function<void(JsonArray&)>& change) {
+    return [change](std::size_t, const Exchange& e) {
+      Exchange answer = desk().truth(e);
+      if (e.route() != "GET /v1/identities/*") return answer;
+      Json j = must(parse_json(as_text(answer.body)));
+      change(*j["chain"]["rotations"].array());
+      answer.body = to_bytes(as_bytes(canonical(j)));
+      return answer;
+    };
+  }
+  static Outcome run(const std::string& who, std::vector<std::string> words,
+                     const Desk::Answer& answer = genuine()) {
+    Outcome out = desk().run({who, std::move(words)}, ++seed_, answer);
+    desk().hold_home();
+    desk().keep_home(who);
+    return out;
+  }
+  Outcome recover(const Desk::Answer& answer = genuine()) const {
+    return run(owner_, {"identity", "rotate", "--recovery"}, answer);
+  }
+  // The plane, and so the broker, take the owner's signature and not the thief's.
+  void expect_own(const Outcome& recovered, std::size_t rotations) const {
+    ASSERT_TRUE(recovered.status.ok()) << recovered.status.error().line();
+    const std::string text = "(rotation " + std::to_string(rotations) + ")";
+    EXPECT_NE(recovered.printed.find(text), std::string::npos) << recovered.printed;
+    const Outcome asked = run(owner_, {"job", "list"});
+    EXPECT_TRUE(asked.status.ok()) << asked.status.error().line();
+    EXPECT_EQ(asked.home.count("/rotation.json"), 0U);
+    for (const auto& words : {std::vector<std::string>{"job", "list"}, {"identity", "rotate"}}) {
+      EXPECT_EQ(run(thief_, words).status.reason(), Reason::kUnauthenticated) << words[0];
+    }
+  }
+  Bytes next_key() const {
+    return must(read_file(Home(desk().home_of(owner_)).next_signing_key(), 4096));
+  }
+  static bool has(const Outcome& out, const Bytes& key) {
+    return std::any_of(out.keys.begin(), out.keys.end(),
+                       [&](const auto& k) { return k.second == key; });
+  }
+
+  static inline std::uint64_t seed_ = 3'000'000;  // no plane takes a nonce twice
+  const std::string owner_ = "turn-" + std::to_string(seed_), thief_ = owner_ + "-thief";
+};
+
+TEST_F(Turning, AThiefWhoRotatesFirstIsDrivenOut) {
+  ASSERT_TRUE(run(thief_, {"identity", "rotate"}).status.ok());
+  for (const auto& words : {std::vector<std::string>{"job", "list"}, {"identity", "rotate"}}) {
+    const Outcome locked = run(owner_, words);
+    EXPECT_EQ(locked.status.reason(), Reason::kUnauthenticated);
+    EXPECT_NE(locked.status.error().next.find("identity rotate --recovery"), std::string::npos)
+        << locked.status.error().line();
+  }
+  // What was begun with the old key was beaten; its key stays all the same.
+  const Bytes begun = next_key();
+  const Outcome recovered = recover();
+  EXPECT_TRUE(has(recovered, begun));
+  EXPECT_NE(recovered.noted.find("1 of the identity's rotations"), std::string::npos);
+  expect_own(recovered, 2);
+  expect_own(recover(), 3);
+}
+
+// The rotation was taken and its answer lost, or it never came: then the owner goes on with the
+// recovery key, with and without what an earlier hint had removed.
+TEST_F(Turning, TheRecoveryKeyGoesOnFromARotationWithoutAnAnswer) {
+  std::size_t rotations = 0;
+  for (const bool done : {true, false}) {
+    ASSERT_EQ(run(owner_, {"identity", "rotate"}, cut(done)).status.reason(), Reason::kUnavailable);
+    const Bytes begun = next_key();
+    const Outcome recovered = recover();
+    EXPECT_EQ(recovered.noted, "");
+    expect_own(recovered, rotations += 2);
+    EXPECT_TRUE(has(recovered, begun)) << "it was the identity's for a moment";
+  }
+  ASSERT_EQ(run(owner_, {"identity", "rotate"}, cut(true)).status.reason(), Reason::kUnavailable);
+  const Bytes in_use = next_key();
+  ASSERT_TRUE(fs::remove(desk().home_of(owner_) + "/rotation.json"));
+  const Outcome again = run(owner_, {"identity", "rotate"});
+  EXPECT_EQ(again.status.reason(), Reason::kUnauthenticated) << again.status.error().line();
+  EXPECT_TRUE(has(again, in_use)) << "the key in use is written over";
+  expect_own(recover(), rotations + 2);
+}
+
+TEST_F(Turning, ARotationByTheRecoveryKeyGoesOnAsItWasBegun) {
+  ASSERT_EQ(recover(cut(true)).status.reason(), Reason::kUnavailable);
+  const Outcome other = run(owner_, {"identity", "rotate"});
+  EXPECT_EQ(other.status.reason(), Reason::kConflict) << other.status.error().line();
+  EXPECT_NE(other.status.error().next.find("rotate --recovery"), std::string::npos);
+  EXPECT_EQ(other.status.error().next.find("remove"), std::string::npos);
+  expect_own(recover(), 1);
+  // A thief of the key before this one comes first.
+  ASSERT_EQ(recover(cut(false)).status.reason(), Reason::kUnavailable);
+  fs::remove_all(desk().home_of(thief_));
+  fs::copy(desk().home_of(owner_), desk().home_of(thief_), fs::copy_options::recursive);
+  fs::remove_all(desk().home_of(thief_) + "/recovery");
+  fs::remove(desk().home_of(thief_) + "/rotation.json");
+  ASSERT_TRUE(run(thief_, {"identity", "rotate"}).status.ok());
+  expect_own(recover(), 3);
+}
+
+// Other rotations than those that are known here, or that nobody signed: nothing is signed on them.
+TEST_F(Turning, ThePlaneAddsNoRotationAndTakesNoneBack) {
+  ASSERT_TRUE(run(owner_, {"identity", "rotate"}).status.ok());
+  ASSERT_TRUE(run(owner_, {"job", "list"}).status.ok());
+  const auto keys = files_below(desk().home_of(owner_) + "/keys");
+  const auto forged = [](JsonArray& rotations) {
+    Json next = rotations.back();
+    next["body"]["serial"] = 2;
+    rotations.push_back(next);
+  };
+  for (const auto& [what, answer, reason] :
+       {std::tuple("none", shows([](JsonArray& r) { r.clear(); }), Reason::kChainBroken),
+        std::tuple("forged", shows(forged), Reason::kBadSignature)}) {
+    const Outcome lied = recover(answer);
+    EXPECT_EQ(lied.status.reason(), reason) << what << lied.status.error().line();
+    EXPECT_TRUE(lied.sent.empty()) << what;
+    EXPECT_EQ(lied.keys, keys) << what;
+    EXPECT_EQ(lied.home.count("/rotation.json"), 0U) << what;
+  }
+  // A rotation that it kept back for a while is no loss for good.
+  ASSERT_EQ(recover(cut(true)).status.reason(), Reason::kUnavailable);
+  const Outcome early = recover([](std::size_t n, const Exchange& e) {
+    return e.changes() ? Desk::refusal(e, Reason::kChainBroken)
+                       : shows([](JsonArray& r) { r.pop_back(); })(n, e);
+  });
+  EXPECT_EQ(early.status.reason(), Reason::kChainBroken) << early.status.error().line();
+  expect_own(recover(), 2);
 }
 
 // A reviewer for whom the plane lists one job, and another that begins alike a moment later.

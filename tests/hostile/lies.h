@@ -128,6 +128,7 @@ class Liar {
       add(at, "cut off", put, Json(s.substr(0, s.size() - 1)));
     }
     add(at, "longer", put, Json(s + "0"));
+    add(at, "moves a terminal", put, Json("\x1b[2J\nnothing waits\xe2\x80\xae\xe2\x80\x8b"));
     add(at, "a number", put, Json(1));
     for (const Json& other : pool_.like(s)) {
       add(at, "as elsewhere", put, other, Reads::kWell);

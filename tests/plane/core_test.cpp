@@ -758,6 +758,26 @@ TEST_P(CoreSuite, PublicationsOfADayAreLimited) {
   must(p.core->accept_publish(next, must(p.b.call<Signed<PublishAck>>(method::kPublish, next))));
 }
 
+// What jobs may write lies in the plane's store for ever: so much a day, whatever becomes of them.
+TEST_P(CoreSuite, DeclaredOutputsOfADayAreLimited) {
+  const SignedSubmission one = p.b.submission();
+  std::int64_t declared = 0;
+  for (const auto& o : one.submission.body.spec.spec.outputs) declared += o.max_bytes;
+  ASSERT_GT(declared, 0);
+  p.config.quotas.output_bytes_per_day = 2 * declared - 1;
+  p.start();
+  p.populate();
+  p.submit(one);
+  const auto refused = p.core->submit(p.consumer(), p.b.submission(), std::nullopt);
+  EXPECT_EQ(refused.reason(), Reason::kQuotaExceeded);
+  EXPECT_EQ(refused.error().what, "bytes of declared outputs per day");
+  p.b.clock.advance(86'400'000);
+  SignedSubmission tomorrow = p.b.submission();
+  tomorrow.submission.body.not_after = p.b.clock.now().seconds() + 3600;
+  testing::resign(tomorrow, p.b.set.id(), p.b.consumer);
+  must(p.core->submit(p.consumer(), tomorrow, std::nullopt));
+}
+
 BeaconRequest beacon_of(testing::BrokerWorld& b) {
   b.clock.advance(1'000);
   const OwnerBeacon body{b.owner.id(), b.data.version_id(), hash_of(b.data.policy),
@@ -1624,6 +1644,23 @@ TEST_F(SlotSuite, CancellingIsNotRefusedWhereTheEndIsNotToldYet) {
   p.pump();
   EXPECT_EQ(p.job(id).state, "Cancelled");
   EXPECT_EQ(p.core->result(p.consumer(), id).reason(), Reason::kJobCancelled);
+}
+
+// The queue, and whatever else a quota gives to each of them, is bounded by their number.
+TEST_P(CoreSuite, IdentitiesAreLimited) {
+  const auto one_more = [&](const testing::Person& who) {
+    return testing::enrol(*p.core, who.chain, who.key.public_key(), "who", Role::kConsumer);
+  };
+  const testing::Person first = testing::make_person(p.b.random);
+  p.config.quotas.identities = 4;
+  p.start();
+  p.populate();  // owner and consumer, counted once
+  must(one_more(first));
+  must(one_more(testing::make_person(p.b.random)));
+  const auto refused = one_more(testing::make_person(p.b.random));
+  EXPECT_EQ(refused.reason(), Reason::kQuotaExceeded);
+  EXPECT_EQ(refused.error().what, "identities of this installation");
+  must(testing::enrol(*p.core, first.chain, first.key.public_key(), "more", Role::kOwner));
 }
 
 TEST_P(CoreSuite, Enrolment) {

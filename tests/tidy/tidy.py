@@ -312,7 +312,7 @@ def limits_self_test():
 # ---- what reads strangers' bytes ----
 # Who reads bytes or JSON by hand -> the fuzz target that runs it, or why there is none.
 READERS = {
-    "src/agent/ipc.cpp": "of its own uid's programs; the documents inside: programs_json",
+    "src/agent/ipc.cpp": "whole packets, of a worker that may be hostile: TakenOver.*; the documents inside: programs_json",
     "src/asset/format.cpp": "asset_format", "src/asset/journal.cpp": "asset_journal",
     "src/base/fields.h": "records_json", "src/base/json_count.h": "records_json", "src/records/value_limits.h": "records_json",
     "src/base/json.cpp": "records_json", "src/base/json.h": "records_json",

@@ -181,7 +181,10 @@ Status Core::check_key(const Hash32& identity, const crypto::PublicKey& key) {
   GBX_ASSIGN(crypto::PublicKey current, found->second.chain.current_key(config_.set_id));
   if (!(current == key)) {
     return fail(Reason::kUnauthenticated,
-                "the request is signed by a key that is not this identity's current one");
+                "the request is signed by a key that is not this identity's current one")
+        .hint(
+            "glovebox identity rotate goes on with a change that was interrupted; if somebody "
+            "else changed the key: glovebox identity rotate --recovery");
   }
   return ok_status();
 }
@@ -233,6 +236,7 @@ Status Core::put_identity(const records::IdentityChain& chain, const std::string
     w.record.id = to_hex(chain.id());
     w.record.name = name;
     w.record.order = now_ms();
+    GBX_TRY(count_identity(t));
   }
   // Rotations that were accepted stay: an enrolment cannot take a chain back.
   const bool newer = !found || chain.rotations.size() > found->second.chain.rotations.size();
@@ -402,10 +406,8 @@ Status Core::within(const Daily& d, std::int64_t count) {
 }
 
 Result<Record> Core::todays(const Daily& d, const Hash32& identity) {
-  const std::string id = to_hex(identity) + "/" + today(now_ms());
-  GBX_ASSIGN(std::optional<Record> record, store_.record(d.kind, id));
-  if (record) return std::move(*record);
-  return Record{d.kind, id, to_hex(identity), "", now_ms(), 0, to_json(CountBody{})};
+  const std::string whose = to_hex(identity);
+  return counter(d.kind, whose + "/" + today(now_ms()), whose);
 }
 
 Status Core::count_today(const Daily& d, const Hash32& identity, bool done_already,
@@ -428,26 +430,41 @@ Status Core::refund_upload(const Caller& who, std::int64_t bytes) {
   return add_upload(who, -bytes);
 }
 
+Result<Record> Core::counter(const char* kind, const std::string& id, const std::string& owner) {
+  GBX_ASSIGN(std::optional<Record> record, store_.record(kind, id));
+  if (record) return std::move(*record);
+  return Record{kind, id, owner, "", now_ms(), 0, to_json(CountBody{})};
+}
+
 Status Core::add_upload(const Caller& who, std::int64_t bytes) {
   const Lock lock(mutex_);
   const std::string id = to_hex(who.identity);
-  GBX_ASSIGN(std::optional<Record> record, store_.record("object-bytes", id));
-  CountBody body;
-  if (record) {
-    GBX_ASSIGN(body, from_json<CountBody>(record->body));
-  } else {
-    record = Record{"object-bytes", id, id, "", now_ms(), 0, {}};
-  }
+  GBX_ASSIGN(Record record, counter("object-bytes", id, id));
+  GBX_ASSIGN(CountBody body, from_json<CountBody>(record.body));
   if (bytes > config_.quotas.object_bytes - body.count) {
     return fail(Reason::kQuotaExceeded, "bytes of stored objects")
         .with("at most " + std::to_string(config_.quotas.object_bytes),
               std::to_string(body.count) + " and now " + std::to_string(bytes));
   }
   body.count = std::max<std::int64_t>(0, body.count + bytes);
-  record->body = to_json(body);
+  record.body = to_json(body);
   Transaction t;
-  t.records.push_back({record->revision, *record});
+  t.records.push_back({record.revision, std::move(record)});
   return commit(t);
+}
+
+Status Core::count_identity(Transaction& t) {
+  GBX_ASSIGN(Record record, counter("identities", "all", ""));
+  GBX_ASSIGN(CountBody body, from_json<CountBody>(record.body));
+  if (body.count >= config_.quotas.identities) {
+    return fail(Reason::kQuotaExceeded, "identities of this installation")
+        .with("at most " + std::to_string(config_.quotas.identities), "one more")
+        .hint("tell the operator: another installation takes further people");
+  }
+  body.count += 1;
+  record.body = to_json(body);
+  t.records.push_back({record.revision, std::move(record)});
+  return ok_status();
 }
 
 namespace {

@@ -29,6 +29,8 @@ struct Quotas {
   std::int64_t jobs_per_day = 2'000;  // per consumer
   // per consumer: signed submissions in canonical form, whatever becomes of them
   std::int64_t job_bytes_per_day = std::int64_t{64} << 20;
+  // per consumer: what the jobs declare that they may write, whatever becomes of them
+  std::int64_t output_bytes_per_day = std::int64_t{4} << 30;
   // What the broker's log and the catalogue keep for ever grows no faster than this.
   std::int64_t publications_per_day = 200;  // per owner, renewals of policies among them
   std::int64_t publication_bytes_per_day = std::int64_t{16} << 20;  // of these
@@ -99,8 +101,8 @@ class Core {
   // For the signature check of a request: kUnauthenticated unless `key` is the identity's current
   // key.
   Status check_key(const Hash32& identity, const crypto::PublicKey& key);
-  // For a request that rotates the identity's key and nothing else: the recovery key may sign it,
-  // too, for the current one may be lost.
+  // For a request that rotates the identity's key, or reads its rotations, and nothing else: the
+  // recovery key may sign it, too, for the current one may be lost.
   Status check_rotation_key(const Hash32& identity, const crypto::PublicKey& key);
   Result<Caller> caller(const Hash32& identity);
   // `by`: who signed the request; its key was checked against `self_key` when it is not enrolled
@@ -308,7 +310,11 @@ class Core {
   Kept beacons(std::int64_t bytes) const;
   Status check_kept_today(const Hash32& owner, const Kept& kept);
   Status count_kept(const Hash32& owner, const Kept& kept, Transaction& t);
+  // What is counted there so far: a record of its own, new where there was none.
+  Result<machines::Record> counter(const char* kind, const std::string& id,
+                                   const std::string& owner);
   Result<machines::Record> todays(const Daily& d, const Hash32& identity);
+  Status count_identity(Transaction& t);
   // One more, within the quota unless the broker has taken it already.
   Status count_today(const Daily& d, const Hash32& identity, bool done_already, Transaction& t);
   Status forget_holds(const char* kind);

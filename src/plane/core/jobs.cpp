@@ -124,6 +124,11 @@ Result<api::JobView> Core::submit(const Caller& who, const records::SignedSubmis
       {"job-bytes-per-day", "bytes of submissions per day", config_.quotas.job_bytes_per_day,
        static_cast<std::int64_t>(canonical(to_json(s)).size())},
       who.identity, false, t));
+  std::int64_t declared = 0;
+  for (const auto& o : submission.spec.spec.outputs) declared += o.max_bytes;
+  GBX_TRY(count_today({"output-bytes-per-day", "bytes of declared outputs per day",
+                       config_.quotas.output_bytes_per_day, declared},
+                      who.identity, false, t));
   Machine m;
   m.id = job_machine(id);
   m.kind = "job";

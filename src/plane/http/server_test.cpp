@@ -454,6 +454,15 @@ TEST_F(ServerTest, AConnectionOfNobodyKnownEndsAfterAFewRequests) {
   EXPECT_TRUE(strange->closes_within(10'000));
 }
 
+TEST_F(ServerTest, AConnectionOfSomebodyKnownEndsAfterItsRequestsToo) {
+  Limits l;
+  l.requests_per_connection = 3;
+  start(l);
+  const auto known = client();
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(asks(*known, "/known"));
+  EXPECT_TRUE(known->closes_within(10'000));
+}
+
 // The one thread of the transfers is held by an upload that comes in drops; it goes once somebody
 // waits for it.
 TEST_F(ServerTest, ASlowUploadGoesWhenOthersWait) {

@@ -121,8 +121,10 @@ Result<api::Caller> PlaneApi::authenticate(const http::Request& request) {
              httpsig::verify_signature({core_.config().set_id, request.method, request.target},
                                        request.headers, now));
   const Hash32& identity = verified.identity;
-  const bool rotation =
-      post && request.target == "/v1/identities/" + to_hex(identity) + "/rotations";
+  // Whose key was stolen and rotated away goes on from the rotations that are shown.
+  const std::string own = "/v1/identities/" + to_hex(identity);
+  const bool rotation = (post && request.target == own + "/rotations") ||
+                        (request.method == "GET" && request.target == own);
   const Status known = rotation ? core_.check_rotation_key(identity, verified.key)
                                 : core_.check_key(identity, verified.key);
   // Somebody who enrols is not known yet: the handler compares key and chain.

@@ -7,6 +7,7 @@
 #include <map>
 #include <mutex>
 
+#include "base/version.h"
 #include "channel/shares.h"
 #include "httpsig/request_signing.h"
 #include "plane/api/openapi.h"
@@ -19,7 +20,7 @@
 namespace gbx::plane {
 
 struct ApiOptions {
-  std::string version = "0.1.0";
+  std::string version = gbx::version();
   std::string ca;  // DER in base64url, for /v1/info
   std::uint64_t object_bytes = std::uint64_t{128} << 20;
   std::int64_t longest_wait_ms = 30'000;
