@@ -1663,6 +1663,37 @@ TEST_P(CoreSuite, IdentitiesAreLimited) {
   must(testing::enrol(*p.core, first.chain, first.key.public_key(), "more", Role::kOwner));
 }
 
+// With the key that was rotated away a chain is made that is longer than the one that stands.
+TEST_P(CoreSuite, AnEnrolmentForksNoChain) {
+  const testing::Person boss = testing::make_person(p.b.random);
+  p.enrol(boss, "boss", Role::kOperator);
+  const testing::Person& who = p.b.consumer;
+  const auto person = [&] { return testing::make_person(p.b.random); };
+  const auto rotation = [&](std::int64_t serial, const testing::Person& to,
+                            const crypto::SigningKey& by) {
+    return must(sign(p.b.set.id(), Rotation{who.id(), serial, to.key.public_key().text()}, by));
+  };
+  const testing::Person second = person(), third = person(), thief = person(), heir = person();
+  const Signed<Rotation> stands = rotation(1, second, who.key);
+  must(p.core->accept_rotation(p.consumer(), {who.chain.identity, stands}));
+  const auto enrol = [&](std::vector<Signed<Rotation>> rotations, Role role) {
+    const IdentityChain chain{who.chain.identity, std::move(rotations)};
+    return p.core->enrol(boss.id(), boss.key.public_key(), {chain, "c", {role}, std::nullopt});
+  };
+  const std::vector<Signed<Rotation>> fork{rotation(1, thief, who.key),
+                                           rotation(2, heir, thief.key)};
+  for (const Role role : {Role::kAuditor, Role::kConsumer}) {
+    EXPECT_EQ(enrol(fork, role).reason(), Reason::kChainBroken);
+  }
+  EXPECT_EQ(enrol({fork[0]}, Role::kAuditor).reason(), Reason::kChainBroken);
+  must(p.core->check_key(who.id(), second.key.public_key()));
+  EXPECT_FALSE(must(p.core->caller(who.id())).has(Role::kAuditor));
+  must(enrol({}, Role::kAuditor));
+  must(p.core->check_key(who.id(), second.key.public_key()));
+  must(enrol({stands, rotation(2, third, second.key)}, Role::kReviewer));
+  must(p.core->check_key(who.id(), third.key.public_key()));
+}
+
 TEST_P(CoreSuite, Enrolment) {
   const testing::Person boss = testing::make_person(p.b.random);
   const testing::Person who = testing::make_person(p.b.random);
