@@ -1694,6 +1694,43 @@ TEST_P(CoreSuite, AnEnrolmentForksNoChain) {
   must(p.core->check_key(who.id(), third.key.public_key()));
 }
 
+// A reason is a node's to choose: none makes the plane answer as if it were at fault, or as if its
+// caller were.
+TEST_P(CoreSuite, NoReasonOfAFailedJobIsAFaultOfTheService) {
+  const Reason all[] = {
+#define X(name, code, cls) Reason::name,
+      GBX_REASONS(X)
+#undef X
+  };
+  std::size_t wrapped = 0;
+  for (const Reason reason : all) {
+    const std::string code(reason_code(reason));
+    SCOPED_TRACE(code);
+    SignedSubmission s = p.b.submission();
+    s.submission.body.spec.spec.attempts = 1;
+    testing::resign(s, p.b.set.id(), p.b.consumer);
+    const Hash32 id = p.submit(s);
+    p.pump();
+    const auto w = p.take();
+    ASSERT_TRUE(w);
+    must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kDestroyed, code)));
+    EXPECT_EQ(p.job(id).outcome.reason, code);
+    const Error e = p.core->result(p.consumer(), id).error();
+    const ExitClass cls = exit_class(reason);
+    if (cls == ExitClass::kInfrastructure || cls == ExitClass::kInternal ||
+        reason == Reason::kRateLimited || reason == Reason::kQuotaExceeded ||
+        reason == Reason::kUnauthenticated || reason == Reason::kReplayed) {
+      EXPECT_EQ(e.reason, Reason::kJobFailed);
+      EXPECT_EQ(e.actual, code);
+      EXPECT_EQ(e.what, p.job(id).outcome.what);
+      ++wrapped;
+    } else {
+      EXPECT_EQ(e.reason, reason);
+    }
+  }
+  EXPECT_GE(wrapped, 12U);
+}
+
 TEST_P(CoreSuite, Enrolment) {
   const testing::Person boss = testing::make_person(p.b.random);
   const testing::Person who = testing::make_person(p.b.random);

@@ -28,6 +28,25 @@ Hash32 fingerprint(const records::Submission& s) {
 }
 constexpr std::int64_t kMaxEvents = 1000;
 
+// How a job ended, as the answer to whoever asks for its result. Some reasons say of an answer that
+// the service or the request is at fault; of a job, as its node or the broker named them, they say
+// that the job failed.
+Error told_as_result(const api::Outcome& outcome) {
+  Error e = from_outcome(outcome);
+  const ExitClass cls = exit_class(e.reason);
+  const bool of_the_answer = cls == ExitClass::kInfrastructure || cls == ExitClass::kInternal ||
+                             cls == ExitClass::kOk || e.reason == Reason::kRateLimited ||
+                             e.reason == Reason::kQuotaExceeded ||
+                             e.reason == Reason::kUnauthenticated || e.reason == Reason::kReplayed;
+  if (!of_the_answer) return e;
+  const std::string details = e.expected.empty() && e.actual.empty()
+                                  ? std::string()
+                                  : " (expected " + e.expected + ", actual " + e.actual + ")";
+  Error failed = fail(Reason::kJobFailed, e.what + details)
+                     .with("a result", std::string(reason_code(e.reason)));
+  return e.next.empty() ? failed : failed.hint(e.next);
+}
+
 Status sent_by_its_consumer(const Caller& who, const records::SignedSubmission& s) {
   const Hash32& named = s.submission.body.consumer_id;
   if (s.consumer.id() == who.identity && named == who.identity) return ok_status();
@@ -403,7 +422,7 @@ Result<api::JobResult> Core::result(const Caller& who, const Hash32& id) {
   GBX_ASSIGN(std::optional<Machine> sealed, store_.machine(output_machine(id)));
   const bool released = sealed && sealed->state == enum_name(machines::OutputState::kReleased);
   if (m.live || !v.ended || !released) {
-    if (v.ended) return from_outcome(v.outcome);
+    if (v.ended) return told_as_result(v.outcome);
     const bool held = v.output && v.output->state == enum_name(machines::OutputState::kHeld);
     return fail(held ? Reason::kHeld : Reason::kWrongState,
                 held ? "the output waits for a reviewer" : "the job has not ended")
