@@ -1731,6 +1731,29 @@ TEST_P(CoreSuite, NoReasonOfAFailedJobIsAFaultOfTheService) {
   EXPECT_GE(wrapped, 12U);
 }
 
+// What is kept in memory of an attempt goes with it, however it ends.
+TEST_P(CoreSuite, NothingIsKeptInMemoryOfAttemptsThatAreOver) {
+  const auto watched = [&] { return must(p.core->numbers()).attempts_watched; };
+  for (const bool claim_first : {false, true}) {
+    const Hash32 id = p.submit();
+    p.pump();
+    const auto w = p.take();
+    ASSERT_TRUE(w);
+    EXPECT_EQ(watched(), 1);
+    must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kWorking)));
+    must(p.core->heartbeat(p.node(), {"n", {}}));
+    EXPECT_EQ(watched(), 2);
+    const auto done = p.work(*w);
+    must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kSealed)));
+    if (claim_first) must(p.core->destroyed(p.node(), p.claim(*w)));
+    must(p.core->output(p.node(), p.upload(*w, done)));
+    if (!claim_first) must(p.core->destroyed(p.node(), p.claim(*w)));
+    EXPECT_EQ(watched(), 0);
+    p.pump();
+    EXPECT_EQ(p.job(id).state, "Completed");
+  }
+}
+
 TEST_P(CoreSuite, Enrolment) {
   const testing::Person boss = testing::make_person(p.b.random);
   const testing::Person who = testing::make_person(p.b.random);

@@ -550,6 +550,7 @@ Result<Core::Numbers> Core::numbers() {
   }
   GBX_ASSIGN(auto effects, store_.due(patience_ms(), 1000));
   n.effects_due = static_cast<std::int64_t>(effects.size());
+  n.attempts_watched = static_cast<std::int64_t>(handed_ms_.size() + missing_ms_.size());
   return n;
 }
 
