@@ -283,6 +283,7 @@ class Core {
   };
   static bool sees_all(const Caller& who);
   Result<Seen> seen(const Caller& who, const Machine& job);
+  Status cancel_anew(Machine& m, JobBody& body, const records::CancelRequest& request);
   Result<api::JobView> view(const Caller& who, const Machine& job);
   static Result<api::JobView> view(const Seen& seen);
   static bool sealed(const Seen& seen, std::int64_t attempt);  // and handed in its output
