@@ -296,8 +296,14 @@ Result<Signed<PublishAck>> Core::publish(const Publish& p, const Call& c) {
   const Hash32 hash = p.policy.hash();
   const PolicyState* known = state().policy(hash);
   if (known != nullptr) {
-    if (known == state().current_policy(p.policy.body.asset_version_id)) return publish_ack(*known);
-    return fail(Reason::kPolicyStale, "a later policy is in force");
+    if (known != state().current_policy(p.policy.body.asset_version_id)) {
+      return fail(Reason::kPolicyStale, "a later policy is in force");
+    }
+    // The acknowledgement proves what was logged, and not the same by another key of the owner's.
+    if (known->publish.policy.key == p.policy.key) return publish_ack(*known);
+    return fail(Reason::kPolicyStale, "the same policy is in force, signed with another key")
+        .with(known->publish.policy.key, p.policy.key)
+        .hint("send it as it was signed first");
   }
   GBX_TRY(check_publish(p));
   GBX_TRY(log_->append({make_entry(c.now, PublishEntry{p})}));

@@ -87,6 +87,10 @@ TEST(BrokerPublish, IsIdempotentAndProved) {
   w.clock.advance(5000);
   // A second wrapping of the same policy is the same publication.
   EXPECT_EQ(canonical(to_json(must(w.publish(w.data)))), canonical(to_json(ack)));
+  // By another key it is not what the acknowledgement proves.
+  Publish other = p;
+  other.policy = must(sign(w.set.id(), p.policy.body, w.owner.recovery));
+  EXPECT_EQ(w.call<Signed<PublishAck>>(method::kPublish, other).reason(), Reason::kPolicyStale);
   EXPECT_EQ(w.core->log_size(), size);
 }
 

@@ -47,6 +47,62 @@ Result<std::string> absolute(const std::string& path) {
   return out;
 }
 
+// One publication that was sent and has no answer yet, and under each key that its owner has had
+// since, the oldest first: the broker may hold any of them, and proves it with those very bytes. It
+// takes what an older key signed no more, so the last one is the present key's.
+class Unanswered {
+ public:
+  explicit Unanswered(std::string path) : path_(std::move(path)) {}
+
+  Result<std::optional<records::Publish>> first() const {
+    if (!path_exists(path_)) return std::optional<records::Publish>();
+    GBX_ASSIGN(records::Publish p, read(path_));
+    return std::optional<records::Publish>(std::move(p));
+  }
+  // The last one first: what is left when this is interrupted begins at the first.
+  Status forget() const {
+    std::size_t n = 0;
+    while (n < kMost && path_exists(at(n))) ++n;
+    while (n > 0) GBX_TRY(remove_tree(at(--n)));
+    return ok_status();
+  }
+  struct Acknowledged {
+    records::Publish publish;
+    records::Signed<records::PublishAck> ack;
+  };
+  // `sign` gives the same publication by `key`, the present one. Nothing is forgotten, not on a
+  // chain-broken either, which may be a lie. The acknowledgement is not verified.
+  template <class Sign>
+  Result<Acknowledged> send(Plane& plane, const std::string& key, const Sign& sign) const {
+    for (std::size_t n = 0; n < kMost; ++n) {
+      records::Publish p;
+      if (path_exists(at(n))) {
+        GBX_ASSIGN(p, read(at(n)));
+      } else {
+        GBX_ASSIGN(p, sign());
+        GBX_TRY(write_file_atomic(at(n), as_bytes(canonical(to_json(p))), 0600));
+      }
+      auto ack = plane.publish(p);
+      if (ack.ok()) return Acknowledged{std::move(p), std::move(*ack)};
+      // Its key stands no more; or the broker has another one of these.
+      const bool next =
+          ack.reason() == Reason::kChainBroken || ack.reason() == Reason::kPolicyStale;
+      if (!next || p.policy.key == key) return ack.error();
+    }
+    return fail(Reason::kTooLarge, "keys under which this publication was sent")
+        .with("at most " + std::to_string(kMost), "one more");
+  }
+
+ private:
+  static constexpr std::size_t kMost = 65;  // the genesis key, and 64 rotations
+  static Result<records::Publish> read(const std::string& path) {
+    GBX_ASSIGN(const std::string text, read_text_file(path, 4U << 20));
+    return from_json_text<records::Publish>(text);
+  }
+  std::string at(std::size_t n) const { return n == 0 ? path_ : path_ + "." + std::to_string(n); }
+  const std::string path_;
+};
+
 class Publication {
  public:
   Publication(Session& session, PublishRequest request)
@@ -279,38 +335,36 @@ class Publication {
           .hint("publish again");
     }
     GBX_ASSIGN(BrokerCheck broker, check_broker(session_));
-    GBX_ASSIGN(records::Publish p, to_send(broker.keys, std::move(record)));
-    auto ack = plane_->publish(p);
-    if (!ack.ok()) {
-      judge(ack.error());
+    const Unanswered sent(file("sent.json"));
+    GBX_TRY(begin_to_send(sent, broker.keys, record));
+    auto answer = sent.send(*plane_, keys_->signing->public_key().text(),
+                            [&] { return sign_publish(broker.keys, record); });
+    if (!answer.ok()) {
+      judge(answer.error());
       if (refused_) GBX_TRY(write_file_atomic(file("refused"), {}, 0600));
-      return ack.error();
+      return answer.error();
     }
-    GBX_TRY(verify_publish_ack(broker.keys, p, *ack));
-    return Published{std::move(p.record), std::move(p.policy), std::move(*ack), files_, bytes_};
+    auto& [p, ack] = *answer;
+    GBX_TRY(verify_publish_ack(broker.keys, p, ack));
+    return Published{std::move(p.record), std::move(p.policy), std::move(ack), files_, bytes_};
   }
   // What was sent is sent again as it was, for the broker's proof is about those very bytes; or a
   // new one under another policy, where that was refused. Of a refusal there is the plane's word
   // only: what it is about is kept until there is another.
-  Result<records::Publish> to_send(const records::SetChain::Keys& set,
-                                   records::VersionRecord record) {
-    const std::string sent = file("sent.json");
-    if (path_exists(sent)) {
-      GBX_ASSIGN(std::string text, read_text_file(sent, 4U << 20));
-      GBX_ASSIGN(records::Publish p, from_json_text<records::Publish>(text));
-      const bool same = p.record.body.id() == record.id() && p.policy.body.kek_epoch == set.epoch &&
-                        to_json(p.policy.body.clauses) == to_json(r_.clauses);
-      if (same) return p;
-      if (!path_exists(file("refused"))) {
-        return fail(Reason::kConflict,
-                    "an earlier publication with another policy was not acknowledged")
-            .hint("publish with the earlier policy, then `glovebox policy sign`");
-      }
+  Status begin_to_send(const Unanswered& sent, const records::SetChain::Keys& set,
+                       const records::VersionRecord& record) {
+    GBX_ASSIGN(const std::optional<records::Publish> p, sent.first());
+    if (!p) return ok_status();
+    const bool same = p->record.body.id() == record.id() && p->policy.body.kek_epoch == set.epoch &&
+                      to_json(p->policy.body.clauses) == to_json(r_.clauses);
+    if (same) return ok_status();
+    if (!path_exists(file("refused"))) {
+      return fail(Reason::kConflict,
+                  "an earlier publication with another policy was not acknowledged")
+          .hint("publish with the earlier policy, then `glovebox policy sign`");
     }
-    GBX_ASSIGN(records::Publish p, sign_publish(set, std::move(record)));
-    GBX_TRY(remove_tree(file("refused")));
-    GBX_TRY(write_file_atomic(sent, as_bytes(canonical(to_json(p))), 0600));
-    return p;
+    GBX_TRY(sent.forget());
+    return remove_tree(file("refused"));
   }
   Result<records::Publish> sign_publish(const records::SetChain::Keys& set,
                                         records::VersionRecord record) {
@@ -420,37 +474,33 @@ Result<Published> update_policy(Session& session, PolicyUpdate u) {
   }
   GBX_ASSIGN(BrokerCheck broker, check_broker(session));
   GBX_TRY(session.home().make("publish"));
-  const std::string sent =
-      session.home().file("publish/policy-" + to_hex(u.asset.version_id).substr(0, 24) + ".json");
+  const Unanswered sent(
+      session.home().file("publish/policy-" + to_hex(u.asset.version_id).substr(0, 24) + ".json"));
   records::Policy policy = u.asset.policy.body;
   policy.prev = u.asset.policy.hash();
   ++policy.serial;
   policy.kek_epoch = broker.keys.epoch;
   policy.revoked = u.revoked;
   if (u.clauses) policy.clauses = std::move(*u.clauses);
-  records::Publish p;
-  if (path_exists(sent)) {
-    GBX_ASSIGN(std::string text, read_text_file(sent, 4U << 20));
-    GBX_ASSIGN(p, from_json_text<records::Publish>(text));
-  }
-  // What was sent without an answer is sent again as it was, for the broker's proof is about those
-  // very bytes.
-  if (p.policy.signature.empty() || p.policy.hash() != records::hash_of(policy)) {
+  GBX_ASSIGN(const std::optional<records::Publish> begun, sent.first());
+  if (begun && begun->policy.hash() != records::hash_of(policy)) GBX_TRY(sent.forget());
+  const auto sign = [&]() -> Result<records::Publish> {
+    records::Publish p;
     p.owner = keys->file.chain;
-    p.record = u.asset.record;
-    p.wrapped_key.reset();
-    if (!policy.revoked) {  // who has lost the data key can still revoke
+    p.record = u.asset.record;  // accepted: it stays good, whoever has signed it
+    if (!policy.revoked) {      // who has lost the data key can still revoke
       GBX_ASSIGN(DatasetKey key, session.dataset_key(record.asset_id, record.version));
       GBX_ASSIGN(p.wrapped_key,
                  records::wrap_dataset_key(broker.keys.kek, policy, key, session.random()));
     }
-    GBX_ASSIGN(p.policy, records::sign(broker.keys.set_id, std::move(policy), *keys->signing));
-    GBX_TRY(write_file_atomic(sent, as_bytes(canonical(to_json(p))), 0600));
-  }
+    GBX_ASSIGN(p.policy, records::sign(broker.keys.set_id, policy, *keys->signing));
+    return p;
+  };
   GBX_ASSIGN(Plane * plane, session.plane());
-  GBX_ASSIGN(auto ack, plane->publish(p));
+  GBX_ASSIGN(auto answer, sent.send(*plane, keys->signing->public_key().text(), sign));
+  const auto& [p, ack] = answer;
   GBX_TRY(verify_publish_ack(broker.keys, p, ack));
-  GBX_TRY(remove_tree(sent));
+  GBX_TRY(sent.forget());
   return Published{p.record, p.policy, ack, 0, 0};
 }
 

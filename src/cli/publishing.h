@@ -1,6 +1,7 @@
 // From files to a published asset version: encrypt and upload, check the broker, sign record and
 // policy, wrap the key, and believe nothing but the broker's signed acknowledgement with its proof.
-// Every step can be repeated after a crash: what was sent is kept until it is acknowledged.
+// Every step can be repeated after a crash: what was sent is kept until it is acknowledged, and
+// signed anew, too, where its owner has changed the key since.
 #pragma once
 
 #include <optional>

@@ -65,6 +65,9 @@ constexpr JobTransition kJob[] = {
     row(J::kRunning, JE::kCancel, J::kCancelled, EffectKind::kAskCancel),
     // Refusing to cancel would tell that the run has ended, before the owners' slot does.
     row(J::kReviewing, JE::kCancel, J::kCancelled, EffectKind::kAskCancel),
+    // The wish once more, signed by the key that stands, for a broker that could not take the
+    // first.
+    row(J::kCancelled, JE::kCancel, J::kCancelled, EffectKind::kAskCancel),
     row(J::kReviewing, JE::kRelease, J::kCompleted),
     row(J::kReviewing, JE::kReject, J::kRejected),
     row(J::kReviewing, JE::kFail, J::kFailed),
@@ -128,7 +131,7 @@ Result<Step<S>> look_up(std::span<const Transition<S, E>> table, S state, E even
 template <class S, class E>
 bool no_way_out(std::span<const Transition<S, E>> table, S state) {
   for (const auto& t : table) {
-    if (t.from == state) return false;
+    if (t.from == state && t.to != state) return false;
   }
   return true;
 }

@@ -101,7 +101,7 @@ Step<JobState> begin_job();
 Step<EnvironmentState> begin_environment();
 Step<OutputState> begin_output();
 
-// Terminal states have no row that leaves them.
+// Terminal states have no row that leaves them for another.
 bool terminal(JobState state);
 bool terminal(EnvironmentState state);
 bool terminal(OutputState state);

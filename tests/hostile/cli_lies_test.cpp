@@ -1010,10 +1010,12 @@ class Turning : public CliLies {
   void SetUp() override {
     const std::string invite = "invite-" + owner_;
     desk().put(invite, invite + "\n");
-    must(desk().genuine.p.core->keep_invite({{plane::Role::kConsumer}, 1, Genuine::kEver}, invite));
-    const Outcome made = desk().run(
-        {"newcomer", {"identity", "create", "--name", owner_, "--invite-file", "{dir}/" + invite}},
-        ++seed_, genuine());
+    must(desk().genuine.p.core->keep_invite(
+        {{plane::Role::kConsumer, plane::Role::kOwner}, 1, Genuine::kEver}, invite));
+    const Outcome made = desk().run({"newcomer",
+                                     {"identity", "create", "--name", owner_, "--role",
+                                      "consumer,owner", "--invite-file", "{dir}/" + invite}},
+                                    ++seed_, genuine());
     ASSERT_TRUE(made.status.ok()) << made.status.error().line();
     desk().hold_home();
     desk().keep_home(owner_);
@@ -1022,6 +1024,48 @@ class Turning : public CliLies {
   }
   static Desk::Answer genuine() {
     return [](std::size_t, const Exchange& e) { return desk().truth(e); };
+  }
+  // Publications come as far as to the broker, and are unknown to the plane; or not even there.
+  static Desk::Answer no_answer_to_publications(bool at_broker) {
+    return [at_broker](std::size_t, const Exchange& e) {
+      if (e.route() != "POST /v1/assets") return desk().truth(e);
+      if (at_broker) {
+        const auto answer =
+            world().core->handle(records::method::kPublish, must(parse_json(e.sent)),
+                                 world().plane(), world().clock.now());
+        if (!answer.ok()) return Desk::refusal(e, answer.reason());
+      }
+      return Desk::refusal(e, Reason::kUnavailable);
+    };
+  }
+  // How many publications differ.
+  static std::size_t publications(const Outcome& out) {
+    std::set<std::string> all;
+    for (const auto& line : out.sent) {
+      if (line.rfind("POST /v1/assets ", 0) == 0) all.insert(line);
+    }
+    return all.size();
+  }
+  // Gets no answer; then the key changes.
+  std::size_t unanswered(const std::vector<std::string>& words, bool at_broker) const {
+    const Outcome out = run(owner_, words, no_answer_to_publications(at_broker));
+    EXPECT_EQ(out.status.reason(), Reason::kUnavailable) << out.status.error().line();
+    const Outcome rotated = run(owner_, {"identity", "rotate"});
+    EXPECT_TRUE(rotated.status.ok()) << rotated.status.error().line();
+    return publications(out);
+  }
+  void expect_acknowledged(const std::vector<std::string>& words, std::size_t sent) const {
+    const Outcome out = run(owner_, words);
+    EXPECT_TRUE(out.status.ok()) << out.status.error().line();
+    EXPECT_EQ(publications(out), sent);
+    EXPECT_TRUE(fs::is_empty(desk().home_of(owner_) + "/publish"));
+  }
+  std::vector<std::string> publish() const {
+    desk().put("turned/rows", owner_);
+    return {"asset", "publish", "{dir}/turned", "--name", owner_, "--policy", "{dir}/policy.yaml"};
+  }
+  std::vector<std::string> policy(const std::string& what) const {
+    return {"policy", "sign", owner_, what};
   }
   // Of what changes something: done, but the answer is lost; or not even that.
   static Desk::Answer cut(bool done) {
@@ -1158,6 +1202,48 @@ TEST_F(Turning, ThePlaneAddsNoRotationAndTakesNoneBack) {
   });
   EXPECT_EQ(early.status.reason(), Reason::kChainBroken) << early.status.error().line();
   expect_own(recover(), 2);
+}
+
+// A revocation, or any policy, that came nowhere before the key changed is signed with the new one;
+// and one that the broker has is acknowledged as it was sent, for its proof is about those bytes.
+TEST_F(Turning, ARevocationIsSentAfterARotation) {
+  expect_acknowledged(publish(), 1);
+  EXPECT_EQ(unanswered(policy("--revoke"), false), 1U);
+  expect_acknowledged(policy("--revoke"), 2);
+  EXPECT_EQ(unanswered(policy("--reinstate"), true), 1U);
+  expect_acknowledged(policy("--reinstate"), 1);
+  // Nowhere, then signed anew and only at the broker, and the key changes again.
+  EXPECT_EQ(unanswered(policy("--revoke"), false), 1U);
+  EXPECT_EQ(unanswered(policy("--revoke"), true), 2U);
+  expect_acknowledged(policy("--revoke"), 2);
+  // Another policy instead of one that never came.
+  EXPECT_EQ(unanswered(policy("--reinstate"), false), 1U);
+  desk().put("other.yaml",
+             "apiVersion: glovebox/v1\nkind: ReleasePolicy\nclauses:\n  notAfter: 2041-01-31\n");
+  expect_acknowledged({"policy", "sign", owner_, "--reinstate", "--policy", "{dir}/other.yaml"}, 1);
+}
+
+TEST_F(Turning, APublicationIsSentAfterARotation) {
+  for (const bool at_broker : {false, true}) {
+    EXPECT_EQ(unanswered(publish(), at_broker), 1U);
+    expect_acknowledged(publish(), at_broker ? 1 : 2);
+  }
+  EXPECT_EQ(unanswered(publish(), false), 1U);
+  EXPECT_EQ(unanswered(publish(), true), 2U);
+  expect_acknowledged(publish(), 2);
+}
+
+// The broker has it, and the plane says that its key does not stand: nothing that is needed for the
+// proof is lost by that.
+TEST_F(Turning, AFalseWordAboutAKeyLosesNoProof) {
+  expect_acknowledged(publish(), 1);
+  EXPECT_EQ(unanswered(policy("--revoke"), true), 1U);
+  const Outcome lied = run(owner_, policy("--revoke"), [](std::size_t, const Exchange& e) {
+    return e.changes() ? Desk::refusal(e, Reason::kChainBroken) : desk().truth(e);
+  });
+  EXPECT_EQ(lied.status.reason(), Reason::kChainBroken) << lied.status.error().line();
+  EXPECT_EQ(publications(lied), 2U);
+  expect_acknowledged(policy("--revoke"), 1);
 }
 
 // A reviewer for whom the plane lists one job, and another that begins alike a moment later.

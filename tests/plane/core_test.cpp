@@ -6,6 +6,7 @@
 
 #include "plane/core/page.h"
 #include "plane_world.h"
+#include "policy/receipt_verify.h"
 #include "records/sealing.h"
 
 namespace gbx::plane {
@@ -1003,6 +1004,48 @@ TEST_P(CoreSuite, CancellingStopsTheNodeAndTheBroker) {
   EXPECT_EQ(p.core->result(p.consumer(), id).reason(), Reason::kJobCancelled);
 }
 
+// Cancelled while the broker is away, and the key is rotated before the broker hears of it: it
+// refuses the wish, and would keep the whole reservation.
+TEST_P(CoreSuite, AWishOfAKeyThatWasRotatedAwayIsSignedAgain) {
+  testing::Person now = testing::copy(p.b.consumer);
+  now.key = testing::make_person(p.b.random).key;
+  const Signed<Rotation> rotation =
+      must(sign(p.b.set.id(), Rotation{now.id(), 1, now.key.public_key().text()}, now.recovery));
+  now.chain.rotations = {rotation};
+  const Hash32 id = p.submit();
+  p.pump();
+  ASSERT_TRUE(p.take());
+  const auto wish_of = [&](const testing::Person& who) {
+    const Cancel wish{id, who.id(), p.b.clock.now().seconds()};
+    return CancelRequest{who.chain, must(sign(p.b.set.id(), wish, who.key))};
+  };
+  const CancelRequest old = wish_of(p.b.consumer);
+  EXPECT_EQ(must(p.core->cancel(p.consumer(), old)).state, "Cancelled");
+  const auto due = must(p.core->due(1));
+  ASSERT_EQ(due.size(), 1U);
+  must(p.core->finish(due[0], fail(Reason::kUnavailable, "down")));
+  const RotateRequest request{now.chain.identity, rotation};
+  must(p.core->check_rotation(p.consumer(), request));
+  must(p.b.call<Empty>(method::kRotate, request));
+  must(p.core->accept_rotation(p.consumer(), request));
+  p.b.clock.advance(30'000);
+  p.pump();
+  ASSERT_FALSE(p.b.core->state().job(id)->cancelled) << "the broker heeds the key that stands";
+  EXPECT_EQ(must(p.core->cancel(p.consumer(), old)).state, "Cancelled");
+  p.pump();
+  ASSERT_FALSE(p.b.core->state().job(id)->cancelled);
+
+  EXPECT_EQ(must(p.core->cancel(p.consumer(), wish_of(now))).state, "Cancelled");
+  p.pump();
+  EXPECT_TRUE(p.b.core->state().job(id)->cancelled);
+  const api::JobEvents told = must(p.core->events(p.consumer(), id));
+  EXPECT_EQ(told.job.outcome.what, "cancelled by the consumer");
+  EXPECT_TRUE(told.job.ended);
+  p.b.clock.advance(1'000);
+  EXPECT_EQ(must(p.core->cancel(p.consumer(), wish_of(now))).version, told.job.version)
+      << "once for each key";
+}
+
 TEST_P(CoreSuite, AnOperatorEndsAnybodysJobAndItsConsumerReadsWhoDid) {
   const testing::Person boss = testing::make_person(p.b.random);
   p.enrol(boss, "boss", Role::kOperator);
@@ -1029,6 +1072,10 @@ TEST_P(CoreSuite, AnOperatorEndsAnybodysJobAndItsConsumerReadsWhoDid) {
   EXPECT_EQ(must(p.core->heartbeat(p.node(), {"n", {{id, 1}}})).stop,
             (std::vector<RunningAttempt>{{id, 1}}));
   EXPECT_FALSE(p.b.core->state().job(id)->cancelled) << "the broker heeds the consumer alone";
+  const CancelRequest own{p.b.consumer.chain, not_his.cancel};
+  EXPECT_EQ(must(p.core->cancel(p.consumer(), own)).outcome.what, v.outcome.what);
+  p.pump();
+  EXPECT_TRUE(p.b.core->state().job(id)->cancelled) << "whose wish frees what was reserved";
   must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kDestroyed, "job-cancelled")));
 
   const Hash32 sealed = p.submit();
@@ -1305,7 +1352,7 @@ class SlotSuite : public ::testing::Test {
     p.populate();
   }
   // Loaded at once; sealed after `run_seconds`; the pump brings the broker's answers.
-  Hash32 run(std::int64_t run_seconds) {
+  Hash32 run(std::int64_t run_seconds, const GateVerdict& verdict = testing::clean_verdict()) {
     const Hash32 id = p.submit();
     p.pump();
     const auto w = p.take();
@@ -1314,7 +1361,7 @@ class SlotSuite : public ::testing::Test {
       must(p.core->phase(p.node(), p.phase(*w, phase)));
     }
     p.b.clock.advance(run_seconds * 1000 + 123);
-    must(p.core->output(p.node(), p.upload(*w, p.work(*w))));
+    must(p.core->output(p.node(), p.upload(*w, p.work(*w, verdict))));
     must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kSealed)));
     must(p.core->destroyed(p.node(), p.claim(*w)));
     p.pump();
@@ -1360,6 +1407,25 @@ class SlotSuite : public ::testing::Test {
     std::vector<std::string> out;
     for (const auto& e : events.events) out.push_back(e.to);
     return out;
+  }
+  Receipt proved(const Hash32& id) {
+    Receipt r = must(p.core->receipt(p.consumer(), id));
+    const policy::ReceiptReport report =
+        policy::verify_receipt(r, p.b.set.id(), p.b.clock.now().seconds());
+    EXPECT_TRUE(report.valid) << report.first_failure().line();
+    return r;
+  }
+  // Asks the broker what is due next, which shall be this; `during` happens before the answer.
+  void ask_one(
+      machines::EffectKind kind, const std::function<void()>& during = [] {}) {
+    const auto due = must(p.core->due(1));
+    ASSERT_EQ(due.size(), 1U);
+    ASSERT_EQ(due[0].key.kind, kind);
+    const auto call = must(p.core->prepare(due[0]));
+    ASSERT_TRUE(call);
+    const auto reply = p.b.core->handle(call->method, call->body, p.b.plane(), p.b.clock.now());
+    during();
+    must(p.core->finish(due[0], reply));
   }
   const plane::Caller operator_{Hash32{7}, {Role::kOperator}};
   Plane p;
@@ -1661,6 +1727,152 @@ TEST_P(CoreSuite, IdentitiesAreLimited) {
   EXPECT_EQ(refused.reason(), Reason::kQuotaExceeded);
   EXPECT_EQ(refused.error().what, "identities of this installation");
   must(testing::enrol(*p.core, first.chain, first.key.public_key(), "more", Role::kOwner));
+}
+
+// The decision is charged for: its consumer gets what was paid for, whenever the wish to cancel
+// comes.
+TEST_F(SlotSuite, ADecidedOutputIsNotCancelled) {
+  using machines::EffectKind;
+  to_the_next_slot();
+  const Hash32 id = run(100);
+  to_the_next_slot();
+  const auto refused = [&] {
+    const auto r = p.core->cancel(p.consumer(), wish_for(id));
+    EXPECT_EQ(r.reason(), Reason::kWrongState);
+    EXPECT_EQ(r.error().actual, "one whose output was decided");
+    EXPECT_EQ(p.job(id).output->state, "Released") << "what the refusal says is told already";
+  };
+  ask_one(EffectKind::kAskJudge);
+  refused();
+  ask_one(EffectKind::kAskReceipt, refused);
+  p.pump();
+  EXPECT_EQ(p.job(id).state, "Completed");
+  must(p.core->result(p.consumer(), id));
+}
+TEST_F(SlotSuite, WhatIsCancelledWhileTheBrokerDecidesHasItsReceipt) {
+  for (const auto& verdict :
+       {testing::clean_verdict(), testing::rejection(GateCause::kMalformed)}) {
+    to_the_next_slot();
+    const Hash32 id = run(100, verdict);
+    to_the_next_slot();
+    ask_one(machines::EffectKind::kAskJudge, [&] {
+      EXPECT_EQ(must(p.core->cancel(p.consumer(), wish_for(id))).state, "Cancelled");
+    });
+    p.pump();
+    EXPECT_EQ(p.job(id).state, "Cancelled");
+    const bool released = verdict.recommendation == Recommendation::kRelease;
+    EXPECT_EQ(p.job(id).output->state, released ? "Released" : "Rejected");
+    const Receipt r = proved(id);
+    EXPECT_EQ(r.release.body.decision,
+              released ? ReleaseDecision::kRelease : ReleaseDecision::kReject);
+    EXPECT_EQ(p.core->result(p.consumer(), id).ok(), released);
+    EXPECT_FALSE(p.b.core->state().job(id)->cancelled);
+  }
+}
+// What a cancellation costs has a receipt, too, once the slot of the run's end is over.
+TEST_F(SlotSuite, ASealedOutputThatWasCancelledHasAReceiptOnTheSlot) {
+  to_the_next_slot();
+  const Hash32 id = run(100);
+  must(p.core->cancel(p.consumer(), wish_for(id)));
+  p.pump();
+  EXPECT_EQ(p.core->receipt(p.consumer(), id).reason(), Reason::kWrongState);
+  to_the_next_slot();
+  p.pump();
+  const Receipt r = proved(id);
+  EXPECT_EQ(r.release.body.reasons, std::vector<std::string>{"cancelled"});
+  EXPECT_EQ(r.seal_ack.body.time % 900, 0);
+  EXPECT_EQ(p.job(id).state, "Cancelled");
+}
+
+// With the key that was rotated away a chain is made that is longer than the one that stands.
+TEST_P(CoreSuite, AnEnrolmentForksNoChain) {
+  const testing::Person boss = testing::make_person(p.b.random);
+  p.enrol(boss, "boss", Role::kOperator);
+  const testing::Person& who = p.b.consumer;
+  const auto person = [&] { return testing::make_person(p.b.random); };
+  const auto rotation = [&](std::int64_t serial, const testing::Person& to,
+                            const crypto::SigningKey& by) {
+    return must(sign(p.b.set.id(), Rotation{who.id(), serial, to.key.public_key().text()}, by));
+  };
+  const testing::Person second = person(), third = person(), thief = person(), heir = person();
+  const Signed<Rotation> stands = rotation(1, second, who.key);
+  must(p.core->accept_rotation(p.consumer(), {who.chain.identity, stands}));
+  const auto enrol = [&](std::vector<Signed<Rotation>> rotations, Role role) {
+    const IdentityChain chain{who.chain.identity, std::move(rotations)};
+    return p.core->enrol(boss.id(), boss.key.public_key(), {chain, "c", {role}, std::nullopt});
+  };
+  const std::vector<Signed<Rotation>> fork{rotation(1, thief, who.key),
+                                           rotation(2, heir, thief.key)};
+  for (const Role role : {Role::kAuditor, Role::kConsumer}) {
+    EXPECT_EQ(enrol(fork, role).reason(), Reason::kChainBroken);
+  }
+  EXPECT_EQ(enrol({fork[0]}, Role::kAuditor).reason(), Reason::kChainBroken);
+  must(p.core->check_key(who.id(), second.key.public_key()));
+  EXPECT_FALSE(must(p.core->caller(who.id())).has(Role::kAuditor));
+  must(enrol({}, Role::kAuditor));
+  must(p.core->check_key(who.id(), second.key.public_key()));
+  must(enrol({stands, rotation(2, third, second.key)}, Role::kReviewer));
+  must(p.core->check_key(who.id(), third.key.public_key()));
+}
+
+// A reason is a node's to choose: none makes the plane answer as if it were at fault, or as if its
+// caller were.
+TEST_P(CoreSuite, NoReasonOfAFailedJobIsAFaultOfTheService) {
+  const Reason all[] = {
+#define X(name, code, cls) Reason::name,
+      GBX_REASONS(X)
+#undef X
+  };
+  std::size_t wrapped = 0;
+  for (const Reason reason : all) {
+    const std::string code(reason_code(reason));
+    SCOPED_TRACE(code);
+    SignedSubmission s = p.b.submission();
+    s.submission.body.spec.spec.attempts = 1;
+    testing::resign(s, p.b.set.id(), p.b.consumer);
+    const Hash32 id = p.submit(s);
+    p.pump();
+    const auto w = p.take();
+    ASSERT_TRUE(w);
+    must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kDestroyed, code)));
+    EXPECT_EQ(p.job(id).outcome.reason, code);
+    const Error e = p.core->result(p.consumer(), id).error();
+    const ExitClass cls = exit_class(reason);
+    if (cls == ExitClass::kInfrastructure || cls == ExitClass::kInternal ||
+        reason == Reason::kRateLimited || reason == Reason::kQuotaExceeded ||
+        reason == Reason::kUnauthenticated || reason == Reason::kReplayed) {
+      EXPECT_EQ(e.reason, Reason::kJobFailed);
+      EXPECT_EQ(e.actual, code);
+      EXPECT_EQ(e.what, p.job(id).outcome.what);
+      ++wrapped;
+    } else {
+      EXPECT_EQ(e.reason, reason);
+    }
+  }
+  EXPECT_GE(wrapped, 12U);
+}
+
+// What is kept in memory of an attempt goes with it, however it ends.
+TEST_P(CoreSuite, NothingIsKeptInMemoryOfAttemptsThatAreOver) {
+  const auto watched = [&] { return must(p.core->numbers()).attempts_watched; };
+  for (const bool claim_first : {false, true}) {
+    const Hash32 id = p.submit();
+    p.pump();
+    const auto w = p.take();
+    ASSERT_TRUE(w);
+    EXPECT_EQ(watched(), 1);
+    must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kWorking)));
+    must(p.core->heartbeat(p.node(), {"n", {}}));
+    EXPECT_EQ(watched(), 2);
+    const auto done = p.work(*w);
+    must(p.core->phase(p.node(), p.phase(*w, EnvironmentPhase::kSealed)));
+    if (claim_first) must(p.core->destroyed(p.node(), p.claim(*w)));
+    must(p.core->output(p.node(), p.upload(*w, done)));
+    if (!claim_first) must(p.core->destroyed(p.node(), p.claim(*w)));
+    EXPECT_EQ(watched(), 0);
+    p.pump();
+    EXPECT_EQ(p.job(id).state, "Completed");
+  }
 }
 
 TEST_P(CoreSuite, Enrolment) {

@@ -216,6 +216,18 @@ std::string today(std::int64_t now_ms) { return std::to_string(now_ms / 86'400'0
 bool is_last(const records::IdentityChain& chain, const Signed<records::Rotation>& rotation) {
   return !chain.rotations.empty() && chain.rotations.back().hash() == rotation.hash();
 }
+
+// A chain that leaves the other one somewhere is signed by a key that was rotated away there.
+Status one_chain(const records::IdentityChain& a, const records::IdentityChain& b) {
+  const std::size_t both = std::min(a.rotations.size(), b.rotations.size());
+  for (std::size_t i = 0; i < both; ++i) {
+    if (a.rotations[i].hash() == b.rotations[i].hash()) continue;
+    return fail(Reason::kChainBroken, "key rotation " + std::to_string(i + 1) + " of the identity")
+        .with(to_hex(a.rotations[i].hash()), to_hex(b.rotations[i].hash()))
+        .hint("sign with the newest key of this identity");
+  }
+  return ok_status();
+}
 }  // namespace
 
 // Roles are added to those that an identity has.
@@ -226,6 +238,7 @@ Status Core::put_identity(const records::IdentityChain& chain, const std::string
   std::set<Role> all(roles.begin(), roles.end());
   RecordWrite w;
   if (found) {
+    GBX_TRY(one_chain(found->second.chain, chain));
     const std::set<Role> old(found->second.roles.begin(), found->second.roles.end());
     all.insert(old.begin(), old.end());
     if (all == old) return ok_status();
@@ -537,6 +550,7 @@ Result<Core::Numbers> Core::numbers() {
   }
   GBX_ASSIGN(auto effects, store_.due(patience_ms(), 1000));
   n.effects_due = static_cast<std::int64_t>(effects.size());
+  n.attempts_watched = static_cast<std::int64_t>(handed_ms_.size() + missing_ms_.size());
   return n;
 }
 

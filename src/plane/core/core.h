@@ -236,7 +236,8 @@ class Core {
     std::map<std::string, std::int64_t> jobs;          // by state
     std::map<std::string, std::int64_t> environments;  // live ones, by state
     std::int64_t nodes_alive = 0;
-    std::int64_t effects_due = 0;  // at most 1000 are counted
+    std::int64_t effects_due = 0;       // at most 1000 are counted
+    std::int64_t attempts_watched = 0;  // of which something is kept in memory
   };
   Result<Numbers> numbers();
   // Rises with every change; wait() returns when it is no longer `seen`, or after timeout_ms of
@@ -282,6 +283,7 @@ class Core {
   };
   static bool sees_all(const Caller& who);
   Result<Seen> seen(const Caller& who, const Machine& job);
+  Status cancel_anew(Machine& m, JobBody& body, const records::CancelRequest& request);
   Result<api::JobView> view(const Caller& who, const Machine& job);
   static Result<api::JobView> view(const Seen& seen);
   static bool sealed(const Seen& seen, std::int64_t attempt);  // and handed in its output

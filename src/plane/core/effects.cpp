@@ -123,9 +123,8 @@ Result<std::optional<BrokerCall>> Core::prepare(const Effect& effect) {
           BrokerCall{std::string(records::method::kJudge), to_json(records::JobRequest{o.job_id})});
     }
     case EffectKind::kAskReceipt: {
+      // For a job that was cancelled just before its decision came, too: it is charged for.
       GBX_ASSIGN(OutputBody o, from_json<OutputBody>(m.body));
-      GBX_ASSIGN(Machine job, need_machine(job_machine(o.job_id), "job"));
-      if (!job.live) break;
       return Call(BrokerCall{std::string(records::method::kReceipt),
                              to_json(records::JobRequest{o.job_id})});
     }
@@ -419,7 +418,8 @@ Status Core::take_receipt(const Effect& effect, const Result<Json>& reply) {
   GBX_ASSIGN(Machine out, need_machine(effect.key.machine, "output"));
   GBX_ASSIGN(OutputBody o, from_json<OutputBody>(out.body));
   GBX_ASSIGN(Machine job, need_machine(job_machine(o.job_id), "job"));
-  if (!job.live) return done(effect);
+  GBX_ASSIGN(const std::optional<Record> before, store_.record("receipt", to_hex(o.job_id)));
+  if (before) return done(effect);  // a doubled answer
   if (!reply.ok() && passing(reply.reason())) return later(effect);
   auto receipt =
       reply.ok() ? from_json<records::Receipt>(*reply) : Result<records::Receipt>(reply.error());
@@ -440,6 +440,7 @@ Status Core::take_receipt(const Effect& effect, const Result<Json>& reply) {
     w.record = {"receipt", to_hex(o.job_id), job.owner, "", now_ms(), 0, to_json(*receipt)};
     t.records.push_back(std::move(w));
   }
+  if (!job.live) return commit(t);  // cancelled while the broker decided
   GBX_ASSIGN(JobBody body, from_json<JobBody>(job.body));
   if (released) {
     // What the gate let out of a failed run is its exit class and permitted logs: delivered, but no

@@ -10,6 +10,7 @@ namespace gbx::plane {
 using machines::JobEvent;
 using machines::JobState;
 using machines::MachineQuery;
+using machines::OutputState;
 using machines::Record;
 using machines::RecordWrite;
 using machines::TransitionRow;
@@ -27,6 +28,25 @@ Hash32 fingerprint(const records::Submission& s) {
   return crypto::labelled_hash("gbx/1/idempotency", as_bytes(canonical(Json(std::move(o)))));
 }
 constexpr std::int64_t kMaxEvents = 1000;
+
+// How a job ended, as the answer to whoever asks for its result. Some reasons say of an answer that
+// the service or the request is at fault; of a job, as its node or the broker named them, they say
+// that the job failed.
+Error told_as_result(const api::Outcome& outcome) {
+  Error e = from_outcome(outcome);
+  const ExitClass cls = exit_class(e.reason);
+  const bool of_the_answer = cls == ExitClass::kInfrastructure || cls == ExitClass::kInternal ||
+                             cls == ExitClass::kOk || e.reason == Reason::kRateLimited ||
+                             e.reason == Reason::kQuotaExceeded ||
+                             e.reason == Reason::kUnauthenticated || e.reason == Reason::kReplayed;
+  if (!of_the_answer) return e;
+  const std::string details = e.expected.empty() && e.actual.empty()
+                                  ? std::string()
+                                  : " (expected " + e.expected + ", actual " + e.actual + ")";
+  Error failed = fail(Reason::kJobFailed, e.what + details)
+                     .with("a result", std::string(reason_code(e.reason)));
+  return e.next.empty() ? failed : failed.hint(e.next);
+}
 
 Status sent_by_its_consumer(const Caller& who, const records::SignedSubmission& s) {
   const Hash32& named = s.submission.body.consumer_id;
@@ -358,8 +378,11 @@ Result<api::JobView> Core::cancel(const Caller& who, const records::CancelReques
   }
   GBX_ASSIGN(crypto::PublicKey key, request.consumer.current_key(config_.set_id));
   GBX_TRY(request.cancel.verify(config_.set_id, key));
-  if (m.state == enum_name(JobState::kCancelled)) return view(who, m);
   GBX_ASSIGN(JobBody body, from_json<JobBody>(m.body));
+  if (m.state == enum_name(JobState::kCancelled)) {
+    if (own) GBX_TRY(cancel_anew(m, body, request));
+    return view(who, m);
+  }
   Error why = fail(Reason::kJobCancelled, "cancelled by the consumer");
   if (own) {
     body.cancel = request;
@@ -374,11 +397,20 @@ Result<api::JobView> Core::cancel(const Caller& who, const records::CancelReques
   }
   Transaction t;
   const bool sealed = !own && m.state == enum_name(JobState::kReviewing);
-  Status s =
-      sealed ? Status(fail(Reason::kWrongState)) : step_job(t, m, body, JobEvent::kCancel, &why);
+  // A decision was charged for, and is told from the moment that the plane knows it (sight.h), so
+  // refusing tells nothing more.
+  GBX_ASSIGN(const std::optional<Machine> out, store_.machine(output_machine(wish.job_id)));
+  const bool decided = m.live && out &&
+                       (out->state == enum_name(OutputState::kReleased) ||
+                        out->state == enum_name(OutputState::kRejected));
+  Status s = sealed || decided ? Status(fail(Reason::kWrongState))
+                               : step_job(t, m, body, JobEvent::kCancel, &why);
   if (!s.ok()) {
+    const std::string found = !own      ? m.state
+                              : decided ? "one whose output was decided"
+                                        : "one that has ended";
     return fail(Reason::kWrongState, "this job can no longer be cancelled")
-        .with("a job that waits or runs", own ? "one that has ended" : m.state);
+        .with("a job that waits or runs", found);
   }
   // A node that runs it learns it from its next report or heartbeat; one that has not begun shall
   // not begin.
@@ -392,6 +424,19 @@ Result<api::JobView> Core::cancel(const Caller& who, const records::CancelReques
   return view(who, m);
 }
 
+// The broker refuses a wish whose key was rotated away before the broker had heard of it, and never
+// had one of a job that an operator ended: another one, under the key that stands, takes its place.
+// So there are no more of them than keys.
+Status Core::cancel_anew(Machine& m, JobBody& body, const records::CancelRequest& request) {
+  if (body.cancel && body.cancel->consumer.rotations.size() >= request.consumer.rotations.size()) {
+    return ok_status();
+  }
+  body.cancel = request;
+  Transaction t;
+  GBX_TRY(step_job(t, m, body, JobEvent::kCancel, nullptr));
+  return commit(t);
+}
+
 Result<api::JobResult> Core::result(const Caller& who, const Hash32& id) {
   GBX_ASSIGN(Machine m, visible_job(who, id));
   if (m.owner != to_hex(who.identity)) {
@@ -401,9 +446,9 @@ Result<api::JobResult> Core::result(const Caller& who, const Hash32& id) {
   // A job that failed has a result too: its exit class, and the logs that the gate let out. Read
   // after the job: one that has ended has an output that is decided.
   GBX_ASSIGN(std::optional<Machine> sealed, store_.machine(output_machine(id)));
-  const bool released = sealed && sealed->state == enum_name(machines::OutputState::kReleased);
+  const bool released = sealed && sealed->state == enum_name(OutputState::kReleased);
   if (m.live || !v.ended || !released) {
-    if (v.ended) return from_outcome(v.outcome);
+    if (v.ended) return told_as_result(v.outcome);
     const bool held = v.output && v.output->state == enum_name(machines::OutputState::kHeld);
     return fail(held ? Reason::kHeld : Reason::kWrongState,
                 held ? "the output waits for a reviewer" : "the job has not ended")

@@ -414,10 +414,7 @@ Status Core::end_environment(Transaction& t, Machine& env, EnvironmentEvent even
   e.detail = detail;
   e.ended_ms = patience_ms();
   env.body = to_json(e);
-  GBX_TRY(step_environment(t, env, job_body, event, e.reason, detail));
-  handed_ms_.erase(env.id);
-  missing_ms_.erase(env.id);
-  return ok_status();
+  return step_environment(t, env, job_body, event, e.reason, detail);
 }
 
 Status Core::step_environment(Transaction& t, Machine& env, const JobBody& job,
@@ -428,6 +425,8 @@ Status Core::step_environment(Transaction& t, Machine& env, const JobBody& job,
   const bool over = machines::terminal(next.state);
   if (over) {
     GBX_ASSIGN(env.deadline_ms, room_until_ms(env, job));
+    handed_ms_.erase(env.id);
+    missing_ms_.erase(env.id);
   }
   machines::add_step(t, env, enum_name(event), enum_name(next.state), !over, next.effects, now_ms(),
                      reason, detail);

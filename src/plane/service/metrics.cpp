@@ -17,6 +17,8 @@ struct Metrics::Families {
       gauge("environments", "Live environments by state.");
   prometheus::Gauge& nodes = gauge("nodes_alive", "Nodes within their lease.").Add({});
   prometheus::Gauge& effects = gauge("outbox_due", "Effects that are due, at most 1000.").Add({});
+  prometheus::Gauge& watched =
+      gauge("attempts_watched", "Live attempts, handed out or missing at their node.").Add({});
   prometheus::Gauge& broker =
       gauge("broker_connected", "1 while the channel to the broker stands.").Add({});
   prometheus::Gauge& open = gauge("http_connections_open", "Open HTTPS connections.").Add({});
@@ -39,6 +41,7 @@ Result<std::string> Metrics::render(Core& core, bool broker_connected) {
   }
   f.nodes.Set(static_cast<double>(n.nodes_alive));
   f.effects.Set(static_cast<double>(n.effects_due));
+  f.watched.Set(static_cast<double>(n.attempts_watched));
   f.broker.Set(broker_connected ? 1 : 0);
   if (stats_) {
     const http::ServerStats s = stats_();
