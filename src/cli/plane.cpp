@@ -164,7 +164,12 @@ Result<std::vector<api::LeaseView>> Plane::leases() {
 }
 
 Result<records::Explanation> Plane::explain(const records::SignedSubmission& s) {
-  return post<records::Explanation>("/v1/jobs/plan", to_json(s));
+  GBX_ASSIGN(auto e, post<records::Explanation>("/v1/jobs/plan", to_json(s)));
+  const bool all =
+      std::all_of(e.checks.begin(), e.checks.end(), [](const auto& c) { return c.allowed; });
+  if (e.allowed == all && e.plan.has_value() == all) return e;
+  return fail(Reason::kBadStructure, "what the plane says of this job's plan")
+      .with("a plan where every check passed, and none otherwise", "one that contradicts itself");
 }
 Result<api::JobView> Plane::submit(const records::SignedSubmission& s,
                                    const std::string& idempotency_key) {

@@ -401,8 +401,8 @@ class Cluster:
             return f.read()[-5000:]
 
     @contextlib.contextmanager
-    def small_disk(self, name, folder, user, room=1 << 20, inodes=0):
-        """That program's folder on a file system of its own with so much room left, and where it is said for so many files: fill() takes it all,
+    def small_disk(self, name, folder, user, room=16 << 20, inodes=0):
+        """That program's folder on a file system of its own with so much room left (a log of SQLite's alone takes 4 MiB), and where it is said for so many files: fill() takes it all,
         empty() gives it back."""
         program, path, aside = self.programs[name], os.path.join(self.state, folder), os.path.join(self.dir, "aside-" + folder)
 
