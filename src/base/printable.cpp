@@ -21,13 +21,16 @@ constexpr Range kUnprintable[] = {
 };
 constexpr char kHex[] = "0123456789abcdef";
 
-void append_escape(std::string& out, char32_t unit) {
-  out += "\\u";
+std::string json_escape(char32_t unit) {
+  std::string out = "\\u";
   for (int shift = 12; shift >= 0; shift -= 4) out.push_back(kHex[unit >> shift & 15U]);
+  return out;
 }
 
-}  // namespace
-
+struct CodePoint {
+  char32_t value = 0;
+  std::size_t size = 1;  // bytes
+};
 CodePoint code_point_at(std::string_view utf8, std::size_t i) {
   const auto byte = [&](std::size_t k) {
     return i + k < utf8.size() ? static_cast<unsigned char>(utf8[i + k]) : char32_t{0};
@@ -43,6 +46,23 @@ bool unprintable(char32_t point) {
   const auto* at = std::partition_point(std::begin(kUnprintable), std::end(kUnprintable),
                                         [&](const Range& r) { return r.last < point; });
   return at != std::end(kUnprintable) && at->first <= point;
+}
+
+}  // namespace
+
+std::string escape_unprintable(std::string_view utf8,
+                               const std::function<std::string(char32_t)>& escape) {
+  std::string out;
+  for (std::size_t i = 0; i < utf8.size();) {
+    const CodePoint c = code_point_at(utf8, i);
+    if (c.value == U'\n' || !unprintable(c.value)) {
+      out += utf8.substr(i, c.size);
+    } else {
+      out += escape(c.value);
+    }
+    i += c.size;
+  }
+  return out;
 }
 
 std::string printable(std::string_view text, std::size_t limit) {
@@ -68,20 +88,12 @@ std::string printable(std::string_view text, std::size_t limit) {
 std::string printable_whole(std::string_view text) { return printable(text, std::string::npos); }
 
 std::string printable_json(std::string_view json) {
-  std::string out;
-  for (std::size_t i = 0; i < json.size();) {
-    const CodePoint c = code_point_at(json, i);
-    if (c.value == U'\n' || !unprintable(c.value)) {
-      out += json.substr(i, c.size);
-    } else if (c.value > 0xffff) {  // as two of UTF-16, as JSON has it
-      append_escape(out, 0xd800 + ((c.value - 0x10000) >> 10U));
-      append_escape(out, 0xdc00 + ((c.value - 0x10000) & 0x3ffU));
-    } else {
-      append_escape(out, c.value);
-    }
-    i += c.size;
-  }
-  return out;
+  return escape_unprintable(json, [](char32_t point) {
+    if (point <= 0xffff) return json_escape(point);
+    // as two of UTF-16, as JSON has it
+    return json_escape(0xd800 + ((point - 0x10000) >> 10U)) +
+           json_escape(0xdc00 + ((point - 0x10000) & 0x3ffU));
+  });
 }
 
 }  // namespace gbx

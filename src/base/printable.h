@@ -1,22 +1,18 @@
 // Text from outside, made such that what is seen is what there is.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <string_view>
 
 namespace gbx {
 
-struct CodePoint {
-  char32_t value = 0;
-  std::size_t size = 1;  // bytes
-};
-// The character that begins at `i` of valid UTF-8.
-CodePoint code_point_at(std::string_view utf8, std::size_t i);
-
 // Characters that move a terminal, end a line, turn the direction of reading, or are not seen at
 // all: controls, what Unicode 15 has as Default_Ignorable_Code_Point (DerivedCoreProperties.txt),
 // line and paragraph separators, annotation marks, and the two noncharacters of the first plane.
-bool unprintable(char32_t point);
+// All of them but line feeds become what `escape` makes of them. `utf8` is valid.
+std::string escape_unprintable(std::string_view utf8,
+                               const std::function<std::string(char32_t)>& escape);
 
 // For a terminal or a one-line message: the bytes of such characters become \x…, valid UTF-8
 // whatever came in, at most `limit` bytes and the rest of one escape.

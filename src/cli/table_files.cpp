@@ -17,10 +17,7 @@ namespace {
 // The first bytes of a file that can be published: no link, nothing that would keep us waiting.
 Result<std::string> head_of(const std::string& path) {
   const Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-  if (!fd.valid()) {
-    return errno == ENOENT ? fail(Reason::kNotFound, path).with("a CSV file", "no such file")
-                           : io_error(path, errno);
-  }
+  if (!fd.valid()) return io_error(path, errno);
   struct stat st {};
   if (fstat(fd.get(), &st) != 0) return io_error(path, errno);
   if (!S_ISREG(st.st_mode)) {
@@ -50,7 +47,7 @@ Status check_tables(const std::string& source, const std::vector<records::TableR
   const std::string leaf = source.substr(source.rfind('/') + 1);
   for (const records::TableRule& t : tables) {
     const std::string path = alone && t.file == leaf ? source : source + "/" + t.file;
-    if ((alone && t.file != leaf) || !path_exists(path)) {
+    if (!path_exists(path)) {
       return fail(Reason::kNotFound, "table of the policy: " + printable(t.file))
           .with("a CSV file in " + printable(source), "no such file");
     }

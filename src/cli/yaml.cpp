@@ -222,24 +222,11 @@ void write_yaml(std::string& out, const Json& v, int level, bool inline_start) {
   }
 }
 
-// What JSON may hold raw and YAML, or a terminal, reads otherwise, escaped: all of it stands in
-// quotes. `text` is UTF-8.
-std::string escape_unprintable(std::string_view text) {
-  std::string out;
-  for (std::size_t i = 0; i < text.size();) {
-    const CodePoint c = code_point_at(text, i);
-    const bool raw = c.value == U'\n' || !unprintable(c.value);
-    if (raw) {
-      out += text.substr(i, c.size);
-    } else {
-      const auto point = static_cast<std::uint32_t>(c.value);
-      const auto byte = [&](int shift) { return static_cast<std::uint8_t>(point >> shift); };
-      const std::uint8_t four[] = {byte(24), byte(16), byte(8), byte(0)};
-      out += point > 0xffff ? "\\U" + to_hex(four) : "\\u" + to_hex(ByteView(four).subspan(2));
-    }
-    i += c.size;
-  }
-  return out;
+// As YAML writes a character in quotes.
+std::string yaml_escape(char32_t point) {
+  const auto byte = [&](int shift) { return static_cast<std::uint8_t>(point >> shift); };
+  const std::uint8_t four[] = {byte(24), byte(16), byte(8), byte(0)};
+  return point > 0xffff ? "\\U" + to_hex(four) : "\\u" + to_hex(ByteView(four).subspan(2));
 }
 
 }  // namespace
@@ -261,7 +248,8 @@ Result<Json> parse_document(std::string_view text) {
 std::string to_yaml(const Json& value) {
   std::string out;
   write_yaml(out, value, 0, false);
-  return escape_unprintable(out);
+  // What JSON may hold raw and YAML, or a terminal, reads otherwise: all of it stands in quotes.
+  return escape_unprintable(out, yaml_escape);
 }
 
 }  // namespace gbx::cli

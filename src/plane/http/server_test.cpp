@@ -202,6 +202,12 @@ class ServerTest : public ::testing::Test {
     const auto a = c.read();
     return a && a->status == 200;
   }
+  // A connection that is closed after so many requests for `path`.
+  void expect_end_after(int requests, const std::string& path) {
+    const auto c = client();
+    for (int i = 0; i < requests; ++i) EXPECT_TRUE(asks(*c, path));
+    EXPECT_TRUE(c->closes_within(10'000));
+  }
   std::unique_ptr<RawClient> client() { return RawClient::connect(server_->port()); }
   // Sends `text` on a new connection and expects an error body with this status.
   void expect_status(const std::string& text, int status) {
@@ -449,18 +455,14 @@ TEST_F(ServerTest, AConnectionOfNobodyKnownEndsAfterAFewRequests) {
   start(l);
   const auto known = client();
   for (int i = 0; i < 6; ++i) EXPECT_TRUE(asks(*known, "/known"));
-  const auto strange = client();
-  for (int i = 0; i < 3; ++i) EXPECT_TRUE(asks(*strange, "/"));
-  EXPECT_TRUE(strange->closes_within(10'000));
+  expect_end_after(3, "/");
 }
 
 TEST_F(ServerTest, AConnectionOfSomebodyKnownEndsAfterItsRequestsToo) {
   Limits l;
   l.requests_per_connection = 3;
   start(l);
-  const auto known = client();
-  for (int i = 0; i < 3; ++i) EXPECT_TRUE(asks(*known, "/known"));
-  EXPECT_TRUE(known->closes_within(10'000));
+  expect_end_after(3, "/known");
 }
 
 // The one thread of the transfers is held by an upload that comes in drops; it goes once somebody
