@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Fails when a GoogleTest of the last ctest run was skipped that must run here. Usage: tests/skips.py BUILD-DIRECTORY
 
-As root, with /dev/fuse and crun, on a plain build nothing may be skipped.
+As root, with /dev/fuse, crun, QEMU with its firmware and libnbd's programs, on a plain build nothing may be skipped.
 Where one of these is missing, or in a sanitized build, the skips that give exactly that as their reason are right, and
 are printed.
 """
@@ -39,6 +39,10 @@ def allowed_here(sanitized):
         allowed.append(r"/dev/fuse\b")
     if shutil.which("crun") is None:
         allowed.append(r"\bcrun is not installed\b")
+    if shutil.which("qemu-system-x86_64") is None or not os.path.exists("/usr/share/ovmf/OVMF.fd"):
+        allowed.append(r"\bQEMU is not installed\b")
+    if shutil.which("nbdinfo") is None:
+        allowed.append(r"\blibnbd is not installed\b")
     return re.compile("|".join(allowed))
 
 

@@ -24,6 +24,7 @@ ALLOWED = {
     "policy": {"base", "crypto", "records", "lease", "translog"},
     "storage": {"base", "crypto"},
     "asset": {"base", "crypto", "records", "storage"},
+    "vm": {"base", "crypto", "records", "storage", "asset"},
     "decryptfs": {"base", "crypto", "records", "storage", "asset"},
     "oci": {"base", "crypto", "records"},
     "sandbox": {"base", "crypto", "records"},
@@ -31,7 +32,7 @@ ALLOWED = {
     "capacity": {"base", "crypto", "records", "policy", "gate"},
 }
 MIDDLE = {"base", "crypto", "records", "httpsig", "machines", "channel", "translog", "lease", "policy", "storage",
-          "asset", "decryptfs", "oci", "sandbox", "gate", "capacity"}
+          "asset", "vm", "decryptfs", "oci", "sandbox", "gate", "capacity"}
 for program in ("broker", "plane", "node", "agent", "cli"):
     ALLOWED[program] = MIDDLE
 
@@ -325,6 +326,7 @@ READERS = {
     "src/oci/layout.cpp": "oci_json",
     "src/plane/store/sqlite_store.cpp": "what the plane wrote itself, as records that it read before",
     "src/records/sealing.cpp": "sealed_plain",
+    "src/vm/qemu.cpp": "options that this program made itself",
     "src/sandbox/controls.cpp": "the configuration that the sandbox wrote itself",
 }
 # Records that no stranger writes, and why.
