@@ -5,6 +5,7 @@
 
 #include "asset/format.h"
 #include "asset/journal.h"
+#include "attest/sim/platform.h"
 #include "base/os.h"
 #include "broker/receipt_testing.h"
 #include "fuzz/program_documents.h"
@@ -264,6 +265,22 @@ void gate_seeds(Seeds& s) {
   s.add("gate_bundle", "request", '3', as_bytes(canonical(to_json(request))));
 }
 
+void quote_seeds(Seeds& s) {
+  SeededRandom random(6);
+  const auto platform = attest::sim::SimPlatform::create(random).value();
+  attest::tdx::Quote quote;
+  quote.body.mrtd.fill(1);
+  quote.body.report_data.fill(2);
+  s.add("tdx_quote", "v4_full", '0', attest::tdx::serialize(platform.sign(quote).value()));
+  quote.header.version = 5;
+  const Bytes five = attest::tdx::serialize(platform.sign(quote).value());
+  s.add("tdx_quote", "v5_padded_full", '1', concat({five, Bytes(8, 0)}));
+  quote.body_15.emplace();
+  s.add("tdx_quote", "v5_15_full", '0', attest::tdx::serialize(platform.sign(quote).value()));
+  quote.pck_chain.clear();
+  s.add("tdx_quote", "no_chain_full", '0', attest::tdx::serialize(quote));
+}
+
 void http_seeds(Seeds& s) {
   SeededRandom random(2);
   const auto key =
@@ -381,5 +398,6 @@ int main(int argc, char** argv) {
   oci_seeds(seeds);
   gate_seeds(seeds);
   http_seeds(seeds);
+  quote_seeds(seeds);
   return 0;
 }

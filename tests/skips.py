@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Fails when a GoogleTest of the last ctest run was skipped that must run here. Usage: tests/skips.py BUILD-DIRECTORY
 
-As root, with /dev/fuse, crun, QEMU with its firmware and libnbd's programs, on a plain build nothing may be skipped.
+As root, with /dev/fuse, crun, QEMU with its firmware, libnbd's programs, and the published evidence (GBX_VECTORS), on a plain build nothing may be skipped.
 Where one of these is missing, or in a sanitized build, the skips that give exactly that as their reason are right, and
 are printed.
 """
@@ -10,6 +10,7 @@ import re
 import shutil
 import sys
 
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 NOTHING = r"(?!)"  # matches no reason
 SKIPPED = re.compile(r"^\[  SKIPPED \] (\S+) \(\d+ ms\)$")
 
@@ -43,6 +44,9 @@ def allowed_here(sanitized):
         allowed.append(r"\bQEMU is not installed\b")
     if shutil.which("nbdinfo") is None:
         allowed.append(r"\blibnbd is not installed\b")
+    vectors = os.environ.get("GBX_VECTORS") or os.path.join(ROOT, "../shared/vectors")
+    if not os.path.isdir(os.path.join(vectors, "attestation")):
+        allowed.append(r"\bGBX_VECTORS\b")
     return re.compile("|".join(allowed))
 
 

@@ -1,9 +1,8 @@
 // Chains as vendors of platforms make them: what is accepted, and each way to be refused.
-#include "crypto/certificates.h"
-
 #include <openssl/evp.h>
 #include <openssl/x509.h>
 
+#include "crypto/certificates.h"
 #include "crypto/test_util.h"
 
 namespace gbx::crypto {
@@ -99,6 +98,15 @@ TEST_F(ChainTest, OtherKeysAreRefused) {
       verify_chain(std::vector<Bytes>{leaf_der_, issue("middle", middle_, "root", ed, 0), ed_root},
                    kNow),
       Reason::kBadEncoding));
+}
+
+TEST_F(ChainTest, AnotherEncodingIsRefused) {
+  // The outermost length with a leading zero, which only BER has.
+  std::vector<Bytes> c = chain_;
+  ASSERT_EQ(c[0][1], 0x82);
+  c[0][1] = 0x83;
+  c[0].insert(c[0].begin() + 2, 0);
+  EXPECT_TRUE(fails_with(verify_chain(c, kNow), Reason::kBadEncoding));
 }
 
 TEST_F(ChainTest, AnotherHashIsRefused) {

@@ -19,6 +19,7 @@ ALLOWED = {
     "records": {"base", "crypto"},
     "machines": {"base", "crypto", "records"},
     "channel": {"base", "crypto", "records"},
+    "attest": {"base", "crypto", "records", "channel"},
     "translog": {"base", "crypto", "records"},
     "lease": {"base", "crypto", "records"},
     "policy": {"base", "crypto", "records", "lease", "translog"},
@@ -31,7 +32,7 @@ ALLOWED = {
     "gate": {"base", "crypto", "records", "asset"},
     "capacity": {"base", "crypto", "records", "policy", "gate"},
 }
-MIDDLE = {"base", "crypto", "records", "httpsig", "machines", "channel", "translog", "lease", "policy", "storage",
+MIDDLE = {"base", "crypto", "records", "httpsig", "machines", "channel", "attest", "translog", "lease", "policy", "storage",
           "asset", "vm", "decryptfs", "oci", "sandbox", "gate", "capacity"}
 for program in ("broker", "plane", "node", "agent", "cli"):
     ALLOWED[program] = MIDDLE
@@ -315,6 +316,7 @@ def limits_self_test():
 READERS = {
     "src/agent/ipc.cpp": "whole packets, of a worker that may be hostile: TakenOver.*; the documents inside: programs_json",
     "src/asset/format.cpp": "asset_format", "src/asset/journal.cpp": "asset_journal",
+    "src/attest/tdx/quote.cpp": "tdx_quote",
     "src/base/fields.h": "records_json", "src/base/json_count.h": "records_json", "src/records/value_limits.h": "records_json",
     "src/base/json.cpp": "records_json", "src/base/json.h": "records_json",
     "src/broker/custody.cpp": "nothing is read before the tag of the passphrase's key holds",
