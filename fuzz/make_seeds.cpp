@@ -5,7 +5,7 @@
 
 #include "asset/format.h"
 #include "asset/journal.h"
-#include "attest/sim/platform.h"
+#include "attest/sim/events.h"
 #include "base/os.h"
 #include "broker/receipt_testing.h"
 #include "fuzz/program_documents.h"
@@ -279,6 +279,13 @@ void quote_seeds(Seeds& s) {
   s.add("tdx_quote", "v5_15_full", '0', attest::tdx::serialize(platform.sign(quote).value()));
   quote.pck_chain.clear();
   s.add("tdx_quote", "no_chain_full", '0', attest::tdx::serialize(quote));
+  attest::sim::SimLaunch launch;
+  launch.machine = R"({"cpus":2})";
+  launch.cmdline = "console=ttyS0";
+  const Bytes log = attest::sim::sim_events(launch).log;
+  s.add("tdx_event_log", "sim_full", '0', log);
+  s.add("tdx_event_log", "ones_full", '1', concat({log, Bytes(40, 0xff)}));
+  s.add("tdx_event_log", "zeros_full", '1', concat({log, Bytes(40, 0)}));
 }
 
 void http_seeds(Seeds& s) {
