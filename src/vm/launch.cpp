@@ -145,10 +145,11 @@ void add(Arguments& out, std::initializer_list<std::string> more) { out.insert(o
 
 void add_machine(Arguments& out, const LaunchDescription& d) {
   const std::string n = std::to_string(d.cpus);
-  add(out, {"-machine", machine_of(d), "-accel", std::string(accelerator(d.platform)), "-cpu",
-            std::string(cpu_model(d.platform)), "-smp",
-            "cpus=" + n + ",maxcpus=" + n + ",sockets=1,dies=1,cores=" + n + ",threads=1", "-m",
-            "size=" + std::to_string(d.memory_bytes >> 20) + "M"});
+  // Without the device by which QEMU patches guests of old.
+  add(out, {"-machine", machine_of(d), "-global", "apic-common.vapic=off", "-accel",
+            std::string(accelerator(d.platform)), "-cpu", std::string(cpu_model(d.platform)),
+            "-smp", "cpus=" + n + ",maxcpus=" + n + ",sockets=1,dies=1,cores=" + n + ",threads=1",
+            "-m", "size=" + std::to_string(d.memory_bytes >> 20) + "M"});
   if (d.platform == Platform::kSnp || d.memory_fd) {
     add(out, {"-object", canonical(memory_object(d))});
   }

@@ -51,6 +51,7 @@ const Arguments kHead = {"/usr/bin/qemu-system-x86_64",
 const std::string kMachine =
     "q35,sata=off,smbus=off,usb=off,hpet=off,vmport=off,i8042=off,graphics=off,smm=off,"
     "dump-guest-core=off";
+const std::string kApic = "apic-common.vapic=off";
 const Arguments kSize = {"-smp", "cpus=4,maxcpus=4,sockets=1,dies=1,cores=4,threads=1", "-m",
                          "size=2048M"};
 const Arguments kBoot = {"-bios",   "/usr/share/ovmf/OVMF.fd", "-kernel", "/proc/self/fd/7",
@@ -89,25 +90,28 @@ void expect_arguments(const LaunchDescription& d, const Arguments& golden) {
 TEST(Launch, EmulationIsThisCommandLine) {
   LaunchDescription d = sample(Platform::kEmulation);
   d.tee_fd = 5;
-  expect_arguments(d, joined({kHead,
-                              {"-machine", kMachine, "-accel", "tcg,thread=multi", "-cpu", "max"},
-                              kSize,
-                              kBoot,
-                              kSerial,
-                              kTee,
-                              kVolume}));
+  expect_arguments(
+      d,
+      joined({kHead,
+              {"-machine", kMachine, "-global", kApic, "-accel", "tcg,thread=multi", "-cpu", "max"},
+              kSize,
+              kBoot,
+              kSerial,
+              kTee,
+              kVolume}));
 }
 
 TEST(Launch, KvmIsThisCommandLine) {
   LaunchDescription d = sample(Platform::kKvm);
   d.tee_fd = 5;
-  expect_arguments(d, joined({kHead,
-                              {"-machine", kMachine, "-accel", "kvm", "-cpu", "host"},
-                              kSize,
-                              kBoot,
-                              kSerial,
-                              kTee,
-                              kVolume}));
+  expect_arguments(
+      d, joined({kHead,
+                 {"-machine", kMachine, "-global", kApic, "-accel", "kvm", "-cpu", "host"},
+                 kSize,
+                 kBoot,
+                 kSerial,
+                 kTee,
+                 kVolume}));
 }
 
 TEST(Launch, TdxIsThisCommandLine) {
@@ -115,6 +119,7 @@ TEST(Launch, TdxIsThisCommandLine) {
   // 32 bytes and 16 zeros; the alphabet is that of RFC 4648 section 4.
   const std::string id = "+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/sAAAAAAAAAAAAAAAAAAAAA";
   const Arguments machine = {"-machine", kMachine + ",confidential-guest-support=tee",
+                             "-global",  kApic,
                              "-accel",   "kvm,kernel-irqchip=split",
                              "-cpu",     "host"};
   const auto golden = [&](const std::string& socket) {
@@ -136,7 +141,7 @@ TEST(Launch, SnpIsThisCommandLine) {
       sample(Platform::kSnp),
       joined({kHead,
               {"-machine", kMachine + ",confidential-guest-support=tee,memory-backend=ram",
-               "-accel", "kvm", "-cpu", "EPYC-v4"},
+               "-global", kApic, "-accel", "kvm", "-cpu", "EPYC-v4"},
               kSize,
               {"-object",
                R"({"id":"ram","qom-type":"memory-backend-memfd","share":true,"size":2147483648})",
@@ -154,8 +159,8 @@ TEST(Launch, AFileOfMemoryIsSharedAndNothingElseChanges) {
   d.memory_fd = 6;
   expect_arguments(
       d, joined({kHead,
-                 {"-machine", kMachine + ",memory-backend=ram", "-accel", "tcg,thread=multi",
-                  "-cpu", "max"},
+                 {"-machine", kMachine + ",memory-backend=ram", "-global", kApic, "-accel",
+                  "tcg,thread=multi", "-cpu", "max"},
                  kSize,
                  {"-object", R"({"id":"ram","mem-path":"/proc/self/fd/6",)"
                              R"("qom-type":"memory-backend-file","share":true,"size":2147483648})"},

@@ -328,6 +328,7 @@ READERS = {
     "src/oci/layout.cpp": "oci_json",
     "src/plane/store/sqlite_store.cpp": "what the plane wrote itself, as records that it read before",
     "src/records/sealing.cpp": "sealed_plain",
+    "src/vm/nbd.cpp": "nbd",
     "src/vm/qemu.cpp": "options that this program made itself",
     "src/sandbox/controls.cpp": "the configuration that the sandbox wrote itself",
 }
