@@ -8,6 +8,7 @@
 #include <iostream>
 #include <thread>
 
+#include "agent/init/init.h"
 #include "agent/ipc.h"
 #include "agent/supervisor.h"
 #include "agent/worker.h"
@@ -76,6 +77,13 @@ Status run_worker_half() {
 
 int run_main(int argc, char** argv) {
   signal(SIGPIPE, SIG_IGN);
+  // Before the options: firmware adds words to a kernel's command line, and the kernel hands them
+  // on.
+  if (argc > 1 && std::string_view(argv[1]) == "init") {
+    if (getpid() == 1) run_init();
+    std::cerr << "glovebox-agent: init is for PID 1 of a confidential VM\n";
+    return static_cast<int>(ExitClass::kUsage);
+  }
   CLI::App app{"The tee-agent: runs one attempt of one job. Started by a node, not by people."};
   app.require_subcommand(1);
   Settings s;
@@ -89,6 +97,7 @@ int run_main(int argc, char** argv) {
   run->add_option("--stream-fd", s.stream_fd, "Byte stream to the node");
   auto* worker = app.add_subcommand(
       "worker", "Unprivileged half; descriptor 3 is the node, 4 the privileged half");
+  app.add_subcommand("init", "PID 1 of a confidential VM; started by its kernel");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
