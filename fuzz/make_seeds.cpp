@@ -15,6 +15,7 @@
 #include "httpsig/request_signing.h"
 #include "oci/oci.h"
 #include "records/messages.h"
+#include "vm/measure/testing.h"
 
 namespace {
 
@@ -386,6 +387,23 @@ void journal_seeds(Seeds& s) {
   std::remove(path.c_str());
 }
 
+void measure_seeds(Seeds& s) {
+  using namespace vm::measure::testing;
+  s.add("vm_measure", "firmware", '0', FirmwareMaker().build());
+  s.add("vm_measure", "firmware_without_hashes", '0', FirmwareMaker::without_hashes().build());
+  KernelMaker kernel;
+  s.add("vm_measure", "kernel", '1', kernel.build());
+  kernel.certificates = 0x200;
+  s.add("vm_measure", "kernel_with_certificates", '1', kernel.build());
+  ByteWriter script;
+  for (const std::uint32_t command : {1U, 3U, 0U}) {
+    constexpr std::string_view kFile = "etc/acpi/rsdp";
+    script.u32(command).text(kFile).zeros(124 - kFile.size());
+  }
+  s.add("vm_measure", "acpi", '2', ByteWriter().bytes32(script.bytes()).text("RSD PTR ").bytes());
+  s.add("vm_measure", "volume", '3', compressed_volume());
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -406,5 +424,6 @@ int main(int argc, char** argv) {
   gate_seeds(seeds);
   http_seeds(seeds);
   quote_seeds(seeds);
+  measure_seeds(seeds);
   return 0;
 }

@@ -42,6 +42,8 @@ def allowed_here(sanitized):
         allowed.append(r"\bcrun is not installed\b")
     if shutil.which("qemu-system-x86_64") is None or not os.path.exists("/usr/share/ovmf/OVMF.fd"):
         allowed.append(r"\bQEMU is not installed\b")
+    if not os.path.isdir(os.path.join(ROOT, "build/peers/sev-snp-measure")):
+        allowed.append(r"\bsev-snp-measure is not installed\b")
     if shutil.which("nbdinfo") is None:
         allowed.append(r"\blibnbd is not installed\b")
     vectors = os.environ.get("GBX_VECTORS") or os.path.join(ROOT, "../shared/vectors")
