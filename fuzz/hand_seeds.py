@@ -203,6 +203,24 @@ def nbd(root):
     put(root, "nbd", "name_too_long", hello + option(7, struct.pack(">I", 99) + b"volume" + b"\0\0"))
 
 
+def volume(root):
+    """Head and index of docs/formats/volume-v1.md."""
+    def front(objects, size=1 << 44, version=1):
+        index, free = b"", 4096 + -(-80 * len(objects) // 4096) * 4096
+        for name, length in objects:
+            index += name.encode().ljust(64, b"\0") + struct.pack("<QQ", free, length)
+            free += -(-length // 4096) * 4096
+        head = b"GBXVOLUM" + struct.pack("<IIQ", version, len(objects), size)
+        return head.ljust(4096, b"\0") + index.ljust(-(-len(index) // 4096) * 4096, b"\0")
+
+    put(root, "volume", "three", front([("a", 0), ("b" * 64, 5000), ("c.1_2-3", 1)]))
+    put(root, "volume", "empty", front([]))
+    put(root, "volume", "full", front([("a", 4096)], 12288))
+    put(root, "volume", "doubled", front([("a", 1), ("a", 1)]))
+    put(root, "volume", "beyond", front([("a", 8192)], 12288))
+    put(root, "volume", "version", front([("a", 1)], version=2))
+
+
 def words(root):
     policy = """apiVersion: glovebox/v1
 kind: Policy
@@ -255,5 +273,5 @@ def bundles(root):
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("usage: hand_seeds.py FOLDER")
-    for write in (tars, images, gate, http, yaml, records, assets, keys, nbd, words, bundles):
+    for write in (tars, images, gate, http, yaml, records, assets, keys, nbd, volume, words, bundles):
         write(sys.argv[1])

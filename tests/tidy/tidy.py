@@ -328,6 +328,7 @@ READERS = {
     "src/oci/layout.cpp": "oci_json",
     "src/plane/store/sqlite_store.cpp": "what the plane wrote itself, as records that it read before",
     "src/records/sealing.cpp": "sealed_plain",
+    "src/storage/volume_format.cpp": "volume",
     "src/vm/nbd.cpp": "nbd",
     "src/vm/qemu.cpp": "options that this program made itself",
     "src/vm/measure/boot_volume.cpp": "vm_measure", "src/vm/measure/linux_image.cpp": "vm_measure",
