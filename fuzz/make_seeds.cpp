@@ -280,6 +280,8 @@ void quote_seeds(Seeds& s) {
   s.add("tdx_quote", "v5_15_full", '0', attest::tdx::serialize(platform.sign(quote).value()));
   quote.pck_chain.clear();
   s.add("tdx_quote", "no_chain_full", '0', attest::tdx::serialize(quote));
+  s.add("tdx_quote", "own_full", '2', attest::tdx::serialize(quote));
+  s.add("tdx_quote", "own_snp_full", '2', Bytes(1184, 3));
   attest::sim::SimLaunch launch;
   launch.machine = R"({"cpus":2})";
   launch.cmdline = "console=ttyS0";

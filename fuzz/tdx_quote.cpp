@@ -1,5 +1,6 @@
 // Quotes that a hostile host hands out: what was read is written again as it was, and none of them
 // verifies under Intel's root.
+#include "attest/attester.h"
 #include "attest/tdx/quote.h"
 #include "attest/tdx/verify.h"
 #include "fuzz/fuzz.h"
@@ -30,14 +31,26 @@ void padded(ByteView bytes) {
   require(exact->size() <= bytes.size() && parse_quote(*exact).ok());
 }
 
+// As an agent looks at its own: a TDX quote or an SEV-SNP report.
+void own(ByteView bytes) {
+  for (const auto technology : {records::Technology::kSim, records::Technology::kSnp}) {
+    const auto launch = attest::own_launch_hash(technology, bytes);
+    const auto over = attest::check_own_quote(technology, bytes, {});
+    document_accepted = document_accepted || launch.ok();
+    require(launch.ok() || !over.ok());
+  }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  const Input in = input_of(data, size, 2);
+  const Input in = input_of(data, size, 4);
   if (in.choice == 0) {
     strict(in.bytes);
-  } else {
+  } else if (in.choice == 1) {
     padded(in.bytes);
+  } else {
+    own(in.bytes);
   }
   return 0;
 }

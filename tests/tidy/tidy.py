@@ -316,7 +316,7 @@ def limits_self_test():
 READERS = {
     "src/agent/ipc.cpp": "whole packets, of a worker that may be hostile: TakenOver.*; the documents inside: programs_json",
     "src/asset/format.cpp": "asset_format", "src/asset/journal.cpp": "asset_journal",
-    "src/attest/appraise.cpp": "records_json", "src/attest/tdx/event_log.cpp": "tdx_event_log", "src/attest/tdx/quote.cpp": "tdx_quote",
+    "src/attest/appraise.cpp": "records_json", "src/attest/attester.cpp": "tdx_quote", "src/attest/tdx/event_log.cpp": "tdx_event_log", "src/attest/tdx/quote.cpp": "tdx_quote",
     "src/base/fields.h": "records_json", "src/base/json_count.h": "records_json", "src/records/value_limits.h": "records_json",
     "src/base/json.cpp": "records_json", "src/base/json.h": "records_json",
     "src/broker/custody.cpp": "nothing is read before the tag of the passphrase's key holds",
