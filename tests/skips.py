@@ -44,6 +44,10 @@ def allowed_here(sanitized):
         allowed.append(r"\bQEMU is not installed\b")
     if not os.path.isdir(os.path.join(ROOT, "build/peers/sev-snp-measure")):
         allowed.append(r"\bsev-snp-measure is not installed\b")
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        allowed.append(r"/dev/kvm\b")
+    if not os.environ.get("GBX_GUEST_KERNEL") and not os.path.exists("build/guest/kernel"):
+        allowed.append(r"\bthe guest is not built\b")
     if shutil.which("nbdinfo") is None:
         allowed.append(r"\blibnbd is not installed\b")
     vectors = os.environ.get("GBX_VECTORS") or os.path.join(ROOT, "../shared/vectors")
