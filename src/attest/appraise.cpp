@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "attest/rejected.h"
 #include "attest/tdx/event_log.h"
 
 namespace gbx::attest {
@@ -12,17 +13,6 @@ using records::Check;
 using records::Evidence;
 using records::GuestRelease;
 using records::ReportData;
-
-Error rejected(std::string what) { return fail(Reason::kEvidenceRejected, std::move(what)); }
-
-// What a parser says becomes a refusal of the evidence.
-Error rejected(std::string_view where, const Error& why) {
-  Error out = why;
-  out.reason = Reason::kEvidenceRejected;
-  out.what = std::string(where) + ": " + std::string(reason_code(why.reason)) +
-             (why.what.empty() ? "" : ", " + why.what);
-  return out;
-}
 
 const Bytes* collateral(const Evidence& e, std::string_view kind) {
   for (const records::Collateral& c : e.collateral) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "attest/rejected.h"
 #include "attest/tdx/quote.h"
 
 namespace gbx::attest {
@@ -22,9 +23,7 @@ struct OwnQuote {
 
 Result<OwnQuote> read_td(ByteView bytes) {
   auto quote = tdx::parse_quote(bytes);
-  if (!quote.ok()) {
-    return fail(Reason::kEvidenceRejected, "own quote: " + quote.error().line());
-  }
+  if (!quote.ok()) return rejected("own quote", quote.error());
   const tdx::Register& config = quote->body.mr_config_id;
   OwnQuote out;
   out.report_data = quote->body.report_data;

@@ -1,5 +1,6 @@
 #include "attest/sim/attester.h"
 
+#include "attest/rejected.h"
 #include "attest/sim/service.h"
 #include "attest/verifier.h"
 
@@ -17,9 +18,7 @@ Result<Quoted> SimAttester::quote(const FixedBytes<64>& report_data) {
   request.report_data = report_data;
   GBX_ASSIGN(const Json answer, client_.call(kQuoteMethod, to_json(request), kTimeoutMs));
   auto reply = from_json<TeeQuoteReply>(answer);
-  if (!reply.ok()) {
-    return fail(Reason::kEvidenceRejected, "answer of the platform: " + reply.error().line());
-  }
+  if (!reply.ok()) return rejected("answer of the platform", reply.error());
   GBX_TRY(check_own_quote(technology(), reply->quote, report_data));
   Quoted out;
   out.quote = std::move(reply->quote);

@@ -48,7 +48,7 @@ TEST_F(SimPlatformTest, TheRootsFileIsPrivateAndNeverWrittenOver) {
   EXPECT_EQ(SimPlatform::load(path_, random_)->root(), first.root());
   ASSERT_EQ(::chmod(path_.c_str(), 0644), 0);
   EXPECT_TRUE(fails_with(SimPlatform::load(path_, random_), Reason::kIo));
-  for (const std::size_t n : {0, 31, 33}) {
+  for (const std::size_t n : {0U, 31U, 33U}) {
     ASSERT_TRUE(write_file_atomic(path_, Bytes(n, 1), 0600).ok());
     EXPECT_FALSE(SimPlatform::load(path_, random_).ok()) << n;
   }

@@ -1,6 +1,7 @@
 #include "attest/sim/verifier.h"
 
 #include "attest/appraise.h"
+#include "attest/rejected.h"
 
 namespace gbx::attest::sim {
 
@@ -9,7 +10,7 @@ Result<records::Verdict> SimVerifier::verify(const records::Evidence& evidence,
   GBX_ASSIGN(const tdx::Quote quote, quote_of(evidence, technology()));
   GBX_ASSIGN(const Hash32 root, tdx::claimed_root(quote));
   if (root == tdx::intel_root()) {
-    return fail(Reason::kEvidenceRejected, "a quote of TDX hardware is shown as a simulated one");
+    return rejected("a quote of TDX hardware is shown as a simulated one");
   }
   GBX_ASSIGN(const tdx::Claims claims, tdx::verify_signatures(quote, {root, expected.now_seconds}));
   GBX_ASSIGN(records::Verdict verdict, appraise_td(claims, evidence, expected));

@@ -99,7 +99,7 @@ TEST(EventLogTest, MalformedLogsAreRefused) {
 
 TEST(EventLogTest, PaddingIsOnesOrZerosAndNothingElse) {
   const Bytes log = sim::sim_events(launch()).log;
-  for (const std::size_t n : {0, 1, 7, 8, 5000}) {
+  for (const std::size_t n : {0U, 1U, 7U, 8U, 5000U}) {
     for (const bool ones : {false, true}) {
       const Bytes filling(n, ones ? 0xff : 0);
       const auto exact = log_without_padding(concat({log, filling}));

@@ -89,7 +89,7 @@ TEST_F(QuoteTest, EveryEndIsNoticed) {
 TEST_F(QuoteTest, EachConstantHasItsRefusal) {
   const Bytes bytes = made();
   const auto bad = [&](std::size_t at, unsigned v) { return parse_quote(with_u16(bytes, at, v)); };
-  for (const unsigned version : {0, 3, 6, 0x104}) {
+  for (const unsigned version : {0U, 3U, 6U, 0x104U}) {
     EXPECT_TRUE(fails_with(bad(0, version), Reason::kBadVersion)) << version;
   }
   EXPECT_TRUE(fails_with(bad(2, 3), Reason::kBadValue, "attestation key type"));

@@ -1,6 +1,7 @@
 #include "attest/tdx/verifier.h"
 
 #include "attest/appraise.h"
+#include "attest/rejected.h"
 
 namespace gbx::attest::tdx {
 
@@ -10,7 +11,7 @@ Result<records::Verdict> TdxVerifier::verify(const records::Evidence& evidence,
   GBX_ASSIGN(const Claims claims, verify_signatures(quote, {root_, expected.now_seconds}));
   GBX_ASSIGN(records::Verdict verdict, appraise_td(claims, evidence, expected));
   if (claims.collateral != records::Check::kPass) {
-    return fail(Reason::kEvidenceRejected, "TDX collateral is not verified yet")
+    return rejected("TDX collateral is not verified yet")
         .with("revocation, TCB level and quoting enclave checked", "not checked")
         .hint("use technology sim or none; this version admits no TDX hardware");
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "attest/rejected.h"
 #include "crypto/certificates.h"
 
 namespace gbx::attest::tdx {
@@ -11,22 +12,15 @@ namespace {
 constexpr std::uint8_t kSgxDebug = 0x02;    // ATTRIBUTES.FLAGS of an SGX report
 constexpr std::uint8_t kMigratable = 0x20;  // bit 29 of TD_ATTRIBUTES
 constexpr std::size_t kMigratableByte = 3;
+// PCK, the authority of its platforms or processors, root. The same root signs other certificates
+// too, for other uses and over shorter paths.
+constexpr std::size_t kChainLength = 3;
 
 // The certificates of a quote; an enclave may have counted the zero that ends a C string.
 Result<std::vector<Bytes>> certificates(const Quote& quote) {
   ByteView pem = quote.pck_chain;
   if (!pem.empty() && pem.back() == 0) pem = pem.first(pem.size() - 1);
   return crypto::certificates_of_pem(as_text(pem));
-}
-
-Error rejected(std::string what) { return fail(Reason::kEvidenceRejected, std::move(what)); }
-
-Error rejected(std::string_view where, const Error& why) {
-  Error out = why;
-  out.reason = Reason::kEvidenceRejected;
-  out.what = std::string(where) + ": " + std::string(reason_code(why.reason)) +
-             (why.what.empty() ? "" : ", " + why.what);
-  return out;
 }
 
 Result<crypto::PublicKey> p256_key(const FixedBytes<64>& point) {
@@ -82,6 +76,10 @@ Result<Hash32> claimed_root(const Quote& quote) {
 Result<Claims> verify_signatures(const Quote& quote, const SignatureOptions& options) {
   const auto chain = certificates(quote);
   if (!chain.ok()) return rejected("quote: PCK certificate chain", chain.error());
+  if (chain->size() != kChainLength) {
+    return rejected("quote: certificates in the PCK certificate chain")
+        .with(std::to_string(kChainLength), std::to_string(chain->size()));
+  }
   const auto keys = crypto::verify_chain(*chain, options.now_seconds);
   if (!keys.ok()) return rejected("quote: PCK certificate chain", keys.error());
   const Hash32 root = keys->root.fingerprint();

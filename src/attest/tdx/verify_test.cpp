@@ -162,6 +162,39 @@ TEST_F(TdxVerify, PartsOfTwoPlatformsDoNotMix) {
   EXPECT_TRUE(fails_with(claims(q), Reason::kEvidenceRejected, "another attestation key"));
 }
 
+// Signed as it should be, with a chain that holds; but the PCK is the root's own child.
+TEST_F(TdxVerify, AChainOfAnotherLengthIsRefused) {
+  const auto key = [this] {
+    return crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEcdsaP256, random_).value();
+  };
+  const crypto::SigningKey root = key(), middle = key(), pck = key(), attestation = key();
+  const auto certificate = [](const char* name, const crypto::SigningKey& own, const char* issuer,
+                              const crypto::SigningKey& by, std::optional<int> path_length) {
+    crypto::CertificateRequest r{name, issuer, &own.public_key(), &by, path_length, 0, 2 * kNow};
+    return crypto::certificate_pem(crypto::issue_certificate(r).value());
+  };
+  const auto signed_by = [](const crypto::SigningKey& by, ByteView message) {
+    return fixed_from<64>(by.sign(message).value()).value();
+  };
+  Quote q = quote_;
+  const Bytes spki = attestation.public_key().spki_der();
+  std::copy(spki.end() - 64, spki.end(), q.attestation_key.begin());
+  const Hash32 bound = crypto::sha256({q.attestation_key, q.qe_auth});
+  std::copy(bound.begin(), bound.end(), q.qe_report.report_data.begin());
+  q.qe_signature = signed_by(pck, serialize(q.qe_report));
+  q.signature = signed_by(attestation, signed_bytes(q));
+  const auto with = [&](const std::string& pem) {
+    q.pck_chain = to_bytes(as_bytes(pem));
+    return verify_signatures(q, {root.public_key().fingerprint(), kNow});
+  };
+  const std::string root_pem = certificate("root", root, "root", root, 1);
+  const std::string middle_pem = certificate("middle", middle, "root", root, 0);
+  EXPECT_TRUE(
+      with(certificate("pck", pck, "middle", middle, std::nullopt) + middle_pem + root_pem).ok());
+  EXPECT_TRUE(fails_with(with(certificate("pck", pck, "root", root, std::nullopt) + root_pem),
+                         Reason::kEvidenceRejected, "certificates in the PCK"));
+}
+
 TEST_F(TdxVerify, WhatTheHostCanReadOrMoveIsClaimedSo) {
   EXPECT_FALSE(claims(quote_)->debug);
   EXPECT_FALSE(claims(quote_)->migratable);

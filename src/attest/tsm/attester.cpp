@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <charconv>
 
+#include "attest/rejected.h"
 #include "attest/tdx/event_log.h"
 #include "attest/verifier.h"
 #include "base/os.h"
@@ -117,9 +118,7 @@ Result<Quoted> TsmAttester::quote(const FixedBytes<64>& report_data) {
     out.quote = *raw;
     if (technology_ == records::Technology::kTdx) {
       const auto exact = tdx::without_padding(*raw);
-      if (!exact.ok()) {
-        return fail(Reason::kEvidenceRejected, "own quote: " + exact.error().line());
-      }
+      if (!exact.ok()) return rejected("own quote", exact.error());
       out.quote = to_bytes(*exact);
       add_event_log(event_log_, out);
     }
