@@ -53,6 +53,7 @@ CommandTree make_tree() {
   add_reviews(tree);
   add_receipts(tree);
   add_machines(tree);
+  add_measure(tree);
   add_shell(tree);
   return tree;
 }
