@@ -150,7 +150,7 @@ TEST(Ovmf, SevMetadataMustBeWhatQemuStarts) {
   EXPECT_EQ(refused([](auto& m) { m.sev[4].kind = 5; }), Reason::kUnsupported);
   EXPECT_EQ(refused([](auto& m) { m.sev[0].address += 16; }), Reason::kBadStructure);
   EXPECT_EQ(refused([](auto& m) { m.sev[0].size += 16; }), Reason::kBadStructure);
-  EXPECT_EQ(refused([](auto& m) { m.sev[2].size = 0x2000; }), Reason::kBadStructure);
+  EXPECT_EQ(refused([](auto& m) { m.sev[2] = {0x900000, 0x2000, 2}; }), Reason::kBadStructure);
   EXPECT_EQ(refused([](auto& m) { m.sev[1].address = 0x808000; }), Reason::kBadStructure);
   EXPECT_EQ(refused([](auto& m) { m.sev[4].kind = 3; }), Reason::kBadStructure);
   EXPECT_EQ(refused([](auto& m) { m.sev[0].size = 0x20000000; }), Reason::kTooLarge);
