@@ -1,6 +1,7 @@
 #include "vm/measure/ovmf.h"
 
 #include <algorithm>
+#include <charconv>
 #include <set>
 
 #include "vm/measure/guid.h"
@@ -31,10 +32,9 @@ constexpr std::uint32_t kHashTableSize = 176;
 Error bad(std::string what) { return fail(Reason::kBadStructure, std::move(what)); }
 
 std::string hex_number(std::uint64_t n) {
-  const ByteView digits = ByteWriter().u64(n).bytes();
-  Bytes big(digits.rbegin(), digits.rend());
-  const std::string text = to_hex(big);
-  return "0x" + text.substr(std::min<std::size_t>(text.find_first_not_of('0'), 15));
+  char digits[16];
+  const auto end = std::to_chars(digits, digits + sizeof digits, n, 16).ptr;
+  return "0x" + std::string(digits, end);
 }
 
 struct Range {

@@ -124,6 +124,14 @@ TEST(Ovmf, TdvfSectionsAreWholePagesWithinTheirBounds) {
             Reason::kTooLarge);
 }
 
+TEST(Ovmf, ARefusalNamesTheNumbers) {
+  FirmwareMaker m;
+  m.tdvf[2].address = 0x811001;
+  const Error e = Firmware::parse(m.build()).error();
+  EXPECT_EQ(e.actual, "0x811001, 0xf000 bytes");
+  EXPECT_EQ(e.expected, "multiples of 4096");
+}
+
 TEST(Ovmf, TdvfDataIsOfTheImageAndFillsItsMemory) {
   EXPECT_EQ(refused([](auto& m) { m.tdvf[0].data_size -= 0x1000; }), Reason::kBadStructure);
   EXPECT_EQ(refused([](auto& m) { m.tdvf[0].offset += 0x1000; }), Reason::kBadStructure);
