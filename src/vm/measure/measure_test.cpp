@@ -105,6 +105,10 @@ TEST(MeasureLaunch, TheMachinesDescriptionIsItsDevices) {
   EXPECT_EQ(devices, 4);
 }
 
+TEST(MeasureLaunch, TheProcessorIsTheOneThatIsLaunched) {
+  EXPECT_EQ(LaunchPlan{}.vcpu_type, cpu_model(Platform::kSnp));
+}
+
 TEST(MeasureLaunch, WrongInputIsRefusedForEveryTechnology) {
   for (const auto t : {Technology::kSim, Technology::kTdx, Technology::kSnp}) {
     LaunchPlan p = plan(t);

@@ -21,7 +21,8 @@ struct Boot {
   std::string cmdline;
 };
 
-// One step into a register: a digest that extended it, or what was hashed into it.
+// One step into a register. `digest` is what extended it; of MRTD and the digest of SEV-SNP, which
+// hash pages and not digests, it is the value after the step.
 struct Step {
   std::string what;   // "TD HOB", "command line"
   std::string input;  // which input decides it: "firmware", "memory", "acpi", …

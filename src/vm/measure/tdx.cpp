@@ -74,9 +74,7 @@ Status accept(std::vector<Ram>& ram, const TdvfSection& s) {
 constexpr std::size_t kCommandSize = 128;
 constexpr std::size_t kFileNameSize = 56;
 constexpr std::uint32_t kAllocate = 1;
-constexpr std::uint32_t kAddPointer = 2;
-constexpr std::uint32_t kAddChecksum = 3;
-constexpr std::uint32_t kWritePointer = 4;
+constexpr std::uint32_t kLastCommand = 4;  // WRITE_POINTER
 constexpr std::size_t kMaxLoaderCommands = 512;
 
 Result<std::string> file_name(ByteView raw) {
@@ -103,9 +101,9 @@ Result<std::vector<std::string>> allocated(ByteView script) {
     GBX_ASSIGN(const std::uint32_t command, r.u32());
     GBX_ASSIGN(const ByteView arguments, r.take(kCommandSize - 4));
     // QEMU fills the script up with commands 0, which edk2 passes over.
-    if (command > kWritePointer) {
+    if (command > kLastCommand) {
       return fail(Reason::kUnsupported, "a command of the ACPI loader's script")
-          .with("0 to " + std::to_string(kWritePointer), std::to_string(command));
+          .with("0 to " + std::to_string(kLastCommand), std::to_string(command));
     }
     if (command != kAllocate) continue;
     GBX_ASSIGN(std::string name, file_name(arguments.first(kFileNameSize)));
@@ -114,7 +112,6 @@ Result<std::vector<std::string>> allocated(ByteView script) {
     }
     out.push_back(std::move(name));
   }
-  static_assert(kAddPointer < kWritePointer && kAddChecksum < kWritePointer);
   return out;
 }
 
