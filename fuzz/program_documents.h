@@ -51,6 +51,8 @@ void every_program_document(F& f) {
   GBX_DOCUMENT(gate::GateResult);
   GBX_DOCUMENT(gate::OutputDeclaration);
   GBX_DOCUMENT(gate::Recipe);
+  GBX_DOCUMENT(agent::QuoteReply);
+  GBX_DOCUMENT(agent::QuoteRequest);
   GBX_DOCUMENT(agent::UnpackRequest);
   GBX_DOCUMENT(agent::UnpackReply);
   GBX_DOCUMENT(agent::MountRequest);

@@ -42,4 +42,10 @@ Result<records::Verdict> Verifiers::verify(const records::Evidence& evidence,
       .with("none, sim or tdx", std::string(enum_name(evidence.technology)));
 }
 
+Result<records::Verdict> verify_evidence(const records::Evidence& evidence,
+                                         const Expected& expected) {
+  static const Verifiers kStandard = Verifiers::standard();
+  return kStandard.verify(evidence, expected);
+}
+
 }  // namespace gbx::attest

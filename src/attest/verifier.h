@@ -5,7 +5,7 @@
 
 #include <memory>
 
-#include "records/evidence.h"
+#include "records/evidence_check.h"
 
 namespace gbx::attest {
 
@@ -14,13 +14,7 @@ namespace gbx::attest {
 inline constexpr std::string_view kReleaseCollateral = "guest-release";  // Signed<GuestRelease>
 inline constexpr std::string_view kEventLogCollateral = "event-log";
 
-struct Expected {
-  records::SetId set_id{};
-  records::ReportData report;
-  records::LaunchConfig launch;
-  records::Charter charter;  // says who signs releases
-  std::int64_t now_seconds = 0;
-};
+using Expected = records::ExpectedEvidence;
 
 class Verifier {
  public:
@@ -44,5 +38,9 @@ class Verifiers {
  private:
   std::vector<std::unique_ptr<Verifier>> verifiers_;
 };
+
+// By the standard ones: what programs give as their records::EvidenceCheck.
+Result<records::Verdict> verify_evidence(const records::Evidence& evidence,
+                                         const Expected& expected);
 
 }  // namespace gbx::attest

@@ -52,6 +52,7 @@ CommandTree make_tree() {
   add_jobs(tree);
   add_reviews(tree);
   add_receipts(tree);
+  add_releases(tree);
   add_machines(tree);
   add_measure(tree);
   add_shell(tree);

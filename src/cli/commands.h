@@ -13,6 +13,7 @@ void add_ledger(CommandTree& tree);    // ledger
 void add_jobs(CommandTree& tree);      // job
 void add_reviews(CommandTree& tree);   // review
 void add_receipts(CommandTree& tree);  // receipt
+void add_releases(CommandTree& tree);  // release
 void add_machines(CommandTree& tree);  // node, doctor
 void add_measure(CommandTree& tree);   // measure
 void add_shell(CommandTree& tree);     // completion, man

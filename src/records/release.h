@@ -18,7 +18,7 @@ struct MeasuredMachine {
   template <class F>
   void fields(F& f) {
     f("cpus", cpus, Bound{1, 4096});
-    f("memoryBytes", memory_bytes, Bound{1, kMaxJsonInteger});
+    f("memoryBytes", memory_bytes, Bound{1, kMaxLentBytes});
     f("measurement", measurement);
   }
 };
@@ -60,7 +60,7 @@ struct ReleaseFile {
   void fields(F& f) {
     f("name", name, Bound{1, 64});
     f("sha256", sha256);
-    f("sizeBytes", size_bytes, Bound{1, kMaxJsonInteger});
+    f("sizeBytes", size_bytes, Bound{1, kMaxLentBytes});
   }
 };
 struct GuestRelease {

@@ -783,18 +783,22 @@ class CliLies : public ::testing::Test {
   }
   // What asks the plane nothing, whatever it says.
   static List offline() {
-    return {{"owner", {"identity", "show"}},
-            {"owner", {"image", "inspect", "{dir}/layout"}},
-            {"owner", {"policy", "new", "--yes", "--purpose", "x", "--out", "{out}"}},
-            {"consumer", {"job", "validate", "{dir}/job.json"}},
-            {"consumer", {"job", "schema"}},
-            {"consumer", {"receipt", "verify", "{dir}/receipt.json"}},
-            {"consumer",
-             {"measure", "--technology", "sim", "--firmware", "{dir}/kernel", "--kernel",
-              "{dir}/kernel", "--initrd", "{dir}/kernel", "--cmdline", "quiet", "--cpus", "1",
-              "--memory", "2GiB"}},
-            {"consumer", {"completion", "bash"}},
-            {"consumer", {"man", "--dir", "{out}"}}};
+    return {
+        {"owner", {"identity", "show"}},
+        {"owner", {"image", "inspect", "{dir}/layout"}},
+        {"owner", {"policy", "new", "--yes", "--purpose", "x", "--out", "{out}"}},
+        {"consumer", {"job", "validate", "{dir}/job.json"}},
+        {"consumer", {"job", "schema"}},
+        {"consumer", {"receipt", "verify", "{dir}/receipt.json"}},
+        {"consumer",
+         {"measure", "--technology", "sim", "--firmware", "{dir}/kernel", "--kernel",
+          "{dir}/kernel", "--initrd", "{dir}/kernel", "--cmdline", "quiet", "--cpus", "1",
+          "--memory", "2GiB"}},
+        {"consumer", {"release", "key", "--key", "{dir}/release.key"}},
+        {"consumer",
+         {"release", "make", "--guest", "{dir}", "--key", "{dir}/release.key", "--out", "{out}"}},
+        {"consumer", {"completion", "bash"}},
+        {"consumer", {"man", "--dir", "{out}"}}};
   }
 };
 
@@ -830,6 +834,9 @@ TEST_F(CliLies, EveryCommandIsLiedToOrAsksNobody) {
                                  {world().consumer.id(), {plane::Role::kConsumer}},
                                  must(fixed_from_hex<32>(jobs().released)))))));
   desk().put("kernel", std::string(as_text(vm::measure::testing::KernelMaker().build())));
+  for (const char* part : {"firmware.fd", "initrd", "cmdline", "lock", "name"}) {
+    desk().put(part, part);
+  }
   for (const auto& told : offline()) {
     std::size_t asked = 0;
     const Outcome out = desk().run(told, 1, [&](std::size_t, const Exchange& e) {

@@ -34,7 +34,7 @@ ALLOWED = {
 }
 MIDDLE = {"base", "crypto", "records", "httpsig", "machines", "channel", "attest", "translog", "lease", "policy", "storage",
           "asset", "vm", "decryptfs", "oci", "sandbox", "gate", "capacity"}
-for program in ("broker", "plane", "node", "agent", "cli"):
+for program in ("broker", "plane", "node", "agent", "simtee", "cli"):
     ALLOWED[program] = MIDDLE
 
 # Direct calls that must go through the seams (base/seams.h, base/os.h), and the files that implement them.

@@ -17,6 +17,7 @@
 #include <sstream>
 
 #include "agent/init/devices.h"
+#include "attest/tsm/attester.h"
 #include "base/log.h"
 #include "channel/mux.h"
 #include "channel/rpc.h"
@@ -197,7 +198,23 @@ void tell(Fd port, const Error& why, const Clock& clock) {
   (void)node.call(records::method::kAgentEnd, to_json(end), kTellMs);
 }
 
+// Hardware answers through configfs; where there is none, whatever plays it has a port. A host that
+// offers a port to a machine with hardware is not asked.
+struct Tee {
+  std::string word;
+  Fd port;
+};
+Result<Tee> find_tee() {
+  if (path_exists("/sys/kernel/config/tsm/report")) {
+    auto report = attest::tsm::open_report(attest::tsm::kReportRoot, "glovebox");
+    if (report.ok()) return Tee{"tsm", Fd()};
+  }
+  GBX_ASSIGN(Fd port, open_port(kTeePort));
+  return Tee{"sim", std::move(port)};
+}
+
 Result<Process> start_agent(const Fd& control) {
+  GBX_ASSIGN(const Tee tee, find_tee());
   ProcessOptions p;
   p.argv = {program_dir() + "/glovebox-agent",
             "run",
@@ -210,9 +227,14 @@ Result<Process> start_agent(const Fd& control) {
             "--uid-base",
             std::to_string(kUidBase),
             "--stream-fd",
-            "3"};
+            "3",
+            "--tee",
+            tee.word,
+            "--tee-fd",
+            "4"};
   p.env = {{"PATH", "/usr/sbin:/usr/bin"}};
   p.descriptors = {{2, 2}, {3, control.get()}};
+  if (tee.port.valid()) p.descriptors[4] = tee.port.get();
   p.new_session = true;
   return spawn(p);
 }
