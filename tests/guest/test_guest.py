@@ -129,13 +129,15 @@ class Built(unittest.TestCase):
 class Machine:
     """A VM as the node starts it under emulation, with this test in the node's place."""
 
-    def __init__(self, cmdline=None, more=()):
+    def __init__(self, cmdline=None, more=(), tee=True):
         self.folder = tempfile.mkdtemp()
         volume = os.path.join(self.folder, "volume")
         with open(volume, "wb") as f:
             f.truncate(1 << 30)
         self.control, theirs = socket.socketpair()
         self.control.settimeout(PATIENCE_S)
+        # What plays the platform: it is there, and says nothing.
+        self.tee, its = socket.socketpair()
         text = cmdline or content(GUEST, "cmdline").decode()
         arguments = [
             "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "none",
@@ -145,13 +147,17 @@ class Machine:
             "-append", text, "-device", "virtio-serial-pci,disable-legacy=on,iommu_platform=on",
             "-chardev", "socket,id=control,fd=%d" % theirs.fileno(),
             "-device", "virtserialport,chardev=control,name=org.glovebox.control",
+            *(["-chardev", "socket,id=tee,fd=%d" % its.fileno(),
+               "-device", "virtserialport,chardev=tee,name=org.glovebox.tee"] if tee else []),
             "-blockdev", "driver=file,node-name=volume,filename=%s,read-only=on" % volume,
             "-device", "virtio-blk-pci,drive=volume,disable-legacy=on,iommu_platform=on", *more]
-        self.process = subprocess.Popen(arguments, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(arguments, pass_fds=[theirs.fileno(), its.fileno()], stderr=subprocess.PIPE, text=True)
         theirs.close()
+        its.close()
 
     def close(self):
         self.control.close()
+        self.tee.close()
         self.process.kill()
         self.process.communicate()
         shutil.rmtree(self.folder)
@@ -202,6 +208,9 @@ class Booted(unittest.TestCase):
         m.control.close()
         self.assertEqual(m.ended(), 0)
         return said["body"]["detail"]
+
+    def test_a_machine_without_a_platform_has_no_agent(self):
+        self.assertIn("org.glovebox.tee", self.refused("not-found", tee=False))
 
     def test_a_network_card_is_refused(self):
         self.assertIn("1af4:1041", self.refused("unexpected-device", more=(
