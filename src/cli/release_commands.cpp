@@ -71,8 +71,17 @@ Result<records::PlatformMeasurements> measure_sim(const Guest& g) {
   return out;
 }
 
+// A mistyped name is not to become a signer.
+Result<crypto::SigningKey> signer(Session& s, const Invocation& in, bool fresh) {
+  const std::string path = in.text("key");
+  if (!fresh && !path_exists(path)) {
+    return fail(Reason::kNotFound, path).hint("glovebox release key --new makes a key");
+  }
+  return crypto::signing_key_file(path, s.random());
+}
+
 Status release_key(Session& s, const Invocation& in) {
-  GBX_ASSIGN(const auto key, crypto::signing_key_file(in.text("key"), s.random()));
+  GBX_ASSIGN(const auto key, signer(s, in, in.has("new")));
   Json j;
   j["key"] = key.public_key().text();
   s.print(j, key.public_key().text() + "\n");
@@ -84,7 +93,7 @@ Status release_make(Session& s, const Invocation& in) {
   const std::string dir = in.text("guest");
   auto guest = read_guest(dir);
   if (!guest.ok()) return guest.error().hint("guest/build makes it");
-  GBX_ASSIGN(const auto key, crypto::signing_key_file(in.text("key"), s.random()));
+  GBX_ASSIGN(const auto key, signer(s, in, false));
   records::GuestRelease r;
   r.name = guest->name;
   r.cmdline = guest->cmdline;
@@ -107,15 +116,15 @@ Status release_make(Session& s, const Invocation& in) {
 
 void add_releases(CommandTree& t) {
   t.add({"release", "what boots in confidential VMs", "", {}, {}, {}, {}, {}});
-  t.add("release",
-        {"key",
-         "print the public key that signs releases",
-         "A charter names it: `glovebox-broker init --release-signer`.",
-         {},
-         {required(option("key", "FILE", "private key file; made on first use", ArgKind::kFile))},
-         {{"glovebox release key --key release.key", "before a key set is made"}},
-         release_key,
-         {}});
+  t.add("release", {"key",
+                    "print the public key that signs releases",
+                    "A charter names it: `glovebox-broker init --release-signer`.",
+                    {},
+                    {required(option("key", "FILE", "private key file", ArgKind::kFile)),
+                     flag("new", "make the file when it is not there")},
+                    {{"glovebox release key --key release.key --new", "before a key set is made"}},
+                    release_key,
+                    {}});
   t.add(
       "release",
       {"make",
@@ -124,7 +133,7 @@ void add_releases(CommandTree& t) {
        "size of machine. Nothing is started.",
        {},
        {required(option("guest", "DIR", "folder that guest/build wrote", ArgKind::kDirectory)),
-        required(option("key", "FILE", "private key file; made on first use", ArgKind::kFile)),
+        required(option("key", "FILE", "private key file (glovebox release key)", ArgKind::kFile)),
         required(option("out", "FILE", "the signed release", ArgKind::kFile)),
         option("source", "TEXT", "what it was built from, for auditors"),
         flag("force", "replace the file")},

@@ -290,7 +290,7 @@ class Installer {
   Status prepare_guest() {
     GBX_ASSIGN(release_key_, public_key("glovebox",
                                         {"--home", dir("node"), "release", "key", "--key",
-                                         dir("node") + "/release.key"},
+                                         dir("node") + "/release.key", "--new"},
                                         0));
     if (!o_.machines) return ok_status();
     guest_ = o_.guest.empty() ? programs_ + "/../../guest" : o_.guest;

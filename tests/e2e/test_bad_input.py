@@ -33,7 +33,6 @@ NO_MISTAKE = {
     "ledger show": [([], lambda *rest: not rest)],
     "policy new": [(["--data"], lambda value: value.endswith("/given/data")),  # a folder with a CSV file
                    (["--purpose"], lambda value: value == "../../etc/passwd")],  # odd words, but words
-    "release key": [(["--key"], lambda value: value.endswith("/given/not-there"))],  # made on first use
 }
 up = h.Shared(h.Installation)
 setUpModule, tearDownModule = up.hooks()

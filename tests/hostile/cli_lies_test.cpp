@@ -794,7 +794,7 @@ class CliLies : public ::testing::Test {
          {"measure", "--technology", "sim", "--firmware", "{dir}/kernel", "--kernel",
           "{dir}/kernel", "--initrd", "{dir}/kernel", "--cmdline", "quiet", "--cpus", "1",
           "--memory", "2GiB"}},
-        {"consumer", {"release", "key", "--key", "{dir}/release.key"}},
+        {"consumer", {"release", "key", "--key", "{dir}/release.key", "--new"}},
         {"consumer",
          {"release", "make", "--guest", "{dir}", "--key", "{dir}/release.key", "--out", "{out}"}},
         {"consumer", {"completion", "bash"}},
