@@ -251,7 +251,8 @@ class Bench {
                                        std::int64_t{8} << 30,
                                        1,
                                        "bench",
-                                       records::kMaxPids}));
+                                       records::kMaxPids,
+                                       {}}));
   }
   plane::Caller consumer() const { return {b_.consumer.id(), {plane::Role::kConsumer}}; }
   crypto::PublicKey node() const { return b_.node.public_key(); }

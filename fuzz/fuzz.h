@@ -24,9 +24,13 @@ struct Input {
   std::string_view text() const { return as_text(bytes); }
 };
 // Seeds begin with a digit, so that people can write them by hand.
+constexpr unsigned choice_of(std::uint8_t first, unsigned choices) {
+  return (first + 256U - '0') % 256U % choices;
+}
+static_assert(choice_of('0', 3) == 0 && choice_of('4', 5) == 4 && choice_of('8', 9) == 8);
 inline Input input_of(const std::uint8_t* data, std::size_t size, unsigned choices) {
   if (size == 0) return {};
-  return {static_cast<unsigned>(data[0] + 256 - '0') % choices, ByteView(data + 1, size - 1)};
+  return {choice_of(data[0], choices), ByteView(data + 1, size - 1)};
 }
 
 // A value that was read can be written and read again, and nothing changes on the way.

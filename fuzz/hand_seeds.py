@@ -182,6 +182,45 @@ def keys(root):
     put(root, "keys", "x25519_text", "x25519:" + raw.hex(), "2")
 
 
+def nbd(root):
+    """Requests of a volume's client, as doc/proto.md of NBD has them."""
+    def option(number, data=b""):
+        return b"IHAVEOPT" + struct.pack(">II", number, len(data)) + data
+
+    def request(command, offset=0, size=0, flags=0):
+        return struct.pack(">IHHQQI", 0x25609513, flags, command, 7, offset, size)
+
+    def go(name, *infos):
+        return struct.pack(">I", len(name)) + name + struct.pack(">H", len(infos)) + b"".join(struct.pack(">H", i) for i in infos)
+
+    hello = struct.pack(">I", 3)
+    into = hello + option(8) + option(7, go(b"volume", 3))
+    put(root, "nbd", "reads", into + request(0, 0, 512) + request(0, 4096, 4096) + request(0, (1 << 20) - 7, 7) + request(2))
+    put(root, "nbd", "old_name", struct.pack(">I", 1) + option(1, b"volume") + request(0, 9, 1))
+    put(root, "nbd", "options", hello + option(3) + option(5) + option(9, b"x") + option(6, go(b"", 0, 3)) + option(6, go(b"other")) + option(2))
+    put(root, "nbd", "writes", into + request(1, 0, 9) + b"x" * 9 + request(4, 0, 512) + request(6, 0, 512) + request(3) + request(7, 0, 512))
+    put(root, "nbd", "beyond", into + request(0, 1 << 20, 1) + request(0, (1 << 64) - 1, 2) + request(0, 0, (1 << 32) - 1) + request(0, 0, 1, 1))
+    put(root, "nbd", "name_too_long", hello + option(7, struct.pack(">I", 99) + b"volume" + b"\0\0"))
+
+
+def volume(root):
+    """Head and index of docs/formats/volume-v1.md."""
+    def front(objects, size=1 << 44, version=1):
+        index, free = b"", 4096 + -(-80 * len(objects) // 4096) * 4096
+        for name, length in objects:
+            index += name.encode().ljust(64, b"\0") + struct.pack("<QQ", free, length)
+            free += -(-length // 4096) * 4096
+        head = b"GBXVOLUM" + struct.pack("<IIQ", version, len(objects), size)
+        return head.ljust(4096, b"\0") + index.ljust(-(-len(index) // 4096) * 4096, b"\0")
+
+    put(root, "volume", "three", front([("a", 0), ("b" * 64, 5000), ("c.1_2-3", 1)]))
+    put(root, "volume", "empty", front([]))
+    put(root, "volume", "full", front([("a", 4096)], 12288))
+    put(root, "volume", "doubled", front([("a", 1), ("a", 1)]))
+    put(root, "volume", "beyond", front([("a", 8192)], 12288))
+    put(root, "volume", "version", front([("a", 1)], version=2))
+
+
 def words(root):
     policy = """apiVersion: glovebox/v1
 kind: Policy
@@ -234,5 +273,5 @@ def bundles(root):
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("usage: hand_seeds.py FOLDER")
-    for write in (tars, images, gate, http, yaml, records, assets, keys, words, bundles):
+    for write in (tars, images, gate, http, yaml, records, assets, keys, nbd, volume, words, bundles):
         write(sys.argv[1])

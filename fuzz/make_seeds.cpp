@@ -5,6 +5,7 @@
 
 #include "asset/format.h"
 #include "asset/journal.h"
+#include "attest/sim/events.h"
 #include "base/os.h"
 #include "broker/receipt_testing.h"
 #include "fuzz/program_documents.h"
@@ -14,6 +15,7 @@
 #include "httpsig/request_signing.h"
 #include "oci/oci.h"
 #include "records/messages.h"
+#include "vm/measure/testing.h"
 
 namespace {
 
@@ -264,6 +266,31 @@ void gate_seeds(Seeds& s) {
   s.add("gate_bundle", "request", '3', as_bytes(canonical(to_json(request))));
 }
 
+void quote_seeds(Seeds& s) {
+  SeededRandom random(6);
+  const auto platform = attest::sim::SimPlatform::create(random).value();
+  attest::tdx::Quote quote;
+  quote.body.mrtd.fill(1);
+  quote.body.report_data.fill(2);
+  s.add("tdx_quote", "v4_full", '0', attest::tdx::serialize(platform.sign(quote).value()));
+  quote.header.version = 5;
+  const Bytes five = attest::tdx::serialize(platform.sign(quote).value());
+  s.add("tdx_quote", "v5_padded_full", '1', concat({five, Bytes(8, 0)}));
+  quote.body_15.emplace();
+  s.add("tdx_quote", "v5_15_full", '0', attest::tdx::serialize(platform.sign(quote).value()));
+  quote.pck_chain.clear();
+  s.add("tdx_quote", "no_chain_full", '0', attest::tdx::serialize(quote));
+  s.add("tdx_quote", "own_full", '2', attest::tdx::serialize(quote));
+  s.add("tdx_quote", "own_snp_full", '2', Bytes(1184, 3));
+  attest::sim::SimLaunch launch;
+  launch.machine = R"({"cpus":2})";
+  launch.cmdline = "console=ttyS0";
+  const Bytes log = attest::sim::sim_events(launch).log;
+  s.add("tdx_event_log", "sim_full", '0', log);
+  s.add("tdx_event_log", "ones_full", '1', concat({log, Bytes(40, 0xff)}));
+  s.add("tdx_event_log", "zeros_full", '1', concat({log, Bytes(40, 0)}));
+}
+
 void http_seeds(Seeds& s) {
   SeededRandom random(2);
   const auto key =
@@ -362,6 +389,23 @@ void journal_seeds(Seeds& s) {
   std::remove(path.c_str());
 }
 
+void measure_seeds(Seeds& s) {
+  using namespace vm::measure::testing;
+  s.add("vm_measure", "firmware", '0', FirmwareMaker().build());
+  s.add("vm_measure", "firmware_without_hashes", '0', FirmwareMaker::without_hashes().build());
+  KernelMaker kernel;
+  s.add("vm_measure", "kernel", '1', kernel.build());
+  kernel.certificates = 0x200;
+  s.add("vm_measure", "kernel_with_certificates", '1', kernel.build());
+  ByteWriter script;
+  for (const std::uint32_t command : {1U, 3U, 0U}) {
+    constexpr std::string_view kFile = "etc/acpi/rsdp";
+    script.u32(command).text(kFile).zeros(124 - kFile.size());
+  }
+  s.add("vm_measure", "acpi", '2', ByteWriter().bytes32(script.bytes()).text("RSD PTR ").bytes());
+  s.add("vm_measure", "volume", '3', compressed_volume());
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -381,5 +425,7 @@ int main(int argc, char** argv) {
   oci_seeds(seeds);
   gate_seeds(seeds);
   http_seeds(seeds);
+  quote_seeds(seeds);
+  measure_seeds(seeds);
   return 0;
 }

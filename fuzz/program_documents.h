@@ -5,6 +5,7 @@
 #pragma once
 
 #include "agent/operations.h"
+#include "attest/sim/service.h"
 #include "decryptfs/decryptfs.h"
 #include "gate/recipe.h"
 #include "plane/api/types.h"
@@ -50,6 +51,8 @@ void every_program_document(F& f) {
   GBX_DOCUMENT(gate::GateResult);
   GBX_DOCUMENT(gate::OutputDeclaration);
   GBX_DOCUMENT(gate::Recipe);
+  GBX_DOCUMENT(agent::QuoteReply);
+  GBX_DOCUMENT(agent::QuoteRequest);
   GBX_DOCUMENT(agent::UnpackRequest);
   GBX_DOCUMENT(agent::UnpackReply);
   GBX_DOCUMENT(agent::MountRequest);
@@ -62,6 +65,8 @@ void every_program_document(F& f) {
   GBX_DOCUMENT(sandbox::Report);
   GBX_DOCUMENT(decryptfs::ServeRequest);
   GBX_DOCUMENT(decryptfs::AuditEvent);
+  GBX_DOCUMENT(attest::sim::TeeQuoteRequest);
+  GBX_DOCUMENT(attest::sim::TeeQuoteReply);
 }
 
 #undef GBX_DOCUMENT

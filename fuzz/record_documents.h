@@ -35,6 +35,7 @@ void every_record(F& f) {
   GBX_DOCUMENT(records::Explanation);
   GBX_DOCUMENT(records::GateReview);
   GBX_DOCUMENT(records::Heartbeat);
+  GBX_DOCUMENT(records::GuestRelease);
   GBX_DOCUMENT(records::HeldLedgerRequest);
   GBX_DOCUMENT(records::HeldLedgerStatement);
   GBX_DOCUMENT(records::HelloReply);
@@ -70,6 +71,7 @@ void every_record(F& f) {
   GBX_DOCUMENT(records::Publish);
   GBX_DOCUMENT(records::PublishAck);
   GBX_DOCUMENT(records::Receipt);
+  GBX_DOCUMENT(records::ReleaseReply);
   GBX_DOCUMENT(records::ReleaseStatement);
   GBX_DOCUMENT(records::ResumeRequest);
   GBX_DOCUMENT(records::RotateRequest);

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Fails when a GoogleTest of the last ctest run was skipped that must run here. Usage: tests/skips.py BUILD-DIRECTORY
 
-As root, with /dev/fuse and crun, on a plain build nothing may be skipped.
+As root, with /dev/fuse, crun, QEMU with its firmware, libnbd's programs, and the published evidence (GBX_VECTORS), on a plain build nothing may be skipped.
 Where one of these is missing, or in a sanitized build, the skips that give exactly that as their reason are right, and
 are printed.
 """
@@ -10,6 +10,7 @@ import re
 import shutil
 import sys
 
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 NOTHING = r"(?!)"  # matches no reason
 SKIPPED = re.compile(r"^\[  SKIPPED \] (\S+) \(\d+ ms\)$")
 
@@ -39,6 +40,19 @@ def allowed_here(sanitized):
         allowed.append(r"/dev/fuse\b")
     if shutil.which("crun") is None:
         allowed.append(r"\bcrun is not installed\b")
+    if shutil.which("qemu-system-x86_64") is None or not os.path.exists("/usr/share/ovmf/OVMF.fd"):
+        allowed.append(r"\bQEMU is not installed\b")
+    if not os.path.isdir(os.path.join(ROOT, "build/peers/sev-snp-measure")):
+        allowed.append(r"\bsev-snp-measure is not installed\b")
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        allowed.append(r"/dev/kvm\b")
+    if not os.environ.get("GBX_GUEST_KERNEL") and not os.path.exists("build/guest/kernel"):
+        allowed.append(r"\bthe guest is not built\b")
+    if shutil.which("nbdinfo") is None:
+        allowed.append(r"\blibnbd is not installed\b")
+    vectors = os.environ.get("GBX_VECTORS") or os.path.join(ROOT, "../shared/vectors")
+    if not os.path.isdir(os.path.join(vectors, "attestation")):
+        allowed.append(r"\bGBX_VECTORS\b")
     return re.compile("|".join(allowed))
 
 

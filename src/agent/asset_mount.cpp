@@ -34,11 +34,18 @@ Result<DatasetKey> read_key(const Fd& pipe) {
   }
   return DatasetKey::adopt(std::move(buffer));
 }
+
+// A folder, or a volume. Each DecryptFS has a descriptor of its own.
+Result<Fd> open_store(const std::string& path) {
+  Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd.valid()) return io_error("store " + path, errno);
+  return fd;
+}
 }  // namespace
 
 Result<AssetMount> AssetMount::mount(AssetMountOptions o) {
   GBX_ASSIGN(DatasetKey key, read_key(o.key_pipe));
-  GBX_ASSIGN(Fd store, open_dir(o.objects_dir));
+  GBX_ASSIGN(Fd store, open_store(o.objects));
   decryptfs::SpawnOptions s;
   GBX_ASSIGN(s.fuse, decryptfs::mount_fuse(o.target));
   s.uid = o.uid;

@@ -10,8 +10,8 @@
 namespace gbx::agent {
 
 struct AssetMountOptions {
-  std::string target;  // existing directory
-  std::string objects_dir;
+  std::string target;   // existing directory
+  std::string objects;  // folder of ciphertext, or device of the volume
   records::VersionRecord record;
   Fd key_pipe;  // 32 bytes, then its end; passed on to the child and wiped
   uid_t uid = 0;

@@ -4,8 +4,10 @@ namespace gbx::agent {
 
 namespace {
 
-Stage after(Operation op) {
+Stage after(Operation op, Stage before) {
   switch (op) {
+    case Operation::kQuote:
+      return before;
     case Operation::kUnpack:
       return Stage::kUnpacked;
     case Operation::kMount:
@@ -22,6 +24,8 @@ Stage after(Operation op) {
 
 bool follows(Stage stage, Operation next) {
   switch (next) {
+    case Operation::kQuote:  // each new connection to the broker needs one
+      return stage != Stage::kEnded;
     case Operation::kUnpack:
       return stage == Stage::kNothing;
     case Operation::kMount:
@@ -52,7 +56,7 @@ Status AttemptOrder::admit(Operation next) const {
 }
 
 void AttemptOrder::done(Operation op) {
-  stage_ = after(op);
+  stage_ = after(op, stage_);
   if (op == Operation::kMount) ++inputs_;
 }
 

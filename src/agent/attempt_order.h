@@ -9,9 +9,10 @@
 
 namespace gbx::agent {
 
-enum class Operation { kUnpack, kMount, kRun, kGate, kDestroy };
+enum class Operation { kQuote, kUnpack, kMount, kRun, kGate, kDestroy };
 inline std::span<const EnumName<Operation>> enum_names(Operation) {
-  static constexpr EnumName<Operation> k[] = {{Operation::kUnpack, operation::kUnpack.data()},
+  static constexpr EnumName<Operation> k[] = {{Operation::kQuote, operation::kQuote.data()},
+                                              {Operation::kUnpack, operation::kUnpack.data()},
                                               {Operation::kMount, operation::kMount.data()},
                                               {Operation::kRun, operation::kRun.data()},
                                               {Operation::kGate, operation::kGate.data()},

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "agent/ipc.h"
+#include "attest/verifier.h"
+
 namespace gbx::agent {
 
 using namespace records;
@@ -19,6 +22,12 @@ constexpr std::int64_t kLongestPauseMs = 3'000;  // between two tries
 Error passing(const Error& e) { return fail(Reason::kUnavailable, "broker: " + e.line()); }
 
 }  // namespace
+
+Result<QuoteReply> own_quote(int supervisor, const FixedBytes<64>& report_data) {
+  GBX_ASSIGN(const Packet p,
+             call(supervisor, operation::kQuote, to_json(QuoteRequest{report_data})));
+  return from_json<QuoteReply>(p.body);
+}
 
 Status BrokerLink::open() {
   GBX_TRY(insist({}, nullptr));
@@ -67,24 +76,50 @@ Status BrokerLink::connect() {
   return ok_status();
 }
 
-Result<Evidence> BrokerLink::evidence_for(const Nonce32& nonce) {
-  const LaunchBundle& bundle = job_.bundle;
+Result<ReportData> BrokerLink::report_data_for(const Nonce32& nonce) {
   ReportData data;
   data.set_id = job_.set.set_id;
   data.nonce = nonce;
   data.job_id = job_.job_id;
-  data.attempt = bundle.credential.body.attempt;
-  data.credential = bundle.credential.hash();
+  data.attempt = job_.bundle.credential.body.attempt;
+  data.credential = job_.bundle.credential.hash();
   data.plan_hash = job_.plan_hash;
   data.agent_keys = hash_of(keys_.records());
   GBX_ASSIGN(data.exporter, tls_->exporter(kExporterLabel, {}));
+  return data;
+}
+
+Result<Evidence> BrokerLink::evidence_for(const Nonce32& nonce) {
+  GBX_ASSIGN(const ReportData data, report_data_for(nonce));
+  return o_.technology == Technology::kNone ? introduced(data) : quoted(data);
+}
+
+Result<Evidence> BrokerLink::introduced(const ReportData& data) {
   Evidence evidence;
   evidence.technology = Technology::kNone;
-  evidence.launch_config = bundle.launch_config;
-  const IntroduceRequest introduce{data.digest(), hash_of(bundle.launch_config)};
+  evidence.launch_config = job_.bundle.launch_config;
+  const IntroduceRequest introduce{data.digest(), hash_of(evidence.launch_config)};
   GBX_ASSIGN(auto introduction,
              rpc<Signed<NodeIntroduction>>(node_, method::kIntroduce, to_json(introduce), kNodeMs));
   evidence.node = std::move(introduction);
+  return evidence;
+}
+
+// The release is the node's word only in that it says which one it booted: its signer's key and the
+// registers decide.
+Result<Evidence> BrokerLink::quoted(const ReportData& data) {
+  GBX_ASSIGN(const auto told,
+             rpc<ReleaseReply>(node_, method::kRelease, to_json(Empty{}), kNodeMs));
+  GBX_ASSIGN(QuoteReply quote, own_quote(o_.supervisor, data.digest()));
+  Evidence evidence;
+  evidence.technology = o_.technology;
+  evidence.launch_config = job_.bundle.launch_config;
+  evidence.quote = std::move(quote.quote);
+  evidence.collateral = std::move(quote.collateral);
+  evidence.collateral.push_back({std::string(attest::kReleaseCollateral),
+                                 to_bytes(as_bytes(canonical(to_json(told.release))))});
+  evidence.release = told.release.body.name;
+  evidence.report_data = data;
   return evidence;
 }
 

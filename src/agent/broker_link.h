@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "agent/bundle_check.h"
+#include "agent/operations.h"
 #include "agent/worker.h"
 #include "channel/rpc.h"
 #include "channel/tls.h"
@@ -30,6 +31,9 @@ Result<Reply> rpc(channel::RpcClient& client, std::string_view method, Json body
   GBX_ASSIGN(Json reply, client.call(method, std::move(body), timeout_ms));
   return from_json<Reply>(reply);
 }
+
+// The platform's quote over `report_data`, by the privileged half.
+Result<QuoteReply> own_quote(int supervisor, const FixedBytes<64>& report_data);
 
 class BrokerLink {
  public:
@@ -56,7 +60,10 @@ class BrokerLink {
   Result<Json> once(std::string_view method, const Json* request);
   Status connect();
   Status attest();
+  Result<records::ReportData> report_data_for(const Nonce32& nonce);
   Result<records::Evidence> evidence_for(const Nonce32& nonce);
+  Result<records::Evidence> introduced(const records::ReportData& data);
+  Result<records::Evidence> quoted(const records::ReportData& data);
   Result<Json> ask(std::string_view method, const Json& request);
   void drop();
 

@@ -1,5 +1,6 @@
 // What the worker asks of the privileged half, and the answers. Every operation acts on the one
-// attempt that this agent lives for, in the order: unpack, mount (each input), run, gate, destroy.
+// attempt that this agent lives for, in the order: unpack, mount (each input), run, gate, destroy;
+// a quote at any time.
 #pragma once
 
 #include "gate/records.h"
@@ -8,6 +9,7 @@
 namespace gbx::agent {
 
 namespace operation {
+inline constexpr std::string_view kQuote = "quote";    // QuoteRequest -> QuoteReply, at any time
 inline constexpr std::string_view kUnpack = "unpack";  // UnpackRequest + key pipe -> UnpackReply
 inline constexpr std::string_view kMount = "mount";    // MountRequest + key pipe -> MountReply
 inline constexpr std::string_view kRun = "run";        // RunRequest -> RunReply
@@ -16,6 +18,23 @@ inline constexpr std::string_view kGate = "gate";
 inline constexpr std::string_view kDestroy = "destroy";  // Empty -> DestroyReply
 }  // namespace operation
 
+// The platform's word about this machine; never asked for where there is no TEE.
+struct QuoteRequest {
+  FixedBytes<64> report_data{};
+  template <class F>
+  void fields(F& f) {
+    f("reportData", report_data);
+  }
+};
+struct QuoteReply {
+  Bytes quote;
+  std::vector<records::Collateral> collateral;
+  template <class F>
+  void fields(F& f) {
+    f("quote", quote, Bound{1, 65536});
+    f("collateral", collateral, Bound{0, 15});
+  }
+};
 // How an asset's ciphertext is read: as the plan says, and with prefetch within what is left of the
 // attempt's bound.
 struct Reading {

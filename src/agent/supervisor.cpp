@@ -138,6 +138,8 @@ class Supervisor {
   }
   Result<Json> dispatch(Operation operation, const Json& body, Fd key, Fd& fd) {
     switch (operation) {
+      case Operation::kQuote:
+        return with<QuoteRequest>(body, [&](const auto& r) { return quote(r); });
       case Operation::kUnpack:
         return with<UnpackRequest>(body, [&](const auto& r) { return unpack(r, std::move(key)); });
       case Operation::kMount:
@@ -171,8 +173,17 @@ class Supervisor {
     GBX_TRY(check_reading(facts, prefetched_, reading.prefetch_limit));
     prefetched_ += reading.prefetch_limit;
     GBX_TRY(make_dirs(at, 0755));
-    return AssetMount::mount({at, o_.objects_dir, record, std::move(key), uid(next_uid_++),
+    return AssetMount::mount({at, o_.objects, record, std::move(key), uid(next_uid_++),
                               reading.access, reading.prefetch_limit, o_.log});
+  }
+
+  // The worker decides what is bound into the evidence; it stands for nothing but this machine.
+  Result<QuoteReply> quote(const QuoteRequest& request) {
+    if (o_.attester == nullptr) {
+      return fail(Reason::kUnsupported, "a quote").with("a machine with a TEE", "none");
+    }
+    GBX_ASSIGN(attest::Quoted quoted, o_.attester->quote(request.report_data));
+    return QuoteReply{std::move(quoted.quote), std::move(quoted.collateral)};
   }
 
   Result<UnpackReply> unpack(const UnpackRequest& request, Fd key) {

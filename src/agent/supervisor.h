@@ -7,6 +7,7 @@
 
 #include <string>
 
+#include "attest/attester.h"
 #include "base/log.h"
 
 namespace gbx::agent {
@@ -14,12 +15,14 @@ namespace gbx::agent {
 struct SupervisorOptions {
   const Clock* clock = nullptr;
   const Logger* log = nullptr;
-  std::string dir;          // private to this attempt; a tmpfs is mounted over it
-  std::string objects_dir;  // ciphertext
-  std::string container;    // id of the container; its node knows it too, and clears up by it
+  std::string dir;        // private to this attempt; a tmpfs is mounted over it
+  std::string objects;    // ciphertext: a folder, or the device of a volume
+  std::string container;  // id of the container; its node knows it too, and clears up by it
   // worker +0, decryptfs +1, +2…; container ids from +65536, its user and the gate +66536
   std::int64_t uid_base = 0;
   int worker = -1;  // packet socket
+  // of the platform; none where there is no TEE. Outlives the supervisor
+  attest::Attester* attester = nullptr;
 };
 
 // Serves operations until the worker ends; then everything is destroyed. The returned status is for

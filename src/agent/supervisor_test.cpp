@@ -63,6 +63,15 @@ struct Stock {
   }
 };
 
+// A platform that quotes whatever it is asked for.
+class Quoting final : public attest::Attester {
+ public:
+  records::Technology technology() const override { return records::Technology::kSim; }
+  Result<attest::Quoted> quote(const FixedBytes<64>& report_data) override {
+    return attest::Quoted{to_bytes(report_data), {}};
+  }
+};
+
 // A privileged half of its own, and the worker's end of it.
 class Half {
  public:
@@ -71,13 +80,14 @@ class Half {
     options_.clock = &clock_;
     options_.log = &log_;
     options_.dir = dir_.path;
-    options_.objects_dir = Stock::get().objects();
+    options_.objects = Stock::get().objects();
     options_.container = "half-" + std::to_string(getpid()) + "-" + std::to_string(++number);
     options_.uid_base = sandbox::testing::kUidBase;
     auto pair = make_packet_pair();
     worker_ = std::move(pair->first);
     privileged_ = std::move(pair->second);
     options_.worker = privileged_.get();
+    options_.attester = &quoting_;
     std::promise<pid_t> started;
     auto tid = started.get_future();
     thread_ = std::thread([this, &started] {
@@ -130,6 +140,7 @@ class Half {
   Fd null_{open("/dev/null", O_WRONLY | O_CLOEXEC)};
   Logger log_{null_.get(), "agent", clock_};
   TempDir dir_;
+  Quoting quoting_;
   SupervisorOptions options_;
   Fd worker_;
   Fd privileged_;
@@ -171,6 +182,8 @@ gate::GateRequest gate_request() {
 
 Result<Packet> honest(Half& half, Operation op) {
   switch (op) {
+    case Operation::kQuote:
+      return half.ask(enum_name(op), to_json(QuoteRequest{}));
     case Operation::kUnpack:
       return half.ask(enum_name(op), to_json(unpack_request()), key_of(Stock::get().image));
     case Operation::kMount:
@@ -206,6 +219,7 @@ std::vector<Operation> way_to(Stage stage) {
 // Said once more, and not by the code under test. A second mount of one name is refused for that.
 bool may_follow(Stage stage, Operation op) {
   if (op == Operation::kDestroy) return true;
+  if (op == Operation::kQuote) return stage != Stage::kEnded;
   const auto way = way_to(stage);
   const auto whole = way_to(Stage::kEnded);
   return stage != Stage::kEnded && whole[way.size()] == op;

@@ -9,6 +9,7 @@
 #include "agent/memory_bound.h"
 #include "agent/operations.h"
 #include "asset/prefetch.h"
+#include "attest/attester.h"
 #include "base/bundle_size.h"
 #include "records/sealing.h"
 
@@ -117,6 +118,7 @@ class Attempt {
     GBX_ASSIGN(LaunchBundle bundle,
                rpc<LaunchBundle>(node_, method::kLaunch, to_json(Empty{}), kNodeTimeoutMs));
     GBX_ASSIGN(job_, checked(std::move(bundle)));
+    GBX_TRY(check_launch());
     GBX_TRY(bound_memory());
     GBX_ASSIGN(keys_, made());
     GBX_TRY(report(EnvironmentPhase::kBooting));
@@ -141,6 +143,17 @@ class Attempt {
   Result<std::optional<OwnKeys>> made() {
     GBX_ASSIGN(OwnKeys keys, make_keys(*o_.random));
     return std::optional<OwnKeys>(std::move(keys));
+  }
+  // The platform says which configuration this machine was started for; a broker of another one is
+  // not spoken to.
+  Status check_launch() {
+    if (o_.technology == Technology::kNone) return ok_status();
+    GBX_ASSIGN(const QuoteReply quote, own_quote(o_.supervisor, {}));
+    GBX_ASSIGN(const Hash32 started, attest::own_launch_hash(o_.technology, quote.quote));
+    const Hash32 told = hash_of(job_->bundle.launch_config);
+    if (started == told) return ok_status();
+    return fail(Reason::kLaunchConfigMismatch, "the launch configuration")
+        .with(to_hex(started), to_hex(told));
   }
   // Before any key is asked for: what does not fit costs the consumer nothing.
   Status bound_memory() {

@@ -13,7 +13,9 @@ struct WorkerOptions {
   Random* random = nullptr;
   int supervisor = -1;          // packet socket to the privileged half
   channel::Mux* mux = nullptr;  // to the node
-  int broker_tries = 200;       // of one call
+  // of the platform; whatever is not `none` is asked for quotes
+  records::Technology technology = records::Technology::kNone;
+  int broker_tries = 200;  // of one call
   // after the first try, as much more after each further one, up to three seconds
   std::int64_t broker_pause_ms = 100;
 };

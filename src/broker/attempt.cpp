@@ -186,13 +186,13 @@ Result<Verdict> Core::verify_evidence(const AttestRequest& r, const Found& f, co
   report.plan_hash = f.job.plan.hash();
   report.agent_keys = hash_of(r.agent_keys);
   report.exporter = c.connection.exporter;
-  const LaunchConfig launch{set_id_, set_key_};
-  auto verdict = verify_none(set_id_, r.evidence, report.digest(), launch);
+  ExpectedEvidence expected{set_id_, report, {set_id_, set_key_}, keys_.set.charter, c.now};
+  auto verdict = check_evidence(evidence_, r.evidence, expected);
   if (!verdict.ok()) {
     // Says so when the evidence answers a nonce that this connection got earlier.
     for (std::size_t i = 0; i + 1 < own.nonces.size(); ++i) {
-      report.nonce = own.nonces[i];
-      if (verify_none(set_id_, r.evidence, report.digest(), launch).ok()) {
+      expected.report.nonce = own.nonces[i];
+      if (check_evidence(evidence_, r.evidence, expected).ok()) {
         return fail(Reason::kNonceMismatch, "the evidence answers an older nonce")
             .with(to_hex(own.nonces.back()), to_hex(own.nonces[i]));
       }

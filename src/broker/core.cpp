@@ -12,12 +12,14 @@ namespace gbx::broker {
 using namespace records;  // NOLINT: the contract's names are this file's vocabulary
 
 Result<std::unique_ptr<Core>> Core::open(BrokerKeys keys, LogStore& store, Random& random,
-                                         policy::Capacity capacity, const Awake& awake) {
+                                         policy::Capacity capacity, const Awake& awake,
+                                         EvidenceCheck evidence) {
   if (keys.signing.public_key().algorithm() != crypto::SignatureAlgorithm::kEd25519) {
     return fail(Reason::kBadSuite, "the set's signing key")
         .with("ed25519", keys.signing.public_key().text());
   }
-  std::unique_ptr<Core> core(new Core(std::move(keys), random, std::move(capacity)));
+  std::unique_ptr<Core> core(
+      new Core(std::move(keys), random, std::move(capacity), std::move(evidence)));
   core->set_id_ = core->keys_.set.charter.set_id();
   GBX_ASSIGN(SetChain::Keys names, core->keys_.set.verify(core->set_id_));
   if (!(names.kek == core->keys_.kek.public_key()) ||

@@ -13,6 +13,7 @@
 #include "base/seams.h"
 #include "broker/log.h"
 #include "policy/decision.h"
+#include "records/evidence_check.h"
 #include "records/held_ledger.h"
 #include "records/sealing.h"
 
@@ -54,9 +55,10 @@ class Core {
   // and `random` must outlive the Core; the state of a job that is not `awake` is read again from
   // the log when somebody asks. Errors: kWrongSet when log and keys do not belong together,
   // kBadSuite, kUnsupported when the charter promises what this version does not do, and those of
-  // Log::open.
+  // Log::open. Without `evidence` only technology `none` is taken.
   static Result<std::unique_ptr<Core>> open(BrokerKeys keys, LogStore& store, Random& random,
-                                            policy::Capacity capacity, const Awake& awake = {});
+                                            policy::Capacity capacity, const Awake& awake = {},
+                                            records::EvidenceCheck evidence = {});
 
   // Methods of records::method, "broker.*" and "agent.*". kNotFound for any other, kUnauthenticated
   // for a peer who may not call it, kTooLarge for a body above records::kMaxRequestBytes.
@@ -93,8 +95,11 @@ class Core {
     const AttemptState& attempt;
   };
 
-  Core(BrokerKeys keys, Random& random, policy::Capacity capacity)
-      : keys_(std::move(keys)), random_(random), capacity_(std::move(capacity)) {}
+  Core(BrokerKeys keys, Random& random, policy::Capacity capacity, records::EvidenceCheck evidence)
+      : keys_(std::move(keys)),
+        random_(random),
+        capacity_(std::move(capacity)),
+        evidence_(std::move(evidence)) {}
 
   template <class Request, class Reply>
   Result<Json> call(Result<Reply> (Core::*handler)(const Request&, const Call&), const Json& body,
@@ -198,6 +203,7 @@ class Core {
   std::string set_key_;
   Random& random_;
   policy::Capacity capacity_;
+  records::EvidenceCheck evidence_;
 
   std::unique_ptr<Log> log_;
   bool resumed_ = false;

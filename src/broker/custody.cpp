@@ -41,7 +41,7 @@ Status check_cost(crypto::ScryptParameters c) {
 
 }  // namespace
 
-Result<SetKeys> make_set_keys(Random& random) {
+Result<SetKeys> make_set_keys(Random& random, std::vector<std::string> release_signers) {
   GBX_ASSIGN(crypto::SigningKey set_key, crypto::SigningKey::generate(kAlgorithm, random));
   GBX_ASSIGN(crypto::SigningKey signing, crypto::SigningKey::generate(kAlgorithm, random));
   GBX_ASSIGN(crypto::SigningKey tls, crypto::SigningKey::generate(kAlgorithm, random));
@@ -49,6 +49,8 @@ Result<SetKeys> make_set_keys(Random& random) {
   records::SetChain chain;
   chain.charter.genesis_set_key = set_key.public_key().text();
   chain.charter.salt = random.fixed<32>();
+  for (const auto& signer : release_signers) GBX_TRY(crypto::PublicKey::from_text(signer));
+  chain.charter.release_signers = std::move(release_signers);
   chain.charter.technologies = {records::Technology::kNone};
   chain.charter.custody = records::Custody::kOperator;
   const records::EpochKeys epoch{1, kek.public_key().text(), signing.public_key().text(),
@@ -131,7 +133,8 @@ Result<SetKeys> open_keys(ByteView file, const records::SetChain& chain,
 }
 
 Result<records::SetChain> init_state(const std::string& dir, const Passphrase& passphrase,
-                                     Random& random, crypto::ScryptParameters cost) {
+                                     Random& random, crypto::ScryptParameters cost,
+                                     const std::vector<std::string>& release_signers) {
   GBX_TRY(make_dirs(dir, 0700));
   if (path_exists(dir + "/set.json")) {
     return fail(Reason::kAlreadyExists, "there is a set in " + dir);
@@ -148,7 +151,7 @@ Result<records::SetChain> init_state(const std::string& dir, const Passphrase& p
               "old set");
     }
   }
-  GBX_ASSIGN(SetKeys keys, make_set_keys(random));
+  GBX_ASSIGN(SetKeys keys, make_set_keys(random, release_signers));
   GBX_ASSIGN(Bytes sealed, seal_keys(keys, passphrase, cost, random));
   // set.json is written last: without it, and with an empty log, there is no set, and a second try
   // may replace the keys.

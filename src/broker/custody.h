@@ -18,8 +18,9 @@ struct SetKeys {
 
 inline constexpr crypto::ScryptParameters kPassphraseCost{1U << 17, 8, 1};  // 128 MiB, about 0.4 s
 
-// New keys and a new charter. Custody operator, no witnesses.
-Result<SetKeys> make_set_keys(Random& random);
+// New keys and a new charter. Custody operator, no witnesses. The signers of guest releases are
+// part of it, so whoever pins the set knows them, and none can be added later.
+Result<SetKeys> make_set_keys(Random& random, std::vector<std::string> release_signers = {});
 
 Result<Bytes> seal_keys(const SetKeys& keys, const Passphrase& passphrase,
                         crypto::ScryptParameters cost, Random& random);
@@ -32,7 +33,8 @@ Result<SetKeys> open_keys(ByteView file, const records::SetChain& chain,
 // DIR/keys.sealed and DIR/set.json. kAlreadyExists when there is a set.
 Result<records::SetChain> init_state(const std::string& dir, const Passphrase& passphrase,
                                      Random& random,
-                                     crypto::ScryptParameters cost = kPassphraseCost);
+                                     crypto::ScryptParameters cost = kPassphraseCost,
+                                     const std::vector<std::string>& release_signers = {});
 Result<SetKeys> load_state(const std::string& dir, const Passphrase& passphrase);
 
 // All of `fd` up to its end, without a final newline; at least 8 bytes, at most 1024.

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <map>
 
+#include "attest/verifier.h"
 #include "base/os.h"
 #include "base/ready.h"
 #include "broker/server.h"
@@ -18,8 +19,10 @@ using namespace gbx;          // NOLINT: a main
 using namespace gbx::broker;  // NOLINT
 
 constexpr char kUsage[] =
-    "glovebox-broker init --state DIR --passphrase-fd N [--ready-fd M]\n"
-    "    makes a key set and prints its set id; tells M when it cannot\n"
+    "glovebox-broker init --state DIR --passphrase-fd N [--release-signer KEY] [--ready-fd M]\n"
+    "    makes a key set and prints its set id; tells M when it cannot. KEY signs the guest "
+    "releases\n"
+    "    that its confidential VMs boot (glovebox release key), for as long as the set lasts\n"
     "glovebox-broker serve --state DIR --listen HOST:PORT --plane KEY --passphrase-fd N "
     "[--ready-fd M]\n"
     "    serves agents, and the plane that proves KEY (glovebox-plane key prints it); writes "
@@ -60,7 +63,7 @@ Result<Arguments> parse(int argc, char** argv) {
   }
   for (const auto& [name, unused] : a.values) {
     if (name != "state" && name != "listen" && name != "plane" && name != "passphrase-fd" &&
-        name != "ready-fd") {
+        name != "ready-fd" && name != "release-signer") {
       return fail(Reason::kUsage, "unknown argument --" + name.substr(0, 64))
           .hint("glovebox-broker --help");
     }
@@ -77,7 +80,9 @@ Status init(const Arguments& a) {
   GBX_ASSIGN(std::string dir, a.text("state"));
   GBX_ASSIGN(Passphrase pass, passphrase(a));
   SystemRandom random;
-  GBX_ASSIGN(records::SetChain chain, init_state(dir, pass, random));
+  std::vector<std::string> signers;
+  if (a.values.count("release-signer") > 0) signers.push_back(a.values.at("release-signer"));
+  GBX_ASSIGN(records::SetChain chain, init_state(dir, pass, random, kPassphraseCost, signers));
   std::printf("%s\n", to_hex(chain.charter.set_id()).c_str());
   return ok_status();
 }
@@ -130,7 +135,7 @@ Status serve(const Arguments& a, Fd& ready) {
              open_sqlite_store(dir + "/log.db", LogFile::kMustExist));
   GBX_ASSIGN(std::unique_ptr<Core> core,
              Core::open({keys.chain, std::move(keys.signing), std::move(keys.kek)}, *store, random,
-                        capacity::of_spec));
+                        capacity::of_spec, {}, attest::verify_evidence));
   GBX_ASSIGN(std::unique_ptr<Server> server, Server::start(options, *core, keys.tls, clock, logger,
                                                            [] { kill(getpid(), SIGTERM); }));
   options.listen.port = server->port();

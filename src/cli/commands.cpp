@@ -52,7 +52,9 @@ CommandTree make_tree() {
   add_jobs(tree);
   add_reviews(tree);
   add_receipts(tree);
+  add_releases(tree);
   add_machines(tree);
+  add_measure(tree);
   add_shell(tree);
   return tree;
 }

@@ -13,7 +13,9 @@ void add_ledger(CommandTree& tree);    // ledger
 void add_jobs(CommandTree& tree);      // job
 void add_reviews(CommandTree& tree);   // review
 void add_receipts(CommandTree& tree);  // receipt
+void add_releases(CommandTree& tree);  // release
 void add_machines(CommandTree& tree);  // node, doctor
+void add_measure(CommandTree& tree);   // measure
 void add_shell(CommandTree& tree);     // completion, man
 
 // All of them, in the order of the help text.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "attest/verifier.h"
 #include "base/os.h"
 #include "capacity/capacity.h"
 #include "cli/watch.h"
@@ -56,7 +57,8 @@ Result<std::string> check_result(const DeliveryInput& in) {
                        proved.run_statement.hash(), run.hash());
   }
   const policy::ReceiptReport report = policy::verify_receipt(
-      proved, in.set.set_id, policy::ReceiptOptions{std::nullopt, in.capacity});
+      proved, in.set.set_id,
+      policy::ReceiptOptions{std::nullopt, in.capacity, attest::verify_evidence});
   if (!report.valid) return report.first_failure().at("receipt");
   return report.protection;
 }

@@ -63,8 +63,6 @@ std::string default_next(Reason reason) {
       return "use another --idempotency-key for another job";
     case Reason::kWrongAsset:
       return "name another asset: glovebox asset list";
-    case Reason::kImageUnsigned:
-      return "have its owner import the image: glovebox image import";
     case Reason::kImageRefused:
       return "raise spec.resources.image if it was too large, and see that it holds "
              "spec.command[0]; what it is: glovebox image inspect FOLDER. Of somebody else's image "
@@ -120,6 +118,24 @@ std::string default_next(Reason reason) {
     case Reason::kPlanMismatch:
     case Reason::kSpecMismatch:
       return "glovebox job plan FILE shows every check";
+    case Reason::kFirmwareMismatch:
+    case Reason::kMachineMismatch:
+    case Reason::kKernelMismatch:
+    case Reason::kCmdlineMismatch:
+    case Reason::kInitrdMismatch:
+    case Reason::kMeasurementMismatch:
+    case Reason::kReleaseUnknown:
+      return "the node booted something else than the release that its owners allow: have its "
+             "operator install that release again (glovebox measure tells what is there)";
+    case Reason::kDebugGuest:
+    case Reason::kLaunchConfigMismatch:
+    case Reason::kUnexpectedDevice:
+      return "have the node's operator look at how it starts its machines: glovebox doctor --host";
+    case Reason::kBootFailed:
+      return "have the node's operator look: glovebox doctor --host, and the node's log";
+    case Reason::kEvidenceOtherJob:
+    case Reason::kEvidenceOtherAttempt:
+    case Reason::kEvidenceOtherAgent:
     case Reason::kEvidenceMissing:
     case Reason::kEvidenceRejected:
     case Reason::kNonceMismatch:
@@ -140,14 +156,12 @@ std::string default_next(Reason reason) {
       return "nothing was let out, and what was reserved of the budgets stays spent; submit the "
              "job again, and if it happens again, have the operator read the node's log";
     case Reason::kRejected:
-    case Reason::kOutputCopiesInput:
     case Reason::kOutputTooLarge:
     case Reason::kOutputRefused:
       return "change the study's output, or ask the owners; what is known: glovebox job describe "
              "ID";
     case Reason::kJobFailed:
     case Reason::kTimedOut:
-    case Reason::kSandboxViolation:
     case Reason::kOutOfMemory:
     case Reason::kJobCancelled:
     case Reason::kLost:

@@ -71,6 +71,10 @@ Result<PolicyDraft> draft(Session& s, const Invocation& in) {
   }
   d.any_command = in.has("any-command");
   d.none_nodes = in.list("allow-none-node");
+  for (const std::string& root : in.list("allow-sim")) {
+    d.sim_roots.push_back(root.rfind("sim:", 0) == 0 ? root.substr(4) : root);
+  }
+  d.releases = in.list("release");
   d.join_assets = in.list("join-asset");
   d.join_owners = in.list("join-owner");
   if (in.has("data")) {
@@ -106,6 +110,12 @@ Result<PolicyDraft> draft(Session& s, const Invocation& in) {
   for (const auto& key : d.image_signers) GBX_TRY(check_key("--image-signer", key));
   GBX_TRY(check_hex(d.consumers, 64, "--consumer"));
   GBX_TRY(check_hex(d.none_nodes, 64, "--allow-none-node"));
+  GBX_TRY(check_hex(d.sim_roots, 64, "--allow-sim"));
+  if (d.sim_roots.empty() != d.releases.empty()) {
+    return fail(Reason::kUsage, "--allow-sim and --release")
+        .with("both or neither", d.releases.empty() ? "no --release" : "no --allow-sim")
+        .hint("the line of the root that glovebox up prints is followed by its release");
+  }
   GBX_TRY(check_hex(d.join_assets, 32, "--join-asset"));
   GBX_TRY(check_hex(d.join_owners, 64, "--join-owner"));
   return d;
@@ -517,6 +527,9 @@ std::vector<Argument> policy_new_options() {
       flag("any-command", "allow any command (the consumer then chooses the code)"),
       many(option("allow-none-node", "HASH",
                   "allow NO TEE on the node with this key hash (glovebox node list)")),
+      many(option("allow-sim", "ROOT",
+                  "allow the SIMULATED TEE with this root (glovebox up prints it)")),
+      many(option("release", "NAME", "guest release that may boot there")),
       many(option("join-asset", "ID", "asset that may be in the same job, 32 hex digits")),
       many(option("join-owner", "ID", "owner whose assets may be in the same job, 64 hex digits")),
       custody,

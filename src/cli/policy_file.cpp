@@ -222,12 +222,17 @@ void write_code(std::string& o, const PolicyDraft& d) {
 void write_where(std::string& o, const PolicyDraft& d) {
   o += "\n  # Where. Technology none is NO TEE: whoever runs that node can read everything. It "
        "counts only by the node's key.\n";
-  if (d.none_nodes.empty()) {
+  if (d.none_nodes.empty() && d.sim_roots.empty()) {
     o += "  tee: []\n";
   } else {
     o += "  tee:\n";
   }
   for (const auto& n : d.none_nodes) o += "    - technology: none\n      node: " + quoted(n) + "\n";
+  for (const auto& root : d.sim_roots) {
+    o += "    # SIMULATED: whoever runs that installation can read everything.\n";
+    o += "    - technology: sim\n      root: " + quoted("sim:" + root) +
+         "\n      releases: " + flow(d.releases) + "\n";
+  }
   o += "  # Who holds the broker's keys. operator: its operator could read every dataset key.\n";
   o += "  custody: " + flow(d.custody) + "\n";
   o += "  # unprotected: an operator could restore an old log, so budgets and revocations are as "

@@ -46,6 +46,8 @@ struct PolicyDraft {
   std::vector<std::vector<std::string>> commands;
   bool any_command = false;
   std::vector<std::string> none_nodes;  // hashes of node keys: NO TEE
+  std::vector<std::string> sim_roots;   // hashes of roots: SIMULATED TEE
+  std::vector<std::string> releases;    // that may boot there
   std::vector<std::string> join_assets;
   std::vector<std::string> join_owners;
   std::vector<std::string> custody;        // "operator"

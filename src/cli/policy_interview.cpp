@@ -192,6 +192,13 @@ class Interview {
     return ok_status();
   }
   Status places() {
+    if (!d_.sim_roots.empty()) {
+      GBX_ASSIGN(const bool yes,
+                 s_.confirm("SIMULATED TEE: whoever runs that installation can read "
+                            "this asset while a job runs. Allow that?"));
+      if (!yes) return fail(Reason::kUsage, "not allowed").hint("leave --allow-sim out");
+      if (left_out("allow-none-node")) return ok_status();
+    }
     if (!left_out("allow-none-node")) {
       GBX_ASSIGN(const bool yes, s_.confirm("NO TEE: whoever runs the named node can read this "
                                             "asset while a job runs. Allow that?"));

@@ -1,4 +1,5 @@
 // receipt
+#include "attest/verifier.h"
 #include "base/log.h"
 #include "base/os.h"
 #include "capacity/capacity.h"
@@ -23,7 +24,8 @@ Status receipt_get(Session& s, const Invocation& in) {
   // ahead of this machine's clock make nothing false, and `receipt verify` says them.
   GBX_ASSIGN(const Context* context, s.context());
   const policy::ReceiptReport report = policy::verify_receipt(
-      r, context->set_id, policy::ReceiptOptions{std::nullopt, capacity::of_spec});
+      r, context->set_id,
+      policy::ReceiptOptions{std::nullopt, capacity::of_spec, attest::verify_evidence});
   if (!report.valid) {
     return report.first_failure().at("receipt").hint(
         "the plane served a receipt that does not hold, and nothing was written: tell the "
@@ -128,8 +130,9 @@ Status receipt_verify(Session& s, const Invocation& in) {
         .with(receipt.error().expected, receipt.error().actual)
         .hint(kDistrust);
   }
-  const policy::ReceiptReport report =
-      policy::verify_receipt(*receipt, pinned, policy::ReceiptOptions{s.now(), capacity::of_spec});
+  const policy::ReceiptReport report = policy::verify_receipt(
+      *receipt, pinned,
+      policy::ReceiptOptions{s.now(), capacity::of_spec, attest::verify_evidence});
   s.print(to_json(report), report_text(report));
   if (report.valid) return ok_status();
   Error e = report.first_failure();

@@ -21,6 +21,7 @@
 #include "cli/session.h"
 #include "cli/up_state.h"
 #include "crypto/keys.h"
+#include "records/release.h"
 
 namespace gbx::cli {
 
@@ -107,6 +108,7 @@ class Installer {
   };
 
   Status start_all() {
+    GBX_TRY(prepare_guest());
     GBX_TRY(start_broker());
     GBX_TRY(start_plane());
     GBX_TRY(start_node());
@@ -283,11 +285,37 @@ class Installer {
     children_.push_back({name, std::move(process), std::move(restart), 0, clock_.steady_ms()});
   }
 
+  // The guest that machines boot, signed by this installation, and the root that stands for their
+  // hardware.
+  Status prepare_guest() {
+    GBX_ASSIGN(release_key_, public_key("glovebox",
+                                        {"--home", dir("node"), "release", "key", "--key",
+                                         dir("node") + "/release.key", "--new"},
+                                        0));
+    if (!o_.machines) return ok_status();
+    guest_ = o_.guest.empty() ? programs_ + "/../../guest" : o_.guest;
+    auto made = public_key(
+        "glovebox",
+        {"--home", dir("node"), "release", "make", "--guest", guest_, "--key",
+         dir("node") + "/release.key", "--out", dir("node") + "/release.json", "--force"},
+        0);
+    if (!made.ok()) {
+      return made.error().hint("guest/build makes the guest; or start without --environment vm");
+    }
+    GBX_ASSIGN(const std::string text, read_text_file(dir("node") + "/release.json", 1U << 20));
+    GBX_ASSIGN(const auto release, from_json_text<records::Signed<records::GuestRelease>>(text));
+    release_ = release.body.name;
+    GBX_ASSIGN(sim_root_,
+               public_key("glovebox-simtee", {"root", "--key", dir("node") + "/simtee.key"}, 0));
+    return ok_status();
+  }
+
   Status start_broker() {
     GBX_ASSIGN(const bool made, state_->has("broker", "set.json"));
     if (!made) {
-      ProcessOptions init = base("glovebox-broker", {"init", "--state", dir("broker"),
-                                                     "--passphrase-fd", "3", "--ready-fd", "4"});
+      ProcessOptions init =
+          base("glovebox-broker", {"init", "--state", dir("broker"), "--passphrase-fd", "3",
+                                   "--release-signer", release_key_, "--ready-fd", "4"});
       GBX_ASSIGN(Fd pass, passphrase_pipe());
       init.descriptors[3] = pass.get();
       init.uid = uid(kBrokerUid);
@@ -371,6 +399,14 @@ class Installer {
               "--broker", broker_.address, "--key", dir("node") + "/key", "--objects",
               dir("objects"), "--state", dir("environments"), "--slots", std::to_string(o_.slots),
               "--uid-base", std::to_string(uid_base_ + kAgentUids)});
+    if (o_.machines) {
+      for (const std::string& word :
+           {std::string("--environment"), std::string("vm"), std::string("--guest"), guest_,
+            std::string("--release"), dir("node") + "/release.json", std::string("--simtee-key"),
+            dir("node") + "/simtee.key"}) {
+        p.argv.push_back(word);
+      }
+    }
     GBX_ASSIGN(Process process, spawn(p));
     keep("node", std::move(process), [this] { return start_node(); });
     return ok_status();
@@ -386,6 +422,8 @@ class Installer {
     i.set_id = broker_.set_id;
     i.broker = broker_.address;
     i.node_key = to_hex(node.fingerprint());
+    i.sim_root = sim_root_;
+    i.release = release_;
     i.nodes = plane_.nodes;
     i.nodes_key = plane_.node_key;
     i.invite = dir(kInvite);
@@ -402,7 +440,13 @@ class Installer {
     std::string o = "Glovebox is up: https://" + i.plane + "\n";
     o += "  set id (pin it)  " + i.set_id + "\n";
     o += "  this machine     " + i.node_key + "\n";
-    o += "                   NO TEE: this machine can read everything that runs on it\n";
+    if (o_.machines) {
+      o += "  machines         " + i.release + "\n";
+      o += "  simulated TEE    " + i.sim_root + "\n";
+      o += "                   SIMULATED: this machine can read everything that runs on it\n";
+    } else {
+      o += "                   NO TEE: this machine can read everything that runs on it\n";
+    }
     o += "  keys             held by the operator of this machine (custody: operator)\n";
     o += "  invites          " + i.invite +
          " lets owners, consumers and reviewers in (20, within 7 days)\n";
@@ -478,6 +522,10 @@ class Installer {
   BrokerReady broker_;
   PlaneReady plane_;
   std::string node_key_;
+  std::string release_key_;
+  std::string guest_;
+  std::string release_;
+  std::string sim_root_;
   std::string plane_key_;
   std::string operator_token_;
   std::string people_token_;
@@ -519,6 +567,8 @@ Result<UpOptions> up_options(const Invocation& in) {
           .with("a DNS name or an IP address by which clients reach the API", name);
     }
   }
+  o.machines = in.has("environment") && in.text("environment") == "vm";
+  if (in.has("guest")) o.guest = in.text("guest");
   GBX_ASSIGN(o.slots, in.integer("slots", o.slots, Bound{1, 64}));
   if (in.has("uid-base")) {
     const std::int64_t most = kHighestUid - uids_needed(0, o.slots).count + 1;
@@ -555,10 +605,21 @@ void add_up(CommandTree& tree) {
   uids.standard = std::to_string(kDefaultUidBase);
   Argument slots = option("slots", "N", "environments at a time", ArgKind::kInteger);
   slots.standard = "1";
-  c.options = {state, listen,
+  Argument environment =
+      option("environment", "WHERE",
+             "where jobs run: local (on this host, NO TEE) or vm (a machine each, SIMULATED)",
+             ArgKind::kChoice);
+  environment.choices = {"local", "vm"};
+  environment.standard = "local";
+  c.options = {state,
+               listen,
+               environment,
+               option("guest", "DIR", "the guest of these machines, as guest/build made it",
+                      ArgKind::kDirectory),
                many(option("name", "NAME",
                            "DNS name or address for the certificate; clients are told the first")),
-               uids, slots};
+               uids,
+               slots};
   c.examples = {
       {"sudo glovebox up", "everything on this machine"},
       {"sudo glovebox up --listen 0.0.0.0:7443 --name glovebox.example", "for other machines too"}};

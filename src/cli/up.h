@@ -20,6 +20,8 @@ struct UpOptions {
   std::vector<std::string> names;         // for the certificate; clients are told the first
   std::optional<std::int64_t> uid_base;   // absent: that of the state, else kDefaultUidBase
   std::int64_t slots = 1;                 // environments at a time
+  bool machines = false;                  // each in a VM of its own, SIMULATED; else on this host
+  std::string guest;                      // folder of guest/build; empty: beside the programs
   std::string passphrase_file;            // empty: broker-passphrase in the state
   // who called sudo: may read the invite of owners and consumers, beside root
   uid_t person = 0;
@@ -34,6 +36,8 @@ struct Installation {
   std::string set_id;     // hex: pin it
   std::string broker;     // host:port
   std::string node_key;   // hash of the node's key: what a policy names to allow this machine
+  std::string sim_root;   // how policies name this installation's simulated TEE; empty: none
+  std::string release;    // name of the guest release that it boots; empty: none
   std::string nodes;      // host:port where further nodes connect
   std::string nodes_key;  // the plane's key there
   // file with a token for owners, consumers and reviewers; not everybody may read it
@@ -47,6 +51,8 @@ struct Installation {
     f("setId", set_id, Bound{64, 64});
     f("broker", broker, Bound{1, 300});
     f("nodeKey", node_key, Bound{64, 64});
+    f("simRoot", sim_root, Bound{0, 80});
+    f("release", release, Bound{0, 64});
     f("nodes", nodes, Bound{1, 300});
     f("nodesKey", nodes_key, Bound{1, 256});
     f("invite", invite, Bound{0, 4096});

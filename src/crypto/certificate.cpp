@@ -2,6 +2,7 @@
 
 #include <climits>
 
+#include "crypto/certificates.h"
 #include "crypto/keys.h"
 #include "crypto/openssl.h"
 
@@ -27,19 +28,22 @@ constexpr const char* kCaName = "glovebox local authority";
 constexpr int kBitDigitalSignature = 0;  // RFC 5280 section 4.2.1.3
 constexpr int kBitKeyCertSign = 5;
 
+Bytes raw_key(const PublicKey& key) {
+  const Bytes spki = key.spki_der();
+  const std::size_t size = key.algorithm() == SignatureAlgorithm::kEd25519 ? 32 : 65;
+  return to_bytes(ByteView(spki).last(size));
+}
 Result<OwnedPkey> pkey_of(const SigningKey& key) {
-  const PublicKey& pub = key.public_key();
   const Secret<SigningKeyTag> raw = key.private_bytes(SecretAccess{});
-  const Bytes spki = pub.spki_der();
-  const std::size_t size = pub.algorithm() == SignatureAlgorithm::kEd25519 ? 32 : 65;
-  return private_pkey(pub.algorithm(), raw.view(SecretAccess{}), ByteView(spki).last(size));
+  const PublicKey& pub = key.public_key();
+  return private_pkey(pub.algorithm(), raw.view(SecretAccess{}), raw_key(pub));
 }
 
 // A subject of one common name, and a serial number from the key: the same key always gives the
 // same fields, and two keys never share a serial.
-Status set_identity(X509* x, const SigningKey& key, const char* subject, const char* issuer) {
+Status set_identity(X509* x, const PublicKey& key, const char* subject, const char* issuer) {
   if (X509_set_version(x, X509_VERSION_3) != 1) return openssl_error("certificate version");
-  Hash32 id = key.public_key().fingerprint();
+  Hash32 id = key.fingerprint();
   id[0] = static_cast<std::uint8_t>((id[0] & 0x7f) | 0x40);  // positive, and of fixed length
   const OwnedBn serial(BN_bin2bn(id.data(), 16, nullptr));
   if (!serial || BN_to_ASN1_INTEGER(serial.get(), X509_get_serialNumber(x)) == nullptr) {
@@ -53,8 +57,19 @@ Status set_identity(X509* x, const SigningKey& key, const char* subject, const c
   if (!set_name(X509_get_subject_name(x), subject) || !set_name(X509_get_issuer_name(x), issuer)) {
     return openssl_error("certificate name");
   }
-  GBX_ASSIGN(const OwnedPkey pkey, pkey_of(key));
+  GBX_ASSIGN(const OwnedPkey pkey, public_pkey(key.algorithm(), raw_key(key)));
   if (X509_set_pubkey(x, pkey.get()) != 1) return openssl_error("certificate key");
+  return ok_status();
+}
+
+Status check_times(std::int64_t not_before_seconds, std::int64_t not_after_seconds) {
+  constexpr std::int64_t kLast = 253402300799;  // 9999-12-31T23:59:59Z
+  if (not_before_seconds < 0 || not_before_seconds >= not_after_seconds ||
+      not_after_seconds > kLast) {
+    return fail(Reason::kBadValue, "certificate times")
+        .with("not-before below not-after, within 1970 to 9999",
+              std::to_string(not_before_seconds) + " to " + std::to_string(not_after_seconds));
+  }
   return ok_status();
 }
 
@@ -73,18 +88,19 @@ Status add_extension(X509* x, int nid, void* value, bool critical) {
   return ok_status();
 }
 
-Status add_constraints(X509* x, bool ca) {
+// Of an authority when there is a path length, else of a leaf.
+Status add_constraints(X509* x, std::optional<int> path_length) {
   const OwnedBasic basic(BASIC_CONSTRAINTS_new());
   const OwnedBits usage(ASN1_BIT_STRING_new());
   if (!basic || !usage) return openssl_error("certificate extension");
-  if (ca) {
+  if (path_length) {
     basic->ca = 0xff;
     basic->pathlen = ASN1_INTEGER_new();
-    if (basic->pathlen == nullptr || ASN1_INTEGER_set(basic->pathlen, 0) != 1) {
+    if (basic->pathlen == nullptr || ASN1_INTEGER_set(basic->pathlen, *path_length) != 1) {
       return openssl_error("certificate extension");
     }
   }
-  const int bit = ca ? kBitKeyCertSign : kBitDigitalSignature;
+  const int bit = path_length ? kBitKeyCertSign : kBitDigitalSignature;
   if (ASN1_BIT_STRING_set_bit(usage.get(), bit, 1) != 1) {
     return openssl_error("certificate extension");
   }
@@ -203,9 +219,9 @@ Result<Bytes> self_signed_certificate(const SigningKey& key) {
       ASN1_TIME_set_string_X509(to.get(), "99991231235959Z") != 1) {
     return openssl_error("certificate times");
   }
-  GBX_TRY(set_identity(x.get(), key, kLeafName, kLeafName));
+  GBX_TRY(set_identity(x.get(), key.public_key(), kLeafName, kLeafName));
   GBX_TRY(set_validity(x.get(), from.get(), to.get()));
-  GBX_TRY(add_constraints(x.get(), false));
+  GBX_TRY(add_constraints(x.get(), std::nullopt));
   GBX_TRY(add_key_ids(x.get(), key.public_key(), key.public_key()));
   GBX_TRY(add_names(x.get(), {kLeafName}, {}));
   return sign_and_encode(x.get(), key);
@@ -217,24 +233,18 @@ Result<ServerCertificate> issue_server_certificate(const SigningKey& ca, const S
                                                    std::int64_t not_before_seconds,
                                                    std::int64_t not_after_seconds) {
   const DrainErrors drain;
-  constexpr std::int64_t kLast = 253402300799;  // 9999-12-31T23:59:59Z
-  if (not_before_seconds < 0 || not_before_seconds >= not_after_seconds ||
-      not_after_seconds > kLast) {
-    return fail(Reason::kBadValue, "certificate times")
-        .with("not-before below not-after, within 1970 to 9999",
-              std::to_string(not_before_seconds) + " to " + std::to_string(not_after_seconds));
-  }
+  GBX_TRY(check_times(not_before_seconds, not_after_seconds));
   const OwnedTime from(ASN1_TIME_set(nullptr, not_before_seconds));
   const OwnedTime to(ASN1_TIME_set(nullptr, not_after_seconds));
   const OwnedX509 root(X509_new()), leaf(X509_new());
   if (!root || !leaf) return openssl_error("certificate");
-  GBX_TRY(set_identity(root.get(), ca, kCaName, kCaName));
+  GBX_TRY(set_identity(root.get(), ca.public_key(), kCaName, kCaName));
   GBX_TRY(set_validity(root.get(), from.get(), to.get()));
-  GBX_TRY(add_constraints(root.get(), true));
+  GBX_TRY(add_constraints(root.get(), 0));
   GBX_TRY(add_key_ids(root.get(), ca.public_key(), ca.public_key()));
-  GBX_TRY(set_identity(leaf.get(), server, kLeafName, kCaName));
+  GBX_TRY(set_identity(leaf.get(), server.public_key(), kLeafName, kCaName));
   GBX_TRY(set_validity(leaf.get(), from.get(), to.get()));
-  GBX_TRY(add_constraints(leaf.get(), false));
+  GBX_TRY(add_constraints(leaf.get(), std::nullopt));
   GBX_TRY(add_server_usage(leaf.get()));
   GBX_TRY(add_key_ids(leaf.get(), server.public_key(), ca.public_key()));
   GBX_TRY(add_names(leaf.get(), dns_names, ip_addresses));
@@ -242,6 +252,20 @@ Result<ServerCertificate> issue_server_certificate(const SigningKey& ca, const S
   GBX_ASSIGN(out.ca_der, sign_and_encode(root.get(), ca));
   GBX_ASSIGN(out.server_der, sign_and_encode(leaf.get(), ca));
   return out;
+}
+
+Result<Bytes> issue_certificate(const CertificateRequest& request) {
+  const DrainErrors drain;
+  GBX_TRY(check_times(request.not_before_seconds, request.not_after_seconds));
+  const OwnedTime from(ASN1_TIME_set(nullptr, request.not_before_seconds));
+  const OwnedTime to(ASN1_TIME_set(nullptr, request.not_after_seconds));
+  const OwnedX509 x(X509_new());
+  if (!x) return openssl_error("certificate");
+  GBX_TRY(set_identity(x.get(), *request.key, request.subject.c_str(), request.issuer.c_str()));
+  GBX_TRY(set_validity(x.get(), from.get(), to.get()));
+  GBX_TRY(add_constraints(x.get(), request.path_length));
+  GBX_TRY(add_key_ids(x.get(), *request.key, request.issuer_key->public_key()));
+  return sign_and_encode(x.get(), *request.issuer_key);
 }
 
 Result<PublicKey> certificate_public_key(ByteView certificate_der) {

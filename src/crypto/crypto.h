@@ -12,22 +12,47 @@ namespace gbx::crypto {
 
 Hash32 sha256(ByteView data);
 Hash32 sha256(std::initializer_list<ByteView> parts);
+// FIPS 180-4; what TDX, SEV-SNP and TPM event logs measure with.
+FixedBytes<48> sha384(ByteView data);
 FixedBytes<64> sha512(ByteView data);
 // SHA-256(label ‖ 0x00 ‖ data): every hash that names something has its own label.
 Hash32 labelled_hash(std::string_view label, ByteView data);
 FixedBytes<32> hmac_sha256(ByteView key, ByteView data);
 
-class Sha256 {
+// A hash that grows; see the two below.
+class RunningDigest {
  public:
-  Sha256();
-  ~Sha256();
-  Sha256(Sha256&&) noexcept;
-  Sha256& operator=(Sha256&&) noexcept;
+  RunningDigest(const RunningDigest&) = delete;
+  RunningDigest(RunningDigest&&) noexcept;
+  RunningDigest& operator=(RunningDigest&&) noexcept;
   void update(ByteView data);
-  Hash32 finish();  // once
+
+ protected:
+  enum class Algorithm { kSha256, kSha384 };
+  explicit RunningDigest(Algorithm algorithm);
+  ~RunningDigest();
+  void finish_into(MutableByteView out);  // once; of the algorithm's size
 
  private:
   void* ctx_;
+};
+class Sha256 : public RunningDigest {
+ public:
+  Sha256() : RunningDigest(Algorithm::kSha256) {}
+  Hash32 finish() {  // once
+    Hash32 out;
+    finish_into(out);
+    return out;
+  }
+};
+class Sha384 : public RunningDigest {
+ public:
+  Sha384() : RunningDigest(Algorithm::kSha384) {}
+  FixedBytes<48> finish() {  // once
+    FixedBytes<48> out;
+    finish_into(out);
+    return out;
+  }
 };
 
 // RFC 5869 with SHA-256; out_size at most 255*32. HKDF-Expand takes the PRK as it is.

@@ -13,6 +13,12 @@ Hash32 sha256(std::initializer_list<ByteView> parts) {
   return h.finish();
 }
 
+FixedBytes<48> sha384(ByteView data) {
+  Sha384 h;
+  h.update(data);
+  return h.finish();
+}
+
 FixedBytes<64> sha512(ByteView data) {
   FixedBytes<64> out;
   unsigned n = 0;
@@ -32,31 +38,33 @@ FixedBytes<32> hmac_sha256(ByteView key, ByteView data) {
   return out;
 }
 
-Sha256::Sha256() : ctx_(nullptr) {
+RunningDigest::RunningDigest(Algorithm algorithm) : ctx_(nullptr) {
   OwnedMdCtx ctx(EVP_MD_CTX_new());
-  require(ctx != nullptr, "SHA-256 context");
-  require(EVP_DigestInit_ex2(ctx.get(), sha256_md(), nullptr) == 1, "SHA-256 init");
+  require(ctx != nullptr, "digest context");
+  const EVP_MD* md = algorithm == Algorithm::kSha256 ? sha256_md() : sha384_md();
+  require(EVP_DigestInit_ex2(ctx.get(), md, nullptr) == 1, "digest init");
   ctx_ = ctx.release();
 }
-Sha256::~Sha256() { EVP_MD_CTX_free(static_cast<EVP_MD_CTX*>(ctx_)); }
-Sha256::Sha256(Sha256&& other) noexcept : ctx_(std::exchange(other.ctx_, nullptr)) {}
-Sha256& Sha256::operator=(Sha256&& other) noexcept {
+RunningDigest::~RunningDigest() { EVP_MD_CTX_free(static_cast<EVP_MD_CTX*>(ctx_)); }
+RunningDigest::RunningDigest(RunningDigest&& other) noexcept
+    : ctx_(std::exchange(other.ctx_, nullptr)) {}
+RunningDigest& RunningDigest::operator=(RunningDigest&& other) noexcept {
   std::swap(ctx_, other.ctx_);
   return *this;
 }
-void Sha256::update(ByteView data) {
-  require(ctx_ != nullptr, "SHA-256 update after finish");
+void RunningDigest::update(ByteView data) {
+  require(ctx_ != nullptr, "digest update after finish");
   if (data.empty()) return;
   const int rc = EVP_DigestUpdate(static_cast<EVP_MD_CTX*>(ctx_), data.data(), data.size());
-  require(rc == 1, "SHA-256 update");
+  require(rc == 1, "digest update");
 }
-Hash32 Sha256::finish() {
-  require(ctx_ != nullptr, "SHA-256 second finish");
+void RunningDigest::finish_into(MutableByteView out) {
+  require(ctx_ != nullptr, "digest second finish");
   const OwnedMdCtx ctx(static_cast<EVP_MD_CTX*>(std::exchange(ctx_, nullptr)));
-  Hash32 out;
+  const int size = EVP_MD_CTX_get_size(ctx.get());
+  require(size > 0 && static_cast<std::size_t>(size) == out.size(), "digest size");
   unsigned n = 0;
-  require(EVP_DigestFinal_ex(ctx.get(), out.data(), &n) == 1 && n == out.size(), "SHA-256 final");
-  return out;
+  require(EVP_DigestFinal_ex(ctx.get(), out.data(), &n) == 1 && n == out.size(), "digest final");
 }
 
 Hash32 key_commitment(ByteView key, SecretAccess, ByteView context) {

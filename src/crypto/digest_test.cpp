@@ -8,6 +8,20 @@ namespace {
 class Digest : public CleanQueue {};
 class Scrypt : public CleanQueue {};
 
+// FIPS 180-4, examples of SHA-384.
+TEST_F(Digest, Sha384OfFips180) {
+  EXPECT_EQ(to_hex(sha384(as_bytes("abc"))),
+            "cb00753f45a35e8bb5a03d699ac65007272c32ab0eded1631a8b605a43ff5bed"
+            "8086072ba1e7cc2358baeca134c825a7");
+  Sha384 parts;
+  for (const char* part : {"abcdefghbcdefghicdefghijdefghijkefghijklfghijklmghijklmn",
+                           "hijklmnoijklmnopjklmnopqklmnopqrlmnopqrsmnopqrstnopqrstu"}) {
+    parts.update(as_bytes(part));
+  }
+  EXPECT_EQ(to_hex(parts.finish()),
+            "09330c33f71147e83d192fc782cd1b4753111b173b3b05d22fa08086e3b0f712"
+            "fcc7c71a557e2db966c3e9fa91746039");
+}
 TEST_F(Digest, Sha256OfFips180) {
   EXPECT_EQ(to_hex(sha256(as_bytes("abc"))),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");

@@ -47,6 +47,10 @@ const EVP_MD* sha256_md() {
   static const EVP_MD* const kMd = fetch_md("SHA256");
   return kMd;
 }
+const EVP_MD* sha384_md() {
+  static const EVP_MD* const kMd = fetch_md("SHA384");
+  return kMd;
+}
 const EVP_MD* sha512_md() {
   static const EVP_MD* const kMd = fetch_md("SHA512");
   return kMd;

@@ -58,6 +58,7 @@ void require(bool ok, const char* what);
 const std::uint8_t* pointer(ByteView v);
 
 const EVP_MD* sha256_md();
+const EVP_MD* sha384_md();
 const EVP_MD* sha512_md();
 
 // HMAC-SHA-256 in pieces, so that secrets are not copied together first.

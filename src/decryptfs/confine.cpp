@@ -18,7 +18,7 @@ void steady_allocator() {
   (void)mallopt(M_TRIM_THRESHOLD, -1);
 }
 
-Result<bool> confine_files(int store_fd) {
+Result<bool> confine_files(const StoreLeft& store) {
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return io_error("no_new_privs", errno);
   // SAFETY: Landlock has no libc wrappers; the structures are initialised and their sizes passed.
   landlock_ruleset_attr attr{};
@@ -35,9 +35,8 @@ Result<bool> confine_files(int store_fd) {
   }
   landlock_path_beneath_attr beneath{};
   beneath.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE;
-  beneath.parent_fd = store_fd;
-  const bool store = store_fd != kNoStore;
-  if (store &&
+  beneath.parent_fd = store.fd;
+  if (store.kind == StoreKind::kDirectory &&
       syscall(SYS_landlock_add_rule, rules.get(), LANDLOCK_RULE_PATH_BENEATH, &beneath, 0) != 0) {
     return io_error("landlock rule", errno);
   }
@@ -57,22 +56,34 @@ struct Filter {
         seccomp_rule_add(context, SCMP_ACT_ALLOW, call, sizeof...(conditions), conditions...);
     if (error == 0) error = r;
   }
+  void allow_ciphertext(const StoreLeft& store) {
+    const auto only_it = SCMP_A0(SCMP_CMP_EQ, static_cast<scmp_datum_t>(store.fd), 0);
+    switch (store.kind) {
+      case StoreKind::kNone:
+        return;
+      case StoreKind::kVolume:
+        allow(SCMP_SYS(pread64), only_it);
+        return;
+      case StoreKind::kDirectory:
+        for (const int call : {SCMP_SYS(pread64), SCMP_SYS(fstat), SCMP_SYS(newfstatat)}) {
+          allow(call);
+        }
+        allow(SCMP_SYS(openat2), only_it);
+        return;
+    }
+  }
 };
 
 }  // namespace
 
-Status confine_syscalls(int store_fd) {
+Status confine_syscalls(const StoreLeft& store) {
   Filter f;
   if (f.context == nullptr) return fail(Reason::kSandboxSetup, "seccomp_init");
   // FUSE requests and answers, audit lines.
   for (const int call : {SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(writev), SCMP_SYS(close)}) {
     f.allow(call);
   }
-  if (store_fd != kNoStore) {
-    // Ciphertext.
-    for (const int call : {SCMP_SYS(pread64), SCMP_SYS(fstat), SCMP_SYS(newfstatat)}) f.allow(call);
-    f.allow(SCMP_SYS(openat2), SCMP_A0(SCMP_CMP_EQ, static_cast<scmp_datum_t>(store_fd), 0));
-  }
+  f.allow_ciphertext(store);
   // Memory, never executable; threads that exist, never new ones.
   f.allow(SCMP_SYS(mmap), SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
   f.allow(SCMP_SYS(mprotect), SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));

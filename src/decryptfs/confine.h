@@ -12,15 +12,19 @@ namespace gbx::decryptfs {
 // given back.
 void steady_allocator();
 
-// The `store_fd` of a process that has its ciphertext in memory: it may open and read no file at
-// all.
-inline constexpr int kNoStore = -1;
+// What is left to read of the store: files beneath a directory; bytes of one descriptor, a volume;
+// or nothing at all, when the ciphertext lies in memory.
+enum class StoreKind { kNone, kDirectory, kVolume };
+struct StoreLeft {
+  StoreKind kind = StoreKind::kNone;
+  int fd = -1;
+};
 
-// Landlock: nothing of the file system but reading beneath `store_fd`. False where the kernel has
-// no Landlock.
-Result<bool> confine_files(int store_fd);
+// Landlock: nothing of the file system but reading beneath the store's directory, if it is one.
+// False where the kernel has no Landlock.
+Result<bool> confine_files(const StoreLeft& store);
 // no_new_privs and the allow-list of system calls, for all threads; anything else kills the
 // process.
-Status confine_syscalls(int store_fd);
+Status confine_syscalls(const StoreLeft& store);
 
 }  // namespace gbx::decryptfs

@@ -1,7 +1,7 @@
 // DecryptFS for the program that starts it: the privileged parent mounts, the confined child
-// serves. The child gets the FUSE descriptor, the dataset key on a pipe, the store's directory and
-// the version that came with the key; it holds one asset's key and nothing else. Audit events come
-// back as lines of JSON and are untrusted like anything a child says.
+// serves. The child gets the FUSE descriptor, the dataset key on a pipe, the store's directory (or
+// its volume) and the version that came with the key; it holds one asset's key and nothing else.
+// Audit events come back as lines of JSON and are untrusted like anything a child says.
 #pragma once
 
 #include <optional>
@@ -76,8 +76,10 @@ struct SpawnOptions {
   std::string program;       // empty: glovebox-decryptfs beside the running program
   std::optional<uid_t> uid;  // of its own; needs root
   std::optional<gid_t> gid;
-  int store_fd = -1;  // directory of the ciphertext, readable for that uid
-  Fd fuse;            // from mount_fuse()
+  // Of the ciphertext: a directory that is readable for that uid, or a volume (a block device or a
+  // file, storage/volume_store.h) that is open for reading.
+  int store_fd = -1;
+  Fd fuse;  // from mount_fuse()
   records::VersionRecord record;
   Hash32 version_id{};
   std::int64_t workers = 4;

@@ -654,7 +654,8 @@ int signal_of(const std::function<void(int store)>& body, bool prefetched = fals
   const Fd store = open_dir(dir.path).value();
   const pid_t pid = fork();
   if (pid == 0) {
-    const int allowed = prefetched ? kNoStore : store.get();
+    const StoreLeft allowed =
+        prefetched ? StoreLeft{} : StoreLeft{StoreKind::kDirectory, store.get()};
     if (!confine_files(allowed).ok() || !confine_syscalls(allowed).ok()) _exit(99);
     body(store.get());
     _exit(0);
@@ -700,7 +701,8 @@ TEST(Confinement, ForbiddenCallsKill) {
   }
   while (here != 16) sched_yield();
   (void)rmdir(dir.path.c_str());
-  if (!confine_files(store.get()).ok() || !confine_syscalls(store.get()).ok()) _exit(99);
+  const StoreLeft left{StoreKind::kDirectory, store.get()};
+  if (!confine_files(left).ok() || !confine_syscalls(left).ok()) _exit(99);
   go = true;
   for (auto& t : threads) t.join();
   _exit(0);

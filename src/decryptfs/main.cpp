@@ -2,6 +2,7 @@
 // serves one asset version.
 #include <errno.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -11,6 +12,7 @@
 #include "decryptfs/confine.h"
 #include "decryptfs/serve.h"
 #include "storage/directory_store.h"
+#include "storage/volume_store.h"
 
 namespace gbx::decryptfs {
 namespace {
@@ -33,15 +35,28 @@ Result<ServeRequest> take_request() {
   return from_json_text<ServeRequest>(as_text(text));
 }
 
-// With prefetch the directory and everything in it is closed when this returns.
-Result<std::unique_ptr<storage::ObjectStore>> open_store(const ServeRequest& request,
-                                                         AuditEvent& ready) {
-  auto directory = storage::DirectoryStore::from_fd(Fd(kStoreFd));
-  if (request.access == records::Access::kDirect) {
-    return std::unique_ptr<storage::ObjectStore>(std::move(directory));
+// The parent's descriptor says what kind of store it is. It is open as long as the store lives.
+Result<std::unique_ptr<storage::ObjectStore>> open_descriptor(StoreLeft& left) {
+  left.fd = kStoreFd;
+  struct stat st {};
+  if (fstat(kStoreFd, &st) != 0) return io_error("the store", errno);
+  if (S_ISDIR(st.st_mode)) {
+    left.kind = StoreKind::kDirectory;
+    return std::unique_ptr<storage::ObjectStore>(storage::DirectoryStore::from_fd(Fd(kStoreFd)));
   }
-  GBX_ASSIGN(auto snapshot, asset::prefetch(*directory, request.record,
+  left.kind = StoreKind::kVolume;
+  GBX_ASSIGN(auto volume, storage::VolumeStore::open(Fd(kStoreFd)));
+  return std::unique_ptr<storage::ObjectStore>(std::move(volume));
+}
+
+// With prefetch the store and everything in it is closed when this returns.
+Result<std::unique_ptr<storage::ObjectStore>> open_store(const ServeRequest& request,
+                                                         AuditEvent& ready, StoreLeft& left) {
+  GBX_ASSIGN(auto store, open_descriptor(left));
+  if (request.access == records::Access::kDirect) return store;
+  GBX_ASSIGN(auto snapshot, asset::prefetch(*store, request.record,
                                             static_cast<std::uint64_t>(request.prefetch_limit)));
+  left = StoreLeft{};
   ready.prefetched = static_cast<std::int64_t>(snapshot->bytes());
   ready.locked = snapshot->locked();
   return std::unique_ptr<storage::ObjectStore>(std::move(snapshot));
@@ -60,17 +75,17 @@ Status run(Audit& audit) {
   ready.asset = request.record.asset_id;
   ready.access = request.access;
   GBX_TRY(asset::AssetReader::check(request.record, request.version_id, key));
-  GBX_ASSIGN(const auto store, open_store(request, ready));
-  const int store_fd = request.access == records::Access::kPrefetch ? kNoStore : kStoreFd;
+  StoreLeft left;
+  GBX_ASSIGN(const auto store, open_store(request, ready, left));
   asset::ReaderOptions options;
   options.on_bad_chunk = [&audit](const asset::BadChunk& chunk) { audit.bad_chunk(chunk); };
   GBX_ASSIGN(asset::AssetReader reader,
              asset::AssetReader::open(*store, request.record, request.version_id, key, options));
-  GBX_ASSIGN(ready.landlock, confine_files(store_fd));
+  GBX_ASSIGN(ready.landlock, confine_files(left));
   ServeOptions serving;
   serving.workers = static_cast<unsigned>(request.workers);
   serving.before_serving = [&]() -> Status {
-    GBX_TRY(confine_syscalls(store_fd));
+    GBX_TRY(confine_syscalls(left));
     audit.write(ready);
     return ok_status();
   };

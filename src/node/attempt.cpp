@@ -47,7 +47,7 @@ class Running {
   // Until the agent said `end`, broke its stream, or ran out of time.
   Status live() {
     if (o_.refused) return *o_.refused;
-    GBX_ASSIGN(environment_, o_.provisioner->start(name()));
+    GBX_ASSIGN(environment_, o_.provisioner->start({name(), bundle_}));
     mux_.emplace(environment_->stream(), *o_.clock);
     Status end = serve_agent(*mux_);
     end_relay();
@@ -117,6 +117,7 @@ class Running {
     if (m == method::kLaunch) return to_json(bundle_);
     if (m == method::kAgentBroker) return connect_broker();
     if (m == method::kIntroduce) return introduce(body);
+    if (m == method::kRelease) return release();
     if (m == method::kAgentPhase) return phase(body);
     if (m == method::kAgentOutput) return output(body);
     if (m == method::kAgentEnd) {
@@ -139,6 +140,12 @@ class Running {
                            o_.clock->now().seconds()};
     GBX_ASSIGN(auto signed_intro, sign(bundle_.launch_config.set_id, intro, *o_.key));
     return to_json(signed_intro);
+  }
+
+  Result<Json> release() const {
+    const auto* booted = environment_->release();
+    if (booted == nullptr) return fail(Reason::kNotFound, "a guest release of this environment");
+    return to_json(ReleaseReply{*booted});
   }
 
   Result<Json> phase(const Json& body) {

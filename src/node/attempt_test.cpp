@@ -30,7 +30,7 @@ class Streams final : public Provisioner {
   Streams() : ends_(channel::make_memory_pipe()) {}
   channel::ByteStream& agent_end() { return *ends_.first; }
   Result<std::vector<std::string>> clear() override { return std::vector<std::string>{}; }
-  Result<std::unique_ptr<Environment>> start(const std::string&) override {
+  Result<std::unique_ptr<Environment>> start(const EnvironmentRequest&) override {
     return std::unique_ptr<Environment>(std::make_unique<One>(*ends_.second));
   }
 

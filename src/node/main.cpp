@@ -8,8 +8,8 @@
 #include <iostream>
 #include <thread>
 
-#include "base/private_file.h"
 #include "base/version.h"
+#include "crypto/key_file.h"
 #include "node/service.h"
 
 namespace gbx::node {
@@ -30,7 +30,14 @@ struct Settings {
   std::int64_t uid_base = 0;
   std::string memory;  // empty: what lent_memory_bytes() leaves of this machine's
   std::int64_t pids = kMaxPids;
+  std::string environment = "local";
+  std::string guest;
+  std::string release;
+  std::string simtee = program_dir() + "/glovebox-simtee";
+  std::string simtee_key;
 };
+
+constexpr std::size_t kMaxReleaseBytes = 65'536;
 
 Result<std::int64_t> lent_memory(const Settings& s) {
   struct sysinfo si {};
@@ -44,19 +51,24 @@ Result<std::int64_t> lent_memory(const Settings& s) {
       .with("at most " + std::to_string(most >> 20) + "MiB, 80 % of this machine's", s.memory);
 }
 
-// Raw 32-byte Ed25519 seed, mode 0600, made on first use.
-Result<crypto::SigningKey> load_key(const std::string& path, Random& random) {
-  if (!path_exists(path)) {
-    GBX_ASSIGN(auto fresh,
-               crypto::SigningKey::generate(crypto::SignatureAlgorithm::kEd25519, random));
-    const auto raw = fresh.private_bytes(SecretAccess{});
-    GBX_TRY(write_file_atomic(path, raw.view(SecretAccess{}), 0600));
-    return fresh;
+// What `simtee root` prints: how policies name the root that signs this node's quotes.
+Result<std::string> simulated_root(const Settings& s) {
+  ProcessOptions p;
+  p.argv = {s.simtee, "root", "--key", s.simtee_key};
+  GBX_ASSIGN(const RunOutput out, run_command(p, 4096));
+  std::string root = out.out.substr(0, out.out.find('\n'));
+  if (!out.status.exited || out.status.code != 0 || root.rfind("sim:", 0) != 0) {
+    return fail(Reason::kSandboxSetup, s.simtee + " root").with("sim:…", printable(out.err, 200));
   }
-  GBX_ASSIGN(Bytes raw, read_private_file(path, 32));
-  const auto secret = Secret<SigningKeyTag>::copy_of(raw);
-  cleanse(raw);
-  return crypto::SigningKey::from_private(crypto::SignatureAlgorithm::kEd25519, secret);
+  return root;
+}
+
+// Of its signature only the form is looked at: brokers know the signers, nodes do not.
+Result<Signed<GuestRelease>> load_release(const Settings& s) {
+  GBX_ASSIGN(const std::string text, read_text_file(s.release, kMaxReleaseBytes));
+  auto release = from_json_text<Signed<GuestRelease>>(text);
+  if (!release.ok()) return release.error().at(s.release);
+  return release;
 }
 
 NodeInfo info_of(const Settings& s, std::int64_t memory_bytes, const crypto::SigningKey& key) {
@@ -72,7 +84,28 @@ NodeInfo info_of(const Settings& s, std::int64_t memory_bytes, const crypto::Sig
   return n;
 }
 
-std::unique_ptr<Provisioner> provisioner_of(const Settings& s) {
+// Machines, and what the plane is told of them.
+Result<std::unique_ptr<Provisioner>> machines_of(const Settings& s, NodeInfo& info) {
+  if (s.guest.empty() || s.release.empty() || s.simtee_key.empty()) {
+    return fail(Reason::kUsage, "--environment vm")
+        .with("--guest, --release and --simtee-key", "without one of them");
+  }
+  VmOptions o;
+  GBX_ASSIGN(o.release, load_release(s));
+  GBX_ASSIGN(const std::string root, simulated_root(s));
+  o.simtee_program = s.simtee;
+  o.simtee_key = s.simtee_key;
+  o.guest_dir = s.guest;
+  o.objects_dir = s.objects;
+  o.state_dir = s.state;
+  o.uid_base = s.uid_base;
+  info.technologies = {Technology::kSim};
+  info.platforms = {{Technology::kSim, root, o.release.body.name}};
+  return make_vm_provisioner(std::move(o));
+}
+
+Result<std::unique_ptr<Provisioner>> provisioner_of(const Settings& s, NodeInfo& info) {
+  if (s.environment == "vm") return machines_of(s, info);
   LocalOptions local;
   local.agent_program = s.agent;
   local.objects_dir = s.objects;
@@ -90,7 +123,7 @@ Status serve(const Settings& s) {
   SystemRandom random;
   GBX_TRY(check_uids_free({s.uid_base, kUidsPerSlot * s.slots}));
   GBX_TRY(make_dirs(s.state, 0711));
-  GBX_ASSIGN(auto key, load_key(s.key_file, random));
+  GBX_ASSIGN(auto key, crypto::signing_key_file(s.key_file, random));
   const SystemClock clock;
   const Logger log(2, "node", clock);
   LinkOptions link{&clock, {}, &key, std::nullopt};
@@ -99,10 +132,10 @@ Status serve(const Settings& s) {
   GBX_ASSIGN(o.broker, channel::TcpAddress::from_text(s.broker));
   GBX_ASSIGN(link.plane_key, crypto::PublicKey::from_text(s.plane_key));
   GBX_ASSIGN(const std::int64_t memory, lent_memory(s));
-  const auto provisioner = provisioner_of(s);
+  o.info = info_of(s, memory, key);
+  GBX_ASSIGN(const auto provisioner, provisioner_of(s, o.info));
   GBX_ASSIGN(const auto cleared, provisioner->clear());
   for (const auto& line : cleared) log.warn("left-by-an-earlier-life", {{"what", line}});
-  o.info = info_of(s, memory, key);
   o.clock = &clock;
   o.log = &log;
   o.key = &key;
@@ -118,7 +151,7 @@ Status serve(const Settings& s) {
 
 Status print_key(const std::string& path) {
   SystemRandom random;
-  GBX_ASSIGN(auto key, load_key(path, random));
+  GBX_ASSIGN(auto key, crypto::signing_key_file(path, random));
   std::cout << key.public_key().text() << "\n";
   return ok_status();
 }
@@ -138,6 +171,14 @@ int run_main(int argc, char** argv) {
   serve_command->add_option("--objects", s.objects, "Folder of ciphertext objects")->required();
   serve_command->add_option("--state", s.state, "Private folder for environments")->required();
   serve_command->add_option("--agent", s.agent, "The agent's program");
+  serve_command
+      ->add_option("--environment", s.environment,
+                   "Where attempts run: local (NO TEE), vm (a machine each; SIMULATED)")
+      ->check(CLI::IsMember({"local", "vm"}));
+  serve_command->add_option("--guest", s.guest, "Folder of the guest that guest/build made");
+  serve_command->add_option("--release", s.release, "Signed release of that guest");
+  serve_command->add_option("--simtee", s.simtee, "The program that plays the TEE");
+  serve_command->add_option("--simtee-key", s.simtee_key, "Its root's key file");
   serve_command->add_option("--slots", s.slots, "Attempts at a time")->check(CLI::Range(1, 64));
   serve_command->add_option("--memory", s.memory,
                             "Memory, scratch and images of all attempts at a time, like 8GiB "

@@ -1,5 +1,5 @@
 // Where environments come from. `local`: the agent as a process of this host, technology none, no
-// protection from the host. A confidential VM is another implementation of the same two classes.
+// protection from the host. `vm`: a machine of its own for each attempt.
 #pragma once
 
 #include <memory>
@@ -9,6 +9,7 @@
 #include "base/os.h"
 #include "base/uids.h"
 #include "channel/stream.h"
+#include "records/messages.h"
 
 namespace gbx::node {
 
@@ -17,9 +18,17 @@ class Environment {
   virtual ~Environment() = default;
   // Control and relayed bytes, multiplexed (channel/mux.h). Valid as long as the environment.
   virtual channel::ByteStream& stream() = 0;
+  // What booted there, as its signer says; null where nothing is measured.
+  virtual const records::Signed<records::GuestRelease>* release() const { return nullptr; }
   // Ends it whatever it does; afterwards nothing of it runs. Returns what could not be removed, a
   // line each.
   virtual std::vector<std::string> destroy() = 0;
+};
+
+struct EnvironmentRequest {
+  std::string name;  // unique per attempt: letters, digits and '-'
+  // The plane's word, checked by the agent alone; lives as long as the call.
+  const records::LaunchBundle& bundle;
 };
 
 class Provisioner {
@@ -29,8 +38,7 @@ class Provisioner {
   // removed. Says what it was, a line each. An error when something withstood, or another node is
   // at work there: then nothing may start.
   virtual Result<std::vector<std::string>> clear() = 0;
-  // `name` is unique per attempt: letters, digits and '-'.
-  virtual Result<std::unique_ptr<Environment>> start(const std::string& name) = 0;
+  virtual Result<std::unique_ptr<Environment>> start(const EnvironmentRequest& request) = 0;
 };
 
 struct LocalOptions {
@@ -43,5 +51,26 @@ struct LocalOptions {
 };
 // Environments must not outlive the provisioner.
 std::unique_ptr<Provisioner> make_local_provisioner(LocalOptions options);
+
+// A guest release as guest/build makes it, in one folder: firmware.fd, kernel, initrd, cmdline.
+struct VmOptions {
+  std::string simtee_program;  // glovebox-simtee
+  std::string simtee_key;      // its root's file
+  std::string guest_dir;
+  records::Signed<records::GuestRelease> release;
+  std::string objects_dir;
+  std::string state_dir;
+  std::int64_t uid_base = 0;           // QEMU runs under the first id of its slot
+  std::string platform = "emulation";  // or "kvm"
+  int log_fd = 2;
+};
+// Environments must not outlive the provisioner.
+std::unique_ptr<Provisioner> make_vm_provisioner(VmOptions options);
+
+// The smallest machine of the release that an attempt fits into, with what its guest needs beside
+// it. kNoCapacity, with what is asked and what the largest machine has.
+Result<records::MeasuredMachine> machine_for(const records::GuestRelease& release,
+                                             records::Technology technology,
+                                             const records::LaunchBundle& bundle);
 
 }  // namespace gbx::node

@@ -504,7 +504,10 @@ class Judge {
     if (plan.controls.access == records::Access::kDirect) channels.insert("access-pattern");
     const bool none = std::any_of(plan.tee.begin(), plan.tee.end(),
                                   [](const auto& r) { return r.technology == Technology::kNone; });
+    const bool sim = std::any_of(plan.tee.begin(), plan.tee.end(),
+                                 [](const auto& r) { return r.technology == Technology::kSim; });
     if (none) channels.insert({"host-reads-memory", "node-introduces-agent"});
+    if (sim) channels.insert({"host-reads-memory", "host-signs-evidence"});
     if (channels.size() > 32) {
       return fail(Reason::kPolicyUnmergeable, "more than 32 residual channels");
     }

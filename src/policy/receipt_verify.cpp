@@ -428,7 +428,7 @@ class Verifier {
     proved("given after the plan", c.expires >= r_.plan.body.time, Reason::kCredentialExpired);
   }
 
-  void environment() {
+  ReportData report_data() const {
     ReportData report;
     report.set_id = pinned_;
     report.nonce = r_.nonce;
@@ -438,21 +438,52 @@ class Verifier {
     report.plan_hash = r_.plan.hash();
     report.agent_keys = hash_of(r_.agent_keys);
     report.exporter = r_.exporter;
-    auto verdict =
-        verify_none(pinned_, r_.evidence, report.digest(), {pinned_, keys_->set_key.text()});
+    return report;
+  }
+
+  void environment() {
+    // The plan is older than the evidence, and no later word of the set says when that was made.
+    const ExpectedEvidence expected{pinned_,
+                                    report_data(),
+                                    {pinned_, keys_->set_key.text()},
+                                    r_.set.charter,
+                                    r_.plan.body.time};
+    auto verdict = check_evidence(options_.evidence, r_.evidence, expected);
     if (!proved("evidence binds nonce, job, credential, plan, agent keys and connection",
                 verdict.ok() ? ok_status() : Status(verdict.error()))) {
       return;
     }
     proved("every owner allows this platform", verdict_allowed(r_.plan.body.tee, *verdict),
            verdict->root);
+    if (verdict->technology == Technology::kNone) {
+      introduced(*verdict);
+    } else {
+      measured(*verdict);
+    }
+  }
+
+  void introduced(const Verdict& verdict) {
     const auto& intro = r_.evidence.node->body;
     proved("introduced for this attempt",
-           intro.job_id == out_.job_id && intro.attempt == report.attempt,
+           intro.job_id == out_.job_id && intro.attempt == r_.credential.body.attempt,
            Reason::kEvidenceRejected);
-    protection_ = "NO TEE: the node " + verdict->root +
+    protection_ = "NO TEE: the node " + verdict.root +
                   " could read and change everything, and only its word stands for what ran";
     claimed("what ran is what was launched", "NO TEE: the node's word, nothing was measured");
+  }
+
+  void measured(const Verdict& verdict) {
+    proved("what was launched is the release that is named",
+           verdict.measurement == Check::kPass && verdict.debug_off == Check::kPass,
+           Reason::kMeasurementMismatch, verdict.release);
+    if (verdict.technology != Technology::kSim) {
+      protection_ = std::string(enum_name(verdict.technology)) + " " + verdict.release;
+      return;
+    }
+    protection_ = "SIMULATED TEE " + verdict.root + ", release " + verdict.release +
+                  ": whoever ran that installation could read and change everything";
+    claimed("what ran is what was launched",
+            "SIMULATED: the word of the installation's own root, which its operator holds");
   }
 
   void run_statement() {
@@ -687,12 +718,11 @@ class Verifier {
       return;
     }
     const auto& d = *r_.destroyed;
-    if (!r_.evidence.node) {
-      proved("signed by the node", false, Reason::kEvidenceMissing);
-      return;
-    }
-    auto node = crypto::PublicKey::from_text(r_.evidence.node->key);
-    proved("signed by the node", node.ok() ? d.verify(pinned_, *node) : Status(node.error()));
+    // Evidence of a platform names no node: then whoever signed it is the claim's own word.
+    const bool named = r_.evidence.node.has_value();
+    auto node = crypto::PublicKey::from_text(named ? r_.evidence.node->key : d.key);
+    proved(named ? "signed by the node" : "signed by the key that it names",
+           node.ok() ? d.verify(pinned_, *node) : Status(node.error()));
     proved("about this attempt",
            d.body.job_id == out_.job_id && d.body.attempt == r_.credential.body.attempt,
            Reason::kPlanMismatch);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "policy/policy.h"
+#include "records/evidence_check.h"
 
 namespace gbx::policy {
 
@@ -60,12 +61,14 @@ struct ReceiptOptions {
   std::optional<std::int64_t> now;  // refuses times later than this
   // with it the planned charges are reckoned again, else they are the set's word
   Capacity capacity;
+  // without it only receipts of technology `none` hold
+  records::EvidenceCheck evidence = {};
 };
 ReceiptReport verify_receipt(const records::Receipt& receipt, const records::SetId& pinned,
                              const ReceiptOptions& options);
 inline ReceiptReport verify_receipt(const records::Receipt& receipt, const records::SetId& pinned,
                                     std::optional<std::int64_t> now = {}) {
-  return verify_receipt(receipt, pinned, ReceiptOptions{now, nullptr});
+  return verify_receipt(receipt, pinned, ReceiptOptions{now, nullptr, nullptr});
 }
 
 }  // namespace gbx::policy

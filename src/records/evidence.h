@@ -3,6 +3,7 @@
 #pragma once
 
 #include "records/job.h"
+#include "records/release.h"
 
 namespace gbx::records {
 
@@ -87,6 +88,9 @@ struct Evidence {
   std::vector<Collateral> collateral;            // for the quote; empty for none
   LaunchConfig launch_config;
   std::string release;  // name of the guest release; empty for none
+  // what the quote's report data is the digest of, so that a refusal says which member differs;
+  // absent for none
+  std::optional<ReportData> report_data;
   template <class F>
   void fields(F& f) {
     f("technology", technology);
@@ -95,6 +99,7 @@ struct Evidence {
     f("collateral", collateral, Bound{0, 16});
     f("launchConfig", launch_config);
     f("release", release, Bound{0, 64});
+    f("reportData", report_data);
   }
 };
 

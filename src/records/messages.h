@@ -55,6 +55,7 @@ inline constexpr std::string_view kNodeDestroyed = "node.destroyed";
 inline constexpr std::string_view kLaunch = "launch";  // node -> agent: LaunchBundle
 // agent -> node: IntroduceRequest -> Signed<NodeIntroduction>
 inline constexpr std::string_view kIntroduce = "introduce";
+inline constexpr std::string_view kRelease = "release";  // agent -> node: Empty -> ReleaseReply
 // agent -> node: Empty -> BrokerStream; ends the one before
 inline constexpr std::string_view kAgentBroker = "broker";
 inline constexpr std::string_view kAgentPhase = "phase";  // agent -> node: PhaseReport
@@ -311,6 +312,19 @@ struct LedgerStatement {
 };
 
 // ---- node <-> plane ----
+// A platform with a name or a release of its own that a node starts environments on. `none` has
+// neither: its name is the hash of the node's key.
+struct NodePlatform {
+  Technology technology = Technology::kSim;
+  std::string root;     // "sim:<root SPKI hash>"; empty for hardware
+  std::string release;  // name of the guest release that it boots
+  template <class F>
+  void fields(F& f) {
+    f("technology", technology);
+    f("root", root, Bound{0, 80});
+    f("release", release, Bound{1, 64});
+  }
+};
 struct NodeInfo {
   std::string name;
   std::string key;  // public key text: signs introductions and destruction claims
@@ -321,6 +335,7 @@ struct NodeInfo {
   std::int64_t slots = 1;
   std::string version;
   std::optional<std::int64_t> pids;  // most processes of one job; absent: the node takes none
+  std::optional<std::vector<NodePlatform>> platforms;  // of its technologies; none needs no entry
   template <class F>
   void fields(F& f) {
     f("name", name, Bound{1, 63});
@@ -331,6 +346,7 @@ struct NodeInfo {
     f("slots", slots, Bound{1, 1024});
     f("version", version, Bound{1, 64});
     f("pids", pids, Bound{1, kMaxPids});
+    f("platforms", platforms, Bound{1, 8});
   }
 };
 struct RunningAttempt {
@@ -460,6 +476,14 @@ struct BrokerStream {
   template <class F>
   void fields(F& f) {
     f("stream", stream, Bound{1, 15});
+  }
+};
+// What the node boots, for the evidence: its signature says whose word it is, not the node's.
+struct ReleaseReply {
+  Signed<GuestRelease> release;
+  template <class F>
+  void fields(F& f) {
+    f("release", release);
   }
 };
 struct IntroduceRequest {

@@ -91,7 +91,7 @@ Result<Verdict> verify_none(const SetId& set_id, const Evidence& e,
     return fail(Reason::kEvidenceRejected, "no verifier for this technology")
         .with("none", std::string(enum_name(e.technology)));
   }
-  if (!e.node || e.quote || !e.collateral.empty() || !e.release.empty()) {
+  if (!e.node || e.quote || !e.collateral.empty() || !e.release.empty() || e.report_data) {
     return fail(
         Reason::kEvidenceMissing,
         "technology none needs the node's introduction and no quote, collateral or release");

@@ -42,6 +42,7 @@ class Person:
     """A home folder with keys, and the commands of its owner."""
 
     def __init__(self, installation, name, roles, invite=None):
+        self.facts = installation.facts
         self.home = os.path.join(installation.dir, "home-" + name)
         facts = installation.facts
         self.run("init", "--plane", facts["plane"], "--ca", facts["ca"], "--set", facts["setId"])
@@ -56,19 +57,31 @@ class Person:
             raise CommandFailed(args, done.returncode, done.stdout, done.stderr)
         return json.loads(done.stdout) if done.stdout.strip() else None
 
+    def where(self, node):
+        """Options of a policy that allows this installation's environments."""
+        if self.facts["simRoot"]:
+            return ["--allow-sim", self.facts["simRoot"], "--release", self.facts["release"]]
+        return ["--allow-none-node", node]
+
     def policy(self, path, kind, image_digest, node, join, command=None, extra=()):
         args = ["policy", "new", "--yes", "--kind", kind, "--purpose", PURPOSE, "--image-digest", image_digest,
-                "--allow-none-node", node, "--custody", "operator", "--rollback", "unprotected", "--join-owner", join,
+                *self.where(node), "--custody", "operator", "--rollback", "unprotected", "--join-owner", join,
                 "--release-slot", "0", "--days", "2", "--force", "--out", path, *extra]
         args += ["--command", json.dumps(command)] if command else ["--any-command"]
         self.run(*args)
         return path
 
 
+# Where jobs run: "local", or "vm" for a machine each, of the guest in build/guest (guest/build makes it).
+ENVIRONMENT = os.environ.get("GBX_E2E_ENVIRONMENT", "local")
+GUEST = os.path.join(ROOT, "build", "guest")
+
+
 class Installation:
-    def __init__(self, uid_base=None, inside=()):
+    def __init__(self, uid_base=None, inside=(), environment=ENVIRONMENT):
         """`inside` is the start of a command that runs `glovebox up`, in a place of the test's making."""
         self.uid_base = uid_base
+        self.environment = environment
         self.inside = list(inside)
         self.dir = tempfile.mkdtemp(prefix="gbx-e2e-", dir="/tmp")
         os.chmod(self.dir, 0o755)
@@ -83,6 +96,8 @@ class Installation:
             os.unlink(done)
         command = [*self.inside, os.path.join(BIN, "glovebox"), "up", "--state", self.state,
                    *(() if "--listen" in args else ("--listen", "127.0.0.1:0")), *args]
+        if self.environment == "vm":
+            command += ["--environment", "vm", "--guest", GUEST]
         if self.uid_base:
             command += ["--uid-base", str(self.uid_base)]
         self.up = subprocess.Popen(command, stdout=self.log, stderr=self.log)
@@ -127,9 +142,9 @@ class World:
     """An installation with a hospital, an engineer, the study's image, and the dataset twice: `wdbc` for the study's
     command only, `open` for any command of the same image and for two attempts."""
 
-    def __init__(self, uid_base=None):
+    def __init__(self, uid_base=None, environment=ENVIRONMENT):
         layout, self.digest = image("study-image")
-        self.up = Installation(uid_base)
+        self.up = Installation(uid_base, environment=environment)
         d = self.up.dir
         self.data = os.path.join(d, "data")
         subprocess.run([os.path.join(ROOT, "examples/breast-cancer/get-data"), self.data], check=True, stdout=subprocess.DEVNULL)
@@ -188,7 +203,7 @@ class Shared:
         return getattr(self._made, name)
 
 
-def job_spec(name, command, outputs, inputs, env=None, run=60, memory="256MiB", scratch="16MiB", image="256MiB", pids=None):
+def job_spec(name, command, outputs, inputs, env=None, run=60, memory="256MiB", scratch="16MiB", image="256MiB", pids=None, environment=ENVIRONMENT):
     sandbox = {} if pids is None else {"pids": pids}
     return {
         "apiVersion": "glovebox/v1", "kind": "PrivateJob", "metadata": {"name": name},
@@ -197,9 +212,9 @@ def job_spec(name, command, outputs, inputs, env=None, run=60, memory="256MiB", 
             "inputs": [{"name": i, "asset": i, "mount": "/data/" + i} for i in inputs],
             "outputs": outputs,
             "resources": {"cpu": 1, "memory": memory, "scratch": scratch, "image": image, "gpu": 0},
-            "tee": {"anyOf": ["none"], "releases": []}, "sandbox": sandbox,
+            "tee": {"anyOf": ["sim" if environment == "vm" else "none"], "releases": []}, "sandbox": sandbox,
             "logs": {"visibility": "none", "maxBytes": 0}, "attempts": 1,
-            "timeouts": {"queue": 60, "start": 60, "run": run},
+            "timeouts": {"queue": 60, "start": 240 if environment == "vm" else 60, "run": run},
         },
     }
 

@@ -16,7 +16,8 @@ NOBODY = 65534
 UID_BASE = 1_210_000_000
 PROGRAMS = {name for name in os.listdir(h.BIN) if name.split("-")[0] == "glovebox"}
 # Held at their first input when they are started alone; all others run in an installation with a job.
-ALONE = {"glovebox-node", "glovebox-gate", "glovebox-decryptfs", "glovebox-sandbox", "glovebox-unpack", "glovebox-agent"}
+ALONE = {"glovebox-node", "glovebox-gate", "glovebox-decryptfs", "glovebox-sandbox", "glovebox-unpack", "glovebox-agent",
+         "glovebox-simtee"}
 BEFORE = resource.getrlimit(resource.RLIMIT_CORE)
 
 
@@ -102,6 +103,10 @@ class CoreDumps(unittest.TestCase):
                                  capture_output=True, text=True, check=True).stdout.strip()
             at = "127.0.0.1:%d" % plane.getsockname()[1]
             folder = os.open(d, os.O_RDONLY)
+            os.mkfifo(d + "/firmware")  # nobody writes into it
+            subprocess.run([os.path.join(h.BIN, "glovebox-simtee"), "root", "--key", d + "/root"], stdout=subprocess.DEVNULL, check=True)
+            for path in (d + "/firmware", d + "/root"):
+                os.chown(path, NOBODY, NOBODY)
             held = {
                 "glovebox-node": (["glovebox-node", "serve", "--name", "n", "--plane", at, "--plane-key", key, "--broker", at,
                                    "--key", d + "/key", "--objects", d, "--state", d + "/state", "--uid-base",
@@ -110,6 +115,9 @@ class CoreDumps(unittest.TestCase):
                 "glovebox-decryptfs": (["glovebox-decryptfs"], {3: folder, 4: silent, 5: folder, 6: silent, 7: audit}),
                 "glovebox-sandbox": (["glovebox-sandbox"], {3: silent, 4: folder, 5: report, 8: silent}),
                 "glovebox-unpack": (["glovebox-unpack", "sha256:" + "a" * 64, "1600000000", *["1"] * 6], {3: folder, 4: folder, 5: result}),
+                "glovebox-simtee": (["glovebox-simtee", "launch", "--key", d + "/root", "--firmware", d + "/firmware", "--kernel", "/k",
+                                     "--initrd", "/i", "--command-line", "x", "--cpus", "1", "--memory", "1073741824",
+                                     "--launch-config", "0" * 64, "--control-fd", "3", "--volume-fd", "4"], {}),
                 "glovebox-agent": (["glovebox-agent", "worker"], {3: theirs.fileno(), 4: packets_theirs.fileno()}),
             }
             self.assertEqual(set(held), ALONE)

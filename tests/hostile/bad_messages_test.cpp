@@ -163,7 +163,8 @@ class NodeMessages : public ::testing::Test {
             std::int64_t{8} << 30,
             1,
             "test",
-            kMaxPids};
+            kMaxPids,
+            {}};
   }
 
   BrokerWorld w_{121};

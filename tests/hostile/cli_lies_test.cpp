@@ -25,6 +25,7 @@
 #include "plane/plane_world.h"
 #include "plane/service/api.h"
 #include "storage/memory_store.h"
+#include "vm/measure/testing.h"
 
 namespace gbx::cli {
 namespace {
@@ -220,7 +221,7 @@ struct Told {
   bool kept = false;       // what it changes in its home is there for the next command
   // "job submit"
   std::string command() const {
-    static const std::set<std::string> kNoGroup{"init", "doctor", "completion", "man"};
+    static const std::set<std::string> kNoGroup{"init", "doctor", "measure", "completion", "man"};
     return kNoGroup.contains(words[0]) ? words[0] : words[0] + " " + words[1];
   }
   std::string text() const {
@@ -782,14 +783,22 @@ class CliLies : public ::testing::Test {
   }
   // What asks the plane nothing, whatever it says.
   static List offline() {
-    return {{"owner", {"identity", "show"}},
-            {"owner", {"image", "inspect", "{dir}/layout"}},
-            {"owner", {"policy", "new", "--yes", "--purpose", "x", "--out", "{out}"}},
-            {"consumer", {"job", "validate", "{dir}/job.json"}},
-            {"consumer", {"job", "schema"}},
-            {"consumer", {"receipt", "verify", "{dir}/receipt.json"}},
-            {"consumer", {"completion", "bash"}},
-            {"consumer", {"man", "--dir", "{out}"}}};
+    return {
+        {"owner", {"identity", "show"}},
+        {"owner", {"image", "inspect", "{dir}/layout"}},
+        {"owner", {"policy", "new", "--yes", "--purpose", "x", "--out", "{out}"}},
+        {"consumer", {"job", "validate", "{dir}/job.json"}},
+        {"consumer", {"job", "schema"}},
+        {"consumer", {"receipt", "verify", "{dir}/receipt.json"}},
+        {"consumer",
+         {"measure", "--technology", "sim", "--firmware", "{dir}/kernel", "--kernel",
+          "{dir}/kernel", "--initrd", "{dir}/kernel", "--cmdline", "quiet", "--cpus", "1",
+          "--memory", "2GiB"}},
+        {"consumer", {"release", "key", "--key", "{dir}/release.key", "--new"}},
+        {"consumer",
+         {"release", "make", "--guest", "{dir}", "--key", "{dir}/release.key", "--out", "{out}"}},
+        {"consumer", {"completion", "bash"}},
+        {"consumer", {"man", "--dir", "{out}"}}};
   }
 };
 
@@ -824,6 +833,10 @@ TEST_F(CliLies, EveryCommandIsLiedToOrAsksNobody) {
   desk().put("receipt.json", canonical(to_json(must(desk().genuine.p.core->receipt(
                                  {world().consumer.id(), {plane::Role::kConsumer}},
                                  must(fixed_from_hex<32>(jobs().released)))))));
+  desk().put("kernel", std::string(as_text(vm::measure::testing::KernelMaker().build())));
+  for (const char* part : {"firmware.fd", "initrd", "cmdline", "lock", "name"}) {
+    desk().put(part, part);
+  }
   for (const auto& told : offline()) {
     std::size_t asked = 0;
     const Outcome out = desk().run(told, 1, [&](std::size_t, const Exchange& e) {

@@ -183,7 +183,7 @@ class Agents final : public Provisioner {
  public:
   explicit Agents(Begun& begun) : begun_(begun) {}
   Result<std::vector<std::string>> clear() override { return std::vector<std::string>{}; }
-  Result<std::unique_ptr<Environment>> start(const std::string&) override {
+  Result<std::unique_ptr<Environment>> start(const EnvironmentRequest&) override {
     return std::unique_ptr<Environment>(std::make_unique<One>(begun_));
   }
 
@@ -283,7 +283,8 @@ class PlaneLies : public ::testing::Test {
               std::int64_t{8} << 30,
               slots_,
               "test",
-              kMaxPids};
+              kMaxPids,
+              {}};
     o.clock = &clock_;
     o.log = &log_;
     o.key = &jobs().key();

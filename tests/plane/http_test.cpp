@@ -591,7 +591,7 @@ TEST_F(PlaneHttp, ANodeThatNobodyEnrolledIsRefused) {
   NodeClient node(port("nodes"), stranger.key,
                   must(crypto::PublicKey::from_text(*ready.find("nodeKey")->string())), clock);
   const NodeInfo info{
-      "x", stranger.key.public_key().text(), {Technology::kNone}, 4, 1, 1, "test", kMaxPids};
+      "x", stranger.key.public_key().text(), {Technology::kNone}, 4, 1, 1, "test", kMaxPids, {}};
   EXPECT_FALSE(node.call(method::kNodeRegister, info).ok());
 }
 

@@ -307,7 +307,8 @@ class PlaneHttp : public ::testing::Test {
             std::int64_t{8} << 30,
             1,
             "test",
-            kMaxPids};
+            kMaxPids,
+            {}};
   }
   // The node takes the job that waits, and an agent that does what a genuine one does hands in its
   // output.

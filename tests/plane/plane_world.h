@@ -159,7 +159,8 @@ class Plane {
     }
   }
   NodeInfo info() {
-    return {"n", node().text(), {Technology::kNone}, 8, std::int64_t{8} << 30, 1, "test", kMaxPids};
+    return {"n", node().text(), {Technology::kNone}, 8, std::int64_t{8} << 30, 1, "test", kMaxPids,
+            {}};
   }
   // Everything that is due, with the real broker.
   void pump() {

@@ -99,7 +99,8 @@ class Sizes : public ::testing::Test {
                                                    std::int64_t{8} << 30,
                                                    1,
                                                    "test",
-                                                   kMaxPids}));
+                                                   kMaxPids,
+                                                   {}}));
   }
   // As large as the broker takes them: of bytes, or of values.
   SignedSubmission large(bool values) {

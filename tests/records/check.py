@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 P256_ORDER = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551
-UNBOUND = {"agent-keys", "charter", "evidence", "identity", "launch-config", "seal-context", "version-record"}
+UNBOUND = {"agent-keys", "charter", "evidence", "guest-release", "identity", "launch-config", "seal-context", "version-record"}
 
 
 class Wrong(Exception):

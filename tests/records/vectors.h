@@ -18,7 +18,7 @@ struct Types {};
 using Records =
     Types<records::AgentKeys, records::BeaconAck, records::BrokerEvidence, records::Cancel,
           records::Charter, records::Cosignature, records::Credential, records::DeletedClaim,
-          records::DestroyedClaim, records::EpochKeys, records::Evidence,
+          records::DestroyedClaim, records::EpochKeys, records::Evidence, records::GuestRelease,
           records::HeldLedgerStatement, records::HoldNotice, records::Identity, records::KeyContext,
           records::KeyRequest, records::LaunchConfig, records::Lease, records::LedgerStatement,
           records::LogHead, records::NodeIntroduction, records::OutputManifest,

@@ -350,7 +350,7 @@ class Core {
   // What a job needs of a node: sizes, and for each policy the platforms that it allows.
   struct Need {
     records::PlanControls controls;
-    std::vector<records::Technology> any_of;
+    records::SpecTee tee;
     std::vector<std::vector<records::PlatformRule>> rules;
   };
   Result<Need> need_of(const records::Submission& submission);

@@ -299,7 +299,7 @@ Result<bool> Core::place(const std::string& node, const NodeBody& node_body) {
     std::int64_t bytes = 0;
     if (fit) {
       const Need need{body.plan->body.controls,
-                      body.submission.submission.body.spec.spec.tee.any_of,
+                      body.submission.submission.body.spec.spec.tee,
                       {body.plan->body.tee}};
       fit = fits(lends, node, need).ok();
       bytes = need.controls.footprint_bytes();

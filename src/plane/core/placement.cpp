@@ -20,17 +20,40 @@ std::string none_root(const std::string& key) {
   return parsed.ok() ? "none:" + to_hex(parsed->fingerprint()) : std::string();
 }
 
-// The technology that every policy allows on this node and that the job asks for.
-bool platform_fits(const records::NodeInfo& info, const std::string& root,
-                   const std::vector<records::Technology>& any_of,
+// `none` is known by the node's key alone; of others the node says which root and release it has,
+// and the broker will see whether that is so.
+bool platform_allowed(const records::PlatformRule& rule, const records::NodePlatform& p,
+                      const std::string& none_name) {
+  if (rule.technology != p.technology) return false;
+  if (p.technology == records::Technology::kNone) return rule.root == none_name;
+  return (rule.root.empty() || rule.root == p.root) &&
+         std::count(rule.releases.begin(), rule.releases.end(), p.release) > 0;
+}
+
+std::vector<records::NodePlatform> platforms_of(const records::NodeInfo& info) {
+  std::vector<records::NodePlatform> out;
+  for (const records::Technology t : info.technologies) {
+    if (t == records::Technology::kNone) out.push_back({t, {}, {}});
+  }
+  if (info.platforms) out.insert(out.end(), info.platforms->begin(), info.platforms->end());
+  return out;
+}
+
+// One platform of this node that the job asks for and every policy allows.
+bool platform_fits(const records::NodeInfo& info, const std::string& none_name,
+                   const records::SpecTee& tee,
                    const std::vector<std::vector<records::PlatformRule>>& rules) {
-  return std::any_of(any_of.begin(), any_of.end(), [&](const records::Technology t) {
-    if (std::count(info.technologies.begin(), info.technologies.end(), t) == 0) return false;
-    return std::all_of(rules.begin(), rules.end(), [&](const auto& of_one) {
-      return std::any_of(of_one.begin(), of_one.end(), [&](const records::PlatformRule& rule) {
-        return rule.technology == t && (t != records::Technology::kNone || rule.root == root);
-      });
-    });
+  const auto platforms = platforms_of(info);
+  return std::any_of(platforms.begin(), platforms.end(), [&](const records::NodePlatform& p) {
+    if (std::count(tee.any_of.begin(), tee.any_of.end(), p.technology) == 0) return false;
+    const bool named = p.technology == records::Technology::kNone || tee.releases.empty() ||
+                       std::count(tee.releases.begin(), tee.releases.end(), p.release) > 0;
+    return named && std::all_of(rules.begin(), rules.end(), [&](const auto& of_one) {
+             return std::any_of(of_one.begin(), of_one.end(),
+                                [&](const records::PlatformRule& rule) {
+                                  return platform_allowed(rule, p, none_name);
+                                });
+           });
   });
 }
 
@@ -41,7 +64,7 @@ bool platform_fits(const records::NodeInfo& info, const std::string& root,
 Status Core::fits(const records::NodeInfo& info, const std::string& key, const Need& need) {
   const auto& c = need.controls;
   const std::string root = none_root(key);
-  if (root.empty() || !platform_fits(info, root, need.any_of, need.rules)) {
+  if (root.empty() || !platform_fits(info, root, need.tee, need.rules)) {
     return fail(Reason::kNoCapacity, "no node is one that the job and every policy allow")
         .with("an allowed technology and node", root);
   }
@@ -68,7 +91,7 @@ Result<Core::Need> Core::need_of(const records::Submission& submission) {
   const auto& spec = submission.spec.spec;
   Need need;
   GBX_ASSIGN(need.controls, records::controls_of(spec));
-  need.any_of = spec.tee.any_of;
+  need.tee = spec.tee;
   for (const auto& binding : submission.assets) {
     GBX_ASSIGN(const api::AssetView view, asset(binding.version_id));
     need.rules.push_back(view.policy.body.clauses.tee);

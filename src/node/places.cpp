@@ -1,0 +1,85 @@
+#include "node/places.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <sys/file.h>
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+
+#include "sandbox/sandbox.h"
+
+namespace gbx::node {
+
+namespace {
+
+Result<std::vector<std::string>> folders_in(const std::string& path) {
+  DIR* d = opendir(path.c_str());
+  if (d == nullptr) return io_error(path, errno);
+  std::vector<std::string> out;
+  while (const dirent* e = readdir(d)) {
+    const std::string name(e->d_name);
+    const bool ours = std::all_of(name.begin(), name.end(), [](char c) {
+      return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-';
+    });
+    if (ours) out.push_back(name);
+  }
+  closedir(d);
+  return out;
+}
+
+}  // namespace
+
+PlaceNames names_of(const std::string& attempt) { return {"agent-" + attempt, "gbx-" + attempt}; }
+
+std::vector<std::string> clear_attempt(const std::string& state_dir, const std::string& attempt) {
+  std::vector<std::string> residue;
+  const PlaceNames names = names_of(attempt);
+  // The enclosure first: nobody is left then who could start the container anew.
+  for (const auto& id : {names.enclosure, names.container}) {
+    const Status s = sandbox::clear_residue(id);
+    if (!s.ok()) residue.push_back(id + ": " + s.error().what);
+  }
+  if (!residue.empty()) return residue;
+  const Status removed = remove_tree(state_dir + "/" + attempt);
+  if (!removed.ok()) residue.push_back("attempt folder: " + removed.error().what);
+  return residue;
+}
+
+// A node that is just being killed gets a moment.
+Status Places::lock_folder() const {
+  for (int i = 0; flock(folder_.get(), LOCK_EX | LOCK_NB) != 0; ++i) {
+    if (errno != EWOULDBLOCK && errno != EINTR) {
+      return io_error("lock of " + state_dir_, errno);
+    }
+    if (i >= 50) return fail(Reason::kWrongState, "another node uses " + state_dir_);
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+  return ok_status();
+}
+
+Result<std::vector<std::string>> Places::clear() {
+  GBX_ASSIGN(folder_, open_dir(state_dir_));
+  GBX_TRY(lock_folder());
+  GBX_ASSIGN(const auto attempts, folders_in(state_dir_));
+  for (const auto& attempt : attempts) {
+    const auto left = clear_attempt(state_dir_, attempt);
+    if (left.empty()) continue;
+    return fail(Reason::kSandboxSetup,
+                "what an earlier life of this node left behind withstands: " + attempt + ": " +
+                    left[0])
+        .hint("end it by hand, or restart this machine");
+  }
+  return attempts;
+}
+
+Result<std::string> Places::make(const std::string& attempt) const {
+  if (!folder_.valid()) return fail(Reason::kWrongState, "start before clear");
+  const std::string dir = state_dir_ + "/" + attempt;
+  if (path_exists(dir)) return fail(Reason::kWrongState, "this attempt has an environment here");
+  GBX_TRY(make_dirs(dir, 0711));
+  return dir;
+}
+
+}  // namespace gbx::node

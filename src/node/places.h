@@ -1,0 +1,62 @@
+// What every provisioner of a node keeps on its host for attempts: one folder and one cgroup each,
+// named after the attempt, and user ids that no two of them share. The folder is made first and
+// removed last: what there is no folder of has left nothing. Thread-safe.
+#pragma once
+
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/os.h"
+
+namespace gbx::node {
+
+// Environments that run at the same time share no user id: each takes a slot of kUidsPerSlot ids.
+class UidSlots {
+ public:
+  std::int64_t take() {
+    const std::scoped_lock lock(mutex_);
+    std::int64_t slot = 0;
+    while (taken_.count(slot) > 0) ++slot;
+    taken_.insert(slot);
+    return slot;
+  }
+  void give_back(std::int64_t slot) {
+    const std::scoped_lock lock(mutex_);
+    taken_.erase(slot);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::set<std::int64_t> taken_;  // guarded by mutex_
+};
+
+// All that runs for the attempt is in the enclosure's cgroup, and the container of an agent that
+// runs on this host in another.
+struct PlaceNames {
+  std::string enclosure;
+  std::string container;
+};
+PlaceNames names_of(const std::string& attempt);
+// What withstood, a line each.
+std::vector<std::string> clear_attempt(const std::string& state_dir, const std::string& attempt);
+
+class Places {
+ public:
+  explicit Places(std::string state_dir) : state_dir_(std::move(state_dir)) {}
+  // Locks the folder: another node's environments would be taken for leftovers. What was cleared, a
+  // line each; kSandboxSetup when something withstood, kWrongState when another node is there.
+  Result<std::vector<std::string>> clear();
+  // Makes the attempt's folder. kWrongState before clear(), and when the attempt has one.
+  Result<std::string> make(const std::string& attempt) const;
+  const std::string& state_dir() const { return state_dir_; }
+
+ private:
+  Status lock_folder() const;
+
+  const std::string state_dir_;
+  Fd folder_;  // locked from clear() on
+};
+
+}  // namespace gbx::node

@@ -1,0 +1,64 @@
+// What is measured is what boots: copies that nobody can change, whatever happens to the files.
+// Machines themselves: tests/guest and tests/e2e.
+#include "simtee/machine.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+namespace gbx::simtee {
+namespace {
+
+struct Folder {
+  std::string path = "/tmp/gbx-simtee-XXXXXX";
+  Folder() {
+    if (mkdtemp(path.data()) == nullptr) abort();
+  }
+  ~Folder() { (void)remove_tree(path); }
+};
+
+TEST(SealedCopy, IsTheFileAndItsHash) {
+  const Folder folder;
+  const Bytes content(3'000'000, 0x5a);
+  ASSERT_TRUE(write_file_atomic(folder.path + "/kernel", content, 0600).ok());
+  const auto copy = sealed_copy(folder.path + "/kernel", kMaxKernelBytes);
+  ASSERT_TRUE(copy.ok()) << copy.error().line();
+  EXPECT_EQ(copy->sha384, crypto::sha384(content));
+  Bytes read(content.size());
+  ASSERT_TRUE(pread_exact(copy->fd.get(), read, 0).ok());
+  EXPECT_EQ(read, content);
+}
+
+TEST(SealedCopy, StaysWhatItWas) {
+  const Folder folder;
+  const std::string path = folder.path + "/kernel";
+  ASSERT_TRUE(write_file_atomic(path, as_bytes("the kernel"), 0600).ok());
+  const auto copy = sealed_copy(path, 100);
+  ASSERT_TRUE(copy.ok());
+  ASSERT_TRUE(write_file_atomic(path, as_bytes("another one"), 0600).ok());
+  // Not even by whoever holds it, or opens it again.
+  EXPECT_LT(pwrite(copy->fd.get(), "x", 1, 0), 0);
+  EXPECT_NE(ftruncate(copy->fd.get(), 3), 0);
+  const Fd again(open(("/proc/self/fd/" + std::to_string(copy->fd.get())).c_str(), O_RDWR));
+  EXPECT_TRUE(!again.valid() || pwrite(again.get(), "x", 1, 0) < 0);
+  EXPECT_EQ(mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, copy->fd.get(), 0), MAP_FAILED);
+  Bytes read(10);
+  ASSERT_TRUE(pread_exact(copy->fd.get(), read, 0).ok());
+  EXPECT_EQ(read, to_bytes(as_bytes("the kernel")));
+}
+
+TEST(SealedCopy, RefusesWhatIsNoFileToBoot) {
+  const Folder folder;
+  EXPECT_EQ(sealed_copy(folder.path + "/absent", 100).reason(), Reason::kIo);
+  EXPECT_EQ(sealed_copy(folder.path, 100).reason(), Reason::kIo);
+  ASSERT_TRUE(write_file_atomic(folder.path + "/empty", ByteView(), 0600).ok());
+  EXPECT_EQ(sealed_copy(folder.path + "/empty", 100).reason(), Reason::kBadValue);
+  ASSERT_TRUE(write_file_atomic(folder.path + "/large", Bytes(101), 0600).ok());
+  EXPECT_EQ(sealed_copy(folder.path + "/large", 100).reason(), Reason::kTooLarge);
+  EXPECT_EQ(sealed_copy("/dev/zero", 100).reason(), Reason::kTooLarge);
+}
+
+}  // namespace
+}  // namespace gbx::simtee

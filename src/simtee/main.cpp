@@ -1,0 +1,96 @@
+// glovebox-simtee: plays the hardware that a machine without a TEE lacks. SIMULATED: it protects
+// nothing, and proves which installation started what.
+#include <signal.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <iostream>
+
+#include "base/private_file.h"
+#include "crypto/crypto.h"
+#include "simtee/machine.h"
+
+namespace gbx::simtee {
+namespace {
+
+struct Settings {
+  std::string key;
+  std::string platform = "emulation";
+  std::string launch_config;
+  std::int64_t uid = -1;
+  vm::LaunchDescription machine;
+};
+
+Result<attest::sim::SimPlatform> open_platform(const std::string& path) {
+  SystemRandom random;
+  if (path_exists(path)) return attest::sim::SimPlatform::load(path, random);
+  GBX_ASSIGN(auto fresh, attest::sim::SimPlatform::create(random));
+  GBX_TRY(fresh.save(path));
+  return fresh;
+}
+
+Status print_root(const Settings& s) {
+  GBX_ASSIGN(const auto platform, open_platform(s.key));
+  std::cout << "sim:" << to_hex(platform.root().fingerprint()) << "\n";
+  return ok_status();
+}
+
+Status launch(Settings& s) {
+  SystemRandom random;
+  const SystemClock clock;
+  const Logger log(2, "simtee", clock);
+  GBX_ASSIGN(const auto platform, attest::sim::SimPlatform::load(s.key, random));
+  auto config = fixed_from_hex<32>(s.launch_config);
+  if (!config.ok()) return config.error().at("--launch-config");
+  s.machine.launch_configuration = *config;
+  s.machine.platform = s.platform == "kvm" ? vm::Platform::kKvm : vm::Platform::kEmulation;
+  MachineOptions o;
+  o.machine = s.machine;
+  if (s.uid >= 0) o.uid = static_cast<uid_t>(s.uid);
+  return run_machine(platform, o, clock, log);
+}
+
+void add_launch(CLI::App& app, Settings& s) {
+  auto* c = app.add_subcommand("launch", "Measure and run one machine until it ends");
+  auto& m = s.machine;
+  c->add_option("--key", s.key, "The root's private key file")->required();
+  c->add_option("--platform", s.platform)->check(CLI::IsMember({"emulation", "kvm"}));
+  c->add_option("--qemu", m.qemu);
+  c->add_option("--firmware", m.firmware)->required();
+  c->add_option("--kernel", m.kernel)->required();
+  c->add_option("--initrd", m.initrd)->required();
+  c->add_option("--command-line", m.command_line)->required();
+  c->add_option("--cpus", m.cpus)->required();
+  c->add_option("--memory", m.memory_bytes, "Bytes")->required();
+  c->add_option("--launch-config", s.launch_config, "Hash of the launch configuration")->required();
+  c->add_option("--uid", s.uid, "QEMU's user id");
+  c->add_option("--control-fd", m.control_fd, "Stream between node and agent")->required();
+  c->add_option("--volume-fd", m.volume_fd, "NBD stream of the volume")->required();
+  c->add_option("--memory-fd", m.memory_fd, "A file that is the guest's memory");
+}
+
+int run_main(int argc, char** argv) {
+  signal(SIGPIPE, SIG_IGN);
+  CLI::App app{"Plays a TEE where there is none. SIMULATED: protects nothing from this machine."};
+  app.require_subcommand(1);
+  Settings s;
+  auto* root = app.add_subcommand("root", "Print how policies name this installation's root");
+  root->add_option("--key", s.key, "The root's private key file; made on first use")->required();
+  add_launch(app, s);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    const int code = app.exit(e);
+    return code == 0 ? 0 : static_cast<int>(ExitClass::kUsage);
+  }
+  Status status = harden_process();
+  if (status.ok()) status = *root ? print_root(s) : launch(s);
+  if (status.ok()) return 0;
+  std::cerr << "glovebox-simtee: " << printable(status.error().line(), 500) << "\n";
+  return static_cast<int>(exit_class(status.error().reason));
+}
+
+}  // namespace
+}  // namespace gbx::simtee
+
+int main(int argc, char** argv) { return gbx::simtee::run_main(argc, argv); }

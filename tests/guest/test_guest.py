@@ -1,0 +1,229 @@
+"""The guest of a confidential VM: built twice, looked into, booted, and refused where its machine is another.
+
+Usage: python3 -m unittest discover -s tests/guest     (needs build/dev/bin, Debian's mirror or a filled cache, QEMU)
+"""
+import json
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import unittest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PROGRAMS = os.path.join(ROOT, "build/dev/bin")
+GUEST = os.path.join(ROOT, "build/guest")
+PARTS = ("firmware.fd", "kernel", "initrd", "cmdline", "lock", "name")
+# A machine that works takes half a minute at most to come up, also beside two others.
+PATIENCE_S = 240
+
+
+def build(out, *arguments):
+    return subprocess.run([os.path.join(ROOT, "guest/build"), "--programs", PROGRAMS, "--out", out, *arguments],
+                          capture_output=True, text=True)
+
+
+def setUpModule():
+    run = build(GUEST, "--relock-if-gone")
+    if run.returncode != 0:
+        raise RuntimeError("guest/build: " + run.stderr)
+    sys.stderr.write(run.stderr)
+
+
+def content(folder, part):
+    with open(os.path.join(folder, part), "rb") as f:
+        return f.read()
+
+
+def archive_entries(data):
+    """(name, mode, uid, gid, time, bytes) of each entry of a newc archive."""
+    at = 0
+    while True:
+        assert data[at:at + 6] == b"070701", "no entry at %d" % at
+        fields = [int(data[at + 6 + 8 * i:at + 14 + 8 * i], 16) for i in range(13)]
+        name = data[at + 110:at + 110 + fields[11] - 1].decode()
+        body = at + 110 + fields[11]
+        body += -body % 4
+        if name == "TRAILER!!!":
+            return
+        yield name, fields[1], fields[2], fields[3], fields[5], data[body:body + fields[6]]
+        at = body + fields[6]
+        at += -at % 4
+
+
+class Built(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def test_two_builds_give_the_same_bytes(self):
+        lock = os.path.join(GUEST, "lock")
+        again = build(self.folder, "--lock", lock)
+        self.assertEqual(again.returncode, 0, again.stderr)
+        for part in PARTS:
+            self.assertEqual(content(GUEST, part), content(self.folder, part), part)
+
+    def test_another_program_is_another_release(self):
+        programs = os.path.join(self.folder, "bin")
+        os.makedirs(programs)
+        for name in ("agent", "decryptfs", "unpack", "sandbox", "gate"):
+            shutil.copy(os.path.join(PROGRAMS, "glovebox-" + name), programs)
+        # Another genuine program in its place: the archive differs in nothing else.
+        shutil.copy(os.path.join(PROGRAMS, "glovebox-unpack"), os.path.join(programs, "glovebox-gate"))
+        run = subprocess.run([os.path.join(ROOT, "guest/build"), "--programs", programs, "--lock",
+                              os.path.join(GUEST, "lock"), "--out", self.folder + "/out"], capture_output=True, text=True)
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertNotEqual(content(GUEST, "name"), content(self.folder + "/out", "name"))
+
+    def test_a_package_that_is_gone_stops_the_build_and_says_what_to_do(self):
+        lock = os.path.join(self.folder, "lock")
+        with open(lock, "w", encoding="ascii") as f:
+            for line in content(GUEST, "lock").decode().splitlines():
+                if line.startswith("zlib1g "):
+                    line = line.replace(line.split()[2], "0" * 64).replace("_amd64.deb", "_gone.deb")
+                f.write(line + "\n")
+        run = build(self.folder + "/out", "--lock", lock)
+        self.assertEqual(run.returncode, 1)
+        self.assertIn("zlib1g", run.stderr)
+        self.assertIn("guest/relock", run.stderr)
+        self.assertFalse(os.path.exists(self.folder + "/out/name"))
+
+    def test_a_package_with_other_bytes_is_never_used(self):
+        cache = os.path.join(self.folder, "cache")
+        os.makedirs(cache)
+        line = next(s for s in content(GUEST, "lock").decode().splitlines() if s.startswith("zlib1g "))
+        planted = os.path.join(cache, line.split()[2] + ".deb")
+        with open(planted, "wb") as f:
+            f.write(b"!<arch>\nanother package")
+        lock = os.path.join(self.folder, "lock")
+        with open(lock, "w", encoding="ascii") as f:
+            f.write(line.replace("http://deb.debian.org", "http://127.0.0.1:9") + "\n")
+        run = build(self.folder + "/out", "--lock", lock, "--cache", cache)
+        self.assertEqual(run.returncode, 1)
+        self.assertIn("zlib1g", run.stderr)
+
+    def test_it_holds_what_the_list_says_and_nothing_else(self):
+        entries = list(archive_entries(content(GUEST, "initrd")))
+        listed = set()
+        with open(os.path.join(ROOT, "guest/files"), encoding="ascii") as f:
+            for line in f:
+                if line.strip() and not line.startswith("#"):
+                    listed.add(os.path.basename(line.split()[1]))
+        for name, mode, uid, gid, time, data in entries:
+            self.assertEqual((uid, gid, time), (0, 0, 0), name)
+            self.assertEqual(mode & 0o6022, 0, name + " is set-id or can be written by others") \
+                if mode & 0o170000 != 0o120000 else None
+            if mode & 0o170000 != 0o100000:
+                continue
+            base = os.path.basename(name)
+            of_a_module = name.startswith("usr/lib/glovebox/modules/") and data.startswith(b"\x7fELF")
+            of_a_profile = name.startswith("usr/lib/glovebox/apparmor/")
+            self.assertTrue(base in listed or of_a_module or of_a_profile, name + " is in no list")
+        names = {os.path.basename(e[0]) for e in entries}
+        for unwanted in ("sh", "bash", "dash", "busybox", "sshd", "agetty", "getty", "login", "modprobe", "systemd"):
+            self.assertNotIn(unwanted, names)
+
+
+class Machine:
+    """A VM as the node starts it under emulation, with this test in the node's place."""
+
+    def __init__(self, cmdline=None, more=(), tee=True):
+        self.folder = tempfile.mkdtemp()
+        volume = os.path.join(self.folder, "volume")
+        with open(volume, "wb") as f:
+            f.truncate(1 << 30)
+        self.control, theirs = socket.socketpair()
+        self.control.settimeout(PATIENCE_S)
+        # What plays the platform: it is there, and says nothing.
+        self.tee, its = socket.socketpair()
+        text = cmdline or content(GUEST, "cmdline").decode()
+        arguments = [
+            "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "none",
+            "-machine", "q35,sata=off,smbus=off,usb=off,hpet=off,vmport=off,i8042=off,graphics=off,smm=off",
+            "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1024",
+            "-bios", GUEST + "/firmware.fd", "-kernel", GUEST + "/kernel", "-initrd", GUEST + "/initrd",
+            "-append", text, "-device", "virtio-serial-pci,disable-legacy=on,iommu_platform=on",
+            "-chardev", "socket,id=control,fd=%d" % theirs.fileno(),
+            "-device", "virtserialport,chardev=control,name=org.glovebox.control",
+            *(["-chardev", "socket,id=tee,fd=%d" % its.fileno(),
+               "-device", "virtserialport,chardev=tee,name=org.glovebox.tee"] if tee else []),
+            "-blockdev", "driver=file,node-name=volume,filename=%s,read-only=on" % volume,
+            "-device", "virtio-blk-pci,drive=volume,disable-legacy=on,iommu_platform=on", *more]
+        self.process = subprocess.Popen(arguments, pass_fds=[theirs.fileno(), its.fileno()], stderr=subprocess.PIPE, text=True)
+        theirs.close()
+        its.close()
+
+    def close(self):
+        self.control.close()
+        self.tee.close()
+        self.process.kill()
+        self.process.communicate()
+        shutil.rmtree(self.folder)
+
+    def receive(self, size):
+        data = b""
+        while len(data) < size:
+            more = self.control.recv(size - len(data))
+            if not more:
+                raise EOFError("the machine ended after %r" % data)
+            data += more
+        return data
+
+    def request(self):
+        """The first call on the control stream of the mux: kind and stream, length, and the call's own length."""
+        payload = b""
+        while len(payload) < 4 or len(payload) < 4 + struct.unpack("<I", payload[:4])[0]:
+            kind, size = struct.unpack("<BI", self.receive(5))
+            self.assert_control(kind)
+            payload += self.receive(size)
+        return json.loads(payload[4:])
+
+    @staticmethod
+    def assert_control(kind):
+        assert kind == 0, "a frame of kind and stream %d" % kind
+
+    def ended(self):
+        self.process.communicate(timeout=PATIENCE_S)
+        return self.process.returncode
+
+
+class Booted(unittest.TestCase):
+    def machine(self, **options):
+        m = Machine(**options)
+        self.addCleanup(m.close)
+        return m
+
+    def test_the_agent_asks_for_its_job_and_ends_with_its_node(self):
+        m = self.machine()
+        self.assertEqual(m.request()["method"], "launch")
+        m.control.close()
+        self.assertEqual(m.ended(), 0)
+
+    def refused(self, reason, **options):
+        m = self.machine(**options)
+        said = m.request()
+        self.assertEqual((said["method"], said["body"]["sealed"], said["body"]["reason"]), ("end", False, reason))
+        m.control.close()
+        self.assertEqual(m.ended(), 0)
+        return said["body"]["detail"]
+
+    def test_a_machine_without_a_platform_has_no_agent(self):
+        self.assertIn("org.glovebox.tee", self.refused("not-found", tee=False))
+
+    def test_a_network_card_is_refused(self):
+        self.assertIn("1af4:1041", self.refused("unexpected-device", more=(
+            "-netdev", "user,id=n,restrict=on", "-device", "virtio-net-pci,netdev=n,disable-legacy=on,iommu_platform=on")))
+
+    def test_shared_memory_is_refused(self):
+        self.assertIn("1af4:1110", self.refused("unexpected-device", more=(
+            "-object", "memory-backend-ram,id=shared,size=1M,share=on", "-device", "ivshmem-plain,memdev=shared")))
+
+    def test_a_kernel_that_is_not_locked_down_is_refused(self):
+        line = content(GUEST, "cmdline").decode().replace("lockdown=confidentiality ", "")
+        self.assertIn("lockdown", self.refused("cmdline-mismatch", cmdline=line))
+
+
+if __name__ == "__main__":
+    unittest.main()
