@@ -12,7 +12,26 @@
 
 namespace gbx::node {
 
+PlaceNames names_of(const std::string& attempt) { return {"agent-" + attempt, "gbx-" + attempt}; }
+
 namespace {
+
+constexpr std::int64_t kOrderlyEndMs = 8'000;
+
+// What withstood, a line each.
+std::vector<std::string> clear_attempt(const std::string& state_dir, const std::string& attempt) {
+  std::vector<std::string> residue;
+  const PlaceNames names = names_of(attempt);
+  // The enclosure first: nobody is left then who could start the container anew.
+  for (const auto& id : {names.enclosure, names.container}) {
+    const Status s = sandbox::clear_residue(id);
+    if (!s.ok()) residue.push_back(id + ": " + s.error().what);
+  }
+  if (!residue.empty()) return residue;
+  const Status removed = remove_tree(state_dir + "/" + attempt);
+  if (!removed.ok()) residue.push_back("attempt folder: " + removed.error().what);
+  return residue;
+}
 
 Result<std::vector<std::string>> folders_in(const std::string& path) {
   DIR* d = opendir(path.c_str());
@@ -30,22 +49,6 @@ Result<std::vector<std::string>> folders_in(const std::string& path) {
 }
 
 }  // namespace
-
-PlaceNames names_of(const std::string& attempt) { return {"agent-" + attempt, "gbx-" + attempt}; }
-
-std::vector<std::string> clear_attempt(const std::string& state_dir, const std::string& attempt) {
-  std::vector<std::string> residue;
-  const PlaceNames names = names_of(attempt);
-  // The enclosure first: nobody is left then who could start the container anew.
-  for (const auto& id : {names.enclosure, names.container}) {
-    const Status s = sandbox::clear_residue(id);
-    if (!s.ok()) residue.push_back(id + ": " + s.error().what);
-  }
-  if (!residue.empty()) return residue;
-  const Status removed = remove_tree(state_dir + "/" + attempt);
-  if (!removed.ok()) residue.push_back("attempt folder: " + removed.error().what);
-  return residue;
-}
 
 // A node that is just being killed gets a moment.
 Status Places::lock_folder() const {
@@ -74,12 +77,29 @@ Result<std::vector<std::string>> Places::clear() {
   return attempts;
 }
 
-Result<std::string> Places::make(const std::string& attempt) const {
+Result<Place> Places::take(const std::string& attempt) {
   if (!folder_.valid()) return fail(Reason::kWrongState, "start before clear");
-  const std::string dir = state_dir_ + "/" + attempt;
-  if (path_exists(dir)) return fail(Reason::kWrongState, "this attempt has an environment here");
-  GBX_TRY(make_dirs(dir, 0711));
-  return dir;
+  Place place{attempt, 0};
+  if (path_exists(folder(place))) {
+    return fail(Reason::kWrongState, "this attempt has an environment here");
+  }
+  GBX_TRY(make_dirs(folder(place), 0711));
+  place.slot = slots_.take();
+  return place;
+}
+
+std::vector<std::string> Places::give_back(const Place& place) {
+  std::vector<std::string> residue = clear_attempt(state_dir_, place.attempt);
+  if (residue.empty()) slots_.give_back(place.slot);
+  return residue;
+}
+
+std::vector<std::string> Places::end(const Place& place, channel::ByteStream& stream,
+                                     Process& program) {
+  stream.close();
+  auto ended = program.wait(kOrderlyEndMs);
+  if (!ended.ok() || !ended->has_value()) program.kill_and_reap();
+  return give_back(place);
 }
 
 }  // namespace gbx::node

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/os.h"
+#include "channel/stream.h"
 
 namespace gbx::node {
 
@@ -39,8 +40,11 @@ struct PlaceNames {
   std::string container;
 };
 PlaceNames names_of(const std::string& attempt);
-// What withstood, a line each.
-std::vector<std::string> clear_attempt(const std::string& state_dir, const std::string& attempt);
+// What one attempt has of its host.
+struct Place {
+  std::string attempt;
+  std::int64_t slot = 0;  // of user ids
+};
 
 class Places {
  public:
@@ -49,14 +53,21 @@ class Places {
   // line each; kSandboxSetup when something withstood, kWrongState when another node is there.
   Result<std::vector<std::string>> clear();
   // Makes the attempt's folder. kWrongState before clear(), and when the attempt has one.
-  Result<std::string> make(const std::string& attempt) const;
-  const std::string& state_dir() const { return state_dir_; }
+  Result<Place> take(const std::string& attempt);
+  // Kills and removes what there is of it. What withstood, a line each: then nobody else gets its
+  // user ids.
+  std::vector<std::string> give_back(const Place& place);
+  // The same after an orderly end: a program that ends by itself once its stream is closed gets a
+  // moment for it.
+  std::vector<std::string> end(const Place& place, channel::ByteStream& stream, Process& program);
+  std::string folder(const Place& place) const { return state_dir_ + "/" + place.attempt; }
 
  private:
   Status lock_folder() const;
 
   const std::string state_dir_;
   Fd folder_;  // locked from clear() on
+  UidSlots slots_;
 };
 
 }  // namespace gbx::node

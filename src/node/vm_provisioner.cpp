@@ -15,7 +15,6 @@ using namespace records;
 
 namespace {
 
-constexpr std::int64_t kOrderlyEndMs = 8'000;
 // Kernel, agent and its programs, page tables.
 constexpr std::int64_t kGuestBytes = std::int64_t{256} << 20;
 constexpr int kControlFd = 3;
@@ -24,15 +23,13 @@ constexpr int kVolumeFd = 4;
 class VmEnvironment final : public Environment {
  public:
   struct Parts {
-    std::string state_dir;
-    std::string attempt;
+    Place place;
     std::unique_ptr<channel::FdStream> stream;
     std::unique_ptr<vm::NbdServer> volume;
     Process simtee;
     const Signed<GuestRelease>* release;
   };
-  VmEnvironment(Parts parts, UidSlots& slots, std::int64_t slot)
-      : parts_(std::move(parts)), slots_(slots), slot_(slot) {}
+  VmEnvironment(Places& places, Parts parts) : places_(places), parts_(std::move(parts)) {}
   ~VmEnvironment() override { (void)destroy(); }
 
   channel::ByteStream& stream() override { return *parts_.stream; }
@@ -41,22 +38,15 @@ class VmEnvironment final : public Environment {
   std::vector<std::string> destroy() override {
     if (destroyed_) return {};
     destroyed_ = true;
-    // The guest switches itself off once its stream is closed; one that does not is killed, with
-    // all that is in its cgroup.
-    parts_.stream->close();
-    auto ended = parts_.simtee.wait(kOrderlyEndMs);
-    if (!ended.ok() || !ended->has_value()) parts_.simtee.kill_and_reap();
-    std::vector<std::string> residue = clear_attempt(parts_.state_dir, parts_.attempt);
+    // The guest switches itself off; one that does not is killed, with all that is in its cgroup.
+    std::vector<std::string> residue = places_.end(parts_.place, *parts_.stream, parts_.simtee);
     parts_.volume->stop();
-    // Where something lives on, nobody else gets its user ids.
-    if (residue.empty()) slots_.give_back(slot_);
     return residue;
   }
 
  private:
+  Places& places_;
   Parts parts_;
-  UidSlots& slots_;
-  const std::int64_t slot_;
   bool destroyed_ = false;
 };
 
@@ -76,12 +66,9 @@ class VmProvisioner final : public Provisioner {
     asked.memory_bytes = size.memory_bytes;
     GBX_TRY(vm::check_fits(asked, room));
     GBX_ASSIGN(auto volume, volume_of(request.bundle));
-    GBX_TRY(places_.make(request.name));
-    const std::int64_t slot = slots_.take();
-    auto environment = launch(request, size, std::move(volume), slot);
-    if (!environment.ok() && clear_attempt(options_.state_dir, request.name).empty()) {
-      slots_.give_back(slot);
-    }
+    GBX_ASSIGN(const Place place, places_.take(request.name));
+    auto environment = launch(request, size, std::move(volume), place);
+    if (!environment.ok()) (void)places_.give_back(place);
     return environment;
   }
 
@@ -130,17 +117,16 @@ class VmProvisioner final : public Provisioner {
   Result<std::unique_ptr<Environment>> launch(const EnvironmentRequest& request,
                                               const MeasuredMachine& size,
                                               std::unique_ptr<vm::VolumeSource> volume,
-                                              std::int64_t slot) {
+                                              const Place& place) {
     GBX_ASSIGN(auto control, make_socket_pair());
     GBX_ASSIGN(auto blocks, make_socket_pair());
     GBX_ASSIGN(const Fd cgroup, sandbox::make_enclosure(names_of(request.name).enclosure));
     VmEnvironment::Parts parts;
-    parts.state_dir = options_.state_dir;
-    parts.attempt = request.name;
+    parts.place = place;
     parts.release = &options_.release;
     GBX_ASSIGN(parts.volume, vm::NbdServer::start(std::move(blocks.first), std::move(volume)));
     ProcessOptions p;
-    p.argv = arguments(request.bundle, size, slot);
+    p.argv = arguments(request.bundle, size, place.slot);
     p.env = {{"PATH", "/usr/bin:/bin"}};
     p.descriptors = {
         {2, options_.log_fd}, {kControlFd, control.second.get()}, {kVolumeFd, blocks.second.get()}};
@@ -151,13 +137,11 @@ class VmProvisioner final : public Provisioner {
     p.die_with_parent = false;
     GBX_ASSIGN(parts.simtee, spawn(p));
     GBX_ASSIGN(parts.stream, channel::FdStream::create(std::move(control.first)));
-    return std::unique_ptr<Environment>(
-        std::make_unique<VmEnvironment>(std::move(parts), slots_, slot));
+    return std::unique_ptr<Environment>(std::make_unique<VmEnvironment>(places_, std::move(parts)));
   }
 
   const VmOptions options_;
   Places places_;
-  UidSlots slots_;
 };
 
 // Every number of the plan is the plane's word here: none is to overflow.
