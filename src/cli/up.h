@@ -11,6 +11,7 @@
 
 #include "cli/tree.h"
 #include "cli/uids.h"
+#include "vm/launch.h"
 
 namespace gbx::cli {
 
@@ -20,9 +21,11 @@ struct UpOptions {
   std::vector<std::string> names;         // for the certificate; clients are told the first
   std::optional<std::int64_t> uid_base;   // absent: that of the state, else kDefaultUidBase
   std::int64_t slots = 1;                 // environments at a time
-  bool machines = false;                  // each in a VM of its own, SIMULATED; else on this host
-  std::string guest;                      // folder of guest/build; empty: beside the programs
-  std::string passphrase_file;            // empty: broker-passphrase in the state
+  enum class Where { kUnsaid, kLocal, kMachines };
+  Where environment = Where::kUnsaid;  // machines: each job in a VM of its own, SIMULATED
+  std::string guest;                   // folder of guest/build; empty: usual_guest()
+  std::string qemu = vm::LaunchDescription{}.qemu;
+  std::string passphrase_file;  // empty: broker-passphrase in the state
   // who called sudo: may read the invite of owners and consumers, beside root
   uid_t person = 0;
   gid_t persons_group = 0;

@@ -23,6 +23,7 @@ struct Settings {
   std::string plane_key;
   std::string broker;
   std::string key_file;
+  bool new_key = false;
   std::string objects;
   std::string state;
   std::string agent = program_dir() + "/glovebox-agent";
@@ -149,10 +150,15 @@ Status serve(const Settings& s) {
   return ok_status();
 }
 
-Status print_key(const std::string& path) {
+Status print_key(const Settings& s) {
   SystemRandom random;
-  GBX_ASSIGN(auto key, crypto::signing_key_file(path, random));
-  std::cout << key.public_key().text() << "\n";
+  auto key = s.new_key ? crypto::signing_key_file(s.key_file, random)
+                       : crypto::read_signing_key(s.key_file);
+  if (!key.ok()) {
+    if (key.reason() != Reason::kNotFound) return key.error();
+    return key.error().hint("glovebox-node key --new makes one");
+  }
+  std::cout << key->public_key().text() << "\n";
   return ok_status();
 }
 
@@ -190,7 +196,8 @@ int run_main(int argc, char** argv) {
                    "First of 140,000 a slot user ids that are nobody else's")
       ->required();
   auto* key_command = app.add_subcommand("key", "Print this node's public key");
-  key_command->add_option("--key", s.key_file, "Private key file; made on first use")->required();
+  key_command->add_option("--key", s.key_file, "Private key file")->required();
+  key_command->add_flag("--new", s.new_key, "Make the file when it is not there");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
@@ -198,7 +205,7 @@ int run_main(int argc, char** argv) {
     return code == 0 ? 0 : static_cast<int>(ExitClass::kUsage);
   }
   Status status = harden_process();  // both have the node's key
-  if (status.ok()) status = *serve_command ? serve(s) : print_key(s.key_file);
+  if (status.ok()) status = *serve_command ? serve(s) : print_key(s);
   if (!status.ok()) {
     const Error& e = status.error();
     std::cerr << "glovebox-node: " << e.line() << "\n";

@@ -52,7 +52,11 @@ TEST(NodeProgram, TakesNoKeyThatOthersMayRead) {
   ASSERT_NE(mkdtemp(folder.data()), nullptr);
   const std::string path = folder + "/key";
   const auto key = [&] { return program({"key", "--key", path}); };
-  const RunOutput made = key();
+  const RunOutput none = key();
+  EXPECT_EQ(none.status.code, static_cast<int>(exit_class(Reason::kNotFound)));
+  EXPECT_NE(none.err.find("key --new"), std::string::npos) << none.err;
+  EXPECT_FALSE(path_exists(path)) << "reading a key makes none";
+  const RunOutput made = program({"key", "--new", "--key", path});
   EXPECT_EQ(made.status.code, 0) << made.err;
   struct stat info {};
   ASSERT_EQ(stat(path.c_str(), &info), 0);

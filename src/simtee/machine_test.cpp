@@ -8,6 +8,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <cstdlib>
+
 namespace gbx::simtee {
 namespace {
 
@@ -58,6 +60,26 @@ TEST(SealedCopy, RefusesWhatIsNoFileToBoot) {
   ASSERT_TRUE(write_file_atomic(folder.path + "/large", Bytes(101), 0600).ok());
   EXPECT_EQ(sealed_copy(folder.path + "/large", 100).reason(), Reason::kTooLarge);
   EXPECT_EQ(sealed_copy("/dev/zero", 100).reason(), Reason::kTooLarge);
+}
+
+RunOutput root_of(const std::string& key, bool fresh) {
+  const char* bin = std::getenv("GBX_BIN_DIR");
+  ProcessOptions p;
+  p.argv = {std::string(bin == nullptr ? "." : bin) + "/glovebox-simtee", "root", "--key", key};
+  if (fresh) p.argv.emplace_back("--new");
+  return run_command(std::move(p)).value();
+}
+
+// Policies name the root: another one in its place would be nobody's.
+TEST(Root, IsMadeOnlyWhenThatIsAskedForAndThenStays) {
+  const Folder folder;
+  const std::string key = folder.path + "/key";
+  EXPECT_NE(root_of(key, false).status.code, 0);
+  EXPECT_FALSE(path_exists(key));
+  const RunOutput made = root_of(key, true);
+  EXPECT_EQ(made.out.rfind("sim:", 0), 0U) << made.err;
+  EXPECT_EQ(root_of(key, true).out, made.out);
+  EXPECT_EQ(root_of(key, false).out, made.out);
 }
 
 }  // namespace

@@ -15,22 +15,27 @@ namespace {
 
 struct Settings {
   std::string key;
+  bool new_key = false;
   std::string platform = "emulation";
   std::string launch_config;
   std::int64_t uid = -1;
   vm::LaunchDescription machine;
 };
 
-Result<attest::sim::SimPlatform> open_platform(const std::string& path) {
+// Whoever comes second while two make one has the first one's.
+Result<attest::sim::SimPlatform> open_platform(const Settings& s) {
   SystemRandom random;
-  if (path_exists(path)) return attest::sim::SimPlatform::load(path, random);
+  auto there = attest::sim::SimPlatform::load(s.key, random);
+  if (there.ok() || there.reason() != Reason::kNotFound || !s.new_key) return there;
   GBX_ASSIGN(auto fresh, attest::sim::SimPlatform::create(random));
-  GBX_TRY(fresh.save(path));
-  return fresh;
+  const Status saved = fresh.save(s.key);
+  if (saved.ok()) return fresh;
+  if (saved.reason() != Reason::kAlreadyExists) return saved.error();
+  return attest::sim::SimPlatform::load(s.key, random);
 }
 
 Status print_root(const Settings& s) {
-  GBX_ASSIGN(const auto platform, open_platform(s.key));
+  GBX_ASSIGN(const auto platform, open_platform(s));
   std::cout << "sim:" << to_hex(platform.root().fingerprint()) << "\n";
   return ok_status();
 }
@@ -75,7 +80,8 @@ int run_main(int argc, char** argv) {
   app.require_subcommand(1);
   Settings s;
   auto* root = app.add_subcommand("root", "Print how policies name this installation's root");
-  root->add_option("--key", s.key, "The root's private key file; made on first use")->required();
+  root->add_option("--key", s.key, "The root's private key file")->required();
+  root->add_flag("--new", s.new_key, "Make the file when it is not there");
   add_launch(app, s);
   try {
     app.parse(argc, argv);

@@ -96,8 +96,9 @@ class Installation:
             os.unlink(done)
         command = [*self.inside, os.path.join(BIN, "glovebox"), "up", "--state", self.state,
                    *(() if "--listen" in args else ("--listen", "127.0.0.1:0")), *args]
+        command += ["--environment", self.environment]
         if self.environment == "vm":
-            command += ["--environment", "vm", "--guest", GUEST]
+            command += ["--guest", GUEST]
         if self.uid_base:
             command += ["--uid-base", str(self.uid_base)]
         self.up = subprocess.Popen(command, stdout=self.log, stderr=self.log)

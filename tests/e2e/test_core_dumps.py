@@ -99,12 +99,12 @@ class CoreDumps(unittest.TestCase):
         with tempfile.TemporaryDirectory() as d:
             os.chmod(d, 0o700)
             os.chown(d, NOBODY, NOBODY)
-            key = subprocess.run([os.path.join(h.BIN, "glovebox-node"), "key", "--key", os.path.join(d, "plane")],
+            key = subprocess.run([os.path.join(h.BIN, "glovebox-node"), "key", "--new", "--key", os.path.join(d, "plane")],
                                  capture_output=True, text=True, check=True).stdout.strip()
             at = "127.0.0.1:%d" % plane.getsockname()[1]
             folder = os.open(d, os.O_RDONLY)
             os.mkfifo(d + "/firmware")  # nobody writes into it
-            subprocess.run([os.path.join(h.BIN, "glovebox-simtee"), "root", "--key", d + "/root"], stdout=subprocess.DEVNULL, check=True)
+            subprocess.run([os.path.join(h.BIN, "glovebox-simtee"), "root", "--new", "--key", d + "/root"], stdout=subprocess.DEVNULL, check=True)
             for path in (d + "/firmware", d + "/root"):
                 os.chown(path, NOBODY, NOBODY)
             held = {
