@@ -1,6 +1,7 @@
 // Guest releases: what boots in confidential VMs, measured and signed, so that policies can name it
 // and anybody with the same files computes the same. Talks to nobody.
 #include "attest/sim/events.h"
+#include "base/bytes.h"
 #include "base/os.h"
 #include "base/version.h"
 #include "cli/commands.h"
@@ -28,7 +29,6 @@ struct Guest {
   Bytes initrd;
   Bytes lock;
   std::string cmdline;
-  std::string name;
 };
 
 Result<std::string> one_line(const std::string& path) {
@@ -44,8 +44,20 @@ Result<Guest> read_guest(const std::string& dir) {
   GBX_ASSIGN(g.initrd, read_file(dir + "/initrd", kMaxFile));
   GBX_ASSIGN(g.lock, read_file(dir + "/lock", kMaxRelease));
   GBX_ASSIGN(g.cmdline, one_line(dir + "/cmdline"));
-  GBX_ASSIGN(g.name, one_line(dir + "/name"));
   return g;
+}
+
+// What a guest is called is a hash of all of it and of its lock, each with its length before it, as
+// guest/build names it: the same files have the same name whoever measures them, and no file says
+// what others are called. Half a SHA-256: two guests of one name take 2^64 tries to find.
+std::string name_of(const Guest& g) {
+  ByteWriter all;
+  for (const ByteView part :
+       {ByteView(g.firmware), ByteView(g.kernel), ByteView(g.initrd), as_bytes(g.cmdline)}) {
+    all.u64(part.size()).raw(part);
+  }
+  all.raw(g.lock);
+  return "glovebox-guest-" + to_hex(crypto::sha256(all.bytes())).substr(0, 32);
 }
 
 records::ReleaseFile file_of(const std::string& name, ByteView content) {
@@ -95,7 +107,7 @@ Status release_make(Session& s, const Invocation& in) {
   if (!guest.ok()) return guest.error().hint("guest/build makes it");
   GBX_ASSIGN(const auto key, signer(s, in, false));
   records::GuestRelease r;
-  r.name = guest->name;
+  r.name = name_of(*guest);
   r.cmdline = guest->cmdline;
   r.files = {file_of("firmware", guest->firmware), file_of("kernel", guest->kernel),
              file_of("initrd", guest->initrd)};
@@ -130,7 +142,8 @@ void add_releases(CommandTree& t) {
       {"make",
        "measure a guest and sign what was measured",
        "Reads what guest/build made and computes what each platform will measure of it, for every "
-       "size of machine. Nothing is started.",
+       "size of machine. Its name is a hash of the files; the file `name` among them is not read. "
+       "Nothing is started.",
        {},
        {required(option("guest", "DIR", "folder that guest/build wrote", ArgKind::kDirectory)),
         required(option("key", "FILE", "private key file (glovebox release key)", ArgKind::kFile)),

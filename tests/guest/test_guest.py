@@ -90,6 +90,45 @@ class Built(unittest.TestCase):
         self.assertIn("guest/relock", run.stderr)
         self.assertFalse(os.path.exists(self.folder + "/out/name"))
 
+    def test_a_build_that_fails_leaves_the_guest_that_was_there(self):
+        # No room for it: the small parts would be written before the large one fails.
+        place = os.path.join(self.folder, "small")
+        os.makedirs(place)
+        script = 'mount -t tmpfs -o size=16m none "$1" && mkdir "$1/guest" && cd "$1/guest" && ' \
+                 'for p in firmware.fd kernel initrd cmdline lock name; do echo old >$p; done && ' \
+                 '{ "$2" --programs "$3" --lock "$4" --out "$1/guest" && exit 9; cat "$1"/guest/*; ls "$1"; }'
+        run = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", place, os.path.join(ROOT, "guest/build"), PROGRAMS,
+                              os.path.join(GUEST, "lock")], capture_output=True, text=True)
+        self.assertEqual((run.returncode, run.stdout), (0, "old\n" * len(PARTS) + "guest\n"), run.stderr)
+
+    def test_a_folder_with_other_things_is_not_replaced(self):
+        with open(os.path.join(self.folder, "thesis"), "w", encoding="ascii") as f:
+            f.write("mine")
+        run = build(self.folder)
+        self.assertEqual((run.returncode, os.listdir(self.folder)), (1, ["thesis"]), run.stderr)
+        self.assertIn("thesis", run.stderr)
+
+    def test_a_release_is_named_by_its_content_and_by_nothing_beside_it(self):
+        copy, key = os.path.join(self.folder, "guest"), os.path.join(self.folder, "key")
+        shutil.copytree(GUEST, copy)
+        with open(os.path.join(copy, "name"), "w", encoding="ascii") as f:
+            f.write("glovebox-guest-" + "0" * 32 + "\n")
+
+        def glovebox(*words):
+            return json.loads(subprocess.run([os.path.join(PROGRAMS, "glovebox"), "--home", self.folder, "-o", "json", "release", *words, "--key", key],
+                                             check=True, capture_output=True, text=True).stdout)
+        glovebox("key", "--new")
+
+        def name():
+            return glovebox("make", "--guest", copy, "--out", os.path.join(self.folder, "release"), "--force")["name"]
+        self.assertEqual(name() + "\n", content(GUEST, "name").decode())
+        seen = {name()}
+        for part in PARTS[:-1]:  # any part changed is another name
+            with open(os.path.join(copy, part), "ab") as f:
+                f.write(b"#")
+            seen.add(name())
+        self.assertEqual(len(seen), len(PARTS), seen)
+
     def test_a_package_with_other_bytes_is_never_used(self):
         cache = os.path.join(self.folder, "cache")
         os.makedirs(cache)
