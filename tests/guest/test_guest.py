@@ -249,11 +249,18 @@ class Booted(unittest.TestCase):
         return said["body"]["detail"]
 
     def test_a_machine_without_a_platform_has_no_agent(self):
-        self.assertIn("org.glovebox.tee", self.refused("not-found", tee=False))
+        self.assertIn("org.glovebox.tee", self.refused("unexpected-device", tee=False))
 
     def test_a_network_card_is_refused(self):
         self.assertIn("1af4:1041", self.refused("unexpected-device", more=(
             "-netdev", "user,id=n,restrict=on", "-device", "virtio-net-pci,netdev=n,disable-legacy=on,iommu_platform=on")))
+
+    def test_a_port_more_is_refused(self):
+        self.assertIn("org.qemu.guest_agent.0", self.refused("unexpected-device", more=(
+            "-chardev", "null,id=more", "-device", "virtserialport,chardev=more,name=org.qemu.guest_agent.0")))
+
+    def test_memory_that_can_be_plugged_in_is_refused(self):
+        self.assertIn("SRAT", self.refused("unexpected-device", more=("-m", "size=1024M,slots=2,maxmem=4G")))
 
     def test_shared_memory_is_refused(self):
         self.assertIn("1af4:1110", self.refused("unexpected-device", more=(
