@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
+#include <condition_variable>
 #include <functional>
+#include <mutex>
 
 #include "base/bundle_size.h"
 #include "base/threads.h"
@@ -17,6 +20,59 @@ namespace {
 constexpr std::int64_t kPlaneTimeoutMs = 30'000;
 constexpr std::int64_t kPlanePatienceMs = 300'000;  // with a plane that is away
 constexpr std::int64_t kAgainMs = 500;              // before it is asked again
+constexpr std::int64_t kMostStartSeconds = 86'400;  // the bound of spec.timeouts.start
+
+// Calls `over` once when a stage of the attempt lasts longer than it may.
+class StageLimit {
+ public:
+  explicit StageLimit(const Clock& clock) : clock_(clock) {}
+  ~StageLimit() {
+    {
+      const std::scoped_lock lock(mutex_);
+      done_ = true;
+    }
+    changed_.notify_all();
+    if (thread_.joinable()) thread_.join();
+  }
+  StageLimit(const StageLimit&) = delete;
+  StageLimit& operator=(const StageLimit&) = delete;
+
+  Status start(std::int64_t ms, std::function<void()> over) {
+    begin(ms);
+    over_ = std::move(over);
+    GBX_ASSIGN(thread_, start_thread([this] { watch(); }));
+    return ok_status();
+  }
+  // The next stage, in place of the one before.
+  void begin(std::int64_t ms) {
+    {
+      const std::scoped_lock lock(mutex_);
+      until_ms_ = clock_.steady_ms() + ms;
+    }
+    changed_.notify_all();
+  }
+
+ private:
+  void watch() {
+    std::unique_lock lock(mutex_);
+    while (!done_) {
+      const std::int64_t left = until_ms_ - clock_.steady_ms();
+      if (left <= 0) {
+        lock.unlock();
+        return over_();
+      }
+      changed_.wait_for(lock, std::chrono::milliseconds(left));
+    }
+  }
+
+  const Clock& clock_;
+  std::function<void()> over_;  // constant once the thread runs
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::int64_t until_ms_ = 0;  // guarded by mutex_
+  bool done_ = false;          // guarded by mutex_
+  std::thread thread_;
+};
 
 class Running {
  public:
@@ -37,22 +93,60 @@ class Running {
   std::string name() const {
     return to_hex(job_id_).substr(0, 16) + "-" + std::to_string(bundle_.credential.body.attempt);
   }
-  // The plan is the plane's word here, and only the agent checks it: no number of it is to
-  // overflow.
-  std::int64_t life_ms() const {
-    const std::int64_t planned = bundle_.plan.body.controls.run_seconds;
-    return std::clamp<std::int64_t>(planned, 0, kMaxRunSeconds) * 1000 + o_.grace_ms;
+  // Plan and submission are the plane's word here, and only the agent checks them: no number of
+  // them is to overflow.
+  std::int64_t start_ms() const {
+    const std::int64_t asked = bundle_.submission.submission.body.spec.spec.timeouts.start;
+    return std::clamp<std::int64_t>(asked, 0, kMostStartSeconds) * 1000 + o_.start_grace_ms;
   }
+  std::int64_t work_ms() const {
+    const std::int64_t planned = bundle_.plan.body.controls.run_seconds;
+    return std::clamp<std::int64_t>(planned, 0, kMaxRunSeconds) * 1000 + o_.end_grace_ms;
+  }
+  std::int64_t life_ms() const { return start_ms() + work_ms(); }
 
   // Until the agent said `end`, broke its stream, or ran out of time.
   Status live() {
     if (o_.refused) return *o_.refused;
-    GBX_ASSIGN(environment_, o_.provisioner->start({name(), bundle_}));
+    GBX_ASSIGN(environment_, o_.provisioner->start({name(), bundle_, life_ms()}));
     mux_.emplace(environment_->stream(), *o_.clock);
-    Status end = serve_agent(*mux_);
+    Status end = limited(*mux_);
     end_relay();
     mux_.reset();
     return end;
+  }
+
+  Status limited(channel::Mux& mux) {
+    StageLimit limit(*o_.clock);
+    limit_ = &limit;
+    GBX_TRY(limit.start(start_ms(), [&] {
+      // An output that is on its way has limits of its own.
+      if (uploading_) return;
+      too_long_ = true;
+      mux.close();
+    }));
+    return serve_agent(mux);
+  }
+
+  Error ran_too_long() const {
+    const bool started = working_;
+    return fail(Reason::kTimedOut, started ? "the container, its gate and the sealing"
+                                           : "the start of the environment")
+        .with(std::string(started ? "spec.timeouts.run" : "spec.timeouts.start") + " and " +
+                  std::to_string((started ? o_.end_grace_ms : o_.start_grace_ms) / 1000) +
+                  " s, together " + std::to_string((started ? work_ms() : start_ms()) / 1000) +
+                  " s",
+              "it goes on")
+        .hint(started ? "raise spec.timeouts.run" : "raise spec.timeouts.start");
+  }
+
+  // Why there was no word of an end. Nobody waits for an answer once the attempt was stopped.
+  Error silent_end() {
+    if (too_long_) return ran_too_long();
+    if (!stop_.requested()) {
+      if (auto why = environment_->why_ended(spoke_)) return *why;
+    }
+    return fail(Reason::kLost, "the agent ended without a word");
   }
 
   Status serve_agent(channel::Mux& mux) {
@@ -70,8 +164,10 @@ class Running {
         [&](std::string_view m, const Json& b) { return dispatch(m, b); }, limits, *o_.clock);
     mux.close();
     if (ended_) return ok_status();
-    if (!served.ok()) return served;
-    return fail(Reason::kLost, "the agent ended without a word");
+    const Error why = silent_end();
+    // What it did against the protocol says more than that it is gone.
+    const bool broke = !served.ok() && served.reason() != Reason::kConnectionClosed;
+    return why.reason == Reason::kLost && broke ? served.error() : why;
   }
 
   // One connection at a time, all over one stream: the agent has given up the one before. It asks
@@ -114,6 +210,7 @@ class Running {
   }
 
   Result<Json> dispatch(std::string_view m, const Json& body) {
+    spoke_ = true;
     if (m == method::kLaunch) return to_json(bundle_);
     if (m == method::kAgentBroker) return connect_broker();
     if (m == method::kIntroduce) return introduce(body);
@@ -152,6 +249,9 @@ class Running {
     GBX_ASSIGN(auto report, from_json<PhaseReport>(body));
     report.job_id = job_id_;
     report.attempt = bundle_.credential.body.attempt;
+    if (report.phase == EnvironmentPhase::kWorking && !working_.exchange(true)) {
+      limit_->begin(work_ms());
+    }
     if (stop_.requested() && !uploading_) return to_json(PhaseReply{true});
     auto reply = insist(method::kNodePhase, to_json(report), Stop::kHeeded);
     if (!reply.ok() && stop_.requested() && !uploading_) return to_json(PhaseReply{true});
@@ -231,6 +331,10 @@ class Running {
   std::thread relay_;  // between the two
   AgentEnd end_;
   bool ended_ = false;
+  StageLimit* limit_ = nullptr;       // while the agent is served
+  bool spoke_ = false;                // the agent, anything
+  std::atomic<bool> working_{false};  // it said that its container runs
+  std::atomic<bool> too_long_{false};
   std::atomic<bool> uploading_{false};
 };
 

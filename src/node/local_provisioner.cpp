@@ -36,7 +36,7 @@ class LocalEnvironment final : public Environment {
 class LocalProvisioner final : public Provisioner {
  public:
   explicit LocalProvisioner(LocalOptions options)
-      : options_(std::move(options)), places_(options_.state_dir) {}
+      : options_(std::move(options)), places_(options_.state_dir, options_.slots) {}
 
   Result<std::vector<std::string>> clear() override { return places_.clear(); }
 

@@ -11,6 +11,8 @@
 #include "base/version.h"
 #include "crypto/key_file.h"
 #include "node/service.h"
+#include "vm/accelerator.h"
+#include "vm/qemu.h"
 
 namespace gbx::node {
 namespace {
@@ -36,6 +38,7 @@ struct Settings {
   std::string release;
   std::string simtee = program_dir() + "/glovebox-simtee";
   std::string simtee_key;
+  std::string accelerator = "auto";
 };
 
 constexpr std::size_t kMaxReleaseBytes = 65'536;
@@ -85,33 +88,70 @@ NodeInfo info_of(const Settings& s, std::int64_t memory_bytes, const crypto::Sig
   return n;
 }
 
+// What runs the guests: as asked, else KVM where it boots this guest.
+Result<vm::Platform> accelerator_of(const Settings& s, const Logger& log) {
+  if (s.accelerator == "kvm") return vm::Platform::kKvm;
+  if (s.accelerator == "emulation") return vm::Platform::kEmulation;
+  vm::ProbeOptions probe;
+  probe.firmware = s.guest + "/firmware.fd";
+  probe.kernel = s.guest + "/kernel";
+  // Beside the folder of environments, in which everything is an environment.
+  probe.memory_file = s.state + ".accelerator";
+  GBX_ASSIGN(const vm::AcceleratorFound found, vm::find_accelerator(probe));
+  log.info("accelerator", {{"what", printable(found.why, 500)}});
+  return found.platform;
+}
+
+// A QEMU that lacks something would end at every start.
+Status check_installed(vm::Platform platform) {
+  const std::string qemu = vm::LaunchDescription{}.qemu;
+  GBX_ASSIGN(const vm::QemuReport report, vm::check_qemu(qemu, platform));
+  if (report.serves(platform)) return ok_status();
+  std::string lacks;
+  for (const vm::QemuLack& l : report.lacks) {
+    lacks += (lacks.empty() ? "" : "; ") + l.what + " (" + l.needs + ")";
+  }
+  return fail(Reason::kUnsupported, qemu)
+      .with("what a machine under " + std::string(vm::platform_name(platform)) + " needs",
+            "without " + printable(lacks, 500))
+      .hint("install another QEMU, or start without --environment vm");
+}
+
 // Machines, and what the plane is told of them.
-Result<std::unique_ptr<Provisioner>> machines_of(const Settings& s, NodeInfo& info) {
+Result<std::unique_ptr<Provisioner>> machines_of(const Settings& s, NodeInfo& info,
+                                                 const Logger& log) {
   if (s.guest.empty() || s.release.empty() || s.simtee_key.empty()) {
     return fail(Reason::kUsage, "--environment vm")
         .with("--guest, --release and --simtee-key", "without one of them");
   }
   VmOptions o;
   GBX_ASSIGN(o.release, load_release(s));
+  GBX_TRY(check_guest(s.guest, o.release.body));
   GBX_ASSIGN(const std::string root, simulated_root(s));
+  GBX_ASSIGN(const vm::Platform platform, accelerator_of(s, log));
+  GBX_TRY(check_installed(platform));
   o.simtee_program = s.simtee;
   o.simtee_key = s.simtee_key;
   o.guest_dir = s.guest;
   o.objects_dir = s.objects;
   o.state_dir = s.state;
   o.uid_base = s.uid_base;
+  o.slots = s.slots;
+  o.platform = vm::platform_name(platform);
   info.technologies = {Technology::kSim};
   info.platforms = {{Technology::kSim, root, o.release.body.name}};
   return make_vm_provisioner(std::move(o));
 }
 
-Result<std::unique_ptr<Provisioner>> provisioner_of(const Settings& s, NodeInfo& info) {
-  if (s.environment == "vm") return machines_of(s, info);
+Result<std::unique_ptr<Provisioner>> provisioner_of(const Settings& s, NodeInfo& info,
+                                                    const Logger& log) {
+  if (s.environment == "vm") return machines_of(s, info, log);
   LocalOptions local;
   local.agent_program = s.agent;
   local.objects_dir = s.objects;
   local.state_dir = s.state;
   local.uid_base = s.uid_base;
+  local.slots = s.slots;
   return make_local_provisioner(local);
 }
 
@@ -134,7 +174,7 @@ Status serve(const Settings& s) {
   GBX_ASSIGN(link.plane_key, crypto::PublicKey::from_text(s.plane_key));
   GBX_ASSIGN(const std::int64_t memory, lent_memory(s));
   o.info = info_of(s, memory, key);
-  GBX_ASSIGN(const auto provisioner, provisioner_of(s, o.info));
+  GBX_ASSIGN(const auto provisioner, provisioner_of(s, o.info, log));
   GBX_ASSIGN(const auto cleared, provisioner->clear());
   for (const auto& line : cleared) log.warn("left-by-an-earlier-life", {{"what", line}});
   o.clock = &clock;
@@ -185,6 +225,10 @@ int run_main(int argc, char** argv) {
   serve_command->add_option("--release", s.release, "Signed release of that guest");
   serve_command->add_option("--simtee", s.simtee, "The program that plays the TEE");
   serve_command->add_option("--simtee-key", s.simtee_key, "Its root's key file");
+  serve_command
+      ->add_option("--accelerator", s.accelerator,
+                   "What runs machines: auto tries KVM once and remembers the answer")
+      ->check(CLI::IsMember({"auto", "kvm", "emulation"}));
   serve_command->add_option("--slots", s.slots, "Attempts at a time")->check(CLI::Range(1, 64));
   serve_command->add_option("--memory", s.memory,
                             "Memory, scratch and images of all attempts at a time, like 8GiB "

@@ -83,9 +83,11 @@ Result<Place> Places::take(const std::string& attempt) {
   if (path_exists(folder(place))) {
     return fail(Reason::kWrongState, "this attempt has an environment here");
   }
-  GBX_TRY(make_dirs(folder(place), 0711));
-  place.slot = slots_.take();
-  return place;
+  GBX_ASSIGN(place.slot, slots_.take());
+  const Status made = make_dirs(folder(place), 0711);
+  if (made.ok()) return place;
+  slots_.give_back(place.slot);
+  return made.error();
 }
 
 std::vector<std::string> Places::give_back(const Place& place) {

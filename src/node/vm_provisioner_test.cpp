@@ -1,8 +1,15 @@
 // Which machine an attempt gets, and that nothing boots for one that cannot have any. Machines
 // themselves: tests/e2e.
 #include <gtest/gtest.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include "base/ready.h"
+#include "crypto/crypto.h"
+#include "node/places.h"
 #include "node/provisioner.h"
+#include "records/machine.h"
 
 namespace gbx::node {
 namespace {
@@ -42,9 +49,9 @@ TEST(VmSize, IsTheSmallestThatFits) {
   EXPECT_EQ(machine(asking(1, 100)).memory_bytes, 1024 * kMiB);
   EXPECT_EQ(machine(asking(1, 100)).cpus, 1);
   EXPECT_EQ(machine(asking(3, 100)).cpus, 4);
-  // The container gets 80 % of what its guest leaves.
-  EXPECT_EQ(machine(asking(1, 614)).memory_bytes, 1024 * kMiB);
-  EXPECT_EQ(machine(asking(1, 615)).memory_bytes, 2048 * kMiB);
+  // The container gets 80 % of what the kernel leaves: 128 MiB and a 32nd are its own.
+  EXPECT_EQ(machine(asking(1, 691)).memory_bytes, 1024 * kMiB);
+  EXPECT_EQ(machine(asking(1, 692)).memory_bytes, 2048 * kMiB);
 }
 
 TEST(VmSize, HasRoomForWhatIsPrefetched) {
@@ -65,6 +72,150 @@ TEST(VmSize, WhatNoMachineHasIsRefusedBeforeAnythingBoots) {
     EXPECT_FALSE(r.error().next.empty());
   }
   EXPECT_EQ(machine_for(release(), Technology::kSnp, asking(1, 1)).reason(), Reason::kNoCapacity);
+}
+
+// The list of pages, and on hardware the buffers of devices, grow with memory.
+TEST(VmSize, LeavesTheKernelWhatItTakesOfLargeMachines) {
+  for (const Technology t : {Technology::kSim, Technology::kTdx, Technology::kSnp}) {
+    std::int64_t before = 0;
+    for (const std::int64_t gib : kMachineGiB) {
+      const std::int64_t total = guest_total_bytes(gib << 30, t);
+      EXPECT_GT(total, before);
+      EXPECT_LT(total, (gib << 30) - (gib << 30) / 64 - 64 * kMiB);
+      before = total;
+    }
+  }
+  EXPECT_EQ(machine_bytes(Technology::kSim, {1, 100 * kMiB, 0}), 1024 * kMiB);
+  EXPECT_GT(machine_bytes(Technology::kTdx, {1, 690 * kMiB, 0}), 1024 * kMiB);
+  EXPECT_EQ(machine_bytes(Technology::kSim, {1, std::int64_t{1} << 48, 0}), 0);
+}
+
+TEST(UidSlots, ThereAreNoMoreThanTheNodeWasGiven) {
+  UidSlots slots(2);
+  EXPECT_EQ(*slots.take(), 0);
+  EXPECT_EQ(*slots.take(), 1);
+  const auto third = slots.take();
+  EXPECT_EQ(third.reason(), Reason::kNoCapacity);
+  EXPECT_FALSE(third.error().next.empty());
+  slots.give_back(0);
+  EXPECT_EQ(*slots.take(), 0);
+}
+
+class Guest : public ::testing::Test {
+ protected:
+  Guest() {
+    if (mkdtemp(dir_.data()) == nullptr) abort();
+    release_.name = "guest";
+    release_.cmdline = "quiet";
+    for (const char* name : {"firmware", "kernel", "initrd"}) {
+      put(name == std::string("firmware") ? "firmware.fd" : name, name);
+      release_.files.push_back({name, crypto::sha256(as_bytes(name)), 1});
+    }
+    put("cmdline", "quiet\n");
+  }
+  ~Guest() override { (void)remove_tree(dir_); }
+  void put(const std::string& name, const std::string& content) {
+    ASSERT_TRUE(write_file_atomic(dir_ + "/" + name, as_bytes(content), 0600).ok());
+  }
+  std::string dir_ = "/tmp/gbx-guest-XXXXXX";
+  GuestRelease release_;
+};
+
+TEST_F(Guest, IsTheReleasesOrTheNodeDoesNotBegin) {
+  ASSERT_TRUE(check_guest(dir_, release_).ok()) << check_guest(dir_, release_).error().line();
+  const std::pair<const char*, Reason> parts[] = {{"firmware.fd", Reason::kFirmwareMismatch},
+                                                  {"kernel", Reason::kKernelMismatch},
+                                                  {"initrd", Reason::kInitrdMismatch},
+                                                  {"cmdline", Reason::kCmdlineMismatch}};
+  for (const auto& [name, reason] : parts) {
+    const std::string before = *read_text_file(dir_ + "/" + name, 100);
+    put(name, "another");
+    const Status s = check_guest(dir_, release_);
+    EXPECT_EQ(s.reason(), reason) << name;
+    EXPECT_NE(s.error().what.find(name), std::string::npos);
+    EXPECT_FALSE(s.error().next.empty());
+    put(name, before);
+  }
+  EXPECT_TRUE(check_guest(dir_, release_).ok());
+  release_.files.pop_back();
+  EXPECT_EQ(check_guest(dir_, release_).reason(), Reason::kBadValue);
+}
+
+// In simtee's place: what it is told, and how it ends, is the test's.
+class Starts : public Guest {
+ protected:
+  Starts() {
+    if (geteuid() != 0) return;
+    for (const char* folder : {"/objects", "/state"}) {
+      EXPECT_TRUE(make_dirs(dir_ + folder, 0755).ok());
+    }
+    PlatformMeasurements& p = release_.platforms.emplace_back();
+    p.technology = Technology::kSim;
+    p.machines.push_back({1, 512 * kMiB, {}});
+    bundle_ = asking(1, 100);
+  }
+  void SetUp() override {
+    if (geteuid() != 0) GTEST_SKIP() << "needs root: cgroups";
+  }
+  std::unique_ptr<Environment> start(const std::string& script) {
+    put("simtee", "#!/bin/sh\n" + script);
+    EXPECT_EQ(chmod((dir_ + "/simtee").c_str(), 0700), 0);
+    VmOptions o;
+    o.simtee_program = dir_ + "/simtee";
+    o.simtee_key = "/nonexistent";
+    o.guest_dir = dir_;
+    o.release.body = release_;
+    o.objects_dir = dir_ + "/objects";
+    o.state_dir = dir_ + "/state";
+    o.uid_base = kLowestUid;
+    provisioner_ = make_vm_provisioner(std::move(o));
+    EXPECT_TRUE(provisioner_->clear().ok());
+    auto e = provisioner_->start({"vm-test-" + std::to_string(getpid()), bundle_, 60'000});
+    EXPECT_TRUE(e.ok()) << e.error().line();
+    return e.ok() ? std::move(*e) : nullptr;
+  }
+  LaunchBundle bundle_;
+  std::unique_ptr<Provisioner> provisioner_;
+};
+
+TEST_F(Starts, ThatFailSayWhatFailed) {
+  const Error said = fail(Reason::kKernelMismatch, "kernel").with("one", "another").hint("build");
+  const auto pipe = make_pipe().value();
+  tell_failure(pipe.second.get(), said);
+  Bytes line(4096);
+  const ssize_t n = read(pipe.first.get(), line.data(), line.size());
+  ASSERT_GT(n, 0);
+  const std::string text(line.begin(), line.begin() + n);
+  const auto e = start("cat >&5 <<'END'\n" + text + "END\nexit 4\n");
+  ASSERT_NE(e, nullptr);
+  const auto why = e->why_ended(false);
+  ASSERT_TRUE(why.has_value());
+  EXPECT_EQ(why->reason, Reason::kKernelMismatch);
+  EXPECT_EQ(why->line(), said.line());
+  EXPECT_EQ(why->next, "build");
+  EXPECT_TRUE(e->destroy().empty());
+}
+
+TEST_F(Starts, WhoseSimteeDiesAreFailedBoots) {
+  const auto e = start("kill -SEGV $$\n");
+  ASSERT_NE(e, nullptr);
+  const auto why = e->why_ended(false);
+  ASSERT_TRUE(why.has_value());
+  EXPECT_EQ(why->reason, Reason::kBootFailed);
+  EXPECT_EQ(why->actual, "signal 11");
+  EXPECT_TRUE(e->destroy().empty());
+}
+
+// A kernel that panics resets the machine, which ends QEMU as if all were well.
+TEST_F(Starts, OfAGuestThatEndsWithoutItsAgentsWordAreFailedBoots) {
+  const auto e = start("exit 0\n");
+  ASSERT_NE(e, nullptr);
+  const auto why = e->why_ended(false);
+  ASSERT_TRUE(why.has_value());
+  EXPECT_EQ(why->reason, Reason::kBootFailed);
+  EXPECT_FALSE(why->next.empty());
+  EXPECT_FALSE(e->why_ended(true).has_value());
+  EXPECT_TRUE(e->destroy().empty());
 }
 
 }  // namespace

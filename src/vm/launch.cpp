@@ -216,14 +216,15 @@ std::string_view cpu_model(Platform platform) {
 std::string_view accelerator(Platform platform) {
   switch (platform) {
     case Platform::kEmulation:
-      return "tcg,thread=multi";
+      // MiB of translated code; QEMU's own bound is a share of the host's memory.
+      return "tcg,thread=multi,tb-size=128";
     case Platform::kKvm:
     case Platform::kSnp:
       return "kvm";
     case Platform::kTdx:
       return "kvm,kernel-irqchip=split";
   }
-  return "tcg,thread=multi";
+  return "tcg,thread=multi,tb-size=128";
 }
 
 std::string_view machine_type() {

@@ -90,15 +90,14 @@ void expect_arguments(const LaunchDescription& d, const Arguments& golden) {
 TEST(Launch, EmulationIsThisCommandLine) {
   LaunchDescription d = sample(Platform::kEmulation);
   d.tee_fd = 5;
-  expect_arguments(
-      d,
-      joined({kHead,
-              {"-machine", kMachine, "-global", kApic, "-accel", "tcg,thread=multi", "-cpu", "max"},
-              kSize,
-              kBoot,
-              kSerial,
-              kTee,
-              kVolume}));
+  expect_arguments(d, joined({kHead,
+                              {"-machine", kMachine, "-global", kApic, "-accel",
+                               "tcg,thread=multi,tb-size=128", "-cpu", "max"},
+                              kSize,
+                              kBoot,
+                              kSerial,
+                              kTee,
+                              kVolume}));
 }
 
 TEST(Launch, KvmIsThisCommandLine) {
@@ -160,7 +159,7 @@ TEST(Launch, AFileOfMemoryIsSharedAndNothingElseChanges) {
   expect_arguments(
       d, joined({kHead,
                  {"-machine", kMachine + ",memory-backend=ram", "-global", kApic, "-accel",
-                  "tcg,thread=multi", "-cpu", "max"},
+                  "tcg,thread=multi,tb-size=128", "-cpu", "max"},
                  kSize,
                  {"-object", R"({"id":"ram","mem-path":"/proc/self/fd/6",)"
                              R"("qom-type":"memory-backend-file","share":true,"size":2147483648})"},
