@@ -7,7 +7,7 @@
 #include "cli/commands.h"
 #include "cli/session.h"
 #include "crypto/key_file.h"
-#include "records/release.h"
+#include "records/machine.h"
 #include "vm/measure/measure.h"
 
 namespace gbx::cli {
@@ -17,9 +17,6 @@ namespace {
 constexpr std::size_t kMaxFile = std::size_t{1} << 30;
 constexpr std::size_t kMaxRelease = std::size_t{1} << 20;
 constexpr std::int64_t kGiB = std::int64_t{1} << 30;
-// The sizes of machines that a release lists: a node takes the smallest that a job fits into.
-constexpr std::int64_t kCpus[] = {1, 2, 4, 8, 16, 32, 64};
-constexpr std::int64_t kGiBs[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256};
 
 using Release = records::Signed<records::GuestRelease>;
 
@@ -72,8 +69,8 @@ Result<records::PlatformMeasurements> measure_sim(const Guest& g) {
   launch.kernel = crypto::sha384(g.kernel);
   launch.initrd = crypto::sha384(g.initrd);
   launch.cmdline = g.cmdline;
-  for (const std::int64_t cpus : kCpus) {
-    for (const std::int64_t gib : kGiBs) {
+  for (const std::int64_t cpus : records::kMachineCpus) {
+    for (const std::int64_t gib : records::kMachineGiB) {
       GBX_ASSIGN(launch.machine, vm::measure::machine_description(cpus, gib * kGiB));
       const attest::sim::SimEvents events = attest::sim::sim_events(launch);
       out.parts = events.parts;
