@@ -203,14 +203,16 @@ std::string_view platform_name(Platform platform) {
 std::string_view cpu_model(Platform platform) {
   switch (platform) {
     case Platform::kEmulation:
-      return "max";
+      // QEMU before 8.0 leaves garbage in the flags after CMPXCHG16B without LOCK, and an interrupt
+      // that comes there ends the guest's kernel.
+      return "max,-cx16";
     case Platform::kKvm:
     case Platform::kTdx:
       return "host";
     case Platform::kSnp:
       return "EPYC-v4";  // the launch digest covers its registers
   }
-  return "max";
+  return "max,-cx16";
 }
 
 std::string_view accelerator(Platform platform) {
