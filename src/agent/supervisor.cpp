@@ -246,6 +246,7 @@ class Supervisor {
     const auto& c = request.controls;
     sandbox::ContainerSpec s;
     s.id = o_.container;
+    s.apparmor = o_.apparmor;
     if (request.runtime) s.runtime = *request.runtime;
     s.rootfs = o_.dir + "/rootfs";
     s.argv = request.argv;

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,8 @@ struct ContainerSpec {
   std::vector<std::string> argv;  // argv[0] is absolute, or found in PATH of env
   std::vector<std::string> env;   // "NAME=value"
   std::string cwd = "/";
+  // AppArmor profile of the container, which the kernel must have; without one, none is asked for
+  std::optional<std::string> apparmor;
   std::vector<DataMount> mounts;
   std::int64_t uid_base = 0;  // container ids 0..65535 are host ids uid_base..; at least 65536
   std::int64_t uid = 1000;    // in the container; never 0. The group has the same number
@@ -55,6 +58,7 @@ struct ContainerSpec {
     f("argv", argv, Bound{1, 4096});
     f("env", env, Bound{0, 4096});
     f("cwd", cwd, Bound{1, 4096});
+    f("apparmor", apparmor, Bound{1, 64});
     f("mounts", mounts, Bound{0, 64});
     f("uidBase", uid_base, Bound{65536, 0xFFFFFFFFLL - 65536});
     f("uid", uid, Bound{1, 65534});
@@ -125,6 +129,11 @@ struct RunOptions {
 // Each mandatory control is read back from the kernel (docs/sandbox.md); a container that lacks one
 // is killed.
 Result<RunResult> run_container(const ContainerSpec& spec, const RunOptions& options = {});
+
+// The profile of guest/apparmor, and whether this host's kernel enforces it.
+inline constexpr char kWorkloadProfile[] = "glovebox-workload";
+bool profile_is_loaded(const std::string& name,
+                       const std::string& profiles = "/sys/kernel/security/apparmor/profiles");
 
 // The names of all mandatory controls, as RunPlan.controls.mandatory has them (docs/sandbox.md).
 std::vector<std::string> control_names();

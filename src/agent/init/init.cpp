@@ -23,6 +23,7 @@
 #include "channel/mux.h"
 #include "channel/rpc.h"
 #include "records/messages.h"
+#include "sandbox/sandbox.h"
 
 namespace gbx::agent {
 
@@ -152,7 +153,9 @@ Status load_profiles() {
       return setup("AppArmor profile " + path, errno);
     }
   }
-  return ok_status();
+  if (sandbox::profile_is_loaded(sandbox::kWorkloadProfile)) return ok_status();
+  return fail(Reason::kSandboxSetup, "AppArmor")
+      .with(std::string("profile ") + sandbox::kWorkloadProfile + " in force", "another or none");
 }
 
 Status raise_limits() {
@@ -256,7 +259,9 @@ Result<Process> start_agent(const Machine& machine, const Fd& control) {
             "--tee",
             simulated ? "sim" : "tsm",
             "--tee-fd",
-            "4"};
+            "4",
+            "--apparmor",
+            sandbox::kWorkloadProfile};
   p.env = {{"PATH", "/usr/sbin:/usr/bin"}};
   p.descriptors = {{2, 2}, {3, control.get()}};
   if (simulated) p.descriptors[4] = tee.get();
