@@ -318,6 +318,56 @@ TEST_F(TakenOver, AQuoteThatIsLateEndsNothingAndAnyOtherFailureOfOneDoes) {
   }
 }
 
+// A workload that takes all it can get of one thing takes it from nobody but itself: the run ends,
+// what it left is judged, everything goes, and the platform still answers.
+struct Greed {
+  const char* name;
+  std::vector<std::string> program;
+  std::optional<gate::RunExit> exit;  // where it is not the program's own matter
+};
+class Exhausting : public TakenOver, public ::testing::WithParamInterface<Greed> {};
+TEST_P(Exhausting, TheAgentJudgesDestroysAndAnswers) {
+  Half half;
+  go(half, Stage::kMounted);
+  RunRequest run = run_request();
+  run.argv = {"/bin/probe"};
+  run.argv.insert(run.argv.end(), GetParam().program.begin(), GetParam().program.end());
+  run.controls.run_seconds = GetParam().exit == gate::RunExit::kTimeout ? 1 : 120;
+  run.controls.pids = 32;
+  run.log_bytes = 64 << 10;
+  const auto ran = half.ask(operation::kRun, to_json(run));
+  ASSERT_TRUE(ran.ok()) << ran.error().line();
+  const auto reply = from_json<RunReply>(ran->body).value();
+  if (GetParam().exit) {
+    EXPECT_EQ(reply.exit, *GetParam().exit);
+  }
+  gate::GateRequest judged = gate_request();
+  judged.exitClass = reply.exit;
+  judged.durationSeconds = reply.duration_ms / 1000;
+  judged.logs.visibility = gate::LogVisibility::kConsumer;
+  judged.logs.maxBytes = 64 << 10;
+  const auto gate = half.ask(operation::kGate, to_json(judged));
+  ASSERT_TRUE(gate.ok()) << gate.error().line();
+  EXPECT_EQ(from_json<GateReply>(gate->body)->result.exitClass, reply.exit);
+  const auto gone = honest(half, Operation::kDestroy);
+  ASSERT_TRUE(gone.ok()) << gone.error().line();
+  EXPECT_EQ(from_json<DestroyReply>(gone->body)->residue, std::vector<std::string>{});
+  EXPECT_EQ(half.holds(), std::vector<std::string>{});
+  EXPECT_TRUE(honest(half, Operation::kQuote).ok());
+  EXPECT_TRUE(half.end().ok());
+}
+INSTANTIATE_TEST_SUITE_P(
+    A, Exhausting,
+    ::testing::Values(Greed{"Processor", {"spin"}, gate::RunExit::kTimeout},
+                      Greed{"Memory", {"membomb", "1000000000"}, gate::RunExit::kKilled},
+                      Greed{"Processes", {"forkbomb"}, std::nullopt},
+                      Greed{"Out", {"fill", "/out/big"}, std::nullopt},
+                      Greed{"Scratch", {"fill", "/tmp/big"}, std::nullopt},
+                      Greed{"Files", {"inodes", "/out"}, std::nullopt},
+                      Greed{"Descriptors", {"openfds"}, std::nullopt},
+                      Greed{"Logs", {"flood", "200000000"}, gate::RunExit::kOk}),
+    [](const auto& of) { return std::string(of.param.name); });
+
 struct Lie {
   std::string name;
   Stage stage;
