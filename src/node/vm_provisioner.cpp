@@ -24,6 +24,7 @@ namespace {
 constexpr int kControlFd = 3;
 constexpr int kVolumeFd = 4;
 constexpr int kNodeFd = 5;
+constexpr int kMemoryCgroupFd = 6;
 // From the end of its machine's stream to simtee's word of it, and how long that may be.
 constexpr std::int64_t kWordMs = 3'000;
 constexpr std::size_t kMostWord = 32'768;
@@ -78,7 +79,11 @@ class VmEnvironment final : public Environment {
   std::optional<Error> why_ended(bool spoke) override {
     std::string word;
     const bool over = read_word(parts_.word.get(), word);
-    if (auto told = told_failure(word)) return told;
+    if (auto told = told_failure(word)) {
+      // What ran and was killed had not failed to boot: another attempt may follow.
+      if (spoke && told->reason == Reason::kBootFailed) told->reason = Reason::kLost;
+      return told;
+    }
     if (!over || spoke) return std::nullopt;
     const auto end = parts_.simtee.wait(kWordMs);
     if (end.ok() && *end && !((*end)->exited && (*end)->code == 0)) {
@@ -189,6 +194,7 @@ class VmProvisioner final : public Provisioner {
     add("--control-fd", std::to_string(kControlFd));
     add("--volume-fd", std::to_string(kVolumeFd));
     add("--node-fd", std::to_string(kNodeFd));
+    add("--memory-cgroup-fd", std::to_string(kMemoryCgroupFd));
     add("--life", std::to_string(std::max<std::int64_t>(request.life_ms / 1000, 1)));
     return out;
   }
@@ -200,11 +206,14 @@ class VmProvisioner final : public Provisioner {
     GBX_ASSIGN(auto control, make_socket_pair());
     GBX_ASSIGN(auto blocks, make_socket_pair());
     GBX_ASSIGN(auto word, make_socket_pair());
-    GBX_ASSIGN(const Fd cgroup, sandbox::make_enclosure(names_of(request.name).enclosure));
+    const std::string enclosure = names_of(request.name).enclosure;
+    GBX_ASSIGN(const Fd cgroup, sandbox::make_enclosure(enclosure));
+    const std::int64_t memory_bytes = size.memory_bytes + kMachineOverheadBytes;
+    GBX_ASSIGN(const Fd memory, sandbox::limit_enclosure(enclosure, memory_bytes));
     VmEnvironment::Parts parts;
     parts.place = place;
     parts.release = &options_.release;
-    parts.memory_bytes = size.memory_bytes + kMachineOverheadBytes;
+    parts.memory_bytes = memory_bytes;
     GBX_ASSIGN(parts.volume, vm::NbdServer::start(std::move(blocks.first), std::move(volume)));
     ProcessOptions p;
     p.argv = arguments(request, size, place.slot);
@@ -212,7 +221,8 @@ class VmProvisioner final : public Provisioner {
     p.descriptors = {{2, options_.log_fd},
                      {kControlFd, control.second.get()},
                      {kVolumeFd, blocks.second.get()},
-                     {kNodeFd, word.second.get()}};
+                     {kNodeFd, word.second.get()},
+                     {kMemoryCgroupFd, memory.get()}};
     p.new_session = true;
     p.cgroup_procs = cgroup.get();
     // Not tied to this thread: PR_SET_PDEATHSIG fires when the thread that forked ends. Simtee ends

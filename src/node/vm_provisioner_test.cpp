@@ -10,6 +10,7 @@
 #include "node/places.h"
 #include "node/provisioner.h"
 #include "records/machine.h"
+#include "sandbox/sandbox.h"
 
 namespace gbx::node {
 namespace {
@@ -196,6 +197,24 @@ TEST_F(Starts, ThatFailSayWhatFailed) {
   EXPECT_TRUE(e->destroy().empty());
 }
 
+// Whatever QEMU comes to need, the host's memory is others' too.
+TEST_F(Starts, AreBoundInWhatTheyTakeOfTheHost) {
+  const auto e = start("echo 0 >&6; exec sleep 600\n");
+  ASSERT_NE(e, nullptr);
+  const sandbox::HostProbe host = sandbox::probe_host().value();
+  const std::string dir =
+      host.controllers.at("memory") + "/glovebox-agent-vm-test-" + std::to_string(getpid());
+  const char* name =
+      host.cgroups == sandbox::CgroupLayout::kV2 ? "/memory.max" : "/memory.limit_in_bytes";
+  EXPECT_EQ(*read_text_file(dir + name, 100),
+            std::to_string(512 * kMiB + kMachineOverheadBytes) + "\n");
+  EXPECT_EQ(*provisioner_->memory_for(bundle_), 512 * kMiB + kMachineOverheadBytes);
+  std::string members;
+  while (members.empty()) members = *read_text_file(dir + "/cgroup.procs", 100);
+  EXPECT_TRUE(e->destroy().empty());
+  EXPECT_FALSE(path_exists(dir));
+}
+
 TEST_F(Starts, WhoseSimteeDiesAreFailedBoots) {
   const auto e = start("kill -SEGV $$\n");
   ASSERT_NE(e, nullptr);
@@ -203,6 +222,23 @@ TEST_F(Starts, WhoseSimteeDiesAreFailedBoots) {
   ASSERT_TRUE(why.has_value());
   EXPECT_EQ(why->reason, Reason::kBootFailed);
   EXPECT_EQ(why->actual, "signal 11");
+  EXPECT_TRUE(e->destroy().empty());
+}
+
+// A QEMU that was killed while its guest worked: no fault of the guest, and worth another attempt.
+TEST_F(Starts, ThatWorkedAreLostWhenQemuIs) {
+  const auto pipe = make_pipe().value();
+  tell_failure(pipe.second.get(), fail(Reason::kBootFailed, "QEMU").with("0", "signal 9"));
+  Bytes line(4096);
+  const ssize_t n = read(pipe.first.get(), line.data(), line.size());
+  ASSERT_GT(n, 0);
+  const std::string text(line.begin(), line.begin() + n);
+  const auto e = start("cat >&5 <<'END'\n" + text + "END\nexit 6\n");
+  ASSERT_NE(e, nullptr);
+  const auto why = e->why_ended(true);
+  ASSERT_TRUE(why.has_value());
+  EXPECT_EQ(why->reason, Reason::kLost);
+  EXPECT_EQ(why->actual, "signal 9");
   EXPECT_TRUE(e->destroy().empty());
 }
 

@@ -153,6 +153,11 @@ Status clear_residue(const std::string& id);
 // kSandboxSetup where there are no cgroups, or one of this name is there.
 Result<Fd> make_enclosure(const std::string& id);
 
+// Bounds the memory of an enclosure that was made: returns the cgroup.procs that a program of it
+// joins too, as on hosts of cgroup v1 that is another one. clear_residue() removes it as well.
+// kSandboxSetup.
+Result<Fd> limit_enclosure(const std::string& id, std::int64_t memory_bytes);
+
 // What this host offers, found by looking, and why it is chosen.
 enum class CgroupLayout { kNone, kV1, kV2 };
 struct HostProbe {
