@@ -48,6 +48,8 @@ def allowed_here(sanitized):
         allowed.append(r"/dev/kvm\b")
     if not os.environ.get("GBX_GUEST_KERNEL") and not os.path.exists("build/guest/kernel"):
         allowed.append(r"\bthe guest is not built\b")
+    if not os.environ.get("GBX_SNP_FIRMWARE") and not os.path.exists("build/guest/firmware-snp.fd"):
+        allowed.append(r"\bthe guest is not built for sev-snp\b")
     if shutil.which("nbdinfo") is None:
         allowed.append(r"\blibnbd is not installed\b")
     vectors = os.environ.get("GBX_VECTORS") or os.path.join(ROOT, "../shared/vectors")

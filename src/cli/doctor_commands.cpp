@@ -172,7 +172,8 @@ void check_machines(const Invocation& in, Findings& out) {
     if (f.result == "missing") f.next += only;
     out.push_back(std::move(f));
   };
-  add(check_qemu_for(vm::check_qemu(qemu_of(in)), vm::Platform::kEmulation));
+  add(check_qemu_for(vm::check_qemu(qemu_of(in), vm::Platform::kEmulation),
+                     vm::Platform::kEmulation));
   add(check_guest_folder(guest_of(in)));
   const bool kvm = access("/dev/kvm", R_OK | W_OK) == 0;
   out.push_back(

@@ -3,11 +3,15 @@
 #include "attest/sim/events.h"
 #include "base/bytes.h"
 #include "base/os.h"
+#include "base/printable.h"
 #include "base/version.h"
 #include "cli/commands.h"
+#include "cli/measured_files.h"
 #include "cli/session.h"
 #include "crypto/key_file.h"
 #include "records/machine.h"
+#include "records/release.h"
+#include "vm/launch.h"
 #include "vm/measure/measure.h"
 
 namespace gbx::cli {
@@ -22,6 +26,10 @@ using Release = records::Signed<records::GuestRelease>;
 
 struct Guest {
   Bytes firmware;
+  // Of builds that measure what they boot on that platform; empty: guest/build was not asked for
+  // them.
+  Bytes firmware_tdx;
+  Bytes firmware_snp;
   Bytes kernel;
   Bytes initrd;
   Bytes lock;
@@ -34,9 +42,17 @@ Result<std::string> one_line(const std::string& path) {
   return text;
 }
 
+// Empty where there is no such file.
+Result<Bytes> optional_file(const std::string& path) {
+  if (!path_exists(path)) return Bytes{};
+  return read_file(path, vm::measure::kMaxFirmwareSize);
+}
+
 Result<Guest> read_guest(const std::string& dir) {
   Guest g;
   GBX_ASSIGN(g.firmware, read_file(dir + "/firmware.fd", kMaxFile));
+  GBX_ASSIGN(g.firmware_tdx, optional_file(dir + "/firmware-tdx.fd"));
+  GBX_ASSIGN(g.firmware_snp, optional_file(dir + "/firmware-snp.fd"));
   GBX_ASSIGN(g.kernel, read_file(dir + "/kernel", kMaxFile));
   GBX_ASSIGN(g.initrd, read_file(dir + "/initrd", kMaxFile));
   GBX_ASSIGN(g.lock, read_file(dir + "/lock", kMaxRelease));
@@ -50,7 +66,8 @@ Result<Guest> read_guest(const std::string& dir) {
 std::string name_of(const Guest& g) {
   ByteWriter all;
   for (const ByteView part :
-       {ByteView(g.firmware), ByteView(g.kernel), ByteView(g.initrd), as_bytes(g.cmdline)}) {
+       {ByteView(g.firmware), ByteView(g.firmware_tdx), ByteView(g.firmware_snp),
+        ByteView(g.kernel), ByteView(g.initrd), as_bytes(g.cmdline)}) {
     all.u64(part.size()).raw(part);
   }
   all.raw(g.lock);
@@ -78,6 +95,81 @@ Result<records::PlatformMeasurements> measure_sim(const Guest& g) {
     }
   }
   return out;
+}
+
+vm::measure::LaunchFiles launch_files(const Guest& g, const Bytes& firmware) {
+  return {firmware, g.kernel, g.initrd, {}};
+}
+
+// The digest depends on the number of processors and their type, which is the one that machines are
+// started with; not on memory.
+Result<records::PlatformMeasurements> measure_snp(const Guest& g) {
+  records::PlatformMeasurements out;
+  out.technology = records::Technology::kSnp;
+  const auto files = launch_files(g, g.firmware_snp);
+  vm::measure::LaunchPlan plan;
+  plan.technology = out.technology;
+  plan.cmdline = g.cmdline;
+  plan.vcpu_type = vm::cpu_model(vm::Platform::kSnp);
+  for (const std::int64_t cpus : records::kMachineCpus) {
+    plan.cpus = cpus;
+    plan.memory_bytes = kGiB;
+    GBX_ASSIGN(const auto measured, vm::measure::measure_launch(files, plan));
+    for (const std::int64_t gib : records::kMachineGiB) {
+      out.machines.push_back({cpus, gib * kGiB, measured.platform.machines.front().measurement});
+    }
+  }
+  return out;
+}
+
+// Of the sizes whose ACPI tables are there: `acpi`/CPUS-MEMORYGiB, each as guest/acpi-tables writes
+// it.
+Result<records::PlatformMeasurements> measure_tdx(const Guest& g, const std::string& acpi) {
+  records::PlatformMeasurements out;
+  out.technology = records::Technology::kTdx;
+  auto files = launch_files(g, g.firmware_tdx);
+  vm::measure::LaunchPlan plan;
+  plan.technology = out.technology;
+  plan.cmdline = g.cmdline;
+  for (const std::int64_t cpus : records::kMachineCpus) {
+    for (const std::int64_t gib : records::kMachineGiB) {
+      const std::string size = std::to_string(cpus) + "-" + std::to_string(gib) + "GiB";
+      const std::string folder = acpi + "/" + size;
+      if (!path_exists(folder)) continue;
+      GBX_ASSIGN(files.acpi, read_acpi_tables(folder));
+      plan.cpus = cpus;
+      plan.memory_bytes = gib * kGiB;
+      auto measured = vm::measure::measure_launch(files, plan);
+      if (!measured.ok()) return measured.error().at(size);
+      out.parts = measured->platform.parts;
+      out.machines.push_back(measured->platform.machines.front());
+    }
+  }
+  if (!out.machines.empty()) return out;
+  return fail(Reason::kNotFound, "--acpi " + acpi)
+      .with("folders named by sizes that releases list, as 2-2GiB", "none")
+      .hint("guest/acpi-tables 2 2GiB --firmware firmware-tdx.fd --phys-bits 46 --out " + acpi +
+            "/2-2GiB");
+}
+
+// A platform that was named and cannot be measured is an error, not left out.
+Status measure_platforms(const Guest& g, const Invocation& in,
+                         std::vector<records::PlatformMeasurements>& out) {
+  GBX_ASSIGN(auto sim, measure_sim(g));
+  out.push_back(std::move(sim));
+  if (in.has("acpi")) {
+    if (g.firmware_tdx.empty()) {
+      return fail(Reason::kNotFound, "firmware-tdx.fd").hint("guest/build --platforms tdx");
+    }
+    GBX_ASSIGN(auto tdx, measure_tdx(g, in.text("acpi")));
+    out.push_back(std::move(tdx));
+  }
+  if (!g.firmware_snp.empty()) {
+    auto snp = measure_snp(g);
+    if (!snp.ok()) return snp.error().at("firmware-snp.fd");
+    out.push_back(std::move(*snp));
+  }
+  return ok_status();
 }
 
 // A mistyped name is not to become a signer.
@@ -108,16 +200,55 @@ Status release_make(Session& s, const Invocation& in) {
   r.cmdline = guest->cmdline;
   r.files = {file_of("firmware", guest->firmware), file_of("kernel", guest->kernel),
              file_of("initrd", guest->initrd)};
+  if (!guest->firmware_tdx.empty()) {
+    r.files.push_back(file_of("firmware-tdx", guest->firmware_tdx));
+  }
+  if (!guest->firmware_snp.empty()) {
+    r.files.push_back(file_of("firmware-snp", guest->firmware_snp));
+  }
   r.lock = crypto::sha256(guest->lock);
   r.source = in.has("source") ? in.text("source") : "glovebox " + std::string(version());
-  GBX_ASSIGN(auto sim, measure_sim(*guest));
-  r.platforms.push_back(std::move(sim));
+  GBX_TRY(measure_platforms(*guest, in, r.platforms));
   GBX_ASSIGN(const Release release, records::sign(records::SetId{}, std::move(r), key));
   GBX_TRY(write_file_atomic(in.text("out"), as_bytes(canonical(to_json(release)) + "\n"), 0644));
   Json j;
   j["name"] = release.body.name;
   j["signer"] = release.key;
   s.print(j, "Release " + release.body.name + ", signed by " + release.key + "\n");
+  return ok_status();
+}
+
+// What a release says, once its signature holds; whether its signer is one to believe, the charter
+// says.
+Status release_show(Session& s, const Invocation& in) {
+  GBX_ASSIGN(const std::string text, read_text_file(in.text("file"), kMaxRelease));
+  GBX_ASSIGN(const Release release, from_json_text<records::Signed<records::GuestRelease>>(text));
+  GBX_ASSIGN(const auto signer, crypto::PublicKey::from_text(release.key));
+  GBX_TRY(release.verify(records::SetId{}, signer));
+  const auto& r = release.body;
+  std::string shown = "Release " + printable(r.name) + ", svn " + std::to_string(r.svn) +
+                      "\n  signed by  " + release.key + "\n  source     " + printable(r.source) +
+                      "\n  cmdline    " + printable_whole(r.cmdline) + "\n";
+  for (const auto& f : r.files) {
+    shown += "  " + printable(f.name) + "  sha256:" + to_hex(f.sha256) + ", " +
+             std::to_string(f.size_bytes) + " bytes\n";
+  }
+  for (const auto& p : r.platforms) {
+    const bool sim = p.technology == records::Technology::kSim;
+    shown += std::string(enum_name(p.technology)) +
+             (sim ? ": SIMULATED" : ": UNTESTED ON HARDWARE") + ", " +
+             std::to_string(p.machines.size()) + " sizes\n";
+    if (p.parts) {
+      shown += "  MRTD   " + to_hex(p.parts->firmware) + "\n  RTMR1  " + to_hex(p.parts->rtmr1) +
+               "\n  RTMR2  " + to_hex(p.parts->rtmr2) + "\n";
+    }
+    for (const auto& m : p.machines) {
+      shown += "  " + std::to_string(m.cpus) + " processors, " +
+               human_bytes(static_cast<std::uint64_t>(m.memory_bytes)) + "  " +
+               to_hex(m.measurement) + "\n";
+    }
+  }
+  s.print(to_json(release), shown);
   return ok_status();
 }
 
@@ -140,17 +271,31 @@ void add_releases(CommandTree& t) {
        "measure a guest and sign what was measured",
        "Reads what guest/build made and computes what each platform will measure of it, for every "
        "size of machine. Its name is a hash of the files; the file `name` among them is not read. "
-       "Nothing is started.",
+       "Nothing is started.\n\n"
+       "SEV-SNP is measured where firmware-snp.fd is among the files, TDX where --acpi has tables "
+       "for firmware-tdx.fd: guest/build --platforms tdx,sev-snp makes both. UNTESTED ON HARDWARE.",
        {},
        {required(option("guest", "DIR", "folder that guest/build wrote", ArgKind::kDirectory)),
         required(option("key", "FILE", "private key file (glovebox release key)", ArgKind::kFile)),
         required(option("out", "FILE", "the signed release", ArgKind::kFile)),
+        option("acpi", "DIR",
+               "ACPI tables for TDX: DIR/2-2GiB and the like, each made by guest/acpi-tables",
+               ArgKind::kDirectory),
         option("source", "TEXT", "what it was built from, for auditors"),
         flag("force", "replace the file")},
        {{"glovebox release make --guest build/guest --key release.key --out release.json",
          "sign what was built"}},
        release_make,
        {}});
+  t.add("release", {"show",
+                    "print a release whose signature holds",
+                    "Every file, and every measurement of every platform and size. Whether its "
+                    "signer may sign releases is what an installation's charter says.",
+                    {positional("file", "the signed release", ArgKind::kFile)},
+                    {},
+                    {{"glovebox release show release.json", "what owners would allow"}},
+                    release_show,
+                    {}});
 }
 
 }  // namespace gbx::cli

@@ -129,6 +129,27 @@ class Built(unittest.TestCase):
             seen.add(name())
         self.assertEqual(len(seen), len(PARTS), seen)
 
+    def test_an_unknown_platform_stops_it_before_anything_is_fetched(self):
+        run = build(self.folder + "/out", "--platforms", "tdx,nitro", "--cache", self.folder + "/cache")
+        self.assertEqual(run.returncode, 1)
+        self.assertIn("nitro", run.stderr)
+        self.assertFalse(os.path.exists(self.folder + "/cache"))
+
+    def test_firmware_that_nobody_asked_for_may_be_gone(self):
+        lock = os.path.join(self.folder, "lock")
+        with open(lock, "w", encoding="ascii") as f:
+            for line in content(GUEST, "lock").decode().splitlines():
+                if line.startswith("ovmf-amdsev@"):
+                    line = line.replace(line.split()[2], "0" * 64).replace("_all.deb", "_gone.deb")
+                f.write(line + "\n")
+        asked = build(self.folder + "/asked", "--lock", lock, "--platforms", "sev-snp")
+        self.assertEqual(asked.returncode, 1)
+        self.assertIn("ovmf-amdsev@forky", asked.stderr)
+        self.assertIn("guest/relock", asked.stderr)
+        plain = build(self.folder + "/plain", "--lock", lock)
+        self.assertEqual(plain.returncode, 0, plain.stderr)
+        self.assertFalse(os.path.exists(self.folder + "/plain/firmware-snp.fd"))
+
     def test_a_package_with_other_bytes_is_never_used(self):
         cache = os.path.join(self.folder, "cache")
         os.makedirs(cache)
