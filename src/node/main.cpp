@@ -11,6 +11,7 @@
 #include "base/version.h"
 #include "crypto/key_file.h"
 #include "node/service.h"
+#include "storage/s3/s3_store.h"
 #include "vm/accelerator.h"
 #include "vm/qemu.h"
 
@@ -27,6 +28,7 @@ struct Settings {
   std::string key_file;
   bool new_key = false;
   std::string objects;
+  std::string s3_config;
   std::string state;
   std::string agent = program_dir() + "/glovebox-agent";
   std::int64_t slots = 1;
@@ -119,7 +121,7 @@ Status check_installed(vm::Platform platform) {
 
 // Machines, and what the plane is told of them.
 Result<std::unique_ptr<Provisioner>> machines_of(const Settings& s, NodeInfo& info,
-                                                 const Logger& log) {
+                                                 const Clock& clock, const Logger& log) {
   if (s.guest.empty() || s.release.empty() || s.simtee_key.empty()) {
     return fail(Reason::kUsage, "--environment vm")
         .with("--guest, --release and --simtee-key", "without one of them");
@@ -134,6 +136,9 @@ Result<std::unique_ptr<Provisioner>> machines_of(const Settings& s, NodeInfo& in
   o.simtee_key = s.simtee_key;
   o.guest_dir = s.guest;
   o.objects_dir = s.objects;
+  if (storage::is_s3(s.objects) || !s.s3_config.empty()) {
+    GBX_ASSIGN(o.objects, storage::open_objects(s.objects, s.s3_config, clock));
+  }
   o.state_dir = s.state;
   o.uid_base = s.uid_base;
   o.slots = s.slots;
@@ -144,8 +149,13 @@ Result<std::unique_ptr<Provisioner>> machines_of(const Settings& s, NodeInfo& in
 }
 
 Result<std::unique_ptr<Provisioner>> provisioner_of(const Settings& s, NodeInfo& info,
-                                                    const Logger& log) {
-  if (s.environment == "vm") return machines_of(s, info, log);
+                                                    const Clock& clock, const Logger& log) {
+  if (s.environment == "vm") return machines_of(s, info, clock, log);
+  if (storage::is_s3(s.objects) || !s.s3_config.empty()) {
+    return fail(Reason::kUsage, "--objects")
+        .with("a directory, which this environment's programs read", s.objects)
+        .hint("--environment vm reads s3:// as well");
+  }
   LocalOptions local;
   local.agent_program = s.agent;
   local.objects_dir = s.objects;
@@ -174,7 +184,7 @@ Status serve(const Settings& s) {
   GBX_ASSIGN(link.plane_key, crypto::PublicKey::from_text(s.plane_key));
   GBX_ASSIGN(const std::int64_t memory, lent_memory(s));
   o.info = info_of(s, memory, key);
-  GBX_ASSIGN(const auto provisioner, provisioner_of(s, o.info, log));
+  GBX_ASSIGN(const auto provisioner, provisioner_of(s, o.info, clock, log));
   GBX_ASSIGN(const auto cleared, provisioner->clear());
   for (const auto& line : cleared) log.warn("left-by-an-earlier-life", {{"what", line}});
   o.clock = &clock;
@@ -214,7 +224,12 @@ int run_main(int argc, char** argv) {
   serve_command->add_option("--broker", s.broker, "host:port of the broker")->required();
   serve_command->add_option("--key", s.key_file, "This node's private key; made on first use")
       ->required();
-  serve_command->add_option("--objects", s.objects, "Folder of ciphertext objects")->required();
+  serve_command
+      ->add_option("--objects", s.objects,
+                   "Folder of ciphertext objects, or s3://bucket/prefix (vm only)")
+      ->required();
+  serve_command->add_option("--s3-config", s.s3_config,
+                            "Private file: endpoint, region, access-key, secret-key of s3://");
   serve_command->add_option("--state", s.state, "Private folder for environments")->required();
   serve_command->add_option("--agent", s.agent, "The agent's program");
   serve_command

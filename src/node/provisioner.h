@@ -11,6 +11,7 @@
 #include "base/uids.h"
 #include "channel/stream.h"
 #include "records/messages.h"
+#include "storage/object_store.h"
 
 namespace gbx::node {
 
@@ -72,7 +73,8 @@ struct VmOptions {
   std::string simtee_key;      // its root's file
   std::string guest_dir;
   records::Signed<records::GuestRelease> release;
-  std::string objects_dir;
+  std::string objects_dir;                        // ciphertext, which machines' volumes read
+  std::shared_ptr<storage::ObjectStore> objects;  // the same; absent: objects_dir, as a directory
   std::string state_dir;
   std::int64_t uid_base = 0;  // QEMU runs under the first id of its slot, simtee the next
   std::int64_t slots = 1;

@@ -163,10 +163,12 @@ class VmProvisioner final : public Provisioner {
   }
 
   Result<std::unique_ptr<vm::VolumeSource>> volume_of(const LaunchBundle& bundle) const {
-    GBX_ASSIGN(std::shared_ptr<storage::ObjectStore> store,
-               storage::DirectoryStore::open(options_.objects_dir));
     std::vector<VersionRecord> versions;
     for (const auto& v : bundle.versions) versions.push_back(v.body);
+    std::shared_ptr<storage::ObjectStore> store = options_.objects;
+    if (!store) {
+      GBX_ASSIGN(store, storage::DirectoryStore::open(options_.objects_dir));
+    }
     GBX_ASSIGN(const auto names, vm::objects_of(*store, versions));
     GBX_ASSIGN(auto volume, vm::ObjectVolume::make(std::move(store), names));
     return std::unique_ptr<vm::VolumeSource>(std::move(volume));
