@@ -92,7 +92,7 @@ TEST(Launch, EmulationIsThisCommandLine) {
   d.tee_fd = 5;
   expect_arguments(d, joined({kHead,
                               {"-machine", kMachine, "-global", kApic, "-accel",
-                               "tcg,thread=multi,tb-size=128", "-cpu", "max,-cx16"},
+                               "tcg,thread=multi,tb-size=128", "-cpu", "max,-cx16,-erms,-fsrm"},
                               kSize,
                               kBoot,
                               kSerial,
@@ -159,7 +159,7 @@ TEST(Launch, AFileOfMemoryIsSharedAndNothingElseChanges) {
   expect_arguments(
       d, joined({kHead,
                  {"-machine", kMachine + ",memory-backend=ram", "-global", kApic, "-accel",
-                  "tcg,thread=multi,tb-size=128", "-cpu", "max,-cx16"},
+                  "tcg,thread=multi,tb-size=128", "-cpu", "max,-cx16,-erms,-fsrm"},
                  kSize,
                  {"-object", R"({"id":"ram","mem-path":"/proc/self/fd/6",)"
                              R"("qom-type":"memory-backend-file","share":true,"size":2147483648})"},
