@@ -18,6 +18,7 @@ Status node_list(Session& s, const Invocation&) {
   GBX_ASSIGN(std::vector<api::NodeView> nodes, plane->nodes());
   JsonArray rows;
   JsonArray shown;
+  std::string allows;
   for (const auto& n : nodes) {
     Json j;
     j["name"] = n.name;
@@ -37,6 +38,16 @@ Status node_list(Session& s, const Invocation&) {
       j["version"] = n.info->version;
     }
     j["technologies"] = Json(std::move(technologies));
+    JsonArray platforms;
+    for (const auto& p :
+         n.info&& n.info->platforms ? *n.info->platforms : std::vector<records::NodePlatform>{}) {
+      platforms.push_back(to_json(p));
+      if (p.technology != records::Technology::kSim) continue;
+      allows += "Policies allow the SIMULATED machines of " + printable(n.name, 63) +
+                " with --allow-sim " + printable(p.root, 80) + " --release " +
+                printable(p.release, 64) + "\n";
+    }
+    j["platforms"] = Json(std::move(platforms));
     rows.push_back(j);
     j["alive"] = n.alive.value_or(false) ? "yes" : "no";
     std::string tee;
@@ -61,7 +72,7 @@ Status node_list(Session& s, const Invocation&) {
   columns.insert(columns.end(), {{"TEE", "tee"}, {"CPU", "cpu"}, {"MEMORY", "memory"}});
   if (told) columns.push_back({"RUNNING", "running"});
   columns.push_back({"KEY HASH", "keyHash"});
-  s.print(j, table(columns, shown, "no nodes"));
+  s.print(j, table(columns, shown, "no nodes") + allows);
   return ok_status();
 }
 
