@@ -74,6 +74,8 @@ class Person:
 
 # Where jobs run: "local", or "vm" for a machine each, of the guest in build/guest (guest/build makes it).
 ENVIRONMENT = os.environ.get("GBX_E2E_ENVIRONMENT", "local")
+# A machine boots within it also beside three others, under emulation.
+START_S = 240 if ENVIRONMENT == "vm" else 60
 GUEST = os.path.join(ROOT, "build", "guest")
 
 

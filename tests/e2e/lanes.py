@@ -3,6 +3,7 @@ installation, folders and ports of its own. With arguments what unittest's disco
 """
 import collections
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,13 @@ class Timed(unittest.TextTestResult):
         now = time.monotonic()
         self.seconds["%s.%s" % (type(test).__module__, type(test).__name__)] += now - self.last
         self.last = now
+
+
+def runs_here(module):
+    """Whether a module belongs to this environment: it says so where it is not meant for all (ENVIRONMENTS)."""
+    with open(os.path.join(HERE, module), encoding="utf-8") as f:
+        said = re.search(r'^ENVIRONMENTS = \((.*)\)', f.read(), re.M)
+    return not said or '"%s"' % os.environ.get("GBX_E2E_ENVIRONMENT", "local") in said.group(1)
 
 
 def here(words):
@@ -83,7 +91,8 @@ def main(words):
     if words:
         return 0 if here(words) else 1
     prepare()
-    modules = sorted((f for f in os.listdir(HERE) if f.startswith("test_") and f.endswith(".py")),
+    print("tests/e2e: jobs run %s" % ("in machines" if os.environ.get("GBX_E2E_ENVIRONMENT") == "vm" else "on this host"), flush=True)
+    modules = sorted((f for f in os.listdir(HERE) if f.startswith("test_") and f.endswith(".py") and runs_here(f)),
                      key=lambda f: LONGEST.index(f) if f in LONGEST else len(LONGEST))
     began = time.monotonic()
     lanes = Lanes(modules)

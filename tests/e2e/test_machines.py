@@ -9,33 +9,46 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import harness as h  # noqa: E402
 
+ENVIRONMENTS = ("local",)  # in machines always
+
 UID_BASE = 1936100000
 world = h.Shared(lambda: h.World(UID_BASE, environment="vm"))
 setUpModule, tearDownModule = world.hooks()
-# It counts what it sees of the machine and of the data.
-SCRIPT = """
+# It counts what it sees of the network, of itself and of the data. A file that is not there ends it: nothing is no answer.
+NETWORK = """
+def network():
+    names = [line.split(":")[0].strip() for line in list(open("/proc/self/net/dev"))[2:]]
+    routes = [line.split()[0] for line in list(open("/proc/self/net/route"))[1:]]
+    return {"loopback": names.count("lo"), "interfaces": len(names) - names.count("lo"), "routes": len(routes)}
+"""
+SCRIPT = NETWORK + """
 import json, os
 rows = sum(1 for _ in open("/data/open/patients.csv")) - 1
-json.dump({"rows": rows, "uid": os.getuid(), "interfaces": len(os.listdir("/proc/net/dev_snmp6")) if os.path.exists("/proc/net/dev_snmp6") else 0},
-          open("/out/m.json", "w"))
+json.dump({"rows": rows, "uid": os.getuid(), **network()}, open("/out/m.json", "w"))
 """
 
 
 class Machines(unittest.TestCase):
+    def test_the_question_after_the_network_sees_what_there_is(self):
+        # As a control: asked here, it counts what the kernel lists elsewhere.
+        found = {}
+        exec(NETWORK, found)
+        self.assertEqual(found["network"]()["interfaces"], len(set(os.listdir("/sys/class/net")) - {"lo"}))
+
     def finish(self, spec):
         job = world.engineer.run("job", "submit", world.spec(spec))["jobId"]
         world.engineer.run("job", "wait", job, timeout=600)
         return world.engineer.run("job", "get", job)
 
     def test_a_job_runs_in_a_machine_of_its_own(self):
-        spec = h.job_spec("machine", [h.PYTHON, "-c", SCRIPT], [h.metrics("rows", "uid", "interfaces", maximum=100000)],
+        spec = h.job_spec("machine", [h.PYTHON, "-c", SCRIPT], [h.metrics("rows", "uid", "loopback", "interfaces", "routes", maximum=100000)],
                           ["open"], run=300, environment="vm")
         job = self.finish(spec)
         self.assertEqual(job["state"], "Completed", json.dumps(job)[:2000] + world.up.tail())
         out = os.path.join(world.up.dir, "result")
         world.engineer.run("job", "result", job["jobId"], "--out", out)
         with open(os.path.join(out, "m.json"), encoding="utf-8") as f:
-            self.assertEqual(json.load(f), {"rows": 569, "uid": 1000, "interfaces": 0})
+            self.assertEqual(json.load(f), {"rows": 569, "uid": 1000, "loopback": 1, "interfaces": 0, "routes": 0})
         receipt = os.path.join(world.up.dir, "receipt.json")
         world.engineer.run("receipt", "get", job["jobId"], "--out", receipt, "--force")
         report = world.engineer.run("receipt", "verify", receipt)

@@ -37,8 +37,8 @@ struct Settings {
 // Without the port where the platform would answer.
 void take_tee_away(std::vector<std::string>& argv) {
   for (std::size_t i = 1; i < argv.size(); ++i) {
-    const bool its = argv[i].starts_with("socket,id=tee,") ||
-                     argv[i].find(kTeePort) != std::string::npos;
+    const bool its =
+        argv[i].starts_with("socket,id=tee,") || argv[i].find(kTeePort) != std::string::npos;
     if (!its) continue;
     argv.erase(argv.begin() + static_cast<std::ptrdiff_t>(i) - 1,
                argv.begin() + static_cast<std::ptrdiff_t>(i) + 1);
