@@ -205,8 +205,8 @@ std::string_view cpu_model(Platform platform) {
     case Platform::kEmulation:
       // QEMU before 8.0 leaves garbage in the flags after CMPXCHG16B without LOCK, and an interrupt
       // that comes there ends the guest's kernel.
-      // Without fast string moves, which emulation makes a byte at a time: a kernel that zeroes what it
-      // frees would do little else while it boots.
+      // Without fast string moves, which emulation makes a byte at a time: a kernel that zeroes
+      // what it frees would do little else while it boots.
       return "max,-cx16,-erms,-fsrm";
     case Platform::kKvm:
     case Platform::kTdx:
@@ -214,7 +214,7 @@ std::string_view cpu_model(Platform platform) {
     case Platform::kSnp:
       return "EPYC-v4";  // the launch digest covers its registers
   }
-  return "max,-cx16";
+  return "max,-cx16,-erms,-fsrm";
 }
 
 std::string_view accelerator(Platform platform) {
