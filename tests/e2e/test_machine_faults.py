@@ -11,6 +11,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import faults  # noqa: E402
 import harness as h  # noqa: E402
 
+ENVIRONMENTS = ("local",)  # in machines always
+
 UID_BASE = 1_310_000_000
 cluster = h.Shared(lambda: faults.Cluster(uid_base=UID_BASE, environment="vm"))
 setUpModule, tearDownModule = cluster.hooks()
