@@ -40,12 +40,14 @@ class SimSide {
   }
   Bytes event_log() const { return attest::sim::sim_events(forge.launch).log; }
   records::Evidence evidence(const records::ReportData& report) {
-    forge.config = w_.launch();
+    forge.config = config.value_or(w_.launch());
     forge.report = report;
     return forge.make();
   }
 
   attest::testing::Forge forge;  // a test changes what boots, the platform, the release
+  // that the machine was started with; without one, this set's
+  std::optional<records::LaunchConfig> config;
 
  private:
   BrokerWorld& w_;
