@@ -6,7 +6,9 @@
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -489,6 +491,20 @@ class TempDir {
   ~TempDir() { (void)remove_tree(path); }
   std::string path;
 };
+
+// Whoever asks: root could take /dev/null away from everybody.
+TEST(Files, NoDeviceIsWrittenOver) {
+  TempDir t;
+  ASSERT_EQ(mkfifo((t.path + "/pipe").c_str(), 0600), 0);
+  const std::string device = t.path + "/device";
+  const bool made = mknod(device.c_str(), S_IFCHR | 0600, makedev(1, 5)) == 0;
+  for (const std::string& path : {t.path + "/pipe", made ? device : t.path + "/pipe"}) {
+    EXPECT_EQ(write_file_atomic(path, as_bytes("a file"), 0600).reason(), Reason::kAlreadyExists);
+    struct stat st {};
+    ASSERT_EQ(lstat(path.c_str(), &st), 0);
+    EXPECT_FALSE(S_ISREG(st.st_mode)) << path;
+  }
+}
 
 // Whoever is killed while it writes leaves what was there before, and nothing else.
 TEST(Files, AKilledWriterLeavesNothingHalfWritten) {
