@@ -70,7 +70,7 @@ struct Lie {
 };
 class MeasuredLies : public ::testing::TestWithParam<Lie> {};
 
-TEST_P(MeasuredLies, AreRefusedAndTheTruthIsTakenAfterwards) {
+TEST_P(MeasuredLies, AreRefusedWithTheirReasonWhereTheTruthIsTaken) {
   Host honest;
   ASSERT_TRUE(honest.attempt->attest(honest.attempt->request()).ok());
   Host host;
@@ -219,14 +219,56 @@ TEST(Measured, TwoAgentsWithOneCredential) {
             Reason::kCredentialUsed);
 }
 
+// A clone has the agent's keys and gets a quote and a nonce of its own. One of the two goes on: the
+// one that attested last; the other's next word is refused, and it ends.
+TEST(Measured, OfAGuestAndItsCloneOneGoesOn) {
+  Host h;
+  Attempt& a = *h.attempt;
+  const auto& credential = a.credential.body;
+  const Hash32 evidence = must(a.attest(a.request())).evidence;
+  const auto elsewhere = h.w.connect(a.agent);
+  EXPECT_EQ(must(h.w.attest(a.agent, a.credential, elsewhere)), evidence);
+  const auto refused = h.w.key(a.agent, credential, evidence, 1, a.connection);
+  ASSERT_EQ(refused.reason(), Reason::kCredentialUsed);
+  EXPECT_NE(refused.error().line().find("another connection"), std::string::npos);
+  for (std::int64_t stage = 1; stage <= 2; ++stage) {
+    ASSERT_TRUE(h.w.key(a.agent, credential, evidence, stage, elsewhere).ok());
+  }
+  // The first comes back as after a break, at the state of then, and asks what the other has asked
+  // in its own words: two requests of one number end the attempt for both.
+  const auto again = h.w.connect(a.agent);
+  must(h.w.attest(a.agent, a.credential, again));
+  KeyRequest fork = a.agent.sent[1].body;
+  fork.unpacked_root_hash = Hash32{8};
+  EXPECT_EQ(
+      h.w.call<KeyReply>(method::kKey, must(sign(h.w.set.id(), fork, a.agent.sig)), again).reason(),
+      Reason::kSequenceMismatch);
+  for (const auto& c : {again, elsewhere}) {
+    EXPECT_FALSE(h.w.call<KeyReply>(method::kKey, a.agent.sent[1], c).ok());
+  }
+}
+
+// A message that was on its way while the agent had connected again already.
+TEST(Measured, AnOlderConnectionTakesNothingFromTheNewerOne) {
+  Host h;
+  Attempt& a = *h.attempt;
+  const AttestRequest late = a.request();
+  const auto newer = h.w.connect(a.agent);
+  const Hash32 evidence = must(h.w.attest(a.agent, a.credential, newer));
+  EXPECT_EQ(a.attest(late).reason(), Reason::kCredentialUsed);
+  EXPECT_TRUE(h.w.key(a.agent, a.credential.body, evidence, 1, newer).ok());
+}
+
 // A guest that was restored from a snapshot on the connection of then: its nonce is used.
 TEST(Measured, ANonceServesOnce) {
   Host h;
   Attempt& a = *h.attempt;
-  must(a.attest(a.request()));
-  const auto again = a.attest(a.over([](ReportData&) {}));
-  const bool same_bytes = again.ok();  // a doubled message gets its answer
-  EXPECT_TRUE(same_bytes || again.reason() == Reason::kNonceMismatch);
+  const AttestRequest first = a.request();
+  const AttestRequest fresh = a.request();
+  ASSERT_NE(hash_of(first.evidence), hash_of(fresh.evidence));  // ECDSA draws a number
+  const Hash32 evidence = must(a.attest(first)).evidence;
+  EXPECT_EQ(must(a.attest(first)).evidence, evidence);  // a doubled message gets its answer
+  EXPECT_EQ(a.attest(fresh).reason(), Reason::kNonceMismatch);
   AttestRequest other = a.request();
   other.evidence.collateral.pop_back();  // without the log: other bytes
   EXPECT_EQ(a.attest(other).reason(), Reason::kNonceMismatch);
