@@ -209,6 +209,12 @@ TEST_F(Starts, AreBoundInWhatTheyTakeOfTheHost) {
   EXPECT_EQ(*read_text_file(dir + name, 100),
             std::to_string(512 * kMiB + kMachineOverheadBytes) + "\n");
   EXPECT_EQ(*provisioner_->memory_for(bundle_), 512 * kMiB + kMachineOverheadBytes);
+  const bool v2 = host.cgroups == sandbox::CgroupLayout::kV2;
+  const std::string swap = dir + (v2 ? "/memory.swap.max" : "/memory.memsw.limit_in_bytes");
+  EXPECT_TRUE(path_exists(swap) || !host.limit_swap);
+  if (path_exists(swap)) {
+    EXPECT_EQ(*read_text_file(swap, 100), v2 ? "0\n" : *read_text_file(dir + name, 100));
+  }
   std::string members;
   while (members.empty()) members = *read_text_file(dir + "/cgroup.procs", 100);
   EXPECT_TRUE(e->destroy().empty());

@@ -153,7 +153,8 @@ Status clear_residue(const std::string& id);
 // kSandboxSetup where there are no cgroups, or one of this name is there.
 Result<Fd> make_enclosure(const std::string& id);
 
-// Bounds the memory of an enclosure that was made: returns the cgroup.procs that a program of it
+// Bounds the memory of an enclosure that was made, and keeps it out of this host's swap where the
+// host can: returns the cgroup.procs that a program of it
 // joins too, as on hosts of cgroup v1 that is another one. clear_residue() removes it as well.
 // kSandboxSetup.
 Result<Fd> limit_enclosure(const std::string& id, std::int64_t memory_bytes);
