@@ -4,6 +4,7 @@ Needs root, FUSE and crun; `tests/e2e/run` says what is missing and fails, for i
 """
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -168,6 +169,11 @@ class World:
 
     def spec(self, value):
         return write_json(os.path.join(self.up.dir, "spec.json"), value)
+
+
+def own_uid_base():
+    """User ids for one run of one module: whatever has them is its own, also where the suite runs twice on this machine."""
+    return 1_400_000_000 + random.SystemRandom().randrange(2000) * 200_000
 
 
 def processes():

@@ -14,7 +14,7 @@ import unittest
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 # Those that take longest begin first, so that none of them ends alone.
-LONGEST = ["test_faults.py", "test_up.py", "test_whole_way.py", "test_ending.py", "test_restarts.py", "test_clocks.py"]
+LONGEST = ["test_machine_faults.py", "test_faults.py", "test_machines.py", "test_up.py", "test_whole_way.py", "test_ending.py", "test_restarts.py", "test_clocks.py"]
 
 
 class Timed(unittest.TextTestResult):
@@ -32,9 +32,9 @@ class Timed(unittest.TextTestResult):
 
 
 def runs_here(module):
-    """Whether a module belongs to this environment: it says so where it is not meant for all (ENVIRONMENTS)."""
+    """Whether a module belongs to this run of the suite: it names the values of GBX_E2E_ENVIRONMENT with which it runs, where these are not all (RUNS_WITH)."""
     with open(os.path.join(HERE, module), encoding="utf-8") as f:
-        said = re.search(r'^ENVIRONMENTS = \((.*)\)', f.read(), re.M)
+        said = re.search(r'^RUNS_WITH = \((.*)\)', f.read(), re.M)
     return not said or '"%s"' % os.environ.get("GBX_E2E_ENVIRONMENT", "local") in said.group(1)
 
 

@@ -13,7 +13,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import faults  # noqa: E402
 import harness as h  # noqa: E402
 
-ENVIRONMENTS = ("local",)  # each program alone, with a clock of its own: faults.py starts a node without machines
+RUNS_WITH = ("local",)  # each program alone, with a clock of its own: faults.py starts a node without machines
 
 FAKETIME = "/usr/lib/%s-linux-gnu/faketime/libfaketimeMT.so.1" % os.uname().machine
 

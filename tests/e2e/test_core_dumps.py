@@ -12,7 +12,7 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import harness as h  # noqa: E402
 
-ENVIRONMENTS = ("local",)  # every program of the host
+RUNS_WITH = ("local",)  # every program of the host
 
 NOBODY = 65534
 UID_BASE = 1_210_000_000

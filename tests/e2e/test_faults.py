@@ -15,7 +15,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import faults  # noqa: E402
 import harness as h  # noqa: E402
 
-ENVIRONMENTS = ("local",)  # each program alone: faults.py starts a node without machines
+RUNS_WITH = ("local",)  # each program alone: faults.py starts a node without machines
 
 FULL = faults.FULL
 cluster = h.Shared(faults.Cluster)

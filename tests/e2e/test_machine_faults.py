@@ -11,9 +11,9 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import faults  # noqa: E402
 import harness as h  # noqa: E402
 
-ENVIRONMENTS = ("local",)  # in machines always
+RUNS_WITH = ("local",)  # once, beside the modules whose jobs run on this host: its own run in machines either way
 
-UID_BASE = 1_310_000_000
+UID_BASE = h.own_uid_base()
 cluster = h.Shared(lambda: faults.Cluster(uid_base=UID_BASE, environment="vm"))
 setUpModule, tearDownModule = cluster.hooks()
 

@@ -9,9 +9,9 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import harness as h  # noqa: E402
 
-ENVIRONMENTS = ("local",)  # in machines always
+RUNS_WITH = ("local",)  # once, beside the modules whose jobs run on this host: its own run in machines either way
 
-UID_BASE = 1936100000
+UID_BASE = h.own_uid_base()
 world = h.Shared(lambda: h.World(UID_BASE, environment="vm"))
 setUpModule, tearDownModule = world.hooks()
 # It counts what it sees of the network, of itself and of the data. A file that is not there ends it: nothing is no answer.
@@ -100,23 +100,31 @@ def memory_has(pid, secret):
 class WhileItRuns(unittest.TestCase):
     """One machine that works until it is stopped, looked at from its host."""
 
-    @classmethod
-    def setUpClass(cls):
+    def setUp(self):
         spec = h.job_spec("held", [h.PYTHON, "-c", HOLD], [h.metrics("n")], ["open"], run=3600, environment="vm")
-        cls.job = world.engineer.run("job", "submit", world.spec(spec))["jobId"]
+        self.job = world.engineer.run("job", "submit", world.spec(spec))["jobId"]
         deadline = time.monotonic() + 240
         while True:
-            got = world.engineer.run("job", "get", cls.job)
+            got = world.engineer.run("job", "get", self.job)
             if any(e["state"] == "Working" for e in got["environments"]):
                 break
             if got["ended"] or time.monotonic() > deadline:
                 raise AssertionError(json.dumps(got)[:2000] + world.up.tail())
             time.sleep(0.5)
-        (cls.qemu, cls.simtee), = machines()
+        (self.qemu, self.simtee), = machines()
         with open(os.path.join(world.data, "patients.csv"), "rb") as f:
-            cls.secret = f.read().splitlines()[300]
+            self.secret = f.read().splitlines()[300]
 
-    def test_1_qemu_has_nothing_of_its_host(self):
+    def test_a_machine_as_its_host_sees_it(self):
+        """In this order: the last part ends it."""
+        with self.subTest("QEMU has nothing of its host"):
+            self.qemu_has_nothing_of_its_host()
+        with self.subTest("neither has rights"):
+            self.neither_has_rights()
+        with self.subTest("the host's root finds the data in its memory, and nowhere after its end"):
+            self.the_data_is_in_its_memory_and_nowhere_after_its_end()
+
+    def qemu_has_nothing_of_its_host(self):
         self.assertEqual(set(os.listdir("/proc/%d/root" % self.qemu)) - {"lib32", "libx32", "lib64"}, {"bin", "dev", "etc", "lib", "proc", "usr"})
         self.assertEqual(set(os.listdir("/proc/%d/root/dev" % self.qemu)) - {"kvm"}, {"null", "urandom"})
         self.assertLessEqual(set(os.listdir("/proc/%d/root/etc" % self.qemu)), {"ld.so.cache", "alternatives"})
@@ -127,7 +135,7 @@ class WhileItRuns(unittest.TestCase):
         with open("/proc/%d/net/dev" % self.qemu, encoding="ascii") as f:
             self.assertEqual([line.split(":")[0].strip() for line in f if ":" in line], ["lo"])
 
-    def test_2_neither_has_rights(self):
+    def neither_has_rights(self):
         for pid, uid, capabilities in ((self.qemu, UID_BASE + 100, 0), (self.simtee, UID_BASE + 101, 1 << 5)):  # CAP_KILL
             status = status_of(pid)
             self.assertEqual(status["Uid"].split(), [str(uid)] * 4)
@@ -136,7 +144,7 @@ class WhileItRuns(unittest.TestCase):
             self.assertEqual({int(status[c], 16) for c in ("CapEff", "CapPrm")}, {capabilities})
             self.assertEqual((status["NoNewPrivs"], status["Seccomp"]), ("1", "2"))
 
-    def test_3_the_hosts_root_finds_the_data_in_its_memory_and_nowhere_after_its_end(self):
+    def the_data_is_in_its_memory_and_nowhere_after_its_end(self):
         # It works before its program has read anything.
         deadline = time.monotonic() + 240
         while not memory_has(self.qemu, self.secret):
@@ -164,5 +172,5 @@ class WhileItRuns(unittest.TestCase):
 def left():
     """What there is of machines of this installation on this host."""
     ids = range(UID_BASE + 100, UID_BASE + 100 + 140000)
-    found = [p[:4] for p in h.processes() if p[2] in ids or ("glovebox-simtee launch" in p[3] and world.up.dir in p[3])]
+    found = [p[:4] for p in h.processes() if p[2] in ids or ("glovebox-simtee launch" in p[3] and world.up.state in p[3])]
     return found + os.listdir(os.path.join(world.up.state, "environments"))
