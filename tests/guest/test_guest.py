@@ -2,6 +2,7 @@
 
 Usage: python3 -m unittest discover -s tests/guest     (needs build/dev/bin, Debian's mirror or a filled cache, QEMU)
 """
+import hashlib
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ import unittest
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PROGRAMS = os.path.join(ROOT, "build/dev/bin")
 GUEST = os.path.join(ROOT, "build/guest")
+CACHE = os.path.join(os.path.expanduser("~"), ".cache/glovebox/packages")
 PARTS = ("firmware.fd", "kernel", "initrd", "cmdline", "lock", "name")
 # A machine that works takes half a minute at most to come up, also beside two others.
 PATIENCE_S = 240
@@ -149,6 +151,68 @@ class Built(unittest.TestCase):
         plain = build(self.folder + "/plain", "--lock", lock)
         self.assertEqual(plain.returncode, 0, plain.stderr)
         self.assertFalse(os.path.exists(self.folder + "/plain/firmware-snp.fd"))
+
+    def mirror(self, recipe):
+        """Writes a mirror of the guest's own Debian from the packages that GUEST was built of, and a recipe that knows only it."""
+        mirror = os.path.join(self.folder, "mirror")
+        os.makedirs(mirror)
+        index = ""
+        for line in content(GUEST, "lock").decode().splitlines():
+            if line.startswith("#") or "@" in line.split()[0]:
+                continue
+            name, version, digest, size, _ = line.split()
+            os.symlink(os.path.join(CACHE, digest + ".deb"), os.path.join(mirror, digest + ".deb"))
+            fields = "Version: %s\nMaintainer: test\nDescription: test\n" % version
+            if name.startswith("linux-image-"):
+                index += "Package: linux-image-6.12-cloud-amd64\nArchitecture: amd64\nDepends: %s (= %s)\nFilename: ./none.deb\n" \
+                         "Size: 1\nSHA256: %s\n%s\n" % (name, version, "0" * 64, fields)
+            index += "Package: %s\nArchitecture: amd64\nFilename: ./%s.deb\nSize: %s\nSHA256: %s\n%s\n" % (name, digest, size, digest, fields)
+        with open(os.path.join(mirror, "Packages"), "w", encoding="ascii") as f:
+            f.write(index)
+        with open(os.path.join(mirror, "Release"), "w", encoding="ascii") as f:
+            f.write("Date: Sat, 01 Jan 2022 00:00:00 UTC\nSHA256:\n %s %d Packages\n" % (hashlib.sha256(index.encode()).hexdigest(), len(index)))
+        shutil.copytree(os.path.join(ROOT, "guest"), recipe)
+        for name, place in (("sources.list", mirror), ("sources.trixie.list", "/nowhere"), ("sources.forky.list", "/nowhere")):
+            with open(os.path.join(recipe, name), "w", encoding="ascii") as f:
+                f.write("deb [trusted=yes] file:%s ./\n" % place)
+
+    def old_lock(self):
+        """A lock whose zlib1g and ovmf-amdsev no mirror has any more."""
+        lock = os.path.join(self.folder, "lock")
+        with open(lock, "w", encoding="ascii") as f:
+            for line in content(GUEST, "lock").decode().splitlines():
+                if line.startswith(("zlib1g ", "ovmf-amdsev@")):
+                    name, _, _, size, _ = line.split()
+                    line = "  ".join((name, "0.1", "0" * 64, size, "file:/nowhere/gone.deb"))
+                f.write(line + "\n")
+        return lock
+
+    def test_a_package_that_is_gone_is_replaced_where_that_was_asked_for_and_nothing_else_is(self):
+        recipe, out = os.path.join(self.folder, "guest"), os.path.join(self.folder, "out")
+        self.mirror(recipe)
+        words = [os.path.join(recipe, "build"), "--programs", PROGRAMS, "--out", out, "--lock", self.old_lock(), "--cache",
+                 os.path.join(self.folder, "cache"), "--relock-if-gone"]
+        run = subprocess.run(words, capture_output=True, text=True)
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertIn("zlib1g", run.stderr)
+        self.assertIn("zlib1g", run.stdout)
+
+        def table(text):
+            return {line.split()[0]: line.split()[1:4] for line in text.splitlines() if not line.startswith("#")}
+        before, after = table(content(GUEST, "lock").decode()), table(content(out, "lock").decode())
+        # Firmware of another Debian, which this build does not use, stays as it was.
+        self.assertEqual((after.pop("ovmf-amdsev@forky")[0], before.pop("ovmf-amdsev@forky")[0] != "0.1"), ("0.1", True))
+        self.assertEqual(after, before)
+        self.assertEqual(content(out, "initrd"), content(GUEST, "initrd"))
+        self.assertNotEqual(content(out, "name"), content(GUEST, "name"))
+
+        # Asked for, it is looked for at its mirror, and what that says is told in words.
+        run = subprocess.run([*words, "--platforms", "sev-snp"], capture_output=True, text=True)
+        self.assertEqual(run.returncode, 1, run.stderr)
+        self.assertIn("ovmf-amdsev@forky", run.stderr)
+        self.assertIn("/nowhere", run.stderr)
+        self.assertIn("next: ", run.stderr)
+        self.assertNotIn("Traceback", run.stderr)
 
     def test_a_package_with_other_bytes_is_never_used(self):
         cache = os.path.join(self.folder, "cache")
