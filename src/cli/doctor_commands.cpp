@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/os.h"
 #include "cli/commands.h"
+#include "cli/guest_folder.h"
 #include "cli/host_checks.h"
 #include "cli/session.h"
 #include "vm/launch.h"
@@ -159,7 +160,7 @@ void check_enrolled(Session& s, Findings& out) {
 
 // Where `glovebox up` looks for it.
 std::string guest_of(const Invocation& in) {
-  return in.has("guest") ? in.text("guest") : program_dir() + "/../../guest";
+  return in.has("guest") ? in.text("guest") : usual_guest(program_dir());
 }
 std::string qemu_of(const Invocation& in) {
   return in.has("qemu") ? in.text("qemu") : vm::LaunchDescription{}.qemu;

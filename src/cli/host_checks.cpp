@@ -17,6 +17,7 @@
 #include "base/printable.h"
 #include "base/uids.h"
 #include "channel/net.h"
+#include "cli/guest_folder.h"
 #include "cli/output.h"
 #include "cli/uids.h"
 #include "vm/measure/ovmf.h"
@@ -516,16 +517,11 @@ Finding check_qemu_for(const Result<vm::QemuReport>& report, vm::Platform platfo
 }
 
 Finding check_guest_folder(const std::string& guest) {
-  const char* const next = "guest/build makes it";
-  for (const char* name : {"firmware.fd", "kernel", "initrd", "cmdline", "lock", "name"}) {
-    struct stat st {};
-    if (stat((guest + "/" + name).c_str(), &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0) {
-      continue;
-    }
-    return {"guest", kMissing, "no " + guest + "/" + name, next};
-  }
-  const HostFiles files(guest);
-  return {"guest", kOk, files.line("/name") + " in " + guest, ""};
+  const std::string lacks = missing_of_guest(guest);
+  if (!lacks.empty()) return {"guest", kMissing, "no " + lacks, "guest/build makes it"};
+  // A remark of guest/build for people: what a guest is called is computed from its files.
+  const std::string name = HostFiles(guest).line("/name");
+  return {"guest", kOk, (name.empty() ? "a guest" : name) + " in " + guest, ""};
 }
 
 Findings check_host(const HostFiles& files, const HostAnswers& answers,

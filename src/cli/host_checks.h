@@ -68,7 +68,7 @@ Findings check_host(const HostFiles& files, const HostAnswers& answers,
 
 // What the installed QEMU has of what `platforms` need.
 Finding check_qemu_for(const Result<vm::QemuReport>& report, vm::Platform platform);
-// The guest that guest/build made: all of its files, and what its name says.
+// The guest that guest/build made: the files without which nothing boots, and its name.
 Finding check_guest_folder(const std::string& guest);
 
 }  // namespace gbx::cli

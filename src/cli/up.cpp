@@ -153,6 +153,7 @@ class Installer {
   Status choose_where() {
     GBX_ASSIGN(const auto installed, installed_with_machines(dir("installation.json")));
     GBX_ASSIGN(where_, choose_environment(o_, installed));
+    usual_environment_ = usual_environment(installed, where_);
     GBX_ASSIGN(const bool made, state_->has("broker", "set.json"));
     if (!made) return ok_status();
     GBX_ASSIGN(const Bytes set, state_->read_of("broker", "set.json", uid(kBrokerUid), 1U << 20));
@@ -459,6 +460,7 @@ class Installer {
     i.node_key = to_hex(node.fingerprint());
     if (where_.machines) i.sim_root = sim_root_;
     i.release = release_;
+    i.usual_environment = usual_environment_;
     i.nodes = plane_.nodes;
     i.nodes_key = plane_.node_key;
     i.invite = dir(kInvite);
@@ -561,6 +563,7 @@ class Installer {
   std::string node_key_;
   std::string release_key_;
   UpEnvironment where_;
+  std::string usual_environment_;
   std::optional<std::vector<std::string>> signers_;  // of the set, when there is one
   std::string release_;
   std::string sim_root_;
@@ -636,10 +639,11 @@ void add_up(CommandTree& tree) {
       "simulated root and the release (policy new --allow-sim ROOT --release NAME).\n"
       "--environment local: jobs run in containers on this host, NO TEE; policies allow it by the "
       "machine's key (policy new --allow-none-node).\n"
-      "Without --environment an installation keeps what it was made with. A new one takes machines "
-      "where QEMU and a guest are there, and else says what is missing and runs jobs on this host. "
-      "A guest is looked for in PREFIX/share/glovebox/guest beside installed programs, and else in "
-      "build/guest of the tree that they were built in; --guest names another.\n\n"
+      "Without --environment an installation keeps what it was made with: one start with the "
+      "option says nothing for the next. A new one takes machines where QEMU and a guest are "
+      "there, and else says what is missing and runs jobs on this host. A guest is looked for in "
+      "PREFIX/share/glovebox/guest beside installed programs, and else in build/guest of the tree "
+      "that they were built in; --guest names another.\n\n"
       "For other machines: --listen 0.0.0.0:7443 with --name for each name or address by which "
       "they reach this one; they need the file ca.der of the state folder and the set id.\n\n"
       "The passphrase that opens the broker's keys is made on the first start and lies in the "

@@ -34,13 +34,15 @@ struct UpOptions {
 
 // What is left in `state_dir`/installation.json for clients of this machine: no secret in it.
 struct Installation {
-  std::string plane;      // host:port
-  std::string ca;         // file with the certificate, DER
-  std::string set_id;     // hex: pin it
-  std::string broker;     // host:port
-  std::string node_key;   // hash of the node's key: what a policy names to allow this machine
-  std::string sim_root;   // how policies name this installation's simulated TEE; empty: none
-  std::string release;    // name of the guest release that it boots; empty: none
+  std::string plane;     // host:port
+  std::string ca;        // file with the certificate, DER
+  std::string set_id;    // hex: pin it
+  std::string broker;    // host:port
+  std::string node_key;  // hash of the node's key: what a policy names to allow this machine
+  std::string sim_root;  // how policies name this installation's simulated TEE; empty: none
+  std::string release;   // name of the guest release that it boots; empty: none
+  // vm or local: where jobs run when it is started without --environment
+  std::string usual_environment;
   std::string nodes;      // host:port where further nodes connect
   std::string nodes_key;  // the plane's key there
   // file with a token for owners, consumers and reviewers; not everybody may read it
@@ -56,6 +58,7 @@ struct Installation {
     f("nodeKey", node_key, Bound{64, 64});
     f("simRoot", sim_root, Bound{0, 80});
     f("release", release, Bound{0, 64});
+    f("usualEnvironment", usual_environment, Bound{0, 16});
     f("nodes", nodes, Bound{1, 300});
     f("nodesKey", nodes_key, Bound{1, 256});
     f("invite", invite, Bound{0, 4096});

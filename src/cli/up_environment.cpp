@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 #include "base/os.h"
+#include "cli/guest_folder.h"
 #include "cli/up.h"
 
 namespace gbx::cli {
@@ -11,15 +12,8 @@ namespace gbx::cli {
 namespace {
 
 constexpr std::size_t kMostFacts = std::size_t{1} << 16;
-constexpr const char* kParts[] = {"firmware.fd", "kernel", "initrd", "cmdline", "lock"};
-
-// The first file of a guest that is not in `folder`; empty: all are.
-std::string missing_of(const std::string& folder) {
-  for (const char* part : kParts) {
-    if (!path_exists(folder + "/" + part)) return folder + "/" + part;
-  }
-  return {};
-}
+constexpr const char* kMachines = "vm";
+constexpr const char* kLocal = "local";
 
 }  // namespace
 
@@ -31,15 +25,20 @@ Result<std::optional<bool>> installed_with_machines(const std::string& installat
   if (!facts.ok()) {
     return facts.error().at(installation_file).hint("name what jobs run in: --environment");
   }
-  // One of an older version does not say so: it had no machines.
+  const Json* usual = facts->find("usualEnvironment");
+  const std::string* said = usual == nullptr ? nullptr : usual->string();
+  if (said != nullptr && (*said == kMachines || *said == kLocal)) {
+    out = *said == kMachines;
+    return out;
+  }
+  // One of an older version says what its last start had, or nothing: then it had no machines.
   const Json* release = facts->find("release");
   out = release != nullptr && release->string() != nullptr && !release->string()->empty();
   return out;
 }
 
-std::string usual_guest(const std::string& programs) {
-  const std::string installed = programs + "/../share/glovebox/guest";
-  return missing_of(installed).empty() ? installed : programs + "/../../guest";
+std::string usual_environment(const std::optional<bool>& installed, const UpEnvironment& now) {
+  return installed.value_or(now.machines) ? kMachines : kLocal;
 }
 
 Result<UpEnvironment> choose_environment(const UpOptions& o, const std::optional<bool>& installed) {
@@ -48,18 +47,18 @@ Result<UpEnvironment> choose_environment(const UpOptions& o, const std::optional
                       (o.environment == UpOptions::Where::kUnsaid && installed.value_or(false));
   if (!wanted && (o.environment == UpOptions::Where::kLocal || installed.has_value())) return e;
   e.guest = o.guest.empty() ? usual_guest(o.programs) : o.guest;
-  const std::string guest_lacks = missing_of(e.guest);
+  const std::string guest_lacks = missing_of_guest(e.guest);
   const bool qemu = access(o.qemu.c_str(), X_OK) == 0;
   e.machines = qemu && guest_lacks.empty();
   if (e.machines) return e;
   const std::string lacks = qemu ? guest_lacks : o.qemu;
+  const std::string next = qemu ? "guest/build makes a guest" : "scripts/setup run installs QEMU";
   if (wanted || !o.guest.empty()) {
     return fail(Reason::kNotFound, "what jobs in machines of their own need")
         .with(lacks, "nothing there")
-        .hint(std::string(qemu ? "guest/build makes a guest" : "scripts/setup run installs QEMU") +
-              "; --environment local runs jobs on this host instead");
+        .hint(next + "; --environment local runs jobs on this host instead");
   }
-  e.because = lacks + " is not there";
+  e.because = lacks + " is not there (" + next + ")";
   return e;
 }
 

@@ -9,6 +9,7 @@
 #include "base/os.h"
 #include "broker/custody.h"
 #include "cli/commands.h"
+#include "cli/guest_folder.h"
 #include "cli/up_environment.h"
 #include "cli/up_state.h"
 
@@ -255,7 +256,10 @@ TEST_F(Environment, IsMachinesWhereTheyCanBeAndElseThisHostWithTheReason) {
   e = choose_environment(o, std::nullopt);
   ASSERT_TRUE(e.ok()) << e.error().line();
   EXPECT_FALSE(e->machines);
-  EXPECT_NE(e->because.find("is not there"), std::string::npos);
+  EXPECT_EQ(e->because, o.qemu + " is not there (scripts/setup run installs QEMU)");
+  ASSERT_TRUE(write_file_atomic(o.qemu, as_bytes("x"), 0700).ok());
+  EXPECT_EQ(choose_environment(o, std::nullopt)->because,
+            o.programs + "/../../guest/firmware.fd is not there (guest/build makes a guest)");
 }
 
 TEST_F(Environment, IsWhatWasAskedForOrRefused) {
@@ -292,6 +296,30 @@ TEST_F(Environment, OfAnInstallationStaysAndNeverFallsBackInSilence) {
   EXPECT_EQ(*of(R"({"release":""})"), std::optional<bool>(false));
   EXPECT_EQ(*of(R"({"plane":"127.0.0.1:1"})"), std::optional<bool>(false));
   EXPECT_FALSE(of("{").ok());
+}
+
+// What a start writes down is what the next one reads, whatever the start itself ran jobs in.
+TEST_F(Environment, OfOneStartIsNotThatOfTheNext) {
+  put_guest(dir.path + "/share/glovebox/guest");
+  const std::string file = dir.path + "/installation.json";
+  const auto start = [&](UpOptions::Where where) {
+    o.environment = where;
+    const auto installed = installed_with_machines(file);
+    const auto now = choose_environment(o, *installed);
+    Installation i;
+    if (now->machines) i.release = "glovebox-guest-1";
+    i.usual_environment = usual_environment(*installed, *now);
+    EXPECT_TRUE(write_file_atomic(file, as_bytes(canonical(to_json(i))), 0600).ok());
+    return now->machines;
+  };
+  using Where = UpOptions::Where;
+  EXPECT_TRUE(start(Where::kUnsaid));
+  EXPECT_FALSE(start(Where::kLocal));
+  EXPECT_TRUE(start(Where::kUnsaid)) << "it was made with machines";
+  ASSERT_EQ(unlink(file.c_str()), 0);
+  EXPECT_FALSE(start(Where::kLocal));
+  EXPECT_TRUE(start(Where::kMachines));
+  EXPECT_FALSE(start(Where::kUnsaid)) << "it was made on this host";
 }
 
 TEST_F(Environment, FindsTheGuestBesideInstalledProgramsAndInTheTreeThatBuiltThem) {

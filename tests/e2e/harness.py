@@ -93,9 +93,11 @@ class Installation:
         self.up = None
         self.start()
 
-    def start(self, *args):
+    def start(self, *args, keeps=False):
+        """With `keeps` installation.json of the start before stays until it is written anew, as it does for a person."""
         done = os.path.join(self.state, "installation.json")
-        if os.path.exists(done):
+        before = self.written(done) if keeps else None
+        if os.path.exists(done) and not keeps:
             os.unlink(done)
         command = [*self.inside, os.path.join(BIN, "glovebox"), "up", "--state", self.state,
                    *(() if "--listen" in args else ("--listen", "127.0.0.1:0")), *args]
@@ -106,12 +108,17 @@ class Installation:
             command += ["--uid-base", str(self.uid_base)]
         self.up = subprocess.Popen(command, stdout=self.log, stderr=self.log)
         deadline = time.monotonic() + 60
-        while not os.path.exists(done):
+        while self.written(done) == before:
             if self.up.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("glovebox up did not start:\n" + self.tail())
             time.sleep(0.05)
         with open(done, encoding="utf-8") as f:
             self.facts = json.load(f)
+
+    @staticmethod
+    def written(path):
+        """Which file it is: one that is written anew is another. None: there is none."""
+        return (os.stat(path).st_ino, os.stat(path).st_mtime_ns) if os.path.exists(path) else None
 
     def tail(self):
         self.log.flush()

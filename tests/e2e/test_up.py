@@ -92,6 +92,18 @@ class Up(unittest.TestCase):
             f.write(real)
         self.world.start()
 
+    def test_one_start_elsewhere_is_not_where_the_next_one_runs(self):
+        self.assertEqual(self.world.facts["usualEnvironment"], "local")
+        self.world.stop()
+        # As one that was made with machines left it.
+        h.write_json(self.path("installation.json"), {**self.world.facts, "usualEnvironment": "vm"})
+        self.world.start(keeps=True)  # with --environment local
+        self.assertEqual((self.world.facts["usualEnvironment"], self.world.facts["release"]), ("vm", ""))
+        self.world.stop()
+        code, error = up("--state", self.world.state, "--listen", "127.0.0.1:0", "--guest", os.path.join(self.world.dir, "none"))
+        self.assertEqual((code, error["reason"]), (h.USAGE, "not-found"), "it wants its machines again")
+        self.assertIn("--environment local", error["next"])
+
     def test_a_set_without_a_release_signer_has_no_machines(self):
         self.world.stop()
         self.world.environment = "local"
