@@ -328,8 +328,9 @@ class Booted(unittest.TestCase):
             "-netdev", "user,id=n,restrict=on", "-device", "virtio-net-pci,romfile=,netdev=n,disable-legacy=on,iommu_platform=on")))
 
     def test_a_port_more_is_refused(self):
+        # The bus of a machine as it is started has no room for it: QEMU would end before the guest could refuse anything.
         self.assertIn("org.qemu.guest_agent.0", self.refused("unexpected-device", more=(
-            "-chardev", "null,id=more", "-device", "virtserialport,chardev=more,name=org.qemu.guest_agent.0")))
+            "-set", "device.serial.max_ports=4", "-chardev", "null,id=more", "-device", "virtserialport,chardev=more,name=org.qemu.guest_agent.0")))
 
     def test_memory_that_can_be_plugged_in_is_refused(self):
         self.assertIn("SRAT", self.refused("unexpected-device", more=("-m", "size=1024M,slots=2,maxmem=4G")))
