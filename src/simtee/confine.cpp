@@ -1,6 +1,7 @@
 #include "simtee/confine.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
 #include <sched.h>
@@ -28,6 +29,9 @@ Error broken(const std::string& what) {
 // A folder that every host has and in which nothing of QEMU lies: the new root is put over it.
 const std::string kRoot = "/sys";
 
+// Kernels from 5.12 on. One that knows the call misses its argument.
+bool seals_whole_trees() { return mount_setattr(-1, "", 0, nullptr, 0) != 0 && errno == EINVAL; }
+
 Status bind_read_only(const std::string& path) {
   const std::string at = kRoot + path;
   struct stat s {};
@@ -38,12 +42,17 @@ Status bind_read_only(const std::string& path) {
     GBX_TRY(make_dirs(at.substr(0, at.rfind('/')), 0755));
     GBX_TRY(write_file_atomic(at, ByteView(), 0644));
   }
-  if (mount(path.c_str(), at.c_str(), nullptr, MS_BIND | MS_REC, nullptr) != 0) {
+  // What is mounted below comes along only where it can be made read-only with the rest.
+  const bool deep = seals_whole_trees();
+  if (mount(path.c_str(), at.c_str(), nullptr, MS_BIND | (deep ? MS_REC : 0), nullptr) != 0) {
     return broken("mount of " + path);
   }
   constexpr unsigned long kFlags = MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV;
-  if (mount(nullptr, at.c_str(), nullptr, kFlags, nullptr) != 0) return broken("mount of " + path);
-  return ok_status();
+  mount_attr sealed{};
+  sealed.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+  const int done = deep ? mount_setattr(AT_FDCWD, at.c_str(), AT_RECURSIVE, &sealed, sizeof sealed)
+                        : mount(nullptr, at.c_str(), nullptr, kFlags, nullptr);
+  return done == 0 ? ok_status() : Status(broken("mount of " + path));
 }
 
 // Links where /lib and its like are links into /usr, and the folders where they are not.
@@ -95,14 +104,16 @@ Status add_devices(const Cell& cell) {
 }
 
 // QEMU opens firmware, kernel and initrd by /proc/self/fd.
-Status add_proc() {
+Status add_proc(const Logger& log) {
   const std::string at = kRoot + "/proc";
   GBX_TRY(make_dirs(at, 0755));
   constexpr unsigned long kFlags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
   // `subset` first: a kernel before 5.8 refuses it before it looks at `hidepid`, which there would
   // be the whole host's.
   if (mount("proc", at.c_str(), "proc", kFlags, "subset=pid,hidepid=2") == 0) return ok_status();
+  const std::string why = strerror(errno);
   if (mount("/proc", at.c_str(), nullptr, MS_BIND, nullptr) != 0) return broken("mount of /proc");
+  log.warn("whole-proc", {{"what", "QEMU sees the processes of this host in /proc"}, {"why", why}});
   return ok_status();
 }
 
@@ -118,7 +129,7 @@ Status enter_root() {
 
 }  // namespace
 
-Status enter_cell(const Cell& cell) {
+Status enter_cell(const Cell& cell, const Logger& log) {
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return broken("no_new_privs");
   if (unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) != 0) {
     return broken("namespaces");
@@ -130,7 +141,7 @@ Status enter_cell(const Cell& cell) {
   GBX_TRY(add_program(cell.qemu));
   GBX_TRY(add_libraries());
   GBX_TRY(add_devices(cell));
-  GBX_TRY(add_proc());
+  GBX_TRY(add_proc(log));
   return enter_root();
 }
 
@@ -150,7 +161,7 @@ Status drop_ids(uid_t uid) {
   return harden_process();
 }
 
-Status filter_calls(pid_t qemu) {
+Status filter_calls(int qemu) {
   // An answer instead of the end: a call that nobody thought of costs a quote or a line of the log,
   // and not the machine.
   const scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
@@ -162,12 +173,12 @@ Status filter_calls(pid_t qemu) {
     if (error == 0) error = r;
   };
   for (const int call :
-       {SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(writev), SCMP_SYS(recvfrom), SCMP_SYS(recvmsg),
-        SCMP_SYS(sendto), SCMP_SYS(sendmsg), SCMP_SYS(shutdown), SCMP_SYS(close), SCMP_SYS(poll),
-        SCMP_SYS(ppoll), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(madvise), SCMP_SYS(brk),
-        SCMP_SYS(mlock), SCMP_SYS(munlock), SCMP_SYS(futex), SCMP_SYS(sched_yield),
-        SCMP_SYS(clock_gettime), SCMP_SYS(getrandom), SCMP_SYS(wait4), SCMP_SYS(waitid),
-        SCMP_SYS(pidfd_open), SCMP_SYS(rt_sigreturn), SCMP_SYS(rt_sigprocmask),
+       // Not recvmsg: QEMU could send a descriptor of another process along.
+       {SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(writev), SCMP_SYS(recvfrom), SCMP_SYS(sendto),
+        SCMP_SYS(shutdown), SCMP_SYS(close), SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(munmap),
+        SCMP_SYS(mremap), SCMP_SYS(madvise), SCMP_SYS(brk), SCMP_SYS(mlock), SCMP_SYS(munlock),
+        SCMP_SYS(futex), SCMP_SYS(sched_yield), SCMP_SYS(clock_gettime), SCMP_SYS(getrandom),
+        SCMP_SYS(wait4), SCMP_SYS(waitid), SCMP_SYS(rt_sigreturn), SCMP_SYS(rt_sigprocmask),
         SCMP_SYS(rt_sigaction), SCMP_SYS(gettid), SCMP_SYS(getpid), SCMP_SYS(restart_syscall),
         SCMP_SYS(exit), SCMP_SYS(exit_group),
         // A thread that has been started, and is still on its way to its function.
@@ -176,9 +187,11 @@ Status filter_calls(pid_t qemu) {
   }
   allow(SCMP_SYS(mmap), SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
   allow(SCMP_SYS(mprotect), SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
-  allow(SCMP_SYS(kill), SCMP_A0(SCMP_CMP_EQ, static_cast<scmp_datum_t>(qemu), 0),
-        SCMP_A1(SCMP_CMP_EQ, SIGKILL, 0));
-  allow(SCMP_SYS(pidfd_send_signal), SCMP_A1(SCMP_CMP_EQ, SIGKILL, 0));
+  // Without flags, as there is one for a whole group. The kernel looks at 32 bits of each.
+  constexpr scmp_datum_t kInt = UINT32_MAX;
+  allow(SCMP_SYS(pidfd_send_signal),
+        SCMP_A0(SCMP_CMP_MASKED_EQ, kInt, static_cast<scmp_datum_t>(qemu)),
+        SCMP_A1(SCMP_CMP_MASKED_EQ, kInt, SIGKILL), SCMP_A3(SCMP_CMP_MASKED_EQ, kInt, 0));
   if (error == 0) error = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
   if (error == 0) error = seccomp_load(filter);
   seccomp_release(filter);

@@ -8,6 +8,7 @@
 
 #include <string>
 
+#include "base/log.h"
 #include "base/result.h"
 
 namespace gbx::simtee {
@@ -19,13 +20,16 @@ struct Cell {
 };
 // From here on this process and what it starts have network, mount, IPC and host name namespaces of
 // their own, a root with /usr, the dynamic loader's files, /proc of one's own processes and the few
-// devices, and gain no rights by executing anything. Descriptors that are open stay. kSandboxSetup.
-Status enter_cell(const Cell& cell);
+// devices, and gain no rights by executing anything. Descriptors that are open stay. Where the
+// kernel gives no /proc of one's own processes alone, the log says that it is the host's.
+// kSandboxSetup.
+Status enter_cell(const Cell& cell, const Logger& log);
 
 // The ids of `uid`, no capability but the one to end QEMU, which has another id. kSandboxSetup.
 Status drop_ids(uid_t uid);
-// All threads of this process: reading, writing and waiting on what is open, memory, and the end of
-// `qemu`. Anything else fails. kSandboxSetup.
-Status filter_calls(pid_t qemu);
+// All threads of this process: reading, writing and waiting on what is open, memory, and SIGKILL
+// through `qemu`, a pidfd. Anything else fails: no number of a process counts, and no call that is
+// left gives a descriptor of another one in its place. kSandboxSetup.
+Status filter_calls(int qemu);
 
 }  // namespace gbx::simtee

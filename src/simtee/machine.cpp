@@ -2,9 +2,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include <algorithm>
 
 #include "attest/sim/service.h"
 #include "channel/stream.h"
@@ -23,7 +26,6 @@ constexpr int kTee = 5;
 constexpr int kFirmware = 6;
 constexpr int kKernel = 7;
 constexpr int kInitrd = 8;
-constexpr int kMemory = 9;
 // From the end of its streams to the end of the process.
 constexpr std::int64_t kEndMs = 30'000;
 
@@ -69,7 +71,8 @@ Result<attest::sim::SimEvents> measure(const vm::LaunchDescription& d, const Fil
 
 struct Qemu {
   Process process;
-  Fd tee;  // our end of the stream to the guest's agent
+  Fd pidfd;  // by which alone it is waited for and killed
+  Fd tee;    // our end of the stream to the guest's agent
   std::unique_ptr<Watch> watch;
 };
 
@@ -83,14 +86,12 @@ Result<Process> spawn_qemu(const MachineOptions& o, const Files& files, int tee,
                    {kFirmware, files.firmware.fd.get()},
                    {kKernel, files.kernel.fd.get()},
                    {kInitrd, files.initrd.fd.get()}};
-  if (d.memory_fd) p.descriptors[kMemory] = *d.memory_fd;
   d.control_fd = kControl;
   d.volume_fd = kVolume;
   d.tee_fd = kTee;
   d.firmware = inherited(kFirmware);
   d.kernel = inherited(kKernel);
   d.initrd = inherited(kInitrd);
-  if (d.memory_fd) d.memory_fd = kMemory;
   GBX_ASSIGN(p.argv, vm::qemu_arguments(d));
   p.env = {{"PATH", "/usr/bin:/bin"}};
   p.uid = o.qemu_uid;
@@ -100,7 +101,8 @@ Result<Process> spawn_qemu(const MachineOptions& o, const Files& files, int tee,
 
 // Ends QEMU at the node's or the limit's word from here on; this process has given up what it can.
 Result<Qemu> start_qemu(const MachineOptions& o, const Files& files, const Logger& log) {
-  GBX_TRY(enter_cell({o.machine.qemu, o.machine.platform == vm::Platform::kKvm, o.qemu_uid}));
+  const bool kvm = o.machine.platform == vm::Platform::kKvm;
+  GBX_TRY(enter_cell({o.machine.qemu, kvm, o.qemu_uid}, log));
   GBX_ASSIGN(auto tee, make_socket_pair());
   GBX_ASSIGN(auto complaints, make_pipe());
   Qemu q;
@@ -108,8 +110,9 @@ Result<Qemu> start_qemu(const MachineOptions& o, const Files& files, const Logge
   q.tee = std::move(tee.first);
   Watched watched;
   // SAFETY: pidfd_open takes a pid and flags; the descriptor closes itself.
-  watched.qemu = Fd(static_cast<int>(syscall(SYS_pidfd_open, q.process.pid(), 0)));
-  if (!watched.qemu.valid()) return io_error("pidfd of QEMU", errno);
+  q.pidfd = Fd(static_cast<int>(syscall(SYS_pidfd_open, q.process.pid(), 0)));
+  if (!q.pidfd.valid()) return io_error("pidfd of QEMU", errno);
+  watched.qemu = q.pidfd.get();
   watched.complaints = std::move(complaints.first);
   watched.node_fd = o.node_fd;
   watched.life_ms = o.life_ms;
@@ -119,6 +122,17 @@ Result<Qemu> start_qemu(const MachineOptions& o, const Files& files, const Logge
   close(o.machine.control_fd);
   close(o.machine.volume_fd);
   return q;
+}
+
+// False after `ms`, which are for ever when negative, and when it cannot be waited for.
+bool ends_within(int pidfd, std::int64_t ms, const Clock& clock) {
+  const std::int64_t until = clock.steady_ms() + std::max<std::int64_t>(ms, 0);
+  for (;;) {
+    pollfd p{pidfd, POLLIN, 0};
+    const std::int64_t left = std::max<std::int64_t>(until - clock.steady_ms(), 0);
+    const int n = poll(&p, 1, ms < 0 ? -1 : static_cast<int>(left));
+    if (n >= 0 || errno != EINTR) return n > 0;
+  }
 }
 
 Status how_it_ended(const std::optional<ExitStatus>& end, const Watch& watch) {
@@ -182,14 +196,15 @@ Status run_machine(const attest::sim::SimPlatform& platform, const MachineOption
   GBX_TRY(platform.quote(events.measured, {}));
   GBX_ASSIGN(Qemu qemu, start_qemu(o, files, log));
   GBX_ASSIGN(auto stream, channel::FdStream::create(std::move(qemu.tee)));
-  GBX_TRY(filter_calls(qemu.process.pid()));
+  GBX_TRY(filter_calls(qemu.pidfd.get()));
   // A guest that breaks the protocol gets no further quote, and goes on without.
   const Status served = attest::sim::serve_quotes(*stream, service, clock);
   if (!served.ok()) log.warn("tee-stream", {{"what", served.error().line()}});
-  GBX_ASSIGN(const auto end, qemu.process.wait(served.ok() ? kEndMs : -1));
-  if (!end) qemu.process.kill_and_reap();
+  const bool in_time = ends_within(qemu.pidfd.get(), served.ok() ? kEndMs : -1, clock);
+  if (!in_time) kill_by(qemu.pidfd.get());
+  GBX_ASSIGN(const auto end, qemu.process.wait(-1));
   qemu.watch->stop();
-  return how_it_ended(end, *qemu.watch);
+  return how_it_ended(in_time ? end : std::nullopt, *qemu.watch);
 }
 
 }  // namespace gbx::simtee

@@ -12,6 +12,11 @@
 
 namespace gbx::simtee {
 
+void kill_by(int pidfd) {
+  // SAFETY: takes a pidfd, a signal, no information and no flags.
+  (void)syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, nullptr, 0);
+}
+
 Result<std::unique_ptr<Watch>> Watch::start(Watched watched, const Logger& log) {
   std::unique_ptr<Watch> w(new Watch(std::move(watched), log));
   GBX_ASSIGN(w->stop_, make_pipe());
@@ -37,6 +42,7 @@ void Watch::run() {
     const std::int64_t wait = stopping ? 0 : ended_ ? -1 : std::min<std::int64_t>(left, INT32_MAX);
     const int n = poll(p, 3, static_cast<int>(wait));
     if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && !stopping && !ended_) end(io_error("the watch over QEMU", errno));
     // QEMU has ended, and whoever else may have got its standard error is not waited for.
     if (n < 0 || (n == 0 && stopping)) return line();
     if (p[0].revents != 0) talks = hear();
@@ -52,8 +58,7 @@ void Watch::run() {
 
 void Watch::end(const Error& why) {
   ended_ = why;
-  // SAFETY: takes a pidfd, a signal, no information and no flags.
-  (void)syscall(SYS_pidfd_send_signal, watched_.qemu.get(), SIGKILL, nullptr, 0);
+  kill_by(watched_.qemu);
 }
 
 // False at its end.

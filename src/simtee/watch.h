@@ -17,12 +17,15 @@ namespace gbx::simtee {
 inline constexpr int kComplaints = 200;
 inline constexpr std::size_t kComplaintBytes = 500;
 
-struct Watched {
-  Fd qemu;           // a pidfd: killed when the node has gone, or at the limit
+struct Watched {     // descriptors that are numbers outlive the watch
+  int qemu = -1;     // a pidfd: killed when the node has gone, at the limit, or unwatched
   Fd complaints;     // the read end of QEMU's standard error
   int node_fd = -1;  // whatever comes over it, and its end, mean that the node has gone
   std::int64_t life_ms = 0;
 };
+
+// SIGKILL to the process of that pidfd; nothing when it has ended.
+void kill_by(int pidfd);
 
 class Watch {
  public:
@@ -33,7 +36,8 @@ class Watch {
   Watch& operator=(const Watch&) = delete;
   // Once QEMU was waited for: reads what it still said. Idempotent.
   void stop();
-  // After stop(). Why QEMU was killed here: kLost (the node has gone), kTimedOut.
+  // After stop(). Why QEMU was killed here: kLost (the node has gone), kTimedOut, kIo when it could
+  // not be watched any more.
   const std::optional<Error>& ended() const { return ended_; }
   // After stop(). The last line that QEMU wrote.
   const std::string& last_words() const { return last_words_; }

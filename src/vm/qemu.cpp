@@ -151,10 +151,7 @@ LaunchDescription everything_of(Platform platform, const std::string& qemu) {
   d.firmware = d.kernel = d.initrd = "/";
   d.control_fd = 3;
   d.volume_fd = 4;
-  if (platform == Platform::kEmulation || platform == Platform::kKvm) {
-    d.tee_fd = 5;
-    d.memory_fd = 6;
-  }
+  if (platform == Platform::kEmulation || platform == Platform::kKvm) d.tee_fd = 5;
   if (platform == Platform::kTdx) d.quote_service = VsockAddress{};
   return d;
 }

@@ -80,14 +80,14 @@ class Hung(Machines):
         self.all_is_well()
 
     def test_simtee_that_stands_still_too(self):
-        """A quote that does not come: the agent gives up, and what cannot end is killed."""
+        """A quote that does not come: the limit of the start ends the attempt, and what cannot end is killed."""
         def stop():
             self.struck += bool(machine("simtee", signal.SIGSTOP))
         cluster.relays["agent-broker"].trap(1, stop)
         job = cluster.submit("mute", attempts=1, start=100)
         end = self.ends[job] = cluster.ended(job, self.patience)
-        self.assertIn(end["state"], ("Failed", "Completed"), end)
-        self.assertTrue(end["state"] == "Completed" or end["outcome"]["reason"], end)
+        self.assertEqual((end["state"], end["outcome"]["reason"]), ("Failed", "timed-out"), end)
+        self.assertIn("spec.timeouts.start", end["outcome"]["what"])
         cluster.leaves_nothing(job)
         self.all_is_well()
 
