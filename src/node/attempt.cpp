@@ -108,24 +108,55 @@ class Running {
   // Until the agent said `end`, broke its stream, or ran out of time.
   Status live() {
     if (o_.refused) return *o_.refused;
-    GBX_ASSIGN(environment_, o_.provisioner->start({name(), bundle_, life_ms()}));
-    mux_.emplace(environment_->stream(), *o_.clock);
-    Status end = limited(*mux_);
+    GBX_ASSIGN(give_up_, make_pipe());
+    StageLimit limit(*o_.clock);
+    limit_ = &limit;
+    GBX_TRY(limit.start(start_ms(), [this] { cut(Cut::kLimit); }));
+    const StopSignal::Listener listener(stop_, [this](Reason) { cut(Cut::kStop); });
+    auto started = o_.provisioner->start({name(), bundle_, life_ms(), give_up_.first.get()});
+    if (!started.ok()) return too_long_ ? ran_too_long() : started.error();
+    environment_ = std::move(*started);
+    {
+      const std::scoped_lock lock(cut_mutex_);
+      mux_.emplace(environment_->stream(), *o_.clock);
+      if (was_cut_) mux_->close();
+    }
+    Status end = serve_agent(*mux_);
     end_relay();
+    const std::scoped_lock lock(cut_mutex_);
     mux_.reset();
     return end;
   }
 
-  Status limited(channel::Mux& mux) {
-    StageLimit limit(*o_.clock);
-    limit_ = &limit;
-    GBX_TRY(limit.start(start_ms(), [&] {
-      // An output that is on its way has limits of its own.
-      if (uploading_) return;
-      too_long_ = true;
-      mux.close();
-    }));
-    return serve_agent(mux);
+  // Ends what goes on, from any thread. The agent, its stream gone, kills the container and ends;
+  // destroy() sees to it. An output that is on its way has limits of its own, and is let through
+  // whoever stops the attempt: nothing untrusted runs any more, no other attempt could seal one,
+  // and a plane that does not want it refuses it.
+  enum class Cut { kLimit, kStop };
+  void cut(Cut why) {
+    const std::scoped_lock lock(cut_mutex_);
+    if (uploading_) {
+      deferred_ = why;
+    } else {
+      cut_now(why);
+    }
+  }
+  // With cut_mutex_.
+  void cut_now(Cut why) {
+    if (why == Cut::kLimit) too_long_ = true;
+    was_cut_ = true;
+    give_up_.second.reset();
+    if (mux_) mux_->close();
+  }
+  void begin_upload() {
+    const std::scoped_lock lock(cut_mutex_);
+    uploading_ = true;
+  }
+  // What was to end meanwhile ends now.
+  void upload_failed() {
+    const std::scoped_lock lock(cut_mutex_);
+    uploading_ = false;
+    if (const auto why = std::exchange(deferred_, std::nullopt)) cut_now(*why);
   }
 
   Error ran_too_long() const {
@@ -150,12 +181,6 @@ class Running {
   }
 
   Status serve_agent(channel::Mux& mux) {
-    // The agent, its stream gone, kills the container and ends; destroy() sees to it. An output
-    // that is on its way is let through whoever stops the attempt: nothing untrusted runs any more,
-    // no other attempt could seal one, and a plane that does not want it refuses it.
-    const StopSignal::Listener listener(stop_, [&](Reason) {
-      if (!uploading_) mux.close();
-    });
     channel::ServeLimits limits;
     limits.max_frame_bytes = kSealedBundleFrameBytes;
     limits.idle_ms = life_ms();
@@ -259,11 +284,13 @@ class Running {
   }
 
   Result<Json> output(const Json& body) {
-    uploading_ = true;
     GBX_ASSIGN(auto upload, from_json<OutputUpload>(body));
     upload.job_id = job_id_;
     upload.attempt = bundle_.credential.body.attempt;
-    return insist(method::kNodeOutput, to_json(upload), Stop::kHeeded, 4 * kPlaneTimeoutMs);
+    begin_upload();
+    auto reply = insist(method::kNodeOutput, to_json(upload), Stop::kHeeded, 4 * kPlaneTimeoutMs);
+    if (!reply.ok()) upload_failed();
+    return reply;
   }
 
   static Error stopped(Reason why) {
@@ -325,16 +352,22 @@ class Running {
   StopSignal& stop_;
   const Hash32 job_id_;
   std::unique_ptr<Environment> environment_;
-  std::optional<channel::Mux> mux_;        // lives while the agent is served
+  // Lives while the agent is served, whose thread alone makes and unmakes it: with cut_mutex_.
+  std::optional<channel::Mux> mux_;
   channel::MuxStream* relayed_ = nullptr;  // the agent's end of the relay, and the broker's
   std::unique_ptr<channel::FdStream> broker_;
   std::thread relay_;  // between the two
   AgentEnd end_;
   bool ended_ = false;
-  StageLimit* limit_ = nullptr;       // while the agent is served
+  StageLimit* limit_ = nullptr;       // from before the start until the agent was served
   bool spoke_ = false;                // the agent, anything
   std::atomic<bool> working_{false};  // it said that its container runs
   std::atomic<bool> too_long_{false};
+  std::mutex cut_mutex_;
+  std::pair<Fd, Fd> give_up_;    // a start that is under way ends when the write end is closed
+  bool was_cut_ = false;         // guarded by cut_mutex_
+  std::optional<Cut> deferred_;  // guarded by cut_mutex_: until the output that is on its way fails
+  // Changed with cut_mutex_, by the thread that serves the agent.
   std::atomic<bool> uploading_{false};
 };
 

@@ -4,8 +4,10 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 
 #include <atomic>
+#include <functional>
 #include <mutex>
 #include <thread>
 
@@ -30,9 +32,16 @@ class Streams final : public Provisioner {
   Streams() : ends_(channel::make_memory_pipe()) {}
   channel::ByteStream& agent_end() { return *ends_.first; }
   Result<std::vector<std::string>> clear() override { return std::vector<std::string>{}; }
-  Result<std::unique_ptr<Environment>> start(const EnvironmentRequest&) override {
+  Result<std::unique_ptr<Environment>> start(const EnvironmentRequest& r) override {
+    if (hangs) {
+      pollfd p{r.give_up_fd, POLLIN, 0};
+      given_up = poll(&p, 1, 20'000) == 1;
+      return fail(Reason::kTimedOut, "storage");
+    }
     return std::unique_ptr<Environment>(std::make_unique<One>(*ends_.second, *this));
   }
+  bool hangs = false;     // until it is given up
+  bool given_up = false;  // read after the attempt was joined
   std::optional<Error> why;
   int asked_spoke = -1;  // -1: it was not asked
 
@@ -89,8 +98,9 @@ class NodeAttempt : public ::testing::Test {
   LaunchBundle bundle_;
   StopSignal stop_;
   Streams streams_;
-  bool picky_ = false;                  // the plane about claims
-  std::vector<DestroyedClaim> claims_;  // that the plane got; read after attempt_ was joined
+  std::function<Result<Json>()> at_output;  // the plane's answer to an output
+  bool picky_ = false;                      // the plane about claims
+  std::vector<DestroyedClaim> claims_;      // that the plane got; read after attempt_ was joined
   Status ended_ = fail(Reason::kInternal, "still runs");  // read after attempt_ was joined
 
  private:
@@ -106,6 +116,7 @@ class NodeAttempt : public ::testing::Test {
         return to_json(PhaseReply{});
       }
       if (m == method::kNodeDestroyed) GBX_TRY(take(body));
+      if (m == method::kNodeOutput && at_output) return at_output();
       return to_json(Empty{});
     };
     (void)channel::serve(*secure, answer, {}, kClock);
@@ -262,6 +273,53 @@ TEST_F(NodeAttempt, WhatWorksTooLongIsEndedAndItsStartNotCounted) {
   join();
   EXPECT_EQ(last_phase().reason, "timed-out");
   EXPECT_NE(last_phase().detail.find("spec.timeouts.run"), std::string::npos);
+}
+
+// Storage that does not answer, say: a start has its limit from its beginning, and can be stopped.
+TEST_F(NodeAttempt, AStartThatHangsIsEndedAtTheLimit) {
+  streams_.hangs = true;
+  options_.start_grace_ms = 1;
+  bundle_.submission.submission.body.spec.spec.timeouts.start = 0;
+  run(1);
+  join();
+  EXPECT_TRUE(streams_.given_up);
+  EXPECT_EQ(last_phase().reason, "timed-out");
+  EXPECT_NE(last_phase().detail.find("spec.timeouts.start"), std::string::npos);
+}
+TEST_F(NodeAttempt, AStartThatHangsIsEndedByAStop) {
+  streams_.hangs = true;
+  run(1);
+  stop_.request(Reason::kJobCancelled);
+  join();
+  EXPECT_TRUE(streams_.given_up);
+  EXPECT_EQ(last_phase().reason, "job-cancelled");
+}
+
+// An agent that says anything under the name of an output has no more time for it.
+TEST_F(NodeAttempt, AnOutputThatIsNoneKeepsNobodyFromStoppingIt) {
+  run(1);
+  EXPECT_FALSE(node_->call(method::kAgentOutput, Json(), kPatienceMs).ok());
+  stop_.request(Reason::kJobCancelled);
+  join();
+  EXPECT_EQ(last_phase().reason, "job-cancelled");
+}
+// It is let through while it is on its way, and no longer.
+TEST_F(NodeAttempt, AStopDuringAnOutputThatIsRefusedCountsThen) {
+  bool cut = true;
+  at_output = [&]() -> Result<Json> {
+    stop_.request(Reason::kJobCancelled);
+    cut = false;
+    return fail(Reason::kWrongState, "no longer wanted");
+  };
+  run(1);
+  OutputUpload upload;
+  upload.ack = sign(Hash32{}, SealAck{}, node_key_).value();
+  upload.output.ciphertext = Bytes(16);
+  upload.output.wrapped_content = {Bytes(64)};
+  EXPECT_FALSE(node_->call(method::kAgentOutput, to_json(upload), kPatienceMs).ok());
+  join();
+  EXPECT_FALSE(cut) << "the plane had it";
+  EXPECT_EQ(last_phase().reason, "job-cancelled");
 }
 
 // The agent's stream is one after another: who keeps the old one gets no new one.

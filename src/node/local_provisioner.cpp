@@ -22,7 +22,7 @@ class LocalEnvironment final : public Environment {
     if (destroyed_) return {};
     destroyed_ = true;
     // Its mounts live in its own mount namespace.
-    return places_.end(place_, *stream_, agent_);
+    return places_.end(place_, *stream_, agent_).lines;
   }
 
  private:

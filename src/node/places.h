@@ -55,6 +55,12 @@ struct Place {
   std::int64_t slot = 0;  // of user ids
 };
 
+// What withstood, a line each, and whether it is more than a folder: then something may still run.
+struct Residue {
+  std::vector<std::string> lines;
+  bool processes = false;
+};
+
 class Places {
  public:
   Places(std::string state_dir, std::int64_t slots)
@@ -67,10 +73,10 @@ class Places {
   Result<Place> take(const std::string& attempt);
   // Kills and removes what there is of it. What withstood, a line each: then nobody else gets its
   // user ids.
-  std::vector<std::string> give_back(const Place& place);
+  Residue give_back(const Place& place);
   // The same after an orderly end: a program that ends by itself once its stream is closed gets a
   // moment for it.
-  std::vector<std::string> end(const Place& place, channel::ByteStream& stream, Process& program);
+  Residue end(const Place& place, channel::ByteStream& stream, Process& program);
   std::string folder(const Place& place) const { return state_dir_ + "/" + place.attempt; }
 
  private:

@@ -39,6 +39,8 @@ struct EnvironmentRequest {
   const records::LaunchBundle& bundle;
   // after which it has ended by itself, should nobody have ended it
   std::int64_t life_ms = 0;
+  // Whatever is read there, and its end, mean that the start is to be given up; -1: never.
+  int give_up_fd = -1;
 };
 
 class Provisioner {
@@ -48,6 +50,7 @@ class Provisioner {
   // removed. Says what it was, a line each. An error when something withstood, or another node is
   // at work there: then nothing may start.
   virtual Result<std::vector<std::string>> clear() = 0;
+  // Returns soon once the request is given up (kTimedOut), whatever it waits for.
   virtual Result<std::unique_ptr<Environment>> start(const EnvironmentRequest& request) = 0;
   // What an environment for it takes of this host's memory. kNoCapacity: there is none so large.
   virtual Result<std::int64_t> memory_for(const records::LaunchBundle& bundle) const {

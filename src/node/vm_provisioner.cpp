@@ -3,8 +3,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
+#include <iterator>
+#include <set>
+#include <utility>
 
 #include "base/ready.h"
+#include "base/threads.h"
 #include "node/capacity.h"
 #include "node/places.h"
 #include "node/provisioner.h"
@@ -25,6 +30,8 @@ constexpr int kControlFd = 3;
 constexpr int kVolumeFd = 4;
 constexpr int kNodeFd = 5;
 constexpr int kMemoryCgroupFd = 6;
+// Readers that storage has not answered when their start was given up.
+constexpr int kMostLostReaders = 16;
 // From the end of its machine's stream to simtee's word of it, and how long that may be.
 constexpr std::int64_t kWordMs = 3'000;
 constexpr std::size_t kMostWord = 32'768;
@@ -33,9 +40,67 @@ constexpr char kOtherGuest[] =
     "give the node the folder that its release was made of, or make a release of this one "
     "(glovebox release make)";
 
+constexpr const char* kBootFiles[] = {"firmware", "kernel", "initrd"};
+// Listed where the guest was built for hardware that this node does not drive.
+constexpr const char* kOtherFiles[] = {"firmware-tdx", "firmware-snp"};
+
+bool boots_simulated(const std::string& name) {
+  return std::find(std::begin(kBootFiles), std::end(kBootFiles), name) != std::end(kBootFiles);
+}
+
+// kBadValue but for the three that boot here, once each, and at most once each of the others.
+Status check_file_names(const GuestRelease& release) {
+  std::multiset<std::string> names;
+  for (const ReleaseFile& f : release.files) names.insert(f.name);
+  bool right = true;
+  for (const char* name : kBootFiles) right = right && names.erase(name) == 1;
+  for (const char* name : kOtherFiles) right = right && names.erase(name) <= 1;
+  if (right && names.empty()) return ok_status();
+  return fail(Reason::kBadValue, "files of release " + release.name)
+      .with("firmware, kernel and initrd once each, firmware-tdx and firmware-snp at most once",
+            "others");
+}
+
 // The release's names are those of what it measures; guest/build's are those of files.
 std::string file_in_guest(const std::string& name) {
   return name == "firmware" ? "firmware.fd" : name;
+}
+
+// What reads names and sizes of an attempt's objects has of its own.
+struct Reading {
+  explicit Reading(std::shared_ptr<std::atomic<int>> all) : readers(std::move(all)) { ++*readers; }
+  ~Reading() { --*readers; }
+  const std::shared_ptr<std::atomic<int>> readers;  // how many there are, lost ones too
+  std::vector<VersionRecord> versions;
+  std::shared_ptr<storage::ObjectStore> store;  // absent: the directory's
+  std::string objects_dir;
+  std::atomic<bool> given_up{false};
+  Fd done;  // write end of a pipe, closed at its end
+  Result<std::unique_ptr<vm::VolumeSource>> volume;
+};
+
+Result<std::unique_ptr<vm::VolumeSource>> open_volume(Reading& r) {
+  if (!r.store) {
+    GBX_ASSIGN(r.store, storage::DirectoryStore::open(r.objects_dir));
+  }
+  GBX_ASSIGN(const auto names, vm::objects_of(*r.store, r.versions, r.given_up));
+  GBX_ASSIGN(auto volume,
+             vm::ObjectVolume::make(r.store, names, storage::kVolumeBytes, r.given_up));
+  return std::unique_ptr<vm::VolumeSource>(std::move(volume));
+}
+
+void read_volume(Reading& r) {
+  r.volume = open_volume(r);
+  r.done.reset();
+}
+
+// Whether the first of both has something to be read, or its end, before the second one has.
+bool ends_first(int fd, int other) {
+  pollfd p[2] = {{fd, POLLIN, 0}, {other, POLLIN, 0}};
+  while (poll(p, 2, -1) < 0) {
+    if (errno != EINTR) return false;
+  }
+  return p[0].revents != 0;
 }
 
 // All that comes until the stream's end or the moment is over; false in the latter case.
@@ -56,6 +121,33 @@ bool read_word(int fd, std::string& word) {
   return true;
 }
 
+// A machine's part of the room, given back with its end; what nobody ends keeps it.
+class RoomShare {
+ public:
+  static Result<RoomShare> take(MachineRoom& room, std::int64_t bytes) {
+    GBX_TRY(room.take(bytes));
+    return RoomShare(room, bytes);
+  }
+  RoomShare() = default;
+  RoomShare(RoomShare&& o) noexcept : room_(std::exchange(o.room_, nullptr)), bytes_(o.bytes_) {}
+  RoomShare& operator=(RoomShare&& o) noexcept {
+    give_back();
+    room_ = std::exchange(o.room_, nullptr);
+    bytes_ = o.bytes_;
+    return *this;
+  }
+  ~RoomShare() { give_back(); }
+  void give_back() {
+    if (room_ != nullptr) std::exchange(room_, nullptr)->give_back(bytes_);
+  }
+  void keep() { room_ = nullptr; }
+
+ private:
+  RoomShare(MachineRoom& room, std::int64_t bytes) : room_(&room), bytes_(bytes) {}
+  MachineRoom* room_ = nullptr;
+  std::int64_t bytes_ = 0;
+};
+
 class VmEnvironment final : public Environment {
  public:
   struct Parts {
@@ -64,11 +156,10 @@ class VmEnvironment final : public Environment {
     std::unique_ptr<vm::NbdServer> volume;
     Process simtee;
     Fd word;  // simtee tells of a failure there, and ends when this end is closed
-    std::int64_t memory_bytes = 0;
-    const Signed<GuestRelease>* release;
+    RoomShare room;
+    const Signed<GuestRelease>* release = nullptr;
   };
-  VmEnvironment(Places& places, MachineRoom& room, Parts parts)
-      : places_(places), room_(room), parts_(std::move(parts)) {}
+  VmEnvironment(Places& places, Parts parts) : places_(places), parts_(std::move(parts)) {}
   ~VmEnvironment() override { (void)destroy(); }
 
   channel::ByteStream& stream() override { return *parts_.stream; }
@@ -103,17 +194,21 @@ class VmEnvironment final : public Environment {
     if (destroyed_) return {};
     destroyed_ = true;
     // The guest switches itself off; one that does not is killed, with all that is in its cgroup.
-    std::vector<std::string> residue = places_.end(parts_.place, *parts_.stream, parts_.simtee);
+    Residue residue = places_.end(parts_.place, *parts_.stream, parts_.simtee);
     parts_.word.reset();
+    // Storage that is dead has no part in what the machine had of the host.
+    if (residue.processes) {
+      parts_.room.keep();
+    } else {
+      parts_.room.give_back();
+    }
     const Status stopped = parts_.volume->stop();
-    if (!stopped.ok()) residue.push_back("volume: " + stopped.error().line());
-    if (residue.empty()) room_.give_back(parts_.memory_bytes);
-    return residue;
+    if (!stopped.ok()) residue.lines.push_back("volume: " + stopped.error().line());
+    return std::move(residue.lines);
   }
 
  private:
   Places& places_;
-  MachineRoom& room_;
   Parts parts_;
   bool destroyed_ = false;
 };
@@ -146,32 +241,39 @@ class VmProvisioner final : public Provisioner {
     asked.memory_bytes = size.memory_bytes;
     GBX_TRY(vm::check_fits(asked, room));
     const std::int64_t bytes = size.memory_bytes + kMachineOverheadBytes;
-    GBX_TRY(room_.take(bytes));
-    auto environment = start_in_room(request, size);
-    if (!environment.ok()) room_.give_back(bytes);
+    GBX_ASSIGN(RoomShare share, RoomShare::take(room_, bytes));
+    GBX_ASSIGN(auto volume, volume_of(request));
+    GBX_ASSIGN(const Place place, places_.take(request.name));
+    auto environment = launch(request, size, std::move(volume), place, share);
+    if (!environment.ok() && places_.give_back(place).processes) share.keep();
     return environment;
   }
 
  private:
-  Result<std::unique_ptr<Environment>> start_in_room(const EnvironmentRequest& request,
-                                                     const MeasuredMachine& size) {
-    GBX_ASSIGN(auto volume, volume_of(request.bundle));
-    GBX_ASSIGN(const Place place, places_.take(request.name));
-    auto environment = launch(request, size, std::move(volume), place);
-    if (!environment.ok()) (void)places_.give_back(place);
-    return environment;
-  }
-
-  Result<std::unique_ptr<vm::VolumeSource>> volume_of(const LaunchBundle& bundle) const {
-    std::vector<VersionRecord> versions;
-    for (const auto& v : bundle.versions) versions.push_back(v.body);
-    std::shared_ptr<storage::ObjectStore> store = options_.objects;
-    if (!store) {
-      GBX_ASSIGN(store, storage::DirectoryStore::open(options_.objects_dir));
+  // Read by a thread of its own, which is left to itself when storage is dead: a read that does not
+  // come back cannot be interrupted. All that it uses is its own.
+  Result<std::unique_ptr<vm::VolumeSource>> volume_of(const EnvironmentRequest& request) {
+    if (*readers_ >= options_.slots + kMostLostReaders) {
+      return fail(Reason::kUnavailable, "the ciphertext of this node")
+          .with("answers of storage", "none for earlier attempts")
+          .hint("look at what --objects names");
     }
-    GBX_ASSIGN(const auto names, vm::objects_of(*store, versions));
-    GBX_ASSIGN(auto volume, vm::ObjectVolume::make(std::move(store), names));
-    return std::unique_ptr<vm::VolumeSource>(std::move(volume));
+    const auto reading = std::make_shared<Reading>(readers_);
+    for (const auto& v : request.bundle.versions) reading->versions.push_back(v.body);
+    reading->store = options_.objects;
+    reading->objects_dir = options_.objects_dir;
+    GBX_ASSIGN(auto done, make_pipe());
+    reading->done = std::move(done.second);
+    GBX_ASSIGN(std::thread thread, start_thread([reading] { read_volume(*reading); }));
+    if (ends_first(done.first.get(), request.give_up_fd)) {
+      thread.join();
+      return std::move(reading->volume);
+    }
+    reading->given_up = true;
+    thread.detach();
+    return fail(Reason::kTimedOut, "names and sizes of the job's objects")
+        .with("an answer of storage before the start is given up", "none")
+        .hint("look at what --objects names");
   }
 
   std::vector<std::string> arguments(const EnvironmentRequest& request, const MeasuredMachine& size,
@@ -184,6 +286,7 @@ class VmProvisioner final : public Provisioner {
     add("--key", options_.simtee_key);
     add("--platform", options_.platform);
     for (const ReleaseFile& f : options_.release.body.files) {
+      if (!boots_simulated(f.name)) continue;
       const std::string option = "--" + f.name;
       add(option.c_str(), dir + "/" + file_in_guest(f.name));
       add((option + "-sha256").c_str(), to_hex(f.sha256));
@@ -204,7 +307,7 @@ class VmProvisioner final : public Provisioner {
   Result<std::unique_ptr<Environment>> launch(const EnvironmentRequest& request,
                                               const MeasuredMachine& size,
                                               std::unique_ptr<vm::VolumeSource> volume,
-                                              const Place& place) {
+                                              const Place& place, RoomShare& share) {
     GBX_ASSIGN(auto control, make_socket_pair());
     GBX_ASSIGN(auto blocks, make_socket_pair());
     GBX_ASSIGN(auto word, make_socket_pair());
@@ -215,7 +318,6 @@ class VmProvisioner final : public Provisioner {
     VmEnvironment::Parts parts;
     parts.place = place;
     parts.release = &options_.release;
-    parts.memory_bytes = memory_bytes;
     GBX_ASSIGN(parts.volume, vm::NbdServer::start(std::move(blocks.first), std::move(volume)));
     ProcessOptions p;
     p.argv = arguments(request, size, place.slot);
@@ -233,13 +335,14 @@ class VmProvisioner final : public Provisioner {
     GBX_ASSIGN(parts.simtee, spawn(p));
     GBX_ASSIGN(parts.stream, channel::FdStream::create(std::move(control.first)));
     parts.word = std::move(word.first);
-    return std::unique_ptr<Environment>(
-        std::make_unique<VmEnvironment>(places_, room_, std::move(parts)));
+    parts.room = std::move(share);
+    return std::unique_ptr<Environment>(std::make_unique<VmEnvironment>(places_, std::move(parts)));
   }
 
   const VmOptions options_;
   Places places_;
   MachineRoom room_;
+  const std::shared_ptr<std::atomic<int>> readers_ = std::make_shared<std::atomic<int>>(0);
 };
 
 }  // namespace
@@ -281,15 +384,12 @@ Status check_guest(const std::string& guest_dir, const GuestRelease& release) {
     const char* name;
     Reason mismatch;
   };
+  GBX_TRY(check_file_names(release));
   for (const Part& part :
        {Part{"firmware", Reason::kFirmwareMismatch}, Part{"kernel", Reason::kKernelMismatch},
         Part{"initrd", Reason::kInitrdMismatch}}) {
     const auto listed = std::find_if(release.files.begin(), release.files.end(),
                                      [&](const ReleaseFile& f) { return f.name == part.name; });
-    if (listed == release.files.end() || release.files.size() != 3) {
-      return fail(Reason::kBadValue, "files of release " + release.name)
-          .with("firmware, kernel and initrd, once each", "others");
-    }
     const std::string path = guest_dir + "/" + file_in_guest(part.name);
     GBX_ASSIGN(const Bytes content, read_file(path, kMostFile));
     const Hash32 hash = crypto::sha256(content);

@@ -5,12 +5,20 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <thread>
+
+#include "asset/asset_test_util.h"
 #include "base/ready.h"
 #include "crypto/crypto.h"
 #include "node/places.h"
 #include "node/provisioner.h"
 #include "records/machine.h"
 #include "sandbox/sandbox.h"
+#include "storage/memory_store.h"
+#include "vm/launch.h"
 
 namespace gbx::node {
 namespace {
@@ -142,6 +150,60 @@ TEST_F(Guest, IsTheReleasesOrTheNodeDoesNotBegin) {
   EXPECT_EQ(check_guest(dir_, release_).reason(), Reason::kBadValue);
 }
 
+// guest/build --platforms makes firmware for hardware, too, which boots nothing here.
+TEST_F(Guest, MayBeOfAReleaseThatHardwareBootsToo) {
+  for (const char* name : {"firmware-tdx", "firmware-snp"}) {
+    release_.files.push_back({name, crypto::sha256(as_bytes(name)), 1});
+  }
+  EXPECT_TRUE(check_guest(dir_, release_).ok()) << check_guest(dir_, release_).error().line();
+  release_.files.push_back(release_.files.back());
+  EXPECT_EQ(check_guest(dir_, release_).reason(), Reason::kBadValue);
+  release_.files.back().name = "qemu";
+  EXPECT_EQ(check_guest(dir_, release_).reason(), Reason::kBadValue);
+}
+
+// Answers until it is dead, and again once it is not any more.
+class MortalStore final : public storage::ObjectStore {
+ public:
+  storage::MemoryStore inner;
+  void be_dead(bool dead) {
+    const std::scoped_lock lock(mutex_);
+    dead_ = dead;
+    changed_.notify_all();
+  }
+  void wait_until_asked() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return asked_; });
+  }
+  Result<std::unique_ptr<storage::ObjectWriter>> create(const std::string& name) override {
+    return inner.create(name);
+  }
+  Status get(const std::string& name, std::uint64_t offset, MutableByteView out) override {
+    live();
+    return inner.get(name, offset, out);
+  }
+  Result<std::uint64_t> size(const std::string& name) override {
+    live();
+    return inner.size(name);
+  }
+  Status list(const std::function<Status(const std::string&)>& each) override {
+    return inner.list(each);
+  }
+  Status remove(const std::string& name) override { return inner.remove(name); }
+
+ private:
+  void live() {
+    std::unique_lock lock(mutex_);
+    asked_ = asked_ || dead_;
+    changed_.notify_all();
+    changed_.wait(lock, [&] { return !dead_; });
+  }
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool dead_ = false;   // guarded by mutex_
+  bool asked_ = false;  // guarded by mutex_: while it was dead
+};
+
 // In simtee's place: what it is told, and how it ends, is the test's.
 class Starts : public Guest {
  protected:
@@ -158,10 +220,11 @@ class Starts : public Guest {
   void SetUp() override {
     if (geteuid() != 0) GTEST_SKIP() << "needs root: cgroups";
   }
-  std::unique_ptr<Environment> start(const std::string& script) {
+  void prepare(const std::string& script) {
     put("simtee", "#!/bin/sh\n" + script);
     EXPECT_EQ(chmod((dir_ + "/simtee").c_str(), 0700), 0);
     VmOptions o;
+    o.objects = store_;
     o.simtee_program = dir_ + "/simtee";
     o.simtee_key = "/nonexistent";
     o.guest_dir = dir_;
@@ -171,10 +234,34 @@ class Starts : public Guest {
     o.uid_base = kLowestUid;
     provisioner_ = make_vm_provisioner(std::move(o));
     EXPECT_TRUE(provisioner_->clear().ok());
-    auto e = provisioner_->start({"vm-test-" + std::to_string(getpid()), bundle_, 60'000});
+  }
+  Result<std::unique_ptr<Environment>> again(int give_up_fd = -1) {
+    return provisioner_->start(
+        {"vm-test-" + std::to_string(getpid()), bundle_, 60'000, give_up_fd});
+  }
+  std::unique_ptr<Environment> start(const std::string& script) {
+    prepare(script);
+    auto e = again();
     EXPECT_TRUE(e.ok()) << e.error().line();
     return e.ok() ? std::move(*e) : nullptr;
   }
+  // An asset for the job.
+  void publish() {
+    using namespace asset::testing;
+    write_tree(dir_ + "/src", Tree{{"f", pattern(100'000, 7)}});
+    SeededRandom random(7);
+    const auto published =
+        asset::publish(options_for(dir_ + "/src", dir_ + "/src-state"), store_->inner, random);
+    ASSERT_TRUE(published.ok()) << published.error().line();
+    bundle_.versions.resize(1);
+    bundle_.versions[0].body = published->record;
+  }
+  // Two of its machines do not fit into this host.
+  void make_machines_large() {
+    const std::int64_t mib = vm::host_room().value().memory_bytes * 6 / 10 / kMiB;
+    release_.platforms.back().machines[0].memory_bytes = mib * kMiB;
+  }
+  const std::shared_ptr<MortalStore> store_ = std::make_shared<MortalStore>();
   LaunchBundle bundle_;
   std::unique_ptr<Provisioner> provisioner_;
 };
@@ -246,6 +333,72 @@ TEST_F(Starts, ThatWorkedAreLostWhenQemuIs) {
   EXPECT_EQ(why->reason, Reason::kLost);
   EXPECT_EQ(why->actual, "signal 9");
   EXPECT_TRUE(e->destroy().empty());
+}
+
+TEST_F(Starts, PassSimteeTheFilesThatBootHere) {
+  for (const char* name : {"firmware-tdx", "firmware-snp"}) {
+    release_.files.push_back({name, crypto::sha256(as_bytes(name)), 1});
+  }
+  const auto e = start("printf '%s\\n' \"$@\" > " + dir_ + "/told\n");
+  ASSERT_NE(e, nullptr);
+  (void)e->why_ended(false);
+  const std::string told = read_text_file(dir_ + "/told", 8192).value();
+  for (const char* option : {"--firmware\n", "--firmware-sha256\n", "--kernel\n", "--initrd\n"}) {
+    EXPECT_NE(told.find(option), std::string::npos) << told;
+  }
+  EXPECT_EQ(told.find("tdx"), std::string::npos) << told;
+  EXPECT_EQ(told.find("snp"), std::string::npos) << told;
+}
+
+TEST_F(Starts, AreGivenUpWhileStorageIsDead) {
+  prepare("exit 0\n");
+  publish();
+  store_->be_dead(true);
+  auto give_up = make_pipe().value();
+  std::thread other([&] {
+    store_->wait_until_asked();
+    give_up.second.reset();
+  });
+  Result<std::unique_ptr<Environment>> e = again(give_up.first.get());
+  other.join();
+  EXPECT_EQ(e.reason(), Reason::kTimedOut);
+  EXPECT_FALSE(e.error().next.empty());
+  // Each leaves a thread behind, and there is an end to that.
+  for (int i = 0; i < 100 && e.reason() == Reason::kTimedOut; ++i) e = again(give_up.first.get());
+  EXPECT_EQ(e.reason(), Reason::kUnavailable);
+  store_->be_dead(false);
+  while (e.reason() == Reason::kUnavailable) e = again();
+  EXPECT_TRUE(e.ok()) << e.error().line();
+}
+
+TEST_F(Starts, ThatFailHaveNothingOfTheHost) {
+  make_machines_large();
+  prepare("exit 0\n");
+  ASSERT_EQ(unlink((dir_ + "/simtee").c_str()), 0);
+  for (int i = 0; i < 2; ++i) EXPECT_NE(again().reason(), Reason::kNoCapacity);
+}
+
+// As QEMU asks: its flags, the whole volume by its default name, and 32 MiB from its beginning.
+TEST_F(Starts, WhoseStorageDiesGiveBackTheirMemory) {
+  make_machines_large();
+  publish();
+  const auto e =
+      start("while [ ! -e " + dir_ +
+            "/dead ]; do :; done\n"
+            "printf '\\0\\0\\0\\1IHAVEOPT\\0\\0\\0\\7\\0\\0\\0\\6\\0\\0\\0\\0\\0\\0' >&4\n"
+            "printf "
+            "'\\045\\140\\225\\023\\0\\0\\0\\0cookies.\\0\\0\\0\\0\\0\\0\\0\\0\\002\\0\\0\\0' >&4\n"
+            "exec cat <&3 >/dev/null\n");
+  ASSERT_NE(e, nullptr);
+  store_->be_dead(true);
+  put("dead", "");
+  store_->wait_until_asked();
+  const std::vector<std::string> residue = e->destroy();
+  ASSERT_EQ(residue.size(), 1U);
+  EXPECT_EQ(residue[0].rfind("volume: ", 0), 0U) << residue[0];
+  store_->be_dead(false);
+  const auto next = again();
+  EXPECT_TRUE(next.ok()) << next.error().line();
 }
 
 // A kernel that panics resets the machine, which ends QEMU as if all were well.
