@@ -111,12 +111,14 @@ class Up(unittest.TestCase):
         shutil.rmtree(self.world.state)
         os.mkdir(self.world.state)
         os.mkdir(self.path("broker"))
-        os.chown(self.path("broker"), broker, broker)
         with open(self.path("broker-passphrase"), "w", encoding="ascii") as f:
             f.write("a" * 64 + "\n")
         with open(self.path("broker-passphrase"), "rb") as f:
             subprocess.run([os.path.join(h.BIN, "glovebox-broker"), "init", "--state", self.path("broker"), "--passphrase-fd", "0"],
-                           stdin=f, stdout=subprocess.DEVNULL, user=broker, group=broker, extra_groups=[], check=True)
+                           stdin=f, stdout=subprocess.DEVNULL, check=True)
+        for folder, _, files in os.walk(self.path("broker")):
+            for path in (folder, *(os.path.join(folder, name) for name in files)):
+                os.chown(path, broker, broker)
         guest = os.path.join(self.world.dir, "guest")
         os.mkdir(guest)
         for name in ("firmware.fd", "kernel", "initrd", "cmdline", "lock"):
