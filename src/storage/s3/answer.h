@@ -10,8 +10,8 @@
 
 namespace gbx::storage {
 
-inline constexpr std::size_t kMaxS3HeaderBytes = std::size_t{64} << 10;
-inline constexpr std::size_t kMaxS3RefusalBytes = std::size_t{64} << 10;
+inline constexpr std::size_t kMaxS3HeaderBytes = 64U << 10;
+inline constexpr std::size_t kMaxS3RefusalBytes = 64U << 10;
 inline constexpr std::uint64_t kMaxS3ObjectBytes = std::uint64_t{1} << 62;
 
 std::string_view trimmed_text(std::string_view text);  // without blanks at its ends

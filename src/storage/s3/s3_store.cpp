@@ -102,7 +102,9 @@ Error refused(const std::string& name, int status) {
   const Error e = fail(Reason::kUnavailable, "object " + name)
                       .with("status 206 or 200 of the store", std::to_string(status));
   if (status == 401 || status == 403) {
-    return Error(e).hint("the store refuses the key of --s3-config, or has no such object");
+    return Error(e).hint(
+        "the store refuses the key of --s3-config, or has no such object, or this machine's clock "
+        "is wrong");
   }
   if (status >= 300 && status < 400) {
     return Error(e).hint("the bucket is elsewhere: correct endpoint and region in --s3-config");
@@ -182,9 +184,8 @@ Result<S3Options> parse_s3_config(ByteView content) {
 }
 
 Result<S3Options> s3_options(const std::string& config_file, S3Place place) {
-  GBX_ASSIGN(Bytes content, read_private_file(config_file, kMaxS3ConfigBytes));
-  auto out = parse_s3_config(content);
-  cleanse(content);
+  GBX_ASSIGN(const SecretBuffer content, read_private_secret(config_file, kMaxS3ConfigBytes));
+  auto out = parse_s3_config(content.view(SecretAccess{}));
   if (!out.ok()) return out.error().at(config_file);
   out->place = std::move(place);
   return out;
@@ -241,13 +242,18 @@ S3Store::Tried S3Store::try_once(const std::string& name, S3Answer& answer, std:
   for (const auto& [key, value] : request.headers) add(key, value);
   add("authorization", s3_authorization(request, options_.credentials));
   answer.begin();
-  curl_easy_setopt(c, CURLOPT_URL, (options_.endpoint + request.path).c_str());
-  curl_easy_setopt(c, CURLOPT_HTTPHEADER, lines.get());
-  if (request.method == "HEAD") curl_easy_setopt(c, CURLOPT_NOBODY, 1L);
-  curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_head);
-  curl_easy_setopt(c, CURLOPT_HEADERDATA, &answer);
-  curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);
-  curl_easy_setopt(c, CURLOPT_WRITEDATA, &answer);
+  bool ok = lines != nullptr;
+  const auto set = [&](CURLoption option, auto value) {
+    ok = ok && curl_easy_setopt(c, option, value) == CURLE_OK;
+  };
+  set(CURLOPT_URL, (options_.endpoint + request.path).c_str());
+  set(CURLOPT_HTTPHEADER, lines.get());
+  if (request.method == "HEAD") set(CURLOPT_NOBODY, 1L);
+  set(CURLOPT_HEADERFUNCTION, on_head);
+  set(CURLOPT_HEADERDATA, &answer);
+  set(CURLOPT_WRITEFUNCTION, on_body);
+  set(CURLOPT_WRITEDATA, &answer);
+  if (!ok) return {fail(Reason::kInternal, "libcurl")};
   const CURLcode code = curl_easy_perform(c);
   if (!answer.wrong().empty()) {
     return {fail(Reason::kBadStructure, "the store's answer about object " + name)

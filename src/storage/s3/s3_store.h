@@ -17,7 +17,7 @@
 
 namespace gbx::storage {
 
-inline constexpr std::size_t kMaxS3ConfigBytes = std::size_t{16} << 10;
+inline constexpr std::size_t kMaxS3ConfigBytes = 16U << 10;
 inline constexpr int kS3Attempts = 4;
 
 struct S3Place {

@@ -242,6 +242,8 @@ TEST_F(S3, RefusalsAreNotRepeatedNorFollowed) {
     const Status s = read(server);
     EXPECT_EQ(s.reason(), Reason::kUnavailable) << status;
     EXPECT_NE(s.error().next, "") << status;
+    const bool key = std::string_view(status).starts_with("40") && status[2] != '0';
+    EXPECT_EQ(s.error().next.find("clock") != std::string::npos, key) << status;
     EXPECT_EQ(server.requests(), 1) << status;
     EXPECT_EQ(s.error().line().find("EXAMPLEKEY"), std::string::npos);
   }
@@ -331,6 +333,11 @@ TEST(S3Config, IsAPrivateFile) {
   EXPECT_EQ(open_objects("s3://bucket/x", "", clock).reason(), Reason::kUsage);
   EXPECT_EQ(open_objects(dir + "/objects", path, clock).reason(), Reason::kUsage);
   EXPECT_TRUE(open_objects(dir + "/objects", "", clock).ok());
+  const std::string most = text + "#" + std::string(kMaxS3ConfigBytes - text.size() - 1, 'x');
+  ASSERT_TRUE(write_file_atomic(path, as_bytes(most), 0600).ok());
+  EXPECT_TRUE(open_objects("s3://bucket/x", path, clock).ok());
+  ASSERT_TRUE(write_file_atomic(path, as_bytes(most + "x"), 0600).ok());
+  EXPECT_EQ(open_objects("s3://bucket/x", path, clock).reason(), Reason::kTooLarge);
   ASSERT_EQ(chmod(path.c_str(), 0640), 0);
   EXPECT_EQ(open_objects("s3://bucket/x", path, clock).reason(), Reason::kIo);
   ASSERT_TRUE(remove_tree(dir).ok());
