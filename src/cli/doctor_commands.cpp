@@ -169,13 +169,14 @@ std::string qemu_of(const Invocation& in) {
 // What a node needs to run jobs in machines of their own, as `glovebox up --environment vm` does.
 void check_machines(const Invocation& in, Findings& out) {
   const std::string only = " (only for a node whose jobs run in machines)";
-  const auto add = [&](Finding f) {
-    if (f.result == "missing") f.next += only;
+  // Whoever names one wants that one.
+  const auto add = [&](const char* named, Finding f) {
+    if (f.result == "missing" && !in.has(named)) f.next += only;
     out.push_back(std::move(f));
   };
-  add(check_qemu_for(vm::check_qemu(qemu_of(in), vm::Platform::kEmulation),
-                     vm::Platform::kEmulation));
-  add(check_guest_folder(guest_of(in)));
+  add("qemu", check_qemu_for(vm::check_qemu(qemu_of(in), vm::Platform::kEmulation),
+                             vm::Platform::kEmulation));
+  add("guest", check_guest_folder(guest_of(in)));
   const bool kvm = access("/dev/kvm", R_OK | W_OK) == 0;
   out.push_back(
       {"KVM", kvm ? "ok" : "warning",

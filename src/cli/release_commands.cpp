@@ -222,7 +222,9 @@ Status release_make(Session& s, const Invocation& in) {
 // says.
 Status release_show(Session& s, const Invocation& in) {
   GBX_ASSIGN(const std::string text, read_text_file(in.text("file"), kMaxRelease));
-  GBX_ASSIGN(const Release release, from_json_text<records::Signed<records::GuestRelease>>(text));
+  auto read = from_json_text<records::Signed<records::GuestRelease>>(text);
+  if (!read.ok()) return read.error().at(in.text("file"));
+  const Release release = std::move(*read);
   GBX_ASSIGN(const auto signer, crypto::PublicKey::from_text(release.key));
   GBX_TRY(release.verify(records::SetId{}, signer));
   const auto& r = release.body;

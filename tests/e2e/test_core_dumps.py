@@ -119,7 +119,9 @@ class CoreDumps(unittest.TestCase):
                 "glovebox-unpack": (["glovebox-unpack", "sha256:" + "a" * 64, "1600000000", *["1"] * 6], {3: folder, 4: folder, 5: result}),
                 "glovebox-simtee": (["glovebox-simtee", "launch", "--key", d + "/root", "--firmware", d + "/firmware", "--kernel", "/k",
                                      "--initrd", "/i", "--command-line", "x", "--cpus", "1", "--memory", "1073741824",
-                                     "--launch-config", "0" * 64, "--control-fd", "3", "--volume-fd", "4"], {}),
+                                     "--launch-config", "0" * 64, "--firmware-sha256", "0" * 64, "--kernel-sha256", "0" * 64,
+                                     "--initrd-sha256", "0" * 64, "--uid", str(UID_BASE + 20_000_000), "--node-fd", "3", "--life", "60",
+                                     "--control-fd", "4", "--volume-fd", "5"], {3: theirs.fileno()}),
                 "glovebox-agent": (["glovebox-agent", "worker"], {3: theirs.fileno(), 4: packets_theirs.fileno()}),
             }
             self.assertEqual(set(held), ALONE)
