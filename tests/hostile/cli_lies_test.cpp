@@ -724,8 +724,7 @@ class CliLies : public ::testing::Test {
         {"turner", {"identity", "rotate"}},
         // Its home knows nothing of the rotation before, as if a thief had made it.
         {"turner", {"identity", "rotate", "--recovery"}, 300},
-        // What the plane says does not change what QEMU has, so it is not asked each time.
-        {"consumer", {"doctor", "--qemu", "{dir}/none"}}};
+        {"consumer", {"doctor"}}};
   }
   static List consumers() {
     return {{"consumer", {"asset", "show", "wdbc"}, 500},
