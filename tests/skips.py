@@ -2,9 +2,10 @@
 """Fails when a GoogleTest of the last ctest run was skipped that must run here. Usage: tests/skips.py BUILD-DIRECTORY
 
 As root, with /dev/fuse, crun, QEMU with its firmware, libnbd's programs, and the published evidence (GBX_VECTORS), on a plain build nothing may be skipped.
-Where one of these is missing, or in a sanitized build, the skips that give exactly that as their reason are right, and
+Where one of these or memfd_secret(2) is missing, or in a sanitized build, the skips that give exactly that as their reason are right, and
 are printed.
 """
+import ctypes
 import os
 import re
 import shutil
@@ -30,6 +31,15 @@ def skipped_tests(log):
             reason.append(line.strip())
 
 
+def hides_secrets():
+    """Whether the kernel has memfd_secret(2), of which Python knows no name."""
+    descriptor = ctypes.CDLL(None).syscall(447, 0)
+    if descriptor < 0:
+        return False
+    os.close(descriptor)
+    return True
+
+
 def allowed_here(sanitized):
     allowed = [NOTHING]
     if sanitized:
@@ -48,6 +58,10 @@ def allowed_here(sanitized):
         allowed.append(r"/dev/kvm\b")
     if not os.environ.get("GBX_GUEST_KERNEL") and not os.path.exists("build/guest/kernel"):
         allowed.append(r"\bthe guest is not built\b")
+    if not os.environ.get("GBX_SNP_FIRMWARE") and not os.path.exists("build/guest/firmware-snp.fd"):
+        allowed.append(r"\bthe guest is not built for sev-snp\b")
+    if not hides_secrets():
+        allowed.append(r"\bthe kernel has no memfd_secret\b")
     if shutil.which("nbdinfo") is None:
         allowed.append(r"\blibnbd is not installed\b")
     vectors = os.environ.get("GBX_VECTORS") or os.path.join(ROOT, "../shared/vectors")

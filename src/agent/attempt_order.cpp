@@ -16,16 +16,18 @@ Stage after(Operation op, Stage before) {
       return Stage::kRan;
     case Operation::kGate:
       return Stage::kJudged;
-    case Operation::kDestroy:
-      return Stage::kEnded;
+    case Operation::kDestroy: {
+      const bool in_order = before == Stage::kJudged || before == Stage::kDestroyed;
+      return in_order ? Stage::kDestroyed : Stage::kFailed;
+    }
   }
-  return Stage::kEnded;
+  return Stage::kFailed;
 }
 
 bool follows(Stage stage, Operation next) {
   switch (next) {
     case Operation::kQuote:  // each new connection to the broker needs one
-      return stage != Stage::kEnded;
+      return stage != Stage::kFailed;
     case Operation::kUnpack:
       return stage == Stage::kNothing;
     case Operation::kMount:

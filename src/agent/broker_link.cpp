@@ -21,12 +21,24 @@ constexpr std::int64_t kLongestPauseMs = 3'000;  // between two tries
 // What another try may mend: nobody answered, or somebody who could not do his work.
 Error passing(const Error& e) { return fail(Reason::kUnavailable, "broker: " + e.line()); }
 
+// Between two tries of something that was away. False when there is to be no other: so many were
+// made, it took too long, the node wants an end or has gone.
+bool another(const WorkerOptions& o, int tries, const channel::Deadline& deadline) {
+  if (tries >= o.broker_tries || deadline.passed()) return false;
+  const auto pause =
+      channel::Deadline::after_ms(*o.clock, std::min(o.broker_pause_ms * tries, kLongestPauseMs));
+  return o.mux->wait_end(pause).reason() == Reason::kTimedOut;
+}
+
 }  // namespace
 
-Result<QuoteReply> own_quote(int supervisor, const FixedBytes<64>& report_data) {
-  GBX_ASSIGN(const Packet p,
-             call(supervisor, operation::kQuote, to_json(QuoteRequest{report_data})));
-  return from_json<QuoteReply>(p.body);
+Result<QuoteReply> own_quote(const WorkerOptions& o, const FixedBytes<64>& report_data) {
+  const auto deadline = channel::Deadline::after_ms(*o.clock, kPatienceMs);
+  for (int tries = 1;; ++tries) {
+    auto p = agent::call(o.supervisor, operation::kQuote, to_json(QuoteRequest{report_data}));
+    if (p.ok()) return from_json<QuoteReply>(p->body);
+    if (p.reason() != Reason::kUnavailable || !another(o, tries, deadline)) return p.error();
+  }
 }
 
 Status BrokerLink::open() {
@@ -40,11 +52,7 @@ Result<Json> BrokerLink::insist(std::string_view method, const Json* request) {
     auto reply = once(method, request);
     if (reply.ok() || reply.reason() != Reason::kUnavailable) return reply;
     drop();
-    if (tries >= o_.broker_tries || deadline.passed()) return reply;
-    const auto pause = channel::Deadline::after_ms(
-        *o_.clock, std::min(o_.broker_pause_ms * tries, kLongestPauseMs));
-    // the node wants an end, or has gone
-    if (o_.mux->wait_end(pause).reason() != Reason::kTimedOut) return reply;
+    if (!another(o_, tries, deadline)) return reply;
   }
 }
 
@@ -110,7 +118,7 @@ Result<Evidence> BrokerLink::introduced(const ReportData& data) {
 Result<Evidence> BrokerLink::quoted(const ReportData& data) {
   GBX_ASSIGN(const auto told,
              rpc<ReleaseReply>(node_, method::kRelease, to_json(Empty{}), kNodeMs));
-  GBX_ASSIGN(QuoteReply quote, own_quote(o_.supervisor, data.digest()));
+  GBX_ASSIGN(QuoteReply quote, own_quote(o_, data.digest()));
   Evidence evidence;
   evidence.technology = o_.technology;
   evidence.launch_config = job_.bundle.launch_config;

@@ -32,8 +32,9 @@ Result<Reply> rpc(channel::RpcClient& client, std::string_view method, Json body
   return from_json<Reply>(reply);
 }
 
-// The platform's quote over `report_data`, by the privileged half.
-Result<QuoteReply> own_quote(int supervisor, const FixedBytes<64>& report_data);
+// The platform's quote over `report_data`, by the privileged half. A platform that is busy is asked
+// again for a while; kUnavailable when it does not answer in that.
+Result<QuoteReply> own_quote(const WorkerOptions& options, const FixedBytes<64>& report_data);
 
 class BrokerLink {
  public:

@@ -14,6 +14,7 @@
 #include "agent/worker.h"
 #include "attest/sim/attester.h"
 #include "attest/tsm/attester.h"
+#include "sandbox/sandbox.h"
 
 namespace gbx::agent {
 namespace {
@@ -29,6 +30,7 @@ struct Settings {
   int stream_fd = kStreamFd;
   std::string tee = "none";
   int tee_fd = -1;
+  std::string apparmor;
 };
 
 // How the platform is asked for evidence; empty where there is none.
@@ -75,6 +77,11 @@ Status run_supervisor(const Settings& s) {
   o.uid_base = s.uid_base;
   o.worker = pair.first.get();
   o.attester = platform.attester.get();
+  if (!s.apparmor.empty()) o.apparmor = s.apparmor;
+  // Where nobody asks for it, it is one more wall on a host that has it.
+  if (!o.apparmor && sandbox::profile_is_loaded(sandbox::kWorkloadProfile)) {
+    o.apparmor = sandbox::kWorkloadProfile;
+  }
   return supervise(o);
 }
 
@@ -127,6 +134,7 @@ int run_main(int argc, char** argv) {
   run->add_option("--tee", s.tee, "How evidence is had: none, sim (over --tee-fd), tsm (configfs)")
       ->check(CLI::IsMember({"none", "sim", "tsm"}));
   run->add_option("--tee-fd", s.tee_fd, "Byte stream to the simulated platform");
+  run->add_option("--apparmor", s.apparmor, "AppArmor profile that the container must have");
   std::string technology = "none";
   auto* worker = app.add_subcommand(
       "worker", "Unprivileged half; descriptor 3 is the node, 4 the privileged half");

@@ -1,6 +1,6 @@
 // What the worker asks of the privileged half, and the answers. Every operation acts on the one
 // attempt that this agent lives for, in the order: unpack, mount (each input), run, gate, destroy;
-// a quote at any time.
+// a quote at any time but after a failure.
 #pragma once
 
 #include "gate/records.h"
@@ -9,7 +9,7 @@
 namespace gbx::agent {
 
 namespace operation {
-inline constexpr std::string_view kQuote = "quote";    // QuoteRequest -> QuoteReply, at any time
+inline constexpr std::string_view kQuote = "quote";    // QuoteRequest -> QuoteReply
 inline constexpr std::string_view kUnpack = "unpack";  // UnpackRequest + key pipe -> UnpackReply
 inline constexpr std::string_view kMount = "mount";    // MountRequest + key pipe -> MountReply
 inline constexpr std::string_view kRun = "run";        // RunRequest -> RunReply

@@ -97,10 +97,12 @@ class Supervisor {
   }
 
   // A request that is refused, or that fails, ends the attempt: everything goes at once. What is
-  // answered after that is what was left of it; whoever asks for more was taken over.
+  // answered after that is what was left of it; whoever asks for more was taken over. A platform
+  // that has no quote yet is no failure: it is asked again.
   Status answer(Packet& packet) {
     Fd fd;
     const bool over = order_.ended();
+    not_yet_ = false;
     auto body = perform(packet, fd);
     Json reply;
     Status status = ok_status();
@@ -108,11 +110,13 @@ class Supervisor {
       reply["body"] = std::move(*body);
     } else {
       o_.log->error("operation", body.error());
-      order_.end();
-      destroy();
+      if (!not_yet_) {
+        order_.end();
+        destroy();
+      }
       reply["error"]["reason"] = reason_code(body.error().reason);
       reply["error"]["what"] = printable(body.error().detail(), 400);
-      if (over) status = body.error();
+      if (over && !not_yet_) status = body.error();
     }
     GBX_TRY(send_packet(o_.worker, reply, fd.get()));
     return status;
@@ -182,8 +186,10 @@ class Supervisor {
     if (o_.attester == nullptr) {
       return fail(Reason::kUnsupported, "a quote").with("a machine with a TEE", "none");
     }
-    GBX_ASSIGN(attest::Quoted quoted, o_.attester->quote(request.report_data));
-    return QuoteReply{std::move(quoted.quote), std::move(quoted.collateral)};
+    auto quoted = o_.attester->quote(request.report_data);
+    not_yet_ = quoted.reason() == Reason::kUnavailable;
+    if (!quoted.ok()) return quoted.error();
+    return QuoteReply{std::move(quoted->quote), std::move(quoted->collateral)};
   }
 
   Result<UnpackReply> unpack(const UnpackRequest& request, Fd key) {
@@ -240,6 +246,7 @@ class Supervisor {
     const auto& c = request.controls;
     sandbox::ContainerSpec s;
     s.id = o_.container;
+    s.apparmor = o_.apparmor;
     if (request.runtime) s.runtime = *request.runtime;
     s.rootfs = o_.dir + "/rootfs";
     s.argv = request.argv;
@@ -410,6 +417,7 @@ class Supervisor {
   std::vector<Input> inputs_;
   std::vector<std::string> residue_;  // that nobody was told of yet
   AttemptOrder order_;
+  bool not_yet_ = false;         // the platform had no quote in time
   std::int64_t prefetched_ = 0;  // bytes of memory that were lent for it
   std::int64_t room_bytes_ = 0;  // of the image
   RunReply ran_;

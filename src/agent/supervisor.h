@@ -5,6 +5,7 @@
 // Single-threaded, so that children die with it.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "attest/attester.h"
@@ -21,6 +22,8 @@ struct SupervisorOptions {
   // worker +0, decryptfs +1, +2…; container ids from +65536, its user and the gate +66536
   std::int64_t uid_base = 0;
   int worker = -1;  // packet socket
+  // of the container; kSandboxSetup ends a run where the kernel does not enforce it
+  std::optional<std::string> apparmor;
   // of the platform; none where there is no TEE. Outlives the supervisor
   attest::Attester* attester = nullptr;
 };

@@ -12,6 +12,9 @@
 #include <algorithm>
 #include <functional>
 #include <future>
+#include <map>
+#include <optional>
+#include <set>
 #include <thread>
 
 #include "agent/attempt_order.h"
@@ -63,11 +66,13 @@ struct Stock {
   }
 };
 
-// A platform that quotes whatever it is asked for.
+// A platform that quotes whatever it is asked for, or says why it does not.
 class Quoting final : public attest::Attester {
  public:
+  std::optional<Reason> refusal;
   records::Technology technology() const override { return records::Technology::kSim; }
   Result<attest::Quoted> quote(const FixedBytes<64>& report_data) override {
+    if (refusal) return fail(*refusal, "the platform");
     return attest::Quoted{to_bytes(report_data), {}};
   }
 };
@@ -114,6 +119,8 @@ class Half {
     (void)reason_from_code(*error->find("reason")->string(), &reason);
     return fail(reason, *error->find("what")->string());
   }
+  // Between two questions.
+  void platform_says(std::optional<Reason> refusal) { quoting_.refusal = refusal; }
   // What it says when the worker has gone.
   Status end() {
     worker_.reset();
@@ -211,18 +218,26 @@ std::vector<Operation> way_to(Stage stage) {
       return {kUnpack, kMount, kRun};
     case Stage::kJudged:
       return {kUnpack, kMount, kRun, kGate};
-    case Stage::kEnded:
+    case Stage::kDestroyed:
       return {kUnpack, kMount, kRun, kGate, kDestroy};
+    case Stage::kFailed:
+      return {kUnpack, kDestroy};
   }
   return {};
 }
-// Said once more, and not by the code under test. A second mount of one name is refused for that.
-bool may_follow(Stage stage, Operation op) {
-  if (op == Operation::kDestroy) return true;
-  if (op == Operation::kQuote) return stage != Stage::kEnded;
-  const auto way = way_to(stage);
-  const auto whole = way_to(Stage::kEnded);
-  return stage != Stage::kEnded && whole[way.size()] == op;
+// A second mount of one name is refused for that.
+const std::map<Stage, std::set<Operation>>& may_follow() {
+  using enum Operation;
+  static const std::map<Stage, std::set<Operation>> kTable = {
+      {Stage::kNothing, {kQuote, kUnpack, kDestroy}},
+      {Stage::kUnpacked, {kQuote, kMount, kDestroy}},
+      {Stage::kMounted, {kQuote, kRun, kDestroy}},
+      {Stage::kRan, {kQuote, kGate, kDestroy}},
+      {Stage::kJudged, {kQuote, kDestroy}},
+      {Stage::kDestroyed, {kQuote, kDestroy}},
+      {Stage::kFailed, {kDestroy}},
+  };
+  return kTable;
 }
 
 class TakenOver : public ::testing::Test {
@@ -264,14 +279,14 @@ TEST_F(TakenOver, EveryMessageAtEveryStageButTheNextEndsTheAttempt) {
       Half half;
       go(half, stage.value);
       const auto answer = honest(half, op.value);
-      if (may_follow(stage.value, op.value)) {
+      if (may_follow().at(stage.value).count(op.value) != 0) {
         EXPECT_TRUE(answer.ok()) << what << ": " << answer.error().line();
         continue;
       }
       const bool again = stage.value == Stage::kMounted && op.value == Operation::kMount;
       EXPECT_EQ(answer.reason(), again ? Reason::kAlreadyExists : Reason::kWrongState) << what;
       // After its end whatever is asked ends the program itself.
-      if (stage.value == Stage::kEnded) {
+      if (stage.value == Stage::kDestroyed || stage.value == Stage::kFailed) {
         EXPECT_EQ(half.end().reason(), Reason::kWrongState) << what;
       } else {
         expect_over(half, what);
@@ -280,6 +295,78 @@ TEST_F(TakenOver, EveryMessageAtEveryStageButTheNextEndsTheAttempt) {
   }
   EXPECT_EQ(descriptors(), before);
 }
+
+// A busy host is no reason to throw a finished run away; a platform that lies, or has gone, is.
+TEST_F(TakenOver, AQuoteThatIsLateEndsNothingAndAnyOtherFailureOfOneDoes) {
+  for (const Stage stage : {Stage::kNothing, Stage::kMounted, Stage::kJudged, Stage::kDestroyed}) {
+    Half half;
+    go(half, stage);
+    half.platform_says(Reason::kUnavailable);
+    EXPECT_EQ(honest(half, Operation::kQuote).reason(), Reason::kUnavailable);
+    half.platform_says(std::nullopt);
+    EXPECT_TRUE(honest(half, Operation::kQuote).ok()) << enum_name(stage);
+    if (stage == Stage::kMounted) {
+      EXPECT_TRUE(honest(half, Operation::kRun).ok());
+    }
+    half.platform_says(Reason::kEvidenceRejected);
+    EXPECT_EQ(honest(half, Operation::kQuote).reason(), Reason::kEvidenceRejected);
+    if (stage == Stage::kDestroyed) {
+      EXPECT_EQ(half.end().reason(), Reason::kEvidenceRejected);
+    } else {
+      expect_over(half, enum_name(stage).data());
+    }
+  }
+}
+
+// A workload that takes all it can get of one thing takes it from nobody but itself: the run ends,
+// what it left is judged, everything goes, and the platform still answers.
+struct Greed {
+  const char* name;
+  std::vector<std::string> program;
+  std::optional<gate::RunExit> exit;  // where it is not the program's own matter
+};
+class Exhausting : public TakenOver, public ::testing::WithParamInterface<Greed> {};
+TEST_P(Exhausting, TheAgentJudgesDestroysAndAnswers) {
+  Half half;
+  go(half, Stage::kMounted);
+  RunRequest run = run_request();
+  run.argv = {"/bin/probe"};
+  run.argv.insert(run.argv.end(), GetParam().program.begin(), GetParam().program.end());
+  run.controls.run_seconds = GetParam().exit == gate::RunExit::kTimeout ? 1 : 120;
+  run.controls.pids = 32;
+  run.log_bytes = 64 << 10;
+  const auto ran = half.ask(operation::kRun, to_json(run));
+  ASSERT_TRUE(ran.ok()) << ran.error().line();
+  const auto reply = from_json<RunReply>(ran->body).value();
+  if (GetParam().exit) {
+    EXPECT_EQ(reply.exit, *GetParam().exit);
+  }
+  gate::GateRequest judged = gate_request();
+  judged.exitClass = reply.exit;
+  judged.durationSeconds = reply.duration_ms / 1000;
+  judged.logs.visibility = gate::LogVisibility::kConsumer;
+  judged.logs.maxBytes = 64 << 10;
+  const auto gate = half.ask(operation::kGate, to_json(judged));
+  ASSERT_TRUE(gate.ok()) << gate.error().line();
+  EXPECT_EQ(from_json<GateReply>(gate->body)->result.exitClass, reply.exit);
+  const auto gone = honest(half, Operation::kDestroy);
+  ASSERT_TRUE(gone.ok()) << gone.error().line();
+  EXPECT_EQ(from_json<DestroyReply>(gone->body)->residue, std::vector<std::string>{});
+  EXPECT_EQ(half.holds(), std::vector<std::string>{});
+  EXPECT_TRUE(honest(half, Operation::kQuote).ok());
+  EXPECT_TRUE(half.end().ok());
+}
+INSTANTIATE_TEST_SUITE_P(
+    A, Exhausting,
+    ::testing::Values(Greed{"Processor", {"spin"}, gate::RunExit::kTimeout},
+                      Greed{"Memory", {"membomb", "1000000000"}, gate::RunExit::kKilled},
+                      Greed{"Processes", {"forkbomb"}, std::nullopt},
+                      Greed{"Out", {"fill", "/out/big"}, std::nullopt},
+                      Greed{"Scratch", {"fill", "/tmp/big"}, std::nullopt},
+                      Greed{"Files", {"inodes", "/out"}, std::nullopt},
+                      Greed{"Descriptors", {"openfds"}, std::nullopt},
+                      Greed{"Logs", {"flood", "200000000"}, gate::RunExit::kOk}),
+    [](const auto& of) { return std::string(of.param.name); });
 
 struct Lie {
   std::string name;

@@ -1,5 +1,6 @@
 // A worker among liars: a real broker in memory behind a real mux and TLS, a node and a privileged
-// half that do as each test says. Not part of any program.
+// half that do as each test says. The privileged half keeps the order of the real one. Not part of
+// any program.
 #pragma once
 
 #include <algorithm>
@@ -8,10 +9,11 @@
 #include <set>
 #include <thread>
 
+#include "agent/attempt_order.h"
 #include "agent/ipc.h"
 #include "agent/operations.h"
 #include "agent/worker.h"
-#include "broker/testing.h"
+#include "broker/sim_testing.h"
 #include "channel/rpc.h"
 #include "channel/tls.h"
 
@@ -49,7 +51,10 @@ struct Outcome {
 
 class WorkerWorld {
  public:
-  explicit WorkerWorld(std::uint64_t seed = 77) : world_(seed), random_(seed + 1) {
+  // With `simulated` the environment is a machine of the simulated platform.
+  explicit WorkerWorld(std::uint64_t seed = 77, bool simulated = false)
+      : world_(seed), random_(seed + 1) {
+    if (simulated) sim_ = std::make_unique<gbx::testing::SimSide>(world_);
     world_.data.policy.clauses.tables = std::vector<records::TableRule>{
         {"visits.csv", "patient"}, {"others.csv", "who", {{{{"sex"}, {"none"}}}}}};
     for (auto* a : {&world_.data, &world_.image}) a->policy.clauses.gate.cell_subjects = 15;
@@ -94,6 +99,7 @@ class WorkerWorld {
         o.random = &random_;
         o.supervisor = pair.first.get();
         o.mux = &agent_mux;
+        if (sim_) o.technology = Technology::kSim;
         o.broker_tries = broker_tries_;
         o.broker_pause_ms = 1;
         outcome_.status = run_worker(o);
@@ -122,8 +128,11 @@ class WorkerWorld {
   Lie broker_lie_ = truth();
   Lie supervisor_lie_ = truth();
   Lie node_lie_ = truth();
-  AgentKeys agent_keys_;             // as the broker was told them
-  std::multiset<std::string> lost_;  // answers that do not arrive, one each
+  AgentKeys agent_keys_;                // as the broker was told them
+  std::multiset<std::string> lost_;     // answers that do not arrive, one each
+  std::multiset<std::string> unheard_;  // requests that do not, one each
+  int late_quotes_ = 0;                 // so many times the platform has none yet
+  std::unique_ptr<gbx::testing::SimSide> sim_;
   int broker_tries_ = 200;
   int broker_away_ = 0;                // so many times nobody listens
   int broker_breaks_ = 0;              // so many connections end as soon as they are there
@@ -159,6 +168,7 @@ class WorkerWorld {
       GBX_ASSIGN(auto signed_intro, sign(world_.set.id(), intro, world_.node));
       return to_json(signed_intro);
     }
+    if (m == method::kRelease && sim_) return to_json(ReleaseReply{sim_->release()});
     if (m == method::kAgentBroker) return connect_broker();
     if (m == method::kAgentPhase) return to_json(PhaseReply{});
     if (m == method::kAgentOutput) did("output", body);
@@ -198,6 +208,11 @@ class WorkerWorld {
         broker::Peer::kStranger};
     const auto answer = [&](std::string_view m, const Json& body) -> Result<Json> {
       saw("broker " + std::string(m));
+      if (const auto at = unheard_.find(std::string(m)); at != unheard_.end()) {
+        unheard_.erase(at);
+        stream.close();
+        return fail(Reason::kConnectionClosed, "the broker has heard nothing");
+      }
       if (m == method::kKey || m == method::kSeal) requests_.push_back(canonical(body));
       if (m == method::kAttest) {
         GBX_ASSIGN(const auto request, from_json<AttestRequest>(body));
@@ -221,7 +236,7 @@ class WorkerWorld {
       saw(op);
       did(op, *(*packet)->body.find("body"));
       Fd file;
-      auto reply = perform(op, *(*packet)->body.find("body"), (*packet)->fd, file);
+      auto reply = in_order(op, *(*packet)->body.find("body"), (*packet)->fd, file);
       if (reply.ok()) reply = supervisor_lie_(op, std::move(*reply));
       Json answer;
       if (reply.ok()) {
@@ -232,7 +247,27 @@ class WorkerWorld {
       if (!send_packet(socket, answer, file.get()).ok()) return;
     }
   }
+  Result<Json> in_order(const std::string& op, const Json& body, const Fd& in, Fd& out) {
+    GBX_ASSIGN(const Operation operation, enum_from<Operation>(op));
+    GBX_TRY(order_.admit(operation));
+    GBX_ASSIGN(Json reply, perform(op, body, in, out));
+    order_.done(operation);
+    return reply;
+  }
+  Result<Json> quote(const Json& body) {
+    GBX_ASSIGN(const auto request, from_json<QuoteRequest>(body));
+    if (!sim_) return fail(Reason::kUnsupported, "a quote");
+    if (late_quotes_ > 0) {
+      --late_quotes_;
+      return fail(Reason::kUnavailable, "the platform has not answered yet");
+    }
+    QuoteReply reply;
+    GBX_ASSIGN(reply.quote, sim_->forge.platform.quote(sim_->measured(), request.report_data));
+    reply.collateral.push_back({std::string(attest::kEventLogCollateral), sim_->event_log()});
+    return to_json(reply);
+  }
   Result<Json> perform(const std::string& op, const Json& body, const Fd& in, Fd& out) {
+    if (op == operation::kQuote) return quote(body);
     if (op == operation::kUnpack || op == operation::kMount) {
       GBX_ASSIGN(const Bytes key, read_all(in.get(), 64));
       outcome_.keys.push_back(DatasetKey::copy_of(key));
@@ -265,6 +300,7 @@ class WorkerWorld {
 
   channel::Mux* node_mux_ = nullptr;
   std::thread broker_;  // the connection that there is
+  AttemptOrder order_;
   int connections_ = 0;
   std::mutex mutex_;
   Outcome outcome_;  // calls guarded by mutex_; the rest is read after the threads ended

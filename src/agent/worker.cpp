@@ -148,7 +148,7 @@ class Attempt {
   // not spoken to.
   Status check_launch() {
     if (o_.technology == Technology::kNone) return ok_status();
-    GBX_ASSIGN(const QuoteReply quote, own_quote(o_.supervisor, {}));
+    GBX_ASSIGN(const QuoteReply quote, own_quote(o_, {}));
     GBX_ASSIGN(const Hash32 started, attest::own_launch_hash(o_.technology, quote.quote));
     const Hash32 told = hash_of(job_->bundle.launch_config);
     if (started == told) return ok_status();

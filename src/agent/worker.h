@@ -15,7 +15,7 @@ struct WorkerOptions {
   channel::Mux* mux = nullptr;  // to the node
   // of the platform; whatever is not `none` is asked for quotes
   records::Technology technology = records::Technology::kNone;
-  int broker_tries = 200;  // of one call
+  int broker_tries = 200;  // of one call, and of one quote
   // after the first try, as much more after each further one, up to three seconds
   std::int64_t broker_pause_ms = 100;
 };

@@ -87,6 +87,54 @@ TEST_F(WorkerTest, ALostReplyIsAskedForAgainOverANewConnection) {
   EXPECT_TRUE(lost_.empty());
 }
 
+class MeasuredWorker : public ::testing::Test, public WorkerWorld {
+ protected:
+  MeasuredWorker() : WorkerWorld(78, true) {}
+  void expect_delivered_once(const Outcome& o) {
+    ASSERT_TRUE(o.status.ok()) << o.status.error().line();
+    EXPECT_TRUE(o.end.sealed);
+    EXPECT_EQ(o.count("run"), 1U);
+    EXPECT_EQ(o.count("destroy"), 1U);
+    EXPECT_EQ(o.count("node output"), 1U);
+    EXPECT_TRUE(world_.core->state().job(bundle_.plan.body.job_id)->seal.has_value());
+  }
+};
+
+TEST_F(MeasuredWorker, ProvesItselfByAQuote) {
+  const Outcome o = run();
+  expect_delivered_once(o);
+  EXPECT_EQ(o.count("quote"), 2U);  // its own launch, and for the broker
+  EXPECT_EQ(o.count("node introduce"), 0U);
+}
+
+// The container's world is gone by then; a finished job must not be lost for it.
+TEST_F(MeasuredWorker, ABrokerThatGoesAtTheSealIsAttestedToAgainAndGetsIt) {
+  unheard_ = {std::string(method::kSeal)};
+  lost_ = {std::string(method::kSeal)};
+  const Outcome o = run();
+  expect_delivered_once(o);
+  EXPECT_EQ(o.count("quote"), 4U);
+  EXPECT_EQ(o.count("broker agent.seal"), 3U);
+  ASSERT_EQ(requests_.size(), 4U);  // two for keys
+  EXPECT_EQ(requests_[2], requests_[3]);
+}
+
+TEST_F(MeasuredWorker, APlatformThatIsLateIsAskedAgain) {
+  late_quotes_ = 5;
+  const Outcome o = run();
+  expect_delivered_once(o);
+  EXPECT_EQ(o.count("quote"), 7U);
+}
+TEST_F(MeasuredWorker, ButNotForEver) {
+  late_quotes_ = 1'000;
+  broker_tries_ = 4;
+  const Outcome o = run();
+  EXPECT_EQ(o.status.reason(), Reason::kUnavailable);
+  EXPECT_EQ(o.end.reason, "unavailable");
+  EXPECT_EQ(o.count("quote"), 4U);
+  EXPECT_EQ(o.count("node broker"), 0U);
+}
+
 // What the plane is told when the privileged half answers the order to unpack like this.
 std::string told_of(WorkerWorld& w, const Error& why) {
   w.supervisor_lie_ = [&](std::string_view call, Json truth) -> Result<Json> {

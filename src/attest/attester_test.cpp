@@ -157,7 +157,7 @@ TEST(TsmAttester, WhatTheKernelDidNotTakeIsNoQuote) {
   EXPECT_TRUE(fails_with(t.quote(2), Reason::kUnavailable));
   t.report->lose_writes = false;
   t.report->refuse = true;
-  EXPECT_TRUE(fails_with(t.quote(2), Reason::kIo));
+  EXPECT_TRUE(fails_with(t.quote(2), Reason::kUnavailable, "busy"));
   t.report->refuse = false;
   for (const char* text : {"", "x", "1 2", "-1", "99999999999999999999999"}) {
     t.report->generation_text = text;
@@ -337,6 +337,90 @@ TEST_F(SimService, AHostThatLiesOrGoesIsNoticed) {
   mine->close();
   host.join();
   EXPECT_FALSE(attester.quote(report_data(1)).ok());
+}
+
+// A host that is busy, cuts its answer in two, and goes on where nobody waits any more.
+class LateHost : public ::testing::Test {
+ protected:
+  LateHost() {
+    auto [mine, theirs] = channel::make_memory_pipe();
+    agent_ = std::move(mine);
+    host_ = std::move(theirs);
+    attester_ = std::make_unique<sim::SimAttester>(*agent_, clock_, 1);
+  }
+  channel::Deadline soon() const { return channel::Deadline::after_ms(clock_, 20'000); }
+  // The frame of an honest answer to the next request.
+  Bytes answer() {
+    const Json request = channel::read_json(*host_, sim::kMaxTeeFrame, soon()).value();
+    const auto asked = from_json<sim::TeeQuoteRequest>(*request.find("body")).value();
+    sim::TeeQuoteReply reply;
+    reply.quote = forge_.platform.quote({}, asked.report_data).value();
+    reply.event_log = Bytes(1, 1);
+    Json response;
+    response["body"] = to_json(reply);
+    response["id"] = *request.find("id");
+    const std::string text = canonical(response);
+    ByteWriter out;
+    out.u32(static_cast<std::uint32_t>(text.size()));
+    return concat({out.bytes(), as_bytes(text)});
+  }
+  void send(ByteView bytes) { ASSERT_TRUE(host_->write_all(bytes, soon()).ok()); }
+  Result<Quoted> quote(std::uint8_t first) { return attester_->quote(report_data(first)); }
+  static FixedBytes<64> over(const Result<Quoted>& q) {
+    return tdx::parse_quote(q.value().quote)->body.report_data;
+  }
+  SystemClock clock_;
+  Forge forge_;
+  std::unique_ptr<channel::ByteStream> agent_;
+  std::unique_ptr<channel::ByteStream> host_;
+  std::unique_ptr<sim::SimAttester> attester_;
+};
+
+TEST_F(LateHost, TheSameQuestionIsWaitedForAndNotAskedTwice) {
+  EXPECT_TRUE(fails_with(quote(1), Reason::kUnavailable));
+  const Bytes frame = answer();
+  send(ByteView(frame).first(3));
+  EXPECT_TRUE(fails_with(quote(1), Reason::kUnavailable));
+  send(ByteView(frame).subspan(3, 500));
+  EXPECT_TRUE(fails_with(quote(1), Reason::kUnavailable));
+  send(ByteView(frame).subspan(503));
+  const auto q = quote(1);
+  ASSERT_TRUE(q.ok()) << q.error().line();
+  EXPECT_EQ(over(q), report_data(1));
+  // Nothing else was asked for meanwhile.
+  EXPECT_TRUE(fails_with(quote(2), Reason::kUnavailable));
+  send(answer());
+  EXPECT_EQ(over(quote(2)), report_data(2));
+}
+
+TEST_F(LateHost, WhatComesTooLateIsThrownAway) {
+  EXPECT_TRUE(fails_with(quote(1), Reason::kUnavailable));
+  EXPECT_TRUE(fails_with(quote(2), Reason::kUnavailable));
+  EXPECT_TRUE(fails_with(quote(3), Reason::kUnavailable));
+  const Bytes first = answer(), second = answer(), third = answer();
+  send(first);
+  send(ByteView(second).first(100));
+  EXPECT_TRUE(fails_with(quote(3), Reason::kUnavailable));
+  send(ByteView(second).subspan(100));
+  send(third);
+  EXPECT_EQ(over(quote(3)), report_data(3));
+}
+
+TEST_F(LateHost, AnAnswerToNoQuestionEndsTheStream) {
+  EXPECT_TRUE(fails_with(quote(1), Reason::kUnavailable));
+  Json response;
+  response["body"] = to_json(sim::TeeQuoteRequest{});
+  response["id"] = Json(std::int64_t{2});
+  ASSERT_TRUE(channel::write_json(*host_, response, sim::kMaxTeeFrame, soon()).ok());
+  EXPECT_TRUE(fails_with(quote(1), Reason::kBadStructure, "another call"));
+  EXPECT_TRUE(fails_with(quote(1), Reason::kConnectionClosed));
+}
+TEST_F(LateHost, SoDoesAFrameAboveTheLimit) {
+  ByteWriter out;
+  out.u32(sim::kMaxTeeFrame + 1);
+  send(out.bytes());
+  EXPECT_TRUE(fails_with(quote(1), Reason::kTooLarge));
+  EXPECT_TRUE(fails_with(quote(1), Reason::kConnectionClosed));
 }
 
 TEST(OwnLaunchHash, IsAHashAndZerosOfAKnownTechnology) {

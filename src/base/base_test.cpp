@@ -6,7 +6,9 @@
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -245,8 +247,18 @@ TEST(Secret, ComparesAndMoves) {
   EXPECT_FALSE(c == r.secret<DatasetKey>(32));
 }
 
-// Through the kernel, for which neither a sanitizer's fence nor a wiped pointer is in the way.
+// As this process may read it, through the kernel, for which neither a sanitizer's fence nor a
+// wiped pointer is in the way. At most what a pipe holds.
 std::string memory_at(const std::uint8_t* at, std::size_t size) {
+  const auto pipe = make_pipe().value();
+  // SAFETY: the kernel checks the address; a sanitizer would check write(2).
+  const long n = syscall(SYS_write, pipe.second.get(), at, size);
+  std::string out(n < 0 ? 0 : static_cast<std::size_t>(n), '?');
+  EXPECT_EQ(read(pipe.first.get(), out.data(), out.size()), static_cast<ssize_t>(out.size()));
+  return out;
+}
+// As a debugger gets it.
+std::string traced_memory_at(const std::uint8_t* at, std::size_t size) {
   const Fd memory(open("/proc/self/mem", O_RDONLY | O_CLOEXEC));
   std::string out(size, '?');
   const ssize_t n = pread(memory.get(), out.data(), size, reinterpret_cast<off_t>(at));
@@ -343,6 +355,34 @@ TEST(SecretPool, PagesAreLockedUndumpedAndGuarded) {
       "");
 }
 
+constexpr const char* kShown = "the kernel has no memfd_secret";
+
+// Small and large ones. Ordinary memory is seen, so the test looks in the right place.
+TEST(Secret, IsOutOfADebuggersReachWhereTheKernelCanDoThat) {
+  const std::string plain(5000, 's');
+  const auto* seen = reinterpret_cast<const std::uint8_t*>(plain.data());
+  ASSERT_EQ(traced_memory_at(seen, plain.size()), plain);
+  if (!kernel_hides_secrets()) GTEST_SKIP() << kShown;
+  for (const std::size_t size : std::initializer_list<std::size_t>{32, 5000}) {
+    SecretBuffer b(size);
+    std::memset(b.writable(kAccess).data(), 's', size);
+    const std::uint8_t* at = b.view(kAccess).data();
+    EXPECT_EQ(memory_at(at, size), std::string(size, 's'));
+    EXPECT_EQ(traced_memory_at(at, size), "");
+  }
+}
+TEST(Secret, IsNotInheritedWhereTheKernelHidesIt) {
+  if (!kernel_hides_secrets()) GTEST_SKIP() << kShown << ": a copy of the page is the child's own";
+  SecretBuffer b(32);
+  const std::uint8_t* at = b.view(kAccess).data();
+  const pid_t pid = fork();
+  if (pid == 0) _exit(syscall(SYS_write, STDERR_FILENO, at, 32) < 0 && errno == EFAULT ? 0 : 1);
+  Process child(pid);
+  const auto end = child.wait(20'000).value();
+  ASSERT_TRUE(end);
+  EXPECT_EQ(end->code, 0);
+}
+
 TEST(SecretPool, CorruptBookkeepingAborts) {
   SecretPool pool(1);
   std::uint8_t* slot = pool.take(32);
@@ -420,10 +460,10 @@ TEST(Secret, WorksBeyondThePool) {
 
 // In a child that the kernel kills for any system call but read, write and exit.
 TEST(Secret, TakingAndGivingBackCostsNoSystemCall) {
-  { const SecretBuffer warm(32); }
   const auto end_of = [](std::size_t size) {
     const pid_t pid = fork();
     if (pid == 0) {
+      { const SecretBuffer warm(32); }
       if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT) != 0) _exit(1);
       for (int i = 0; i < 100; ++i) const SecretBuffer b(size);
       syscall(SYS_exit, 0);
@@ -455,6 +495,20 @@ class TempDir {
   ~TempDir() { (void)remove_tree(path); }
   std::string path;
 };
+
+// Whoever asks: root could take /dev/null away from everybody.
+TEST(Files, NoDeviceIsWrittenOver) {
+  TempDir t;
+  ASSERT_EQ(mkfifo((t.path + "/pipe").c_str(), 0600), 0);
+  const std::string device = t.path + "/device";
+  const bool made = mknod(device.c_str(), S_IFCHR | 0600, makedev(1, 5)) == 0;
+  for (const std::string& path : {t.path + "/pipe", made ? device : t.path + "/pipe"}) {
+    EXPECT_EQ(write_file_atomic(path, as_bytes("a file"), 0600).reason(), Reason::kAlreadyExists);
+    struct stat st {};
+    ASSERT_EQ(lstat(path.c_str(), &st), 0);
+    EXPECT_FALSE(S_ISREG(st.st_mode)) << path;
+  }
+}
 
 // Whoever is killed while it writes leaves what was there before, and nothing else.
 TEST(Files, AKilledWriterLeavesNothingHalfWritten) {

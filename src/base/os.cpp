@@ -149,12 +149,22 @@ bool name_file(const Fd& fd, const std::string& path, std::string& temporary, Ex
   return rename(temporary.c_str(), path.c_str()) == 0;
 }
 
+// A rename would put a file in the place of a device, a pipe or a socket that others use.
+Status check_replaceable(const std::string& path) {
+  struct stat st {};
+  if (stat(path.c_str(), &st) != 0 || S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)) {
+    return ok_status();  // a folder cannot be renamed over
+  }
+  return fail(Reason::kAlreadyExists, path).with("a file, or nothing", "a device, pipe or socket");
+}
+
 // The file appears whole or not at all, and a process that is killed leaves nothing half-written.
 Status write_whole(const std::string& path, ByteView content, mode_t mode, Existing existing) {
   const auto slash = path.rfind('/');
   const std::string dir =
       slash == std::string::npos ? "." : path.substr(0, std::max<std::size_t>(slash, 1));
   std::string temporary;
+  GBX_TRY(check_replaceable(path));
   Fd fd = unnamed_file(dir, path, temporary);
   if (!fd.valid()) return io_error(path, errno);  // people know no other name of it
   Status s = write_all(fd.get(), content);

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/bytes.h"
+#include "base/secret.h"
 
 namespace gbx {
 
@@ -13,5 +14,7 @@ namespace gbx {
 // whoever may set the link could as well replace the file. kNotFound; kIo for one that group or
 // others may read or write, with what to do.
 Result<Bytes> read_private_file(const std::string& path, std::size_t limit);
+// The same into locked memory alone, for a content that is more than a key to be cleansed.
+Result<SecretBuffer> read_private_secret(const std::string& path, std::size_t limit);
 
 }  // namespace gbx

@@ -1,7 +1,6 @@
 #include "base/secret.h"
 
 #include <openssl/crypto.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <new>
@@ -24,15 +23,8 @@ SecretBuffer::SecretBuffer(std::size_t size) : size_(size) {
   if (size <= SecretPool::kSlot) data_ = SecretPool::process().take(size);
   if (data_ != nullptr) return;
   mapped_ = round_to_pages(size);
-  // Own pages, so that munlock and DONTDUMP never touch a neighbour's memory.
-  void* p = mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (p == MAP_FAILED) throw std::bad_alloc();
-  // Locking may be refused by a resource limit; the page is still left out of core dumps. The
-  // programs raise their limit at start and say so when they cannot (docs/threat-model.md).
-  (void)mlock(p, mapped_);
-  (void)madvise(p, mapped_, MADV_DONTDUMP);
-  // SAFETY: fresh anonymous mapping of mapped_ bytes.
-  data_ = static_cast<std::uint8_t*>(p);
+  data_ = map_secret_pages(mapped_, 0).at;
+  if (data_ == nullptr) throw std::bad_alloc();
 }
 
 SecretBuffer::SecretBuffer(SecretBuffer&& o) noexcept
@@ -57,8 +49,7 @@ void SecretBuffer::wipe() {
     SecretPool::process().give_back(data_);
   } else {
     OPENSSL_cleanse(data_, mapped_);
-    (void)munlock(data_, mapped_);
-    (void)munmap(data_, mapped_);
+    unmap_secret_pages(data_, mapped_, 0);
   }
   data_ = nullptr;
   size_ = mapped_ = 0;

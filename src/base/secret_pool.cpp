@@ -1,6 +1,9 @@
 #include "base/secret_pool.h"
 
+#include <fcntl.h>
+#include <pthread.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -39,7 +42,58 @@ void unfence([[maybe_unused]] const std::uint8_t* at, [[maybe_unused]] std::size
 #endif
 }
 
+// Empty mapping on failure. Private to this process, and gone with it.
+void* map_hidden(std::size_t size) {
+  // SAFETY: memfd_secret has no libc wrapper; it takes flags alone and gives a descriptor.
+  const int fd = static_cast<int>(syscall(SYS_memfd_secret, O_CLOEXEC));
+  if (fd < 0) return MAP_FAILED;
+  void* p = MAP_FAILED;
+  if (ftruncate(fd, static_cast<off_t>(size)) == 0) {
+    p = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  }
+  (void)close(fd);
+  if (p == MAP_FAILED) return p;
+  // The pages are shared with whoever inherits them, so nobody does.
+  if (madvise(p, size, MADV_DONTFORK) == 0) return p;
+  (void)munmap(p, size);
+  return MAP_FAILED;
+}
+
 }  // namespace
+
+bool kernel_hides_secrets() {
+  void* p = map_hidden(page_size());
+  if (p == MAP_FAILED) return false;
+  (void)munmap(p, page_size());
+  return true;
+}
+
+SecretPages map_secret_pages(std::size_t size, std::size_t guard) {
+  const std::size_t all = size + 2 * guard;
+  void* whole = map_hidden(all);
+  const bool hidden = whole != MAP_FAILED;
+  if (!hidden) {
+    whole = mmap(nullptr, all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  }
+  if (whole == MAP_FAILED) return {};
+  // SAFETY: inside the fresh mapping; what is before and behind stays inaccessible.
+  auto* at = static_cast<std::uint8_t*>(whole) + guard;
+  if (guard != 0 &&
+      (mprotect(whole, guard, PROT_NONE) != 0 || mprotect(at + size, guard, PROT_NONE) != 0)) {
+    (void)munmap(whole, all);
+    return {};
+  }
+  if (!hidden) {
+    // Locking may be refused by a resource limit; the page is still left out of core dumps. The
+    // programs raise their limit at start and say so when they cannot (docs/threat-model.md).
+    (void)mlock(at, size);
+    (void)madvise(at, size, MADV_DONTDUMP);
+  }
+  return {at, hidden};
+}
+void unmap_secret_pages(std::uint8_t* at, std::size_t size, std::size_t guard) {
+  (void)munmap(at - guard, size + 2 * guard);
+}
 
 SecretPool::SecretPool(std::size_t most_arenas) : most_arenas_(most_arenas) {}
 
@@ -47,32 +101,32 @@ SecretPool::~SecretPool() {
   for (const Arena& a : arenas_) {
     unfence(a.base, kArena);
     cleanse({a.base, kArena});
-    (void)munmap(a.base - page_size(), kArena + 2 * page_size());
+    unmap_secret_pages(a.base, kArena, page_size());
   }
 }
 
 SecretPool& SecretPool::process() {
   constexpr std::size_t kMostArenas = 64;  // 16,384 slots in 1 MiB
-  static SecretPool* const pool = new SecretPool(kMostArenas);
+  static SecretPool* const pool = [] {
+    (void)pthread_atfork(nullptr, nullptr, [] { process().forget_hidden(); });
+    return new SecretPool(kMostArenas);
+  }();
   return *pool;
+}
+
+void SecretPool::forget_hidden() {
+  std::erase_if(arenas_, [](const Arena& a) { return a.hidden; });
+  first_free_ = 0;
 }
 
 bool SecretPool::grow() {
   if (arenas_.size() >= most_arenas_) return false;
-  const std::size_t page = page_size();
-  void* whole = mmap(nullptr, kArena + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (whole == MAP_FAILED) return false;
-  // SAFETY: inside the fresh mapping; its first and last page stay inaccessible.
-  auto* base = static_cast<std::uint8_t*>(whole) + page;
-  if (mprotect(base, kArena, PROT_READ | PROT_WRITE) != 0) {
-    (void)munmap(whole, kArena + 2 * page);
-    return false;
-  }
-  // Locking may be refused by a resource limit, as for any SecretBuffer.
-  (void)mlock(base, kArena);
-  (void)madvise(base, kArena, MADV_DONTDUMP);
+  const SecretPages pages = map_secret_pages(kArena, page_size());
+  std::uint8_t* const base = pages.at;
+  if (base == nullptr) return false;
   Arena arena;
   arena.base = base;
+  arena.hidden = pages.hidden;
   arena.free.fill(~std::uint64_t{0});
   arena.free_count = kSlots;
   arenas_.push_back(arena);
@@ -102,9 +156,6 @@ std::uint8_t* SecretPool::take(std::size_t size) {
 }
 
 void SecretPool::give_back(std::uint8_t* slot) {
-  unfence(slot, kSlot);
-  cleanse({slot, kSlot});
-  fence(slot, kSlot);
   const std::lock_guard lock(mutex_);
   for (std::size_t i = 0; i < arenas_.size(); ++i) {
     Arena& a = arenas_[i];
@@ -113,6 +164,9 @@ void SecretPool::give_back(std::uint8_t* slot) {
     const std::size_t index = offset / kSlot;
     const std::uint64_t bit = std::uint64_t{1} << (index % 64);
     if (offset % kSlot != 0 || (a.free[index / 64] & bit) != 0) std::abort();
+    unfence(slot, kSlot);
+    cleanse({slot, kSlot});
+    fence(slot, kSlot);
     a.free[index / 64] |= bit;
     ++a.free_count;
     first_free_ = std::min(first_free_, i);

@@ -1,5 +1,6 @@
 // Slots for small secrets (keys are 32 or 64 bytes), in pages that are locked, left out of core
-// dumps and stand between two guard pages. Deriving a key then costs no system call. A free slot
+// dumps, in nobody's reach but this process's where the kernel can do that, and stand between two
+// guard pages. Deriving a key then costs no system call. A free slot
 // holds zeros. Thread-safe; grows by whole arenas up to a limit and keeps what it has. SecretBuffer
 // is its only user.
 #pragma once
@@ -11,6 +12,20 @@
 #include <vector>
 
 namespace gbx {
+
+// Zeroed pages for secrets, `size` bytes in whole pages between `guard` bytes that nobody may
+// touch; nothing when the system gives none. Where the kernel has memfd_secret(2) they are taken
+// out of its own map of memory: neither a debugger nor /proc nor a flaw that reads the kernel's
+// memory finds them, and a forked child has none of them. Otherwise, and beyond the limit on locked
+// memory, they are ordinary ones, locked where the limit allows and left out of core dumps.
+struct SecretPages {
+  std::uint8_t* at = nullptr;
+  bool hidden = false;  // by memfd_secret
+};
+SecretPages map_secret_pages(std::size_t size, std::size_t guard);
+void unmap_secret_pages(std::uint8_t* at, std::size_t size, std::size_t guard);
+// Whether the kernel has memfd_secret(2).
+bool kernel_hides_secrets();
 
 class SecretPool {
  public:
@@ -40,7 +55,10 @@ class SecretPool {
     std::uint8_t* base = nullptr;
     std::array<std::uint64_t, kSlots / 64> free{};  // a bit per slot
     std::size_t free_count = 0;
+    bool hidden = false;
   };
+  // In a forked child: arenas that it did not inherit.
+  void forget_hidden();
   bool grow();  // mutex_ held
   static std::uint8_t* take_from(Arena& arena);
 

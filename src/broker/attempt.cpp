@@ -20,6 +20,12 @@ Error no_credential(std::int64_t attempt, std::int64_t given) {
       .with("at most " + std::to_string(given), std::to_string(attempt));
 }
 
+Error proved_elsewhere() {
+  return fail(Reason::kCredentialUsed,
+              "the agent has proved itself on another connection since this one")
+      .hint("if the node did not lose the connection, a copy of this guest is running");
+}
+
 }  // namespace
 
 // By the key of now: whoever stole the one that signed gets nothing once it is rotated away.
@@ -207,6 +213,22 @@ Result<Verdict> Core::verify_evidence(const AttestRequest& r, const Found& f, co
   return verdict;
 }
 
+// An agent has one connection at a time, the newest that attested: of a guest and its clone one
+// goes on, and they cannot take turns unseen (docs/decisions/0028).
+bool Core::attested_later(const Hash32& job_id, std::int64_t attempt, std::uint64_t than) const {
+  return std::any_of(connections_.upper_bound(than), connections_.end(), [&](const auto& entry) {
+    const Connection& other = entry.second;
+    return other.attested && other.job_id == job_id && other.attempt == attempt;
+  });
+}
+void Core::supersede(const Hash32& job_id, std::int64_t attempt) {
+  for (auto& [id, other] : connections_) {
+    if (!other.attested || other.job_id != job_id || other.attempt != attempt) continue;
+    other.attested = false;
+    other.superseded = true;
+  }
+}
+
 Result<AttestReply> Core::attest(const AttestRequest& r, const Call& c) {
   const auto& body = r.credential.body;
   if (!r.credential.verify(set_id_, keys_.signing.public_key()).ok()) {
@@ -222,6 +244,10 @@ Result<AttestReply> Core::attest(const AttestRequest& r, const Call& c) {
   }
   GBX_ASSIGN(Found f, live(body.job_id, body.attempt));
   GBX_TRY(check_credential(r, f, c.now));
+  // A message that was long on its way takes nothing from the connection of now.
+  if (own.superseded || attested_later(body.job_id, body.attempt, c.connection.id)) {
+    return proved_elsewhere();
+  }
   const Hash32 request = crypto::sha256(as_bytes(canonical(to_json(r))));
   if (own.attested && own.attest_request == request) return AttestReply{f.attempt.evidence_hash()};
   if (own.nonce_used) {
@@ -242,8 +268,10 @@ Result<AttestReply> Core::attest(const AttestRequest& r, const Call& c) {
         c.now, AttestEntry{body.job_id, body.attempt, own.nonces.back(), c.connection.exporter,
                            r.agent_keys, r.evidence, verdict})}));
   }
+  supersede(body.job_id, body.attempt);
   own.nonce_used = true;
   own.attested = true;
+  own.superseded = false;
   own.attest_request = request;
   GBX_ASSIGN(Found after, live(body.job_id, body.attempt));
   return AttestReply{after.attempt.evidence_hash()};
@@ -251,6 +279,9 @@ Result<AttestReply> Core::attest(const AttestRequest& r, const Call& c) {
 
 Status Core::check_bound(const Hash32& job_id, std::int64_t attempt, const Call& c) const {
   const auto it = connections_.find(c.connection.id);
+  if (it != connections_.end() && it->second.superseded) {
+    return proved_elsewhere();
+  }
   if (it == connections_.end() || !it->second.attested || it->second.job_id != job_id ||
       it->second.attempt != attempt) {
     return fail(Reason::kUnauthenticated, "no evidence was accepted on this connection")

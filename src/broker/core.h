@@ -84,6 +84,7 @@ class Core {
     Hash32 job_id{};
     std::int64_t attempt = 0;
     bool attested = false;
+    bool superseded = false;  // the agent has attested on another connection since
     Hash32 attest_request{};
   };
   struct Call {
@@ -166,6 +167,8 @@ class Core {
   Status check_credential(const records::AttestRequest& r, const Found& f, std::int64_t now) const;
   Result<records::Verdict> verify_evidence(const records::AttestRequest& r, const Found& f,
                                            const Connection& own, const Call& c) const;
+  bool attested_later(const Hash32& job_id, std::int64_t attempt, std::uint64_t than) const;
+  void supersede(const Hash32& job_id, std::int64_t attempt);
   Status check_bound(const Hash32& job_id, std::int64_t attempt, const Call& c) const;
   Status check_request(const records::Signed<records::KeyRequest>& r, const AttemptState& a) const;
   Status within_budget(const JobState& job, const records::Policy& policy,

@@ -115,7 +115,8 @@ class BrokerWorld {
   Status open() {
     core.reset();
     connections_ = 0;
-    GBX_ASSIGN(core, broker::Core::open(broker_keys(set), *store_, random, capacity, awake));
+    GBX_ASSIGN(core, broker::Core::open(broker_keys(set), *store_, random, capacity, awake,
+                                        evidence_check));
     return ok_status();
   }
   // The same, with a plane that holds no head yet.
@@ -153,10 +154,10 @@ class BrokerWorld {
   }
   // A job of one input, with one lease for it.
   records::SignedSubmission submission(bool image_by_name = true) {
-    SubmissionParts parts{make_spec(image_by_name),
-                          {&data},
-                          &image,
-                          {make_lease(set.id(), data, consumer, 1, random)}};
+    records::JobSpec spec = make_spec(image_by_name);
+    spec.spec.tee.any_of = {technology};
+    SubmissionParts parts{
+        std::move(spec), {&data}, &image, {make_lease(set.id(), data, consumer, 1, random)}};
     return make_submission(set.id(), consumer, parts, random);
   }
   Result<records::Signed<records::RunPlan>> authorise(const records::SignedSubmission& s) {
@@ -174,9 +175,9 @@ class BrokerWorld {
     return r.nonce;
   }
   records::LaunchConfig launch() const { return {set.id(), set.set_key.public_key().text()}; }
-  records::AttestRequest attest_request(const FakeAgent& agent,
-                                        const records::Signed<records::Credential>& credential,
-                                        const Nonce32& nonce, const broker::ConnectionContext& c) {
+  records::ReportData report_data(const FakeAgent& agent,
+                                  const records::Signed<records::Credential>& credential,
+                                  const Nonce32& nonce, const broker::ConnectionContext& c) const {
     records::ReportData report;
     report.set_id = set.id();
     report.nonce = nonce;
@@ -186,9 +187,19 @@ class BrokerWorld {
     report.plan_hash = credential.body.plan_hash;
     report.agent_keys = records::hash_of(agent.keys());
     report.exporter = c.exporter;
+    return report;
+  }
+  records::AttestRequest attest_request(const FakeAgent& agent,
+                                        const records::Signed<records::Credential>& credential,
+                                        const Nonce32& nonce, const broker::ConnectionContext& c) {
+    const records::ReportData report = report_data(agent, credential, nonce, c);
     records::AttestRequest r;
     r.credential = credential;
     r.agent_keys = agent.keys();
+    if (prove) {
+      prove(r, report);
+      return r;
+    }
     r.evidence.launch_config = launch();
     r.evidence.node = must(records::sign(
         set.id(),
@@ -337,6 +348,11 @@ class BrokerWorld {
   };
   std::int64_t free_bits = kJobBits;
   std::int64_t verified_bits = 0;
+  // How the broker reads evidence, and how environments prove what they are; without either,
+  // technology `none`.
+  records::EvidenceCheck evidence_check;
+  std::function<void(records::AttestRequest&, const records::ReportData&)> prove;
+  records::Technology technology = records::Technology::kNone;  // that jobs ask for
   std::unique_ptr<broker::Core> core;
   // So few that every test meets jobs that are read again.
   broker::Awake awake{1};

@@ -75,6 +75,21 @@ Status check_size(std::size_t size, std::size_t limit) {
       .with("at most " + std::to_string(limit) + " bytes", std::to_string(size));
 }
 
+// The body, or the peer's error in `remote`.
+Result<Json> taken(Response response, std::optional<Error>* remote) {
+  if (response.body.has_value() == response.error.has_value()) {
+    return fail(Reason::kBadStructure, "answer")
+        .with("either body or error", response.body ? "both" : "neither");
+  }
+  if (!response.error) return std::move(*response.body);
+  *remote = error_of(*response.error);
+  return Json();
+}
+Error other_answer(std::int64_t expected, std::int64_t actual) {
+  return fail(Reason::kBadStructure, "answer to another call")
+      .with(std::to_string(expected), std::to_string(actual));
+}
+
 Status answer(ByteStream& stream, const Response& response, const ServeLimits& limits,
               const Clock& clock) {
   return write_json(stream, to_json(response), limits.max_frame_bytes,
@@ -173,19 +188,66 @@ Result<Json> RpcClient::exchange(std::string_view request, std::int64_t id, Dead
   GBX_TRY(write_frame(stream_, as_bytes(request), max_frame_bytes_, deadline));
   GBX_ASSIGN(const Json json, read_json(stream_, max_frame_bytes_, deadline));
   GBX_ASSIGN(Response response, from_json<Response>(json));
-  if (response.id != id) {
-    return fail(Reason::kBadStructure, "answer to another call")
-        .with(std::to_string(id), std::to_string(response.id));
+  if (response.id != id) return other_answer(id, response.id);
+  return taken(std::move(response), remote);
+}
+
+Result<Json> PatientClient::call(std::string_view method, const Json& body,
+                                 std::int64_t timeout_ms) {
+  if (broken_) return fail(Reason::kConnectionClosed, "an earlier call broke this stream");
+  const auto deadline = Deadline::after_ms(clock_, timeout_ms);
+  Request request{body, last_id_ + 1, std::string(method)};
+  const std::string words = request.method + canonical(body);
+  Status sent = waiting_ == words ? ok_status() : send(words, to_json(request), deadline);
+  std::optional<Error> remote;
+  auto result = sent.ok() ? answer(deadline, &remote) : Result<Json>(sent.error());
+  // A request that was not taken whole leaves the peer within a frame.
+  broken_ = !result.ok() && (!sent.ok() || result.reason() != Reason::kTimedOut);
+  if (result.ok()) waiting_.clear();
+  if (broken_) stream_.close();
+  if (remote) return *remote;
+  if (!result.ok()) return result.error().at("call " + request.method);
+  return result;
+}
+
+Status PatientClient::send(const std::string& words, Json request, Deadline deadline) {
+  ++last_id_;
+  waiting_ = words;
+  return write_frame(stream_, as_bytes(canonical(request)), max_frame_bytes_, deadline);
+}
+
+// What has arrived of a frame is kept when the rest is late.
+Result<Bytes> PatientClient::next_frame(Deadline deadline) {
+  constexpr std::size_t kHeader = 4;
+  std::size_t size = 0;
+  for (;;) {
+    if (arrived_.size() >= kHeader) {
+      ByteReader reader(ByteView(arrived_).first(kHeader));
+      GBX_ASSIGN(size, reader.u32());
+      GBX_TRY(check_size(size, max_frame_bytes_));
+    }
+    const std::size_t whole = kHeader + size;
+    if (arrived_.size() >= kHeader && arrived_.size() == whole) break;
+    Bytes piece(std::min(kPiece, whole - arrived_.size()));
+    GBX_ASSIGN(const std::size_t got, stream_.read(piece, deadline));
+    if (got == 0) return fail(Reason::kConnectionClosed, "the peer ended the stream");
+    arrived_.insert(arrived_.end(), piece.begin(),
+                    piece.begin() + static_cast<std::ptrdiff_t>(got));
   }
-  if (response.body.has_value() == response.error.has_value()) {
-    return fail(Reason::kBadStructure, "answer")
-        .with("either body or error", response.body ? "both" : "neither");
+  Bytes body(arrived_.begin() + kHeader, arrived_.end());
+  arrived_.clear();
+  return body;
+}
+
+Result<Json> PatientClient::answer(Deadline deadline, std::optional<Error>* remote) {
+  for (;;) {
+    GBX_ASSIGN(const Bytes frame, next_frame(deadline));
+    GBX_ASSIGN(const Json json, parse_canonical(frame, max_frame_bytes_));
+    GBX_ASSIGN(Response response, from_json<Response>(json));
+    if (response.id > last_id_) return other_answer(last_id_, response.id);
+    if (response.id == last_id_) return taken(std::move(response), remote);
+    if (deadline.passed()) return fail(Reason::kTimedOut, "only answers to earlier calls");
   }
-  if (response.error) {
-    *remote = error_of(*response.error);
-    return Json();
-  }
-  return std::move(*response.body);
 }
 
 Status serve(ByteStream& stream, const Dispatch& dispatch, const ServeLimits& limits,

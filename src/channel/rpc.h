@@ -56,6 +56,32 @@ class RpcClient {
   bool broken_ = false;
 };
 
+// For a peer that may answer late, over a stream that cannot be opened again. A call that timed out
+// breaks nothing: called again with the same words it waits on for the answer to the first, and
+// what comes in answer to an earlier call is known by its number and thrown away.
+class PatientClient {
+ public:
+  PatientClient(ByteStream& stream, const Clock& clock, std::size_t max_frame_bytes)
+      : stream_(stream), clock_(clock), max_frame_bytes_(max_frame_bytes) {}
+  // kTimedOut: there is no answer yet. Everything else that is not the peer's answer ends the
+  // stream (broken()), and every further call fails.
+  Result<Json> call(std::string_view method, const Json& body, std::int64_t timeout_ms);
+  bool broken() const { return broken_; }
+
+ private:
+  Status send(const std::string& words, Json request, Deadline deadline);
+  Result<Bytes> next_frame(Deadline deadline);
+  Result<Json> answer(Deadline deadline, std::optional<Error>* remote);
+
+  ByteStream& stream_;
+  const Clock& clock_;
+  const std::size_t max_frame_bytes_;
+  std::int64_t last_id_ = 0;
+  std::string waiting_;  // words of the last call, while it has no answer
+  Bytes arrived_;        // of a frame that is not whole yet
+  bool broken_ = false;
+};
+
 struct ServeLimits {
   std::size_t max_frame_bytes = kMaxFrameBytes;
   std::uint64_t max_frames = 100'000;                // of one connection

@@ -54,6 +54,7 @@ CommandTree make_tree() {
   add_receipts(tree);
   add_releases(tree);
   add_machines(tree);
+  add_doctor(tree);
   add_measure(tree);
   add_shell(tree);
   return tree;

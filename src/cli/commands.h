@@ -14,7 +14,8 @@ void add_jobs(CommandTree& tree);      // job
 void add_reviews(CommandTree& tree);   // review
 void add_receipts(CommandTree& tree);  // receipt
 void add_releases(CommandTree& tree);  // release
-void add_machines(CommandTree& tree);  // node, doctor
+void add_machines(CommandTree& tree);  // node
+void add_doctor(CommandTree& tree);    // doctor
 void add_measure(CommandTree& tree);   // measure
 void add_shell(CommandTree& tree);     // completion, man
 

@@ -4,11 +4,28 @@
 #include "base/os.h"
 #include "base/printable.h"
 #include "cli/commands.h"
+#include "cli/measured_files.h"
 #include "cli/session.h"
 #include "crypto/crypto.h"
 #include "vm/measure/measure.h"
 
 namespace gbx::cli {
+
+Result<vm::measure::AcpiTables> read_acpi_tables(const std::string& folder) {
+  vm::measure::AcpiTables out;
+  struct Place {
+    const char* file;
+    Bytes* into;
+  };
+  for (const Place& p :
+       {Place{"table-loader", &out.loader}, Place{"rsdp", &out.files["etc/acpi/rsdp"]},
+        Place{"tables", &out.files["etc/acpi/tables"]}}) {
+    auto content = read_file(folder + "/" + p.file, vm::measure::kMaxAcpiSize);
+    if (!content.ok()) return content.error().at("--acpi");
+    *p.into = std::move(*content);
+  }
+  return out;
+}
 
 namespace {
 
@@ -60,20 +77,7 @@ Result<m::AcpiTables> acpi_of(const Invocation& in) {
             "nothing")
         .hint("guest/acpi-tables CPUS MEMORY --out DIR asks the QEMU that is installed");
   }
-  const std::string folder = in.text("acpi") + "/";
-  m::AcpiTables out;
-  struct Place {
-    const char* file;
-    Bytes* into;
-  };
-  for (const Place& p :
-       {Place{"table-loader", &out.loader}, Place{"rsdp", &out.files["etc/acpi/rsdp"]},
-        Place{"tables", &out.files["etc/acpi/tables"]}}) {
-    auto content = read_file(folder + p.file, m::kMaxAcpiSize);
-    if (!content.ok()) return content.error().at("--acpi");
-    *p.into = std::move(*content);
-  }
-  return out;
+  return read_acpi_tables(in.text("acpi"));
 }
 
 Result<m::LaunchPlan> plan_of(const Invocation& in) {

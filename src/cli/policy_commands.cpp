@@ -114,7 +114,7 @@ Result<PolicyDraft> draft(Session& s, const Invocation& in) {
   if (d.sim_roots.empty() != d.releases.empty()) {
     return fail(Reason::kUsage, "--allow-sim and --release")
         .with("both or neither", d.releases.empty() ? "no --release" : "no --allow-sim")
-        .hint("the line of the root that glovebox up prints is followed by its release");
+        .hint("`glovebox node list` shows both of each node, and `glovebox up` prints them");
   }
   GBX_TRY(check_hex(d.join_assets, 32, "--join-asset"));
   GBX_TRY(check_hex(d.join_owners, 64, "--join-owner"));

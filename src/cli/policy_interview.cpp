@@ -191,6 +191,24 @@ class Interview {
     if (yes) d_.none_nodes.push_back(hash);
     return ok_status();
   }
+  // Of a node's machines: the plane's word for it is shown, and is what the owner has to compare.
+  Status simulated(const api::NodeView& node) {
+    if (!node.info || !node.info->platforms) return ok_status();
+    for (const auto& p : *node.info->platforms) {
+      if (p.technology != records::Technology::kSim || !p.root.starts_with("sim:")) continue;
+      GBX_ASSIGN(const bool yes,
+                 s_.confirm("SIMULATED TEE: whoever runs the node " + printable(node.name, 64) +
+                            " can read this while a job runs in its machines (root " +
+                            printable(p.root, 80) + ", release " + printable(p.release, 64) +
+                            "; compare both with what its operator says). Allow that?"));
+      if (!yes) continue;
+      d_.sim_roots.push_back(p.root.substr(4));
+      if (std::find(d_.releases.begin(), d_.releases.end(), p.release) == d_.releases.end()) {
+        d_.releases.push_back(p.release);
+      }
+    }
+    return ok_status();
+  }
   Status places() {
     if (!d_.sim_roots.empty()) {
       GBX_ASSIGN(const bool yes,
@@ -213,6 +231,11 @@ class Interview {
       const auto key = crypto::PublicKey::from_text(node.key);
       if (!key.ok()) continue;  // the plane's word is shown, never trusted
       const std::string hash = to_hex(key->fingerprint());
+      GBX_TRY(simulated(node));
+      const bool runs_machines =
+          node.info && std::find(node.info->technologies.begin(), node.info->technologies.end(),
+                                 records::Technology::kNone) == node.info->technologies.end();
+      if (runs_machines) continue;
       GBX_TRY(no_tee(hash, printable(node.name, 64) + " (key hash " + hash + ")"));
     }
     if (!nodes.empty()) return ok_status();

@@ -128,6 +128,31 @@ TEST(Program, WrongWordsAndFilesAreUsage) {
   }
 }
 
+// A person who repairs what doctor names must have repaired what `glovebox up` will use.
+TEST(Program, DoctorLooksForTheGuestWhereUpDoes) {
+  const TempDir dir;
+  ASSERT_TRUE(make_dirs(dir.path + "/bin", 0700).ok());
+  ASSERT_TRUE(make_dirs(dir.path + "/share/glovebox/guest", 0700).ok());
+  ASSERT_EQ(shell("cp " + glovebox() + " " + dir.path + "/bin").status.code, 0);
+  const auto found = [&] {
+    const auto out = shell(dir.path + "/bin/glovebox --home " + dir.path + "/home -o json doctor");
+    const auto j = parse_json(out.out);
+    EXPECT_TRUE(j.ok()) << out.out << out.err;
+    if (!j.ok()) return std::string();
+    for (const Json& row : *j->find("checks")->array()) {
+      if (text(row, "check") == "guest") return text(row, "result") + " " + text(row, "detail");
+    }
+    return std::string();
+  };
+  EXPECT_EQ(found(), "missing no " + dir.path + "/bin/../../guest/firmware.fd");
+  for (const char* part : {"firmware.fd", "kernel", "initrd", "cmdline", "lock"}) {
+    dir.put(std::string("share/glovebox/guest/") + part, "x");
+  }
+  EXPECT_EQ(found(), "ok a guest in " + dir.path + "/bin/../share/glovebox/guest");
+  dir.put("share/glovebox/guest/name", "glovebox-guest-1\n");
+  EXPECT_EQ(found(), "ok glovebox-guest-1 in " + dir.path + "/bin/../share/glovebox/guest");
+}
+
 // What is wrong with a command's options is said before the command does anything: here, before it
 // reads the spec.
 TEST(Program, OptionsAreCheckedBeforeAnyEffect) {

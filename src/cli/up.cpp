@@ -19,6 +19,7 @@
 #include "base/seams.h"
 #include "cli/commands.h"
 #include "cli/session.h"
+#include "cli/up_environment.h"
 #include "cli/up_state.h"
 #include "crypto/keys.h"
 #include "records/release.h"
@@ -74,7 +75,7 @@ class Installer {
  public:
   Installer(const UpOptions& o, Session& session)
       : o_(o), session_(session), log_(2, "up", clock_) {
-    programs_ = o.programs.empty() ? program_dir() : o.programs;
+    o_.programs = o.programs.empty() ? program_dir() : o.programs;
   }
 
   Status run() {
@@ -87,6 +88,7 @@ class Installer {
     GBX_ASSIGN(state_, UpState::open(o_.state_dir, {o_.person, o_.persons_group}));
     GBX_TRY(check_complete());
     GBX_TRY(choose_uids());
+    GBX_TRY(choose_where());
     GBX_TRY(block_signals());
     GBX_TRY(folders());
     GBX_TRY(make_invites());
@@ -135,13 +137,36 @@ class Installer {
                                                               {"plane", "plane.db"},
                                                               {"objects", "."},
                                                               {"node", "key"}};
-    for (const auto& [folder, name] : kParts) {
-      GBX_ASSIGN(const bool there, state_->has(folder, name));
-      if (there) continue;
-      return fail(Reason::kNotFound, "a part of the installation in " + state_->path())
-          .with(std::string(folder) + "/" + name, "nothing there")
-          .hint("mount or restore what is missing; for a new installation give another --state");
+    for (const auto& [folder, name] : kParts) GBX_TRY(check_there(folder, name));
+    return ok_status();
+  }
+  Status check_there(const std::string& folder, const std::string& name) const {
+    GBX_ASSIGN(const bool there, state_->has(folder, name));
+    if (there) return ok_status();
+    return fail(Reason::kNotFound, "a part of the installation in " + state_->path())
+        .with(folder + "/" + name, "nothing there")
+        .hint("mount or restore what is missing; for a new installation give another --state");
+  }
+
+  // Machines boot what a signer of the key set signed, and quote under the root that policies name.
+  // Both are kept as long as the set: another key would sign for nobody.
+  Status choose_where() {
+    GBX_ASSIGN(const auto installed, installed_with_machines(dir("installation.json")));
+    GBX_ASSIGN(where_, choose_environment(o_, installed));
+    usual_environment_ = usual_environment(installed, where_);
+    GBX_ASSIGN(const bool made, state_->has("broker", "set.json"));
+    if (!made) return ok_status();
+    GBX_ASSIGN(const Bytes set, state_->read_of("broker", "set.json", uid(kBrokerUid), 1U << 20));
+    GBX_ASSIGN(signers_, release_signers(set));
+    if (signers_->empty()) {
+      if (!where_.machines) return ok_status();
+      return fail(Reason::kConflict, "no key gets into a machine: the key set in " +
+                                         state_->path() + " was made without a release signer")
+          .with("a charter that names one", "none")
+          .hint("start it with --environment local, or make a new installation: another --state");
     }
+    if (!installed.has_value()) return ok_status();
+    for (const char* name : {"release.key", "simtee.key"}) GBX_TRY(check_there("node", name));
     return ok_status();
   }
 
@@ -232,7 +257,7 @@ class Installer {
 
   ProcessOptions base(const std::string& program, std::vector<std::string> arguments) const {
     ProcessOptions p;
-    p.argv = {programs_ + "/" + program};
+    p.argv = {o_.programs + "/" + program};
     p.argv.insert(p.argv.end(), arguments.begin(), arguments.end());
     p.env = {{"PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}};
     p.new_session = true;  // Ctrl-C reaches this program, which then stops the others in order
@@ -285,28 +310,37 @@ class Installer {
     children_.push_back({name, std::move(process), std::move(restart), 0, clock_.steady_ms()});
   }
 
-  // The guest that machines boot, signed by this installation, and the root that stands for their
-  // hardware.
+  // The keys of machines: who signs what they boot, and the root that stands for their hardware.
+  // Made with the key set, whose charter names the first, and never afterwards.
+  Status prepare_keys() {
+    if (signers_ && signers_->empty()) return ok_status();
+    std::vector<std::string> signer = {"--home", dir("node"), "release",
+                                       "key",    "--key",     dir("node") + "/release.key"};
+    std::vector<std::string> root = {"root", "--key", dir("node") + "/simtee.key"};
+    if (!path_exists(dir("installation.json"))) root.emplace_back("--new");
+    if (!signers_) signer.emplace_back("--new");
+    GBX_ASSIGN(release_key_, public_key("glovebox", std::move(signer), 0));
+    GBX_ASSIGN(sim_root_, public_key("glovebox-simtee", std::move(root), 0));
+    const auto names = [this](const std::string& key) { return key == release_key_; };
+    if (!signers_ || std::any_of(signers_->begin(), signers_->end(), names)) return ok_status();
+    return fail(Reason::kConflict, dir("node") + "/release.key signs for another key set")
+        .with(signers_->front(), release_key_)
+        .hint("restore the file that this installation was made with");
+  }
+
+  // The guest that machines boot, signed by this installation.
   Status prepare_guest() {
-    GBX_ASSIGN(release_key_, public_key("glovebox",
-                                        {"--home", dir("node"), "release", "key", "--key",
-                                         dir("node") + "/release.key", "--new"},
-                                        0));
-    if (!o_.machines) return ok_status();
-    guest_ = o_.guest.empty() ? programs_ + "/../../guest" : o_.guest;
+    GBX_TRY(prepare_keys());
+    if (!where_.machines) return ok_status();
     auto made = public_key(
         "glovebox",
-        {"--home", dir("node"), "release", "make", "--guest", guest_, "--key",
+        {"--home", dir("node"), "release", "make", "--guest", where_.guest, "--key",
          dir("node") + "/release.key", "--out", dir("node") + "/release.json", "--force"},
         0);
-    if (!made.ok()) {
-      return made.error().hint("guest/build makes the guest; or start without --environment vm");
-    }
+    if (!made.ok()) return made.error().hint("guest/build makes the guest anew");
     GBX_ASSIGN(const std::string text, read_text_file(dir("node") + "/release.json", 1U << 20));
     GBX_ASSIGN(const auto release, from_json_text<records::Signed<records::GuestRelease>>(text));
     release_ = release.body.name;
-    GBX_ASSIGN(sim_root_,
-               public_key("glovebox-simtee", {"root", "--key", dir("node") + "/simtee.key"}, 0));
     return ok_status();
   }
 
@@ -339,7 +373,7 @@ class Installer {
     return state_->write("set.json", *set, 0644);
   }
 
-  // One that the program makes on first use and prints.
+  // One that the program prints.
   Result<std::string> public_key(const std::string& program, std::vector<std::string> arguments,
                                  uid_t as) {
     ProcessOptions p = base(program, std::move(arguments));
@@ -352,7 +386,9 @@ class Installer {
   }
 
   Status start_plane() {
-    GBX_ASSIGN(node_key_, public_key("glovebox-node", {"key", "--key", dir("node") + "/key"}, 0));
+    std::vector<std::string> key = {"key", "--key", dir("node") + "/key"};
+    if (!path_exists(dir("installation.json"))) key.emplace_back("--new");
+    GBX_ASSIGN(node_key_, public_key("glovebox-node", std::move(key), 0));
     std::vector<std::string> words = {"serve",
                                       "--state",
                                       dir("plane"),
@@ -399,9 +435,9 @@ class Installer {
               "--broker", broker_.address, "--key", dir("node") + "/key", "--objects",
               dir("objects"), "--state", dir("environments"), "--slots", std::to_string(o_.slots),
               "--uid-base", std::to_string(uid_base_ + kAgentUids)});
-    if (o_.machines) {
+    if (where_.machines) {
       for (const std::string& word :
-           {std::string("--environment"), std::string("vm"), std::string("--guest"), guest_,
+           {std::string("--environment"), std::string("vm"), std::string("--guest"), where_.guest,
             std::string("--release"), dir("node") + "/release.json", std::string("--simtee-key"),
             dir("node") + "/simtee.key"}) {
         p.argv.push_back(word);
@@ -422,8 +458,9 @@ class Installer {
     i.set_id = broker_.set_id;
     i.broker = broker_.address;
     i.node_key = to_hex(node.fingerprint());
-    i.sim_root = sim_root_;
+    if (where_.machines) i.sim_root = sim_root_;
     i.release = release_;
+    i.usual_environment = usual_environment_;
     i.nodes = plane_.nodes;
     i.nodes_key = plane_.node_key;
     i.invite = dir(kInvite);
@@ -440,11 +477,14 @@ class Installer {
     std::string o = "Glovebox is up: https://" + i.plane + "\n";
     o += "  set id (pin it)  " + i.set_id + "\n";
     o += "  this machine     " + i.node_key + "\n";
-    if (o_.machines) {
-      o += "  machines         " + i.release + "\n";
+    if (where_.machines) {
+      o += "  machines         one for each attempt, of release " + i.release + "\n";
       o += "  simulated TEE    " + i.sim_root + "\n";
       o += "                   SIMULATED: this machine can read everything that runs on it\n";
     } else {
+      if (!where_.because.empty()) {
+        o += "  no machines      jobs run on this host: " + where_.because + "\n";
+      }
       o += "                   NO TEE: this machine can read everything that runs on it\n";
     }
     o += "  keys             held by the operator of this machine (custody: operator)\n";
@@ -510,20 +550,21 @@ class Installer {
     }
   }
 
-  const UpOptions& o_;
+  UpOptions o_;
   Session& session_;
   std::optional<UpState> state_;
   std::int64_t uid_base_ = 0;
   SystemClock clock_;
   Logger log_;
-  std::string programs_;
   Fd signals_;
   std::vector<Child> children_;  // in the order of starting
   BrokerReady broker_;
   PlaneReady plane_;
   std::string node_key_;
   std::string release_key_;
-  std::string guest_;
+  UpEnvironment where_;
+  std::string usual_environment_;
+  std::optional<std::vector<std::string>> signers_;  // of the set, when there is one
   std::string release_;
   std::string sim_root_;
   std::string plane_key_;
@@ -567,7 +608,10 @@ Result<UpOptions> up_options(const Invocation& in) {
           .with("a DNS name or an IP address by which clients reach the API", name);
     }
   }
-  o.machines = in.has("environment") && in.text("environment") == "vm";
+  if (in.has("environment")) {
+    o.environment =
+        in.text("environment") == "vm" ? UpOptions::Where::kMachines : UpOptions::Where::kLocal;
+  }
   if (in.has("guest")) o.guest = in.text("guest");
   GBX_ASSIGN(o.slots, in.integer("slots", o.slots, Bound{1, 64}));
   if (in.has("uid-base")) {
@@ -587,9 +631,19 @@ void add_up(CommandTree& tree) {
   c.details =
       "Starts broker, plane and one node, each under its own user id, with SQLite and a folder for "
       "state. Runs in the foreground until Ctrl-C; started again on the same folder it has "
-      "everything that was stored, and only what ran at that moment is lost. Environments have no "
-      "TEE: this machine can read what runs on it, and owners' policies must allow it by its "
-      "key.\n\n"
+      "everything that was stored, and only what ran at that moment is lost.\n\n"
+      "--environment vm: each attempt of a job gets a machine of its own, which boots a guest of a "
+      "signed release, proves that with evidence, has no network, and is destroyed. It needs QEMU "
+      "and a guest (guest/build makes it). Without a TEE the evidence is SIMULATED: this machine "
+      "can still read what runs on it, and owners' policies must allow that by the name of the "
+      "simulated root and the release (policy new --allow-sim ROOT --release NAME).\n"
+      "--environment local: jobs run in containers on this host, NO TEE; policies allow it by the "
+      "machine's key (policy new --allow-none-node).\n"
+      "Without --environment an installation keeps what it was made with: one start with the "
+      "option says nothing for the next. A new one takes machines where QEMU and a guest are "
+      "there, and else says what is missing and runs jobs on this host. A guest is looked for in "
+      "PREFIX/share/glovebox/guest beside installed programs, and else in build/guest of the tree "
+      "that they were built in; --guest names another.\n\n"
       "For other machines: --listen 0.0.0.0:7443 with --name for each name or address by which "
       "they reach this one; they need the file ca.der of the state folder and the set id.\n\n"
       "The passphrase that opens the broker's keys is made on the first start and lies in the "
@@ -607,10 +661,9 @@ void add_up(CommandTree& tree) {
   slots.standard = "1";
   Argument environment =
       option("environment", "WHERE",
-             "where jobs run: local (on this host, NO TEE) or vm (a machine each, SIMULATED)",
+             "where jobs run: vm (a machine each, SIMULATED) or local (on this host, NO TEE)",
              ArgKind::kChoice);
-  environment.choices = {"local", "vm"};
-  environment.standard = "local";
+  environment.choices = {"vm", "local"};
   c.options = {state,
                listen,
                environment,
@@ -622,6 +675,7 @@ void add_up(CommandTree& tree) {
                slots};
   c.examples = {
       {"sudo glovebox up", "everything on this machine"},
+      {"sudo glovebox up --environment local", "without machines: on a host without QEMU"},
       {"sudo glovebox up --listen 0.0.0.0:7443 --name glovebox.example", "for other machines too"}};
   c.run = [](Session& session, const Invocation& in) -> Status {
     GBX_ASSIGN(const UpOptions o, up_options(in));

@@ -11,6 +11,7 @@
 
 #include "cli/tree.h"
 #include "cli/uids.h"
+#include "vm/launch.h"
 
 namespace gbx::cli {
 
@@ -20,9 +21,11 @@ struct UpOptions {
   std::vector<std::string> names;         // for the certificate; clients are told the first
   std::optional<std::int64_t> uid_base;   // absent: that of the state, else kDefaultUidBase
   std::int64_t slots = 1;                 // environments at a time
-  bool machines = false;                  // each in a VM of its own, SIMULATED; else on this host
-  std::string guest;                      // folder of guest/build; empty: beside the programs
-  std::string passphrase_file;            // empty: broker-passphrase in the state
+  enum class Where { kUnsaid, kLocal, kMachines };
+  Where environment = Where::kUnsaid;  // machines: each job in a VM of its own, SIMULATED
+  std::string guest;                   // folder of guest/build; empty: usual_guest()
+  std::string qemu = vm::LaunchDescription{}.qemu;
+  std::string passphrase_file;  // empty: broker-passphrase in the state
   // who called sudo: may read the invite of owners and consumers, beside root
   uid_t person = 0;
   gid_t persons_group = 0;
@@ -31,13 +34,15 @@ struct UpOptions {
 
 // What is left in `state_dir`/installation.json for clients of this machine: no secret in it.
 struct Installation {
-  std::string plane;      // host:port
-  std::string ca;         // file with the certificate, DER
-  std::string set_id;     // hex: pin it
-  std::string broker;     // host:port
-  std::string node_key;   // hash of the node's key: what a policy names to allow this machine
-  std::string sim_root;   // how policies name this installation's simulated TEE; empty: none
-  std::string release;    // name of the guest release that it boots; empty: none
+  std::string plane;     // host:port
+  std::string ca;        // file with the certificate, DER
+  std::string set_id;    // hex: pin it
+  std::string broker;    // host:port
+  std::string node_key;  // hash of the node's key: what a policy names to allow this machine
+  std::string sim_root;  // how policies name this installation's simulated TEE; empty: none
+  std::string release;   // name of the guest release that it boots; empty: none
+  // vm or local: where jobs run when it is started without --environment
+  std::string usual_environment;
   std::string nodes;      // host:port where further nodes connect
   std::string nodes_key;  // the plane's key there
   // file with a token for owners, consumers and reviewers; not everybody may read it
@@ -53,6 +58,7 @@ struct Installation {
     f("nodeKey", node_key, Bound{64, 64});
     f("simRoot", sim_root, Bound{0, 80});
     f("release", release, Bound{0, 64});
+    f("usualEnvironment", usual_environment, Bound{0, 16});
     f("nodes", nodes, Bound{1, 300});
     f("nodesKey", nodes_key, Bound{1, 256});
     f("invite", invite, Bound{0, 4096});

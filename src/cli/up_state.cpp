@@ -231,6 +231,11 @@ Result<std::string> publishable_set(ByteView content, const std::string& set_id)
   return canonical(to_json(chain));
 }
 
+Result<std::vector<std::string>> release_signers(ByteView content) {
+  GBX_ASSIGN(const records::SetChain chain, from_json_text<records::SetChain>(as_text(content)));
+  return chain.charter.release_signers;
+}
+
 Result<std::string> reachable(const std::string& bound, const std::vector<std::string>& names) {
   GBX_ASSIGN(Address a, parse_address(bound));
   const bool any = a.host == "0.0.0.0" || a.host == "::";

@@ -52,6 +52,10 @@ class UpState {
 // written anew.
 Result<std::string> publishable_set(ByteView file, const std::string& set_id);
 
+// Who signs releases for the key set in this file; nobody for one that was made without. What it
+// says is not held against its id: publishable_set() does that.
+Result<std::vector<std::string>> release_signers(ByteView file);
+
 // Where clients reach what is bound to `bound`: by the first of the names for the certificate; a
 // wildcard address is reached by this machine's loopback when there is no name.
 Result<std::string> reachable(const std::string& bound, const std::vector<std::string>& names);

@@ -9,6 +9,8 @@
 #include "base/os.h"
 #include "broker/custody.h"
 #include "cli/commands.h"
+#include "cli/guest_folder.h"
+#include "cli/up_environment.h"
 #include "cli/up_state.h"
 
 namespace gbx::cli {
@@ -221,6 +223,122 @@ TEST(Reachable, ByTheFirstNameElseByWhereItListens) {
   EXPECT_EQ(at("0.0.0.0:7443", {"fe80::1"}), "[fe80::1]:7443");
 }
 
+// What a machine's guest and QEMU look like to whoever only looks whether they are there.
+class Environment : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    o.programs = dir.path + "/bin";
+    ASSERT_TRUE(make_dirs(o.programs, 0700).ok());
+    o.qemu = dir.path + "/qemu";
+    ASSERT_TRUE(write_file_atomic(o.qemu, as_bytes("x"), 0700).ok());
+  }
+  void put_guest(const std::string& folder) const {
+    ASSERT_TRUE(make_dirs(folder, 0700).ok());
+    for (const char* part : {"firmware.fd", "kernel", "initrd", "cmdline", "lock"}) {
+      ASSERT_TRUE(write_file_atomic(folder + "/" + part, as_bytes("x"), 0600).ok());
+    }
+  }
+  TempDir dir;
+  UpOptions o;
+};
+
+TEST_F(Environment, IsMachinesWhereTheyCanBeAndElseThisHostWithTheReason) {
+  o.guest = dir.path + "/guest";
+  put_guest(o.guest);
+  auto e = choose_environment(o, std::nullopt);
+  ASSERT_TRUE(e.ok()) << e.error().line();
+  EXPECT_TRUE(e->machines);
+  EXPECT_EQ(e->guest, o.guest);
+  EXPECT_EQ(e->because, "");
+  ASSERT_EQ(unlink(o.qemu.c_str()), 0);
+  EXPECT_EQ(choose_environment(o, std::nullopt).reason(), Reason::kNotFound) << "a guest was named";
+  o.guest.clear();
+  e = choose_environment(o, std::nullopt);
+  ASSERT_TRUE(e.ok()) << e.error().line();
+  EXPECT_FALSE(e->machines);
+  EXPECT_EQ(e->because, o.qemu + " is not there (scripts/setup run installs QEMU)");
+  ASSERT_TRUE(write_file_atomic(o.qemu, as_bytes("x"), 0700).ok());
+  EXPECT_EQ(choose_environment(o, std::nullopt)->because,
+            o.programs + "/../../guest/firmware.fd is not there (guest/build makes a guest)");
+}
+
+TEST_F(Environment, IsWhatWasAskedForOrRefused) {
+  o.environment = UpOptions::Where::kMachines;
+  const auto none = choose_environment(o, std::nullopt);
+  ASSERT_EQ(none.reason(), Reason::kNotFound);
+  EXPECT_NE(none.error().expected.find("/guest/firmware.fd"), std::string::npos);
+  EXPECT_NE(none.error().next.find("guest/build"), std::string::npos);
+  EXPECT_NE(none.error().next.find("--environment local"), std::string::npos);
+  o.guest = dir.path + "/guest";
+  put_guest(o.guest);
+  ASSERT_TRUE(choose_environment(o, std::nullopt)->machines);
+  ASSERT_EQ(unlink((o.guest + "/initrd").c_str()), 0);
+  EXPECT_EQ(choose_environment(o, std::nullopt).error().expected, o.guest + "/initrd");
+  o.environment = UpOptions::Where::kLocal;
+  const auto local = choose_environment(o, true);
+  ASSERT_TRUE(local.ok());
+  EXPECT_FALSE(local->machines);
+  EXPECT_EQ(local->because, "");
+}
+
+TEST_F(Environment, OfAnInstallationStaysAndNeverFallsBackInSilence) {
+  EXPECT_EQ(choose_environment(o, true).reason(), Reason::kNotFound);
+  put_guest(dir.path + "/share/glovebox/guest");
+  EXPECT_TRUE(choose_environment(o, true)->machines);
+  EXPECT_FALSE(choose_environment(o, false)->machines);
+  const std::string file = dir.path + "/installation.json";
+  const auto of = [&](const std::string& text) {
+    EXPECT_TRUE(write_file_atomic(file, as_bytes(text), 0600).ok());
+    return installed_with_machines(file);
+  };
+  EXPECT_EQ(*installed_with_machines(file), std::nullopt);
+  EXPECT_EQ(*of(R"({"release":"glovebox-guest-1"})"), std::optional<bool>(true));
+  EXPECT_EQ(*of(R"({"release":""})"), std::optional<bool>(false));
+  EXPECT_EQ(*of(R"({"plane":"127.0.0.1:1"})"), std::optional<bool>(false));
+  EXPECT_FALSE(of("{").ok());
+}
+
+// What a start writes down is what the next one reads, whatever the start itself ran jobs in.
+TEST_F(Environment, OfOneStartIsNotThatOfTheNext) {
+  put_guest(dir.path + "/share/glovebox/guest");
+  const std::string file = dir.path + "/installation.json";
+  const auto start = [&](UpOptions::Where where) {
+    o.environment = where;
+    const auto installed = installed_with_machines(file);
+    const auto now = choose_environment(o, *installed);
+    Installation i;
+    if (now->machines) i.release = "glovebox-guest-1";
+    i.usual_environment = usual_environment(*installed, *now);
+    EXPECT_TRUE(write_file_atomic(file, as_bytes(canonical(to_json(i))), 0600).ok());
+    return now->machines;
+  };
+  using Where = UpOptions::Where;
+  EXPECT_TRUE(start(Where::kUnsaid));
+  EXPECT_FALSE(start(Where::kLocal));
+  EXPECT_TRUE(start(Where::kUnsaid)) << "it was made with machines";
+  ASSERT_EQ(unlink(file.c_str()), 0);
+  EXPECT_FALSE(start(Where::kLocal));
+  EXPECT_TRUE(start(Where::kMachines));
+  EXPECT_FALSE(start(Where::kUnsaid)) << "it was made on this host";
+}
+
+TEST_F(Environment, FindsTheGuestBesideInstalledProgramsAndInTheTreeThatBuiltThem) {
+  EXPECT_EQ(usual_guest("/a/build/dev/bin"), "/a/build/dev/bin/../../guest");
+  put_guest(dir.path + "/share/glovebox/guest");
+  EXPECT_EQ(usual_guest(o.programs), o.programs + "/../share/glovebox/guest");
+}
+
+TEST(ReleaseSigners, AreThoseOfTheCharter) {
+  SystemRandom random;
+  const auto keys = broker::make_set_keys(random);
+  ASSERT_TRUE(keys.ok());
+  auto chain = keys->chain;
+  EXPECT_TRUE(release_signers(as_bytes(canonical(to_json(chain))))->empty());
+  chain.charter.release_signers = {"ed25519:x"};
+  EXPECT_EQ(*release_signers(as_bytes(canonical(to_json(chain)))), chain.charter.release_signers);
+  EXPECT_FALSE(release_signers(as_bytes("{}")).ok());
+}
+
 TEST(UpOptions, AreCheckedBeforeAnythingIsTouched) {
   const CommandTree tree = make_tree();
   const auto options = [&](std::vector<std::string> words) -> Result<UpOptions> {
@@ -246,6 +364,9 @@ TEST(UpOptions, AreCheckedBeforeAnythingIsTouched) {
   EXPECT_EQ(o->state_dir[0], '/');
   EXPECT_EQ(o->passphrase_file, "/p");
   EXPECT_FALSE(o->uid_base.has_value());
+  EXPECT_EQ(o->environment, UpOptions::Where::kUnsaid);
+  EXPECT_EQ(options({"--environment", "vm"})->environment, UpOptions::Where::kMachines);
+  EXPECT_EQ(options({"--environment", "local"})->environment, UpOptions::Where::kLocal);
 }
 
 }  // namespace

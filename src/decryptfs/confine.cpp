@@ -87,6 +87,9 @@ Status confine_syscalls(const StoreLeft& store) {
   // Memory, never executable; threads that exist, never new ones.
   f.allow(SCMP_SYS(mmap), SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
   f.allow(SCMP_SYS(mprotect), SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+  // Pages for secrets, where the kernel has them.
+  f.allow(static_cast<int>(SYS_memfd_secret));
+  f.allow(SCMP_SYS(ftruncate));
   for (const int call : {SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(madvise), SCMP_SYS(mlock),
                          SCMP_SYS(munlock), SCMP_SYS(brk), SCMP_SYS(futex), SCMP_SYS(sched_yield),
                          SCMP_SYS(clock_gettime), SCMP_SYS(restart_syscall), SCMP_SYS(rt_sigreturn),

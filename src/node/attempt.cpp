@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
+#include <condition_variable>
 #include <functional>
+#include <mutex>
 
 #include "base/bundle_size.h"
 #include "base/threads.h"
@@ -17,6 +20,59 @@ namespace {
 constexpr std::int64_t kPlaneTimeoutMs = 30'000;
 constexpr std::int64_t kPlanePatienceMs = 300'000;  // with a plane that is away
 constexpr std::int64_t kAgainMs = 500;              // before it is asked again
+constexpr std::int64_t kMostStartSeconds = 86'400;  // the bound of spec.timeouts.start
+
+// Calls `over` once when a stage of the attempt lasts longer than it may.
+class StageLimit {
+ public:
+  explicit StageLimit(const Clock& clock) : clock_(clock) {}
+  ~StageLimit() {
+    {
+      const std::scoped_lock lock(mutex_);
+      done_ = true;
+    }
+    changed_.notify_all();
+    if (thread_.joinable()) thread_.join();
+  }
+  StageLimit(const StageLimit&) = delete;
+  StageLimit& operator=(const StageLimit&) = delete;
+
+  Status start(std::int64_t ms, std::function<void()> over) {
+    begin(ms);
+    over_ = std::move(over);
+    GBX_ASSIGN(thread_, start_thread([this] { watch(); }));
+    return ok_status();
+  }
+  // The next stage, in place of the one before.
+  void begin(std::int64_t ms) {
+    {
+      const std::scoped_lock lock(mutex_);
+      until_ms_ = clock_.steady_ms() + ms;
+    }
+    changed_.notify_all();
+  }
+
+ private:
+  void watch() {
+    std::unique_lock lock(mutex_);
+    while (!done_) {
+      const std::int64_t left = until_ms_ - clock_.steady_ms();
+      if (left <= 0) {
+        lock.unlock();
+        return over_();
+      }
+      changed_.wait_for(lock, std::chrono::milliseconds(left));
+    }
+  }
+
+  const Clock& clock_;
+  std::function<void()> over_;  // constant once the thread runs
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::int64_t until_ms_ = 0;  // guarded by mutex_
+  bool done_ = false;          // guarded by mutex_
+  std::thread thread_;
+};
 
 class Running {
  public:
@@ -37,31 +93,94 @@ class Running {
   std::string name() const {
     return to_hex(job_id_).substr(0, 16) + "-" + std::to_string(bundle_.credential.body.attempt);
   }
-  // The plan is the plane's word here, and only the agent checks it: no number of it is to
-  // overflow.
-  std::int64_t life_ms() const {
-    const std::int64_t planned = bundle_.plan.body.controls.run_seconds;
-    return std::clamp<std::int64_t>(planned, 0, kMaxRunSeconds) * 1000 + o_.grace_ms;
+  // Plan and submission are the plane's word here, and only the agent checks them: no number of
+  // them is to overflow.
+  std::int64_t start_ms() const {
+    const std::int64_t asked = bundle_.submission.submission.body.spec.spec.timeouts.start;
+    return std::clamp<std::int64_t>(asked, 0, kMostStartSeconds) * 1000 + o_.start_grace_ms;
   }
+  std::int64_t work_ms() const {
+    const std::int64_t planned = bundle_.plan.body.controls.run_seconds;
+    return std::clamp<std::int64_t>(planned, 0, kMaxRunSeconds) * 1000 + o_.end_grace_ms;
+  }
+  std::int64_t life_ms() const { return start_ms() + work_ms(); }
 
   // Until the agent said `end`, broke its stream, or ran out of time.
   Status live() {
     if (o_.refused) return *o_.refused;
-    GBX_ASSIGN(environment_, o_.provisioner->start({name(), bundle_}));
-    mux_.emplace(environment_->stream(), *o_.clock);
+    GBX_ASSIGN(give_up_, make_pipe());
+    StageLimit limit(*o_.clock);
+    limit_ = &limit;
+    GBX_TRY(limit.start(start_ms(), [this] { cut(Cut::kLimit); }));
+    const StopSignal::Listener listener(stop_, [this](Reason) { cut(Cut::kStop); });
+    auto started = o_.provisioner->start({name(), bundle_, life_ms(), give_up_.first.get()});
+    if (!started.ok()) return too_long_ ? ran_too_long() : started.error();
+    environment_ = std::move(*started);
+    {
+      const std::scoped_lock lock(cut_mutex_);
+      mux_.emplace(environment_->stream(), *o_.clock);
+      if (was_cut_) mux_->close();
+    }
     Status end = serve_agent(*mux_);
     end_relay();
+    const std::scoped_lock lock(cut_mutex_);
     mux_.reset();
     return end;
   }
 
+  // Ends what goes on, from any thread. The agent, its stream gone, kills the container and ends;
+  // destroy() sees to it. An output that is on its way has limits of its own, and is let through
+  // whoever stops the attempt: nothing untrusted runs any more, no other attempt could seal one,
+  // and a plane that does not want it refuses it.
+  enum class Cut { kLimit, kStop };
+  void cut(Cut why) {
+    const std::scoped_lock lock(cut_mutex_);
+    if (uploading_) {
+      deferred_ = why;
+    } else {
+      cut_now(why);
+    }
+  }
+  // With cut_mutex_.
+  void cut_now(Cut why) {
+    if (why == Cut::kLimit) too_long_ = true;
+    was_cut_ = true;
+    give_up_.second.reset();
+    if (mux_) mux_->close();
+  }
+  void begin_upload() {
+    const std::scoped_lock lock(cut_mutex_);
+    uploading_ = true;
+  }
+  // What was to end meanwhile ends now.
+  void upload_failed() {
+    const std::scoped_lock lock(cut_mutex_);
+    uploading_ = false;
+    if (const auto why = std::exchange(deferred_, std::nullopt)) cut_now(*why);
+  }
+
+  Error ran_too_long() const {
+    const bool started = working_;
+    return fail(Reason::kTimedOut, started ? "the container, its gate and the sealing"
+                                           : "the start of the environment")
+        .with(std::string(started ? "spec.timeouts.run" : "spec.timeouts.start") + " and " +
+                  std::to_string((started ? o_.end_grace_ms : o_.start_grace_ms) / 1000) +
+                  " s, together " + std::to_string((started ? work_ms() : start_ms()) / 1000) +
+                  " s",
+              "it goes on")
+        .hint(started ? "raise spec.timeouts.run" : "raise spec.timeouts.start");
+  }
+
+  // Why there was no word of an end. Nobody waits for an answer once the attempt was stopped.
+  Error silent_end() {
+    if (too_long_) return ran_too_long();
+    if (!stop_.requested()) {
+      if (auto why = environment_->why_ended(spoke_)) return *why;
+    }
+    return fail(Reason::kLost, "the agent ended without a word");
+  }
+
   Status serve_agent(channel::Mux& mux) {
-    // The agent, its stream gone, kills the container and ends; destroy() sees to it. An output
-    // that is on its way is let through whoever stops the attempt: nothing untrusted runs any more,
-    // no other attempt could seal one, and a plane that does not want it refuses it.
-    const StopSignal::Listener listener(stop_, [&](Reason) {
-      if (!uploading_) mux.close();
-    });
     channel::ServeLimits limits;
     limits.max_frame_bytes = kSealedBundleFrameBytes;
     limits.idle_ms = life_ms();
@@ -70,8 +189,10 @@ class Running {
         [&](std::string_view m, const Json& b) { return dispatch(m, b); }, limits, *o_.clock);
     mux.close();
     if (ended_) return ok_status();
-    if (!served.ok()) return served;
-    return fail(Reason::kLost, "the agent ended without a word");
+    const Error why = silent_end();
+    // What it did against the protocol says more than that it is gone.
+    const bool broke = !served.ok() && served.reason() != Reason::kConnectionClosed;
+    return why.reason == Reason::kLost && broke ? served.error() : why;
   }
 
   // One connection at a time, all over one stream: the agent has given up the one before. It asks
@@ -114,6 +235,7 @@ class Running {
   }
 
   Result<Json> dispatch(std::string_view m, const Json& body) {
+    spoke_ = true;
     if (m == method::kLaunch) return to_json(bundle_);
     if (m == method::kAgentBroker) return connect_broker();
     if (m == method::kIntroduce) return introduce(body);
@@ -152,6 +274,9 @@ class Running {
     GBX_ASSIGN(auto report, from_json<PhaseReport>(body));
     report.job_id = job_id_;
     report.attempt = bundle_.credential.body.attempt;
+    if (report.phase == EnvironmentPhase::kWorking && !working_.exchange(true)) {
+      limit_->begin(work_ms());
+    }
     if (stop_.requested() && !uploading_) return to_json(PhaseReply{true});
     auto reply = insist(method::kNodePhase, to_json(report), Stop::kHeeded);
     if (!reply.ok() && stop_.requested() && !uploading_) return to_json(PhaseReply{true});
@@ -159,11 +284,13 @@ class Running {
   }
 
   Result<Json> output(const Json& body) {
-    uploading_ = true;
     GBX_ASSIGN(auto upload, from_json<OutputUpload>(body));
     upload.job_id = job_id_;
     upload.attempt = bundle_.credential.body.attempt;
-    return insist(method::kNodeOutput, to_json(upload), Stop::kHeeded, 4 * kPlaneTimeoutMs);
+    begin_upload();
+    auto reply = insist(method::kNodeOutput, to_json(upload), Stop::kHeeded, 4 * kPlaneTimeoutMs);
+    if (!reply.ok()) upload_failed();
+    return reply;
   }
 
   static Error stopped(Reason why) {
@@ -225,12 +352,22 @@ class Running {
   StopSignal& stop_;
   const Hash32 job_id_;
   std::unique_ptr<Environment> environment_;
-  std::optional<channel::Mux> mux_;        // lives while the agent is served
+  // Lives while the agent is served, whose thread alone makes and unmakes it: with cut_mutex_.
+  std::optional<channel::Mux> mux_;
   channel::MuxStream* relayed_ = nullptr;  // the agent's end of the relay, and the broker's
   std::unique_ptr<channel::FdStream> broker_;
   std::thread relay_;  // between the two
   AgentEnd end_;
   bool ended_ = false;
+  StageLimit* limit_ = nullptr;       // from before the start until the agent was served
+  bool spoke_ = false;                // the agent, anything
+  std::atomic<bool> working_{false};  // it said that its container runs
+  std::atomic<bool> too_long_{false};
+  std::mutex cut_mutex_;
+  std::pair<Fd, Fd> give_up_;    // a start that is under way ends when the write end is closed
+  bool was_cut_ = false;         // guarded by cut_mutex_
+  std::optional<Cut> deferred_;  // guarded by cut_mutex_: until the output that is on its way fails
+  // Changed with cut_mutex_, by the thread that serves the agent.
   std::atomic<bool> uploading_{false};
 };
 

@@ -40,6 +40,13 @@ class StopSignal {
   std::function<void(Reason)> action_;  // guarded by mutex_
 };
 
+// Beyond what the job's spec says, for what is the node's own doing: until the environment begins,
+// and to tell of it.
+inline constexpr std::int64_t kStartGraceMs = 60'000;
+// For gate, sealing and upload: as long as the plane waits (run_grace_seconds of its core), so that
+// of the two the plane is the one who decides while it answers.
+inline constexpr std::int64_t kEndGraceMs = 300'000;
+
 struct AttemptOptions {
   const Clock* clock = nullptr;
   const Logger* log = nullptr;
@@ -50,7 +57,8 @@ struct AttemptOptions {
   Waits waits = wait_in_full;
   // why this node does not begin: it is only told to the plane
   std::optional<Error> refused;
-  std::int64_t grace_ms = 60'000;  // beyond the plan's run time, for start and gate
+  std::int64_t start_grace_ms = kStartGraceMs;
+  std::int64_t end_grace_ms = kEndGraceMs;
 };
 
 // `stop` ends the attempt at once, whatever it is doing. Returns when the environment is destroyed

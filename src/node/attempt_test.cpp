@@ -4,8 +4,10 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 
 #include <atomic>
+#include <functional>
 #include <mutex>
 #include <thread>
 
@@ -30,19 +32,33 @@ class Streams final : public Provisioner {
   Streams() : ends_(channel::make_memory_pipe()) {}
   channel::ByteStream& agent_end() { return *ends_.first; }
   Result<std::vector<std::string>> clear() override { return std::vector<std::string>{}; }
-  Result<std::unique_ptr<Environment>> start(const EnvironmentRequest&) override {
-    return std::unique_ptr<Environment>(std::make_unique<One>(*ends_.second));
+  Result<std::unique_ptr<Environment>> start(const EnvironmentRequest& r) override {
+    if (hangs) {
+      pollfd p{r.give_up_fd, POLLIN, 0};
+      given_up = poll(&p, 1, 20'000) == 1;
+      return fail(Reason::kTimedOut, "storage");
+    }
+    return std::unique_ptr<Environment>(std::make_unique<One>(*ends_.second, *this));
   }
+  bool hangs = false;     // until it is given up
+  bool given_up = false;  // read after the attempt was joined
+  std::optional<Error> why;
+  int asked_spoke = -1;  // -1: it was not asked
 
  private:
   class One final : public Environment {
    public:
-    explicit One(channel::ByteStream& stream) : stream_(stream) {}
+    One(channel::ByteStream& stream, Streams& all) : stream_(stream), all_(all) {}
+    std::optional<Error> why_ended(bool spoke) override {
+      all_.asked_spoke = spoke ? 1 : 0;
+      return all_.why;
+    }
     channel::ByteStream& stream() override { return stream_; }
     std::vector<std::string> destroy() override { return {}; }
 
    private:
     channel::ByteStream& stream_;
+    Streams& all_;
   };
   std::pair<std::unique_ptr<channel::ByteStream>, std::unique_ptr<channel::ByteStream>> ends_;
 };
@@ -82,8 +98,9 @@ class NodeAttempt : public ::testing::Test {
   LaunchBundle bundle_;
   StopSignal stop_;
   Streams streams_;
-  bool picky_ = false;                  // the plane about claims
-  std::vector<DestroyedClaim> claims_;  // that the plane got; read after attempt_ was joined
+  std::function<Result<Json>()> at_output;  // the plane's answer to an output
+  bool picky_ = false;                      // the plane about claims
+  std::vector<DestroyedClaim> claims_;      // that the plane got; read after attempt_ was joined
   Status ended_ = fail(Reason::kInternal, "still runs");  // read after attempt_ was joined
 
  private:
@@ -92,8 +109,14 @@ class NodeAttempt : public ::testing::Test {
     auto secure = channel::TlsChannel::server(stream, tls);
     if (!secure.ok()) return;
     const auto answer = [this](std::string_view m, const Json& body) -> Result<Json> {
-      if (m == method::kNodePhase) return to_json(PhaseReply{});
+      if (m == method::kNodePhase) {
+        GBX_ASSIGN(auto report, from_json<PhaseReport>(body));
+        const std::lock_guard lock(mutex_);
+        phases_.push_back(std::move(report));
+        return to_json(PhaseReply{});
+      }
       if (m == method::kNodeDestroyed) GBX_TRY(take(body));
+      if (m == method::kNodeOutput && at_output) return at_output();
       return to_json(Empty{});
     };
     (void)channel::serve(*secure, answer, {}, kClock);
@@ -108,16 +131,22 @@ class NodeAttempt : public ::testing::Test {
     return fail(Reason::kUnavailable, "another slot");
   }
   std::mutex mutex_;
+  std::vector<PhaseReport> phases_;  // guarded by mutex_
   std::unique_ptr<channel::ConnectionServer> plane_ =
       channel::ConnectionServer::start(channel::listen_tcp({}).value(), 4, [this](auto& stream) {
         plane(stream);
       }).value();
   std::optional<PlaneLink> link_;
-  AttemptOptions options_;
   std::thread attempt_;
-  std::optional<channel::Mux> mux_;
 
  protected:
+  std::optional<channel::Mux> mux_;
+  AttemptOptions options_;
+  // After join().
+  PhaseReport last_phase() {
+    const std::lock_guard lock(mutex_);
+    return phases_.empty() ? PhaseReport{} : phases_.back();
+  }
   std::optional<channel::RpcClient> node_;
   void join() { attempt_.join(); }
 };
@@ -201,6 +230,96 @@ TEST_F(NodeAttempt, AClaimThatThePlaneDoesNotTakeIsSignedAnew) {
   ASSERT_GE(claims_.size(), 2U);
   for (const auto& c : claims_) EXPECT_EQ(c.time % 2, 0);
   EXPECT_GT(claims_.back().time, claims_.front().time);
+}
+
+// What an environment that ends in silence knows of it.
+TEST_F(NodeAttempt, AnEnvironmentThatEndsBeforeItsAgentsWordSaysWhy) {
+  streams_.why = fail(Reason::kBootFailed, "the kernel panicked");
+  run(1);
+  mux_->close();
+  join();
+  EXPECT_EQ(last_phase().reason, "boot-failed");
+  EXPECT_EQ(last_phase().detail, "the kernel panicked");
+  EXPECT_EQ(streams_.asked_spoke, 0);
+}
+TEST_F(NodeAttempt, AnAgentThatSpokeAndWentIsLost) {
+  run(1);
+  ASSERT_TRUE(node_->call(method::kLaunch, to_json(Empty{}), kPatienceMs).ok());
+  mux_->close();
+  join();
+  EXPECT_EQ(last_phase().reason, "lost");
+  EXPECT_EQ(streams_.asked_spoke, 1);
+}
+
+// Both stages have a limit of their own, whatever the agent does meanwhile.
+TEST_F(NodeAttempt, WhatDoesNotStartInTimeIsEnded) {
+  options_.start_grace_ms = 1;
+  bundle_.submission.submission.body.spec.spec.timeouts.start = 0;
+  bundle_.plan.body.controls.run_seconds = 3600;
+  run(1);
+  join();
+  EXPECT_EQ(last_phase().reason, "timed-out");
+  EXPECT_NE(last_phase().detail.find("spec.timeouts.start"), std::string::npos);
+  EXPECT_EQ(streams_.asked_spoke, -1) << "its end is ours";
+}
+TEST_F(NodeAttempt, WhatWorksTooLongIsEndedAndItsStartNotCounted) {
+  options_.end_grace_ms = 1;
+  bundle_.submission.submission.body.spec.spec.timeouts.start = 3600;
+  bundle_.plan.body.controls.run_seconds = 0;
+  run(1);
+  PhaseReport working;
+  working.phase = EnvironmentPhase::kWorking;
+  (void)node_->call(method::kAgentPhase, to_json(working), kPatienceMs);
+  join();
+  EXPECT_EQ(last_phase().reason, "timed-out");
+  EXPECT_NE(last_phase().detail.find("spec.timeouts.run"), std::string::npos);
+}
+
+// Storage that does not answer, say: a start has its limit from its beginning, and can be stopped.
+TEST_F(NodeAttempt, AStartThatHangsIsEndedAtTheLimit) {
+  streams_.hangs = true;
+  options_.start_grace_ms = 1;
+  bundle_.submission.submission.body.spec.spec.timeouts.start = 0;
+  run(1);
+  join();
+  EXPECT_TRUE(streams_.given_up);
+  EXPECT_EQ(last_phase().reason, "timed-out");
+  EXPECT_NE(last_phase().detail.find("spec.timeouts.start"), std::string::npos);
+}
+TEST_F(NodeAttempt, AStartThatHangsIsEndedByAStop) {
+  streams_.hangs = true;
+  run(1);
+  stop_.request(Reason::kJobCancelled);
+  join();
+  EXPECT_TRUE(streams_.given_up);
+  EXPECT_EQ(last_phase().reason, "job-cancelled");
+}
+
+// An agent that says anything under the name of an output has no more time for it.
+TEST_F(NodeAttempt, AnOutputThatIsNoneKeepsNobodyFromStoppingIt) {
+  run(1);
+  EXPECT_FALSE(node_->call(method::kAgentOutput, Json(), kPatienceMs).ok());
+  stop_.request(Reason::kJobCancelled);
+  join();
+  EXPECT_EQ(last_phase().reason, "job-cancelled");
+}
+// It is let through while it is on its way, and no longer.
+TEST_F(NodeAttempt, AStopDuringAnOutputThatIsRefusedCountsThen) {
+  bool cut = true;
+  at_output = [&]() -> Result<Json> {
+    stop_.request(Reason::kJobCancelled);
+    cut = false;
+    return fail(Reason::kWrongState, "no longer wanted");
+  };
+  run(1);
+  OutputUpload upload;
+  upload.ack = sign(Hash32{}, SealAck{}, node_key_).value();
+  upload.output.ciphertext = Bytes(16);
+  upload.output.wrapped_content = {Bytes(64)};
+  EXPECT_FALSE(node_->call(method::kAgentOutput, to_json(upload), kPatienceMs).ok());
+  join();
+  EXPECT_FALSE(cut) << "the plane had it";
+  EXPECT_EQ(last_phase().reason, "job-cancelled");
 }
 
 // The agent's stream is one after another: who keeps the old one gets no new one.

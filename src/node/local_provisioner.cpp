@@ -22,7 +22,7 @@ class LocalEnvironment final : public Environment {
     if (destroyed_) return {};
     destroyed_ = true;
     // Its mounts live in its own mount namespace.
-    return places_.end(place_, *stream_, agent_);
+    return places_.end(place_, *stream_, agent_).lines;
   }
 
  private:
@@ -36,7 +36,7 @@ class LocalEnvironment final : public Environment {
 class LocalProvisioner final : public Provisioner {
  public:
   explicit LocalProvisioner(LocalOptions options)
-      : options_(std::move(options)), places_(options_.state_dir) {}
+      : options_(std::move(options)), places_(options_.state_dir, options_.slots) {}
 
   Result<std::vector<std::string>> clear() override { return places_.clear(); }
 

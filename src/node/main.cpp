@@ -11,6 +11,9 @@
 #include "base/version.h"
 #include "crypto/key_file.h"
 #include "node/service.h"
+#include "storage/s3/s3_store.h"
+#include "vm/accelerator.h"
+#include "vm/qemu.h"
 
 namespace gbx::node {
 namespace {
@@ -23,7 +26,9 @@ struct Settings {
   std::string plane_key;
   std::string broker;
   std::string key_file;
+  bool new_key = false;
   std::string objects;
+  std::string s3_config;
   std::string state;
   std::string agent = program_dir() + "/glovebox-agent";
   std::int64_t slots = 1;
@@ -35,6 +40,7 @@ struct Settings {
   std::string release;
   std::string simtee = program_dir() + "/glovebox-simtee";
   std::string simtee_key;
+  std::string accelerator = "auto";
 };
 
 constexpr std::size_t kMaxReleaseBytes = 65'536;
@@ -84,33 +90,78 @@ NodeInfo info_of(const Settings& s, std::int64_t memory_bytes, const crypto::Sig
   return n;
 }
 
+// What runs the guests: as asked, else KVM where it boots this guest.
+Result<vm::Platform> accelerator_of(const Settings& s, const Logger& log) {
+  if (s.accelerator == "kvm") return vm::Platform::kKvm;
+  if (s.accelerator == "emulation") return vm::Platform::kEmulation;
+  vm::ProbeOptions probe;
+  probe.firmware = s.guest + "/firmware.fd";
+  probe.kernel = s.guest + "/kernel";
+  // Beside the folder of environments, in which everything is an environment.
+  probe.memory_file = s.state + ".accelerator";
+  GBX_ASSIGN(const vm::AcceleratorFound found, vm::find_accelerator(probe));
+  log.info("accelerator", {{"what", printable(found.why, 500)}});
+  return found.platform;
+}
+
+// A QEMU that lacks something would end at every start.
+Status check_installed(vm::Platform platform) {
+  const std::string qemu = vm::LaunchDescription{}.qemu;
+  GBX_ASSIGN(const vm::QemuReport report, vm::check_qemu(qemu, platform));
+  if (report.serves(platform)) return ok_status();
+  std::string lacks;
+  for (const vm::QemuLack& l : report.lacks) {
+    lacks += (lacks.empty() ? "" : "; ") + l.what + " (" + l.needs + ")";
+  }
+  return fail(Reason::kUnsupported, qemu)
+      .with("what a machine under " + std::string(vm::platform_name(platform)) + " needs",
+            "without " + printable(lacks, 500))
+      .hint("install another QEMU, or start without --environment vm");
+}
+
 // Machines, and what the plane is told of them.
-Result<std::unique_ptr<Provisioner>> machines_of(const Settings& s, NodeInfo& info) {
+Result<std::unique_ptr<Provisioner>> machines_of(const Settings& s, NodeInfo& info,
+                                                 const Clock& clock, const Logger& log) {
   if (s.guest.empty() || s.release.empty() || s.simtee_key.empty()) {
     return fail(Reason::kUsage, "--environment vm")
         .with("--guest, --release and --simtee-key", "without one of them");
   }
   VmOptions o;
   GBX_ASSIGN(o.release, load_release(s));
+  GBX_TRY(check_guest(s.guest, o.release.body));
   GBX_ASSIGN(const std::string root, simulated_root(s));
+  GBX_ASSIGN(const vm::Platform platform, accelerator_of(s, log));
+  GBX_TRY(check_installed(platform));
   o.simtee_program = s.simtee;
   o.simtee_key = s.simtee_key;
   o.guest_dir = s.guest;
   o.objects_dir = s.objects;
+  if (storage::is_s3(s.objects) || !s.s3_config.empty()) {
+    GBX_ASSIGN(o.objects, storage::open_objects(s.objects, s.s3_config, clock));
+  }
   o.state_dir = s.state;
   o.uid_base = s.uid_base;
+  o.slots = s.slots;
+  o.platform = vm::platform_name(platform);
   info.technologies = {Technology::kSim};
   info.platforms = {{Technology::kSim, root, o.release.body.name}};
   return make_vm_provisioner(std::move(o));
 }
 
-Result<std::unique_ptr<Provisioner>> provisioner_of(const Settings& s, NodeInfo& info) {
-  if (s.environment == "vm") return machines_of(s, info);
+Result<std::unique_ptr<Provisioner>> provisioner_of(const Settings& s, NodeInfo& info,
+                                                    const Clock& clock, const Logger& log) {
+  if (s.environment == "vm") return machines_of(s, info, clock, log);
+  if (storage::is_s3(s.objects) || !s.s3_config.empty()) {
+    return fail(Reason::kUsage, "--objects")
+        .with("a directory, which this environment's programs read", s.objects)
+        .hint("--environment vm reads s3:// as well");
+  }
   LocalOptions local;
   local.agent_program = s.agent;
   local.objects_dir = s.objects;
   local.state_dir = s.state;
   local.uid_base = s.uid_base;
+  local.slots = s.slots;
   return make_local_provisioner(local);
 }
 
@@ -133,7 +184,7 @@ Status serve(const Settings& s) {
   GBX_ASSIGN(link.plane_key, crypto::PublicKey::from_text(s.plane_key));
   GBX_ASSIGN(const std::int64_t memory, lent_memory(s));
   o.info = info_of(s, memory, key);
-  GBX_ASSIGN(const auto provisioner, provisioner_of(s, o.info));
+  GBX_ASSIGN(const auto provisioner, provisioner_of(s, o.info, clock, log));
   GBX_ASSIGN(const auto cleared, provisioner->clear());
   for (const auto& line : cleared) log.warn("left-by-an-earlier-life", {{"what", line}});
   o.clock = &clock;
@@ -149,10 +200,15 @@ Status serve(const Settings& s) {
   return ok_status();
 }
 
-Status print_key(const std::string& path) {
+Status print_key(const Settings& s) {
   SystemRandom random;
-  GBX_ASSIGN(auto key, crypto::signing_key_file(path, random));
-  std::cout << key.public_key().text() << "\n";
+  auto key = s.new_key ? crypto::signing_key_file(s.key_file, random)
+                       : crypto::read_signing_key(s.key_file);
+  if (!key.ok()) {
+    if (key.reason() != Reason::kNotFound) return key.error();
+    return key.error().hint("glovebox-node key --new makes one");
+  }
+  std::cout << key->public_key().text() << "\n";
   return ok_status();
 }
 
@@ -168,7 +224,12 @@ int run_main(int argc, char** argv) {
   serve_command->add_option("--broker", s.broker, "host:port of the broker")->required();
   serve_command->add_option("--key", s.key_file, "This node's private key; made on first use")
       ->required();
-  serve_command->add_option("--objects", s.objects, "Folder of ciphertext objects")->required();
+  serve_command
+      ->add_option("--objects", s.objects,
+                   "Folder of ciphertext objects, or s3://bucket/prefix (vm only)")
+      ->required();
+  serve_command->add_option("--s3-config", s.s3_config,
+                            "Private file: endpoint, region, access-key, secret-key of s3://");
   serve_command->add_option("--state", s.state, "Private folder for environments")->required();
   serve_command->add_option("--agent", s.agent, "The agent's program");
   serve_command
@@ -179,6 +240,10 @@ int run_main(int argc, char** argv) {
   serve_command->add_option("--release", s.release, "Signed release of that guest");
   serve_command->add_option("--simtee", s.simtee, "The program that plays the TEE");
   serve_command->add_option("--simtee-key", s.simtee_key, "Its root's key file");
+  serve_command
+      ->add_option("--accelerator", s.accelerator,
+                   "What runs machines: auto tries KVM once and remembers the answer")
+      ->check(CLI::IsMember({"auto", "kvm", "emulation"}));
   serve_command->add_option("--slots", s.slots, "Attempts at a time")->check(CLI::Range(1, 64));
   serve_command->add_option("--memory", s.memory,
                             "Memory, scratch and images of all attempts at a time, like 8GiB "
@@ -190,7 +255,8 @@ int run_main(int argc, char** argv) {
                    "First of 140,000 a slot user ids that are nobody else's")
       ->required();
   auto* key_command = app.add_subcommand("key", "Print this node's public key");
-  key_command->add_option("--key", s.key_file, "Private key file; made on first use")->required();
+  key_command->add_option("--key", s.key_file, "Private key file")->required();
+  key_command->add_flag("--new", s.new_key, "Make the file when it is not there");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
@@ -198,7 +264,7 @@ int run_main(int argc, char** argv) {
     return code == 0 ? 0 : static_cast<int>(ExitClass::kUsage);
   }
   Status status = harden_process();  // both have the node's key
-  if (status.ok()) status = *serve_command ? serve(s) : print_key(s.key_file);
+  if (status.ok()) status = *serve_command ? serve(s) : print_key(s);
   if (!status.ok()) {
     const Error& e = status.error();
     std::cerr << "glovebox-node: " << e.line() << "\n";

@@ -18,18 +18,18 @@ namespace {
 
 constexpr std::int64_t kOrderlyEndMs = 8'000;
 
-// What withstood, a line each.
-std::vector<std::string> clear_attempt(const std::string& state_dir, const std::string& attempt) {
-  std::vector<std::string> residue;
+Residue clear_attempt(const std::string& state_dir, const std::string& attempt) {
+  Residue residue;
   const PlaceNames names = names_of(attempt);
   // The enclosure first: nobody is left then who could start the container anew.
   for (const auto& id : {names.enclosure, names.container}) {
     const Status s = sandbox::clear_residue(id);
-    if (!s.ok()) residue.push_back(id + ": " + s.error().what);
+    if (!s.ok()) residue.lines.push_back(id + ": " + s.error().what);
   }
-  if (!residue.empty()) return residue;
+  residue.processes = !residue.lines.empty();
+  if (residue.processes) return residue;
   const Status removed = remove_tree(state_dir + "/" + attempt);
-  if (!removed.ok()) residue.push_back("attempt folder: " + removed.error().what);
+  if (!removed.ok()) residue.lines.push_back("attempt folder: " + removed.error().what);
   return residue;
 }
 
@@ -67,7 +67,7 @@ Result<std::vector<std::string>> Places::clear() {
   GBX_TRY(lock_folder());
   GBX_ASSIGN(const auto attempts, folders_in(state_dir_));
   for (const auto& attempt : attempts) {
-    const auto left = clear_attempt(state_dir_, attempt);
+    const auto left = clear_attempt(state_dir_, attempt).lines;
     if (left.empty()) continue;
     return fail(Reason::kSandboxSetup,
                 "what an earlier life of this node left behind withstands: " + attempt + ": " +
@@ -83,19 +83,20 @@ Result<Place> Places::take(const std::string& attempt) {
   if (path_exists(folder(place))) {
     return fail(Reason::kWrongState, "this attempt has an environment here");
   }
-  GBX_TRY(make_dirs(folder(place), 0711));
-  place.slot = slots_.take();
-  return place;
+  GBX_ASSIGN(place.slot, slots_.take());
+  const Status made = make_dirs(folder(place), 0711);
+  if (made.ok()) return place;
+  slots_.give_back(place.slot);
+  return made.error();
 }
 
-std::vector<std::string> Places::give_back(const Place& place) {
-  std::vector<std::string> residue = clear_attempt(state_dir_, place.attempt);
-  if (residue.empty()) slots_.give_back(place.slot);
+Residue Places::give_back(const Place& place) {
+  Residue residue = clear_attempt(state_dir_, place.attempt);
+  if (residue.lines.empty()) slots_.give_back(place.slot);
   return residue;
 }
 
-std::vector<std::string> Places::end(const Place& place, channel::ByteStream& stream,
-                                     Process& program) {
+Residue Places::end(const Place& place, channel::ByteStream& stream, Process& program) {
   stream.close();
   auto ended = program.wait(kOrderlyEndMs);
   if (!ended.ok() || !ended->has_value()) program.kill_and_reap();

@@ -14,12 +14,20 @@
 namespace gbx::node {
 
 // Environments that run at the same time share no user id: each takes a slot of kUidsPerSlot ids.
+// There are as many as this node was given: the ids beyond may be anybody's.
 class UidSlots {
  public:
-  std::int64_t take() {
+  explicit UidSlots(std::int64_t count) : count_(count) {}
+  // kNoCapacity when all are taken, some perhaps by what withstood its end.
+  Result<std::int64_t> take() {
     const std::scoped_lock lock(mutex_);
     std::int64_t slot = 0;
     while (taken_.count(slot) > 0) ++slot;
+    if (slot >= count_) {
+      return fail(Reason::kNoCapacity, "user ids for an environment")
+          .with("one of " + std::to_string(count_) + " slots", "all are taken")
+          .hint("end what an earlier attempt left behind, and start the node again");
+    }
     taken_.insert(slot);
     return slot;
   }
@@ -29,6 +37,7 @@ class UidSlots {
   }
 
  private:
+  const std::int64_t count_;
   std::mutex mutex_;
   std::set<std::int64_t> taken_;  // guarded by mutex_
 };
@@ -46,20 +55,28 @@ struct Place {
   std::int64_t slot = 0;  // of user ids
 };
 
+// What withstood, a line each, and whether it is more than a folder: then something may still run.
+struct Residue {
+  std::vector<std::string> lines;
+  bool processes = false;
+};
+
 class Places {
  public:
-  explicit Places(std::string state_dir) : state_dir_(std::move(state_dir)) {}
+  Places(std::string state_dir, std::int64_t slots)
+      : state_dir_(std::move(state_dir)), slots_(slots) {}
   // Locks the folder: another node's environments would be taken for leftovers. What was cleared, a
   // line each; kSandboxSetup when something withstood, kWrongState when another node is there.
   Result<std::vector<std::string>> clear();
-  // Makes the attempt's folder. kWrongState before clear(), and when the attempt has one.
+  // Makes the attempt's folder. kWrongState before clear(), and when the attempt has one;
+  // kNoCapacity beyond the slots.
   Result<Place> take(const std::string& attempt);
   // Kills and removes what there is of it. What withstood, a line each: then nobody else gets its
   // user ids.
-  std::vector<std::string> give_back(const Place& place);
+  Residue give_back(const Place& place);
   // The same after an orderly end: a program that ends by itself once its stream is closed gets a
   // moment for it.
-  std::vector<std::string> end(const Place& place, channel::ByteStream& stream, Process& program);
+  Residue end(const Place& place, channel::ByteStream& stream, Process& program);
   std::string folder(const Place& place) const { return state_dir_ + "/" + place.attempt; }
 
  private:

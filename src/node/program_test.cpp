@@ -52,7 +52,11 @@ TEST(NodeProgram, TakesNoKeyThatOthersMayRead) {
   ASSERT_NE(mkdtemp(folder.data()), nullptr);
   const std::string path = folder + "/key";
   const auto key = [&] { return program({"key", "--key", path}); };
-  const RunOutput made = key();
+  const RunOutput none = key();
+  EXPECT_EQ(none.status.code, static_cast<int>(exit_class(Reason::kNotFound)));
+  EXPECT_NE(none.err.find("key --new"), std::string::npos) << none.err;
+  EXPECT_FALSE(path_exists(path)) << "reading a key makes none";
+  const RunOutput made = program({"key", "--new", "--key", path});
   EXPECT_EQ(made.status.code, 0) << made.err;
   struct stat info {};
   ASSERT_EQ(stat(path.c_str(), &info), 0);
@@ -65,6 +69,43 @@ TEST(NodeProgram, TakesNoKeyThatOthersMayRead) {
     EXPECT_EQ(refused.out, "") << mode;
     EXPECT_NE(refused.err.find("io: " + path), std::string::npos) << refused.err;
     EXPECT_NE(refused.err.find("  next: chmod 600 " + path), std::string::npos) << refused.err;
+  }
+  EXPECT_TRUE(remove_tree(folder).ok());
+}
+
+// Programs of the local environment read a directory; a volume of a machine reads either.
+TEST(NodeProgram, ReadsS3OnlyForMachinesAndOnlyWithItsFile) {
+  std::string folder = "/tmp/gbx-node-s3-XXXXXX";
+  ASSERT_NE(mkdtemp(folder.data()), nullptr);
+  const std::string key = folder + "/key";
+  std::string text = program({"key", "--new", "--key", key}).out;
+  text.resize(text.find('\n'));
+  const auto said = [&](const std::string& objects, const std::string& config) {
+    std::vector<std::string> words = {"serve",
+                                      "--name",
+                                      "x",
+                                      "--plane",
+                                      "127.0.0.1:1",
+                                      "--plane-key",
+                                      text,
+                                      "--broker",
+                                      "127.0.0.1:2",
+                                      "--key",
+                                      key,
+                                      "--state",
+                                      folder,
+                                      "--objects",
+                                      objects,
+                                      "--uid-base",
+                                      std::to_string(kDefaultUidBase)};
+    if (!config.empty()) words.insert(words.end(), {"--s3-config", config});
+    const RunOutput r = program(words);
+    EXPECT_EQ(r.status.code, static_cast<int>(ExitClass::kUsage)) << r.err;
+    return r.err;
+  };
+  for (const auto& [objects, config] :
+       {std::pair("s3://bucket/x", ""), std::pair("s3://bucket/x", "/f"), std::pair("/d", "/f")}) {
+    EXPECT_NE(said(objects, config).find("--environment vm"), std::string::npos) << objects;
   }
   EXPECT_TRUE(remove_tree(folder).ok());
 }

@@ -168,11 +168,12 @@ void Service::run(const LaunchBundle& bundle, PlaneCalls& plane) {
   o.plane = &plane;
   o.waits = o_.waits;
   const PlanControls& controls = bundle.plan.body.controls;
-  const Status taken = capacity_.take(controls);
+  const Result<std::int64_t> bytes = o_.provisioner->memory_for(bundle);
+  const Status taken = bytes.ok() ? capacity_.take(controls, *bytes) : Status(bytes.error());
   if (!taken.ok()) o.refused = taken.error();
   const Status s = run_attempt(o, bundle, stop);
   if (!s.ok()) o_.log->error("attempt", s.error());
-  if (taken.ok()) capacity_.give_back(controls);
+  if (taken.ok()) capacity_.give_back(*bytes);
   const std::scoped_lock lock(mutex_);
   std::erase_if(running_, [&](const Attempt& a) { return a.stop == &stop; });
 }

@@ -141,11 +141,14 @@ Status verdict_allowed(const std::vector<PlatformRule>& rules, const records::Ve
   }
   const bool unmeasured = v.technology == Technology::kNone;
   const bool by_name = unmeasured || v.technology == Technology::kSim;
+  const char* nearest = "technology";  // how far the best rule went
   for (const auto& r : rules) {
     if (r.technology != v.technology) continue;
+    if (nearest == std::string_view("technology")) nearest = "root";
     if (by_name && r.root.empty()) continue;
     if (!r.root.empty() && r.root != v.root) continue;
     if (unmeasured) return ok_status();
+    nearest = "release";
     if (v.measurement != Check::kPass || v.debug_off != Check::kPass || v.svn < r.minimum_svn) {
       continue;
     }
@@ -153,7 +156,9 @@ Status verdict_allowed(const std::vector<PlatformRule>& rules, const records::Ve
       return ok_status();
     }
   }
-  return fail(Reason::kTeeNotAllowed, "no owner's rule allows this environment")
+  const bool technology = nearest == std::string_view("technology");
+  return fail(Reason::kTeeNotAllowed, std::string("no owner's rule ") +
+                                          (technology ? "allows" : "names") + " this " + nearest)
       .with("a platform that every policy names",
             std::string(enum_name(v.technology)) + " " + v.root + " " + v.release);
 }

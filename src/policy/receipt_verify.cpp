@@ -718,18 +718,26 @@ class Verifier {
       return;
     }
     const auto& d = *r_.destroyed;
-    // Evidence of a platform names no node: then whoever signed it is the claim's own word.
+    // Evidence of a platform names no node: then anybody may have signed, and a good signature
+    // proves nothing. A bad one is still none.
     const bool named = r_.evidence.node.has_value();
     auto node = crypto::PublicKey::from_text(named ? r_.evidence.node->key : d.key);
-    proved(named ? "signed by the node" : "signed by the key that it names",
-           node.ok() ? d.verify(pinned_, *node) : Status(node.error()));
+    const Status is_signed = node.ok() ? d.verify(pinned_, *node) : Status(node.error());
+    if (named || !is_signed.ok()) {
+      proved(named ? "signed by the node" : "signed by the key beside it", is_signed);
+    }
     proved("about this attempt",
            d.body.job_id == out_.job_id && d.body.attempt == r_.credential.body.attempt,
            Reason::kPlanMismatch);
+    const std::string who =
+        named ? "the node"
+              : "whoever has a key that nothing else here names (" +
+                    (node.ok() ? to_hex(node->fingerprint()).substr(0, 16) : std::string("none")) +
+                    ")";
     claimed("the environment was destroyed",
             d.body.residue.empty()
-                ? "the node's word"
-                : "the node says that something was left: " + printable_text(d.body.residue[0]));
+                ? (named ? "the node's word" : "the word of " + who)
+                : who + " says that something was left: " + printable_text(d.body.residue[0]));
   }
 
   const Receipt& r_;

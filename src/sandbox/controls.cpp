@@ -227,6 +227,12 @@ Status check_logs(const Reading& r, const Expected& e) {
   return ok_status();
 }
 
+std::string enforced(const std::string& profile) { return profile + " (enforce)"; }
+Status check_apparmor(const Reading& r, const Expected& e) {
+  const std::string label = enforced(*e.spec.apparmor);
+  return r.label == label ? ok_status() : Status(missing("AppArmor profile " + label, r.label));
+}
+
 constexpr Control kControls[] = {
     {"user-namespace", Moment::kCreated, check_user_namespace},
     {"no-capabilities", Moment::kRunning, check_capabilities},
@@ -353,7 +359,22 @@ Result<std::vector<std::string>> check_controls(const Reading& reading, const Ex
     if (!s.ok()) return s.error().at(std::string(c.name));
     names.emplace_back(c.name);
   }
+  if (moment == Moment::kRunning && expected.spec.apparmor) {
+    Status s = check_apparmor(reading, expected);
+    if (!s.ok()) return s.error().at(kAppArmorControl);
+    names.emplace_back(kAppArmorControl);
+  }
   return names;
+}
+
+bool profile_is_loaded(const std::string& name, const std::string& profiles) {
+  const auto text = read_text_file(profiles, kMaxText);
+  if (!text.ok()) return false;
+  std::istringstream in(*text);
+  for (std::string line; std::getline(in, line);) {
+    if (line == enforced(name)) return true;
+  }
+  return false;
 }
 
 Result<Namespaces> read_namespaces(const std::string& pid) {
@@ -393,19 +414,25 @@ Result<Reading> read_created(pid_t pid, const ContainerSpec& spec, const HostPro
   return r;
 }
 
-Status read_running(pid_t pid, std::int64_t timeout_ms, const Clock& clock, Reading& reading) {
-  const std::int64_t deadline = clock.steady_ms() + timeout_ms;
+Status read_running(pid_t pid, const ContainerSpec& spec, const Patience& patience,
+                    Reading& reading) {
+  const std::int64_t deadline = patience.clock.steady_ms() + patience.timeout_ms;
+  const std::string proc = "/proc/" + std::to_string(pid);
   for (;;) {
-    reading.status = read_status("/proc/" + std::to_string(pid));
+    reading.status = read_status(proc);
+    if (spec.apparmor) reading.label = one_line(proc + "/attr/apparmor/current");
     if (reading.status.empty()) {
       return fail(Reason::kSandboxSetup,
                   "the status of the container's first process cannot be read");
     }
-    if (filtered(value_of(reading.status, "Seccomp")) ||
+    // A runtime asks for the profile before, and the kernel changes to it with the program.
+    const bool confined = !spec.apparmor || reading.label == enforced(*spec.apparmor);
+    if ((filtered(value_of(reading.status, "Seccomp")) && confined) ||
         value_of(reading.status, "State").substr(0, 1) == "Z") {
       return ok_status();
     }
-    if (clock.steady_ms() > deadline) return ok_status();  // check_controls() says what is missing
+    // check_controls() says what is missing
+    if (patience.clock.steady_ms() > deadline) return ok_status();
     poll(nullptr, 0, 1);
   }
 }

@@ -42,6 +42,7 @@ struct Reading {
   Json seccomp;
 
   std::map<std::string, std::string> status;  // /proc/<pid>/status
+  std::string label;                          // "glovebox-workload (enforce)"
 };
 
 // What it has to agree with.
@@ -61,6 +62,8 @@ struct Control {
 };
 // All of them; the names are those of RunPlan.controls.mandatory.
 std::span<const Control> controls();
+// Beside these, where the spec names a profile.
+inline constexpr char kAppArmorControl[] = "apparmor";
 
 // The names of those of `moment`, when every one of them is in force; else kSandboxSetup names the
 // first that is not.
@@ -73,9 +76,14 @@ std::string file_name_of(int fd);
 // The first part. `bundle` is the folder of the runtime's configuration.
 Result<Reading> read_created(pid_t pid, const ContainerSpec& spec, const HostProbe& host,
                              const std::string& bundle);
-// The second part: waits until the system call filter is on or the process is dead (a dead one not
-// yet reaped still tells what held it), at most timeout_ms; check_controls() then says what is
-// missing.
-Status read_running(pid_t pid, std::int64_t timeout_ms, const Clock& clock, Reading& reading);
+// The second part: waits until the system call filter and the spec's profile are on or the process
+// is dead (a dead one not yet reaped still tells what held it), at most timeout_ms;
+// check_controls() then says what is missing.
+struct Patience {
+  std::int64_t timeout_ms;
+  const Clock& clock;
+};
+Status read_running(pid_t pid, const ContainerSpec& spec, const Patience& patience,
+                    Reading& reading);
 
 }  // namespace gbx::sandbox

@@ -3,6 +3,7 @@
 #include "sandbox/controls.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <functional>
@@ -144,6 +145,51 @@ TEST(Controls, PrivilegesAreMissed) {
   EXPECT_EQ(missed_when([](Reading& r) { r.status["Gid"] = "0 0 0 0"; }), "no-capabilities");
   EXPECT_EQ(missed_when([](Reading& r) { r.status["NoNewPrivs"] = "0"; }), "no-new-privs");
   EXPECT_EQ(missed_when([](Reading& r) { r.status.erase("NoNewPrivs"); }), "no-new-privs");
+}
+
+TEST(Controls, AProfileCountsWhereItIsAskedForAndAsTheKernelShowsIt) {
+  Case c;
+  const auto running = [&] { return check_controls(c.reading, c.expected, Moment::kRunning); };
+  const auto without = running().value();
+  EXPECT_EQ(std::count(without.begin(), without.end(), "apparmor"), 0);
+  c.spec.apparmor = "glovebox-workload";
+  for (const char* label : {"", "unconfined", "glovebox-workload (complain)", "glovebox-workload",
+                            "glovebox-workload//&other (enforce)"}) {
+    c.reading.label = label;
+    const auto refused = running();
+    ASSERT_EQ(refused.reason(), Reason::kSandboxSetup) << label;
+    EXPECT_NE(refused.error().line().find("apparmor"), std::string::npos);
+  }
+  c.reading.label = "glovebox-workload (enforce)";
+  const auto with = running();
+  ASSERT_TRUE(with.ok()) << with.error().line();
+  EXPECT_EQ(with->back(), "apparmor");
+}
+
+TEST(Controls, AProfileIsLoadedWhereTheKernelEnforcesIt) {
+  const std::string list = ::testing::TempDir() + "profiles-" + std::to_string(getpid());
+  const auto loaded = [&](const std::string& text) {
+    EXPECT_TRUE(write_file_atomic(list, as_bytes(text), 0600).ok());
+    return profile_is_loaded(kWorkloadProfile, list);
+  };
+  EXPECT_TRUE(loaded("man (enforce)\nglovebox-workload (enforce)\n"));
+  EXPECT_FALSE(loaded("glovebox-workload (complain)\n"));
+  EXPECT_FALSE(loaded("glovebox-workload2 (enforce)\nmy-glovebox-workload (enforce)\n"));
+  EXPECT_FALSE(loaded(""));
+  EXPECT_TRUE(remove_tree(list).ok());
+  EXPECT_FALSE(profile_is_loaded(kWorkloadProfile, list));
+}
+
+TEST(Controls, TheConfigurationNamesTheProfile) {
+  ContainerSpec spec;
+  const auto named = [&] {
+    const Json config = oci_config(spec, {});
+    const Json* profile = config.find("process")->find("apparmorProfile");
+    return profile == nullptr ? std::string("none") : *profile->string();
+  };
+  EXPECT_EQ(named(), "none");
+  spec.apparmor = kWorkloadProfile;
+  EXPECT_EQ(named(), "glovebox-workload");
 }
 
 TEST(Controls, MissingAndOtherFiltersAreMissed) {

@@ -261,6 +261,34 @@ Result<Fd> make_enclosure(const std::string& id) {
   return procs;
 }
 
+Result<Fd> limit_enclosure(const std::string& id, std::int64_t memory_bytes) {
+  GBX_ASSIGN(const HostProbe host, probe_host());
+  const auto memory = host.controllers.find("memory");
+  if (memory == host.controllers.end()) {
+    return fail(Reason::kSandboxSetup, "this host has no cgroup controller memory");
+  }
+  const std::string dir = memory->second + "/" + cgroup_name(id);
+  const auto broken = [&] {
+    return fail(Reason::kSandboxSetup, "cgroup " + dir + ": " + strerror(errno));
+  };
+  // Under cgroup v2 the enclosure itself.
+  if (mkdir(dir.c_str(), 0755) != 0 && errno != EEXIST) return broken();
+  const bool v2 = host.cgroups == CgroupLayout::kV2;
+  const auto put = [&](const char* name, const std::string& value) -> Status {
+    const Fd limit(open((dir + name).c_str(), O_WRONLY | O_CLOEXEC));
+    if (!limit.valid()) return broken();
+    return write_all(limit.get(), as_bytes(value));
+  };
+  GBX_TRY(put(v2 ? "/memory.max" : "/memory.limit_in_bytes", std::to_string(memory_bytes)));
+  // What a machine holds does not outlive it on this host's disk. Without such a file the kernel
+  // has no swap, or cannot keep anybody out of it, which the notes of this host say.
+  const char* swap = v2 ? "/memory.swap.max" : "/memory.memsw.limit_in_bytes";
+  if (path_exists(dir + swap)) GBX_TRY(put(swap, v2 ? "0" : std::to_string(memory_bytes)));
+  Fd procs(open((dir + "/cgroup.procs").c_str(), O_WRONLY | O_CLOEXEC));
+  if (!procs.valid()) return broken();
+  return procs;
+}
+
 Result<std::vector<std::string>> residue(const std::string& id) {
   std::vector<std::string> found;
   const std::string cgroup = cgroup_name(id);

@@ -108,7 +108,7 @@ Status Container::start(Report& report) {
   if (!started.status.exited || started.status.code != 0) {
     return runtime_error("start", staged_.runtime, started.err);
   }
-  GBX_TRY(read_running(init_, kPrivilegesTimeoutMs, clock_, reading));
+  GBX_TRY(read_running(init_, spec_, {kPrivilegesTimeoutMs, clock_}, reading));
   GBX_ASSIGN(const auto after, check_controls(reading, expected, Moment::kRunning));
   before.insert(before.end(), after.begin(), after.end());
   report.controls = std::move(before);

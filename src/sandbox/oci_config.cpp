@@ -78,6 +78,7 @@ Json process_json(const ContainerSpec& spec) {
   process["cwd"] = spec.cwd;
   process["capabilities"] = capabilities;
   process["noNewPrivileges"] = true;
+  if (spec.apparmor) process["apparmorProfile"] = *spec.apparmor;
   process["oomScoreAdj"] = 500;
   // Just above the largest file system: no file of holes is larger than what could be stored.
   const std::int64_t largest = std::max(spec.out_bytes, spec.tmp_bytes) + (1 << 20);

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,8 @@ struct ContainerSpec {
   std::vector<std::string> argv;  // argv[0] is absolute, or found in PATH of env
   std::vector<std::string> env;   // "NAME=value"
   std::string cwd = "/";
+  // AppArmor profile of the container, which the kernel must have; without one, none is asked for
+  std::optional<std::string> apparmor;
   std::vector<DataMount> mounts;
   std::int64_t uid_base = 0;  // container ids 0..65535 are host ids uid_base..; at least 65536
   std::int64_t uid = 1000;    // in the container; never 0. The group has the same number
@@ -55,6 +58,7 @@ struct ContainerSpec {
     f("argv", argv, Bound{1, 4096});
     f("env", env, Bound{0, 4096});
     f("cwd", cwd, Bound{1, 4096});
+    f("apparmor", apparmor, Bound{1, 64});
     f("mounts", mounts, Bound{0, 64});
     f("uidBase", uid_base, Bound{65536, 0xFFFFFFFFLL - 65536});
     f("uid", uid, Bound{1, 65534});
@@ -126,6 +130,11 @@ struct RunOptions {
 // is killed.
 Result<RunResult> run_container(const ContainerSpec& spec, const RunOptions& options = {});
 
+// The profile of guest/apparmor, and whether this host's kernel enforces it.
+inline constexpr char kWorkloadProfile[] = "glovebox-workload";
+bool profile_is_loaded(const std::string& name,
+                       const std::string& profiles = "/sys/kernel/security/apparmor/profiles");
+
 // The names of all mandatory controls, as RunPlan.controls.mandatory has them (docs/sandbox.md).
 std::vector<std::string> control_names();
 
@@ -143,6 +152,12 @@ Status clear_residue(const std::string& id);
 // cgroup.procs for ProcessOptions::cgroup_procs. `id` as of a container, and no container's.
 // kSandboxSetup where there are no cgroups, or one of this name is there.
 Result<Fd> make_enclosure(const std::string& id);
+
+// Bounds the memory of an enclosure that was made, and keeps it out of this host's swap where the
+// host can: returns the cgroup.procs that a program of it
+// joins too, as on hosts of cgroup v1 that is another one. clear_residue() removes it as well.
+// kSandboxSetup.
+Result<Fd> limit_enclosure(const std::string& id, std::int64_t memory_bytes);
 
 // What this host offers, found by looking, and why it is chosen.
 enum class CgroupLayout { kNone, kV1, kV2 };

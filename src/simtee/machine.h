@@ -23,19 +23,35 @@ inline constexpr std::int64_t kMaxInitrdBytes = std::int64_t{1} << 30;
 struct SealedFile {
   Fd fd;
   attest::tdx::Register sha384{};
+  Hash32 sha256{};
 };
 // Errors: kIo, kTooLarge beyond `limit`, kBadValue for an empty file.
 Result<SealedFile> sealed_copy(const std::string& path, std::int64_t limit);
 
+// What the release says of its files.
+struct ExpectedFiles {
+  Hash32 firmware{};
+  Hash32 kernel{};
+  Hash32 initrd{};
+};
+
 struct MachineOptions {
   // Descriptors and paths are this program's; the tee stream is made here.
   vm::LaunchDescription machine;
-  std::optional<uid_t> uid;  // of QEMU
-  int log_fd = 2;            // what QEMU complains of
+  ExpectedFiles expected;
+  uid_t qemu_uid = 0;
+  uid_t own_uid = 0;  // of this process once QEMU runs
+  // The node's end of it is never written to; when it is closed, the node has gone.
+  int node_fd = -1;
+  std::int64_t life_ms = 0;  // of the machine, whatever it does
+  int memory_cgroup = -1;    // an open cgroup.procs that this process joins before all else
 };
 
-// Until the machine has ended; it does not outlive this process. Errors: those of the description,
-// of the files, and kBootFailed when QEMU ended otherwise than by the guest's word.
+// Until the machine has ended; it does not outlive this process, nor the node, nor its limit.
+// Needs root, and leaves the process confined (simtee/confine.h): once in a process. Errors: those
+// of the description, of the files, kFirmwareMismatch, kKernelMismatch and kInitrdMismatch for a
+// file that is not the release's, kSandboxSetup, kLost and kTimedOut as of Watch, and kBootFailed
+// when QEMU ended otherwise than by the guest's word.
 Status run_machine(const attest::sim::SimPlatform& platform, const MachineOptions& options,
                    const Clock& clock, const Logger& log);
 

@@ -50,7 +50,7 @@ bool protects(Platform platform) {
 Status check_descriptors(const LaunchDescription& d) {
   std::vector<int> seen;
   for (const std::optional<int> fd :
-       {std::optional(d.control_fd), std::optional(d.volume_fd), d.tee_fd, d.memory_fd}) {
+       {std::optional(d.control_fd), std::optional(d.volume_fd), d.tee_fd}) {
     if (!fd) continue;
     // 0 to 2 are input, output and errors.
     if (*fd < 3 || std::find(seen.begin(), seen.end(), *fd) != seen.end()) {
@@ -62,10 +62,6 @@ Status check_descriptors(const LaunchDescription& d) {
   if (!protects(d.platform)) return ok_status();
   if (d.tee_fd) {
     return fail(Reason::kUnsupported, "a stream of simulated evidence")
-        .with("emulation or kvm", std::string(platform_name(d.platform)));
-  }
-  if (d.memory_fd) {
-    return fail(Reason::kUnsupported, "a file as the memory of a protected machine")
         .with("emulation or kvm", std::string(platform_name(d.platform)));
   }
   return ok_status();
@@ -85,7 +81,7 @@ Status check_quote_service(const LaunchDescription& d) {
 std::string machine_of(const LaunchDescription& d) {
   std::string out(machine_type());
   if (protects(d.platform)) out += ",confidential-guest-support=tee";
-  if (d.platform == Platform::kSnp || d.memory_fd) out += ",memory-backend=ram";
+  if (d.platform == Platform::kSnp) out += ",memory-backend=ram";
   return out;
 }
 
@@ -130,12 +126,7 @@ Json memory_object(const LaunchDescription& d) {
   o["id"] = "ram";
   o["size"] = d.memory_bytes;
   o["share"] = true;
-  if (d.memory_fd) {
-    o["qom-type"] = "memory-backend-file";
-    o["mem-path"] = "/proc/self/fd/" + std::to_string(*d.memory_fd);
-  } else {
-    o["qom-type"] = "memory-backend-memfd";
-  }
+  o["qom-type"] = "memory-backend-memfd";
   return o;
 }
 
@@ -150,9 +141,7 @@ void add_machine(Arguments& out, const LaunchDescription& d) {
             std::string(accelerator(d.platform)), "-cpu", std::string(cpu_model(d.platform)),
             "-smp", "cpus=" + n + ",maxcpus=" + n + ",sockets=1,dies=1,cores=" + n + ",threads=1",
             "-m", "size=" + std::to_string(d.memory_bytes >> 20) + "M"});
-  if (d.platform == Platform::kSnp || d.memory_fd) {
-    add(out, {"-object", canonical(memory_object(d))});
-  }
+  if (d.platform == Platform::kSnp) add(out, {"-object", canonical(memory_object(d))});
   if (d.platform == Platform::kTdx) add(out, {"-object", canonical(tdx_object(d))});
   if (d.platform == Platform::kSnp) add(out, {"-object", canonical(snp_object(d))});
 }
@@ -203,27 +192,32 @@ std::string_view platform_name(Platform platform) {
 std::string_view cpu_model(Platform platform) {
   switch (platform) {
     case Platform::kEmulation:
-      return "max";
+      // QEMU before 8.0 leaves garbage in the flags after CMPXCHG16B without LOCK, and an interrupt
+      // that comes there ends the guest's kernel.
+      // Without fast string moves, which emulation makes a byte at a time: a kernel that zeroes
+      // what it frees would do little else while it boots.
+      return "max,-cx16,-erms,-fsrm";
     case Platform::kKvm:
     case Platform::kTdx:
       return "host";
     case Platform::kSnp:
       return "EPYC-v4";  // the launch digest covers its registers
   }
-  return "max";
+  return "max,-cx16,-erms,-fsrm";
 }
 
 std::string_view accelerator(Platform platform) {
   switch (platform) {
     case Platform::kEmulation:
-      return "tcg,thread=multi";
+      // MiB of translated code; QEMU's own bound is a share of the host's memory.
+      return "tcg,thread=multi,tb-size=128";
     case Platform::kKvm:
     case Platform::kSnp:
       return "kvm";
     case Platform::kTdx:
       return "kvm,kernel-irqchip=split";
   }
-  return "tcg,thread=multi";
+  return "tcg,thread=multi,tb-size=128";
 }
 
 std::string_view machine_type() {

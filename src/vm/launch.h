@@ -61,8 +61,6 @@ struct LaunchDescription {
   int control_fd = -1;        // node ↔ agent
   int volume_fd = -1;         // NBD, as vm/nbd_server.h serves it
   std::optional<int> tee_fd;  // simtee ↔ agent; on emulation and KVM only
-  // A file that is the guest's memory, shared. Only for the test that searches it: emulation, KVM.
-  std::optional<int> memory_fd;
   std::variant<std::monostate, VsockAddress, UnixAddress> quote_service;  // TDX only
 };
 

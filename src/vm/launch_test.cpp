@@ -90,15 +90,14 @@ void expect_arguments(const LaunchDescription& d, const Arguments& golden) {
 TEST(Launch, EmulationIsThisCommandLine) {
   LaunchDescription d = sample(Platform::kEmulation);
   d.tee_fd = 5;
-  expect_arguments(
-      d,
-      joined({kHead,
-              {"-machine", kMachine, "-global", kApic, "-accel", "tcg,thread=multi", "-cpu", "max"},
-              kSize,
-              kBoot,
-              kSerial,
-              kTee,
-              kVolume}));
+  expect_arguments(d, joined({kHead,
+                              {"-machine", kMachine, "-global", kApic, "-accel",
+                               "tcg,thread=multi,tb-size=128", "-cpu", "max,-cx16,-erms,-fsrm"},
+                              kSize,
+                              kBoot,
+                              kSerial,
+                              kTee,
+                              kVolume}));
 }
 
 TEST(Launch, KvmIsThisCommandLine) {
@@ -154,21 +153,6 @@ TEST(Launch, SnpIsThisCommandLine) {
               kVolume}));
 }
 
-TEST(Launch, AFileOfMemoryIsSharedAndNothingElseChanges) {
-  LaunchDescription d = sample(Platform::kEmulation);
-  d.memory_fd = 6;
-  expect_arguments(
-      d, joined({kHead,
-                 {"-machine", kMachine + ",memory-backend=ram", "-global", kApic, "-accel",
-                  "tcg,thread=multi", "-cpu", "max"},
-                 kSize,
-                 {"-object", R"({"id":"ram","mem-path":"/proc/self/fd/6",)"
-                             R"("qom-type":"memory-backend-file","share":true,"size":2147483648})"},
-                 kBoot,
-                 kSerial,
-                 kVolume}));
-}
-
 // Options by which a machine could get what no job needs.
 TEST(Launch, NoPlatformHasAWayOutOrALookIn) {
   for (const Platform platform : kPlatforms) {
@@ -222,8 +206,6 @@ TEST(Launch, WhatThePlatformHasNotIsRefused) {
   for (const Platform platform : {Platform::kTdx, Platform::kSnp}) {
     expect_refused(
         Reason::kUnsupported, [](D& d) { d.tee_fd = 5; }, platform);
-    expect_refused(
-        Reason::kUnsupported, [](D& d) { d.memory_fd = 5; }, platform);
   }
   expect_refused(Reason::kUnsupported, [](D& d) { d.quote_service = VsockAddress{}; });
   expect_refused(
@@ -238,7 +220,6 @@ TEST(Launch, DescriptorsAreEachAnotherAndNoneIsAStandardOne) {
   expect_refused(Reason::kBadValue, [](D& d) { d.volume_fd = 2; });
   expect_refused(Reason::kBadValue, [](D& d) { d.volume_fd = d.control_fd; });
   expect_refused(Reason::kBadValue, [](D& d) { d.tee_fd = d.volume_fd; });
-  expect_refused(Reason::kBadValue, [](D& d) { d.memory_fd = d.control_fd; });
 }
 
 TEST(Launch, AHostThatIsTooSmallRefusesBeforeAnythingStarts) {

@@ -4,6 +4,10 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+
 #include "base/threads.h"
 
 namespace gbx::vm {
@@ -68,31 +72,66 @@ class SocketPeer final : public NbdPeer {
 
 }  // namespace
 
+struct NbdServer::Work {
+  Fd socket;
+  Fd stop;  // read end
+  std::shared_ptr<VolumeSource> source;
+  int stall_ms = 0;
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool over = false;  // guarded by mutex
+  Status ended;       // written before `over` is set, read after
+
+  void run() {
+    SocketPeer peer(socket.get(), stop.get(), stall_ms);
+    Status how = serve_nbd(peer, *source);
+    // The machine's reads fail from here on, and do not wait.
+    (void)shutdown(socket.get(), SHUT_RDWR);
+    const std::scoped_lock lock(mutex);
+    ended = std::move(how);
+    over = true;
+    changed.notify_all();
+  }
+};
+
 Result<std::unique_ptr<NbdServer>> NbdServer::start(Fd socket, std::shared_ptr<VolumeSource> source,
                                                     int stall_ms) {
-  std::unique_ptr<NbdServer> s(new NbdServer(std::move(socket), std::move(source), stall_ms));
-  GBX_ASSIGN(s->stop_, make_pipe());
-  GBX_ASSIGN(s->thread_, start_thread([server = s.get()] { server->run(); }));
+  auto work = std::make_shared<Work>();
+  work->socket = std::move(socket);
+  work->source = std::move(source);
+  work->stall_ms = stall_ms;
+  std::unique_ptr<NbdServer> s(new NbdServer(work));
+  GBX_ASSIGN(auto stop, make_pipe());
+  work->stop = std::move(stop.first);
+  s->stop_ = std::move(stop.second);
+  GBX_ASSIGN(s->thread_, start_thread([work] { work->run(); }));
   return s;
 }
 
-void NbdServer::run() {
-  SocketPeer peer(socket_.get(), stop_.first.get(), stall_ms_);
-  ended_ = serve_nbd(peer, *source_);
-  // The machine's reads fail from here on, and do not wait.
-  (void)shutdown(socket_.get(), SHUT_RDWR);
-}
-
-void NbdServer::stop() {
-  stop_.second.reset();
-  if (thread_.joinable()) thread_.join();
+Status NbdServer::stop(int within_ms) {
+  stop_.reset();
+  if (!thread_.joinable()) return ok_status();
+  {
+    std::unique_lock lock(work_->mutex);
+    const std::chrono::milliseconds patience(within_ms);
+    if (!work_->changed.wait_for(lock, patience, [this] { return work_->over; })) {
+      // The machine's end of it is closed already; what comes of the read goes nowhere.
+      (void)shutdown(work_->socket.get(), SHUT_RDWR);
+      thread_.detach();
+      return fail(Reason::kTimedOut, "a read of the volume's storage")
+          .with("its end within " + std::to_string(within_ms) + " ms", "it goes on")
+          .hint("look at the storage of ciphertext; the node goes on without this read");
+    }
+  }
+  thread_.join();
+  return ok_status();
 }
 
 Status NbdServer::wait() {
   if (thread_.joinable()) thread_.join();
-  return ended_;
+  return work_->ended;
 }
 
-NbdServer::~NbdServer() { stop(); }
+NbdServer::~NbdServer() { (void)stop(); }
 
 }  // namespace gbx::vm

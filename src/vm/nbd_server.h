@@ -4,7 +4,6 @@
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <thread>
 
 #include "base/os.h"
@@ -14,6 +13,8 @@ namespace gbx::vm {
 
 // A client that stops in the middle of a message, or does not take an answer, for so long is left.
 inline constexpr int kNbdStallMs = 60'000;
+// For a read of the source that has begun when the server is to end.
+inline constexpr int kNbdStopMs = 5'000;
 
 class NbdServer {
  public:
@@ -23,21 +24,19 @@ class NbdServer {
   NbdServer(const NbdServer&) = delete;
   NbdServer& operator=(const NbdServer&) = delete;
 
-  // Ends it and waits; a read of the source that has begun is waited for. Idempotent.
-  void stop();
+  // Ends it and waits; for a read of the source that has begun at most `within_ms`. kTimedOut when
+  // that does not come back: storage is dead then, and the thread, which has nothing left but that
+  // read, is on its own with the source. Idempotent.
+  Status stop(int within_ms = kNbdStopMs);
   // Waits until the client ended. How that was; stays the same.
   Status wait();
 
  private:
-  NbdServer(Fd socket, std::shared_ptr<VolumeSource> source, int stall_ms)
-      : socket_(std::move(socket)), source_(std::move(source)), stall_ms_(stall_ms) {}
-  void run();
+  struct Work;  // the thread's, which may outlive the server
+  explicit NbdServer(std::shared_ptr<Work> work) : work_(std::move(work)) {}
 
-  Fd socket_;  // the thread's own
-  const std::shared_ptr<VolumeSource> source_;
-  const int stall_ms_;
-  std::pair<Fd, Fd> stop_;  // a pipe; its write end is closed to stop
-  Status ended_;            // written by the thread, read after it was joined
+  const std::shared_ptr<Work> work_;
+  Fd stop_;  // write end of a pipe, closed to stop
   std::thread thread_;
 };
 

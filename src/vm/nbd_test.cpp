@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <map>
+#include <thread>
 
 #include "base/secret.h"
 #include "vm/testing.h"
@@ -363,10 +364,52 @@ TEST(Nbd, StopEndsItWhateverItsClientDoes) {
     if (state > 0) c.open();
     if (state == 2) c.say(ByteView(request(0, 0, 512)).first(10));
     if (state == 3) c.say(request(0, 0, 32U << 20));
-    c.server->stop();
+    EXPECT_TRUE(c.server->stop().ok());
     (void)c.hear(std::size_t{64} << 20);
     EXPECT_EQ(c.hear(1).size(), 0u) << "its end is closed";
   }
+}
+
+// Storage that is dead: a read begins and does not come back.
+class StuckVolume final : public VolumeSource {
+ public:
+  StuckVolume() : pipe_(make_pipe().value()), begun_(make_pipe().value()) {}
+  std::uint64_t size() const override { return kSmall; }
+  Status read(std::uint64_t, MutableByteView) override {
+    begun_.second.reset();
+    Bytes one(1);
+    return pread_or_wait(one);
+  }
+  // Waits until a read has begun, and lets it come back.
+  void begun() const { EXPECT_EQ(poll_in(begun_.first.get()), 1); }
+  void let_go() { pipe_.second.reset(); }
+
+ private:
+  Status pread_or_wait(Bytes& one) const {
+    return ::read(pipe_.first.get(), one.data(), 1) == 0 ? fail(Reason::kIo, "dead") : Status();
+  }
+  static int poll_in(int fd) {
+    pollfd p{fd, POLLIN, 0};
+    return poll(&p, 1, 60'000);
+  }
+  std::pair<Fd, Fd> pipe_;
+  std::pair<Fd, Fd> begun_;
+};
+
+TEST(Nbd, StopDoesNotWaitForStorageThatIsDead) {
+  const auto stuck = std::make_shared<StuckVolume>();
+  Client c(stuck);
+  c.open();
+  c.say(request(0, 0, 512));
+  stuck->begun();
+  const Status stopped = c.server->stop(1);
+  EXPECT_EQ(stopped.reason(), Reason::kTimedOut);
+  EXPECT_EQ(c.hear(1).size(), 0u) << "its end is closed all the same";
+  // Whoever asks again is not kept either, and the read has all it needs when it comes back.
+  EXPECT_TRUE(c.server->stop(1).ok());
+  c.server.reset();
+  stuck->let_go();
+  while (stuck.use_count() > 1) std::this_thread::yield();
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <map>
 #include <set>
+#include <span>
 
 #include "base/json.h"
 #include "base/os.h"
@@ -150,10 +151,7 @@ LaunchDescription everything_of(Platform platform, const std::string& qemu) {
   d.firmware = d.kernel = d.initrd = "/";
   d.control_fd = 3;
   d.volume_fd = 4;
-  if (platform == Platform::kEmulation || platform == Platform::kKvm) {
-    d.tee_fd = 5;
-    d.memory_fd = 6;
-  }
+  if (platform == Platform::kEmulation || platform == Platform::kKvm) d.tee_fd = 5;
   if (platform == Platform::kTdx) d.quote_service = VsockAddress{};
   return d;
 }
@@ -183,16 +181,25 @@ Result<std::string> qemu_version(const std::string& qemu) {
   return printable(line);
 }
 
-Result<QemuReport> check_qemu(const std::string& qemu) {
+namespace {
+
+Result<QemuReport> check_for(const std::string& qemu, std::span<const Platform> platforms) {
   QemuReport report;
   GBX_ASSIGN(report.version, qemu_version(qemu));
   Help help(qemu);
   Checker checker(help, report);
-  for (const Platform platform : kPlatforms) {
+  for (const Platform platform : platforms) {
     GBX_ASSIGN(const auto argv, qemu_arguments(everything_of(platform, qemu)));
     GBX_TRY(checker.check(platform, argv));
   }
   return report;
+}
+
+}  // namespace
+
+Result<QemuReport> check_qemu(const std::string& qemu) { return check_for(qemu, kPlatforms); }
+Result<QemuReport> check_qemu(const std::string& qemu, Platform platform) {
+  return check_for(qemu, {&platform, 1});
 }
 
 }  // namespace gbx::vm

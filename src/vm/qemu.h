@@ -24,6 +24,8 @@ struct QemuReport {
 // Everything that qemu_arguments() says for each platform, looked up in this QEMU's help. Errors:
 // kNotFound when there is none, kIo, kTimedOut.
 Result<QemuReport> check_qemu(const std::string& qemu);
+// The same for one platform; the report says nothing of the others.
+Result<QemuReport> check_qemu(const std::string& qemu, Platform platform);
 Result<std::string> qemu_version(const std::string& qemu);
 
 }  // namespace gbx::vm

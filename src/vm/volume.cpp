@@ -7,10 +7,21 @@
 
 namespace gbx::vm {
 
+namespace {
+
+Status wanted(const std::atomic<bool>& given_up) {
+  if (!given_up) return ok_status();
+  return fail(Reason::kTimedOut, "a volume that nobody waits for");
+}
+
+}  // namespace
+
 Result<std::vector<std::string>> objects_of(storage::ObjectStore& store,
-                                            const std::vector<records::VersionRecord>& versions) {
+                                            const std::vector<records::VersionRecord>& versions,
+                                            const std::atomic<bool>& given_up) {
   std::set<std::string> names;
   for (const records::VersionRecord& version : versions) {
+    GBX_TRY(wanted(given_up));
     names.insert(asset::list_name(version.objects_hash));
     GBX_ASSIGN(const auto listed,
                asset::load_object_list(store, version, storage::kMaxVolumeObjects));
@@ -26,10 +37,11 @@ Result<std::vector<std::string>> objects_of(storage::ObjectStore& store,
 
 Result<std::unique_ptr<ObjectVolume>> ObjectVolume::make(
     std::shared_ptr<storage::ObjectStore> store, const std::vector<std::string>& names,
-    std::uint64_t volume_bytes) {
+    std::uint64_t volume_bytes, const std::atomic<bool>& given_up) {
   std::vector<storage::ObjectSize> objects;
   objects.reserve(names.size());
   for (const std::string& name : names) {
+    GBX_TRY(wanted(given_up));
     GBX_ASSIGN(const std::uint64_t size, store->size(name));
     objects.push_back({name, size});
   }

@@ -4,6 +4,7 @@
 // same seam. Objects are ciphertext that its readers check; names and sizes are taken once.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 
@@ -15,16 +16,21 @@
 namespace gbx::vm {
 
 // Names of all objects of these versions, each once: their lists, and what those name. Errors:
-// kTooLarge beyond storage::kMaxVolumeObjects, kNotFound and those of asset::load_object_list().
+// kTooLarge beyond storage::kMaxVolumeObjects, kNotFound and those of asset::load_object_list();
+// kTimedOut once `given_up` is set.
+inline const std::atomic<bool> kNeverGivenUp{false};
 Result<std::vector<std::string>> objects_of(storage::ObjectStore& store,
-                                            const std::vector<records::VersionRecord>& versions);
+                                            const std::vector<records::VersionRecord>& versions,
+                                            const std::atomic<bool>& given_up = kNeverGivenUp);
 
 class ObjectVolume final : public VolumeSource {
  public:
-  // Errors: kNotFound for an object that the store has not, kTooLarge when they do not fit.
+  // Errors: kNotFound for an object that the store has not, kTooLarge when they do not fit,
+  // kTimedOut once `given_up` is set: every object is one question to the store.
   static Result<std::unique_ptr<ObjectVolume>> make(
       std::shared_ptr<storage::ObjectStore> store, const std::vector<std::string>& names,
-      std::uint64_t volume_bytes = storage::kVolumeBytes);
+      std::uint64_t volume_bytes = storage::kVolumeBytes,
+      const std::atomic<bool>& given_up = kNeverGivenUp);
   std::uint64_t size() const override { return bytes_; }
   // Zeros where there is no object.
   Status read(std::uint64_t offset, MutableByteView out) override;

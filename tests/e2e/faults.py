@@ -312,11 +312,12 @@ class Program:
 class Cluster:
     """Made by `glovebox up`, which is then stopped; from then on each program runs alone. `wrap` maps a program's name to words before its own."""
 
-    def __init__(self, lease_seconds=5, wrap=None, uid_base=UID_BASE):
+    def __init__(self, lease_seconds=5, wrap=None, uid_base=UID_BASE, environment="local"):
         print("GBX_FAULTS_SEED=" + SEED, file=sys.stderr)
         layout, self.digest = h.image("noop-image")
         self.uid_base = uid_base
-        self.up = h.Installation(uid_base)
+        self.environment = environment
+        self.up = h.Installation(uid_base, environment=environment)
         self.dir, self.state, self.facts = self.up.dir, self.up.state, self.up.facts
         self.owner = h.Person(self.up, "owner", ["owner"])
         self.me = h.Person(self.up, "me", ["owner", "consumer"])
@@ -374,6 +375,8 @@ class Cluster:
                      "--broker", via["agent-broker"], "--key", d("node/key"), "--objects", d("objects"), "--state", d("environments"),
                      "--slots", "1", "--uid-base", str(self.uid_base + FIRST_AGENT)],
         }
+        if self.environment == "vm":
+            words["node"] += ["--environment", "vm", "--guest", h.GUEST, "--release", d("node/release.json"), "--simtee-key", d("node/simtee.key")]
         users = {"broker": self.uid_base + 1, "plane": self.uid_base + 2, "node": 0}
         self.programs = {
             name: Program(name, [*wrap.get(name, []), os.path.join(self.bin, "glovebox-" + name), *words[name]], users[name], self.log,
@@ -436,11 +439,13 @@ class Cluster:
 
     # ---- jobs ----
 
-    def spec(self, name, attempts=3, queue=120):
-        spec = h.job_spec(name, ["/bin/noop"], [dict(h.metrics("ok"), path="metrics.json")], ["nothing"], memory="64MiB")
+    def spec(self, name, attempts=3, queue=120, start=None):
+        start = start or (240 if self.environment == "vm" else 60)
+        spec = h.job_spec(name, ["/bin/noop"], [dict(h.metrics("ok"), path="metrics.json")], ["nothing"], memory="64MiB",
+                          environment=self.environment)
         spec["spec"]["image"]["asset"] = "noop"
         spec["spec"]["attempts"] = attempts
-        spec["spec"]["timeouts"] = {"queue": queue, "start": 60, "run": 60}
+        spec["spec"]["timeouts"] = {"queue": queue, "start": start, "run": 60}
         return h.write_json(os.path.join(self.dir, name + ".json"), spec)
 
     def patiently(self, *args, seconds=60):
@@ -476,7 +481,8 @@ class Cluster:
         environments = os.path.join(self.state, "environments")
         everything = h.processes()
         first = self.uid_base + FIRST_AGENT
-        found = [("process", p[0], p[3]) for p in everything if first <= p[2] < first + PER_SLOT or environments + "/" in p[3]]
+        found = [("process", p[0], p[3]) for p in everything if first <= p[2] < first + PER_SLOT or environments + "/" in p[3]
+                 or ("glovebox-simtee launch" in p[3] and self.state in p[3])]
         found += [("mount", p[0]) for p in everything if environments + "/" in p[4] or "glovebox-gbx-" + job[:16] in p[4]]
         with open("/proc/self/mounts", encoding="utf-8", errors="replace") as f:
             points = [line.split()[1] for line in f if line.split()[2] in ("cgroup", "cgroup2")]
@@ -661,6 +667,7 @@ def attempts_bits(attempts):
 class Case(unittest.TestCase):
     """With `cluster`, a Cluster that all tests of a module share. Each test counts in `struck` where its fault met something: one that met nothing
     has tried nothing."""
+    patience = 90  # seconds for a job, whose attempts may be several
 
     def setUp(self):
         self.ends = {}
@@ -669,8 +676,9 @@ class Case(unittest.TestCase):
             relay.trap(0, None)
             relay.delay, relay.spoil = 0.0, None
 
-    def job(self, name, seconds=90, **how):
+    def job(self, name, seconds=None, **how):
         """A job to its end, and nothing of it left on the machine."""
+        seconds = seconds or self.patience
         began = time.monotonic()
         job = self.cluster.submit(name, **how)
         self.ends[job] = self.cluster.ended(job, seconds)
@@ -710,7 +718,7 @@ class Case(unittest.TestCase):
             self.cluster.relays[link].trap(n, now)
             name = "%s-%s-%d" % (self.id().rsplit(".", 1)[1].replace("_", "-")[5:40], link, n)
             with self.subTest(name):
-                end = self.job(name, 400 if FULL else 90)
+                end = self.job(name, 400 if FULL else None)
                 self.completes(end, sealed_may_be_lost=FULL and attempts is None)
                 if attempts:
                     self.assertEqual(len(end["environments"]), attempts, end)

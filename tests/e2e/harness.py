@@ -4,6 +4,7 @@ Needs root, FUSE and crun; `tests/e2e/run` says what is missing and fails, for i
 """
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -74,6 +75,8 @@ class Person:
 
 # Where jobs run: "local", or "vm" for a machine each, of the guest in build/guest (guest/build makes it).
 ENVIRONMENT = os.environ.get("GBX_E2E_ENVIRONMENT", "local")
+# A machine boots within it also beside three others, under emulation.
+START_S = 240 if ENVIRONMENT == "vm" else 60
 GUEST = os.path.join(ROOT, "build", "guest")
 
 
@@ -90,24 +93,32 @@ class Installation:
         self.up = None
         self.start()
 
-    def start(self, *args):
+    def start(self, *args, keeps=False):
+        """With `keeps` installation.json of the start before stays until it is written anew, as it does for a person."""
         done = os.path.join(self.state, "installation.json")
-        if os.path.exists(done):
+        before = self.written(done) if keeps else None
+        if os.path.exists(done) and not keeps:
             os.unlink(done)
         command = [*self.inside, os.path.join(BIN, "glovebox"), "up", "--state", self.state,
                    *(() if "--listen" in args else ("--listen", "127.0.0.1:0")), *args]
+        command += ["--environment", self.environment]
         if self.environment == "vm":
-            command += ["--environment", "vm", "--guest", GUEST]
+            command += ["--guest", GUEST]
         if self.uid_base:
             command += ["--uid-base", str(self.uid_base)]
         self.up = subprocess.Popen(command, stdout=self.log, stderr=self.log)
         deadline = time.monotonic() + 60
-        while not os.path.exists(done):
+        while self.written(done) == before:
             if self.up.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("glovebox up did not start:\n" + self.tail())
             time.sleep(0.05)
         with open(done, encoding="utf-8") as f:
             self.facts = json.load(f)
+
+    @staticmethod
+    def written(path):
+        """Which file it is: one that is written anew is another. None: there is none."""
+        return (os.stat(path).st_ino, os.stat(path).st_mtime_ns) if os.path.exists(path) else None
 
     def tail(self):
         self.log.flush()
@@ -165,6 +176,11 @@ class World:
 
     def spec(self, value):
         return write_json(os.path.join(self.up.dir, "spec.json"), value)
+
+
+def own_uid_base():
+    """User ids for one run of one module: whatever has them is its own, also where the suite runs twice on this machine."""
+    return 1_400_000_000 + random.SystemRandom().randrange(2000) * 200_000
 
 
 def processes():

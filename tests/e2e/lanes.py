@@ -3,6 +3,7 @@ installation, folders and ports of its own. With arguments what unittest's disco
 """
 import collections
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -13,7 +14,7 @@ import unittest
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 # Those that take longest begin first, so that none of them ends alone.
-LONGEST = ["test_faults.py", "test_up.py", "test_whole_way.py", "test_ending.py", "test_restarts.py", "test_clocks.py"]
+LONGEST = ["test_machine_faults.py", "test_faults.py", "test_machines.py", "test_up.py", "test_whole_way.py", "test_ending.py", "test_restarts.py", "test_clocks.py"]
 
 
 class Timed(unittest.TextTestResult):
@@ -28,6 +29,13 @@ class Timed(unittest.TextTestResult):
         now = time.monotonic()
         self.seconds["%s.%s" % (type(test).__module__, type(test).__name__)] += now - self.last
         self.last = now
+
+
+def runs_here(module):
+    """Whether a module belongs to this run of the suite: it names the values of GBX_E2E_ENVIRONMENT with which it runs, where these are not all (RUNS_WITH)."""
+    with open(os.path.join(HERE, module), encoding="utf-8") as f:
+        said = re.search(r'^RUNS_WITH = \((.*)\)', f.read(), re.M)
+    return not said or '"%s"' % os.environ.get("GBX_E2E_ENVIRONMENT", "local") in said.group(1)
 
 
 def here(words):
@@ -83,7 +91,8 @@ def main(words):
     if words:
         return 0 if here(words) else 1
     prepare()
-    modules = sorted((f for f in os.listdir(HERE) if f.startswith("test_") and f.endswith(".py")),
+    print("tests/e2e: jobs run %s" % ("in machines" if os.environ.get("GBX_E2E_ENVIRONMENT") == "vm" else "on this host"), flush=True)
+    modules = sorted((f for f in os.listdir(HERE) if f.startswith("test_") and f.endswith(".py") and runs_here(f)),
                      key=lambda f: LONGEST.index(f) if f in LONGEST else len(LONGEST))
     began = time.monotonic()
     lanes = Lanes(modules)

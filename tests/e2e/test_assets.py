@@ -10,6 +10,8 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import harness as h  # noqa: E402
 
+RUNS_WITH = ("local",)  # starts no job
+
 IMAGE = "sha256:" + "a" * 64
 MIB = 1 << 20
 up = h.Shared(h.Installation)

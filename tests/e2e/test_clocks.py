@@ -13,6 +13,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import faults  # noqa: E402
 import harness as h  # noqa: E402
 
+RUNS_WITH = ("local",)  # each program alone, with a clock of its own: faults.py starts a node without machines
+
 FAKETIME = "/usr/lib/%s-linux-gnu/faketime/libfaketimeMT.so.1" % os.uname().machine
 
 

@@ -12,6 +12,8 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import harness as h  # noqa: E402
 
+RUNS_WITH = ("local",)  # every program of the host
+
 NOBODY = 65534
 UID_BASE = 1_210_000_000
 PROGRAMS = {name for name in os.listdir(h.BIN) if name.split("-")[0] == "glovebox"}
@@ -99,12 +101,12 @@ class CoreDumps(unittest.TestCase):
         with tempfile.TemporaryDirectory() as d:
             os.chmod(d, 0o700)
             os.chown(d, NOBODY, NOBODY)
-            key = subprocess.run([os.path.join(h.BIN, "glovebox-node"), "key", "--key", os.path.join(d, "plane")],
+            key = subprocess.run([os.path.join(h.BIN, "glovebox-node"), "key", "--new", "--key", os.path.join(d, "plane")],
                                  capture_output=True, text=True, check=True).stdout.strip()
             at = "127.0.0.1:%d" % plane.getsockname()[1]
             folder = os.open(d, os.O_RDONLY)
             os.mkfifo(d + "/firmware")  # nobody writes into it
-            subprocess.run([os.path.join(h.BIN, "glovebox-simtee"), "root", "--key", d + "/root"], stdout=subprocess.DEVNULL, check=True)
+            subprocess.run([os.path.join(h.BIN, "glovebox-simtee"), "root", "--new", "--key", d + "/root"], stdout=subprocess.DEVNULL, check=True)
             for path in (d + "/firmware", d + "/root"):
                 os.chown(path, NOBODY, NOBODY)
             held = {
@@ -117,7 +119,9 @@ class CoreDumps(unittest.TestCase):
                 "glovebox-unpack": (["glovebox-unpack", "sha256:" + "a" * 64, "1600000000", *["1"] * 6], {3: folder, 4: folder, 5: result}),
                 "glovebox-simtee": (["glovebox-simtee", "launch", "--key", d + "/root", "--firmware", d + "/firmware", "--kernel", "/k",
                                      "--initrd", "/i", "--command-line", "x", "--cpus", "1", "--memory", "1073741824",
-                                     "--launch-config", "0" * 64, "--control-fd", "3", "--volume-fd", "4"], {}),
+                                     "--launch-config", "0" * 64, "--firmware-sha256", "0" * 64, "--kernel-sha256", "0" * 64,
+                                     "--initrd-sha256", "0" * 64, "--uid", str(UID_BASE + 20_000_000), "--node-fd", "3", "--life", "60",
+                                     "--control-fd", "4", "--volume-fd", "5"], {3: theirs.fileno()}),
                 "glovebox-agent": (["glovebox-agent", "worker"], {3: theirs.fileno(), 4: packets_theirs.fileno()}),
             }
             self.assertEqual(set(held), ALONE)

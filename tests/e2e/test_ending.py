@@ -11,6 +11,8 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import harness as h  # noqa: E402
 
+RUNS_WITH = ("local",)  # what is left on the host; of machines: test_machines.py
+
 UID_BASE = 1_200_000_000  # nobody else's: processes are found by it
 FIRST_AGENT = 100         # docs/architecture.md: user ids on one machine
 PER_SLOT = 140_000

@@ -15,6 +15,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import faults  # noqa: E402
 import harness as h  # noqa: E402
 
+RUNS_WITH = ("local",)  # each program alone: faults.py starts a node without machines
+
 FULL = faults.FULL
 cluster = h.Shared(faults.Cluster)
 setUpModule, tearDownModule = cluster.hooks()

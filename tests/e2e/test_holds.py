@@ -8,6 +8,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import harness as h  # noqa: E402
 import test_clocks  # noqa: E402
 
+RUNS_WITH = ("local",)  # as test_clocks.py
+
 # Its broker's time never falls again, so it is nobody else's; nor are its ids.
 cluster = h.Shared(lambda: test_clocks.Cluster(ids=20_000_000))
 setUpModule, tearDownModule = cluster.hooks()

@@ -8,6 +8,9 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import harness as h  # noqa: E402
+
+RUNS_WITH = ("local",)  # looks for the container among the host's processes
+
 world = h.Shared(h.World)
 setUpModule, tearDownModule = world.hooks()
 

@@ -7,6 +7,9 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import harness as h  # noqa: E402
+
+RUNS_WITH = ("local",)  # starts no job that runs
+
 installation = h.Shared(h.Installation)
 setUpModule, tearDownModule = installation.hooks()
 

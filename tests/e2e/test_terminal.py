@@ -12,6 +12,8 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import harness as h  # noqa: E402
 
+RUNS_WITH = ("local",)  # starts no job that runs
+
 
 class Terminal:
     """A program on a pseudo-terminal of its own."""

@@ -10,6 +10,8 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import harness as h  # noqa: E402
 
+RUNS_WITH = ("local",)  # starts no job
+
 GLOVEBOX = os.path.join(h.BIN, "glovebox")
 
 
@@ -70,6 +72,68 @@ class Up(unittest.TestCase):
             self.assertFalse(os.path.exists(self.path(name)), name)
             os.rename(self.path("elsewhere"), self.path(name))
         self.world.start()
+
+    def test_keys_of_machines_are_parts_of_an_installation(self):
+        self.world.stop()
+        for name in ("release.key", "simtee.key"):
+            os.rename(self.path("node/" + name), self.path("elsewhere"))
+            code, error = up("--state", self.world.state, "--listen", "127.0.0.1:0")
+            self.assertEqual((code, error["reason"], error["expected"]), (h.USAGE, "not-found", "node/" + name))
+            self.assertFalse(os.path.exists(self.path("node/" + name)), "made anew")
+            os.rename(self.path("elsewhere"), self.path("node/" + name))
+        with open(self.path("node/release.key"), "r+b") as f:
+            real = f.read()
+            f.seek(0)
+            f.write(os.urandom(32))
+        code, error = up("--state", self.world.state, "--listen", "127.0.0.1:0")
+        self.assertEqual((code, error["reason"]), (h.USAGE, "conflict"), error)
+        self.assertIn("release.key", error["what"])
+        with open(self.path("node/release.key"), "wb") as f:
+            f.write(real)
+        self.world.start()
+
+    def test_one_start_elsewhere_is_not_where_the_next_one_runs(self):
+        self.assertEqual(self.world.facts["usualEnvironment"], "local")
+        self.world.stop()
+        # As one that was made with machines left it.
+        h.write_json(self.path("installation.json"), {**self.world.facts, "usualEnvironment": "vm"})
+        self.world.start(keeps=True)  # with --environment local
+        self.assertEqual((self.world.facts["usualEnvironment"], self.world.facts["release"]), ("vm", ""))
+        self.world.stop()
+        code, error = up("--state", self.world.state, "--listen", "127.0.0.1:0", "--guest", os.path.join(self.world.dir, "none"))
+        self.assertEqual((code, error["reason"]), (h.USAGE, "not-found"), "it wants its machines again")
+        self.assertIn("--environment local", error["next"])
+
+    def test_a_set_without_a_release_signer_has_no_machines(self):
+        self.world.stop()
+        self.world.environment = "local"
+        broker = os.stat(self.path("broker")).st_uid
+        shutil.rmtree(self.world.state)
+        os.mkdir(self.world.state)
+        os.mkdir(self.path("broker"))
+        with open(self.path("broker-passphrase"), "w", encoding="ascii") as f:
+            f.write("a" * 64 + "\n")
+        with open(self.path("broker-passphrase"), "rb") as f:
+            subprocess.run([os.path.join(h.BIN, "glovebox-broker"), "init", "--state", self.path("broker"), "--passphrase-fd", "0"],
+                           stdin=f, stdout=subprocess.DEVNULL, check=True)
+        for folder, _, files in os.walk(self.path("broker")):
+            for path in (folder, *(os.path.join(folder, name) for name in files)):
+                os.chown(path, broker, broker)
+        guest = os.path.join(self.world.dir, "guest")
+        os.mkdir(guest)
+        for name in ("firmware.fd", "kernel", "initrd", "cmdline", "lock"):
+            h.write_json(os.path.join(guest, name), name)
+        code, error = up("--state", self.world.state, "--listen", "127.0.0.1:0", "--environment", "vm", "--guest", guest)
+        self.assertEqual((code, error["reason"]), (h.USAGE, "conflict"), error)
+        self.assertIn("release signer", error["what"])
+        self.assertIn("--environment local", error["next"])
+        self.assertFalse(os.path.exists(self.path("plane/plane.db")))
+        for _ in range(2):  # as it was, and again
+            self.world.start()
+            h.Person(self.world, "anna", ["owner"])
+            self.world.stop()
+            self.assertFalse(os.path.exists(self.path("node/release.key")))
+            shutil.rmtree(os.path.join(self.world.dir, "home-anna"))
 
     def test_ids_of_somebody_else(self):
         # This account's own subordinate ids, in a mount namespace of the test's own.

@@ -783,22 +783,23 @@ class CliLies : public ::testing::Test {
   }
   // What asks the plane nothing, whatever it says.
   static List offline() {
-    return {
-        {"owner", {"identity", "show"}},
-        {"owner", {"image", "inspect", "{dir}/layout"}},
-        {"owner", {"policy", "new", "--yes", "--purpose", "x", "--out", "{out}"}},
-        {"consumer", {"job", "validate", "{dir}/job.json"}},
-        {"consumer", {"job", "schema"}},
-        {"consumer", {"receipt", "verify", "{dir}/receipt.json"}},
-        {"consumer",
-         {"measure", "--technology", "sim", "--firmware", "{dir}/kernel", "--kernel",
-          "{dir}/kernel", "--initrd", "{dir}/kernel", "--cmdline", "quiet", "--cpus", "1",
-          "--memory", "2GiB"}},
-        {"consumer", {"release", "key", "--key", "{dir}/release.key", "--new"}},
-        {"consumer",
-         {"release", "make", "--guest", "{dir}", "--key", "{dir}/release.key", "--out", "{out}"}},
-        {"consumer", {"completion", "bash"}},
-        {"consumer", {"man", "--dir", "{out}"}}};
+    return {{"owner", {"identity", "show"}},
+            {"owner", {"image", "inspect", "{dir}/layout"}},
+            {"owner", {"policy", "new", "--yes", "--purpose", "x", "--out", "{out}"}},
+            {"consumer", {"job", "validate", "{dir}/job.json"}},
+            {"consumer", {"job", "schema"}},
+            {"consumer", {"receipt", "verify", "{dir}/receipt.json"}},
+            {"consumer",
+             {"measure", "--technology", "sim", "--firmware", "{dir}/kernel", "--kernel",
+              "{dir}/kernel", "--initrd", "{dir}/kernel", "--cmdline", "quiet", "--cpus", "1",
+              "--memory", "2GiB"}},
+            {"consumer", {"release", "key", "--key", "{dir}/release.key", "--new"}},
+            {"consumer",
+             {"release", "make", "--guest", "{dir}", "--key", "{dir}/release.key", "--out",
+              "{dir}/release.json"}},
+            {"consumer", {"release", "show", "{dir}/release.json"}},
+            {"consumer", {"completion", "bash"}},
+            {"consumer", {"man", "--dir", "{out}"}}};
   }
 };
 

@@ -2,6 +2,7 @@
 // crash at every commit.
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <set>
 
 #include "plane/core/page.h"
@@ -939,7 +940,7 @@ TEST_P(CoreSuite, AJobThatNoNodeCouldRunIsRefusedBeforeItCostsAnything) {
             "no-capacity spec.resources: memory, scratch and image together");
   EXPECT_EQ(placed([](SpecBody& s) { s.resources.cpu = 9; }), "no-capacity spec.resources.cpu");
   EXPECT_EQ(placed([](SpecBody& s) { s.tee.any_of = {Technology::kTdx}; }),
-            "no-capacity no node is one that the job and every policy allow");
+            "no-capacity no node has a technology of spec.tee.anyOf");
   NodeInfo small = p.info();
   small.pids = 255;
   must(p.core->register_node(p.node(), small));
@@ -977,6 +978,81 @@ TEST_P(CoreSuite, LiveEnvironmentsShareWhatTheirNodeLends) {
   must(p.core->phase(p.node(), p.phase(taken[0], EnvironmentPhase::kLost, "lost")));
   EXPECT_TRUE(p.take());
   EXPECT_FALSE(p.take());
+}
+
+// A machine of its own is larger than what the job asks, and comes in sizes.
+class MachinesOfTheirOwn : public ::testing::Test {
+ protected:
+  MachinesOfTheirOwn() {
+    for (testing::Asset* a : {&p.b.data, &p.b.image}) {
+      PlatformRule rule = a->policy.clauses.tee.at(0);
+      rule.technology = Technology::kSim;
+      rule.root = "sim:" + std::string(64, 'a');
+      rule.releases = {"guest-1"};
+      a->policy.clauses.tee.push_back(rule);
+    }
+    p.start();
+    p.populate();
+    lend(4096, 2);
+  }
+  void lend(std::int64_t mib, std::int64_t cpus) {
+    NodeInfo info = p.info();
+    info.technologies = {Technology::kSim};
+    info.platforms = {{Technology::kSim, "sim:" + std::string(64, 'a'), release}};
+    info.memory_bytes = mib << 20;
+    info.cpu = cpus;
+    info.slots = 8;
+    must(p.core->register_node(p.node(), info));
+  }
+  PlanCheck placed(std::function<void(SpecBody&)> change) {
+    SignedSubmission s = submission(change);
+    const PlanCheck line = must(p.core->placement(s.submission.body));
+    EXPECT_EQ(p.core->submit(p.consumer(), s, std::nullopt).ok(), line.allowed) << line.what;
+    return line;
+  }
+  SignedSubmission submission(const std::function<void(SpecBody&)>& change) {
+    SignedSubmission s = p.b.submission();
+    s.submission.body.spec.spec.tee.any_of = {Technology::kSim};
+    change(s.submission.body.spec.spec);
+    testing::resign(s, p.b.set.id(), p.b.consumer);
+    p.b.clock.advance(1);
+    return s;
+  }
+  std::string release = "guest-1";
+  Plane p{true};
+};
+
+TEST_F(MachinesOfTheirOwn, WhatNoNodeCouldStartIsRefusedWithWhatItLacks) {
+  EXPECT_TRUE(placed([](SpecBody&) {}).allowed);
+  PlanCheck line = placed([](SpecBody& s) { s.resources.cpu = 64; });
+  EXPECT_EQ(line.what + "/" + line.expected + "/" + line.actual, "spec.resources.cpu/at most 2/64");
+  EXPECT_FALSE(line.next.empty());
+  line = placed([](SpecBody& s) { s.resources.memory = "4096GiB"; });
+  EXPECT_EQ(line.reason, "no-capacity");
+  EXPECT_FALSE(line.next.empty());
+  // It would fit the memory that is lent, and the machine around it does not.
+  line = placed([](SpecBody& s) { s.resources.memory = "3584MiB"; });
+  EXPECT_EQ(line.what, "spec.resources: memory of the machine that this job needs");
+  line = placed([](SpecBody& s) { s.tee.any_of = {Technology::kTdx}; });
+  EXPECT_EQ(line.what + ": " + line.expected, "no node has a technology of spec.tee.anyOf: tdx");
+  EXPECT_NE(line.actual.find("technology sim, release guest-1, root sim:"), std::string::npos);
+  line = placed([](SpecBody& s) { s.tee.releases = {"guest-2"}; });
+  EXPECT_EQ(line.what + ": " + line.expected,
+            "no node runs a release of spec.tee.releases: guest-2");
+  release = "guest-3";
+  lend(4096, 2);
+  EXPECT_EQ(placed([](SpecBody&) {}).what, "no node is one that the job and every policy allow");
+}
+
+TEST_F(MachinesOfTheirOwn, TheirMachinesShareWhatTheNodeLends) {
+  // 576 MiB of a job are a machine of 1 GiB and what QEMU takes beside it: two of them in 3 GiB,
+  // which would hold five such jobs.
+  lend(3072, 2);
+  for (int i = 0; i < 3; ++i) p.submit(submission([](SpecBody&) {}));
+  p.pump();
+  int taken = 0;
+  for (int i = 0; i < 6; ++i) taken += p.take().has_value() ? 1 : 0;
+  EXPECT_EQ(taken, 2);
 }
 
 TEST_P(CoreSuite, CancellingStopsTheNodeAndTheBroker) {

@@ -314,6 +314,7 @@ def limits_self_test():
 # ---- what reads strangers' bytes ----
 # Who reads bytes or JSON by hand -> the fuzz target that runs it, or why there is none.
 READERS = {
+    "src/cli/up_environment.cpp": "one member of a file of root's own, that up itself wrote",
     "src/agent/ipc.cpp": "whole packets, of a worker that may be hostile: TakenOver.*; the documents inside: programs_json",
     "src/asset/format.cpp": "asset_format", "src/asset/journal.cpp": "asset_journal",
     "src/attest/appraise.cpp": "records_json", "src/attest/attester.cpp": "tdx_quote", "src/attest/tdx/event_log.cpp": "tdx_event_log", "src/attest/tdx/quote.cpp": "tdx_quote",

@@ -4,7 +4,7 @@
 #include <errno.h>
 
 #include <algorithm>
-#include <map>
+#include <span>
 
 #include "base/log.h"
 #include "base/os.h"
@@ -16,33 +16,36 @@ namespace {
 constexpr std::size_t kMaxAttribute = 4096;
 constexpr std::size_t kMaxEntries = 256;
 
-// How often each may be there.
-struct Allowed {
-  std::size_t least;
-  std::size_t most;
+// Where each function of the bus is, and what: all of them. 1040 and a virtio device's number are
+// the modern ones (virtio 1.2, 4.1.2.1); the transitional ones, 1000 to 103f, are not taken.
+struct Function {
+  const char* slot;
+  const char* id;
+  const char* class_code;
 };
-// virtio 1.2, 4.1.2.1: 1040 and the device id are the modern ones; the transitional ones, 1000 to
-// 103f, are not taken.
-const std::map<std::string, Allowed>& allowed_pci() {
-  static const std::map<std::string, Allowed> kAllowed = {
-      {"8086:29c0", {1, 1}},  // host bridge of q35
-      {"8086:2918", {1, 1}},  // its LPC bridge, which cannot be switched off
-      {"1af4:1043", {1, 1}},  // virtio console: the ports to node and platform
-      {"1af4:1042", {1, 2}},  // virtio block: the volume, and scratch where a policy asks for it
-  };
-  return kAllowed;
-}
-const std::map<std::string, Allowed>& allowed_virtio() {
-  static const std::map<std::string, Allowed> kAllowed = {{"0x0003", {1, 1}}, {"0x0002", {1, 2}}};
-  return kAllowed;
-}
-// Buses on which this machine type has nothing.
-constexpr const char* kEmptyBuses[] = {"usb", "scsi", "hid", "serio",    "i2c",         "spi",
-                                       "nd",  "cxl",  "mmc", "ieee1394", "thunderbolt", "rapidio"};
-// What QEMU's q35 gives, and what the firmware of a confidential VM adds: the event log of TDX. The
-// only ones with AML are DSDT and SSDT; TDX measures them, see docs/threat-model.md for the others.
-constexpr const char* kTables[] = {"DSDT", "FACP", "FACS", "APIC", "MCFG", "WAET",
-                                   "HPET", "BGRT", "CCEL", "SSDT", "TDEL", "UEFI"};
+constexpr Function kFunctions[] = {
+    {"0000:00:00.0", "8086:29c0", "0x060000"},  // host bridge of q35
+    {"0000:00:01.0", "1af4:1043", "0x078000"},  // virtio console: the ports to node and platform
+    {"0000:00:02.0", "1af4:1042", "0x010000"},  // virtio block: the volume
+    {"0000:00:1f.0", "8086:2918", "0x060100"},  // LPC bridge, which cannot be switched off
+};
+constexpr char kConsole[] = "0x0003";
+constexpr char kBlock[] = "0x0002";
+// Buses of the release's kernel, and some of others, on which this machine type has nothing.
+constexpr const char* kEmptyBuses[] = {
+    "auxiliary", "cxl", "dax",         "hid",     "i2c",  "ieee1394",   "isa",
+    "mmc",       "nd",  "pci_express", "rapidio", "scsi", "serial",     "serio",
+    "spi",       "usb", "thunderbolt", "vmbus",   "xen",  "xen-backend"};
+// What QEMU's q35 gives, and what the firmware of a TDX guest adds: where its event log lies. DSDT
+// is the only one with AML; TDX measures it, see docs/threat-model.md for the others.
+constexpr const char* kTables[] = {"APIC", "DSDT", "FACP", "FACS",
+                                   "MCFG", "WAET", "CCEL", "data/CCEL"};
+// What that DSDT describes: the bus with its slots (without an id), clock and firmware's
+// configuration, interrupt links, processors, what reserves addresses. Memory that can be plugged
+// in (PNP0C80), serial ports, TPMs, generation counters of clones and the like are not among them.
+constexpr const char* kAcpiIds[] = {"",         "ACPI0010", "LNXCPU",  "LNXPWRBN", "LNXSYBUS",
+                                    "LNXSYSTM", "PNP0A06",  "PNP0A08", "PNP0B00",  "PNP0C01",
+                                    "PNP0C02",  "PNP0C0F",  "QEMU0002"};
 // virtio 1.2, 6 and 5.2.3
 constexpr std::size_t kFeatureReadOnly = 5;  // of a block device
 constexpr std::size_t kFeatureVersion1 = 32;
@@ -85,6 +88,7 @@ Result<std::vector<PciDevice>> read_pci(const std::string& at) {
   GBX_ASSIGN(const auto names, entries(at));
   for (const auto& name : names) {
     PciDevice& d = out.emplace_back();
+    d.slot = name;
     GBX_ASSIGN(const std::string vendor, attribute(at + "/" + name + "/vendor"));
     GBX_ASSIGN(const std::string device, attribute(at + "/" + name + "/device"));
     GBX_ASSIGN(d.class_code, attribute(at + "/" + name + "/class"));
@@ -100,21 +104,71 @@ Result<std::vector<VirtioDevice>> read_virtio(const std::string& at) {
     VirtioDevice& d = out.emplace_back();
     GBX_ASSIGN(d.device, attribute(at + "/" + name + "/device"));
     GBX_ASSIGN(d.features, attribute(at + "/" + name + "/features"));
+    GBX_ASSIGN(d.blocks, entries(at + "/" + name + "/block"));
   }
   return out;
 }
 
-Status check_counts(const std::string& bus, const std::vector<std::string>& found,
-                    const std::map<std::string, Allowed>& allowed) {
-  for (const auto& id : found) {
-    if (allowed.count(id) == 0) return unexpected(bus + " device", "none but the machine's", id);
+Result<std::vector<Port>> read_ports(const std::string& at) {
+  std::vector<Port> out;
+  GBX_ASSIGN(const auto names, entries(at));
+  for (const auto& device : names) {
+    const auto name = attribute(at + "/" + device + "/name");
+    out.push_back({device, name.ok() ? *name : std::string()});
   }
-  for (const auto& [id, count] : allowed) {
-    const auto n = static_cast<std::size_t>(std::count(found.begin(), found.end(), id));
-    if (n >= count.least && n <= count.most) continue;
-    return unexpected(bus + " device " + id,
-                      std::to_string(count.least) + " to " + std::to_string(count.most),
-                      std::to_string(n));
+  return out;
+}
+
+Result<std::vector<std::string>> read_acpi(const std::string& at) {
+  std::vector<std::string> out;
+  GBX_ASSIGN(const auto names, entries(at));
+  for (const auto& name : names) {
+    const auto hid = attribute(at + "/" + name + "/hid");
+    out.push_back(hid.ok() ? *hid : std::string());
+  }
+  return out;
+}
+
+Result<std::vector<std::string>> read_tables(const std::string& at) {
+  std::vector<std::string> out;
+  GBX_ASSIGN(const auto names, entries(at));
+  for (const auto& name : names) {
+    if (name != "data" && name != "dynamic") {
+      out.push_back(name);
+      continue;
+    }
+    GBX_ASSIGN(const auto below, entries(at + "/" + name));
+    for (const auto& b : below) out.push_back(name + "/" + b);
+  }
+  return out;
+}
+
+Status read_disks(const std::string& sys, Devices& out) {
+  GBX_ASSIGN(out.blocks, entries(sys + "/block"));
+  for (const auto& disk : out.blocks) {
+    GBX_ASSIGN(const auto inside, entries(sys + "/block/" + disk));
+    for (const auto& name : inside) {
+      if (name.rfind(disk, 0) == 0) out.partitions.push_back(name);
+    }
+  }
+  return ok_status();
+}
+
+Status check_pci(const std::vector<PciDevice>& found) {
+  for (const auto& d : found) {
+    const bool known =
+        std::any_of(std::begin(kFunctions), std::end(kFunctions), [&](const auto& f) {
+          return d.slot == f.slot && d.id == f.id && d.class_code == f.class_code;
+        });
+    if (known) continue;
+    return unexpected("PCI device", "none but the machine's",
+                      d.slot + " " + d.id + " " + d.class_code);
+  }
+  // The kernel lists a slot once, so none is there twice.
+  for (const auto& f : kFunctions) {
+    const bool there =
+        std::any_of(found.begin(), found.end(), [&](const auto& d) { return d.slot == f.slot; });
+    if (!there) return unexpected("PCI device", std::string(f.slot) + " " + f.id, "none");
   }
   return ok_status();
 }
@@ -123,20 +177,43 @@ bool offers(const VirtioDevice& d, std::size_t bit) {
   return bit < d.features.size() && d.features[bit] == '1';
 }
 
-Status check_features(const std::vector<VirtioDevice>& devices) {
-  std::size_t writable = 0;
-  for (const auto& d : devices) {
+Status check_virtio(const std::vector<VirtioDevice>& found) {
+  for (const auto& d : found) {
+    if (d.device != kConsole && d.device != kBlock) {
+      return unexpected("virtio device", "a console and a disk", d.device);
+    }
     if (!offers(d, kFeatureVersion1) || !offers(d, kFeatureAccessPlatform)) {
       return unexpected("virtio device " + d.device, "features 32 and 33", "without them");
     }
-    if (d.device == "0x0002" && !offers(d, kFeatureReadOnly)) ++writable;
+    if (d.device == kBlock && !offers(d, kFeatureReadOnly)) {
+      return unexpected("virtio block device", "one that is read-only", "one that can be written");
+    }
   }
-  // The volume is read-only; scratch, where there is one, is not.
-  const auto blocks = static_cast<std::size_t>(std::count_if(
-      devices.begin(), devices.end(), [](const auto& d) { return d.device == "0x0002"; }));
-  if (writable + 1 != blocks) {
-    return unexpected("virtio block devices", "exactly one that is read-only",
-                      std::to_string(blocks - writable));
+  for (const char* device : {kConsole, kBlock}) {
+    const auto n = std::count_if(found.begin(), found.end(),
+                                 [&](const auto& d) { return d.device == device; });
+    if (n != 1) return unexpected(std::string("virtio device ") + device, "1", std::to_string(n));
+  }
+  return ok_status();
+}
+
+// The one disk is the virtio device's, and nothing on it was taken for a table of partitions.
+Status check_disks(const Devices& d) {
+  const std::string volume = volume_device(d);
+  for (const auto& name : d.blocks) {
+    if (name != volume) return unexpected("disk", volume + " only", name);
+  }
+  if (volume.empty() || d.blocks.size() != 1) return unexpected("disk", "the volume", "none");
+  for (const auto& name : d.partitions) return unexpected("partition", "none", name);
+  return ok_status();
+}
+
+Status check_known(const char* what, std::span<const char* const> known,
+                   const std::vector<std::string>& found) {
+  for (const auto& name : found) {
+    const bool is =
+        std::any_of(known.begin(), known.end(), [&](const char* k) { return name == k; });
+    if (!is) return unexpected(what, "those of the machine type", name);
   }
   return ok_status();
 }
@@ -147,7 +224,8 @@ Result<Devices> read_devices(const std::string& sys) {
   Devices out;
   GBX_ASSIGN(out.pci, read_pci(sys + "/bus/pci/devices"));
   GBX_ASSIGN(out.virtio, read_virtio(sys + "/bus/virtio/devices"));
-  GBX_ASSIGN(out.blocks, entries(sys + "/block"));
+  GBX_ASSIGN(out.ports, read_ports(sys + "/class/virtio-ports"));
+  GBX_TRY(read_disks(sys, out));
   GBX_ASSIGN(const auto interfaces, entries(sys + "/class/net"));
   for (const auto& name : interfaces) {
     if (name != "lo") out.interfaces.push_back(name);
@@ -156,32 +234,62 @@ Result<Devices> read_devices(const std::string& sys) {
     GBX_ASSIGN(const auto there, entries(sys + "/bus/" + bus + "/devices"));
     for (const auto& name : there) out.others.push_back(std::string(bus) + ": " + name);
   }
-  GBX_ASSIGN(const auto tables, entries(sys + "/firmware/acpi/tables"));
-  for (const auto& name : tables) {
-    if (name != "data" && name != "dynamic") out.tables.push_back(name);
-  }
+  GBX_ASSIGN(out.tables, read_tables(sys + "/firmware/acpi/tables"));
+  GBX_ASSIGN(out.acpi, read_acpi(sys + "/bus/acpi/devices"));
+  GBX_ASSIGN(out.cpus_present, attribute(sys + "/devices/system/cpu/present"));
+  GBX_ASSIGN(out.cpus_possible, attribute(sys + "/devices/system/cpu/possible"));
   return out;
 }
 
 Status check_devices(const Devices& devices) {
-  std::vector<std::string> pci;
-  for (const auto& d : devices.pci) pci.push_back(d.id);
-  GBX_TRY(check_counts("PCI", pci, allowed_pci()));
-  std::vector<std::string> virtio;
-  for (const auto& d : devices.virtio) virtio.push_back(d.device);
-  GBX_TRY(check_counts("virtio", virtio, allowed_virtio()));
-  GBX_TRY(check_features(devices.virtio));
-  for (const auto& name : devices.blocks) {
-    if (name.rfind("vd", 0) != 0) return unexpected("disk", "virtio block devices only", name);
-  }
+  GBX_TRY(check_pci(devices.pci));
+  GBX_TRY(check_virtio(devices.virtio));
+  GBX_TRY(check_disks(devices));
   for (const auto& name : devices.interfaces) return unexpected("network interface", "none", name);
   for (const auto& name : devices.others) return unexpected("device", "none on this bus", name);
-  for (const auto& name : devices.tables) {
-    const bool known = std::any_of(std::begin(kTables), std::end(kTables),
-                                   [&](const char* t) { return name == t; });
-    if (!known) return unexpected("ACPI table", "those of the machine type", name);
+  GBX_TRY(check_known("ACPI table", kTables, devices.tables));
+  GBX_TRY(check_known("ACPI device", kAcpiIds, devices.acpi));
+  if (devices.cpus_present != devices.cpus_possible) {
+    return unexpected("processors that can be plugged in", devices.cpus_present,
+                      devices.cpus_possible);
   }
   return ok_status();
+}
+
+Status check_ports(const Devices& devices, bool simulated) {
+  std::vector<std::string> expected = {kControlPort};
+  if (simulated) expected.emplace_back(kTeePort);
+  for (const auto& port : devices.ports) {
+    const auto at = std::find(expected.begin(), expected.end(), port.name);
+    if (at == expected.end()) {
+      return unexpected("virtio-serial port",
+                        simulated ? "node's and platform's" : "the node's only",
+                        port.device + " " + port.name);
+    }
+    expected.erase(at);  // the second of a name is none that was expected
+  }
+  for (const auto& name : expected) return unexpected("virtio-serial port", name, "none");
+  return ok_status();
+}
+
+bool ports_are_named(const Devices& devices) {
+  const auto named = [](const Port& p) { return !p.name.empty(); };
+  return std::all_of(devices.ports.begin(), devices.ports.end(), named) &&
+         port_device(devices, kControlPort).ok();
+}
+
+std::string volume_device(const Devices& devices) {
+  for (const auto& d : devices.virtio) {
+    if (d.device == kBlock && d.blocks.size() == 1) return d.blocks.front();
+  }
+  return {};
+}
+
+Result<std::string> port_device(const Devices& devices, const std::string& name) {
+  for (const auto& port : devices.ports) {
+    if (port.name == name) return port.device;
+  }
+  return fail(Reason::kNotFound, "virtio-serial port " + name);
 }
 
 }  // namespace gbx::agent

@@ -17,11 +17,13 @@
 #include <sstream>
 
 #include "agent/init/devices.h"
+#include "agent/init/platform.h"
 #include "attest/tsm/attester.h"
 #include "base/log.h"
 #include "channel/mux.h"
 #include "channel/rpc.h"
 #include "records/messages.h"
+#include "sandbox/sandbox.h"
 
 namespace gbx::agent {
 
@@ -34,6 +36,9 @@ constexpr char kContainer[] = "workload";
 // Nobody else is on this machine; the container's ids are far from the agent's.
 constexpr std::int64_t kUidBase = 100'000;
 constexpr std::int64_t kTellMs = 10'000;
+// For the host to name its ports, which it does when it gets to it.
+constexpr int kPortTries = 200;
+constexpr useconds_t kPortPauseUs = 50'000;
 
 Error setup(const std::string& what, int error) {
   return fail(Reason::kSandboxSetup, what + ": " + io_error("", error).what);
@@ -148,7 +153,9 @@ Status load_profiles() {
       return setup("AppArmor profile " + path, errno);
     }
   }
-  return ok_status();
+  if (sandbox::profile_is_loaded(sandbox::kWorkloadProfile)) return ok_status();
+  return fail(Reason::kSandboxSetup, "AppArmor")
+      .with(std::string("profile ") + sandbox::kWorkloadProfile + " in force", "another or none");
 }
 
 Status raise_limits() {
@@ -160,17 +167,49 @@ Status raise_limits() {
   return ok_status();
 }
 
-Status make_ready() {
+// Waits until the host has said which port is which, or has had its time.
+Result<Devices> settled_devices() {
+  for (int i = 0;; ++i) {
+    GBX_ASSIGN(Devices devices, read_devices("/sys"));
+    if (ports_are_named(devices) || i == kPortTries) return devices;
+    usleep(kPortPauseUs);
+  }
+}
+
+Status mount_all() {
   GBX_TRY(mount_kernel());
   GBX_TRY(open_console());
-  GBX_TRY(pivotable_root());
+  return pivotable_root();
+}
+
+// What a machine turned out to be.
+struct Machine {
+  Devices devices;
+  Tee tee = Tee::kSim;
+};
+
+// Hardware answers through configfs; where there is none, whatever plays it has a port. A host that
+// offers a port to a machine with hardware is refused.
+Result<Tee> find_tee() {
+  GBX_ASSIGN(const bool hardware, is_hardware_guest("/sys", "/proc"));
+  std::optional<Status> report;
+  if (path_exists(attest::tsm::kReportRoot)) {
+    const auto opened = attest::tsm::open_report(attest::tsm::kReportRoot, "glovebox");
+    report = opened.ok() ? ok_status() : Status(opened.error());
+  }
+  return choose_tee(hardware, report);
+}
+
+Status make_ready(Machine& machine) {
   GBX_ASSIGN(const std::string line, read_text_file("/proc/cmdline", 8192));
   GBX_TRY(check_command_line(line));
   GBX_TRY(load_modules());
   // A platform without attestation of its own has no such folder, and gives no evidence from it.
   if (path_exists("/sys/kernel/config")) GBX_TRY(mount_at("configfs", "/sys/kernel/config", 0));
-  GBX_ASSIGN(const Devices devices, read_devices("/sys"));
-  GBX_TRY(check_devices(devices));
+  GBX_ASSIGN(machine.devices, settled_devices());
+  GBX_TRY(check_devices(machine.devices));
+  GBX_ASSIGN(machine.tee, find_tee());
+  GBX_TRY(check_ports(machine.devices, machine.tee == Tee::kSim));
   GBX_TRY(load_profiles());
   GBX_TRY(make_slices());
   GBX_TRY(raise_limits());
@@ -179,8 +218,8 @@ Status make_ready() {
   return apply_settings("/proc/sys", settings());
 }
 
-Result<Fd> open_port(const std::string& name) {
-  GBX_ASSIGN(const std::string device, port_device("/sys", name));
+Result<Fd> open_port(const Devices& devices, const std::string& name) {
+  GBX_ASSIGN(const std::string device, port_device(devices, name));
   Fd fd(open(("/dev/" + device).c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK));
   if (!fd.valid()) return setup("port " + name, errno);
   return fd;
@@ -198,30 +237,19 @@ void tell(Fd port, const Error& why, const Clock& clock) {
   (void)node.call(records::method::kAgentEnd, to_json(end), kTellMs);
 }
 
-// Hardware answers through configfs; where there is none, whatever plays it has a port. A host that
-// offers a port to a machine with hardware is not asked.
-struct Tee {
-  std::string word;
-  Fd port;
-};
-Result<Tee> find_tee() {
-  if (path_exists("/sys/kernel/config/tsm/report")) {
-    auto report = attest::tsm::open_report(attest::tsm::kReportRoot, "glovebox");
-    if (report.ok()) return Tee{"tsm", Fd()};
+Result<Process> start_agent(const Machine& machine, const Fd& control) {
+  const bool simulated = machine.tee == Tee::kSim;
+  Fd tee;
+  if (simulated) {
+    GBX_ASSIGN(tee, open_port(machine.devices, kTeePort));
   }
-  GBX_ASSIGN(Fd port, open_port(kTeePort));
-  return Tee{"sim", std::move(port)};
-}
-
-Result<Process> start_agent(const Fd& control) {
-  GBX_ASSIGN(const Tee tee, find_tee());
   ProcessOptions p;
   p.argv = {program_dir() + "/glovebox-agent",
             "run",
             "--dir",
             kAttempt,
             "--objects",
-            "/dev/vda",
+            "/dev/" + volume_device(machine.devices),
             "--container",
             kContainer,
             "--uid-base",
@@ -229,12 +257,14 @@ Result<Process> start_agent(const Fd& control) {
             "--stream-fd",
             "3",
             "--tee",
-            tee.word,
+            simulated ? "sim" : "tsm",
             "--tee-fd",
-            "4"};
+            "4",
+            "--apparmor",
+            sandbox::kWorkloadProfile};
   p.env = {{"PATH", "/usr/sbin:/usr/bin"}};
   p.descriptors = {{2, 2}, {3, control.get()}};
-  if (tee.port.valid()) p.descriptors[4] = tee.port.get();
+  if (simulated) p.descriptors[4] = tee.get();
   p.new_session = true;
   return spawn(p);
 }
@@ -250,13 +280,19 @@ void reap_until(pid_t agent) {
 
 Status serve() {
   const SystemClock clock;
-  const Status ready = make_ready();
-  GBX_ASSIGN(Fd control, open_port(kControlPort));
+  GBX_TRY(mount_all());
+  Machine machine;
+  const Status ready = make_ready(machine);
+  // Also for a machine that is refused before its devices were looked at.
+  if (machine.devices.ports.empty()) {
+    GBX_ASSIGN(machine.devices, settled_devices());
+  }
+  GBX_ASSIGN(Fd control, open_port(machine.devices, kControlPort));
   if (!ready.ok()) {
     tell(std::move(control), ready.error(), clock);
     return ready;
   }
-  auto agent = start_agent(control);
+  auto agent = start_agent(machine, control);
   if (!agent.ok()) {
     tell(std::move(control), agent.error(), clock);
     return agent.error();
@@ -304,16 +340,6 @@ Status apply_settings(const std::string& root, const std::vector<Setting>& all) 
     }
   }
   return ok_status();
-}
-
-Result<std::string> port_device(const std::string& sys, const std::string& name) {
-  GBX_ASSIGN(const auto ports, files_in(sys + "/class/virtio-ports"));
-  for (const auto& port : ports) {
-    auto text = read_text_file(port + "/name", 256);
-    if (!text.ok()) continue;
-    if (*text == name + "\n" || *text == name) return port.substr(port.rfind('/') + 1);
-  }
-  return fail(Reason::kNotFound, "virtio-serial port " + name);
 }
 
 Status check_command_line(const std::string& text) {

@@ -11,10 +11,6 @@
 
 namespace gbx::agent {
 
-// Names of the virtio-serial ports (src/vm).
-inline constexpr char kControlPort[] = "org.glovebox.control";  // to the node
-inline constexpr char kTeePort[] = "org.glovebox.tee";  // to what plays the platform, if anything
-
 // A setting below /proc/sys.
 struct Setting {
   std::string name;
@@ -24,9 +20,6 @@ const std::vector<Setting>& settings();
 // Writes each and reads it back: what a kernel does not take is no machine for other people's data.
 // kSandboxSetup. `root` is "/proc/sys".
 Status apply_settings(const std::string& root, const std::vector<Setting>& settings);
-
-// Of the port with this name, its device's name below /dev; kNotFound. `sys` is "/sys".
-Result<std::string> port_device(const std::string& sys, const std::string& name);
 
 // Whether two words of a kernel's command line are there: what the release must have switched on.
 Status check_command_line(const std::string& text);

@@ -8,13 +8,15 @@ namespace gbx::attest::sim {
 
 class SimAttester final : public Attester {
  public:
-  // Both must outlive it.
-  SimAttester(channel::ByteStream& stream, const Clock& clock);
+  // Both must outlive it. After so long it says kUnavailable: asked for the same again, it waits
+  // on.
+  SimAttester(channel::ByteStream& stream, const Clock& clock, std::int64_t timeout_ms = 10'000);
   records::Technology technology() const override { return records::Technology::kSim; }
   Result<Quoted> quote(const FixedBytes<64>& report_data) override;
 
  private:
-  channel::RpcClient client_;
+  channel::PatientClient client_;
+  const std::int64_t timeout_ms_;
 };
 
 }  // namespace gbx::attest::sim

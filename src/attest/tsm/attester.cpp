@@ -56,6 +56,10 @@ Result<records::Technology> technology_of(const std::string& provider) {
       .hint("load the guest driver of the platform: tdx-guest or sev-guest");
 }
 
+Error no_provider() {
+  return fail(Reason::kUnsupported, "no driver of a platform gives reports to configfs-tsm");
+}
+
 // The firmware's log explains refusals and decides nothing: where there is none, or none that can
 // be read, evidence goes without.
 void add_event_log(const std::string& path, Quoted& out) {
@@ -71,6 +75,8 @@ void add_event_log(const std::string& path, Quoted& out) {
 Result<std::unique_ptr<Report>> open_report(const std::string& root, const std::string& name) {
   const std::string path = root + "/" + name;
   if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
+    // configfs-tsm without a provider, tsm_report_make_item() of the kernel
+    if (errno == ENXIO) return no_provider();
     return io_error(path, errno)
         .hint("mount configfs and load the guest driver of the platform (tdx-guest, sev-guest)");
   }
@@ -106,7 +112,8 @@ Result<std::optional<Bytes>> TsmAttester::try_once(const FixedBytes<64>& report_
   // Every write counts one, and ours was one. Looked at first: the read fails, too, when somebody
   // writes meanwhile.
   if (after != before + 1) return std::optional<Bytes>();
-  if (!quote.ok()) return quote.error();
+  // The host's quoting service may be busy or away, which the driver says with several errors.
+  if (!quote.ok()) return fail(Reason::kUnavailable, quote.error().line()).hint("ask again");
   return std::optional(std::move(*quote));
 }
 

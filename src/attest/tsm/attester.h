@@ -18,6 +18,7 @@ class Report {
   virtual Status write(const std::string& attribute, ByteView value) = 0;
 };
 // Makes `root`/`name` (the kernel fills it with attributes), or takes the one that is there.
+// kUnsupported where no driver of a platform has registered, kIo.
 Result<std::unique_ptr<Report>> open_report(const std::string& root, const std::string& name);
 
 inline constexpr const char* kReportRoot = "/sys/kernel/config/tsm/report";

@@ -352,7 +352,13 @@ class Core {
     records::PlanControls controls;
     records::SpecTee tee;
     std::vector<std::vector<records::PlatformRule>> rules;
+    // Of image and inputs, where a plan says that they are read ahead; else not known.
+    std::int64_t ciphertext_bytes = 0;
   };
+  // What a job takes of this node's memory, where it gets a machine of its own: that machine's. 0:
+  // there is no machine so large.
+  static std::int64_t taken_bytes(const records::NodeInfo& info, const Need& need);
+  Result<Need> planned_need(const records::NodeInfo& info, const JobBody& body);
   Result<Need> need_of(const records::Submission& submission);
   static Status fits(const records::NodeInfo& info, const std::string& key, const Need& need);
   Result<records::PlanCheck> judge_placement(const records::Submission& submission);
@@ -362,7 +368,8 @@ class Core {
   std::int64_t told_at_ms(const JobBody& job) const;
   // The environments that count on a node: live ones, and those whose end may not be told yet.
   Result<std::vector<Machine>> occupants(const std::string& node);
-  Result<std::int64_t> memory_of(const std::vector<Machine>& environments);
+  Result<std::int64_t> memory_of(const records::NodeInfo& info,
+                                 const std::vector<Machine>& environments);
   // When the end of this environment, were it now, frees its room. 0: at once.
   Result<std::int64_t> room_until_ms(const Machine& env, const JobBody& job) const;
   Result<records::LaunchBundle> bundle(const JobBody& job,

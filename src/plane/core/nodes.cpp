@@ -298,11 +298,9 @@ Result<bool> Core::place(const std::string& node, const NodeBody& node_body) {
     bool fit = !body.awaiting_output && body.plan;
     std::int64_t bytes = 0;
     if (fit) {
-      const Need need{body.plan->body.controls,
-                      body.submission.submission.body.spec.spec.tee,
-                      {body.plan->body.tee}};
+      GBX_ASSIGN(const Need need, planned_need(lends, body));
       fit = fits(lends, node, need).ok();
-      bytes = need.controls.footprint_bytes();
+      bytes = taken_bytes(lends, need);
     }
     if (!fit) {
       passed_[node] = {job.created_ms, job.id};
@@ -313,7 +311,7 @@ Result<bool> Core::place(const std::string& node, const NodeBody& node_body) {
     std::erase_if(here, [&](const Machine& env) {
       return !env.live && body.attempts > 0 && env.id == environment_machine(id, body.attempts);
     });
-    GBX_ASSIGN(const std::int64_t in_use, memory_of(here));
+    GBX_ASSIGN(const std::int64_t in_use, memory_of(lends, here));
     // It waits for what runs here to end; younger jobs do not overtake it for ever.
     if (static_cast<std::int64_t>(here.size()) >= lends.slots ||
         bytes > lends.memory_bytes - in_use) {

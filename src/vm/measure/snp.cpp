@@ -98,19 +98,7 @@ Status check(const Firmware& firmware, const SnpLaunch& launch) {
   GBX_TRY(check_cpus(launch.cpus));
   if (!launch.boot) return ok_status();
   GBX_TRY(check_cmdline(launch.boot->cmdline));
-  const SevSection* page = firmware.find(SevKind::kKernelHashes);
-  const auto table = firmware.hash_table();
-  if (page != nullptr && table && *table >= page->address && *table - page->address < page->size) {
-    return ok_status();
-  }
-  // QEMU refuses kernel-hashes=on with such a firmware; without that option anybody's kernel would
-  // run under the same measurement.
-  return fail(Reason::kUnsupported,
-              "this firmware does not measure kernel, initrd and command line under SEV-SNP")
-      .with("a page for the kernel's hashes (SNP_KERNEL_HASHES)", "none")
-      .hint(
-          "take OVMF.amdsev.fd (edk2's AmdSevX64, Debian's package ovmf-amdsev); OVMF.fd of the "
-          "package ovmf has no such page");
+  return check_snp_firmware(firmware);
 }
 
 struct Segment {
@@ -139,6 +127,23 @@ constexpr std::array<VcpuType, 21> kVcpuTypes{{
 }};
 
 }  // namespace
+
+Status check_snp_firmware(const Firmware& firmware) {
+  GBX_TRY(require_sev(firmware));
+  const SevSection* page = firmware.find(SevKind::kKernelHashes);
+  const auto table = firmware.hash_table();
+  if (page != nullptr && table && *table >= page->address && *table - page->address < page->size) {
+    return ok_status();
+  }
+  // QEMU refuses kernel-hashes=on with such a firmware; without that option anybody's kernel would
+  // run under the same measurement.
+  return fail(Reason::kUnsupported,
+              "this firmware does not measure kernel, initrd and command line under SEV-SNP")
+      .with("a page for the kernel's hashes (SNP_KERNEL_HASHES)", "none")
+      .hint(
+          "take OVMF.amdsev.fd (edk2's AmdSevX64, Debian's package ovmf-amdsev); OVMF.fd of the "
+          "package ovmf has no such page");
+}
 
 Bytes kernel_hashes_page(const Boot& boot, std::size_t offset) {
   constexpr std::uint16_t kEntrySize = 16 + 2 + 32;

@@ -27,6 +27,10 @@ struct SnpLaunch {
   std::uint64_t guest_features = kSnpActive;
 };
 
+// kUnsupported, naming the build to take, where the firmware has no SEV metadata, or no room for
+// the hashes of kernel, initrd and command line.
+Status check_snp_firmware(const Firmware& firmware);
+
 // kUnsupported where the firmware has no SEV metadata, or has no room for the hashes of `boot`;
 // kBadValue for no or too many processors.
 Result<Measured> snp_digest(const Firmware& firmware, const SnpLaunch& launch);

@@ -143,6 +143,28 @@ TEST_F(SnpOracle, AgreesOverDebiansFirmware) {
   }
 }
 
+// The firmware that SEV-SNP machines boot, with what they boot: where guest/build --platforms made
+// it, or GBX_SNP_FIRMWARE names it.
+TEST_F(SnpOracle, AgreesOverTheFirmwareOfReleases) {
+  const char* named = std::getenv("GBX_SNP_FIRMWARE");
+  const std::string guest = std::string(std::getenv("GBX_SOURCE_DIR")) + "/build/guest/";
+  const std::string path = named != nullptr ? named : guest + "firmware-snp.fd";
+  auto image = read_file(path, kMaxFirmwareSize);
+  if (!image.ok()) GTEST_SKIP() << "the guest is not built for sev-snp";
+  const Firmware f = Firmware::parse(std::move(image).value()).value();
+  ASSERT_TRUE(check_snp_firmware(f).ok()) << check_snp_firmware(f).error().line();
+  const Bytes kernel = KernelMaker().build();
+  const Bytes initrd = testing::pattern(5000, 9);
+  const std::string k = file("kernel", kernel);
+  const std::string i = file("initrd", initrd);
+  for (const std::int64_t cpus : {1, 2, 64}) {
+    const Case c{"EPYC-v4", cpus, true, true, 1, nullptr};
+    EXPECT_EQ(to_hex(snp_digest(f, launch_of(c, kernel, initrd)).value().value),
+              digest(path, c, k, i))
+        << cpus;
+  }
+}
+
 TEST_F(SnpOracle, KnowsTheSameProcessors) {
   const RunOutput out = ask({"--types"});
   ASSERT_EQ(out.status.code, 0) << out.err;

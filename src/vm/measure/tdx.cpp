@@ -116,9 +116,15 @@ Result<std::vector<std::string>> allocated(ByteView script) {
 }
 
 Status check(const Firmware& firmware, const TdxLaunch& launch) {
-  GBX_TRY(require_tdx(firmware));
   GBX_TRY(check_memory(launch.memory));
   GBX_TRY(check_cmdline(launch.boot.cmdline));
+  return check_tdx_firmware(firmware);
+}
+
+}  // namespace
+
+Status check_tdx_firmware(const Firmware& firmware) {
+  GBX_TRY(require_tdx(firmware));
   GBX_ASSIGN(const TdxEvents events, tdx_events(firmware.image()));
   std::string found;
   switch (events) {
@@ -139,8 +145,6 @@ Status check(const Firmware& firmware, const TdxLaunch& launch) {
             std::move(found))
       .hint("take /usr/share/ovmf/OVMF.fd of Debian 13 (package ovmf 2025.02)");
 }
-
-}  // namespace
 
 Measured mrtd(const Firmware& firmware) {
   Measured out{"MRTD", {}, {}};

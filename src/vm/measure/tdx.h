@@ -31,6 +31,10 @@ struct TdxLaunch {
   KernelHandOver hand_over = KernelHandOver::kAsFile;
 };
 
+// kUnsupported, naming the build to take, where the firmware does not measure what it boots, or by
+// other rules than edk2-stable202302 to 202502.
+Status check_tdx_firmware(const Firmware& firmware);
+
 // MRTD: SHA-384 over TDH.MEM.PAGE.ADD of each page and TDH.MR.EXTEND of each 256 bytes of it, in
 // QEMU's order (Intel TDX module ABI, 348551).
 Measured mrtd(const Firmware& firmware);
@@ -55,8 +59,7 @@ Result<Measured> rtmr0(const Firmware& firmware, const TdxLaunch& launch);
 Result<Measured> rtmr1(const TdxLaunch& launch);
 Result<Measured> rtmr2(const TdxLaunch& launch);
 
-// MRTD, RTMR0, RTMR1, RTMR2. kUnsupported where the firmware does not measure what it boots, or by
-// other rules than edk2-stable202302 to 202502.
+// MRTD, RTMR0, RTMR1, RTMR2. Besides the errors of the launch those of check_tdx_firmware().
 Result<std::vector<Measured>> tdx_registers(const Firmware& firmware, const TdxLaunch& launch);
 
 }  // namespace gbx::vm::measure
