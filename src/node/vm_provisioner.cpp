@@ -213,6 +213,11 @@ class VmEnvironment final : public Environment {
   bool destroyed_ = false;
 };
 
+// What a machine takes of its host's memory.
+std::int64_t host_bytes(const MeasuredMachine& size) {
+  return size.memory_bytes + kMachineOverheadBytes;
+}
+
 class VmProvisioner final : public Provisioner {
  public:
   explicit VmProvisioner(VmOptions options)
@@ -229,7 +234,7 @@ class VmProvisioner final : public Provisioner {
   Result<std::int64_t> memory_for(const LaunchBundle& bundle) const override {
     GBX_ASSIGN(const MeasuredMachine size,
                machine_for(options_.release.body, Technology::kSim, bundle));
-    return size.memory_bytes + kMachineOverheadBytes;
+    return host_bytes(size);
   }
 
   Result<std::unique_ptr<Environment>> start(const EnvironmentRequest& request) override {
@@ -240,7 +245,7 @@ class VmProvisioner final : public Provisioner {
     asked.cpus = size.cpus;
     asked.memory_bytes = size.memory_bytes;
     GBX_TRY(vm::check_fits(asked, room));
-    const std::int64_t bytes = size.memory_bytes + kMachineOverheadBytes;
+    const std::int64_t bytes = host_bytes(size);
     GBX_ASSIGN(RoomShare share, RoomShare::take(room_, bytes));
     GBX_ASSIGN(auto volume, volume_of(request));
     GBX_ASSIGN(const Place place, places_.take(request.name));
@@ -313,7 +318,7 @@ class VmProvisioner final : public Provisioner {
     GBX_ASSIGN(auto word, make_socket_pair());
     const std::string enclosure = names_of(request.name).enclosure;
     GBX_ASSIGN(const Fd cgroup, sandbox::make_enclosure(enclosure));
-    const std::int64_t memory_bytes = size.memory_bytes + kMachineOverheadBytes;
+    const std::int64_t memory_bytes = host_bytes(size);
     GBX_ASSIGN(const Fd memory, sandbox::limit_enclosure(enclosure, memory_bytes));
     VmEnvironment::Parts parts;
     parts.place = place;

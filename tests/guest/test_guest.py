@@ -79,13 +79,18 @@ class Built(unittest.TestCase):
         self.assertEqual(run.returncode, 0, run.stderr)
         self.assertNotEqual(content(GUEST, "name"), content(self.folder + "/out", "name"))
 
-    def test_a_package_that_is_gone_stops_the_build_and_says_what_to_do(self):
+    def lock_without(self, start, end):
+        """A lock whose package of that line the mirror no longer has, and no cache."""
         lock = os.path.join(self.folder, "lock")
         with open(lock, "w", encoding="ascii") as f:
             for line in content(GUEST, "lock").decode().splitlines():
-                if line.startswith("zlib1g "):
-                    line = line.replace(line.split()[2], "0" * 64).replace("_amd64.deb", "_gone.deb")
+                if line.startswith(start):
+                    line = line.replace(line.split()[2], "0" * 64).replace(end, "_gone.deb")
                 f.write(line + "\n")
+        return lock
+
+    def test_a_package_that_is_gone_stops_the_build_and_says_what_to_do(self):
+        lock = self.lock_without("zlib1g ", "_amd64.deb")
         run = build(self.folder + "/out", "--lock", lock)
         self.assertEqual(run.returncode, 1)
         self.assertIn("zlib1g", run.stderr)
@@ -138,12 +143,7 @@ class Built(unittest.TestCase):
         self.assertFalse(os.path.exists(self.folder + "/cache"))
 
     def test_firmware_that_nobody_asked_for_may_be_gone(self):
-        lock = os.path.join(self.folder, "lock")
-        with open(lock, "w", encoding="ascii") as f:
-            for line in content(GUEST, "lock").decode().splitlines():
-                if line.startswith("ovmf-amdsev@"):
-                    line = line.replace(line.split()[2], "0" * 64).replace("_all.deb", "_gone.deb")
-                f.write(line + "\n")
+        lock = self.lock_without("ovmf-amdsev@", "_all.deb")
         asked = build(self.folder + "/asked", "--lock", lock, "--platforms", "sev-snp")
         self.assertEqual(asked.returncode, 1)
         self.assertIn("ovmf-amdsev@forky", asked.stderr)
